@@ -1,0 +1,390 @@
+//! The one error type of the crate: where it went wrong, what was found, what was expected.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// Everything that can be wrong with data, labels or a tokenizer.
+///
+/// Messages begin with `path:line` where a line is known, so that editors can jump to it. Lines
+/// and columns count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The file does not exist.
+    #[error("{}: no such file", path.display())]
+    NotFound {
+        /// File that was asked for.
+        path: PathBuf,
+    },
+    /// The file exists but could not be read.
+    #[error("{}: cannot read", path.display())]
+    Read {
+        /// File that was read.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("{}: cannot write", path.display())]
+    Write {
+        /// File that was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file holds no example: no bytes, only blank lines, or only a header.
+    #[error("{}: holds no examples", path.display())]
+    Empty {
+        /// File that was read.
+        path: PathBuf,
+    },
+    /// The bytes are not UTF-8.
+    #[error("{}:{line}:{column}: byte 0x{byte:02x} is not valid UTF-8; save the file as UTF-8", path.display())]
+    NotUtf8 {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the first bad byte.
+        line: usize,
+        /// Byte position in the line (for CSV, in the field) of the first bad byte.
+        column: usize,
+        /// The first bad byte.
+        byte: u8,
+    },
+    /// The file name does not say what format the file has.
+    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt", path.display())]
+    UnknownFormat {
+        /// File whose name was read.
+        path: PathBuf,
+    },
+    /// The format cannot hold this kind of example.
+    #[error("{}: {format} files cannot hold {expected}", path.display())]
+    UnsupportedFormat {
+        /// File that was to be read.
+        path: PathBuf,
+        /// Format that was asked for.
+        format: &'static str,
+        /// Kind of example that was asked for.
+        expected: &'static str,
+    },
+    /// The header has no column of this name.
+    #[error("{}: no column `{column}`; the file has {}{}", path.display(), list(available), hint(nearest))]
+    UnknownColumn {
+        /// File that was read.
+        path: PathBuf,
+        /// Name that was asked for.
+        column: String,
+        /// Names that the header holds.
+        available: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// A column was asked for by name, but the file was said to have no header.
+    #[error("{}: column `{column}` is asked for by name, but the file is read without a header; give its index, or say that there is a header", path.display())]
+    NoHeader {
+        /// File that was read.
+        path: PathBuf,
+        /// Name that was asked for.
+        column: String,
+    },
+    /// A column was asked for by an index past the last one.
+    #[error("{}:{line}: no column {index}; there are {found}, counted from 0", path.display())]
+    ColumnIndex {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the header or of the first row.
+        line: usize,
+        /// Index that was asked for.
+        index: usize,
+        /// Number of columns.
+        found: usize,
+    },
+    /// A JSON key was asked for by index.
+    #[error("{}: JSON objects have no column {index}; give the key's name", path.display())]
+    IndexInJson {
+        /// File that was read.
+        path: PathBuf,
+        /// Index that was asked for.
+        index: usize,
+    },
+    /// A row has more or fewer fields than the header or the first row.
+    #[error("{}:{line}: found {found} fields, expected {expected}", path.display())]
+    FieldCount {
+        /// File that was read.
+        path: PathBuf,
+        /// Line where the row begins.
+        line: usize,
+        /// Fields in this row.
+        found: usize,
+        /// Fields in the header or the first row.
+        expected: usize,
+    },
+    /// A quoted CSV field never ends, so the rest of the file would be swallowed by it.
+    #[error("{}:{line}: a quoted field begins in this row and never ends; double the quotes inside fields, or read the file as TSV", path.display())]
+    UnclosedQuote {
+        /// File that was read.
+        path: PathBuf,
+        /// Line where the row begins.
+        line: usize,
+    },
+    /// A text, label, token or tag is empty or only white space.
+    #[error("{}:{line}: {what} is empty", path.display())]
+    EmptyField {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example or of the token.
+        line: usize,
+        /// What is empty: `text`, `label`, `token`, `tag` or `tokens`.
+        what: &'static str,
+    },
+    /// A line is not a JSON object.
+    #[error("{}:{line}:{column}: malformed JSON: {message}", path.display())]
+    Json {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Column in the line.
+        column: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A JSON object lacks a key.
+    #[error("{}:{line}: no key `{key}`; the object has {}{}", path.display(), list(available), hint(nearest))]
+    MissingKey {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Key that was asked for.
+        key: String,
+        /// Keys that are there.
+        available: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// A JSON value has the wrong type.
+    #[error("{}:{line}: key `{key}`: found {found}, expected {expected}", path.display())]
+    WrongType {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Key of the value, with an index inside a list.
+        key: String,
+        /// Type that was found.
+        found: &'static str,
+        /// Type that was expected.
+        expected: &'static str,
+    },
+    /// An example has more tags than tokens, or fewer.
+    #[error("{}:{line}: found {tags} tags for {tokens} tokens", path.display())]
+    TokenTagCount {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// Number of tokens.
+        tokens: usize,
+        /// Number of tags.
+        tags: usize,
+    },
+    /// A label is not in the label set.
+    #[error("{}:{line}: unknown label `{label}`; the labels are {}{}", path.display(), list(known), hint(nearest))]
+    UnknownLabel {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// Label that was found.
+        label: String,
+        /// Labels of the set, in order.
+        known: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// An integer label has no name.
+    #[error("{}:{line}: label {index} has no name; names are given for 0 to {}", path.display(), count.saturating_sub(1))]
+    LabelIndex {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// Integer that was found.
+        index: i64,
+        /// Number of names.
+        count: usize,
+    },
+    /// Tags are integers and nothing says what they mean: mirrors of one data set number its tags
+    /// differently, so a guess would be wrong in silence.
+    #[error("{}:{line}: key `{key}` holds integers, and no label names are given", path.display())]
+    NamesNeeded {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// Key of the tags.
+        key: String,
+    },
+    /// An example without a label where one is needed.
+    #[error("{}:{line}: the example has no label", path.display())]
+    Unlabelled {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+    },
+    /// A label set without labels.
+    #[error("no labels: the label set is empty")]
+    NoLabels,
+    /// A label set names a label twice.
+    #[error("label `{name}` is named twice")]
+    DuplicateLabel {
+        /// The repeated name.
+        name: String,
+    },
+    /// A label set holds an empty name.
+    #[error("label {index} has an empty name")]
+    EmptyLabelName {
+        /// Position of the name.
+        index: usize,
+    },
+    /// The folder has no `tokenizer.json`.
+    #[error("{}: no tokenizer.json{}", path.display(), if *sentencepiece { "; there is a tokenizer.model, which transformers converts: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)" } else { "" })]
+    NoTokenizer {
+        /// Folder that was read.
+        path: PathBuf,
+        /// Whether the folder has a SentencePiece `tokenizer.model` instead.
+        sentencepiece: bool,
+    },
+    /// A tokenizer file could not be understood.
+    #[error("{}: not a usable tokenizer: {message}", path.display())]
+    Tokenizer {
+        /// File that was read.
+        path: PathBuf,
+        /// What the parser said.
+        message: String,
+    },
+    /// The tokenizer failed on a text.
+    #[error("cannot tokenise {text:?}: {message}")]
+    Encode {
+        /// Beginning of the text, or of the first text of its batch.
+        text: String,
+        /// What the tokenizer said.
+        message: String,
+    },
+    /// The tokenizer has no special token at all, so nothing can pad a batch.
+    #[error("{}: no special token can serve as padding; add a pad token to the tokenizer", path.display())]
+    NoPadToken {
+        /// `tokenizer.json` that was read.
+        path: PathBuf,
+    },
+    /// The length limit leaves no room for text.
+    #[error("max_length {max_length} leaves no room for text beside {special} special tokens")]
+    MaxLength {
+        /// Limit in tokens, special ones included.
+        max_length: usize,
+        /// Number of special tokens.
+        special: usize,
+    },
+    /// An example gives no token beside the special ones.
+    #[error("{}:{line}: the text tokenises to nothing", path.display())]
+    NoTokens {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+    },
+    /// A tag does not belong to the scheme by which spans are read strictly.
+    #[error("tag `{tag}` at word {position} is not an {scheme} tag")]
+    TagScheme {
+        /// The tag.
+        tag: String,
+        /// Its word, counted from 0.
+        position: usize,
+        /// Scheme that was asked for.
+        scheme: &'static str,
+    },
+    /// Gold and predictions differ in number.
+    #[error("{found} predictions for {expected} gold {what}{}", sentence.map(|s| format!(" in sentence {s}")).unwrap_or_default())]
+    ScoreLength {
+        /// What is counted: `examples`, `sentences` or `tags`.
+        what: &'static str,
+        /// Sentence, counted from 0, when tags are counted.
+        sentence: Option<usize>,
+        /// Number of predictions.
+        found: usize,
+        /// Number of gold values.
+        expected: usize,
+    },
+    /// A class id past the label set.
+    #[error("class {id} is past the {count} labels")]
+    ClassId {
+        /// The id.
+        id: usize,
+        /// Number of labels.
+        count: usize,
+    },
+}
+
+/// How many names a message lists.
+const LISTED: usize = 20;
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_string();
+    }
+    let shown = names
+        .iter()
+        .take(LISTED)
+        .map(|n| format!("`{n}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|n| format!("; did you mean `{n}`?"))
+        .unwrap_or_default()
+}
+
+/// The candidate that `word` is most likely a misspelling of, if any is close.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
+    let word = word.to_lowercase();
+    let limit = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|c| (strsim::damerau_levenshtein(&word, &c.to_lowercase()), c))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, c)| c.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_a_misspelling_and_nothing_far_away() {
+        let names = ["sentence", "label", "idx"];
+        assert_eq!(nearest("sentense", names), Some("sentence".into()));
+        assert_eq!(nearest("Label", names), Some("label".into()));
+        assert_eq!(nearest("text", names), None);
+    }
+
+    #[test]
+    fn long_lists_are_cut_with_a_count() {
+        let names: Vec<String> = (0..23).map(|i| i.to_string()).collect();
+        assert!(list(&names).ends_with("`19` and 3 more"));
+        assert_eq!(list(&[]), "none");
+    }
+}

@@ -1,0 +1,85 @@
+//! Readers, labels, tokenisation, alignment, batches and scores for text classification and
+//! tagging. Nothing here knows a tensor, a device or a model.
+//!
+//! # Reading order
+//!
+//! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
+//!    [`words`] for raw text that is to be tagged.
+//! 2. [`labels`]: names to ids and back.
+//! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
+//! 4. [`align`]: a word's label to its sub-words, predictions back to words.
+//! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
+//! 6. [`scheme`], [`span`], [`metrics`]: tags to spans, and scores.
+//!
+//! # Example
+//!
+//! ```
+//! use std::path::Path;
+//! use ls_data::*;
+//!
+//! # fn main() -> ls_data::Result<()> {
+//! # let tokenizer_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizers/llama2");
+//! let csv = "text,label\nA warm ending.,good\n\"Slow, dull\",bad\n";
+//! let name = Path::new("reviews.csv");
+//! let columns = SequenceColumns::default();
+//! let examples =
+//!     read_sequence_from(csv.as_bytes(), name, FileFormat::Csv, true, &columns, None)?;
+//! let labels = LabelSet::from_sequence_examples(&examples)?;
+//!
+//! let tokenizer = TextTokenizer::from_dir(Path::new(tokenizer_dir))?;
+//! let (encoded, cut) = tokenizer.encode_sequence_examples(&examples, name, 64)?;
+//! assert_eq!(cut.cut_examples, 0);
+//!
+//! let mut ready = Vec::new();
+//! for (example, encoded) in examples.iter().zip(encoded) {
+//!     let label = example.label.as_deref().unwrap_or_default();
+//!     let class = labels.encode(label, name, example.line)? as i64;
+//!     let labels = ExampleLabels::Class(class);
+//!     ready.push(EncodedExample { input_ids: encoded.input_ids, labels });
+//! }
+//! let options = BatchOptions {
+//!     batch_size: 2,
+//!     pad_id: tokenizer.pad_token().id,
+//!     padding_side: PaddingSide::Right,
+//!     padding_mode: PaddingMode::Masked,
+//!     pad_to: None,
+//!     group_by_length: true,
+//! };
+//! let lengths: Vec<usize> = ready.iter().map(|e| e.input_ids.len()).collect();
+//! for indices in epoch_order(&lengths, &options, 42, 0) {
+//!     let batch = collate(&ready, &indices, &options);
+//!     assert_eq!(batch.real_tokens(), lengths.iter().sum::<usize>());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod align;
+pub mod batch;
+mod error;
+mod example;
+pub mod labels;
+pub mod metrics;
+pub mod readers;
+pub mod scheme;
+pub mod span;
+pub mod tokenize;
+pub mod words;
+
+pub use align::{LabelPosition, align_labels, word_predictions};
+pub use batch::{
+    Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
+    collate, epoch_order, sequential_order, split_off,
+};
+pub use error::{DataError, Result};
+pub use example::{SequenceExample, TokenExample};
+pub use labels::{IGNORE_INDEX, LabelSet};
+pub use metrics::{ClassScores, ClassificationScores, SpanMode, SpanScores};
+pub use readers::{
+    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_lines_from, read_sequence,
+    read_sequence_from, read_tokens, read_tokens_from,
+};
+pub use scheme::TagScheme;
+pub use span::{Span, decode_spans, decode_spans_strict};
+pub use tokenize::{CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, TextTokenizer};
+pub use words::{TextWord, split_words};

@@ -1,0 +1,196 @@
+//! Tag schemes as tables: which neighbouring tags begin, continue and end a span.
+//!
+//! The tables are those of seqeval 1.2.2 (`seqeval/scheme.py`), odd entries included, so that
+//! strict scores agree with it.
+
+use serde::{Deserialize, Serialize};
+
+/// How spans are written as tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TagScheme {
+    /// `B-` only where a span follows another of its type; CoNLL 2003 as first published.
+    Iob1,
+    /// `B-` begins every span. Also called BIO.
+    #[default]
+    #[serde(alias = "bio")]
+    Iob2,
+    /// `E-` only where another span of its type follows.
+    Ioe1,
+    /// `E-` ends every span.
+    Ioe2,
+    /// `B-`, `I-`, `E-`, and `S-` for a span of one word.
+    Iobes,
+    /// `B-`, `I-`, `L-` for the last word, and `U-` for a span of one word.
+    Bilou,
+}
+
+impl TagScheme {
+    /// The name used in configs and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iob1 => "iob1",
+            Self::Iob2 => "iob2",
+            Self::Ioe1 => "ioe1",
+            Self::Ioe2 => "ioe2",
+            Self::Iobes => "iobes",
+            Self::Bilou => "bilou",
+        }
+    }
+
+    pub(crate) fn table(self) -> &'static Table {
+        match self {
+            Self::Iob1 => &IOB1,
+            Self::Iob2 => &IOB2,
+            Self::Ioe1 => &IOE1,
+            Self::Ioe2 => &IOE2,
+            Self::Iobes => &IOBES,
+            Self::Bilou => &BILOU,
+        }
+    }
+}
+
+/// Whether the types of two neighbouring tags must agree.
+#[derive(Clone, Copy)]
+pub(crate) enum Types {
+    Same,
+    Differ,
+    Any,
+}
+
+/// Prefix before, prefix here (`*` is any), and how their types relate.
+type Pattern = (char, char, Types);
+
+/// What the rows of a scheme say about two neighbouring tags.
+pub(crate) struct Table {
+    pub(crate) prefixes: &'static str,
+    start: &'static [Pattern],
+    inside: &'static [Pattern],
+    end: &'static [Pattern],
+}
+
+/// A prefix and the type after it; `O` has the type `_`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tag<'a> {
+    pub(crate) prefix: char,
+    pub(crate) entity_type: &'a str,
+}
+
+impl Table {
+    pub(crate) fn starts(&self, before: Tag, here: Tag) -> bool {
+        matches(self.start, before, here)
+    }
+
+    pub(crate) fn continues(&self, before: Tag, here: Tag) -> bool {
+        matches(self.inside, before, here)
+    }
+
+    pub(crate) fn ends(&self, before: Tag, here: Tag) -> bool {
+        matches(self.end, before, here)
+    }
+}
+
+fn matches(patterns: &[Pattern], before: Tag, here: Tag) -> bool {
+    let fits = |pattern: char, prefix: char| pattern == '*' || pattern == prefix;
+    let same = before.entity_type == here.entity_type;
+    patterns.iter().any(|(b, h, types)| {
+        let types = match types {
+            Types::Same => same,
+            Types::Differ => !same,
+            Types::Any => true,
+        };
+        types && fits(*b, before.prefix) && fits(*h, here.prefix)
+    })
+}
+
+use Types::{Any, Differ, Same};
+
+static IOB1: Table = Table {
+    prefixes: "IOB",
+    start: &[
+        ('O', 'I', Any),
+        ('I', 'I', Differ),
+        ('B', 'I', Any),
+        ('I', 'B', Same),
+        ('B', 'B', Same),
+    ],
+    inside: &[('B', 'I', Same), ('I', 'I', Same)],
+    end: &[
+        ('I', 'I', Differ),
+        ('I', 'O', Any),
+        ('I', 'B', Any),
+        ('B', 'O', Any),
+        ('B', 'I', Differ),
+        ('B', 'B', Same),
+    ],
+};
+
+static IOB2: Table = Table {
+    prefixes: "IOB",
+    start: &[('*', 'B', Any)],
+    inside: &[('B', 'I', Same), ('I', 'I', Same)],
+    end: &[
+        ('I', 'O', Any),
+        ('I', 'I', Differ),
+        ('I', 'B', Any),
+        ('B', 'O', Any),
+        ('B', 'I', Differ),
+        ('B', 'B', Any),
+    ],
+};
+
+static IOE1: Table = Table {
+    prefixes: "IOE",
+    start: &[
+        ('O', 'I', Any),
+        ('I', 'I', Differ),
+        ('E', 'I', Any),
+        ('E', 'E', Same),
+    ],
+    inside: &[('I', 'I', Same), ('I', 'E', Same)],
+    end: &[
+        ('I', 'I', Differ),
+        ('I', 'O', Any),
+        ('I', 'E', Differ),
+        ('E', 'I', Same),
+        ('E', 'E', Same),
+    ],
+};
+
+static IOE2: Table = Table {
+    prefixes: "IOE",
+    start: &[
+        ('O', 'I', Any),
+        ('O', 'E', Any),
+        ('E', 'I', Any),
+        ('E', 'E', Any),
+        ('I', 'I', Differ),
+        ('I', 'E', Differ),
+    ],
+    inside: &[('I', 'E', Same), ('I', 'I', Same)],
+    end: &[('E', '*', Any)],
+};
+
+static IOBES: Table = Table {
+    prefixes: "IOBES",
+    start: &[('*', 'B', Any), ('*', 'S', Any)],
+    inside: &[
+        ('B', 'I', Same),
+        ('B', 'E', Same),
+        ('I', 'I', Same),
+        ('I', 'E', Same),
+    ],
+    end: &[('S', '*', Any), ('E', '*', Any)],
+};
+
+static BILOU: Table = Table {
+    prefixes: "BILOU",
+    start: &[('*', 'B', Any), ('*', 'U', Any)],
+    inside: &[
+        ('B', 'I', Same),
+        ('B', 'L', Same),
+        ('I', 'I', Same),
+        ('I', 'L', Same),
+    ],
+    end: &[('U', '*', Any), ('L', '*', Any)],
+};

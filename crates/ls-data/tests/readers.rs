@@ -1,0 +1,459 @@
+//! Each reader on good files in their odd forms, and each way a file can be wrong with its message.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use ls_data::{
+    ColumnRef, DataError, FileFormat, SequenceColumns, SequenceExample, TokenColumns, TokenExample,
+    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from,
+};
+
+use FileFormat::{Conll, Csv, Jsonl, Tsv};
+
+fn columns(text: impl Into<ColumnRef>, label: impl Into<ColumnRef>) -> SequenceColumns {
+    SequenceColumns {
+        text: text.into(),
+        label: Some(label.into()),
+        ..Default::default()
+    }
+}
+
+fn named() -> SequenceColumns {
+    SequenceColumns::default()
+}
+
+fn sequence(
+    format: FileFormat,
+    header: bool,
+    columns: &SequenceColumns,
+    bytes: impl AsRef<[u8]>,
+) -> Result<Vec<SequenceExample>, DataError> {
+    read_sequence_from(
+        bytes.as_ref(),
+        Path::new("data"),
+        format,
+        header,
+        columns,
+        None,
+    )
+}
+
+fn tokens(
+    format: FileFormat,
+    columns: &TokenColumns,
+    bytes: impl AsRef<[u8]>,
+) -> Result<Vec<TokenExample>, DataError> {
+    read_tokens_from(bytes.as_ref(), Path::new("data"), format, columns)
+}
+
+/// Text, label and line of each example.
+fn rows(examples: &[SequenceExample]) -> Vec<(&str, &str, usize)> {
+    examples
+        .iter()
+        .map(|e| (e.text.as_str(), e.label.as_deref().unwrap_or(""), e.line))
+        .collect()
+}
+
+fn message<T: std::fmt::Debug>(result: Result<T, DataError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn csv_quotes_line_ends_and_a_byte_order_mark() {
+    let data = "\u{feff}text,label\r\n\"a, \"\"b\"\"\r\nc\",x\r\n\r\nplain \"d\",y\r\n\"e\",x";
+    let examples = sequence(Csv, true, &named(), data).unwrap();
+    assert_eq!(
+        rows(&examples),
+        [
+            ("a, \"b\"\r\nc", "x", 2),
+            ("plain \"d\"", "y", 5),
+            ("e", "x", 6)
+        ]
+    );
+}
+
+#[test]
+fn csv_columns_by_name_in_any_order_or_by_index() {
+    let by_name = SequenceColumns {
+        text_pair: Some("description".into()),
+        ..columns("title", "class")
+    };
+    let data = "class, title ,description\n3,t,d\n";
+    let examples = sequence(Csv, true, &by_name, data).unwrap();
+    assert_eq!(rows(&examples), [("t", "3", 2)]);
+    assert_eq!(examples[0].text_pair.as_deref(), Some("d"));
+
+    let examples = sequence(Csv, false, &columns(1, 0), "\"3\",\"t\"\n\"4\",\"u\"\n").unwrap();
+    assert_eq!(rows(&examples), [("t", "3", 1), ("u", "4", 2)]);
+    let unlabelled = SequenceColumns {
+        label: None,
+        ..named()
+    };
+    assert_eq!(
+        sequence(Csv, true, &unlabelled, "text\na\n").unwrap()[0].label,
+        None
+    );
+}
+
+#[test]
+fn tsv_takes_quotes_as_they_are() {
+    let data = "sentence\tlabel\r\n\"open quote\t1\r\nit 's \"fine\"\t0\r\n";
+    let examples = sequence(Tsv, true, &columns("sentence", "label"), data).unwrap();
+    assert_eq!(
+        rows(&examples),
+        [("\"open quote", "1", 2), ("it 's \"fine\"", "0", 3)]
+    );
+}
+
+#[test]
+fn jsonl_takes_string_and_integer_labels_and_keeps_the_object() {
+    let data =
+        "{\"id\": 7, \"text\": \"a\\nb\", \"label\": \"x\"}\n\n{\"text\": \"c\", \"label\": -1}\n";
+    let examples = sequence(Jsonl, false, &named(), data).unwrap();
+    assert_eq!(rows(&examples), [("a\nb", "x", 1), ("c", "-1", 3)]);
+    let extra = examples[0].extra.as_ref().unwrap();
+    assert_eq!(extra.keys().collect::<Vec<_>>(), ["id", "text", "label"]);
+    assert_eq!(extra["id"], 7);
+}
+
+#[test]
+fn integer_labels_become_names() {
+    let names = ["negative".to_string(), "positive".to_string()];
+    let read = |label: &str| {
+        let data = format!("good\t{label}\n");
+        let name = Path::new("data");
+        read_sequence_from(
+            data.as_bytes(),
+            name,
+            Tsv,
+            false,
+            &columns(0, 1),
+            Some(&names),
+        )
+        .map(|examples| examples[0].label.clone().unwrap())
+    };
+    assert_eq!(read("1").unwrap(), "positive");
+    assert_eq!(read("negative").unwrap(), "negative");
+    assert_eq!(
+        message(read("2")),
+        "data:1: label 2 has no name; names are given for 0 to 1"
+    );
+    assert_eq!(
+        message(read("-1")),
+        "data:1: label -1 has no name; names are given for 0 to 1"
+    );
+    assert_eq!(
+        message(read("positiv")),
+        "data:1: unknown label `positiv`; the labels are `negative`, `positive`; did you mean `positive`?"
+    );
+    let mapped = SequenceColumns {
+        label_map: Some(names.to_vec()),
+        ..columns(0, 1)
+    };
+    assert_eq!(
+        rows(&sequence(Tsv, false, &mapped, "a\t0\n").unwrap()),
+        [("a", "negative", 1)]
+    );
+}
+
+#[test]
+fn plain_lines_are_one_input_each() {
+    let examples = read_lines_from("one\r\ntwo \"x\"\tz".as_bytes(), Path::new("<stdin>")).unwrap();
+    assert_eq!(rows(&examples), [("one", "", 1), ("two \"x\"\tz", "", 2)]);
+    let blank = read_lines_from("one\n\ntwo\n".as_bytes(), Path::new("<stdin>"));
+    assert_eq!(message(blank), "<stdin>:2: text is empty");
+}
+
+#[test]
+fn conll_with_tabs_spaces_documents_and_uneven_blank_lines() {
+    let data = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n \n\n\nNew NNP B-NP B-LOC\r\n";
+    let examples = tokens(Conll, &TokenColumns::default(), data).unwrap();
+    assert_eq!(examples.len(), 2);
+    assert_eq!(examples[0].tokens, ["EU", "rejects"]);
+    assert_eq!(examples[0].tags.as_ref().unwrap(), &["B-ORG", "O"]);
+    assert_eq!((examples[0].line, examples[1].line), (3, 8));
+
+    let tabs = tokens(Conll, &TokenColumns::default(), "New York\tB-LOC\n\"\tO\n").unwrap();
+    assert_eq!(tabs[0].tokens, ["New York", "\""]);
+    let mark = tokens(
+        Conll,
+        &TokenColumns::default(),
+        "\u{feff}a\tO\n\n\u{feff}\n",
+    )
+    .unwrap();
+    assert_eq!((mark.len(), mark[0].tokens[0].as_str()), (1, "a"));
+    let part_of_speech = TokenColumns {
+        tag: Some(1),
+        ..Default::default()
+    };
+    let examples = tokens(Conll, &part_of_speech, data.as_bytes()[20..].as_ref()).unwrap();
+    assert_eq!(examples[0].tags.as_ref().unwrap(), &["NNP", "VBZ"]);
+    let bare = TokenColumns {
+        tagged: false,
+        ..Default::default()
+    };
+    assert_eq!(tokens(Conll, &bare, "a\nb\n").unwrap()[0].tags, None);
+}
+
+#[test]
+fn jsonl_tokens_take_either_key_and_integers_with_names() {
+    let names = TokenColumns {
+        label_names: Some(["O", "B-PER"].map(String::from).to_vec()),
+        ..Default::default()
+    };
+    let data = "{\"tokens\":[\"Ann\",\"ran\"],\"ner_tags\":[1,0],\"id\":3}\n";
+    let examples = tokens(Jsonl, &names, data).unwrap();
+    assert_eq!(examples[0].tags.as_ref().unwrap(), &["B-PER", "O"]);
+    assert_eq!(examples[0].extra.as_ref().unwrap()["id"], 3);
+    assert_eq!(
+        message(tokens(Jsonl, &TokenColumns::default(), data)),
+        "data:1: key `ner_tags` holds integers, and no label names are given"
+    );
+    let data = "{\"tokens\":[\"Ann\"],\"tags\":[\"B-PER\"],\"ner_tags\":[9]}\n";
+    assert_eq!(
+        tokens(Jsonl, &names, data).unwrap()[0]
+            .tags
+            .as_ref()
+            .unwrap(),
+        &["B-PER"]
+    );
+}
+
+#[test]
+fn formats_come_from_extensions() {
+    for (name, format) in [
+        ("a.csv", Csv),
+        ("a.TSV", Tsv),
+        ("a.jsonl", Jsonl),
+        ("a.json", Jsonl),
+        ("a.ndjson", Jsonl),
+        ("a.conll", Conll),
+        ("a.iob", Conll),
+        ("a.bio", Conll),
+        ("a.txt", Conll),
+    ] {
+        assert_eq!(FileFormat::from_path(Path::new(name)).unwrap(), format);
+    }
+    for name in ["a.parquet", "a", ".csv"] {
+        let result = FileFormat::from_path(Path::new(name));
+        assert!(
+            matches!(result, Err(DataError::UnknownFormat { .. })),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn missing_and_empty_files() {
+    let path = Path::new("no/such/file.csv");
+    let missing = read_sequence(path, Csv, true, &named(), None);
+    assert!(matches!(missing, Err(DataError::NotFound { .. })));
+    assert!(matches!(
+        read_tokens(path, Conll, &TokenColumns::default()),
+        Err(DataError::NotFound { .. })
+    ));
+    let dir = tempfile::tempdir().unwrap();
+    let folder = read_sequence(dir.path(), Csv, true, &named(), None);
+    assert!(matches!(folder, Err(DataError::Read { .. })));
+    for (format, data) in [
+        (Csv, ""),
+        (Csv, "text,label\n"),
+        (Tsv, "text\tlabel\n\n"),
+        (Jsonl, " \n"),
+    ] {
+        assert_eq!(
+            message(sequence(format, true, &named(), data)),
+            "data: holds no examples"
+        );
+    }
+    for data in ["", "\n\n", "-DOCSTART- -X- O O\n\n"] {
+        let empty = tokens(Conll, &TokenColumns::default(), data);
+        assert!(matches!(empty, Err(DataError::Empty { .. })));
+    }
+    assert!(matches!(
+        read_lines_from(&[][..], path),
+        Err(DataError::Empty { .. })
+    ));
+}
+
+#[test]
+fn wrong_columns_name_those_that_are_there() {
+    assert_eq!(
+        message(sequence(
+            Csv,
+            true,
+            &columns("sentense", "label"),
+            "sentence,label\na,b\n"
+        )),
+        "data: no column `sentense`; the file has `sentence`, `label`; did you mean `sentence`?"
+    );
+    assert_eq!(
+        message(sequence(Tsv, false, &columns(0, 2), "a\tb\n")),
+        "data:1: no column 2; there are 2, counted from 0"
+    );
+    assert!(matches!(
+        sequence(Csv, false, &named(), "a,b\n"),
+        Err(DataError::NoHeader { column, .. }) if column == "text"
+    ));
+    assert!(matches!(
+        sequence(Jsonl, false, &columns(0, 1), "{}"),
+        Err(DataError::IndexInJson { index: 0, .. })
+    ));
+    let first_is_last = tokens(Conll, &TokenColumns::default(), "a\nb\n");
+    assert_eq!(message(first_is_last), "data:1: found 1 fields, expected 2");
+    let third = TokenColumns {
+        tag: Some(3),
+        ..Default::default()
+    };
+    assert!(matches!(
+        tokens(Conll, &third, "a O\n"),
+        Err(DataError::ColumnIndex {
+            index: 3,
+            found: 2,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn rows_of_another_width() {
+    let wrong = "data:3: found 3 fields, expected 2";
+    assert_eq!(
+        message(sequence(Csv, true, &named(), "text,label\na,b\nc,d,e\n")),
+        wrong
+    );
+    assert_eq!(
+        message(sequence(
+            Tsv,
+            true,
+            &named(),
+            "text\tlabel\na\tb\nc\td\te\n"
+        )),
+        wrong
+    );
+    assert_eq!(
+        message(tokens(Conll, &TokenColumns::default(), "a O\nb O\nc d O\n")),
+        wrong
+    );
+}
+
+#[test]
+fn a_stray_quote_does_not_swallow_the_file() {
+    let data = "text,label\na,b\n\"c,d\ne,f\n";
+    assert!(matches!(
+        sequence(Csv, true, &named(), data),
+        Err(DataError::UnclosedQuote { line: 3, .. })
+    ));
+    let inches = sequence(Csv, true, &named(), "text,label\na 5\" disk,b\n").unwrap();
+    assert_eq!(inches[0].text, "a 5\" disk");
+}
+
+#[test]
+fn bytes_that_are_not_utf8() {
+    let check = |result: Result<(), DataError>, place: &str| {
+        let expected =
+            format!("data:{place}: byte 0xe9 is not valid UTF-8; save the file as UTF-8");
+        assert_eq!(message(result), expected);
+    };
+    check(
+        sequence(Csv, true, &named(), b"text,label\ncaf\xe9,b\n").map(drop),
+        "2:4",
+    );
+    check(
+        sequence(Csv, true, &named(), b"text,label\n\"a\ncaf\xe9\",b\n").map(drop),
+        "3:4",
+    );
+    check(
+        sequence(Tsv, true, &named(), b"text\tlabel\ncaf\xe9\tb\n").map(drop),
+        "2:4",
+    );
+    check(
+        sequence(Jsonl, true, &named(), b"{\"text\":\"\xe9\"}").map(drop),
+        "1:10",
+    );
+    check(
+        tokens(Conll, &TokenColumns::default(), b"a O\n\xe9 O\n").map(drop),
+        "2:1",
+    );
+    check(
+        read_lines_from(&b"a\n\xe9"[..], Path::new("data")).map(drop),
+        "2:1",
+    );
+}
+
+#[test]
+fn empty_fields() {
+    assert_eq!(
+        message(sequence(Csv, true, &named(), "text,label\n ,b\n")),
+        "data:2: text is empty"
+    );
+    assert_eq!(
+        message(sequence(Tsv, false, &columns(0, 1), "a\t\n")),
+        "data:1: label is empty"
+    );
+    let empty = sequence(Jsonl, false, &named(), "{\"text\":\"\",\"label\":1}");
+    assert_eq!(message(empty), "data:1: text is empty");
+    let columns = TokenColumns::default();
+    assert_eq!(
+        message(tokens(Conll, &columns, "a\tO\n \tO\n")),
+        "data:2: token is empty"
+    );
+    assert_eq!(
+        message(tokens(Conll, &columns, "a\tO\nb\t\n")),
+        "data:2: tag is empty"
+    );
+    let empty = tokens(Jsonl, &columns, "{\"tokens\":[],\"tags\":[]}");
+    assert_eq!(message(empty), "data:1: tokens is empty");
+}
+
+#[test]
+fn malformed_json_missing_keys_and_wrong_types() {
+    let json = |data: &str| message(sequence(Jsonl, false, &named(), data));
+    let good = "{\"text\":\"a\",\"label\":\"b\"}\n";
+    assert!(
+        json(&format!("{good}{{\"text\": }}"))
+            .starts_with("data:2:10: malformed JSON: expected value")
+    );
+    assert!(json("[1]\n").starts_with("data:1:"), "{}", json("[1]\n"));
+    assert_eq!(
+        json("{\"texts\":\"a\",\"label\":\"b\"}"),
+        "data:1: no key `text`; the object has `texts`, `label`; did you mean `text`?"
+            .replace("mean `text`", "mean `texts`")
+    );
+    assert_eq!(
+        json("{\"text\":3,\"label\":\"b\"}"),
+        "data:1: key `text`: found an integer, expected a string"
+    );
+    assert_eq!(
+        json("{\"text\":\"a\",\"label\":0.5}"),
+        "data:1: key `label`: found a fraction, expected a string or an integer"
+    );
+    let words = |data: &str| message(tokens(Jsonl, &TokenColumns::default(), data));
+    assert_eq!(
+        words("{\"tokens\":[\"a\",\"b\"],\"tags\":[\"O\"]}"),
+        "data:1: found 1 tags for 2 tokens"
+    );
+    assert_eq!(
+        words("{\"tokens\":\"a b\"}"),
+        "data:1: key `tokens`: found a string, expected a list"
+    );
+    assert_eq!(
+        words("{\"tokens\":[\"a\",null],\"tags\":[\"O\",\"O\"]}"),
+        "data:1: key `tokens[1]`: found null, expected a string"
+    );
+    assert!(
+        words("{\"tokens\":[\"a\"]}").starts_with("data:1: no key `tags`; the object has `tokens`")
+    );
+}
+
+#[test]
+fn formats_that_cannot_hold_the_examples() {
+    assert_eq!(
+        message(sequence(Conll, false, &named(), "a O\n")),
+        "data: conll files cannot hold texts with labels"
+    );
+    assert_eq!(
+        message(tokens(Csv, &TokenColumns::default(), "a,O\n")),
+        "data: csv files cannot hold words with tags"
+    );
+}

@@ -1,0 +1,358 @@
+//! What can go wrong with LoRA configurations, adapter folders and tensor files.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use safetensors::Dtype;
+
+/// The result of this crate's functions.
+pub type Result<T, E = LoraError> = std::result::Result<T, E>;
+
+/// Every error of this crate: what a person gave that cannot be used, with the offending value in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraError {
+    /// The operating system refused to read or write.
+    #[error("cannot access {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason the system gave.
+        source: std::io::Error,
+    },
+
+    /// A file that an adapter folder must have is not there.
+    #[error("{} does not exist", path.display())]
+    FileMissing {
+        /// The missing file.
+        path: PathBuf,
+    },
+
+    /// The folder holds only pickled weights, which this crate does not read: unpickling runs code.
+    #[error(
+        "{} is a pickle, which is not read here: load it with peft and call save_pretrained to get adapter_model.safetensors",
+        path.display()
+    )]
+    PickleOnly {
+        /// The pickled file.
+        path: PathBuf,
+    },
+
+    /// An adapter must not be saved beside a `config.json`: transformers then takes the folder for a whole model and
+    /// demands `model.safetensors`.
+    #[error("{} is in the way: beside it, transformers does not recognise an adapter; save into another folder", path.display())]
+    ConfigJsonPresent {
+        /// The `config.json` found.
+        path: PathBuf,
+    },
+
+    /// An adapter configuration is not JSON.
+    #[error("the adapter configuration is not valid JSON")]
+    ConfigJson {
+        /// What the parser says, with line and column.
+        source: serde_json::Error,
+    },
+
+    /// The configuration file of an adapter folder cannot be used; the source says why.
+    #[error("cannot use {}", path.display())]
+    AdapterConfig {
+        /// The `adapter_config.json`.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: Box<LoraError>,
+    },
+
+    /// A configuration field asks for something that would change the result and is not implemented.
+    #[error("`{field}` = {value} is not supported, and ignoring it would change the result")]
+    UnsupportedConfig {
+        /// The field, as PEFT spells it.
+        field: String,
+        /// The value found, as JSON.
+        value: String,
+    },
+
+    /// A configuration field has a value that no adapter can have.
+    #[error("`{field}` = {value} is invalid: {reason}")]
+    InvalidConfig {
+        /// The field, as PEFT spells it.
+        field: String,
+        /// The value found.
+        value: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+
+    /// Requested names match no module of the model.
+    #[error("`{field}`: {} match{} no module; there are: {}", list(requested), if requested.len() == 1 { "es" } else { "" }, modules(available))]
+    UnmatchedTargets {
+        /// The field that requested them.
+        field: String,
+        /// The entries without a match.
+        requested: Vec<String>,
+        /// The modules that could be adapted.
+        available: Vec<String>,
+    },
+
+    /// A pattern matches the full name of no module of the model.
+    #[error(
+        "`{field}`: no full module name matches the pattern {pattern}; there are: {}",
+        modules(available)
+    )]
+    UnmatchedPattern {
+        /// The field that requested it.
+        field: String,
+        /// The regular expression.
+        pattern: String,
+        /// The modules that could be adapted.
+        available: Vec<String>,
+    },
+
+    /// Requested layers do not exist.
+    #[error(
+        "`layers_to_transform`: no targeted module in layers {requested:?}; the targeted modules are in layers {available:?}"
+    )]
+    UnmatchedLayers {
+        /// The layer indices without a match.
+        requested: Vec<usize>,
+        /// The layer indices of the modules that the targets match.
+        available: Vec<usize>,
+    },
+
+    /// Every module that the targets match is excluded again.
+    #[error(
+        "nothing is left to adapt: `exclude_modules` and `modules_to_save` exclude all of {}",
+        modules(excluded)
+    )]
+    NothingToAdapt {
+        /// The modules that matched and are excluded.
+        excluded: Vec<String>,
+    },
+
+    /// A rank is larger than the layer it would adapt.
+    #[error("r = {r} is larger than {module} with {in_features} inputs and {out_features} outputs")]
+    RankTooLarge {
+        /// The full name of the module.
+        module: String,
+        /// The rank asked for.
+        r: usize,
+        /// The module's inputs.
+        in_features: usize,
+        /// The module's outputs.
+        out_features: usize,
+    },
+
+    /// An adapter was made for another task.
+    #[error("the adapter is for task {found}, the model is for task {expected}")]
+    WrongTask {
+        /// The task of the model.
+        expected: String,
+        /// The task of the adapter.
+        found: String,
+    },
+
+    /// A file ends before the data that its header announces.
+    #[error("{} is truncated: {found} bytes, expected {expected}", path.display())]
+    TruncatedFile {
+        /// The file.
+        path: PathBuf,
+        /// The bytes it should have (at least).
+        expected: u64,
+        /// The bytes it has.
+        found: u64,
+    },
+
+    /// A file is not a safetensors file.
+    #[error("{} is not a usable safetensors file: {reason}", path.display())]
+    CorruptFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A tensor that must be there is not.
+    #[error("{}: tensor {name} is missing{}", path.display(), nearest_hint(nearest))]
+    TensorMissing {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Similar names that are there, best first.
+        nearest: Vec<String>,
+    },
+
+    /// A tensor has another shape than the configuration or the model says.
+    #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}", path.display())]
+    TensorShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The shape it should have.
+        expected: Vec<usize>,
+        /// The shape it has.
+        found: Vec<usize>,
+    },
+
+    /// A tensor holds values of a type that cannot be used in its place.
+    #[error("{}: tensor {name} is {found}, expected {expected}", path.display())]
+    TensorDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The types that can be used.
+        expected: &'static str,
+        /// The type found.
+        found: Dtype,
+    },
+
+    /// A host tensor's bytes do not fill its shape.
+    #[error("tensor {name} has {found} bytes, its shape and type need {expected}")]
+    TensorBytes {
+        /// The tensor.
+        name: String,
+        /// The bytes that shape and type need.
+        expected: usize,
+        /// The bytes there are.
+        found: usize,
+    },
+
+    /// A value type that has no conversion to or from 32-bit floats.
+    #[error(
+        "{found} values are not converted to or from 32-bit floats; F64, F32, F16 and BF16 are"
+    )]
+    NotAFloat {
+        /// The type found.
+        found: Dtype,
+    },
+
+    /// A tensor holds NaN or an infinity.
+    #[error("{}: tensor {name} holds {value} at flat index {index}", path.display())]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The position of the first such value, counted row by row.
+        index: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+
+    /// A file holds tensors that the configuration does not account for.
+    #[error("{}: the configuration does not account for {}", path.display(), list(names))]
+    SurplusTensors {
+        /// The file.
+        path: PathBuf,
+        /// The tensors, in name order.
+        names: Vec<String>,
+    },
+
+    /// A tensor belongs to a kind of adapter that is not implemented.
+    #[error("{}: tensor {name} belongs to {kind}, which is not supported", path.display())]
+    UnsupportedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The kind of adapter.
+        kind: &'static str,
+    },
+}
+
+impl LoraError {
+    /// Whether the configuration someone asked for is at fault, rather than a file or the system.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(
+            self,
+            Self::UnsupportedConfig { .. }
+                | Self::InvalidConfig { .. }
+                | Self::UnmatchedTargets { .. }
+                | Self::UnmatchedPattern { .. }
+                | Self::UnmatchedLayers { .. }
+                | Self::NothingToAdapt { .. }
+                | Self::RankTooLarge { .. }
+        )
+    }
+}
+
+/// How many names an error spells out.
+const LISTED: usize = 16;
+
+/// Names separated by commas, cut after a readable number.
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let mut text = String::new();
+    for (i, name) in names.iter().take(LISTED).enumerate() {
+        if i > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(name.as_ref());
+    }
+    if names.len() > LISTED {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " and {} more", names.len() - LISTED);
+    }
+    text
+}
+
+/// Module names; those of a deep model by their distinct last parts, which is what people put into `target_modules`.
+fn modules(names: &[String]) -> String {
+    if names.len() <= LISTED {
+        return if names.is_empty() {
+            "none".to_owned()
+        } else {
+            list(names)
+        };
+    }
+    let mut last: Vec<&str> = Vec::new();
+    for name in names {
+        let part = name.rsplit('.').next().unwrap_or(name);
+        if !last.contains(&part) {
+            last.push(part);
+        }
+    }
+    format!(
+        "{} (in {} modules such as {})",
+        list(&last),
+        names.len(),
+        names[0]
+    )
+}
+
+fn nearest_hint(nearest: &[String]) -> String {
+    if nearest.is_empty() {
+        String::new()
+    } else {
+        format!("; similar names are {}", list(nearest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_model_is_listed_by_the_last_parts_of_its_names() {
+        let available: Vec<String> = (0..32)
+            .flat_map(|i| ["q_proj", "v_proj"].map(|p| format!("model.layers.{i}.self_attn.{p}")))
+            .collect();
+        let error = LoraError::UnmatchedTargets {
+            field: "target_modules".into(),
+            requested: vec!["query".into()],
+            available,
+        };
+        assert_eq!(
+            error.to_string(),
+            "`target_modules`: query matches no module; there are: q_proj, v_proj (in 64 modules such as \
+             model.layers.0.self_attn.q_proj)"
+        );
+    }
+
+    #[test]
+    fn long_lists_are_cut_with_a_count() {
+        let names: Vec<String> = (0..20).map(|i| format!("t{i}")).collect();
+        assert!(list(&names).ends_with("t15 and 4 more"));
+    }
+}

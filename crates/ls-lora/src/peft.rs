@@ -1,0 +1,875 @@
+//! PEFT's adapter folder: `adapter_config.json` and `adapter_model.safetensors`, both ways, on host tensors.
+//!
+//! Shapes are those of the files: A is `[r, in]`, B is `[out, r]`, heads are `[out, in]`. Where they go in a model, and
+//! their transposition for burn's `[in, out]`, is left to others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::config::{LoraConfig, PEFT_VERSION, TaskType};
+use crate::error::{LoraError, Result};
+use crate::target::{ModuleMatcher, Selection, TargetModules};
+use crate::tensor_file::{
+    Dtype, HostTensor, TensorFile, io_error, missing, write_atomic, write_tensors,
+};
+
+/// The name of the configuration in an adapter folder.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// The name of the weights in an adapter folder.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
+const CARD_FILE: &str = "README.md";
+/// What peft's wrapping puts before the name of every tensor.
+const PREFIX: &str = "base_model.model.";
+
+/// The two factors of one adapted linear layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoraPair {
+    /// A, `[r, in]`: applied to the layer's input.
+    pub a: HostTensor,
+    /// B, `[out, r]`: applied to A's output.
+    pub b: HostTensor,
+}
+
+/// An adapter folder in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftAdapter {
+    /// The configuration.
+    pub config: LoraConfig,
+    /// The adapted modules by their full name in the base model, such as `model.layers.0.self_attn.q_proj`.
+    pub lora: BTreeMap<String, LoraPair>,
+    /// The tensors of modules that are saved in full, such as `score.weight`.
+    pub saved_modules: BTreeMap<String, HostTensor>,
+    /// What a person should know about the file that was read; empty for an adapter made here.
+    pub warnings: Vec<String>,
+}
+
+impl PeftAdapter {
+    /// Reads an adapter folder that peft or [`PeftAdapter::save`] wrote.
+    ///
+    /// Nothing is ignored silently: every tensor must be one that the configuration accounts for. Which modules the
+    /// base model would have adapted is not known here; compare with [`PeftAdapter::expect_modules`].
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::FileMissing`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its cause,
+    /// [`LoraError::TruncatedFile`], [`LoraError::CorruptFile`]; and, naming the tensor: [`LoraError::TensorMissing`]
+    /// for an A without its B, the reverse, and a classifier without any head; [`LoraError::TensorShape`], also for a
+    /// rank that is not the configuration's; [`LoraError::TensorDtype`]; [`LoraError::NonFinite`];
+    /// [`LoraError::SurplusTensors`]; [`LoraError::UnsupportedTensor`].
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        fs::metadata(dir).map_err(|e| io_error(dir, e))?;
+        let config_path = dir.join(CONFIG_FILE);
+        let text = fs::read(&config_path).map_err(|e| io_error(&config_path, e))?;
+        let in_config = |source| LoraError::AdapterConfig {
+            path: config_path.clone(),
+            source: Box::new(source),
+        };
+        // From bytes, so that text that is not UTF-8 is reported with its place too.
+        let json = serde_json::from_slice(&text)
+            .map_err(|source| in_config(LoraError::ConfigJson { source }))?;
+        let (config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
+
+        let weights_path = dir.join(WEIGHTS_FILE);
+        let pickle = dir.join(PICKLED_WEIGHTS_FILE);
+        if !weights_path.exists() && pickle.exists() {
+            return Err(LoraError::PickleOnly { path: pickle });
+        }
+        let file = TensorFile::open(&weights_path)?;
+        let sorted = sort_keys(&file)?;
+
+        let mut adapter = Self {
+            config,
+            lora: BTreeMap::new(),
+            saved_modules: BTreeMap::new(),
+            warnings,
+        };
+        for (module, (a, b)) in sorted.lora {
+            let partner = |key: Option<&str>, part: &str| {
+                key.map(str::to_owned)
+                    .ok_or_else(|| missing(&weights_path, &lora_key(&module, part), file.names()))
+            };
+            let (a, b) = (partner(a, "A")?, partner(b, "B")?);
+            let pair = LoraPair {
+                a: file.read(&a)?,
+                b: file.read(&b)?,
+            };
+            adapter.lora.insert(module, pair);
+        }
+        for (name, key) in sorted.saved {
+            adapter.saved_modules.insert(name, file.read(key)?);
+        }
+        adapter.check(&weights_path)?;
+        Ok(adapter)
+    }
+
+    /// Writes the adapter folder, with a model card if there is none yet; the folder is created.
+    ///
+    /// Everything is checked before the first byte is written, and each file appears whole or not at all, the
+    /// configuration last. `all-linear` is written as the list of adapted modules, as peft does, because peft would
+    /// adapt the head of a token classifier.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::ConfigJsonPresent`], [`LoraError::Io`], [`LoraError::InvalidConfig`], and those that
+    /// [`PeftAdapter::load`] would meet in the file: what could not be read is not written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let has_card = dir.join(CARD_FILE).exists();
+        self.write(dir, if has_card { None } else { Some(self.card()) })
+    }
+
+    /// As [`PeftAdapter::save`], with this text as the model card (`README.md`), replacing one that is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`PeftAdapter::save`].
+    pub fn save_with_card(&self, dir: impl AsRef<Path>, card: &str) -> Result<()> {
+        self.write(dir.as_ref(), Some(card.to_owned()))
+    }
+
+    /// Checks that the adapter holds exactly these modules, which the configuration selects in the base model.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::TensorMissing`] for the first module without tensors, [`LoraError::SurplusTensors`] for those
+    /// that the model does not adapt. `dir` is only for these messages.
+    pub fn expect_modules(&self, dir: impl AsRef<Path>, selected: &[String]) -> Result<()> {
+        let path = dir.as_ref().join(WEIGHTS_FILE);
+        if let Some(module) = selected
+            .iter()
+            .find(|module| !self.lora.contains_key(*module))
+        {
+            let keys: Vec<String> = self
+                .lora
+                .keys()
+                .map(|module| lora_key(module, "A"))
+                .collect();
+            return Err(missing(
+                &path,
+                &lora_key(module, "A"),
+                keys.iter().map(String::as_str),
+            ));
+        }
+        let surplus = self.lora.keys().filter(|module| !selected.contains(module));
+        no_surplus(&path, surplus.map(|module| lora_key(module, "A")).collect())
+    }
+
+    /// Checks that the adapter was made for this task. A file without a task passes, as in peft.
+    ///
+    /// peft itself loads the adapter of a token classifier onto a sequence classifier without complaint when the
+    /// numbers of classes agree.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::WrongTask`].
+    pub fn expect_task(&self, expected: TaskType) -> Result<()> {
+        match self.config.task_type {
+            Some(found) if found != expected => Err(LoraError::WrongTask {
+                expected: expected.as_str().to_owned(),
+                found: found.as_str().to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The configuration as written.
+    fn config_to_write(&self) -> LoraConfig {
+        let mut config = self.config.clone();
+        if config.target_modules == TargetModules::AllLinear {
+            config.target_modules = TargetModules::list(self.lora.keys());
+        }
+        config
+    }
+
+    fn write(&self, dir: &Path, card: Option<String>) -> Result<()> {
+        let config_json = dir.join("config.json");
+        if config_json.exists() {
+            return Err(LoraError::ConfigJsonPresent { path: config_json });
+        }
+        let weights_path = dir.join(WEIGHTS_FILE);
+        self.config.validate()?;
+        self.check(&weights_path)?;
+
+        let mut keyed: Vec<(String, &HostTensor)> = Vec::new();
+        for (module, pair) in &self.lora {
+            keyed.push((lora_key(module, "A"), &pair.a));
+            keyed.push((lora_key(module, "B"), &pair.b));
+        }
+        for (name, tensor) in &self.saved_modules {
+            keyed.push((format!("{PREFIX}{name}"), tensor));
+        }
+        fs::create_dir_all(dir).map_err(|e| io_error(dir, e))?;
+        write_tensors(
+            &weights_path,
+            keyed.iter().map(|(key, tensor)| (key.as_str(), *tensor)),
+        )?;
+        if let Some(card) = card {
+            write_atomic(dir.join(CARD_FILE), card)?;
+        }
+        let json = python_json(&self.config_to_write().to_json());
+        write_atomic(dir.join(CONFIG_FILE), json)
+    }
+
+    /// Checks tensors against configuration; `path` is the file they come from or go to.
+    fn check(&self, path: &Path) -> Result<()> {
+        let matcher = ModuleMatcher::new(&self.config)?;
+        let unselected = self
+            .lora
+            .keys()
+            .filter(|module| matcher.decide(module) != Selection::Selected);
+        let mut surplus: Vec<String> = unselected
+            .flat_map(|module| ["A", "B"].map(|part| lora_key(module, part)))
+            .collect();
+        let unsaved = self
+            .saved_modules
+            .keys()
+            .filter(|name| !belongs_to_saved_module(&matcher, name));
+        surplus.extend(unsaved.map(|name| format!("{PREFIX}{name}")));
+        no_surplus(path, surplus)?;
+
+        if self.lora.is_empty() {
+            let any = format!("{PREFIX}*.lora_A.weight");
+            return Err(missing(path, &any, std::iter::empty()));
+        }
+        // Whether it is the model's head is for the model to say; a head under another name is listed by the user.
+        let heads = self
+            .config
+            .task_type
+            .map_or(&[][..], TaskType::head_modules);
+        if let (Some(head), true) = (heads.last(), self.saved_modules.is_empty()) {
+            return Err(missing(
+                path,
+                &format!("{PREFIX}{head}.weight"),
+                std::iter::empty(),
+            ));
+        }
+
+        for (module, LoraPair { a, b }) in &self.lora {
+            let r = self.config.rank_of(module);
+            for (part, tensor, axis) in [("A", a, 0), ("B", b, 1)] {
+                let name = lora_key(module, part);
+                let mut expected = tensor.shape.clone();
+                expected.resize(2, 0);
+                expected[axis] = r;
+                if tensor.shape != expected {
+                    return Err(LoraError::TensorShape {
+                        path: path.to_owned(),
+                        name,
+                        expected,
+                        found: tensor.shape.clone(),
+                    });
+                }
+                check_values(path, name, tensor)?;
+            }
+        }
+        for (name, tensor) in &self.saved_modules {
+            check_values(path, format!("{PREFIX}{name}"), tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The smallest card that the hub recognises as a peft adapter.
+    fn card(&self) -> String {
+        let mut card = "---\n".to_owned();
+        let base = self
+            .config
+            .base_model_name_or_path
+            .as_deref()
+            .filter(|base| !base.is_empty());
+        // A JSON string is a YAML string.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        if let Some(base) = base {
+            card += &format!("base_model: {}\n", quoted(base));
+        }
+        card += "library_name: peft\ntags:\n";
+        if let Some(base) = base {
+            card += &format!("- {}\n", quoted(&format!("base_model:adapter:{base}")));
+        }
+        card += "- lora\n- transformers\n---\n\n# LoRA adapter\n\n";
+        card += &match base {
+            Some(base) => format!("A LoRA adapter for `{base}`.\n"),
+            None => "A LoRA adapter.\n".to_owned(),
+        };
+        card += &format!("\n### Framework versions\n\n- PEFT {PEFT_VERSION} (file format)\n");
+        card
+    }
+}
+
+/// The keys of a weights file by what they are.
+#[derive(Default)]
+struct SortedKeys<'a> {
+    /// Module -> keys of A and B.
+    lora: BTreeMap<String, (Option<&'a str>, Option<&'a str>)>,
+    /// Name without the prefix -> key.
+    saved: BTreeMap<String, &'a str>,
+}
+
+/// Takes keys apart. Whether the configuration accounts for them is checked once they are read.
+fn sort_keys(file: &TensorFile) -> Result<SortedKeys<'_>> {
+    let mut sorted = SortedKeys::default();
+    let mut surplus = Vec::new();
+    for key in file.names() {
+        let Some(name) = key.strip_prefix(PREFIX) else {
+            surplus.push(key.to_owned());
+            continue;
+        };
+        // peft also reads keys that kept the adapter's name, if that is `default`.
+        let factor_of = |plain: &str, named: &str| {
+            let module = name
+                .strip_suffix(plain)
+                .or_else(|| name.strip_suffix(named));
+            module.map(str::to_owned)
+        };
+        if let Some(module) = factor_of(".lora_A.weight", ".lora_A.default.weight") {
+            if sorted
+                .lora
+                .entry(module)
+                .or_default()
+                .0
+                .replace(key)
+                .is_some()
+            {
+                surplus.push(key.to_owned());
+            }
+        } else if let Some(module) = factor_of(".lora_B.weight", ".lora_B.default.weight") {
+            if sorted
+                .lora
+                .entry(module)
+                .or_default()
+                .1
+                .replace(key)
+                .is_some()
+            {
+                surplus.push(key.to_owned());
+            }
+        } else if let Some(kind) = unsupported_kind(name) {
+            return Err(LoraError::UnsupportedTensor {
+                path: file.path().to_owned(),
+                name: key.to_owned(),
+                kind,
+            });
+        } else {
+            sorted.saved.insert(name.to_owned(), key);
+        }
+    }
+    no_surplus(file.path(), surplus)?;
+    Ok(sorted)
+}
+
+/// The kind of adapter that a tensor name without prefix belongs to, if it is not a plain one.
+fn unsupported_kind(name: &str) -> Option<&'static str> {
+    const KINDS: [(&str, &str); 7] = [
+        (".lora_magnitude_vector", "DoRA"),
+        (".lora_embedding_A", "LoRA on an embedding"),
+        (".lora_embedding_B", "LoRA on an embedding"),
+        (".lora_B.bias", "LoRA with a bias on B"),
+        (
+            ".base_layer.",
+            "a trained base layer (`bias`, or an adapted embedding)",
+        ),
+        (".trainable_tokens_", "trainable tokens"),
+        (
+            ".modules_to_save.",
+            "a module saved under peft's name inside the model",
+        ),
+    ];
+    if let Some((_, kind)) = KINDS.iter().find(|(part, _)| name.contains(part)) {
+        return Some(kind);
+    }
+    // Also the factors of an adapter with a name of its own, which peft does not read either.
+    name.contains(".lora_").then_some("an unknown kind of LoRA")
+}
+
+/// Whether a tensor belongs to a module that is saved in full, or to a part of one.
+fn belongs_to_saved_module(matcher: &ModuleMatcher<'_>, tensor: &str) -> bool {
+    tensor
+        .match_indices('.')
+        .any(|(end, _)| matcher.is_saved(&tensor[..end]))
+}
+
+fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {
+    let path = path.to_owned();
+    if !matches!(
+        tensor.dtype,
+        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16
+    ) {
+        return Err(LoraError::TensorDtype {
+            path,
+            name,
+            expected: "F64, F32, F16 or BF16",
+            found: tensor.dtype,
+        });
+    }
+    match tensor.first_non_finite()? {
+        Some((index, value)) => Err(LoraError::NonFinite {
+            path,
+            name,
+            index,
+            value,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn no_surplus(path: &Path, mut names: Vec<String>) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.sort();
+    Err(LoraError::SurplusTensors {
+        path: path.to_owned(),
+        names,
+    })
+}
+
+fn lora_key(module: &str, part: &str) -> String {
+    format!("{PREFIX}{module}.lora_{part}.weight")
+}
+
+/// JSON as Python's `json.dumps(indent=2)` has it: in ASCII, because peft opens the file in the system's encoding.
+fn python_json(value: &serde_json::Value) -> String {
+    let text = format!("{value:#}");
+    let mut ascii = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            // Only strings hold such characters, and there these escapes mean the same.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                ascii += &format!("\\u{unit:04x}");
+            }
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::error::Error as _;
+
+    const Q0: &str = "model.layers.0.self_attn.q_proj";
+    const V0: &str = "model.layers.0.self_attn.v_proj";
+
+    fn tensor(shape: [usize; 2], first: f32) -> HostTensor {
+        let values: Vec<f32> = (0..shape[0] * shape[1])
+            .map(|i| first + i as f32 * 0.25)
+            .collect();
+        HostTensor::from_f32(shape, &values)
+    }
+
+    fn pair(r: usize, inputs: usize, outputs: usize) -> LoraPair {
+        LoraPair {
+            a: tensor([r, inputs], 1.0),
+            b: tensor([outputs, r], -2.0),
+        }
+    }
+
+    /// A sequence classifier with grouped heads and a rank of its own for `v_proj`.
+    fn sample() -> PeftAdapter {
+        let mut config = LoraConfig::new(2, 8.0)
+            .with_lora_dropout(0.1)
+            .with_task_type(TaskType::SeqCls)
+            .with_modules_to_save(["classifier", "score"]);
+        config.rank_pattern = vec![("v_proj".into(), 3)];
+        PeftAdapter {
+            config,
+            lora: BTreeMap::from([(Q0.into(), pair(2, 4, 4)), (V0.into(), pair(3, 4, 1))]),
+            saved_modules: BTreeMap::from([("score.weight".into(), tensor([3, 4], 0.5))]),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn key(name: &str) -> String {
+        format!("{PREFIX}{name}")
+    }
+
+    /// The sample as file content, to be spoilt by a test.
+    fn files() -> (Value, BTreeMap<String, HostTensor>) {
+        let sample = sample();
+        let mut tensors = BTreeMap::new();
+        for (module, pair) in sample.lora {
+            tensors.insert(lora_key(&module, "A"), pair.a);
+            tensors.insert(lora_key(&module, "B"), pair.b);
+        }
+        for (name, tensor) in sample.saved_modules {
+            tensors.insert(key(&name), tensor);
+        }
+        (sample.config.to_json(), tensors)
+    }
+
+    fn load(config: &Value, tensors: &BTreeMap<String, HostTensor>) -> Result<PeftAdapter> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
+        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_tensors(dir.path().join(WEIGHTS_FILE), tensors).unwrap();
+        PeftAdapter::load(dir.path())
+    }
+
+    /// Loads the sample after a change to its tensors.
+    fn load_spoilt(spoil: impl FnOnce(&mut BTreeMap<String, HostTensor>)) -> LoraError {
+        let (config, mut tensors) = files();
+        spoil(&mut tensors);
+        load(&config, &tensors).unwrap_err()
+    }
+
+    fn listing(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_saved_folder_is_read_back_equal_and_holds_three_files() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("new/best");
+        let adapter = sample();
+        adapter.save(&dir).unwrap();
+        assert_eq!(listing(&dir), ["README.md", CONFIG_FILE, WEIGHTS_FILE]);
+        assert_eq!(PeftAdapter::load(&dir).unwrap(), adapter);
+
+        let bytes = fs::read(dir.join(CONFIG_FILE)).unwrap();
+        adapter.save(&dir).unwrap();
+        assert_eq!(fs::read(dir.join(CONFIG_FILE)).unwrap(), bytes);
+    }
+
+    #[test]
+    fn half_precision_and_keys_with_the_adapters_name_are_read() {
+        let (config, tensors) = files();
+        let tensors: BTreeMap<String, HostTensor> = tensors
+            .iter()
+            .map(|(name, tensor)| {
+                let name = name
+                    .replace("_A.weight", "_A.default.weight")
+                    .replace("_B.weight", "_B.default.weight");
+                (name, tensor.to_dtype(Dtype::BF16).unwrap())
+            })
+            .collect();
+        let adapter = load(&config, &tensors).unwrap();
+        assert_eq!(
+            adapter.lora[Q0].a.to_f32().unwrap(),
+            sample().lora[Q0].a.to_f32().unwrap()
+        );
+        assert_eq!(adapter.saved_modules["score.weight"].dtype, Dtype::BF16);
+    }
+
+    #[test]
+    fn five_config_keys_suffice() {
+        let (_, mut tensors) = files();
+        tensors.insert(lora_key(V0, "A"), tensor([2, 4], 0.0));
+        tensors.insert(lora_key(V0, "B"), tensor([1, 2], 0.0));
+        let config = json!({
+            "peft_type": "LORA", "task_type": "SEQ_CLS", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"],
+        });
+        let adapter = load(&config, &tensors).unwrap();
+        assert_eq!(adapter.config.scaling_of(Q0), 4.0);
+        assert!(adapter.warnings.is_empty());
+    }
+
+    #[test]
+    fn an_a_without_its_b_and_the_reverse_are_named() {
+        for (gone, there) in [("A", "B"), ("B", "A")] {
+            let error = load_spoilt(|tensors| {
+                tensors.remove(&lora_key(Q0, gone));
+            });
+            let LoraError::TensorMissing { name, nearest, .. } = error else {
+                panic!("{error}");
+            };
+            assert_eq!(name, lora_key(Q0, gone));
+            assert_eq!(nearest[0], lora_key(Q0, there));
+        }
+    }
+
+    #[test]
+    fn a_classifier_without_a_head_and_a_folder_without_lora_are_refused() {
+        let error = load_spoilt(|tensors| {
+            tensors.remove(&key("score.weight"));
+        });
+        assert!(
+            matches!(error, LoraError::TensorMissing { name, .. } if name == "base_model.model.score.weight")
+        );
+        let error = load_spoilt(|tensors| tensors.retain(|name, _| name.contains("score")));
+        assert!(
+            matches!(error, LoraError::TensorMissing { name, .. } if name == "base_model.model.*.lora_A.weight")
+        );
+    }
+
+    #[test]
+    fn surplus_tensors_are_listed() {
+        let k0 = "model.layers.0.self_attn.k_proj";
+        let cases = [
+            // Without the prefix, twice the same factor, a module that is not targeted, one that is not saved.
+            vec!["score.weight".to_owned()],
+            vec![format!("{PREFIX}{Q0}.lora_A.weight")],
+            vec![lora_key(k0, "A"), lora_key(k0, "B")],
+            vec![key("model.norm.weight"), key("weight")],
+        ];
+        for names in cases {
+            let error = load_spoilt(|tensors| {
+                if names[0] == lora_key(Q0, "A") {
+                    tensors.insert(
+                        key(&format!("{Q0}.lora_A.default.weight")),
+                        tensor([2, 4], 0.0),
+                    );
+                }
+                for name in &names {
+                    tensors
+                        .entry(name.clone())
+                        .or_insert_with(|| tensor([2, 2], 0.0));
+                }
+            });
+            assert!(
+                matches!(&error, LoraError::SurplusTensors { names: found, .. } if *found == names),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn tensors_of_other_kinds_of_adapter_are_refused_by_name() {
+        let cases = [
+            (format!("{Q0}.lora_magnitude_vector"), "DoRA"),
+            (format!("{Q0}.lora_B.bias"), "bias on B"),
+            (format!("{Q0}.base_layer.bias"), "base layer"),
+            (
+                "model.embed_tokens.lora_embedding_A".to_owned(),
+                "embedding",
+            ),
+            (
+                "model.embed_tokens.token_adapter.trainable_tokens_delta".to_owned(),
+                "trainable tokens",
+            ),
+            ("score.modules_to_save.weight".to_owned(), "peft's name"),
+            (format!("{Q0}.lora_A.sentiment.weight"), "unknown kind"),
+        ];
+        for (name, kind) in cases {
+            let error = load_spoilt(|tensors| {
+                tensors.insert(key(&name), tensor([2, 2], 0.0));
+            });
+            let text = error.to_string();
+            assert!(
+                matches!(&error, LoraError::UnsupportedTensor { name: n, .. } if *n == key(&name)),
+                "{text}"
+            );
+            assert!(text.contains(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rank_that_is_not_the_configurations_is_a_wrong_shape() {
+        let cases = [
+            (lora_key(Q0, "A"), vec![3, 4], vec![2, 4]),
+            (lora_key(Q0, "B"), vec![4, 3], vec![4, 2]),
+            (lora_key(V0, "A"), vec![2, 4], vec![3, 4]),
+            (lora_key(Q0, "A"), vec![8], vec![2, 0]),
+            (lora_key(Q0, "B"), vec![4, 2, 1], vec![4, 2]),
+        ];
+        for (name, wrong, right) in cases {
+            let error = load_spoilt(|tensors| {
+                let values = vec![0.0; wrong.iter().product()];
+                tensors.insert(name.clone(), HostTensor::from_f32(wrong.clone(), &values));
+            });
+            assert!(
+                matches!(&error, LoraError::TensorShape { name: n, expected, found, .. }
+                    if *n == name && *expected == right && *found == wrong),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn nan_and_infinities_are_named_and_neither_read_nor_written() {
+        for name in [lora_key(Q0, "B"), key("score.weight")] {
+            let error = load_spoilt(|tensors| {
+                let tensor = tensors.get_mut(&name).unwrap();
+                tensor.bytes[12..16].copy_from_slice(&f32::NAN.to_le_bytes());
+            });
+            assert!(
+                matches!(&error, LoraError::NonFinite { name: n, index: 3, .. } if *n == name),
+                "{error}"
+            );
+        }
+        let mut adapter = sample();
+        adapter.lora.get_mut(Q0).unwrap().a.bytes[..4]
+            .copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let root = tempfile::tempdir().unwrap();
+        let error = adapter.save(root.path().join("out")).unwrap_err();
+        assert!(matches!(error, LoraError::NonFinite { index: 0, .. }));
+        assert!(listing(root.path()).is_empty());
+    }
+
+    #[test]
+    fn whole_numbers_are_no_weights() {
+        let error = load_spoilt(|tensors| {
+            tensors.get_mut(&lora_key(Q0, "A")).unwrap().dtype = Dtype::I32;
+        });
+        assert!(matches!(
+            error,
+            LoraError::TensorDtype {
+                found: Dtype::I32,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn missing_files_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let missing_file = |path: &Path| match PeftAdapter::load(path).unwrap_err() {
+            LoraError::FileMissing { path } => path,
+            other => panic!("{other}"),
+        };
+        let absent = root.path().join("absent");
+        assert_eq!(missing_file(&absent), absent);
+
+        let dir = root.path().join("adapter");
+        sample().save(&dir).unwrap();
+        fs::rename(dir.join(WEIGHTS_FILE), root.path().join("w")).unwrap();
+        assert_eq!(missing_file(&dir), dir.join(WEIGHTS_FILE));
+        fs::write(dir.join(PICKLED_WEIGHTS_FILE), b"").unwrap();
+        assert!(matches!(
+            PeftAdapter::load(&dir),
+            Err(LoraError::PickleOnly { .. })
+        ));
+        fs::remove_file(dir.join(CONFIG_FILE)).unwrap();
+        assert_eq!(missing_file(&dir), dir.join(CONFIG_FILE));
+    }
+
+    #[test]
+    fn a_bad_configuration_is_reported_with_its_path_and_cause() {
+        let (mut config, tensors) = files();
+        config["use_dora"] = json!(true);
+        let error = load(&config, &tensors).unwrap_err();
+        assert!(
+            matches!(&error, LoraError::AdapterConfig { path, .. } if path.ends_with(CONFIG_FILE))
+        );
+        assert!(
+            error
+                .source()
+                .unwrap()
+                .to_string()
+                .contains("`use_dora` = true")
+        );
+
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [&b""[..], b"{", b"{\"peft_type\": \"LO\xffRA\"}"] {
+            fs::write(dir.path().join(CONFIG_FILE), bytes).unwrap();
+            let error = PeftAdapter::load(dir.path()).unwrap_err();
+            let LoraError::AdapterConfig { source, .. } = error else {
+                panic!("{error}");
+            };
+            assert!(matches!(*source, LoraError::ConfigJson { .. }), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_weights_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        sample().save(dir.path()).unwrap();
+        let path = dir.path().join(WEIGHTS_FILE);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+        assert!(matches!(
+            PeftAdapter::load(dir.path()),
+            Err(LoraError::TruncatedFile { .. })
+        ));
+    }
+
+    #[test]
+    fn all_linear_is_written_as_the_modules_it_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut adapter = sample();
+        adapter.config.target_modules = TargetModules::AllLinear;
+        adapter.save(dir.path()).unwrap();
+        let loaded = PeftAdapter::load(dir.path()).unwrap();
+        assert_eq!(loaded.config.target_modules, TargetModules::list([Q0, V0]));
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let mut adapter = sample();
+        adapter
+            .saved_modules
+            .insert("model.norm.weight".into(), tensor([1, 4], 1.0));
+        let root = tempfile::tempdir().unwrap();
+        let error = adapter.save(root.path().join("out")).unwrap_err();
+        assert!(
+            matches!(error, LoraError::SurplusTensors { names, .. } if names == [key("model.norm.weight")])
+        );
+        assert!(listing(root.path()).is_empty());
+    }
+
+    #[test]
+    fn no_adapter_is_written_beside_a_config_json() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.json"), b"{}").unwrap();
+        assert!(matches!(
+            sample().save(dir.path()),
+            Err(LoraError::ConfigJsonPresent { .. })
+        ));
+        assert_eq!(listing(dir.path()), ["config.json"]);
+    }
+
+    #[test]
+    fn a_card_is_written_once_and_replaced_only_when_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let card = || fs::read_to_string(dir.path().join(CARD_FILE)).unwrap();
+        let mut adapter = sample();
+        adapter.config.base_model_name_or_path = Some("org/base: \"x\"".into());
+        adapter.save(dir.path()).unwrap();
+        assert!(
+            card().starts_with("---\nbase_model: \"org/base: \\\"x\\\"\"\nlibrary_name: peft\n"),
+            "{}",
+            card()
+        );
+        adapter.save_with_card(dir.path(), "mine").unwrap();
+        adapter.save(dir.path()).unwrap();
+        assert_eq!(card(), "mine");
+    }
+
+    #[test]
+    fn modules_are_compared_with_those_of_the_model() {
+        let adapter = sample();
+        let selected: Vec<String> = vec![Q0.into(), V0.into()];
+        adapter.expect_modules("dir", &selected).unwrap();
+        let fewer = adapter.expect_modules("dir", &selected[..1]).unwrap_err();
+        assert!(
+            matches!(fewer, LoraError::SurplusTensors { names, .. } if names == [lora_key(V0, "A")])
+        );
+        let more = [selected, vec!["model.layers.1.self_attn.q_proj".into()]].concat();
+        let error = adapter.expect_modules("dir", &more).unwrap_err();
+        assert!(
+            matches!(error, LoraError::TensorMissing { name, nearest, .. }
+            if name.contains("layers.1.") && nearest[0] == lora_key(Q0, "A"))
+        );
+    }
+
+    #[test]
+    fn an_adapter_for_another_task_is_refused() {
+        let mut adapter = sample();
+        adapter.expect_task(TaskType::SeqCls).unwrap();
+        let error = adapter.expect_task(TaskType::TokenCls).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the adapter is for task SEQ_CLS, the model is for task TOKEN_CLS"
+        );
+        adapter.config.task_type = None;
+        adapter.expect_task(TaskType::TokenCls).unwrap();
+    }
+
+    #[test]
+    fn json_is_written_as_python_does() {
+        let value = json!({"a": "è😀\u{1}\n", "b": [1, []], "c": {}});
+        let expected = "{\n  \"a\": \"\\u00e8\\ud83d\\ude00\\u0001\\n\",\n  \"b\": [\n    1,\n    []\n  ],\n  \"c\": {}\n}";
+        assert_eq!(python_json(&value), expected);
+        assert_eq!(serde_json::from_str::<Value>(expected).unwrap(), value);
+    }
+}

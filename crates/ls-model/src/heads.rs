@@ -1,0 +1,388 @@
+//! Classification heads on the decoder, and the pooling of sequences.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use ls_lora::{HostTensor, LoraConfig, LoraError, LoraLinear, LoraModule, PeftAdapter, TaskType};
+use serde::{Deserialize, Serialize};
+
+use crate::config::LlamaConfig;
+use crate::error::Result;
+use crate::input::ModelInput;
+use crate::llama::LlamaModel;
+
+/// How the hidden states of a sequence become one score per class.
+///
+/// As in the reference code of arXiv 2310.01208 pooling is over the *logits* of the tokens (after the head). For `last`
+/// and `mean` that equals pooling hidden states, which is how they are computed. Only real tokens count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The last token.
+    Last,
+    /// The mean over the tokens.
+    Mean,
+    /// The largest logit of each class over the tokens.
+    Max,
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Last => "last",
+            Self::Mean => "mean",
+            Self::Max => "max",
+        })
+    }
+}
+
+/// What the head labels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Task {
+    /// One class per row; the head has no bias.
+    Sequence(Pooling),
+    /// One tag per token; bias and dropout as in the reference.
+    Token {
+        /// Probability with which an input of the head is zeroed in training.
+        dropout: f64,
+    },
+}
+
+impl Task {
+    /// PEFT's name of the task.
+    pub fn task_type(self) -> TaskType {
+        match self {
+            Self::Sequence(_) => TaskType::SeqCls,
+            Self::Token { .. } => TaskType::TokenCls,
+        }
+    }
+}
+
+/// A decoder with a classification head (`score`) in f32.
+#[derive(Module, Debug)]
+pub struct LlamaClassifier {
+    /// The decoder.
+    pub model: LlamaModel,
+    /// The head, `[hidden_size, num_labels]`.
+    pub score: Linear,
+    /// What the head labels.
+    #[module(skip)]
+    pub task: Task,
+}
+
+impl LlamaClassifier {
+    /// Puts a fresh head on a decoder: weights N(0, `initializer_range`) from the device's seeded generator, bias zero.
+    ///
+    /// The head is trainable when `device` is an autodiff device.
+    pub fn new(
+        model: LlamaModel,
+        config: &LlamaConfig,
+        task: Task,
+        num_labels: usize,
+        device: &Device,
+    ) -> Self {
+        let options = (device, DType::F32);
+        let distribution = Distribution::Normal(0.0, config.initializer_range);
+        let weight = Param::from_tensor(Tensor::random(
+            [config.hidden_size, num_labels],
+            distribution,
+            options,
+        ));
+        let bias = match task {
+            Task::Token { .. } if config.token_classification_bias => {
+                Some(Param::from_tensor(Tensor::zeros([num_labels], options)))
+            }
+            _ => None,
+        };
+        Self {
+            model,
+            score: Linear { weight, bias },
+            task,
+        }
+    }
+
+    /// Puts the head and the adapter of a PEFT folder on a decoder. Both are trainable when `device` is an autodiff device.
+    ///
+    /// `dir` is the folder the adapter came from, for messages.
+    ///
+    /// # Errors
+    ///
+    /// If the head is missing, has the wrong shape or is of the other task, or an adapter tensor does not fit.
+    pub fn with_adapter(
+        model: LlamaModel,
+        config: &LlamaConfig,
+        task: Task,
+        adapter: &PeftAdapter,
+        dir: &Path,
+        device: &Device,
+    ) -> Result<Self> {
+        let task_type = task.task_type();
+        adapter.expect_task(task_type)?;
+        let path = || dir.join(ls_lora::peft::WEIGHTS_FILE);
+        // transformers calls the head `score`, the reference's token model `classifier`.
+        let head = |part: &str| {
+            let tensor = |head: &str| adapter.saved_modules.get(&format!("{head}.{part}"));
+            tensor("score").or_else(|| tensor("classifier"))
+        };
+        let Some(weight) = head("weight") else {
+            let nearest = adapter.saved_modules.keys().cloned().collect();
+            return Err(LoraError::TensorMissing {
+                path: path(),
+                name: "score.weight".into(),
+                nearest,
+            }
+            .into());
+        };
+        let bias = head("bias");
+        if bias.is_some() && task_type == TaskType::SeqCls {
+            // PEFT itself would load it without a word.
+            let (expected, found) = (
+                TaskType::SeqCls.as_str().into(),
+                TaskType::TokenCls.as_str().into(),
+            );
+            return Err(LoraError::WrongTask { expected, found }.into());
+        }
+        let is_head = |name: &str| {
+            matches!(
+                name,
+                "score.weight" | "score.bias" | "classifier.weight" | "classifier.bias"
+            )
+        };
+        let surplus: Vec<String> = adapter
+            .saved_modules
+            .keys()
+            .filter(|name| !is_head(name))
+            .cloned()
+            .collect();
+        if !surplus.is_empty() {
+            return Err(LoraError::SurplusTensors {
+                path: path(),
+                names: surplus,
+            }
+            .into());
+        }
+        let num_labels = weight.shape.first().copied().unwrap_or(0);
+        let check = |name: &str, tensor: &HostTensor, expected: Vec<usize>| {
+            if tensor.shape == expected && num_labels > 0 {
+                return Ok(());
+            }
+            Err(LoraError::TensorShape {
+                path: path(),
+                name: name.into(),
+                expected,
+                found: tensor.shape.clone(),
+            })
+        };
+        check("score.weight", weight, vec![num_labels, config.hidden_size])?;
+        let options = (device, DType::F32);
+        let values = weight.to_f32()?;
+        let transposed: Vec<f32> = (0..values.len())
+            .map(|at| values[at % num_labels * config.hidden_size + at / num_labels])
+            .collect();
+        let weight = Tensor::from_data(
+            TensorData::new(transposed, [config.hidden_size, num_labels]),
+            options,
+        );
+        let bias = match bias {
+            Some(bias) => {
+                check("score.bias", bias, vec![num_labels])?;
+                let data = TensorData::new(bias.to_f32()?, [num_labels]);
+                Some(Param::from_tensor(Tensor::from_data(data, options)))
+            }
+            None => None,
+        };
+        let mut classifier = Self {
+            model,
+            score: Linear {
+                weight: Param::from_tensor(weight),
+                bias,
+            },
+            task,
+        };
+        ls_lora::load_adapters(&mut classifier, adapter, dir, device)?;
+        Ok(classifier)
+    }
+
+    /// The adapter and the head as PEFT stores them, under `config`.
+    pub fn to_adapter(&self, config: &LoraConfig) -> PeftAdapter {
+        let mut saved_modules = BTreeMap::new();
+        let weight = self.score.weight.val().transpose();
+        saved_modules.insert("score.weight".to_string(), host(weight));
+        if let Some(bias) = &self.score.bias {
+            saved_modules.insert("score.bias".to_string(), host(bias.val()));
+        }
+        let mut config = config.clone();
+        config.task_type = Some(self.task.task_type());
+        PeftAdapter {
+            config,
+            lora: ls_lora::adapter_tensors(self),
+            saved_modules,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Number of classes or tags.
+    pub fn num_labels(&self) -> usize {
+        self.score.weight.lazy_shape().dims::<2>()[1]
+    }
+
+    /// Logits in f32.
+    ///
+    /// # Shapes
+    ///
+    /// - [`Task::Sequence`]: `[batch, num_labels]`
+    /// - [`Task::Token`]: `[tokens, num_labels]`, the real tokens of all rows end to end
+    pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
+        let hidden = self.model.forward(input); // [tokens, hidden_size]
+        let hidden = if hidden.dtype() == DType::F32 {
+            hidden
+        } else {
+            hidden.cast(DType::F32)
+        };
+        match self.task {
+            Task::Sequence(Pooling::Last) => self.score(hidden.select(0, last_tokens(input))),
+            Task::Sequence(Pooling::Mean) => self.score(averaging_matrix(input).matmul(hidden)),
+            Task::Sequence(Pooling::Max) => largest(self.score(hidden), input),
+            Task::Token { dropout } => {
+                let training = self.score.weight.val().is_autodiff();
+                self.score(if training {
+                    zero_some(hidden, dropout)
+                } else {
+                    hidden
+                })
+            }
+        }
+    }
+
+    fn score(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = hidden.matmul(self.score.weight.val());
+        match &self.score.bias {
+            Some(bias) => logits + bias.val().unsqueeze(),
+            None => logits,
+        }
+    }
+}
+
+impl LoraModule for LlamaClassifier {
+    fn lora_layers(&self) -> Vec<(String, &LoraLinear)> {
+        let mut layers = Vec::with_capacity(self.model.layers.len() * 7);
+        for (i, layer) in self.model.layers.iter().enumerate() {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            let projections = [
+                &attention.q_proj,
+                &attention.k_proj,
+                &attention.v_proj,
+                &attention.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ];
+            layers.extend(
+                PROJECTIONS
+                    .iter()
+                    .zip(projections)
+                    .map(|(name, layer)| (format!("model.layers.{i}.{name}"), layer)),
+            );
+        }
+        layers
+    }
+
+    fn lora_layers_mut(&mut self) -> Vec<(String, &mut LoraLinear)> {
+        let mut layers = Vec::with_capacity(self.model.layers.len() * 7);
+        for (i, layer) in self.model.layers.iter_mut().enumerate() {
+            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+            let projections = [
+                &mut attention.q_proj,
+                &mut attention.k_proj,
+                &mut attention.v_proj,
+                &mut attention.o_proj,
+                &mut mlp.gate_proj,
+                &mut mlp.up_proj,
+                &mut mlp.down_proj,
+            ];
+            layers.extend(
+                PROJECTIONS
+                    .iter()
+                    .zip(projections)
+                    .map(|(name, layer)| (format!("model.layers.{i}.{name}"), layer)),
+            );
+        }
+        layers
+    }
+
+    fn head_names(&self) -> Vec<String> {
+        vec!["score".into()]
+    }
+}
+
+/// The linear layers of a block by their names in a checkpoint.
+pub(crate) const PROJECTIONS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Index of each row's last token among all tokens, `[batch]`.
+fn last_tokens(input: &ModelInput) -> Tensor<1, Int> {
+    let mut start = 0;
+    let places = input
+        .lengths
+        .iter()
+        .zip(&input.last)
+        .map(|(&length, &last)| {
+            start += length;
+            (start - length + last) as i32
+        });
+    let places: Vec<i32> = places.collect();
+    let shape = [places.len()];
+    Tensor::from_data(TensorData::new(places, shape), &input.input_ids.device())
+}
+
+/// `[batch, tokens]`: one over the row's length where the token is the row's, else zero.
+fn averaging_matrix(input: &ModelInput) -> Tensor<2> {
+    let tokens = input.tokens();
+    let mut values = vec![0.0f32; input.batch_size() * tokens];
+    let mut start = 0;
+    for (row, &length) in input.lengths.iter().enumerate() {
+        values[row * tokens + start..row * tokens + start + length].fill(1.0 / length as f32);
+        start += length;
+    }
+    Tensor::from_data(
+        TensorData::new(values, [input.batch_size(), tokens]),
+        &input.input_ids.device(),
+    )
+}
+
+/// The largest logit of each class over the tokens of a row: `[tokens, num_labels]` -> `[batch, num_labels]`.
+fn largest(logits: Tensor<2>, input: &ModelInput) -> Tensor<2> {
+    let num_labels = logits.dims()[1];
+    // A padded place holds a copy of its row's last token, which cannot change a maximum.
+    let padded = input
+        .pad(logits)
+        .reshape([input.batch_size(), input.longest(), num_labels]);
+    padded.max_dim(1).squeeze_dim(1)
+}
+
+/// A device tensor's f32 values on the host.
+fn host<const D: usize>(tensor: Tensor<D>) -> HostTensor {
+    let shape = tensor.dims().to_vec();
+    HostTensor::from_f32(shape, &ls_lora::host_values(tensor))
+}
+
+/// Inverted dropout.
+fn zero_some(x: Tensor<2>, probability: f64) -> Tensor<2> {
+    if probability <= 0.0 {
+        return x;
+    }
+    let keep = 1.0 - probability;
+    let mask = x.random_like(Distribution::Bernoulli(keep));
+    x * mask.mul_scalar(1.0 / keep)
+}

@@ -1,0 +1,43 @@
+//! LLaMA-family decoders with sequence and token classification heads, on [burn](https://burn.dev).
+//!
+//! A Hugging Face folder goes in, logits come out:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use burn::tensor::Device;
+//! use ls_model::{AttentionMode, Checkpoint, ComputeType, ModelInput, Pooling, Task};
+//!
+//! # fn main() -> Result<(), ls_model::ModelError> {
+//! let device = Device::default();
+//! let checkpoint = Checkpoint::open(Path::new("my-classifier"))?;
+//! let model = checkpoint.load_classifier(
+//!     &AttentionMode::Causal,
+//!     Task::Sequence(Pooling::Last),
+//!     ComputeType::F32,
+//!     &device,
+//! )?;
+//! let input = ModelInput::new(&[vec![1u32, 345, 99], vec![1, 7]], &checkpoint.config, &device)?;
+//! let logits = model.forward(&input); // [2, num_labels]
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`llama`] (the forward pass), [`mask`] (who sees whom), [`input`] (how padding is kept out),
+//! [`heads`], [`pretrained`] and [`config`].
+
+pub mod config;
+pub mod error;
+pub mod heads;
+pub mod input;
+pub mod llama;
+pub mod mask;
+pub mod pretrained;
+pub mod rope;
+
+pub use config::{Architecture, LlamaConfig};
+pub use error::{ModelError, Result};
+pub use heads::{LlamaClassifier, Pooling, Task};
+pub use input::ModelInput;
+pub use llama::LlamaModel;
+pub use mask::AttentionMode;
+pub use pretrained::{Checkpoint, ComputeType};

@@ -1,0 +1,218 @@
+//! Which tokens attend to which: attention modes and the masks made from them.
+//!
+//! Masks here say what is **blocked**: `true` = not attended. (The `attention_mask` of a batch is the other way round,
+//! 1 = token, as in transformers.)
+
+use std::fmt;
+use std::ops::Range;
+
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{ModelError, Result};
+
+/// Which layers see tokens to their right.
+///
+/// LS-LLaMA (arXiv 2310.01208) is [`AttentionMode::Causal`], LS-unLLaMA [`AttentionMode::Bidirectional`]; arXiv
+/// 2401.14556 removes the mask in chosen layers only. Written as a string: `causal`, `bidirectional`, `from:16` (layer 16
+/// and all above), `layers:0-7,24-31` (inclusive ranges), `groups:0011` (the layers in as many equal groups as there are
+/// bits, first bit = lowest layers, 1 = bidirectional).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AttentionMode {
+    /// Every layer keeps the causal mask.
+    #[default]
+    Causal,
+    /// No layer has it.
+    Bidirectional,
+    /// The layers from this one on are bidirectional.
+    From(usize),
+    /// The layers in these ranges are bidirectional.
+    Layers(Vec<Range<usize>>),
+    /// One bit per group of layers, lowest group first.
+    Groups(Vec<bool>),
+}
+
+impl AttentionMode {
+    /// Whether each of `num_hidden_layers` layers is bidirectional.
+    ///
+    /// # Errors
+    ///
+    /// If the mode names a layer the model does not have, or its groups do not divide the layers evenly.
+    pub fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
+        let error = |reason: String| ModelError::AttentionMode {
+            mode: self.to_string(),
+            reason,
+        };
+        let past = |layer: usize| {
+            error(format!(
+                "layer {layer} is past the last of {num_hidden_layers} layers"
+            ))
+        };
+        match self {
+            Self::Causal => Ok(vec![false; num_hidden_layers]),
+            Self::Bidirectional => Ok(vec![true; num_hidden_layers]),
+            Self::From(first) if *first >= num_hidden_layers => Err(past(*first)),
+            Self::From(first) => Ok((0..num_hidden_layers)
+                .map(|layer| layer >= *first)
+                .collect()),
+            Self::Layers(ranges) => match ranges.iter().find(|range| range.end > num_hidden_layers)
+            {
+                Some(range) => Err(past(range.end - 1)),
+                None => Ok((0..num_hidden_layers)
+                    .map(|layer| ranges.iter().any(|r| r.contains(&layer)))
+                    .collect()),
+            },
+            Self::Groups(bits) => {
+                if bits.is_empty() || num_hidden_layers % bits.len() != 0 {
+                    return Err(error(format!(
+                        "{} groups do not divide {num_hidden_layers} layers",
+                        bits.len()
+                    )));
+                }
+                let size = num_hidden_layers / bits.len();
+                Ok((0..num_hidden_layers)
+                    .map(|layer| bits[layer / size])
+                    .collect())
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for AttentionMode {
+    type Err = ModelError;
+
+    fn from_str(mode: &str) -> Result<Self> {
+        let error = |reason: &str| ModelError::AttentionMode {
+            mode: mode.into(),
+            reason: reason.into(),
+        };
+        let layer = |text: &str| {
+            text.trim()
+                .parse::<usize>()
+                .map_err(|_| error("expected a layer number"))
+        };
+        match mode.split_once(':') {
+            None if mode == "causal" => Ok(Self::Causal),
+            None if mode == "bidirectional" => Ok(Self::Bidirectional),
+            Some(("from", first)) => Ok(Self::From(layer(first)?)),
+            Some(("layers", list)) => list
+                .split(',')
+                .map(|range| {
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    let (first, last) = (layer(first)?, layer(last)?);
+                    if first > last {
+                        Err(error("a range runs backwards"))
+                    } else {
+                        Ok(first..last + 1)
+                    }
+                })
+                .collect::<Result<_>>()
+                .map(Self::Layers),
+            Some(("groups", bits)) => bits
+                .chars()
+                .map(|bit| match bit {
+                    '0' => Ok(false),
+                    '1' => Ok(true),
+                    _ => Err(error("expected bits 0 and 1 after groups:")),
+                })
+                .collect::<Result<_>>()
+                .map(Self::Groups),
+            _ => Err(error(
+                "expected causal, bidirectional, from:LAYER, layers:FIRST-LAST,... or groups:BITS",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for AttentionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Causal => f.write_str("causal"),
+            Self::Bidirectional => f.write_str("bidirectional"),
+            Self::From(first) => write!(f, "from:{first}"),
+            Self::Layers(ranges) => {
+                let list: Vec<String> = ranges
+                    .iter()
+                    .map(|range| format!("{}-{}", range.start, range.end.saturating_sub(1)))
+                    .collect();
+                write!(f, "layers:{}", list.join(","))
+            }
+            Self::Groups(bits) => {
+                f.write_str("groups:")?;
+                bits.iter()
+                    .try_for_each(|&bit| f.write_str(if bit { "1" } else { "0" }))
+            }
+        }
+    }
+}
+
+impl Serialize for AttentionMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AttentionMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What one layer lets a token see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visibility {
+    /// Tokens to the right too.
+    pub bidirectional: bool,
+    /// Sliding window in tokens, if the layer has one.
+    pub window: Option<usize>,
+}
+
+impl Visibility {
+    /// Whether the token at `query` sees the one at `key`; the window's bounds are those of transformers'
+    /// `masking_utils.py` (the own position and `window - 1` before it; `window` to either side when bidirectional).
+    fn sees(self, query: usize, key: usize) -> bool {
+        match (self.bidirectional, self.window) {
+            (true, None) => true,
+            (true, Some(window)) => query.abs_diff(key) <= window,
+            (false, None) => key <= query,
+            (false, Some(window)) => key <= query && query < key + window,
+        }
+    }
+
+    /// The blocked positions (`true` = not attended) for rows padded on the right to the longest, or `None` if nothing is.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, 1, groups * longest, longest]`, the query rows repeated once per query head of a key/value head
+    pub fn blocked(
+        self,
+        lengths: &[usize],
+        groups: usize,
+        device: &Device,
+    ) -> Option<Tensor<4, Bool>> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let padded = lengths.iter().any(|&length| length != longest);
+        let hides = !self.bidirectional || self.window.is_some_and(|window| window < longest);
+        if longest <= 1 || !(padded || hides) {
+            return None;
+        }
+        let mut blocked = Vec::with_capacity(lengths.len() * groups * longest * longest);
+        for &length in lengths {
+            let start = blocked.len();
+            for query in 0..longest {
+                for key in 0..longest {
+                    // A padded query's output is dropped; it sees all real keys so that its softmax stays finite.
+                    blocked.push(key >= length || (query < length && !self.sees(query, key)));
+                }
+            }
+            let end = blocked.len();
+            for _ in 1..groups {
+                blocked.extend_from_within(start..end);
+            }
+        }
+        let shape = [lengths.len(), 1, groups * longest, longest];
+        Some(Tensor::from_data(TensorData::new(blocked, shape), device))
+    }
+}

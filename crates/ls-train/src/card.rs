@@ -1,0 +1,62 @@
+//! The model card beside an adapter: what it is and how Python loads it.
+
+use ls_lora::LoraConfig;
+use ls_model::AttentionMode;
+
+use crate::config::TaskKind;
+use crate::inference::InferenceSettings;
+
+/// The text of `README.md` in an adapter folder.
+pub fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
+    let (tag, class) = match settings.task {
+        TaskKind::Sequence => ("text-classification", "AutoModelForSequenceClassification"),
+        TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),
+    };
+    let base = settings.base_model.display();
+    let labels = settings.labels.names();
+    let rows: String = labels
+        .iter()
+        .enumerate()
+        .map(|(id, name)| format!("| {id} | {name} |\n"))
+        .collect();
+    let mask = match settings.attention {
+        AttentionMode::Causal => String::new(),
+        AttentionMode::Bidirectional => {
+            "config.is_causal = False  # this adapter was trained without the causal mask\n"
+                .to_string()
+        }
+        _ => {
+            "# The causal mask was removed in some layers only, which transformers cannot express: \
+             run this adapter with ls-llama.\n"
+                .to_string()
+        }
+    };
+    let pooling = match settings.pooling {
+        Some(pooling) => format!(
+            "- pooling: `{pooling}` over the tokens (transformers' own classes pool the last one)\n"
+        ),
+        None => String::new(),
+    };
+    format!(
+        "---\nbase_model: {base}\nlibrary_name: peft\npipeline_tag: {tag}\ntags:\n- lora\n- ls-llama\n---\n\n\
+         # LoRA adapter with a classification head\n\n\
+         - attention: `{}`\n{pooling}- r {}, lora_alpha {}, lora_dropout {}\n\n\
+         | id | label |\n|---|---|\n{rows}\n\
+         With ls-llama: `ls-llama predict --model {base} --adapter . --task {} \"a text\"`\n\n\
+         With transformers and peft:\n\n\
+         ```python\nfrom transformers import AutoConfig, {class}\nfrom peft import PeftModel\n\n\
+         config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, pad_token_id={})\n{mask}\
+         model = {class}.from_pretrained(\"{base}\", config=config)\n\
+         model = PeftModel.from_pretrained(model, \".\")\n```\n",
+        settings.attention,
+        lora.r,
+        lora.lora_alpha,
+        lora.lora_dropout,
+        match settings.task {
+            TaskKind::Sequence => "sequence",
+            TaskKind::Token => "token",
+        },
+        labels.len(),
+        settings.pad_token_id,
+    )
+}

@@ -1,0 +1,792 @@
+//! [`RunConfig`]: everything a run is made of, as TOML.
+//!
+//! A file is merged over the defaults, `key=value` overrides over the file, and the result is checked as a whole: all
+//! faults are reported together, before any weight is read. What was resolved is written to the run folder.
+
+use std::path::{Path, PathBuf};
+
+use ls_data::{ColumnRef, LabelPosition, PaddingMode, PaddingSide};
+use ls_lora::{InitLoraWeights, LoraConfig, TargetModules};
+use ls_model::{AttentionMode, ComputeType, Pooling};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::error::{Result, TrainError};
+
+/// What is labelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// A whole text: one of several classes.
+    Sequence,
+    /// Every word of a text: a tag.
+    Token,
+}
+
+/// A run: model, adapter, data and training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// What is labelled.
+    pub task: TaskKind,
+    /// Folder for everything the run leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<PathBuf>,
+    /// The pretrained model and its head.
+    pub model: ModelSettings,
+    /// The adapter.
+    #[serde(default)]
+    pub lora: LoraSettings,
+    /// The examples.
+    pub data: DataSettings,
+    /// The training loop.
+    #[serde(default)]
+    pub train: TrainSettings,
+}
+
+/// The pretrained model and its head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Hugging Face folder.
+    pub path: PathBuf,
+    /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`; by default what the checkpoint's
+    /// `is_causal` says, which is causal where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<AttentionMode>,
+    /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Element type of the frozen weights: `f32` or `bf16`.
+    #[serde(default = "default_dtype")]
+    pub dtype: ComputeType,
+    /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier_dropout: Option<f64>,
+}
+
+/// The adapter, in PEFT's names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraSettings {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scaling.
+    pub lora_alpha: f64,
+    /// Dropout on the adapter's input.
+    pub lora_dropout: f64,
+    /// A list of names, one regular expression, or `all-linear`.
+    pub target_modules: Targets,
+    /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
+    pub use_rslora: bool,
+    /// `default` (Kaiming uniform) or `gaussian`.
+    pub init_lora_weights: InitName,
+}
+
+/// `target_modules` as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    /// Suffixes of module names.
+    List(Vec<String>),
+    /// `all-linear`, or a regular expression for whole names.
+    Text(String),
+}
+
+/// `init_lora_weights` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitName {
+    /// A Kaiming uniform, B zero.
+    Default,
+    /// A normal, B zero.
+    Gaussian,
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        Self {
+            r: 12,
+            lora_alpha: 32.0,
+            lora_dropout: 0.1,
+            target_modules: Targets::List(vec!["q_proj".into(), "v_proj".into()]),
+            use_rslora: false,
+            init_lora_weights: InitName::Default,
+        }
+    }
+}
+
+impl LoraSettings {
+    /// The configuration for ls-lora.
+    pub fn config(&self) -> LoraConfig {
+        let mut config = LoraConfig::new(self.r, self.lora_alpha);
+        config.lora_dropout = self.lora_dropout;
+        config.use_rslora = self.use_rslora;
+        config.target_modules = match &self.target_modules {
+            Targets::List(names) => TargetModules::List(names.clone()),
+            Targets::Text(text) if text.eq_ignore_ascii_case("all-linear") => {
+                TargetModules::AllLinear
+            }
+            Targets::Text(text) => TargetModules::Pattern(text.clone()),
+        };
+        config.init_lora_weights = match self.init_lora_weights {
+            InitName::Default => InitLoraWeights::Default,
+            InitName::Gaussian => InitLoraWeights::Gaussian,
+        };
+        config
+    }
+}
+
+/// The examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// Examples to learn from.
+    pub train: PathBuf,
+    /// Examples that choose the best epoch; by default a part of `train` is set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Examples that are scored once, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// Part of `train` that is set aside where there is no `validation`.
+    #[serde(default = "default_validation_fraction")]
+    pub validation_fraction: f64,
+    /// `csv`, `tsv`, `jsonl` or `conll`; by default from the file's ending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Whether the first line of a CSV or TSV file names the columns.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// Column of the text.
+    #[serde(default = "default_text")]
+    pub text: ColumnRef,
+    /// Column of a second text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<ColumnRef>,
+    /// Column of the label.
+    #[serde(default = "default_label")]
+    pub label: ColumnRef,
+    /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<ColumnRef>,
+    /// Column (CoNLL) or key (JSONL) of the tags; by default the last column, or `tags` or `ner_tags`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<ColumnRef>,
+    /// Label names in order; integers in the data count into this list. By default they are collected from `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// Longest input in sub-word tokens; what is longer is cut, and counted.
+    #[serde(default = "default_max_length")]
+    pub max_length: usize,
+    /// Which sub-word of a word carries its tag: `first`, `last` or `all`.
+    #[serde(default = "default_label_position")]
+    pub label_position: LabelPosition,
+    /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
+    #[serde(default = "default_padding")]
+    pub padding: PaddingMode,
+    /// `right` or `left`.
+    #[serde(default = "default_padding_side")]
+    pub padding_side: PaddingSide,
+    /// Pad every batch to this length, as the reference does with 64; by default to the longest of the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_to: Option<usize>,
+}
+
+/// Learning rate over the steps, by Hugging Face's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrScheduler {
+    /// Down to zero in a straight line.
+    Linear,
+    /// Down to zero in half a cosine.
+    Cosine,
+    /// Unchanged.
+    Constant,
+}
+
+/// The training loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSettings {
+    /// Fixes order, initial weights and dropout.
+    pub seed: u64,
+    /// Passes over `data.train`.
+    pub epochs: usize,
+    /// Examples of one forward pass.
+    pub micro_batch_size: usize,
+    /// Forward passes of one optimizer step.
+    pub gradient_accumulation_steps: usize,
+    /// Examples of one evaluation pass.
+    pub eval_batch_size: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Learning rate over the steps.
+    pub lr_scheduler: LrScheduler,
+    /// Steps of linear warm-up.
+    pub warmup_steps: usize,
+    /// The same as a part of all steps; `warmup_steps` wins.
+    pub warmup_ratio: f64,
+    /// AdamW's decoupled weight decay, on everything but biases.
+    pub weight_decay: f64,
+    /// AdamW.
+    pub adam_beta1: f64,
+    /// AdamW.
+    pub adam_beta2: f64,
+    /// AdamW.
+    pub adam_epsilon: f64,
+    /// Limit of the norm over all gradients; 0 for none.
+    pub max_grad_norm: f64,
+    /// Batches of similar lengths.
+    pub group_by_length: bool,
+    /// Evaluate every so many steps; by default after every epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<usize>,
+    /// What the best checkpoint is best at: a key of the scores, or `loss`. By default `accuracy` or `span_f1_micro`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_for_best_model: Option<String>,
+    /// Stop after so many evaluations without a better one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<usize>,
+    /// Also score the majority class and a head on the frozen backbone.
+    pub baselines: bool,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            seed: 42,
+            epochs: 3,
+            micro_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            eval_batch_size: 32,
+            learning_rate: 1e-4,
+            lr_scheduler: LrScheduler::Linear,
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            weight_decay: 0.01,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            group_by_length: true,
+            eval_steps: None,
+            metric_for_best_model: None,
+            early_stopping_patience: None,
+            baselines: false,
+        }
+    }
+}
+
+fn default_dtype() -> ComputeType {
+    ComputeType::F32
+}
+fn default_validation_fraction() -> f64 {
+    0.1
+}
+fn yes() -> bool {
+    true
+}
+fn default_text() -> ColumnRef {
+    ColumnRef::Name("text".into())
+}
+fn default_label() -> ColumnRef {
+    ColumnRef::Name("label".into())
+}
+fn default_max_length() -> usize {
+    256
+}
+fn default_label_position() -> LabelPosition {
+    LabelPosition::First
+}
+fn default_padding() -> PaddingMode {
+    PaddingMode::Masked
+}
+fn default_padding_side() -> PaddingSide {
+    PaddingSide::Right
+}
+
+/// Every key of the file by its table. A test keeps the list equal to the structs.
+const KEYS: &[(&str, &[&str])] = &[
+    ("", &["task", "run", "model", "lora", "data", "train"]),
+    (
+        "model",
+        &[
+            "path",
+            "attention",
+            "pooling",
+            "dtype",
+            "classifier_dropout",
+        ],
+    ),
+    (
+        "lora",
+        &[
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "use_rslora",
+            "init_lora_weights",
+        ],
+    ),
+    (
+        "data",
+        &[
+            "train",
+            "validation",
+            "test",
+            "validation_fraction",
+            "format",
+            "header",
+            "text",
+            "text_pair",
+            "label",
+            "tokens",
+            "tags",
+            "labels",
+            "max_length",
+            "label_position",
+            "padding",
+            "padding_side",
+            "pad_to",
+        ],
+    ),
+    (
+        "train",
+        &[
+            "seed",
+            "epochs",
+            "micro_batch_size",
+            "gradient_accumulation_steps",
+            "eval_batch_size",
+            "learning_rate",
+            "lr_scheduler",
+            "warmup_steps",
+            "warmup_ratio",
+            "weight_decay",
+            "adam_beta1",
+            "adam_beta2",
+            "adam_epsilon",
+            "max_grad_norm",
+            "group_by_length",
+            "eval_steps",
+            "metric_for_best_model",
+            "early_stopping_patience",
+            "baselines",
+        ],
+    ),
+];
+
+impl RunConfig {
+    /// Reads a file and applies `key=value` overrides (`train.learning_rate=1e-3`).
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or with all faults found in it.
+    pub fn from_file(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::from_toml(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses TOML text; `origin` names it in messages.
+    ///
+    /// # Errors
+    ///
+    /// With all faults found.
+    pub fn from_toml(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
+        let fail = |faults: Vec<String>| TrainError::Config {
+            origin: origin.into(),
+            faults,
+        };
+        let mut table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| fail(vec![error.to_string()]))?;
+        let mut faults = Vec::new();
+        for assignment in overrides {
+            if let Err(fault) = assign(&mut table, assignment) {
+                faults.push(fault);
+            }
+        }
+        faults.extend(unknown_keys(&table));
+        if !faults.is_empty() {
+            return Err(fail(faults));
+        }
+        // Table by table, so that a wrong type in one does not hide those of another.
+        let config: Self = match Value::Table(table.clone()).try_into() {
+            Ok(config) => config,
+            Err(error) => return Err(fail(type_faults(&table, &error))),
+        };
+        let faults = config.faults();
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(fail(faults))
+        }
+    }
+
+    /// The configuration as TOML.
+    pub fn to_toml(&self) -> String {
+        // Every type above is representable in TOML.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Pooling of a sequence: as set, else by the attention mode.
+    pub fn pooling(&self) -> Pooling {
+        let causal = matches!(self.model.attention, None | Some(AttentionMode::Causal));
+        self.model
+            .pooling
+            .unwrap_or(if causal { Pooling::Last } else { Pooling::Mean })
+    }
+
+    /// The metric of the best checkpoint: as set, else by the task.
+    pub fn metric(&self) -> &str {
+        let default = match self.task {
+            TaskKind::Sequence => "accuracy",
+            TaskKind::Token => "span_f1_micro",
+        };
+        self.train
+            .metric_for_best_model
+            .as_deref()
+            .unwrap_or(default)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |ok: bool, fault: String| {
+            if !ok {
+                faults.push(fault);
+            }
+        };
+        let train = &self.train;
+        for (name, value) in [
+            ("train.epochs", train.epochs),
+            ("train.micro_batch_size", train.micro_batch_size),
+            (
+                "train.gradient_accumulation_steps",
+                train.gradient_accumulation_steps,
+            ),
+            ("train.eval_batch_size", train.eval_batch_size),
+            ("data.max_length", self.data.max_length),
+        ] {
+            check(value > 0, format!("{name}: expected at least 1, found 0"));
+        }
+        for (name, value) in [
+            ("train.eval_steps", train.eval_steps),
+            ("data.pad_to", self.data.pad_to),
+        ] {
+            check(
+                value != Some(0),
+                format!("{name}: expected at least 1, found 0"),
+            );
+        }
+        for (name, value) in [
+            ("train.learning_rate", train.learning_rate),
+            ("train.adam_epsilon", train.adam_epsilon),
+        ] {
+            check(
+                value.is_finite() && value > 0.0,
+                format!("{name}: expected a number over 0, found {value}"),
+            );
+        }
+        for (name, value) in [
+            ("train.weight_decay", train.weight_decay),
+            ("train.max_grad_norm", train.max_grad_norm),
+        ] {
+            check(
+                value.is_finite() && value >= 0.0,
+                format!("{name}: expected 0 or more, found {value}"),
+            );
+        }
+        for (name, value) in [
+            ("train.adam_beta1", train.adam_beta1),
+            ("train.adam_beta2", train.adam_beta2),
+            ("train.warmup_ratio", train.warmup_ratio),
+            (
+                "model.classifier_dropout",
+                self.model.classifier_dropout.unwrap_or(0.0),
+            ),
+        ] {
+            check(
+                (0.0..1.0).contains(&value),
+                format!("{name}: expected 0 or more and under 1, found {value}"),
+            );
+        }
+        if self.data.validation.is_none() {
+            let fraction = self.data.validation_fraction;
+            let fault =
+                format!("data.validation_fraction: expected over 0 and under 1, found {fraction}");
+            check(fraction > 0.0 && fraction < 1.0, fault);
+        }
+        if let Some(format) = &self.data.format {
+            let known = ["csv", "tsv", "jsonl", "conll"];
+            let fault = format!(
+                "data.format: expected one of {}, found {format:?}",
+                known.join(", ")
+            );
+            check(known.contains(&format.as_str()), fault);
+        }
+        if self.data.padding == PaddingMode::Attended {
+            let right = self.data.padding_side == PaddingSide::Right;
+            check(
+                right,
+                "data.padding_side: attended padding stands on the right, as in the reference"
+                    .into(),
+            );
+        }
+        if let Some(pad_to) = self.data.pad_to {
+            let max_length = self.data.max_length;
+            let fault = format!("data.pad_to: {pad_to} is under data.max_length {max_length}");
+            check(pad_to >= max_length, fault);
+        }
+        if let Some(labels) = &self.data.labels {
+            let mut seen = std::collections::BTreeSet::new();
+            check(!labels.is_empty(), "data.labels: is empty".into());
+            for label in labels {
+                check(
+                    seen.insert(label),
+                    format!("data.labels: {label:?} stands twice"),
+                );
+            }
+        }
+        if self.task == TaskKind::Token {
+            check(
+                self.model.pooling.is_none(),
+                "model.pooling: a token task does not pool".into(),
+            );
+        }
+        if let Err(error) = self.lora.config().validate() {
+            faults.push(format!("lora: {error}"));
+        }
+        faults
+    }
+}
+
+/// Sets one dotted key. The value is read as TOML, or as a string where that fails.
+fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return Err(format!("{assignment:?}: expected key=value"));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let parsed = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_string()));
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+    let target = if section.is_empty() {
+        table
+    } else {
+        match table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()))
+        {
+            Value::Table(target) => target,
+            _ => return Err(format!("{section}: is not a table")),
+        }
+    };
+    target.insert(name.to_string(), parsed);
+    Ok(())
+}
+
+fn unknown_keys(table: &Table) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut check = |section: &str, keys: &Table| {
+        let Some((_, known)) = KEYS.iter().find(|(name, _)| *name == section) else {
+            return;
+        };
+        for key in keys.keys().filter(|key| !known.contains(&key.as_str())) {
+            let path = |section: &str, key: &str| {
+                if section.is_empty() {
+                    key.to_string()
+                } else {
+                    format!("{section}.{key}")
+                }
+            };
+            // The same key in another table is likelier meant than a similar one in this.
+            let elsewhere = KEYS
+                .iter()
+                .find(|(_, keys)| keys.contains(&key.as_str()))
+                .map(|(name, _)| path(name, key));
+            let similar = known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(known, key), path(section, known)))
+                .filter(|(score, _)| *score > 0.75)
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map(|(_, name)| name);
+            let hint = elsewhere
+                .or(similar)
+                .map(|name| format!(", did you mean {name}?"))
+                .unwrap_or_default();
+            faults.push(format!("unknown key {}{hint}", path(section, key)));
+        }
+    };
+    check("", table);
+    for (section, value) in table {
+        if let Value::Table(keys) = value {
+            check(section, keys);
+        }
+    }
+    faults
+}
+
+/// Each table on its own, so that faults in several are all reported.
+fn type_faults(table: &Table, whole: &toml::de::Error) -> Vec<String> {
+    fn fault<T: for<'de> Deserialize<'de>>(table: &Table, section: &str) -> Option<String> {
+        let value = table.get(section)?.clone();
+        let error = value.try_into::<T>().err()?;
+        Some(format!(
+            "{section}: {}",
+            error.to_string().trim().replace('\n', " ")
+        ))
+    }
+    let faults: Vec<String> = [
+        fault::<TaskKind>(table, "task"),
+        fault::<PathBuf>(table, "run"),
+        fault::<ModelSettings>(table, "model"),
+        fault::<LoraSettings>(table, "lora"),
+        fault::<DataSettings>(table, "data"),
+        fault::<TrainSettings>(table, "train"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if faults.is_empty() {
+        vec![whole.to_string().trim().replace('\n', " ")]
+    } else {
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'train.csv'\n";
+
+    fn check_fault(text: &str, overrides: &[&str], expected: &[&str]) {
+        let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+        let error = RunConfig::from_toml(text, "run.toml", &overrides)
+            .unwrap_err()
+            .to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_list_is_that_of_the_structs() {
+        let full = RunConfig {
+            run: Some("r".into()),
+            model: ModelSettings {
+                path: "m".into(),
+                attention: Some(AttentionMode::Causal),
+                pooling: Some(Pooling::Last),
+                dtype: ComputeType::F32,
+                classifier_dropout: Some(0.1),
+            },
+            data: DataSettings {
+                validation: Some("v".into()),
+                test: Some("t".into()),
+                format: Some("csv".into()),
+                text_pair: Some(ColumnRef::Index(1)),
+                tokens: Some(ColumnRef::Index(0)),
+                tags: Some(ColumnRef::Index(1)),
+                labels: Some(vec!["a".into()]),
+                pad_to: Some(64),
+                ..RunConfig::from_toml(MINIMAL, "", &[]).unwrap().data
+            },
+            train: TrainSettings {
+                eval_steps: Some(1),
+                metric_for_best_model: Some("loss".into()),
+                early_stopping_patience: Some(1),
+                ..TrainSettings::default()
+            },
+            ..RunConfig::from_toml(MINIMAL, "", &[]).unwrap()
+        };
+        let table: Table = full.to_toml().parse().unwrap();
+        for (section, keys) in KEYS {
+            let table = if section.is_empty() {
+                &table
+            } else {
+                table[*section].as_table().unwrap()
+            };
+            let mut found: Vec<&str> = table.keys().map(String::as_str).collect();
+            let mut listed = keys.to_vec();
+            found.sort_unstable();
+            listed.sort_unstable();
+            assert_eq!(found, listed, "[{section}]");
+        }
+    }
+
+    #[test]
+    fn a_resolved_config_reads_back_the_same() {
+        let config =
+            RunConfig::from_toml(MINIMAL, "", &["model.attention=groups:0110".into()]).unwrap();
+        assert_eq!(
+            RunConfig::from_toml(&config.to_toml(), "", &[]).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn overrides_are_toml_or_else_text() {
+        let set = [
+            "train.learning_rate=1e-3",
+            "lora.target_modules=[\"q_proj\"]",
+            "model.attention=from:2",
+            "data.label=1",
+        ];
+        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+        let config = RunConfig::from_toml(MINIMAL, "", &set).unwrap();
+        assert_eq!(config.train.learning_rate, 1e-3);
+        assert_eq!(
+            config.lora.target_modules,
+            Targets::List(vec!["q_proj".into()])
+        );
+        assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
+        assert_eq!(config.data.label, ColumnRef::Index(1));
+    }
+
+    #[test]
+    fn faults_are_reported_together_with_the_nearest_key() {
+        let text = format!("{MINIMAL}train.learning_rat = 1e-3\ntrain.max_length = 3\nmodle = 1\n");
+        let expected = [
+            "train.learning_rat, did you mean train.learning_rate?",
+            "did you mean data.max_length?",
+            "did you mean model?",
+        ];
+        check_fault(&text, &[], &expected);
+        check_fault(
+            MINIMAL,
+            &["train.epochs=0", "lora.lora_dropout=1.5"],
+            &["train.epochs", "lora_dropout", "2 faults"],
+        );
+        check_fault(
+            MINIMAL,
+            &["train.epochs=many", "model.dtype=f8"],
+            &["train: ", "model: ", "f8"],
+        );
+        check_fault("task = 'sequence'\n", &[], &["missing field `model`"]);
+        check_fault(MINIMAL, &["nonsense"], &["expected key=value"]);
+        check_fault(MINIMAL, &["model.attention=sideways"], &["sideways"]);
+    }
+
+    #[test]
+    fn pooling_follows_attention_unless_set() {
+        let config = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+            RunConfig::from_toml(MINIMAL, "", &set).unwrap().pooling()
+        };
+        assert_eq!(config(&[]), Pooling::Last);
+        assert_eq!(config(&["model.attention=bidirectional"]), Pooling::Mean);
+        assert_eq!(
+            config(&["model.attention=bidirectional", "model.pooling=max"]),
+            Pooling::Max
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! What a run ran on, for `environment.json`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::RunConfig;
+use crate::error::{Result, TrainError};
+
+/// Versions, machine, device and the hashes of what went in.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    /// Of this crate.
+    pub ls_llama: &'static str,
+    /// Of burn.
+    pub burn: &'static str,
+    /// Operating system.
+    pub os: &'static str,
+    /// Processor architecture.
+    pub arch: &'static str,
+    /// Threads available.
+    pub threads: usize,
+    /// The device, as burn names it.
+    pub device: String,
+    /// Element type of the frozen weights.
+    pub dtype: ls_model::ComputeType,
+    /// The run's seed.
+    pub seed: u64,
+    /// SHA-256 of the data files, and of the model's configuration and tokenizer, by path.
+    pub sha256: Vec<(String, String)>,
+}
+
+impl Environment {
+    /// Looks around.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    pub fn capture(config: &RunConfig, device: &Device, data: &[&Path]) -> Result<Self> {
+        let model = ["config.json", "tokenizer.json"].map(|name| config.model.path.join(name));
+        let files = data
+            .iter()
+            .copied()
+            .chain(model.iter().map(|path| path.as_path()));
+        let sha256 = files
+            .filter(|path| path.exists())
+            .map(|path| Ok((path.display().to_string(), sha256(path)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            ls_llama: env!("CARGO_PKG_VERSION"),
+            burn: "0.22.1",
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            device: format!("{device:?}"),
+            dtype: config.model.dtype,
+            seed: config.train.seed,
+            sha256,
+        })
+    }
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let io = |source| TrainError::Io {
+        path: path.into(),
+        source,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Highest resident memory of this process so far, in bytes, on systems that tell it in `/proc`.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,147 @@
+//! What can go wrong in a run.
+
+use std::path::PathBuf;
+
+use ls_data::DataError;
+use ls_lora::LoraError;
+use ls_model::ModelError;
+
+/// Result with a [`TrainError`].
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Faults of a configuration, all of them.
+    #[error("{}", list_faults(.origin, .faults))]
+    Config {
+        /// The file or other origin of the configuration.
+        origin: String,
+        /// One sentence each.
+        faults: Vec<String>,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The run folder holds something already.
+    #[error("run folder {} is not empty", path.display())]
+    RunNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder that a finished run should have left is not one.
+    #[error("{}: not a run folder: {reason}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The labels found do not fit the head or the configuration.
+    #[error("{what}: expected {expected} labels, found {found}")]
+    LabelCount {
+        /// What was compared.
+        what: String,
+        /// On one side.
+        expected: usize,
+        /// On the other.
+        found: usize,
+    },
+    /// A split without examples.
+    #[error("the {split} split has no examples")]
+    EmptySplit {
+        /// Its name.
+        split: String,
+    },
+    /// A split that neither the configuration nor the command names.
+    #[error("this run has no {split} split (it has: {available})")]
+    NoSplit {
+        /// The one asked for.
+        split: String,
+        /// Those there are.
+        available: String,
+    },
+    /// An example that leaves nothing for the model.
+    #[error("{}:{line}: {reason}", path.display())]
+    Example {
+        /// The data file.
+        path: PathBuf,
+        /// Its line, counted from 1.
+        line: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The loss or a gradient stopped being a number.
+    #[error("{quantity} is {value} at step {step}; the step's examples are {examples}")]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        quantity: &'static str,
+        /// NaN or infinite.
+        value: f64,
+        /// The optimizer step, counted from 1.
+        step: usize,
+        /// Where the examples stand: path and lines.
+        examples: String,
+    },
+    /// A metric that the task does not have.
+    #[error("unknown metric {metric:?} for this task (known: {known})")]
+    UnknownMetric {
+        /// The one asked for.
+        metric: String,
+        /// Those there are.
+        known: String,
+    },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Adapter.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+}
+
+impl TrainError {
+    /// Whether the command or its configuration is at fault, rather than the run (exit code 2 rather than 1).
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::RunNotEmpty { .. }
+                | Self::NoSplit { .. }
+                | Self::UnknownMetric { .. }
+        ) || matches!(self, Self::Model(ModelError::AttentionMode { .. }))
+            || matches!(self, Self::Lora(error) if error.is_config())
+    }
+
+    /// The way out, where there is a usual one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::RunNotEmpty { .. } => {
+                Some("name another folder with --run, or move this one away: nothing in it was touched".into())
+            }
+            Self::NotFinite { .. } => Some("lower train.learning_rate, or set model.dtype = \"f32\"".into()),
+            Self::Model(ModelError::TokenId { .. }) => {
+                Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn list_faults(origin: &str, faults: &[String]) -> String {
+    match faults {
+        [one] => format!("{origin}: {one}"),
+        many => format!("{origin}: {} faults\n  {}", many.len(), many.join("\n  ")),
+    }
+}

@@ -1,0 +1,123 @@
+//! What has to stay the same between training and prediction, saved beside the adapter.
+
+use std::path::{Path, PathBuf};
+
+use ls_data::{BatchOptions, LabelPosition, LabelSet, PaddingMode, PaddingSide};
+use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Task};
+use serde::{Deserialize, Serialize};
+
+use crate::config::TaskKind;
+use crate::error::{Result, TrainError};
+use crate::run_dir::INFERENCE_FILE;
+
+/// How a text reaches the model and how its answer is read.
+///
+/// An adapter folder cannot say this itself: PEFT's fields hold no attention mode, pooling or label names, and an
+/// adapter that was trained bidirectional gives other answers, without a warning, when it is run causal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferenceSettings {
+    /// Version of this file's format.
+    pub format_version: u32,
+    /// What is labelled.
+    pub task: TaskKind,
+    /// Label names in the order of the head.
+    pub labels: LabelSet,
+    /// Which layers see to the right.
+    pub attention: AttentionMode,
+    /// Pooling, for a sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Longest input in tokens.
+    pub max_length: usize,
+    /// Which sub-word speaks for a word.
+    pub label_position: LabelPosition,
+    /// Whether padding counts as tokens.
+    pub padding: PaddingMode,
+    /// Side of the padding.
+    pub padding_side: PaddingSide,
+    /// Fixed length of every batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_to: Option<usize>,
+    /// The id that fills batches up; it cannot occur in text.
+    pub pad_token_id: u32,
+    /// The same as a token.
+    pub pad_token: String,
+    /// Folder of the pretrained model.
+    pub base_model: PathBuf,
+    /// Element type of the frozen weights.
+    pub dtype: ComputeType,
+    /// Examples of one pass.
+    pub batch_size: usize,
+}
+
+/// The current version of [`InferenceSettings`].
+pub const FORMAT_VERSION: u32 = 1;
+
+impl InferenceSettings {
+    /// Reads the settings in an adapter folder, if it has any: one that peft wrote has none.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be used.
+    pub fn load(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(INFERENCE_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| TrainError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let reason = |reason: String| TrainError::NotARun {
+            path: path.clone(),
+            reason,
+        };
+        let settings: Self =
+            serde_json::from_str(&text).map_err(|error| reason(error.to_string()))?;
+        if settings.format_version != FORMAT_VERSION {
+            let found = settings.format_version;
+            return Err(reason(format!(
+                "format_version {found} is not {FORMAT_VERSION}, which this version reads"
+            )));
+        }
+        Ok(Some(settings))
+    }
+
+    /// Writes the settings into an adapter folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(INFERENCE_FILE);
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| TrainError::Io {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        text.push(b'\n');
+        Ok(ls_lora::write_atomic(&path, text)?)
+    }
+
+    /// The model's task. `classifier_dropout` overrides that of the checkpoint.
+    pub fn model_task(&self, config: &LlamaConfig, classifier_dropout: Option<f64>) -> Task {
+        match self.task {
+            TaskKind::Sequence => Task::Sequence(self.pooling.unwrap_or(Pooling::Last)),
+            TaskKind::Token => Task::Token {
+                dropout: classifier_dropout.unwrap_or(config.classifier_dropout),
+            },
+        }
+    }
+
+    /// Batches of `batch_size` examples.
+    pub fn batch_options(&self, batch_size: usize, group_by_length: bool) -> BatchOptions {
+        BatchOptions {
+            batch_size,
+            pad_id: self.pad_token_id,
+            padding_side: self.padding_side,
+            padding_mode: self.padding,
+            pad_to: self.pad_to,
+            group_by_length,
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Labels for new text: a trained model ready to answer, and its answers as JSON objects.
+
+use std::io::Read;
+use std::path::Path;
+
+use burn::tensor::Device;
+use ls_data::{
+    FileFormat, LabelSet, SequenceExample, TextTokenizer, TokenExample, decode_spans,
+    read_lines_from, read_sequence_from, read_tokens_from, split_words,
+};
+use ls_lora::PeftAdapter;
+use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
+use serde_json::{Map, Value, json};
+
+use crate::config::{DataSettings, RunConfig, TaskKind};
+use crate::dataset::{Dataset, Encoding, Examples, sequence_columns, token_columns};
+use crate::error::{Result, TrainError};
+use crate::evaluate::{Evaluation, Pass, Prediction, evaluate, logits, predictions, tags};
+use crate::inference::{FORMAT_VERSION, InferenceSettings};
+use crate::run_dir::RunDir;
+
+/// What a command may say about a model that was not trained here, or over its settings.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// What is labelled. Needed where neither a run nor the adapter says it.
+    pub task: Option<TaskKind>,
+    /// Which layers see to the right.
+    pub attention: Option<AttentionMode>,
+    /// Pooling, for a sequence.
+    pub pooling: Option<Pooling>,
+    /// Label names in the order of the head.
+    pub labels: Option<Vec<String>>,
+    /// Longest input in tokens.
+    pub max_length: Option<usize>,
+    /// Element type of the frozen weights.
+    pub dtype: Option<ComputeType>,
+}
+
+/// A model ready to answer.
+pub struct Predictor {
+    model: LlamaClassifier,
+    config: LlamaConfig,
+    tokenizer: TextTokenizer,
+    device: Device,
+    /// How it reads and answers.
+    pub settings: InferenceSettings,
+}
+
+impl Predictor {
+    /// The best checkpoint of a run, and the run's configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the folder is not that of a finished run, or its base model cannot be loaded.
+    pub fn from_run(dir: &Path, device: &Device) -> Result<(Self, RunConfig)> {
+        let run = RunDir::open(dir)?;
+        let config = RunConfig::from_file(&run.config(), &[])?;
+        let overrides = Overrides {
+            task: Some(config.task),
+            ..Overrides::default()
+        };
+        let predictor =
+            Self::from_pretrained(&config.model.path, Some(&run.best()), &overrides, device)?;
+        Ok((predictor, config))
+    }
+
+    /// A Hugging Face folder, with the head in it or in a PEFT folder.
+    ///
+    /// Where an adapter was trained here, its own settings apply unless overridden; elsewhere the checkpoint's
+    /// `config.json` says attention (`is_causal`) and labels (`id2label`), and sequences pool their last token.
+    ///
+    /// # Errors
+    ///
+    /// If a folder cannot be used, the two do not fit together, or the labels do not fit the head.
+    pub fn from_pretrained(
+        model_dir: &Path,
+        adapter_dir: Option<&Path>,
+        overrides: &Overrides,
+        device: &Device,
+    ) -> Result<Self> {
+        let device = device.clone().without_autodiff();
+        let checkpoint = Checkpoint::open(model_dir)?;
+        let config = checkpoint.config.clone();
+        let adapter = adapter_dir
+            .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
+            .transpose()?;
+        let saved = match adapter_dir {
+            Some(dir) => InferenceSettings::load(dir)?,
+            None => None,
+        };
+        // The tokenizer of a run is the one that it was trained with.
+        let tokenizer_dir = adapter_dir
+            .filter(|dir| dir.join("tokenizer.json").exists())
+            .unwrap_or(model_dir);
+        let tokenizer = TextTokenizer::from_dir(tokenizer_dir)?;
+        let mut settings = match saved {
+            Some(saved) => saved,
+            None => default_settings(model_dir, &config, &tokenizer, overrides)?,
+        };
+        if let Some(task) = overrides.task
+            && task != settings.task
+        {
+            let reason = format!(
+                "its settings are for a {:?} task, not {task:?}",
+                settings.task
+            )
+            .to_lowercase();
+            let path = adapter_dir.unwrap_or(model_dir).into();
+            return Err(TrainError::NotARun { path, reason });
+        }
+        settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
+        settings.pooling = overrides.pooling.or(settings.pooling);
+        settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
+        settings.dtype = overrides.dtype.unwrap_or(settings.dtype);
+        if let Some(names) = &overrides.labels {
+            settings.labels = LabelSet::from_names(names.clone())?;
+        }
+        let task = settings.model_task(&config, None);
+        let model = match &adapter {
+            Some((dir, adapter)) => {
+                for warning in &adapter.warnings {
+                    tracing::warn!("{}: {warning}", dir.display());
+                }
+                let backbone = checkpoint.load_model(
+                    &settings.attention,
+                    settings.dtype,
+                    &device,
+                    |_, _| (),
+                )?;
+                let mut model =
+                    LlamaClassifier::with_adapter(backbone, &config, task, adapter, dir, &device)?;
+                if settings.dtype == ComputeType::F32 {
+                    // In f32 the merged weights give the same answers for less work; in bf16 they would be rounded.
+                    ls_lora::merge_adapters(&mut model);
+                }
+                model
+            }
+            None => {
+                checkpoint.load_classifier(&settings.attention, task, settings.dtype, &device)?
+            }
+        };
+        if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
+            // Two are what transformers assumes where a checkpoint names none.
+            if adapter_dir.is_some_and(|dir| dir.join(crate::run_dir::INFERENCE_FILE).exists())
+                || config.labels.is_some()
+            {
+                return Err(label_count(&settings, &model));
+            }
+            let names = (0..model.num_labels())
+                .map(|id| format!("LABEL_{id}"))
+                .collect();
+            settings.labels = LabelSet::from_names(names)?;
+        }
+        if settings.labels.len() != model.num_labels() {
+            return Err(label_count(&settings, &model));
+        }
+        Ok(Self {
+            model,
+            config,
+            tokenizer,
+            device,
+            settings,
+        })
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        Pass {
+            config: &self.config,
+            settings: &self.settings,
+            batch_size: self.settings.batch_size,
+            device: &self.device,
+        }
+    }
+
+    fn encode(
+        &self,
+        path: &Path,
+        examples: Examples,
+        labels: Option<&LabelSet>,
+    ) -> Result<Dataset> {
+        let encoding = Encoding {
+            tokenizer: &self.tokenizer,
+            max_length: self.settings.max_length,
+            label_position: self.settings.label_position,
+        };
+        Dataset::encode(path, examples, encoding, labels)
+    }
+
+    /// Answers for examples, one JSON object each, in their order; and the examples as they were encoded, with the count
+    /// of what was cut. `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If a text leaves no token.
+    pub fn predict(
+        &self,
+        path: &Path,
+        examples: Examples,
+        tick: impl FnMut(usize),
+    ) -> Result<(Vec<Value>, Dataset)> {
+        let dataset = self.encode(path, examples, None)?;
+        let logits = logits(&self.model, &dataset, self.pass(), tick)?;
+        let predictions = predictions(
+            &dataset,
+            &logits,
+            self.model.num_labels(),
+            self.settings.label_position,
+        );
+        Ok((
+            prediction_objects(&dataset, &predictions, &self.settings.labels),
+            dataset,
+        ))
+    }
+
+    /// Scores on a labelled file, and the examples as they were encoded.
+    ///
+    /// # Errors
+    ///
+    /// If the file is unlabelled, or a label is not one of the model's.
+    pub fn evaluate(
+        &self,
+        path: &Path,
+        examples: Examples,
+        tick: impl FnMut(usize),
+    ) -> Result<(Evaluation, Dataset)> {
+        let labels = &self.settings.labels;
+        let dataset = self.encode(path, examples, Some(labels))?;
+        let evaluation = evaluate(&self.model, &dataset, labels, self.pass(), tick)?;
+        Ok((evaluation, dataset))
+    }
+}
+
+fn label_count(settings: &InferenceSettings, model: &LlamaClassifier) -> TrainError {
+    TrainError::LabelCount {
+        what: "the model's head and the label names differ".into(),
+        expected: model.num_labels(),
+        found: settings.labels.len(),
+    }
+}
+
+fn default_settings(
+    model_dir: &Path,
+    config: &LlamaConfig,
+    tokenizer: &TextTokenizer,
+    overrides: &Overrides,
+) -> Result<InferenceSettings> {
+    let Some(task) = overrides.task else {
+        let reason = "no settings of ls-llama in it: say what it labels with --task".into();
+        return Err(TrainError::NotARun {
+            path: model_dir.into(),
+            reason,
+        });
+    };
+    let labels = config
+        .labels
+        .clone()
+        .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
+    let pad = tokenizer.pad_token();
+    Ok(InferenceSettings {
+        format_version: FORMAT_VERSION,
+        task,
+        labels: LabelSet::from_names(labels)?,
+        attention: config.attention(),
+        pooling: (task == TaskKind::Sequence).then_some(Pooling::Last),
+        max_length: config.max_position_embeddings,
+        label_position: Default::default(),
+        padding: Default::default(),
+        padding_side: Default::default(),
+        pad_to: None,
+        pad_token_id: pad.id,
+        pad_token: pad.token.clone(),
+        base_model: model_dir.into(),
+        dtype: ComputeType::F32,
+        batch_size: 32,
+    })
+}
+
+/// How inputs for prediction are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputFormat {
+    /// One text a line.
+    Lines,
+    /// A file format of data sets.
+    File(FileFormat),
+}
+
+impl InputFormat {
+    /// By the file's ending; a `.txt` holds one text a line.
+    ///
+    /// # Errors
+    ///
+    /// If the ending is unknown.
+    pub fn from_path(path: &Path) -> Result<Self> {
+        if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
+        {
+            return Ok(Self::Lines);
+        }
+        Ok(Self::File(FileFormat::from_path(path)?))
+    }
+
+    /// By the content: what begins with a brace is JSONL, the rest is one text a line.
+    pub fn sniff(start: &[u8]) -> Self {
+        match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') => Self::File(FileFormat::Jsonl),
+            _ => Self::Lines,
+        }
+    }
+}
+
+/// Reads inputs for prediction; labels in them are not needed. Texts for a tagger are split into words.
+///
+/// # Errors
+///
+/// If the input or a line of it cannot be used.
+pub fn read_inputs(
+    reader: impl Read,
+    name: &Path,
+    format: InputFormat,
+    task: TaskKind,
+    settings: &DataSettings,
+) -> Result<Examples> {
+    let columns = sequence_columns(settings, false);
+    let texts = |examples: Vec<SequenceExample>| match task {
+        TaskKind::Sequence => Examples::Sequence(examples),
+        TaskKind::Token => Examples::Token(examples.into_iter().map(words_of).collect()),
+    };
+    match (format, task) {
+        (InputFormat::Lines, _) => Ok(texts(read_lines_from(reader, name)?)),
+        (InputFormat::File(FileFormat::Jsonl), TaskKind::Token) => {
+            let columns = token_columns(settings, false)?;
+            let mut text = Vec::new();
+            let mut reader = reader;
+            reader
+                .read_to_end(&mut text)
+                .map_err(|source| TrainError::Io {
+                    path: name.into(),
+                    source,
+                })?;
+            // Objects hold words, or a text.
+            let first = text
+                .split(|&byte| byte == b'\n')
+                .find(|line| !line.trim_ascii().is_empty())
+                .unwrap_or_default();
+            let has_words = serde_json::from_slice::<Map<String, Value>>(first)
+                .map_or(true, |object| object.contains_key(&columns.tokens_key));
+            if has_words {
+                return Ok(Examples::Token(read_tokens_from(
+                    text.as_slice(),
+                    name,
+                    FileFormat::Jsonl,
+                    &columns,
+                )?));
+            }
+            let columns = sequence_columns(settings, false);
+            Ok(texts(read_sequence_from(
+                text.as_slice(),
+                name,
+                FileFormat::Jsonl,
+                false,
+                &columns,
+                None,
+            )?))
+        }
+        (InputFormat::File(FileFormat::Conll), TaskKind::Token) => {
+            let columns = token_columns(settings, false)?;
+            Ok(Examples::Token(read_tokens_from(
+                reader,
+                name,
+                FileFormat::Conll,
+                &columns,
+            )?))
+        }
+        (InputFormat::File(format), _) => Ok(texts(read_sequence_from(
+            reader,
+            name,
+            format,
+            settings.header,
+            &columns,
+            None,
+        )?)),
+    }
+}
+
+/// The words of a text, the text itself kept in `extra`.
+pub fn words_of(example: SequenceExample) -> TokenExample {
+    let tokens = split_words(&example.text)
+        .into_iter()
+        .map(|word| word.token)
+        .collect();
+    let mut extra = example.extra.unwrap_or_default();
+    extra.insert("text".into(), Value::String(example.text));
+    TokenExample {
+        tokens,
+        tags: None,
+        line: example.line,
+        extra: Some(extra),
+    }
+}
+
+/// One JSON object per example, in order.
+///
+/// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character offsets into the text
+/// (words given as a list count as joined by single spaces). Other fields of an input object are kept, and a label it
+/// came with is kept as `gold`.
+pub fn prediction_objects(
+    dataset: &Dataset,
+    predictions: &[Prediction],
+    labels: &LabelSet,
+) -> Vec<Value> {
+    let gold = |index: usize| dataset.gold.get(index).filter(|gold| !gold.is_empty());
+    predictions
+        .iter()
+        .enumerate()
+        .map(
+            |(index, prediction)| match (&dataset.examples, prediction) {
+                (Examples::Sequence(examples), Prediction::Sequence(decision)) => {
+                    let example = &examples[index];
+                    let mut object = example.extra.clone().unwrap_or_default();
+                    set_aside_gold(
+                        &mut object,
+                        "label",
+                        gold(index).map(|gold| json!(labels.name(gold[0]))),
+                    );
+                    let mut answer = Map::new();
+                    answer.insert("text".into(), json!(example.text));
+                    if let Some(pair) = &example.text_pair {
+                        answer.insert("text_pair".into(), json!(pair));
+                    }
+                    answer.insert("label".into(), json!(labels.name(decision.label)));
+                    answer.insert("score".into(), json!(decision.score));
+                    let scores: Map<String, Value> = labels
+                        .names()
+                        .iter()
+                        .zip(&decision.probabilities)
+                        .map(|(name, probability)| (name.clone(), json!(probability)))
+                        .collect();
+                    answer.insert("scores".into(), Value::Object(scores));
+                    merge(answer, object)
+                }
+                (Examples::Token(examples), prediction) => {
+                    let example = &examples[index];
+                    let mut object = example.extra.clone().unwrap_or_default();
+                    let gold = gold(index)
+                        .map(|gold| gold.iter().map(|&tag| labels.name(tag)).collect::<Vec<_>>());
+                    set_aside_gold(&mut object, "tags", gold.map(|gold| json!(gold)));
+                    let tags = tags(prediction, labels);
+                    let mut answer = Map::new();
+                    if let Some(text) = object.remove("text") {
+                        answer.insert("text".into(), text);
+                    }
+                    answer.insert("tokens".into(), json!(example.tokens));
+                    answer.insert("tags".into(), json!(tags));
+                    answer.insert(
+                        "entities".into(),
+                        Value::Array(entities(example, prediction, &tags)),
+                    );
+                    merge(answer, object)
+                }
+                // A model answers by its task, which is that of the examples.
+                (Examples::Sequence(_), Prediction::Token(_)) => Value::Null,
+            },
+        )
+        .collect()
+}
+
+/// The fields of the answer first, then what the input had beside them.
+fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
+    for (key, value) in input {
+        answer.entry(key).or_insert(value);
+    }
+    Value::Object(answer)
+}
+
+fn set_aside_gold(object: &mut Map<String, Value>, key: &str, gold: Option<Value>) {
+    if let Some(gold) = gold.or_else(|| object.remove(key)) {
+        object.remove(key);
+        object.entry("gold").or_insert(gold);
+    }
+}
+
+fn entities(example: &TokenExample, prediction: &Prediction, tags: &[&str]) -> Vec<Value> {
+    let Prediction::Token(decisions) = prediction else {
+        return Vec::new();
+    };
+    let given = example
+        .extra
+        .as_ref()
+        .and_then(|extra| extra.get("text"))
+        .and_then(Value::as_str);
+    // Only a text that was split here has its words' places; a list of words is its own text.
+    let split: Vec<(usize, usize)> = given
+        .map(|text| {
+            split_words(text)
+                .iter()
+                .map(|word| (word.start, word.end))
+                .collect()
+        })
+        .unwrap_or_default();
+    let (text, places) = match given {
+        Some(text) if split.len() == example.tokens.len() => (text.to_string(), split),
+        _ => {
+            let mut start = 0;
+            let places = example.tokens.iter().map(|token| {
+                let end = start + token.chars().count();
+                let place = (start, end);
+                start = end + 1;
+                place
+            });
+            (example.tokens.join(" "), places.collect())
+        }
+    };
+    let characters: Vec<char> = text.chars().collect();
+    decode_spans(tags)
+        .into_iter()
+        .map(|span| {
+            let (start, end) = (places[span.start].0, places[span.end - 1].1);
+            let scores = decisions[span.start..span.end]
+                .iter()
+                .flatten()
+                .map(|decision| decision.score);
+            let score = scores.sum::<f32>() / (span.end - span.start) as f32;
+            json!({
+                "type": span.entity_type,
+                "start": start,
+                "end": end,
+                "text": characters[start..end].iter().collect::<String>(),
+                "score": score,
+                "first_token": span.start,
+                "last_token": span.end - 1,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,193 @@
+//! The run folder: every path in it, named once, and how it is written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Result, TrainError};
+
+/// What a run leaves on disk.
+///
+/// | path | holds |
+/// |---|---|
+/// | `config.toml` | the resolved configuration |
+/// | `environment.json` | versions, device, seed, hashes of model and data files |
+/// | `metrics.jsonl` | one object per step and per evaluation |
+/// | `best/` | PEFT adapter with head, tokenizer, labels and inference settings of the best checkpoint |
+/// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
+/// | `report.json` | scores and cost of the finished run |
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// Takes a folder for a new run, creating it.
+    ///
+    /// # Errors
+    ///
+    /// If it exists and holds anything, or cannot be created.
+    pub fn create(root: &Path) -> Result<Self> {
+        if let Ok(mut entries) = fs::read_dir(root)
+            && entries.next().is_some()
+        {
+            return Err(TrainError::RunNotEmpty { path: root.into() });
+        }
+        fs::create_dir_all(root).map_err(|source| TrainError::Io {
+            path: root.into(),
+            source,
+        })?;
+        Ok(Self { root: root.into() })
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such folder or it has no configuration.
+    pub fn open(root: &Path) -> Result<Self> {
+        let reason = |reason: &str| TrainError::NotARun {
+            path: root.into(),
+            reason: reason.into(),
+        };
+        if !root.is_dir() {
+            return Err(reason("no such folder"));
+        }
+        let run = Self { root: root.into() };
+        if !run.config().is_file() {
+            return Err(reason("no config.toml"));
+        }
+        if !run.best().join("adapter_config.json").is_file()
+            && !run.best().join(INFERENCE_FILE).is_file()
+        {
+            return Err(reason(
+                "no best/ yet: the run did not reach its first evaluation",
+            ));
+        }
+        Ok(run)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// The resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+    /// Versions, device, seed, hashes.
+    pub fn environment(&self) -> PathBuf {
+        self.root.join("environment.json")
+    }
+    /// One JSON object per step and per evaluation.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+    /// The best checkpoint.
+    pub fn best(&self) -> PathBuf {
+        self.root.join("best")
+    }
+    /// Predictions of the best checkpoint.
+    pub fn predictions(&self) -> PathBuf {
+        self.root.join("predictions.jsonl")
+    }
+    /// Scores and cost.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
+    /// Writes a text file whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, path: &Path, text: &str) -> Result<()> {
+        Ok(ls_lora::write_atomic(path, text.as_bytes())?)
+    }
+
+    /// Writes pretty JSON whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| TrainError::Io {
+            path: path.into(),
+            source: error.into(),
+        })?;
+        self.write(path, &(text + "\n"))
+    }
+
+    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its place, so that a stop
+    /// at any moment leaves one or the other whole.
+    ///
+    /// # Errors
+    ///
+    /// If `fill` fails, or the folders cannot be moved.
+    pub fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let next = self.root.join(".best.next");
+        let last = self.root.join(".best.last");
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| TrainError::Io { path, source }
+        };
+        for leftover in [&next, &last] {
+            if leftover.exists() {
+                fs::remove_dir_all(leftover).map_err(io(leftover))?;
+            }
+        }
+        fs::create_dir(&next).map_err(io(&next))?;
+        fill(&next)?;
+        let best = self.best();
+        if best.exists() {
+            fs::rename(&best, &last).map_err(io(&best))?;
+        }
+        fs::rename(&next, &best).map_err(io(&best))?;
+        if last.exists() {
+            fs::remove_dir_all(&last).map_err(io(&last))?;
+        }
+        Ok(())
+    }
+}
+
+/// Own metadata beside an adapter. Not `config.json`: with one, transformers no longer sees an adapter there.
+pub const INFERENCE_FILE: &str = "ls_llama.json";
+
+/// Appends JSON objects, a line each, flushed line by line so that a killed run keeps them.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Starts the file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created.
+    pub fn create(path: PathBuf) -> Result<Self> {
+        let file = File::create(&path).map_err(|source| TrainError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self { path, file })
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        let io = |source| TrainError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(io)
+    }
+}

@@ -1,0 +1,844 @@
+//! The training run, from files to a scored best checkpoint, and its loop ([`fit`]).
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use ls_data::{CutReport, LabelSet, TextTokenizer, collate, epoch_order, split_off};
+use ls_lora::{LoraConfig, LoraModule, ParameterCount};
+use ls_model::{AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
+use serde::Serialize;
+
+use crate::config::{RunConfig, TaskKind};
+use crate::dataset::{Dataset, Encoding, Examples};
+use crate::environment::{Environment, peak_memory};
+use crate::error::{Result, TrainError};
+use crate::evaluate::{Evaluation, Pass, Scores, evaluate};
+use crate::inference::{FORMAT_VERSION, InferenceSettings};
+use crate::loss::cross_entropy_sum;
+use crate::memory::expected_memory;
+use crate::optim::{adamw, clip_grad_norm, learning_rate};
+use crate::predict::prediction_objects;
+use crate::run_dir::{MetricsLog, RunDir};
+use crate::tensors::{labels as flat_labels, model_input};
+
+/// What a run tells while it goes on. A command line shows it; a library may ignore it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A split is read and tokenised.
+    Data {
+        /// `train`, `validation` or `test`.
+        split: &'a str,
+        /// Its file.
+        path: &'a Path,
+        /// Examples with each label (words, for tags).
+        labels: Vec<(&'a str, usize)>,
+        /// Sizes, and what was cut.
+        cut: &'a CutReport,
+    },
+    /// A tensor of the checkpoint is loaded.
+    Loading {
+        /// Tensors so far.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// The model stands, with its adapters.
+    Model {
+        /// Trainable and all.
+        parameters: ParameterCount,
+        /// Names and shapes of what trains.
+        trainable: Vec<(String, Vec<usize>)>,
+        /// Tensors of the checkpoint that nothing uses.
+        surplus: Vec<String>,
+    },
+    /// What is about to happen.
+    Plan {
+        /// Optimizer steps.
+        steps: usize,
+        /// Steps of an epoch.
+        steps_per_epoch: usize,
+        /// Passes over the data.
+        epochs: usize,
+        /// Estimated peak memory, in bytes.
+        expected_memory: usize,
+    },
+    /// A part of the run begins: `trial evaluation`, `frozen baseline`, `training`, `test`.
+    Phase(&'a str),
+    /// An optimizer step is done.
+    Step(&'a StepRecord),
+    /// An evaluation goes on.
+    Evaluating {
+        /// Examples so far.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// An evaluation is done.
+    Evaluation(&'a EvaluationRecord),
+    /// Early stopping.
+    Stopped {
+        /// Evaluations without a better one.
+        evaluations: usize,
+    },
+}
+
+/// Hears the events of a run.
+pub trait Observer {
+    /// Called in the order of the run, from its thread.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+/// Hears nothing.
+impl Observer for () {
+    fn event(&mut self, _: &Event<'_>) {}
+}
+
+/// A line of `metrics.jsonl`: an optimizer step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepRecord {
+    /// `step`.
+    pub kind: &'static str,
+    /// Counted from 1.
+    pub step: usize,
+    /// Passes over the data so far, as a fraction.
+    pub epoch: f64,
+    /// Mean cross-entropy of the step's labels, before the step.
+    pub loss: f64,
+    /// Used by this step.
+    pub learning_rate: f64,
+    /// Over all gradients, before clipping.
+    pub grad_norm: f64,
+    /// Real tokens of the step.
+    pub tokens: usize,
+    /// Time of the step.
+    pub seconds: f64,
+}
+
+/// A line of `metrics.jsonl`: an evaluation.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvaluationRecord {
+    /// `evaluation`.
+    pub kind: &'static str,
+    /// Split.
+    pub split: String,
+    /// Steps done.
+    pub step: usize,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// The metric that chooses the best.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+    /// Scores.
+    pub scores: Scores,
+    /// Time of the evaluation.
+    pub seconds: f64,
+}
+
+/// A finished run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of the program.
+    pub version: &'static str,
+    /// What is labelled.
+    pub task: TaskKind,
+    /// The metric that chose the best checkpoint.
+    pub metric: String,
+    /// The chosen checkpoint's evaluation on the validation split.
+    pub best: EvaluationRecord,
+    /// Which split the scores below are of: `test`, or `validation` where there is no test split.
+    pub reported_split: String,
+    /// Of the best checkpoint.
+    pub loss: f64,
+    /// Of the best checkpoint.
+    pub scores: Scores,
+    /// Baselines on the same split.
+    pub baselines: Vec<Baseline>,
+    /// Parameters.
+    pub trainable_parameters: usize,
+    /// Parameters.
+    pub all_parameters: usize,
+    /// Optimizer steps done.
+    pub steps: usize,
+    /// Time in steps.
+    pub train_seconds: f64,
+    /// Real tokens trained on, a second.
+    pub tokens_per_second: f64,
+    /// Highest resident memory of the process, in bytes, where the system tells.
+    pub peak_memory: Option<u64>,
+    /// The run folder.
+    pub run: PathBuf,
+}
+
+/// A baseline's scores.
+#[derive(Debug, Clone, Serialize)]
+pub struct Baseline {
+    /// `majority class`, `frozen backbone`.
+    pub name: String,
+    /// Scores on the reported split.
+    pub scores: Scores,
+}
+
+/// A run: trains, keeps the best checkpoint, scores it once, and leaves everything in `run`.
+///
+/// # Errors
+///
+/// If the folder is in use, or the model or the data cannot be used, or the loss stops being a number.
+pub fn train(
+    config: &RunConfig,
+    run: &Path,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    let metric = config.metric().to_string();
+    let known = Scores::metrics(config.task);
+    if !known.contains(&metric.as_str()) {
+        return Err(TrainError::UnknownMetric {
+            metric,
+            known: known.join(", "),
+        });
+    }
+    let run = RunDir::create(run)?;
+    let checkpoint = Checkpoint::open(&config.model.path)?;
+    let mut config = config.clone();
+    config.run = Some(run.root().to_path_buf());
+    absolute_paths(&mut config);
+    let attention = config
+        .model
+        .attention
+        .get_or_insert_with(|| checkpoint.config.attention())
+        .clone();
+    let config = &config;
+    let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
+    let splits = Splits::read(config, &tokenizer, observer)?;
+    let settings = inference_settings(config, attention.clone(), &tokenizer, splits.labels.clone());
+
+    run.write(&run.config(), &config.to_toml())?;
+    let files: Vec<&Path> = [
+        Some(&config.data.train),
+        config.data.validation.as_ref(),
+        config.data.test.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(PathBuf::as_path)
+    .collect();
+    run.write_json(
+        &run.environment(),
+        &Environment::capture(config, device, &files)?,
+    )?;
+    let mut log = MetricsLog::create(run.metrics())?;
+
+    let plain = device.clone().without_autodiff();
+    let backbone =
+        checkpoint.load_model(&attention, config.model.dtype, &plain, |done, total| {
+            observer.event(&Event::Loading { done, total });
+        })?;
+    let task = settings.model_task(&checkpoint.config, config.model.classifier_dropout);
+    let context = Context {
+        config,
+        model_config: &checkpoint.config,
+        settings: &settings,
+        labels: &splits.labels,
+        train: &splits.train,
+        validation: &splits.validation,
+        device: &plain,
+        metric: &metric,
+    };
+    let (reported_split, reported) = match &splits.test {
+        Some(test) => ("test", test),
+        None => ("validation", &splits.validation),
+    };
+
+    let mut baselines = Vec::new();
+    if config.train.baselines {
+        baselines.push(majority(&splits, reported)?);
+        observer.event(&Event::Phase("frozen baseline"));
+        let frozen = fresh_model(backbone.clone(), &context, task, None)?;
+        let fitted = fit(frozen, &context, observer, None, &mut |_, _| Ok(()))?;
+        let evaluation = evaluate(
+            &fitted.best_model,
+            reported,
+            &splits.labels,
+            context.pass(),
+            |_| (),
+        )?;
+        baselines.push(Baseline {
+            name: "frozen backbone".into(),
+            scores: evaluation.scores,
+        });
+    }
+
+    let mut lora = config.lora.config();
+    lora.base_model_name_or_path = Some(config.model.path.display().to_string());
+    let model = fresh_model(backbone, &context, task, Some(&lora))?;
+    let parameters = ParameterCount::of(&model);
+    observer.event(&Event::Model {
+        parameters,
+        trainable: trainable(&model),
+        surplus: checkpoint.surplus(),
+    });
+    let steps_per_epoch = context.steps_per_epoch();
+    observer.event(&Event::Plan {
+        steps: steps_per_epoch * config.train.epochs,
+        steps_per_epoch,
+        epochs: config.train.epochs,
+        expected_memory: expected_memory(
+            config,
+            &checkpoint,
+            &splits.train.lengths(),
+            parameters.trainable,
+        ),
+    });
+
+    observer.event(&Event::Phase("trial evaluation"));
+    trial(&model, &context, &splits)?;
+
+    observer.event(&Event::Phase("training"));
+    let mut save = |model: &LlamaClassifier, _: &EvaluationRecord| {
+        run.replace_best(|dir| {
+            save_adapter(model, &lora, &settings, dir)?;
+            tokenizer.copy_to(dir)?;
+            Ok(settings.labels.save(&dir.join("labels.json"))?)
+        })
+    };
+    let fitted = fit(model, &context, observer, Some(&mut log), &mut save)?;
+
+    observer.event(&Event::Phase(reported_split));
+    let total = reported.len();
+    let evaluation = evaluate(
+        &fitted.best_model,
+        reported,
+        &splits.labels,
+        context.pass(),
+        |done| {
+            observer.event(&Event::Evaluating { done, total });
+        },
+    )?;
+    let mut lines = String::new();
+    for object in prediction_objects(reported, &evaluation.predictions, &splits.labels) {
+        lines.push_str(&object.to_string());
+        lines.push('\n');
+    }
+    run.write(&run.predictions(), &lines)?;
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        task: config.task,
+        metric: metric.clone(),
+        best: fitted.best,
+        reported_split: reported_split.into(),
+        loss: evaluation.loss,
+        scores: evaluation.scores,
+        baselines,
+        trainable_parameters: parameters.trainable,
+        all_parameters: parameters.all,
+        steps: fitted.steps,
+        train_seconds: fitted.seconds,
+        tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
+        peak_memory: peak_memory(),
+        run: run.root().to_path_buf(),
+    };
+    run.write_json(&run.report(), &report)?;
+    Ok(report)
+}
+
+/// The splits of a run, ready for the model.
+pub struct Splits {
+    /// To learn from.
+    pub train: Dataset,
+    /// To choose the best checkpoint by.
+    pub validation: Dataset,
+    /// To report.
+    pub test: Option<Dataset>,
+    /// Of all three.
+    pub labels: LabelSet,
+}
+
+impl Splits {
+    /// Reads and tokenises the files of a configuration. Without a validation file a part of the training file is set
+    /// aside, in equal shares of each class, by the seed.
+    ///
+    /// # Errors
+    ///
+    /// If a file or a line of one cannot be used.
+    pub fn read(
+        config: &RunConfig,
+        tokenizer: &TextTokenizer,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let data = &config.data;
+        let read = |path: &Path| Examples::read(path, config.task, data, true);
+        let mut train = read(&data.train)?;
+        let labels = match &data.labels {
+            Some(names) => LabelSet::from_names(names.clone())?,
+            None => train.label_set()?,
+        };
+        let (validation_path, validation) = match &data.validation {
+            Some(path) => (path, read(path)?),
+            None => {
+                let (rest, part) =
+                    set_aside(&train, &labels, data.validation_fraction, config.train.seed);
+                if rest.is_empty() || part.is_empty() {
+                    return Err(TrainError::EmptySplit {
+                        split: "validation".into(),
+                    });
+                }
+                let validation = train.pick(&part);
+                train = train.pick(&rest);
+                (&data.train, validation)
+            }
+        };
+        let test = data
+            .test
+            .as_ref()
+            .map(|path| Ok::<_, TrainError>((path, read(path)?)))
+            .transpose()?;
+        let encoding = Encoding {
+            tokenizer,
+            max_length: data.max_length,
+            label_position: data.label_position,
+        };
+        let mut encode = |split: &str, path: &Path, examples: Examples| {
+            let dataset = Dataset::encode(path, examples, encoding, Some(&labels))?;
+            let counts = dataset.label_counts(labels.len());
+            observer.event(&Event::Data {
+                split,
+                path,
+                labels: labels
+                    .names()
+                    .iter()
+                    .map(String::as_str)
+                    .zip(counts)
+                    .collect(),
+                cut: &dataset.cut,
+            });
+            Ok::<_, TrainError>(dataset)
+        };
+        Ok(Self {
+            train: encode("train", &data.train, train)?,
+            validation: encode("validation", validation_path, validation)?,
+            test: test
+                .map(|(path, examples)| encode("test", path, examples))
+                .transpose()?,
+            labels,
+        })
+    }
+}
+
+fn set_aside(
+    train: &Examples,
+    labels: &LabelSet,
+    fraction: f64,
+    seed: u64,
+) -> (Vec<usize>, Vec<usize>) {
+    let strata: Option<Vec<usize>> = match train {
+        Examples::Sequence(examples) => Some(
+            examples
+                .iter()
+                .map(|example| {
+                    example
+                        .label
+                        .as_deref()
+                        .and_then(|label| labels.id(label))
+                        .unwrap_or(labels.len())
+                })
+                .collect(),
+        ),
+        Examples::Token(_) => None,
+    };
+    split_off(train.len(), fraction, seed, strata.as_deref())
+}
+
+/// What the loop needs besides the model.
+struct Context<'a> {
+    config: &'a RunConfig,
+    model_config: &'a LlamaConfig,
+    settings: &'a InferenceSettings,
+    labels: &'a LabelSet,
+    train: &'a Dataset,
+    validation: &'a Dataset,
+    /// Without autodiff.
+    device: &'a Device,
+    metric: &'a str,
+}
+
+impl Context<'_> {
+    fn steps_per_epoch(&self) -> usize {
+        let settings = &self.config.train;
+        self.train
+            .len()
+            .div_ceil(settings.micro_batch_size)
+            .div_ceil(settings.gradient_accumulation_steps)
+    }
+
+    /// Evaluation with the run's settings.
+    fn pass(&self) -> Pass<'_> {
+        Pass {
+            config: self.model_config,
+            settings: self.settings,
+            batch_size: self.config.train.eval_batch_size,
+            device: self.device,
+        }
+    }
+}
+
+/// A head, and adapters if wanted, on the frozen backbone, all drawn from the run's seed.
+fn fresh_model(
+    backbone: LlamaModel,
+    context: &Context<'_>,
+    task: ls_model::Task,
+    lora: Option<&LoraConfig>,
+) -> Result<LlamaClassifier> {
+    let training = context.device.clone().autodiff();
+    training.seed(context.config.train.seed);
+    let mut model = LlamaClassifier::new(
+        backbone,
+        context.model_config,
+        task,
+        context.labels.len(),
+        &training,
+    );
+    if let Some(lora) = lora {
+        ls_lora::add_adapters(&mut model, lora, &training)?;
+    }
+    Ok(model)
+}
+
+/// What a fit leaves.
+struct Fitted {
+    /// Off the graph.
+    best_model: LlamaClassifier,
+    best: EvaluationRecord,
+    steps: usize,
+    tokens: usize,
+    seconds: f64,
+}
+
+/// The loop: epochs of optimizer steps, each over `gradient_accumulation_steps` passes, with evaluations between.
+///
+/// `keep` is called with every model that is the best so far.
+fn fit(
+    mut model: LlamaClassifier,
+    context: &Context<'_>,
+    observer: &mut dyn Observer,
+    mut log: Option<&mut MetricsLog>,
+    keep: &mut dyn FnMut(&LlamaClassifier, &EvaluationRecord) -> Result<()>,
+) -> Result<Fitted> {
+    let settings = &context.config.train;
+    let options = context
+        .settings
+        .batch_options(settings.micro_batch_size, settings.group_by_length);
+    let lengths = context.train.lengths();
+    let steps_per_epoch = context.steps_per_epoch();
+    let total_steps = steps_per_epoch * settings.epochs;
+    let mut optimizer = adamw(settings);
+    let mut best: Option<(LlamaClassifier, EvaluationRecord)> = None;
+    let (mut step, mut tokens, mut seconds, mut without_better) = (0, 0, 0.0, 0);
+
+    'epochs: for epoch in 0..settings.epochs {
+        let order = epoch_order(&lengths, &options, settings.seed, epoch);
+        for micro_batches in order.chunks(settings.gradient_accumulation_steps) {
+            let started = Instant::now();
+            let rate = learning_rate(settings, step, total_steps);
+            step += 1;
+            // Dropout draws from the device's generator, whose state cannot be saved: each step has its own.
+            context.device.seed(step_seed(settings.seed, step));
+            let outcome = backward(&model, context, micro_batches, &options)?;
+            let not_finite = |quantity, value| TrainError::NotFinite {
+                quantity,
+                value,
+                step,
+                examples: context.train.place(&micro_batches.concat()),
+            };
+            if !outcome.loss.is_finite() {
+                return Err(not_finite("loss", outcome.loss));
+            }
+            let mut gradients = outcome.gradients;
+            let grad_norm = clip_grad_norm(&model, &mut gradients, settings.max_grad_norm);
+            if !grad_norm.is_finite() {
+                return Err(not_finite("gradient norm", grad_norm));
+            }
+            model = optimizer.step(rate, model, gradients);
+            let record = StepRecord {
+                kind: "step",
+                step,
+                epoch: step as f64 / steps_per_epoch as f64,
+                loss: outcome.loss,
+                learning_rate: rate,
+                grad_norm,
+                tokens: outcome.tokens,
+                seconds: started.elapsed().as_secs_f64(),
+            };
+            tokens += record.tokens;
+            seconds += record.seconds;
+            if let Some(log) = &mut log {
+                log.push(&record)?;
+            }
+            observer.event(&Event::Step(&record));
+
+            let epoch_ends = step % steps_per_epoch == 0;
+            let due = settings
+                .eval_steps
+                .map_or(epoch_ends, |every| step % every == 0 || step == total_steps);
+            if !due {
+                continue;
+            }
+            let evaluated = model.valid();
+            let mut record =
+                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer)?;
+            record.best = best
+                .as_ref()
+                .is_none_or(|(_, best)| better(context.metric, record.value, best.value));
+            if let Some(log) = &mut log {
+                log.push(&record)?;
+            }
+            observer.event(&Event::Evaluation(&record));
+            if record.best {
+                keep(&evaluated, &record)?;
+                best = Some((evaluated, record));
+                without_better = 0;
+            } else {
+                without_better += 1;
+                if settings
+                    .early_stopping_patience
+                    .is_some_and(|patience| without_better >= patience)
+                {
+                    observer.event(&Event::Stopped {
+                        evaluations: without_better,
+                    });
+                    break 'epochs;
+                }
+            }
+        }
+    }
+    // At least one epoch of at least one step ran, and its end is always evaluated.
+    let (best_model, best) = best.ok_or(TrainError::EmptySplit {
+        split: "train".into(),
+    })?;
+    Ok(Fitted {
+        best_model,
+        best,
+        steps: step,
+        tokens,
+        seconds,
+    })
+}
+
+struct Outcome {
+    gradients: GradientsParams,
+    /// Mean over the labels that count in the whole step.
+    loss: f64,
+    tokens: usize,
+}
+
+/// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever pass it is in.
+fn backward(
+    model: &LlamaClassifier,
+    context: &Context<'_>,
+    micro_batches: &[Vec<usize>],
+    options: &ls_data::BatchOptions,
+) -> Result<Outcome> {
+    let batches: Vec<_> = micro_batches
+        .iter()
+        .map(|indices| collate(&context.train.encoded, indices, options))
+        .collect();
+    let count = batches
+        .iter()
+        .map(ls_data::Batch::counted_labels)
+        .sum::<usize>()
+        .max(1);
+    let mut accumulator = GradientsAccumulator::new();
+    let (mut loss, mut tokens) = (0.0, 0);
+    for batch in &batches {
+        let input = model_input(batch, context.model_config, context.device)?;
+        let batch_loss: Tensor<1> =
+            cross_entropy_sum(model.forward(&input), &flat_labels(batch)).div_scalar(count as f64);
+        loss += f64::from(batch_loss.clone().into_scalar::<f32>());
+        tokens += batch.real_tokens();
+        let gradients = GradientsParams::from_grads(batch_loss.backward(), model);
+        accumulator.accumulate(model, gradients);
+    }
+    Ok(Outcome {
+        gradients: accumulator.grads(),
+        loss,
+        tokens,
+    })
+}
+
+fn evaluate_validation(
+    model: &LlamaClassifier,
+    context: &Context<'_>,
+    step: usize,
+    steps_per_epoch: usize,
+    observer: &mut dyn Observer,
+) -> Result<EvaluationRecord> {
+    let started = Instant::now();
+    let total = context.validation.len();
+    let evaluation: Evaluation = evaluate(
+        model,
+        context.validation,
+        context.labels,
+        context.pass(),
+        |done| {
+            observer.event(&Event::Evaluating { done, total });
+        },
+    )?;
+    Ok(EvaluationRecord {
+        kind: "evaluation",
+        split: "validation".into(),
+        step,
+        epoch: step as f64 / steps_per_epoch as f64,
+        loss: evaluation.loss,
+        metric: context.metric.into(),
+        value: evaluation.get(context.metric).unwrap_or(f64::NAN),
+        best: false,
+        scores: evaluation.scores,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Whether a value of the metric beats another. Of `loss` less is more; NaN beats nothing.
+fn better(metric: &str, value: f64, best: f64) -> bool {
+    best.is_nan()
+        || if metric == "loss" {
+            value < best
+        } else {
+            value > best
+        }
+}
+
+/// A seed for each step, far from its neighbours' (splitmix64).
+fn step_seed(seed: u64, step: usize) -> u64 {
+    let mut z = seed.wrapping_add((step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Runs the longest batch of each split once, so that what would fail in an evaluation fails now.
+fn trial(model: &LlamaClassifier, context: &Context<'_>, splits: &Splits) -> Result<()> {
+    let model = model.valid();
+    for dataset in [Some(&splits.validation), splits.test.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        let lengths = dataset.lengths();
+        let order = ls_data::sequential_order(&lengths, context.config.train.eval_batch_size, true);
+        if let Some(longest) = order.first() {
+            let options = context
+                .settings
+                .batch_options(context.config.train.eval_batch_size, true);
+            let batch = collate(&dataset.encoded, longest, &options);
+            let logits = model.forward(&model_input(&batch, context.model_config, context.device)?);
+            let values = ls_lora::host_values(logits);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let (value, examples) = (f64::from(*value), dataset.place(longest));
+                return Err(TrainError::NotFinite {
+                    quantity: "an output of the untrained model",
+                    value,
+                    step: 0,
+                    examples,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Scores of always answering the training split's commonest label.
+fn majority(splits: &Splits, reported: &Dataset) -> Result<Baseline> {
+    let counts = splits.train.label_counts(splits.labels.len());
+    let commonest = (0..counts.len())
+        .rev()
+        .max_by_key(|&label| counts[label])
+        .unwrap_or(0);
+    let scores = crate::evaluate::score_constant(reported, commonest, &splits.labels)?;
+    Ok(Baseline {
+        name: "majority class".into(),
+        scores,
+    })
+}
+
+fn inference_settings(
+    config: &RunConfig,
+    attention: AttentionMode,
+    tokenizer: &TextTokenizer,
+    labels: LabelSet,
+) -> InferenceSettings {
+    let pad = tokenizer.pad_token();
+    InferenceSettings {
+        format_version: FORMAT_VERSION,
+        task: config.task,
+        labels,
+        attention,
+        pooling: (config.task == TaskKind::Sequence).then(|| config.pooling()),
+        max_length: config.data.max_length,
+        label_position: config.data.label_position,
+        padding: config.data.padding,
+        padding_side: config.data.padding_side,
+        pad_to: config.data.pad_to,
+        pad_token_id: pad.id,
+        pad_token: pad.token.clone(),
+        base_model: config.model.path.clone(),
+        dtype: config.model.dtype,
+        batch_size: config.train.eval_batch_size,
+    }
+}
+
+/// The PEFT folder with the head in it, and own settings beside it.
+fn save_adapter(
+    model: &LlamaClassifier,
+    lora: &LoraConfig,
+    settings: &InferenceSettings,
+    dir: &Path,
+) -> Result<()> {
+    model
+        .to_adapter(lora)
+        .save_with_card(dir, &crate::card::model_card(settings, lora))?;
+    settings.save(dir)
+}
+
+/// Names and shapes, as files have them, of what trains.
+fn trainable(model: &LlamaClassifier) -> Vec<(String, Vec<usize>)> {
+    let mut tensors = Vec::new();
+    for (name, layer) in model.lora_layers() {
+        if let Some(lora) = &layer.lora {
+            let ([d_in, d_out], r) = (layer.shape(), lora.lora_a.lazy_shape().dims::<2>()[1]);
+            tensors.push((format!("{name}.lora_A.weight"), vec![r, d_in]));
+            tensors.push((format!("{name}.lora_B.weight"), vec![d_out, r]));
+        }
+    }
+    let [hidden_size, num_labels] = model.score.weight.lazy_shape().dims();
+    tensors.push(("score.weight".into(), vec![num_labels, hidden_size]));
+    if model.score.bias.is_some() {
+        tensors.push(("score.bias".into(), vec![num_labels]));
+    }
+    tensors
+}
+
+/// So that the resolved configuration means the same from any folder.
+fn absolute_paths(config: &mut RunConfig) {
+    let data = &mut config.data;
+    for path in [
+        Some(&mut config.model.path),
+        Some(&mut data.train),
+        data.validation.as_mut(),
+        data.test.as_mut(),
+        config.run.as_mut(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Hidden states, logits, losses and gradients equal those of transformers + peft (`fixtures/parity/make.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use ls_lora::{LoraModule, PeftAdapter, TensorFile};
+use ls_model::{
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
+};
+use ls_train::loss::{counted, cross_entropy_sum};
+use serde::Deserialize;
+
+/// f32 against f32: the bounds that the comparison with the reference has to hold.
+const LOGITS: f32 = 1e-4;
+const GRADIENTS: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    model: String,
+    adapter: String,
+    attention: Attention,
+    padding: String,
+    task: String,
+    pooling: Option<Pooling>,
+    attend_padding: bool,
+    /// Whether mean and max run over padding too; `last` is the last token of the text either way.
+    pool_padding: bool,
+    /// `batch`: the reference ran all rows in one forward pass; `alone`: row by row.
+    rows: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Attention {
+    Mode(AttentionMode),
+    Layers { bidirectional_layers: Vec<usize> },
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/parity")
+}
+
+fn cases() -> Vec<Case> {
+    let text = std::fs::read_to_string(fixtures().join("cases.json")).unwrap();
+    serde_json::from_str::<Cases>(&text).unwrap().cases
+}
+
+/// A file's tensors as f32 with their shapes.
+struct Expected(TensorFile);
+
+impl Expected {
+    fn open(case: &str) -> Self {
+        Self(TensorFile::open(&fixtures().join(format!("cases/{case}.safetensors"))).unwrap())
+    }
+
+    fn get(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let (dtype, shape) = self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not in the fixture"));
+        let shape = shape.to_vec();
+        let values = match format!("{dtype:?}").as_str() {
+            "I32" => {
+                let bytes = self.0.read(name).unwrap().bytes;
+                bytes
+                    .chunks_exact(4)
+                    .map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32)
+                    .collect()
+            }
+            _ => self.0.read(name).unwrap().to_f32().unwrap(),
+        };
+        (shape, values)
+    }
+
+    fn rows(&self, name: &str) -> Vec<Vec<f32>> {
+        let (shape, values) = self.get(name);
+        values
+            .chunks(shape[1..].iter().product())
+            .map(<[f32]>::to_vec)
+            .collect()
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32, relative: bool) {
+    assert_eq!(found.len(), expected.len(), "{what}: sizes differ");
+    let scale = if relative {
+        expected
+            .iter()
+            .fold(1e-6f32, |max, value| max.max(value.abs()))
+    } else {
+        1.0
+    };
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let difference = (found - expected).abs() / scale;
+        assert!(
+            difference <= tolerance,
+            "{what}[{at}]: {found} is not {expected} (difference {difference:e})"
+        );
+    }
+}
+
+struct Loaded {
+    checkpoint: Checkpoint,
+    model: LlamaClassifier,
+}
+
+fn load(case: &Case, device: &Device) -> Loaded {
+    let checkpoint = Checkpoint::open(&fixtures().join("models").join(&case.model)).unwrap();
+    let attention = match &case.attention {
+        Attention::Mode(mode) => mode.clone(),
+        Attention::Layers {
+            bidirectional_layers,
+        } => AttentionMode::Layers(
+            bidirectional_layers
+                .iter()
+                .map(|&layer| layer..layer + 1)
+                .collect(),
+        ),
+    };
+    let task = match case.pooling {
+        Some(pooling) => Task::Sequence(pooling),
+        // The reference values were made without dropout.
+        None => Task::Token { dropout: 0.0 },
+    };
+    let model = checkpoint
+        .load_model(&attention, ComputeType::F32, device, |_, _| ())
+        .unwrap();
+    let dir = fixtures().join("adapters").join(&case.adapter);
+    let mut adapter = PeftAdapter::load(&dir).unwrap();
+    adapter.config.lora_dropout = 0.0;
+    let model =
+        LlamaClassifier::with_adapter(model, &checkpoint.config, task, &adapter, &dir, device)
+            .unwrap();
+    Loaded { checkpoint, model }
+}
+
+/// Ids, what counts as a token for attention, and what is a real token.
+fn batch(case: &Case, expected: &Expected) -> (Vec<Vec<u32>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let ids: Vec<Vec<u32>> = expected
+        .rows("input_ids")
+        .iter()
+        .map(|row| row.iter().map(|&id| id as u32).collect())
+        .collect();
+    let real: Vec<Vec<u8>> = expected
+        .rows("attention_mask")
+        .iter()
+        .map(|row| row.iter().map(|&one| one as u8).collect())
+        .collect();
+    let attended = if case.attend_padding {
+        real.iter().map(|row| vec![1; row.len()]).collect()
+    } else {
+        real.clone()
+    };
+    (ids, attended, real)
+}
+
+/// Of values laid out for every place of the padded batch, those of the places where `mask` is 1.
+fn at_tokens(rows: &[Vec<f32>], mask: &[Vec<u8>], width: usize) -> Vec<f32> {
+    let places = rows
+        .iter()
+        .zip(mask)
+        .flat_map(|(row, mask)| row.chunks(width).zip(mask));
+    places
+        .filter(|(_, one)| **one == 1)
+        .flat_map(|(values, _)| values.to_vec())
+        .collect()
+}
+
+fn check(case: &Case) {
+    let expected = Expected::open(&case.name);
+    let device = Device::flex().autodiff();
+    let Loaded { checkpoint, model } = load(case, &device);
+    let (ids, attended, real) = batch(case, &expected);
+    let (logits_shape, _) = expected.get("logits");
+    let num_labels = *logits_shape.last().unwrap();
+
+    // transformers gives dynamic scaling the longest length of the batch, we give each row its own: what it computed for
+    // shorter rows beside a longer one has no counterpart here, and those rows are compared where it ran them alone.
+    let own_length_only = case.model == "dynamic" && case.padding != "none" && case.rows == "batch";
+    let longest = real
+        .iter()
+        .map(|row| row.iter().filter(|&&one| one == 1).count())
+        .max()
+        .unwrap();
+    let keep: Vec<usize> = (0..ids.len())
+        .filter(|&row| {
+            !own_length_only || real[row].iter().filter(|&&one| one == 1).count() == longest
+        })
+        .collect();
+    let pick_ids: Vec<_> = keep.iter().map(|&row| ids[row].clone()).collect();
+    let pick_mask: Vec<_> = keep.iter().map(|&row| attended[row].clone()).collect();
+    let pick = |name: &str| -> Vec<Vec<f32>> {
+        let rows = expected.rows(name);
+        keep.iter().map(|&row| rows[row].clone()).collect()
+    };
+
+    let mut input =
+        ModelInput::from_padded(&pick_ids, &pick_mask, &checkpoint.config, &device).unwrap();
+    if case.attend_padding && !case.pool_padding {
+        let text: Vec<usize> = real
+            .iter()
+            .map(|row| row.iter().filter(|&&one| one == 1).count())
+            .collect();
+        input = input.with_text_lengths(&text);
+    }
+    if expected.0.get("hidden").is_some() {
+        let width = checkpoint.config.hidden_size;
+        let hidden = at_tokens(&pick("hidden"), &pick_mask, width);
+        assert_close(
+            &format!("{}: hidden", case.name),
+            &values(model.model.forward(&input)),
+            &hidden,
+            LOGITS,
+            false,
+        );
+    }
+    let logits = model.forward(&input);
+    let expected_logits = if case.task == "token" {
+        at_tokens(&pick("logits"), &pick_mask, num_labels)
+    } else {
+        pick("logits").concat()
+    };
+    assert_close(
+        &format!("{}: logits", case.name),
+        &values(logits.clone()),
+        &expected_logits,
+        LOGITS,
+        false,
+    );
+    // The same off the graph, through the fused kernels.
+    let plain = burn::module::Module::valid(&model).forward(&input);
+    assert_close(
+        &format!("{}: plain logits", case.name),
+        &values(plain),
+        &expected_logits,
+        LOGITS,
+        false,
+    );
+    if own_length_only {
+        return;
+    }
+
+    let labels: Vec<i64> = if case.task == "token" {
+        at_tokens(&pick("labels"), &pick_mask, 1)
+            .iter()
+            .map(|&label| label as i64)
+            .collect()
+    } else {
+        expected
+            .get("labels")
+            .1
+            .iter()
+            .map(|&label| label as i64)
+            .collect()
+    };
+    let loss = cross_entropy_sum(logits, &labels).div_scalar(counted(&labels) as f32);
+    assert_close(
+        &format!("{}: loss", case.name),
+        &values(loss.clone()),
+        &expected.get("loss").1,
+        LOGITS,
+        false,
+    );
+    let gradients = loss.backward();
+    let mut found = BTreeMap::new();
+    for (name, layer) in model.lora_layers() {
+        if let Some(lora) = &layer.lora {
+            for (factor, suffix) in [
+                (&lora.lora_a, "lora_A.weight"),
+                (&lora.lora_b, "lora_B.weight"),
+            ] {
+                let gradient = factor
+                    .val()
+                    .grad(&gradients)
+                    .unwrap_or_else(|| panic!("{name}.{suffix}: no gradient"));
+                found.insert(
+                    format!("base_model.model.{name}.{suffix}"),
+                    values(gradient.transpose()),
+                );
+            }
+        }
+        assert!(
+            layer.base_layer.weight.val().grad(&gradients).is_none(),
+            "{name}: the frozen weight has a gradient"
+        );
+    }
+    found.insert(
+        "base_model.model.score.weight".into(),
+        values(
+            model
+                .score
+                .weight
+                .val()
+                .grad(&gradients)
+                .unwrap()
+                .transpose(),
+        ),
+    );
+    if let Some(bias) = &model.score.bias {
+        found.insert(
+            "base_model.model.score.bias".into(),
+            values(bias.val().grad(&gradients).unwrap()),
+        );
+    }
+    let keys: Vec<String> = expected
+        .0
+        .names()
+        .filter_map(|name| name.strip_prefix("grad."))
+        .map(String::from)
+        .collect();
+    assert!(
+        keys.len() > 2,
+        "{}: the fixture has no gradients",
+        case.name
+    );
+    assert_eq!(
+        found.keys().cloned().collect::<Vec<_>>(),
+        keys,
+        "{}: trained tensors",
+        case.name
+    );
+    for key in keys {
+        let reference = expected.get(&format!("grad.{key}")).1;
+        assert_close(
+            &format!("{}: gradient of {key}", case.name),
+            &found[&key],
+            &reference,
+            GRADIENTS,
+            true,
+        );
+    }
+}
+
+fn check_all(of: impl Fn(&Case) -> bool) -> usize {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| of(case)).collect();
+    assert!(!cases.is_empty(), "no such cases in the fixture");
+    cases.iter().for_each(check);
+    cases.len()
+}
+
+#[test]
+fn every_mask_padding_and_head_of_a_grouped_query_llama() {
+    let full = |case: &Case| case.model == "gqa" && !case.attend_padding;
+    assert_eq!(check_all(full), 36);
+}
+
+#[test]
+fn attended_padding_is_the_references() {
+    assert_eq!(check_all(|case| case.attend_padding), 4);
+}
+
+#[test]
+fn head_dim_biases_and_tied_embeddings() {
+    check_all(|case| case.model == "head_dim" || case.model == "tied");
+}
+
+#[test]
+fn every_rope_scaling_in_both_spellings() {
+    check_all(|case| {
+        matches!(
+            case.model.as_str(),
+            "linear" | "dynamic" | "llama3" | "llama3-old"
+        )
+    });
+}
+
+#[test]
+fn sliding_windows_and_qwen2() {
+    check_all(|case| matches!(case.model.as_str(), "mistral" | "qwen2" | "qwen2-window"));
+}
+
+#[test]
+fn shards_and_half_precision_files() {
+    assert_eq!(
+        check_all(|case| matches!(case.model.as_str(), "gqa-sharded" | "gqa-f16" | "gqa-bf16")),
+        6
+    );
+}
+
+/// The logits of an example are the same alone and in any batch, padded on either side.
+#[test]
+fn padding_never_changes_a_result() {
+    for case in cases()
+        .iter()
+        .filter(|case| case.padding == "right" && !case.attend_padding)
+    {
+        let expected = Expected::open(&case.name);
+        let device = Device::flex();
+        let Loaded { checkpoint, model } = load(case, &device);
+        let (ids, _, real) = batch(case, &expected);
+        let rows: Vec<Vec<u32>> = ids
+            .iter()
+            .zip(&real)
+            .map(|(ids, mask)| {
+                ids.iter()
+                    .zip(mask)
+                    .filter(|(_, one)| **one == 1)
+                    .map(|(id, _)| *id)
+                    .collect()
+            })
+            .collect();
+        let alone: Vec<f32> = rows
+            .iter()
+            .flat_map(|row| {
+                let input = ModelInput::new(std::slice::from_ref(row), &checkpoint.config, &device)
+                    .unwrap();
+                values(model.forward(&input))
+            })
+            .collect();
+        for side in ["left", "right"] {
+            for extra in [0, 5] {
+                let width = rows.iter().map(Vec::len).max().unwrap() + extra;
+                let pad = |row: &[u32], real: u32, padding: u32| -> Vec<u32> {
+                    let padding = vec![padding; width - row.len()];
+                    let row: Vec<u32> = if real == 0 {
+                        row.to_vec()
+                    } else {
+                        vec![1; row.len()]
+                    };
+                    if side == "left" {
+                        [padding, row].concat()
+                    } else {
+                        [row, padding].concat()
+                    }
+                };
+                let ids: Vec<_> = rows.iter().map(|row| pad(row, 0, 3)).collect();
+                let mask: Vec<Vec<u8>> = rows
+                    .iter()
+                    .map(|row| pad(row, 1, 0).into_iter().map(|one| one as u8).collect())
+                    .collect();
+                let input =
+                    ModelInput::from_padded(&ids, &mask, &checkpoint.config, &device).unwrap();
+                let what = format!("{} {side} +{extra}", case.name);
+                assert_close(&what, &values(model.forward(&input)), &alone, 1e-5, false);
+            }
+        }
+    }
+}
