@@ -193,6 +193,31 @@ pub struct DataSettings {
     pub pad_to: Option<usize>,
 }
 
+impl DataSettings {
+    /// Default columns, for inputs that belong to no run.
+    pub fn columns_only() -> Self {
+        Self {
+            train: PathBuf::new(),
+            validation: None,
+            test: None,
+            validation_fraction: default_validation_fraction(),
+            format: None,
+            header: true,
+            text: default_text(),
+            text_pair: None,
+            label: default_label(),
+            tokens: None,
+            tags: None,
+            labels: None,
+            max_length: default_max_length(),
+            label_position: default_label_position(),
+            padding: default_padding(),
+            padding_side: default_padding_side(),
+            pad_to: None,
+        }
+    }
+}
+
 /// Learning rate over the steps, by Hugging Face's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

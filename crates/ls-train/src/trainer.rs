@@ -6,7 +6,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use ls_data::{CutReport, LabelSet, TextTokenizer, collate, epoch_order, split_off};
+use ls_data::{
+    CutReport, LabelSet, SequenceExample, TextTokenizer, collate, epoch_order, split_off,
+};
 use ls_lora::{LoraConfig, LoraModule, ParameterCount};
 use ls_model::{AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
 use serde::Serialize;
@@ -384,15 +386,8 @@ impl Splits {
         let (validation_path, validation) = match &data.validation {
             Some(path) => (path, read(path)?),
             None => {
-                let (rest, part) =
-                    set_aside(&train, &labels, data.validation_fraction, config.train.seed);
-                if rest.is_empty() || part.is_empty() {
-                    return Err(TrainError::EmptySplit {
-                        split: "validation".into(),
-                    });
-                }
-                let validation = train.pick(&part);
-                train = train.pick(&rest);
+                let (rest, validation) = set_aside(train, config)?;
+                train = rest;
                 (&data.train, validation)
             }
         };
@@ -433,28 +428,31 @@ impl Splits {
     }
 }
 
-fn set_aside(
-    train: &Examples,
-    labels: &LabelSet,
-    fraction: f64,
-    seed: u64,
-) -> (Vec<usize>, Vec<usize>) {
-    let strata: Option<Vec<usize>> = match train {
-        Examples::Sequence(examples) => Some(
-            examples
-                .iter()
-                .map(|example| {
-                    example
-                        .label
-                        .as_deref()
-                        .and_then(|label| labels.id(label))
-                        .unwrap_or(labels.len())
-                })
-                .collect(),
-        ),
+/// Parts the training examples into those that train and those that choose the best checkpoint:
+/// `data.validation_fraction` of them, in equal shares of each class, by the run's seed.
+///
+/// # Errors
+///
+/// If either part is empty.
+pub fn set_aside(train: Examples, config: &RunConfig) -> Result<(Examples, Examples)> {
+    let strata: Option<Vec<usize>> = match &train {
+        Examples::Sequence(examples) => {
+            let label = |example: &SequenceExample| example.label.clone().unwrap_or_default();
+            let mut names: Vec<String> = examples.iter().map(label).collect();
+            names.sort_unstable();
+            names.dedup();
+            let class = |example| names.binary_search(&label(example)).unwrap_or_default();
+            Some(examples.iter().map(class).collect())
+        }
         Examples::Token(_) => None,
     };
-    split_off(train.len(), fraction, seed, strata.as_deref())
+    let fraction = config.data.validation_fraction;
+    let (rest, part) = split_off(train.len(), fraction, config.train.seed, strata.as_deref());
+    if rest.is_empty() || part.is_empty() {
+        let split = if part.is_empty() { "validation" } else { "train" };
+        return Err(TrainError::EmptySplit { split: split.into() });
+    }
+    Ok((train.pick(&rest), train.pick(&part)))
 }
 
 /// What the loop needs besides the model.

@@ -1,0 +1,149 @@
+//! Commands and flags, with their help.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use ls_train::TaskKind;
+
+/// Turn LLaMA-family decoders into classifiers and taggers.
+#[derive(Debug, Parser)]
+#[command(name = "ls-llama", version, about, propagate_version = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune on a labelled data set. Without arguments: a demonstration that needs nothing else
+    Train(TrainArgs),
+    /// Score a run's best checkpoint on a split or on another labelled file
+    Evaluate(EvaluateArgs),
+    /// Label texts
+    Predict(PredictArgs),
+}
+
+/// `train`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner)
+    #[arg(long, value_name = "FILE", default_value = "demo-sentiment")]
+    pub config: PathBuf,
+    /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder for everything the run leaves; by default runs/ and the configuration's name
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+/// `evaluate`.
+#[derive(Debug, clap::Args)]
+pub struct EvaluateArgs {
+    /// Folder of a finished run
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Split of the run's configuration: train, validation or test [default: test, else validation]
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub split: Option<String>,
+    /// Another labelled file, with the run's columns
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// How to print the scores
+    #[arg(long, value_enum, default_value_t = ScoreFormat::Text)]
+    pub format: ScoreFormat,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+/// How to print scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreFormat {
+    /// A table.
+    Text,
+    /// One object.
+    Json,
+}
+
+/// `predict`.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("from").required(true).args(["run", "model"])))]
+pub struct PredictArgs {
+    /// Folder of a finished run
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Hugging Face folder: a whole classifier, or the base of --adapter
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// PEFT folder with the head in it
+    #[arg(long, value_name = "PEFT_DIR", requires = "model")]
+    pub adapter: Option<PathBuf>,
+    /// What to label: a sequence as a whole, or every token
+    #[arg(long, value_enum, conflicts_with = "run", required_unless_present = "run")]
+    pub task: Option<Task>,
+    /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
+    #[arg(long, value_name = "MODE")]
+    pub attention: Option<String>,
+    /// last, mean or max
+    #[arg(long, value_name = "P")]
+    pub pooling: Option<String>,
+    /// Label names in the order of the head
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub labels: Option<Vec<String>>,
+    /// Longest input in tokens; what is longer is cut, and counted
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// Element type of the weights: f32 or bf16
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+    /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    pub input: Option<PathBuf>,
+    /// Write here instead of to stdout
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to print the answers
+    #[arg(long, value_enum, default_value_t = PredictionFormat::Jsonl)]
+    pub format: PredictionFormat,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Texts to label
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+}
+
+/// What a model labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    /// A text as a whole.
+    Sequence,
+    /// Every word of it.
+    Token,
+}
+
+impl From<Task> for TaskKind {
+    fn from(task: Task) -> Self {
+        match task {
+            Task::Sequence => Self::Sequence,
+            Task::Token => Self::Token,
+        }
+    }
+}
+
+/// How to print answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PredictionFormat {
+    /// One object per input.
+    Jsonl,
+    /// Label, score and text, tab-separated; of a tagger one line per entity.
+    Text,
+    /// Token and tag columns.
+    Conll,
+}

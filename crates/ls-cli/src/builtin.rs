@@ -1,0 +1,67 @@
+//! The demonstration that the program carries: configurations, data and a tiny pretrained LLaMA.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+macro_rules! demo {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_bytes!(concat!("../../../datasets/demo/", $path)))),*]
+    };
+}
+
+/// Files of `datasets/demo` by their path in it. Made by the scripts there.
+const FILES: &[(&str, &[u8])] = demo![
+    "model/config.json",
+    "model/model.safetensors",
+    "model/tokenizer.json",
+    "model/tokenizer_config.json",
+    "sentiment/train.tsv",
+    "sentiment/validation.tsv",
+    "sentiment/test.tsv",
+    "ner/train.conll",
+    "ner/validation.conll",
+    "ner/test.conll",
+];
+
+/// A built-in configuration's text, by its name.
+pub fn config(name: &Path) -> Option<&'static str> {
+    match name.to_str()? {
+        "demo-sentiment" => Some(include_str!("../../../configs/demo-sentiment.toml")),
+        "demo-ner" => Some(include_str!("../../../configs/demo-ner.toml")),
+        _ => None,
+    }
+}
+
+/// Where the built-in configurations find their files: in the repository if this is its root, else unpacked below
+/// `runs`. A file that is there already is left alone if it is the same.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub fn unpack(runs: &Path) -> Result<PathBuf> {
+    let root = runs.join(concat!("demo-files-", env!("CARGO_PKG_VERSION")));
+    for (path, bytes) in FILES {
+        let path = root.join(path);
+        if fs::read(&path).is_ok_and(|found| found == *bytes) {
+            continue;
+        }
+        let write = || -> std::io::Result<()> {
+            if let Some(dir) = path.parent() {
+                fs::create_dir_all(dir)?;
+            }
+            // Whole or not at all, also when two programs unpack at once.
+            let part = path.with_extension(format!("part-{}", std::process::id()));
+            fs::write(&part, bytes)?;
+            fs::rename(&part, &path)
+        };
+        write().with_context(|| format!("cannot unpack {}", path.display()))?;
+    }
+    Ok(root)
+}
+
+/// The text of a built-in configuration with its files at `root`.
+pub fn relocate(text: &str, root: &Path) -> String {
+    text.replace("datasets/demo", &root.display().to_string().replace('\\', "/"))
+}

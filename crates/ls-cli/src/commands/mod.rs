@@ -1,0 +1,5 @@
+//! One file per command: arguments -> one library call -> print.
+
+pub mod evaluate;
+pub mod predict;
+pub mod train;

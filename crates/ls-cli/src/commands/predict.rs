@@ -1,0 +1,179 @@
+//! `ls-llama predict`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ls_data::SequenceExample;
+use ls_train::config::DataSettings;
+use ls_train::dataset::Examples;
+use ls_train::predict::{InputFormat, Overrides, Predictor, read_inputs, words_of};
+use ls_train::{TaskKind, TrainError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::args::{PredictArgs, PredictionFormat};
+use crate::output::Display;
+use crate::{UsageError, device};
+
+/// Inputs answered and written before the next are encoded.
+const CHUNK: usize = 4096;
+
+/// Runs the command.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let device = device::select(args.device.as_deref())?;
+    let (predictor, columns) = match (&args.run, &args.model) {
+        (Some(run), _) => {
+            let (mut predictor, config) =
+                Predictor::from_run(run, &device).with_context(|| format!("cannot open run {}", run.display()))?;
+            predictor.settings.max_length = args.max_length.unwrap_or(predictor.settings.max_length);
+            (predictor, config.data)
+        }
+        (None, Some(model)) => {
+            let predictor = Predictor::from_pretrained(model, args.adapter.as_deref(), &overrides(args)?, &device)
+                .with_context(|| format!("cannot load {}", model.display()))?;
+            (predictor, DataSettings::columns_only())
+        }
+        (None, None) => return Err(UsageError::new("expected --run or --model").into()),
+    };
+    let task = predictor.settings.task;
+    if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
+        return Err(UsageError::new("--format conll is for taggers: this model labels whole sequences").into());
+    }
+    let (name, examples) = inputs(args, task, &columns)?;
+    let total = examples.len();
+    let mut display = Display::new();
+    display.start("predicting", total);
+    let mut out: Box<dyn Write> = match &args.output {
+        Some(_) => Box::new(Vec::new()),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let mut file = Vec::new();
+    let (mut cut_examples, mut cut_words) = (0, 0);
+    for start in (0..total).step_by(CHUNK) {
+        let indices: Vec<usize> = (start..(start + CHUNK).min(total)).collect();
+        let (answers, dataset) =
+            predictor.predict(&name, examples.pick(&indices), |done| display.tick(start + done))?;
+        cut_examples += dataset.cut.cut_examples;
+        cut_words += dataset.cut.cut_words;
+        for answer in &answers {
+            let text = render(answer, task, args.format);
+            if args.output.is_some() { file.extend_from_slice(text.as_bytes()) } else { out.write_all(text.as_bytes())? }
+        }
+    }
+    out.flush()?;
+    display.finish();
+    if let Some(path) = &args.output {
+        write_whole(path, &file)?;
+    }
+    if cut_examples > 0 {
+        let words = if task == TaskKind::Token { format!(", {cut_words} words got no tag but O") } else { String::new() };
+        let max_length = predictor.settings.max_length;
+        display.line(format!("warning: {cut_examples} of {total} inputs were cut at {max_length} tokens{words}"));
+    }
+    Ok(())
+}
+
+fn overrides(args: &PredictArgs) -> Result<Overrides> {
+    let pooling = choice("--pooling", "last, mean, max", &args.pooling)?;
+    let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
+    let attention = match &args.attention {
+        Some(mode) => Some(mode.parse().map_err(TrainError::from)?),
+        None => None,
+    };
+    Ok(Overrides {
+        task: args.task.map(TaskKind::from),
+        attention,
+        pooling,
+        labels: args.labels.clone(),
+        max_length: args.max_length,
+        dtype,
+    })
+}
+
+/// A flag's value by the name that it has in a configuration.
+fn choice<T: DeserializeOwned>(flag: &str, known: &str, value: &Option<String>) -> Result<Option<T>> {
+    let Some(value) = value else { return Ok(None) };
+    let parsed = serde_json::from_value(Value::String(value.clone()));
+    Ok(Some(parsed.map_err(|_| UsageError::new(format!("{flag}: expected one of {known}, found {value:?}")))?))
+}
+
+/// The inputs and a name for them in messages.
+fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(std::path::PathBuf, Examples)> {
+    if !args.texts.is_empty() {
+        let texts = args.texts.iter().enumerate().map(|(at, text)| SequenceExample {
+            text: text.clone(),
+            text_pair: None,
+            label: None,
+            line: at + 1,
+            extra: None,
+        });
+        let examples = match task {
+            TaskKind::Sequence => Examples::Sequence(texts.collect()),
+            TaskKind::Token => Examples::Token(texts.map(words_of).collect()),
+        };
+        return Ok(("argument".into(), examples));
+    }
+    match args.input.as_deref() {
+        Some(path) if path != Path::new("-") => {
+            let format = InputFormat::from_path(path).map_err(TrainError::from)?;
+            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((path.into(), read_inputs(file, path, format, task, columns)?))
+        }
+        None if std::io::IsTerminal::is_terminal(&std::io::stdin()) => Err(UsageError {
+            message: "nothing to label".into(),
+            hint: Some("give texts as arguments, or --input FILE, or --input - for stdin".into()),
+        }
+        .into()),
+        _ => {
+            let mut stdin: Box<dyn BufRead> = Box::new(BufReader::new(std::io::stdin().lock()));
+            let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?);
+            let name = Path::new("stdin");
+            Ok((name.into(), read_inputs(stdin.by_ref() as &mut dyn Read, name, format, task, columns)?))
+        }
+    }
+}
+
+/// An answer as it is printed, its line end included.
+fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
+    let text = |key: &str| one_line(answer[key].as_str().unwrap_or_default());
+    match (format, task) {
+        (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
+        (PredictionFormat::Text, TaskKind::Sequence) => {
+            format!("{}\t{:.4}\t{}\n", text("label"), answer["score"].as_f64().unwrap_or(f64::NAN), text("text"))
+        }
+        (PredictionFormat::Text, TaskKind::Token) => {
+            let entities = answer["entities"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let lines = entities.iter().map(|entity| {
+                let field = |key: &str| one_line(entity[key].as_str().unwrap_or_default());
+                let (start, end) = (&entity["start"], &entity["end"]);
+                format!("{}\t{}\t{start}-{end}\t{:.4}\n", field("type"), field("text"), entity["score"].as_f64().unwrap_or(f64::NAN))
+            });
+            lines.chain(["\n".to_string()]).collect()
+        }
+        (PredictionFormat::Conll, _) => {
+            let list = |key: &str| answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
+            let rows = list("tokens").iter().zip(list("tags"));
+            let lines = rows.map(|(token, tag)| format!("{}\t{}\n", token.as_str().unwrap_or_default(), tag.as_str().unwrap_or_default()));
+            lines.chain(["\n".to_string()]).collect()
+        }
+    }
+}
+
+/// Tabs and line ends would break the columns.
+fn one_line(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
+}
+
+/// Writes a file whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut part = tempfile::NamedTempFile::new_in(dir)?;
+        part.write_all(bytes)?;
+        part.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,49 @@
+//! `--device`: which of the backends built in runs this.
+
+use anyhow::Result;
+use burn::tensor::Device;
+
+use crate::UsageError;
+
+/// Names of the backends that this program was built with.
+const BUILT_IN: &[&str] = &[
+    #[cfg(feature = "flex")]
+    "cpu",
+    #[cfg(feature = "cuda")]
+    "cuda",
+    #[cfg(feature = "wgpu")]
+    "wgpu",
+];
+
+/// The device of a name: `cpu`, `cuda`, `cuda:1`, `wgpu`. Without a name, the first that is built in.
+///
+/// # Errors
+///
+/// If the name is unknown or its backend is not built in; the message lists those that are.
+pub fn select(name: Option<&str>) -> Result<Device> {
+    let default = BUILT_IN.first().copied().unwrap_or("cpu");
+    let name = name.unwrap_or(default);
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => {
+            let index = index.parse::<usize>();
+            (kind, Some(index.map_err(|_| UsageError::new(format!("device {name:?}: expected a number after the colon")))?))
+        }
+        None => (name, None),
+    };
+    match (kind, index) {
+        #[cfg(feature = "flex")]
+        ("cpu", None) => return Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        ("cuda", index) => return Ok(Device::cuda(index.unwrap_or(0))),
+        #[cfg(feature = "wgpu")]
+        ("wgpu", None) => return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        _ => {}
+    }
+    let feature = if kind == "cpu" { "flex" } else { kind };
+    let known = matches!(kind, "cpu" | "cuda" | "wgpu");
+    Err(UsageError {
+        message: format!("device {name:?} is not built in (built in: {})", BUILT_IN.join(", ")),
+        hint: (known && !BUILT_IN.contains(&kind)).then(|| format!("build with --features {feature}")),
+    }
+    .into())
+}

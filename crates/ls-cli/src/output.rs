@@ -1,0 +1,192 @@
+//! What a person sees of a run: a bar on a terminal, plain lines elsewhere. All of it on stderr.
+
+use std::io::{IsTerminal, stderr, stdout};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ls_train::{Event, Observer};
+
+/// Without a terminal, at most one line of progress in this time.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows a run's events.
+pub struct Display {
+    terminal: bool,
+    bar: ProgressBar,
+    steps: usize,
+    started: Instant,
+    last_line: Instant,
+    tokens: usize,
+    seconds: f64,
+    training: bool,
+}
+
+impl Display {
+    /// A bar where both stdout and stderr are terminals, lines elsewhere.
+    pub fn new() -> Self {
+        let terminal = stdout().is_terminal() && stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let now = Instant::now();
+        Self {
+            terminal,
+            bar: ProgressBar::with_draw_target(None, target),
+            steps: 0,
+            started: now,
+            last_line: now,
+            tokens: 0,
+            seconds: 0.0,
+            training: false,
+        }
+    }
+
+    /// A line that stays.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if self.terminal {
+            self.bar.suspend(|| eprintln!("{}", text.as_ref()));
+        } else {
+            eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A bar over `length` things with a name.
+    pub fn start(&mut self, name: &str, length: usize) {
+        self.bar.finish_and_clear();
+        self.bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
+        if !self.terminal {
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:32}] {pos}/{len} {msg}") {
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+        self.bar.set_prefix(name.to_string());
+        self.started = Instant::now();
+    }
+
+    /// How many of a bar's things are done.
+    pub fn tick(&self, done: usize) {
+        self.bar.set_position(done as u64);
+    }
+
+    fn progress_is_due(&mut self) -> bool {
+        let due = self.last_line.elapsed() >= LINE_EVERY;
+        if due {
+            self.last_line = Instant::now();
+        }
+        due
+    }
+}
+
+impl Observer for Display {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Data { split, path, labels, cut } => {
+                self.line(format!("{split}: {} examples, {} tokens, longest {} ({})", cut.examples, cut.tokens, cut.longest, path.display()));
+                let counts: Vec<String> = labels.iter().map(|(name, count)| format!("{name} {count}")).collect();
+                self.line(format!("  labels: {}", counts.join(", ")));
+                if cut.cut_examples > 0 {
+                    let words = if cut.words > 0 { format!(", {} of {} words", cut.cut_words, cut.words) } else { String::new() };
+                    self.line(format!(
+                        "  cut at data.max_length: {} examples, {} tokens{words}",
+                        cut.cut_examples, cut.cut_tokens
+                    ));
+                } else {
+                    self.line("  nothing is cut");
+                }
+                if cut.empty_words > 0 {
+                    self.line(format!("  words that tokenise to nothing: {}", cut.empty_words));
+                }
+            }
+            Event::Loading { done, total } => {
+                if *done == 1 {
+                    self.start("loading", *total);
+                }
+                self.bar.set_position(*done as u64);
+            }
+            Event::Model { parameters, trainable, surplus } => {
+                self.bar.finish_and_clear();
+                self.line(parameters.to_string());
+                if let (Some((first, shape)), Some((last, _))) = (trainable.first(), trainable.last()) {
+                    self.line(format!("  {} tensors train: {first} {shape:?} to {last}", trainable.len()));
+                }
+                if !surplus.is_empty() {
+                    self.line(format!("  tensors of the checkpoint that nothing uses: {}", surplus.join(", ")));
+                }
+            }
+            Event::Plan { steps, steps_per_epoch, epochs, expected_memory } => {
+                self.line(format!("{steps} steps in {epochs} epochs of {steps_per_epoch}; expected memory {}", bytes(*expected_memory as u64)));
+                self.steps = *steps;
+            }
+            Event::Phase(phase) => {
+                self.bar.finish_and_clear();
+                self.line(format!("{phase} ..."));
+                (self.tokens, self.seconds, self.started) = (0, 0.0, Instant::now());
+                self.training = *phase == "training";
+                if self.training {
+                    self.start("training", self.steps);
+                }
+            }
+            Event::Step(step) => {
+                self.tokens += step.tokens;
+                self.seconds += step.seconds;
+                let rate = self.tokens as f64 / self.seconds.max(1e-9);
+                let left = match self.steps {
+                    0 => String::new(),
+                    steps => {
+                        let each = self.started.elapsed().as_secs_f64() / step.step as f64;
+                        format!(" {} left", duration(each * steps.saturating_sub(step.step) as f64))
+                    }
+                };
+                let text = format!("loss {:.4} lr {:.2e} {rate:.0} tokens/s{left}", step.loss, step.learning_rate);
+                if self.terminal && self.training {
+                    self.bar.set_position(step.step as u64);
+                    self.bar.set_message(text);
+                } else if self.progress_is_due() {
+                    self.line(format!("step {} epoch {:.2} {text}", step.step, step.epoch));
+                }
+            }
+            Event::Evaluating { done, total } => {
+                if self.terminal {
+                    self.bar.set_message(format!("evaluating {done}/{total}"));
+                }
+            }
+            Event::Evaluation(record) => {
+                self.line(format!(
+                    "step {} epoch {:.2} {} loss {:.4} {} {:.4}{}",
+                    record.step,
+                    record.epoch,
+                    record.split,
+                    record.loss,
+                    record.metric,
+                    record.value,
+                    if record.best { " (best)" } else { "" }
+                ));
+            }
+            Event::Stopped { evaluations } => {
+                self.line(format!("stopped early: {evaluations} evaluations without a better one"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `1.5 GB`.
+pub fn bytes(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.0} MB", n / 1e6),
+        n => format!("{:.0} kB", n / 1e3),
+    }
+}
+
+/// `1:02:03` or `2:03`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
