@@ -88,19 +88,19 @@ pub struct PredictArgs {
     #[arg(long, value_enum, conflicts_with = "run", required_unless_present = "run")]
     pub task: Option<Task>,
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", conflicts_with = "run")]
     pub attention: Option<String>,
     /// last, mean or max
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", conflicts_with = "run")]
     pub pooling: Option<String>,
     /// Label names in the order of the head
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', conflicts_with = "run")]
     pub labels: Option<Vec<String>>,
     /// Longest input in tokens; what is longer is cut, and counted
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Element type of the weights: f32 or bf16
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub dtype: Option<String>,
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]

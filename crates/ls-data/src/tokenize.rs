@@ -380,9 +380,8 @@ impl TextTokenizer {
     ///
     /// The words are joined by single spaces and encoded as running text, and each token goes to
     /// the first word that its span of the text touches; a token that is only the space before a
-    /// word goes to that word, as it does where transformers encodes SentencePiece words one by
-    /// one. (Words encoded one by one would lose their leading space in byte-level tokenizers and
-    /// get other ids than in running text.)
+    /// word goes to none. (Words encoded one by one would lose their leading space in byte-level
+    /// tokenizers and get other ids than in running text.)
     ///
     /// Truncation drops whole words from the end: half a word is no evidence for a tag.
     ///
@@ -594,19 +593,23 @@ fn cut_words(encoding: &Encoding, spans: &[Range<usize>], max_length: usize) -> 
 
 /// The word of each token: the first that its span touches. So "▁word" (its span takes in the
 /// space) goes to its word, and each token of a split character (all have the character's span).
-/// A lone space goes with the token after it, if that is where a word begins; a word that
-/// vanishes in normalisation does not get the space before it.
+///
+/// A token that is only the space before a word goes to none: it holds nothing of the word, and
+/// under a causal mask it has seen nothing of it. (transformers' `word_ids` of words that were
+/// split beforehand count a lone "▁" as the first sub-word.)
 fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<usize>> {
     let words: Vec<usize> = (0..spans.len()).filter(|w| !spans[*w].is_empty()).collect();
     let special = encoding.get_special_tokens_mask();
-    let offsets = encoding.get_offsets();
-    let mut word_ids = vec![None; special.len()];
+    let (offsets, tokens) = (encoding.get_offsets(), encoding.get_tokens());
+    let mut word_ids: Vec<Option<usize>> = vec![None; special.len()];
     for i in (0..special.len()).rev().filter(|i| special[*i] == 0) {
         let (start, end) = offsets[i];
         let next = words.partition_point(|w| spans[*w].end <= start);
         word_ids[i] = words.get(next).copied().filter(|word| {
-            let begin = spans[*word].start;
-            begin < end || (begin == end && word_ids.get(i + 1) == Some(&Some(*word)))
+            // The mark before the first word of a text spans that word's first character.
+            let only_space = matches!(tokens[i].as_str(), "▁" | "Ġ");
+            let more_follow = word_ids.get(i + 1) == Some(&Some(*word));
+            spans[*word].start < end && !(only_space && more_follow)
         });
     }
     word_ids

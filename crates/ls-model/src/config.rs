@@ -187,10 +187,12 @@ fn resolve(fields: Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> {
 
     let hidden_size = fields.required_size("hidden_size")?;
     let num_attention_heads = fields.required_size("num_attention_heads")?;
-    let default_kv = if architecture == Architecture::Mistral {
-        8
-    } else {
-        num_attention_heads
+    // An explicit null means as many as query heads; an absent field is the family's default.
+    let default_kv = match architecture {
+        _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
+        Architecture::Llama => num_attention_heads,
+        Architecture::Mistral => 8,
+        Architecture::Qwen2 => 32,
     };
     let num_key_value_heads = fields.size("num_key_value_heads")?.unwrap_or(default_kv);
     if num_attention_heads % num_key_value_heads != 0 {
@@ -249,7 +251,7 @@ fn resolve(fields: Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> {
         classifier_dropout: fields.number("classifier_dropout")?.unwrap_or(0.1),
         token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
         labels: labels(&fields)?,
-        pad_token_id: fields.size_or_zero("pad_token_id")?.map(|id| id as u32),
+        pad_token_id: fields.token_id("pad_token_id")?,
         raw,
     })
 }
@@ -298,9 +300,15 @@ fn rope(
             "1.0",
         ));
     }
+    if theta <= 0.0 {
+        return Err(fields.error("rope_theta", format!("{theta} is not positive")));
+    }
     let required = |field: &str| -> Result<f64> {
-        rope.number(field)?
-            .ok_or_else(|| fields.error(&named(field), "is missing"))
+        match rope.number(field)? {
+            Some(value) if value > 0.0 => Ok(value),
+            Some(value) => Err(fields.error(&named(field), format!("{value} is not positive"))),
+            None => Err(fields.error(&named(field), "is missing")),
+        }
     };
     let kind = rope
         .string("rope_type")?
@@ -385,8 +393,13 @@ fn sliding_window(
 }
 
 fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
-    let Some(Value::Object(map)) = fields.map.get("id2label") else {
-        return Ok(None);
+    let map = match fields.map.get("id2label") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(map)) => map,
+        Some(other) => {
+            let reason = format!("expected an object, found {other}");
+            return Err(fields.error("id2label", reason));
+        }
     };
     let mut names = vec![None; map.len()];
     for (id, name) in map {
@@ -469,6 +482,14 @@ impl Fields<'_> {
         self.get(field, "a non-negative integer", |value| {
             value.as_u64().map(|n| n as usize)
         })
+    }
+
+    /// A negative id is how older conversions say that there is none.
+    fn token_id(&self, field: &str) -> Result<Option<u32>> {
+        let id = self.get(field, "a token id", |value| {
+            value.as_i64().filter(|id| *id <= u32::MAX.into())
+        })?;
+        Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
     fn required_size(&self, field: &str) -> Result<usize> {

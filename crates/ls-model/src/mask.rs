@@ -101,10 +101,10 @@ impl std::str::FromStr for AttentionMode {
                     let (first, last) = range.split_once('-').unwrap_or((range, range));
                     let (first, last) = (layer(first)?, layer(last)?);
                     if first > last {
-                        Err(error("a range runs backwards"))
-                    } else {
-                        Ok(first..last + 1)
+                        return Err(error("a range runs backwards"));
                     }
+                    let end = last.checked_add(1);
+                    Ok(first..end.ok_or_else(|| error("expected a layer number"))?)
                 })
                 .collect::<Result<_>>()
                 .map(Self::Layers),

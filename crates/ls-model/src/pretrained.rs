@@ -11,7 +11,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
-use ls_lora::{Dtype, LoraLinear, TensorFile};
+use ls_lora::{Dtype, LoraConfig, LoraLinear, TensorFile};
 
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
@@ -110,6 +110,31 @@ impl Checkpoint {
             .filter(|name| !known(name))
             .cloned()
             .collect()
+    }
+
+    /// Checks that an attention mode and a fresh adapter fit this model, before any weight is read.
+    ///
+    /// # Errors
+    ///
+    /// If the mode names layers that are not there, a target matches no module, or a rank is larger than a layer.
+    pub fn check_settings(&self, attention: &AttentionMode, lora: &LoraConfig) -> Result<()> {
+        let config = &self.config;
+        LlamaModel::visibility(config, attention)?;
+        let modules: Vec<(String, [usize; 2])> = (0..config.num_hidden_layers)
+            .flat_map(|layer| {
+                let module = move |(at, name)| {
+                    let name = format!("model.layers.{layer}.{name}");
+                    (name, projection(config, at).0)
+                };
+                PROJECTIONS.iter().enumerate().map(module)
+            })
+            .collect();
+        let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
+        let selected = ls_lora::select_modules(lora, &names, &["score"])?;
+        for (name, [d_in, d_out]) in modules.iter().filter(|(name, _)| selected.contains(name)) {
+            lora.checked_rank_of(name, *d_in, *d_out)?;
+        }
+        Ok(())
     }
 
     /// Number of parameters of the decoder.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::{ColumnRef, LabelPosition, PaddingMode, PaddingSide};
+use ls_data::{ColumnRef, FileFormat, LabelPosition, PaddingMode, PaddingSide};
 use ls_lora::{InitLoraWeights, LoraConfig, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,24 @@ impl LoraSettings {
             InitName::Gaussian => InitLoraWeights::Gaussian,
         };
         config
+    }
+
+    /// Each field on its own, so that one fault does not hide another.
+    fn faults(&self) -> Vec<String> {
+        let default = Self::default;
+        let fields = [
+            Self { r: self.r, ..default() },
+            Self { lora_alpha: self.lora_alpha, ..default() },
+            Self { lora_dropout: self.lora_dropout, ..default() },
+            Self { target_modules: self.target_modules.clone(), ..default() },
+        ];
+        let fault = |settings: &Self| settings.config().validate().err();
+        let faults = fields.iter().filter_map(fault);
+        let mut faults: Vec<String> = faults.map(|error| format!("lora: {error}")).collect();
+        if faults.is_empty() {
+            faults.extend(fault(self).map(|error| format!("lora: {error}")));
+        }
+        faults
     }
 }
 
@@ -410,11 +428,20 @@ impl RunConfig {
     ///
     /// If the file cannot be read, or with all faults found in it.
     pub fn from_file(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
+        let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
             path: path.to_path_buf(),
             source,
         })?;
-        Self::from_toml(&text, &path.display().to_string(), overrides)
+        let origin = path.display().to_string();
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let start = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+            TrainError::Config {
+                origin: origin.clone(),
+                faults: vec![format!("line {line}: not valid UTF-8; save the file as UTF-8")],
+            }
+        })?;
+        Self::from_toml(&text, &origin, overrides)
     }
 
     /// Parses TOML text; `origin` names it in messages.
@@ -583,10 +610,35 @@ impl RunConfig {
                 "model.pooling: a token task does not pool".into(),
             );
         }
-        if let Err(error) = self.lora.config().validate() {
-            faults.push(format!("lora: {error}"));
-        }
+        faults.extend(self.column_faults());
+        faults.extend(self.lora.faults());
         faults
+    }
+
+    /// Words and tags stand in numbered columns of CoNLL files and under names in JSON objects.
+    fn column_faults(&self) -> Vec<String> {
+        let data = &self.data;
+        let format = data.format.as_deref();
+        let format = match format {
+            Some("conll") => Some(FileFormat::Conll),
+            Some("jsonl") => Some(FileFormat::Jsonl),
+            Some(_) => None,
+            None => FileFormat::from_path(&data.train).ok(),
+        };
+        let fault = |(key, column): (&str, &Option<ColumnRef>)| match (format, column) {
+            (Some(FileFormat::Conll), Some(ColumnRef::Name(name))) => Some(format!(
+                "{key}: the columns of CoNLL files are numbers, from 0; found {name:?}"
+            )),
+            (Some(FileFormat::Jsonl), Some(ColumnRef::Index(index))) => Some(format!(
+                "{key}: JSON objects have keys, not columns; found {index}"
+            )),
+            _ => None,
+        };
+        let columns = [("data.tokens", &data.tokens), ("data.tags", &data.tags)];
+        match self.task {
+            TaskKind::Token => columns.into_iter().filter_map(fault).collect(),
+            TaskKind::Sequence => Vec::new(),
+        }
     }
 }
 
@@ -637,14 +689,20 @@ fn unknown_keys(table: &Table) -> Vec<String> {
                 .iter()
                 .find(|(_, keys)| keys.contains(&key.as_str()))
                 .map(|(name, _)| path(name, key));
-            let similar = known
-                .iter()
-                .map(|known| (strsim::jaro_winkler(known, key), path(section, known)))
-                .filter(|(score, _)| *score > 0.75)
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, name)| name);
+            let similar = |tables: &[(&str, &[&str])]| {
+                tables
+                    .iter()
+                    .flat_map(|(section, keys)| keys.iter().map(move |known| (section, known)))
+                    .map(|(section, known)| {
+                        (strsim::jaro_winkler(known, key), path(section, known))
+                    })
+                    .filter(|(score, _)| *score > 0.75)
+                    .max_by(|a, b| a.0.total_cmp(&b.0))
+                    .map(|(_, name)| name)
+            };
             let hint = elsewhere
-                .or(similar)
+                .or_else(|| similar(&[(section, known)]))
+                .or_else(|| similar(KEYS))
                 .map(|name| format!(", did you mean {name}?"))
                 .unwrap_or_default();
             faults.push(format!("unknown key {}{hint}", path(section, key)));
@@ -813,5 +871,19 @@ mod tests {
             config(&["model.attention=bidirectional", "model.pooling=max"]),
             Pooling::Max
         );
+    }
+
+    #[test]
+    fn every_config_of_the_repository_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                RunConfig::from_file(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+                count += 1;
+            }
+        }
+        assert_eq!(count, 14);
     }
 }

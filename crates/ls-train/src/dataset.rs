@@ -54,7 +54,7 @@ impl Examples {
             TaskKind::Token => Ok(Self::Token(read_tokens(
                 path,
                 format,
-                &token_columns(settings, labelled)?,
+                &token_columns(settings, labelled),
             )?)),
         }
     }
@@ -115,12 +115,8 @@ pub fn sequence_columns(settings: &DataSettings, labelled: bool) -> SequenceColu
     }
 }
 
-/// Columns of a token file as `settings` name them.
-///
-/// # Errors
-///
-/// If a CoNLL column is given by a name.
-pub fn token_columns(settings: &DataSettings, labelled: bool) -> Result<TokenColumns> {
+/// Columns of a token file as `settings` name them: a number is for CoNLL files, a name for JSON.
+pub fn token_columns(settings: &DataSettings, labelled: bool) -> TokenColumns {
     let mut columns = TokenColumns {
         tagged: labelled,
         label_names: settings.labels.clone(),
@@ -136,7 +132,7 @@ pub fn token_columns(settings: &DataSettings, labelled: bool) -> Result<TokenCol
         Some(ColumnRef::Name(key)) => columns.tags_key = Some(key.clone()),
         None => {}
     }
-    Ok(columns)
+    columns
 }
 
 /// How text becomes ids and labels.
@@ -144,6 +140,8 @@ pub fn token_columns(settings: &DataSettings, labelled: bool) -> Result<TokenCol
 pub struct Encoding<'a> {
     /// The tokenizer.
     pub tokenizer: &'a TextTokenizer,
+    /// Words that the model knows.
+    pub vocab_size: usize,
     /// Longest input in sub-word tokens, special ones included.
     pub max_length: usize,
     /// Which sub-word carries a word's tag.
@@ -172,7 +170,7 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// If a label is not in the set, or a text leaves no token.
+    /// If a label is not in the set, a text leaves no token, or a token is past the vocabulary.
     pub fn encode(
         path: &Path,
         examples: Examples,
@@ -181,6 +179,7 @@ impl Dataset {
     ) -> Result<Self> {
         let Encoding {
             tokenizer,
+            vocab_size,
             max_length,
             label_position,
         } = encoding;
@@ -240,6 +239,17 @@ impl Dataset {
                 (encoded, cut)
             }
         };
+        for (index, example) in encoded.iter().enumerate() {
+            let past = |id: &&u32| **id as usize >= vocab_size;
+            if let Some(&id) = example.input_ids.iter().find(past) {
+                return Err(TrainError::TokenId {
+                    path: path.into(),
+                    line: examples.line(index),
+                    id,
+                    vocab_size,
+                });
+            }
+        }
         Ok(Self {
             path: path.into(),
             examples,

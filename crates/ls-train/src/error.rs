@@ -43,6 +43,14 @@ pub enum TrainError {
         /// What is missing or wrong.
         reason: String,
     },
+    /// The settings beside an adapter cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Settings {
+        /// The file, or the folder that lacks it.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
     /// The labels found do not fit the head or the configuration.
     #[error("{what}: expected {expected} labels, found {found}")]
     LabelCount {
@@ -77,10 +85,30 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
-    /// The loss or a gradient stopped being a number.
-    #[error("{quantity} is {value} at step {step}; the step's examples are {examples}")]
+    /// A token id past the model's vocabulary.
+    #[error("{}:{line}: token id {id} is past the model's vocabulary of {vocab_size}", path.display())]
+    TokenId {
+        /// The data file.
+        path: PathBuf,
+        /// Line of the example, counted from 1.
+        line: usize,
+        /// The id.
+        id: u32,
+        /// The model's vocabulary size.
+        vocab_size: usize,
+    },
+    /// The model answers with something that is no number.
+    #[error("an output of the model is {value}; examples: {examples}")]
+    OutputNotFinite {
+        /// NaN or infinite.
+        value: f64,
+        /// Where the example stands, or those of its batch: path and lines.
+        examples: String,
+    },
+    /// The loss, a gradient or an output stopped being a number.
+    #[error("{quantity} is {value} at step {step}; examples: {examples}")]
     NotFinite {
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm` or `an output in the evaluation`.
         quantity: &'static str,
         /// NaN or infinite.
         value: f64,
@@ -112,16 +140,30 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Whether the command or its configuration is at fault, rather than the run (exit code 2 rather than 1).
+    /// Whether the command or its configuration is at fault, rather than a file or the run (exit code 2 rather than 1).
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Config { .. }
-                | Self::RunNotEmpty { .. }
-                | Self::NoSplit { .. }
-                | Self::UnknownMetric { .. }
-        ) || matches!(self, Self::Model(ModelError::AttentionMode { .. }))
-            || matches!(self, Self::Lora(error) if error.is_config())
+            | Self::RunNotEmpty { .. }
+            | Self::NoSplit { .. }
+            | Self::UnknownMetric { .. }
+            | Self::LabelCount { .. }
+            | Self::Model(ModelError::AttentionMode { .. }) => true,
+            Self::Lora(error) | Self::Model(ModelError::Lora(error)) => error.is_config(),
+            Self::Data(error) => matches!(
+                error,
+                DataError::UnknownFormat { .. }
+                    | DataError::UnsupportedFormat { .. }
+                    | DataError::UnknownColumn { .. }
+                    | DataError::NoHeader { .. }
+                    | DataError::ColumnIndex { .. }
+                    | DataError::IndexInJson { .. }
+                    | DataError::MaxLength { .. }
+                    | DataError::DuplicateLabel { .. }
+                    | DataError::EmptyLabelName { .. }
+            ),
+            _ => false,
+        }
     }
 
     /// The way out, where there is a usual one.
@@ -131,7 +173,16 @@ impl TrainError {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
             }
             Self::NotFinite { .. } => Some("lower train.learning_rate, or set model.dtype = \"f32\"".into()),
-            Self::Model(ModelError::TokenId { .. }) => {
+            Self::OutputNotFinite { .. } => {
+                Some("look for NaN in the weights; if there is none, they overflow in their type: use f32".into())
+            }
+            Self::EmptySplit { split } if split == "validation" => {
+                Some("raise data.validation_fraction, or name a file in data.validation".into())
+            }
+            Self::Model(ModelError::TensorMissing { name, .. }) if name == "score.weight" => {
+                Some("a base model has no head: name the adapter that was trained on it with --adapter".into())
+            }
+            Self::TokenId { .. } | Self::Model(ModelError::TokenId { .. }) => {
                 Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
             }
             _ => None,

@@ -125,7 +125,7 @@ pub struct Pass<'a> {
 ///
 /// # Errors
 ///
-/// If an id is past the model's vocabulary.
+/// If an output is NaN or infinite.
 pub fn logits(
     model: &LlamaClassifier,
     dataset: &Dataset,
@@ -148,6 +148,12 @@ pub fn logits(
                 Some(word_ids) => (input.lengths[row], word_ids.len()),
             };
             let of_row: Vec<f32> = rows.by_ref().take(seen).flatten().copied().collect();
+            if let Some(&value) = of_row.iter().find(|value| !value.is_finite()) {
+                return Err(TrainError::OutputNotFinite {
+                    value: value.into(),
+                    examples: dataset.place(&[index]),
+                });
+            }
             all[index] = of_row[..text * num_labels].to_vec();
         }
         done += indices.len();
@@ -261,7 +267,7 @@ pub fn tags<'a>(prediction: &Prediction, labels: &'a LabelSet) -> Vec<&'a str> {
 ///
 /// # Errors
 ///
-/// If the split is empty or unlabelled, or an id is past the model's vocabulary.
+/// If the split is empty or unlabelled, or an output is NaN or infinite.
 pub fn evaluate(
     model: &LlamaClassifier,
     dataset: &Dataset,

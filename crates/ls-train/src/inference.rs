@@ -69,7 +69,7 @@ impl InferenceSettings {
             path: path.clone(),
             source,
         })?;
-        let reason = |reason: String| TrainError::NotARun {
+        let reason = |reason: String| TrainError::Settings {
             path: path.clone(),
             reason,
         };

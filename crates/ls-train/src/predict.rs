@@ -100,13 +100,10 @@ impl Predictor {
         if let Some(task) = overrides.task
             && task != settings.task
         {
-            let reason = format!(
-                "its settings are for a {:?} task, not {task:?}",
-                settings.task
-            )
-            .to_lowercase();
+            let reason =
+                format!("it labels a {:?}, not a {task:?}", settings.task).to_lowercase();
             let path = adapter_dir.unwrap_or(model_dir).into();
-            return Err(TrainError::NotARun { path, reason });
+            return Err(TrainError::Settings { path, reason });
         }
         settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
         settings.pooling = overrides.pooling.or(settings.pooling);
@@ -144,7 +141,11 @@ impl Predictor {
             if adapter_dir.is_some_and(|dir| dir.join(crate::run_dir::INFERENCE_FILE).exists())
                 || config.labels.is_some()
             {
-                return Err(label_count(&settings, &model));
+                let (names, head) = (settings.labels.len(), model.num_labels());
+                return Err(TrainError::Settings {
+                    path: adapter_dir.unwrap_or(model_dir).into(),
+                    reason: format!("names {names} labels, but its head has {head}"),
+                });
             }
             let names = (0..model.num_labels())
                 .map(|id| format!("LABEL_{id}"))
@@ -152,7 +153,11 @@ impl Predictor {
             settings.labels = LabelSet::from_names(names)?;
         }
         if settings.labels.len() != model.num_labels() {
-            return Err(label_count(&settings, &model));
+            return Err(TrainError::LabelCount {
+                what: "the model's head and the label names differ".into(),
+                expected: model.num_labels(),
+                found: settings.labels.len(),
+            });
         }
         Ok(Self {
             model,
@@ -180,6 +185,7 @@ impl Predictor {
     ) -> Result<Dataset> {
         let encoding = Encoding {
             tokenizer: &self.tokenizer,
+            vocab_size: self.config.vocab_size,
             max_length: self.settings.max_length,
             label_position: self.settings.label_position,
         };
@@ -230,14 +236,6 @@ impl Predictor {
     }
 }
 
-fn label_count(settings: &InferenceSettings, model: &LlamaClassifier) -> TrainError {
-    TrainError::LabelCount {
-        what: "the model's head and the label names differ".into(),
-        expected: model.num_labels(),
-        found: settings.labels.len(),
-    }
-}
-
 fn default_settings(
     model_dir: &Path,
     config: &LlamaConfig,
@@ -246,7 +244,7 @@ fn default_settings(
 ) -> Result<InferenceSettings> {
     let Some(task) = overrides.task else {
         let reason = "no settings of ls-llama in it: say what it labels with --task".into();
-        return Err(TrainError::NotARun {
+        return Err(TrainError::Settings {
             path: model_dir.into(),
             reason,
         });
@@ -329,7 +327,7 @@ pub fn read_inputs(
     match (format, task) {
         (InputFormat::Lines, _) => Ok(texts(read_lines_from(reader, name)?)),
         (InputFormat::File(FileFormat::Jsonl), TaskKind::Token) => {
-            let columns = token_columns(settings, false)?;
+            let columns = token_columns(settings, false);
             let mut text = Vec::new();
             let mut reader = reader;
             reader
@@ -364,7 +362,7 @@ pub fn read_inputs(
             )?))
         }
         (InputFormat::File(FileFormat::Conll), TaskKind::Token) => {
-            let columns = token_columns(settings, false)?;
+            let columns = token_columns(settings, false);
             Ok(Examples::Token(read_tokens_from(
                 reader,
                 name,
@@ -429,12 +427,12 @@ pub fn prediction_objects(
                         answer.insert("text_pair".into(), json!(pair));
                     }
                     answer.insert("label".into(), json!(labels.name(decision.label)));
-                    answer.insert("score".into(), json!(decision.score));
+                    answer.insert("score".into(), number(decision.score));
                     let scores: Map<String, Value> = labels
                         .names()
                         .iter()
                         .zip(&decision.probabilities)
-                        .map(|(name, probability)| (name.clone(), json!(probability)))
+                        .map(|(name, probability)| (name.clone(), number(*probability)))
                         .collect();
                     answer.insert("scores".into(), Value::Object(scores));
                     merge(answer, object)
@@ -465,6 +463,11 @@ pub fn prediction_objects(
         .collect()
 }
 
+/// A probability with the digits that an f32 has; widened to f64 it would print noise after them.
+fn number(value: f32) -> Value {
+    value.to_string().parse().map_or(Value::Null, Value::Number)
+}
+
 /// The fields of the answer first, then what the input had beside them.
 fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
     for (key, value) in input {
@@ -489,17 +492,18 @@ fn entities(example: &TokenExample, prediction: &Prediction, tags: &[&str]) -> V
         .as_ref()
         .and_then(|extra| extra.get("text"))
         .and_then(Value::as_str);
-    // Only a text that was split here has its words' places; a list of words is its own text.
-    let split: Vec<(usize, usize)> = given
-        .map(|text| {
-            split_words(text)
-                .iter()
-                .map(|word| (word.start, word.end))
-                .collect()
-        })
-        .unwrap_or_default();
-    let (text, places) = match given {
-        Some(text) if split.len() == example.tokens.len() => (text.to_string(), split),
+    // Only a text that splits into these words has their places; a list of words is its own text.
+    let split = given.map(split_words).filter(|words| {
+        words
+            .iter()
+            .map(|word| &word.token)
+            .eq(example.tokens.iter())
+    });
+    let (text, places): (String, Vec<(usize, usize)>) = match (given, split) {
+        (Some(text), Some(words)) => {
+            let places = words.iter().map(|word| (word.start, word.end));
+            (text.to_string(), places.collect())
+        }
         _ => {
             let mut start = 0;
             let places = example.tokens.iter().map(|token| {
@@ -526,7 +530,7 @@ fn entities(example: &TokenExample, prediction: &Prediction, tags: &[&str]) -> V
                 "start": start,
                 "end": end,
                 "text": characters[start..end].iter().collect::<String>(),
-                "score": score,
+                "score": number(score),
                 "first_token": span.start,
                 "last_token": span.end - 1,
             })

@@ -219,25 +219,12 @@ pub fn train(
         .get_or_insert_with(|| checkpoint.config.attention())
         .clone();
     let config = &config;
+    let mut lora = config.lora.config();
+    lora.base_model_name_or_path = Some(config.model.path.display().to_string());
+    checkpoint.check_settings(&attention, &lora)?;
     let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
-    let splits = Splits::read(config, &tokenizer, observer)?;
+    let splits = Splits::read(config, &tokenizer, checkpoint.config.vocab_size, observer)?;
     let settings = inference_settings(config, attention.clone(), &tokenizer, splits.labels.clone());
-
-    run.write(&run.config(), &config.to_toml())?;
-    let files: Vec<&Path> = [
-        Some(&config.data.train),
-        config.data.validation.as_ref(),
-        config.data.test.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(PathBuf::as_path)
-    .collect();
-    run.write_json(
-        &run.environment(),
-        &Environment::capture(config, device, &files)?,
-    )?;
-    let mut log = MetricsLog::create(run.metrics())?;
 
     let plain = device.clone().without_autodiff();
     let backbone =
@@ -279,8 +266,6 @@ pub fn train(
         });
     }
 
-    let mut lora = config.lora.config();
-    lora.base_model_name_or_path = Some(config.model.path.display().to_string());
     let model = fresh_model(backbone, &context, task, Some(&lora))?;
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::Model {
@@ -303,6 +288,23 @@ pub fn train(
 
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context, &splits)?;
+
+    // Not before: what fails until here leaves the folder empty, free for the next try.
+    run.write(&run.config(), &config.to_toml())?;
+    let files: Vec<&Path> = [
+        Some(&config.data.train),
+        config.data.validation.as_ref(),
+        config.data.test.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(PathBuf::as_path)
+    .collect();
+    run.write_json(
+        &run.environment(),
+        &Environment::capture(config, device, &files)?,
+    )?;
+    let mut log = MetricsLog::create(run.metrics())?;
 
     observer.event(&Event::Phase("training"));
     let mut save = |model: &LlamaClassifier, _: &EvaluationRecord| {
@@ -374,6 +376,7 @@ impl Splits {
     pub fn read(
         config: &RunConfig,
         tokenizer: &TextTokenizer,
+        vocab_size: usize,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let data = &config.data;
@@ -398,6 +401,7 @@ impl Splits {
             .transpose()?;
         let encoding = Encoding {
             tokenizer,
+            vocab_size,
             max_length: data.max_length,
             label_position: data.label_position,
         };
@@ -591,7 +595,16 @@ fn fit(
             }
             let evaluated = model.valid();
             let mut record =
-                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer)?;
+                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer)
+                    .map_err(|error| match error {
+                        TrainError::OutputNotFinite { value, examples } => TrainError::NotFinite {
+                            quantity: "an output in the evaluation",
+                            value,
+                            step,
+                            examples,
+                        },
+                        error => error,
+                    })?;
             record.best = best
                 .as_ref()
                 .is_none_or(|(_, best)| better(context.metric, record.value, best.value));
@@ -739,12 +752,7 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>, splits: &Splits) -> Res
             let values = ls_lora::host_values(logits);
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 let (value, examples) = (f64::from(*value), dataset.place(longest));
-                return Err(TrainError::NotFinite {
-                    quantity: "an output of the untrained model",
-                    value,
-                    step: 0,
-                    examples,
-                });
+                return Err(TrainError::OutputNotFinite { value, examples });
             }
         }
     }

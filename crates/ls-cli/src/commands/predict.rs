@@ -101,6 +101,9 @@ fn choice<T: DeserializeOwned>(flag: &str, known: &str, value: &Option<String>) 
 
 /// The inputs and a name for them in messages.
 fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(std::path::PathBuf, Examples)> {
+    if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
+        return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
+    }
     if !args.texts.is_empty() {
         let texts = args.texts.iter().enumerate().map(|(at, text)| SequenceExample {
             text: text.clone(),

@@ -82,8 +82,9 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         ls_train::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_train::TaskKind::Token => "Jordan flew to Paris",
     };
-    writeln!(out, "\nnext:\n  ls-llama predict --run {run} \"{text}\"\n  ls-llama evaluate --run {run}")?;
-    writeln!(out, "  ls-llama train --config FILE   (configs/ has examples; README.md shows one for your own CSV)")?;
+    let program = std::env::args().next().unwrap_or("ls-cli".into());
+    writeln!(out, "\nnext:\n  {program} predict --run {run} \"{text}\"\n  {program} evaluate --run {run}")?;
+    writeln!(out, "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)")?;
     Ok(())
 }
 
