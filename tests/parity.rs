@@ -1,5 +1,8 @@
 //! Hidden states, logits, losses and gradients equal those of transformers + peft (`fixtures/parity/make.py`).
 
+// clippy.toml allows it in the tests themselves only, not in what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +60,7 @@ struct Expected(TensorFile);
 
 impl Expected {
     fn open(case: &str) -> Self {
-        Self(TensorFile::open(&fixtures().join(format!("cases/{case}.safetensors"))).unwrap())
+        Self(TensorFile::open(fixtures().join(format!("cases/{case}.safetensors"))).unwrap())
     }
 
     fn get(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
@@ -147,7 +150,10 @@ fn load(case: &Case, device: &Device) -> Loaded {
 }
 
 /// Ids, what counts as a token for attention, and what is a real token.
-fn batch(case: &Case, expected: &Expected) -> (Vec<Vec<u32>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+type Rows = (Vec<Vec<u32>>, Vec<Vec<u8>>, Vec<Vec<u8>>);
+
+/// The rows of a case.
+fn batch(case: &Case, expected: &Expected) -> Rows {
     let ids: Vec<Vec<u32>> = expected
         .rows("input_ids")
         .iter()

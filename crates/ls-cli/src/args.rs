@@ -85,7 +85,12 @@ pub struct PredictArgs {
     #[arg(long, value_name = "PEFT_DIR", requires = "model")]
     pub adapter: Option<PathBuf>,
     /// What to label: a sequence as a whole, or every token
-    #[arg(long, value_enum, conflicts_with = "run", required_unless_present = "run")]
+    #[arg(
+        long,
+        value_enum,
+        conflicts_with = "run",
+        required_unless_present = "run"
+    )]
     pub task: Option<Task>,
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
     #[arg(long, value_name = "MODE", conflicts_with = "run")]
@@ -94,7 +99,12 @@ pub struct PredictArgs {
     #[arg(long, value_name = "P", conflicts_with = "run")]
     pub pooling: Option<String>,
     /// Label names in the order of the head
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', conflicts_with = "run")]
+    #[arg(
+        long,
+        value_name = "A,B,C",
+        value_delimiter = ',',
+        conflicts_with = "run"
+    )]
     pub labels: Option<Vec<String>>,
     /// Longest input in tokens; what is longer is cut, and counted
     #[arg(long, value_name = "N")]

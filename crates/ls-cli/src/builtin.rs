@@ -63,5 +63,8 @@ pub fn unpack(runs: &Path) -> Result<PathBuf> {
 
 /// The text of a built-in configuration with its files at `root`.
 pub fn relocate(text: &str, root: &Path) -> String {
-    text.replace("datasets/demo", &root.display().to_string().replace('\\', "/"))
+    text.replace(
+        "datasets/demo",
+        &root.display().to_string().replace('\\', "/"),
+    )
 }

@@ -26,7 +26,14 @@ pub fn select(name: Option<&str>) -> Result<Device> {
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => {
             let index = index.parse::<usize>();
-            (kind, Some(index.map_err(|_| UsageError::new(format!("device {name:?}: expected a number after the colon")))?))
+            (
+                kind,
+                Some(index.map_err(|_| {
+                    UsageError::new(format!(
+                        "device {name:?}: expected a number after the colon"
+                    ))
+                })?),
+            )
         }
         None => (name, None),
     };
@@ -42,8 +49,12 @@ pub fn select(name: Option<&str>) -> Result<Device> {
     let feature = if kind == "cpu" { "flex" } else { kind };
     let known = matches!(kind, "cpu" | "cuda" | "wgpu");
     Err(UsageError {
-        message: format!("device {name:?} is not built in (built in: {})", BUILT_IN.join(", ")),
-        hint: (known && !BUILT_IN.contains(&kind)).then(|| format!("build with --features {feature}")),
+        message: format!(
+            "device {name:?} is not built in (built in: {})",
+            BUILT_IN.join(", ")
+        ),
+        hint: (known && !BUILT_IN.contains(&kind))
+            .then(|| format!("build with --features {feature}")),
     }
     .into())
 }

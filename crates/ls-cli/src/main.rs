@@ -54,8 +54,14 @@ fn report(error: &anyhow::Error) {
         printed = text;
     }
     let hint = error.chain().find_map(|cause| {
-        let hint = cause.downcast_ref::<TrainError>().and_then(TrainError::hint);
-        hint.or_else(|| cause.downcast_ref::<UsageError>().and_then(|usage| usage.hint.clone()))
+        let hint = cause
+            .downcast_ref::<TrainError>()
+            .and_then(TrainError::hint);
+        hint.or_else(|| {
+            cause
+                .downcast_ref::<UsageError>()
+                .and_then(|usage| usage.hint.clone())
+        })
     });
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
@@ -64,14 +70,21 @@ fn report(error: &anyhow::Error) {
 
 fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.is::<UsageError>() || cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage)
+        cause.is::<UsageError>()
+            || cause
+                .downcast_ref::<TrainError>()
+                .is_some_and(TrainError::is_usage)
     })
 }
 
 /// A reader that went away (`ls-llama predict ... | head`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    };
+    error
+        .chain()
+        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
 /// A command that cannot be carried out as written.
@@ -86,7 +99,10 @@ pub struct UsageError {
 impl UsageError {
     /// Without a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self {
+            message: message.into(),
+            hint: None,
+        }
     }
 }
 

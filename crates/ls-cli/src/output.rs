@@ -25,7 +25,11 @@ impl Display {
     /// A bar where both stdout and stderr are terminals, lines elsewhere.
     pub fn new() -> Self {
         let terminal = stdout().is_terminal() && stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let now = Instant::now();
         Self {
             terminal,
@@ -84,12 +88,30 @@ impl Display {
 impl Observer for Display {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Data { split, path, labels, cut } => {
-                self.line(format!("{split}: {} examples, {} tokens, longest {} ({})", cut.examples, cut.tokens, cut.longest, path.display()));
-                let counts: Vec<String> = labels.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            Event::Data {
+                split,
+                path,
+                labels,
+                cut,
+            } => {
+                self.line(format!(
+                    "{split}: {} examples, {} tokens, longest {} ({})",
+                    cut.examples,
+                    cut.tokens,
+                    cut.longest,
+                    path.display()
+                ));
+                let counts: Vec<String> = labels
+                    .iter()
+                    .map(|(name, count)| format!("{name} {count}"))
+                    .collect();
                 self.line(format!("  labels: {}", counts.join(", ")));
                 if cut.cut_examples > 0 {
-                    let words = if cut.words > 0 { format!(", {} of {} words", cut.cut_words, cut.words) } else { String::new() };
+                    let words = if cut.words > 0 {
+                        format!(", {} of {} words", cut.cut_words, cut.words)
+                    } else {
+                        String::new()
+                    };
                     self.line(format!(
                         "  cut at data.max_length: {} examples, {} tokens{words}",
                         cut.cut_examples, cut.cut_tokens
@@ -98,7 +120,10 @@ impl Observer for Display {
                     self.line("  nothing is cut");
                 }
                 if cut.empty_words > 0 {
-                    self.line(format!("  words that tokenise to nothing: {}", cut.empty_words));
+                    self.line(format!(
+                        "  words that tokenise to nothing: {}",
+                        cut.empty_words
+                    ));
                 }
             }
             Event::Loading { done, total } => {
@@ -107,18 +132,38 @@ impl Observer for Display {
                 }
                 self.bar.set_position(*done as u64);
             }
-            Event::Model { parameters, trainable, surplus } => {
+            Event::Model {
+                parameters,
+                trainable,
+                surplus,
+            } => {
                 self.bar.finish_and_clear();
                 self.line(parameters.to_string());
-                if let (Some((first, shape)), Some((last, _))) = (trainable.first(), trainable.last()) {
-                    self.line(format!("  {} tensors train: {first} {shape:?} to {last}", trainable.len()));
+                if let (Some((first, shape)), Some((last, _))) =
+                    (trainable.first(), trainable.last())
+                {
+                    self.line(format!(
+                        "  {} tensors train: {first} {shape:?} to {last}",
+                        trainable.len()
+                    ));
                 }
                 if !surplus.is_empty() {
-                    self.line(format!("  tensors of the checkpoint that nothing uses: {}", surplus.join(", ")));
+                    self.line(format!(
+                        "  tensors of the checkpoint that nothing uses: {}",
+                        surplus.join(", ")
+                    ));
                 }
             }
-            Event::Plan { steps, steps_per_epoch, epochs, expected_memory } => {
-                self.line(format!("{steps} steps in {epochs} epochs of {steps_per_epoch}; expected memory {}", bytes(*expected_memory as u64)));
+            Event::Plan {
+                steps,
+                steps_per_epoch,
+                epochs,
+                expected_memory,
+            } => {
+                self.line(format!(
+                    "{steps} steps in {epochs} epochs of {steps_per_epoch}; expected memory {}",
+                    bytes(*expected_memory as u64)
+                ));
                 self.steps = *steps;
             }
             Event::Phase(phase) => {
@@ -138,10 +183,16 @@ impl Observer for Display {
                     0 => String::new(),
                     steps => {
                         let each = self.started.elapsed().as_secs_f64() / step.step as f64;
-                        format!(" {} left", duration(each * steps.saturating_sub(step.step) as f64))
+                        format!(
+                            " {} left",
+                            duration(each * steps.saturating_sub(step.step) as f64)
+                        )
                     }
                 };
-                let text = format!("loss {:.4} lr {:.2e} {rate:.0} tokens/s{left}", step.loss, step.learning_rate);
+                let text = format!(
+                    "loss {:.4} lr {:.2e} {rate:.0} tokens/s{left}",
+                    step.loss, step.learning_rate
+                );
                 if self.terminal && self.training {
                     self.bar.set_position(step.step as u64);
                     self.bar.set_message(text);
@@ -149,10 +200,8 @@ impl Observer for Display {
                     self.line(format!("step {} epoch {:.2} {text}", step.step, step.epoch));
                 }
             }
-            Event::Evaluating { done, total } => {
-                if self.terminal {
-                    self.bar.set_message(format!("evaluating {done}/{total}"));
-                }
+            Event::Evaluating { done, total } if self.terminal => {
+                self.bar.set_message(format!("evaluating {done}/{total}"));
             }
             Event::Evaluation(record) => {
                 self.line(format!(
@@ -167,7 +216,9 @@ impl Observer for Display {
                 ));
             }
             Event::Stopped { evaluations } => {
-                self.line(format!("stopped early: {evaluations} evaluations without a better one"));
+                self.line(format!(
+                    "stopped early: {evaluations} evaluations without a better one"
+                ));
             }
             _ => {}
         }
@@ -188,5 +239,9 @@ pub fn bytes(n: u64) -> String {
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }

@@ -1,4 +1,5 @@
 //! What an adapter does to a layer and to a model, by values: nonzero B, alpha other than r, odd sizes.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};

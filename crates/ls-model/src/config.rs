@@ -497,3 +497,325 @@ impl Fields<'_> {
             .ok_or_else(|| self.error(field, "is missing"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: &Value) -> Result<LlamaConfig> {
+        LlamaConfig::from_json(&value.to_string(), Path::new("folder/config.json"))
+    }
+
+    /// The least that a file can say, with these fields on top.
+    fn with(family: &str, fields: Value) -> Value {
+        let mut config = json!({
+            "model_type": family, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 4, "num_attention_heads": 8,
+        });
+        if let (Value::Object(config), Value::Object(fields)) = (&mut config, fields) {
+            config.extend(fields);
+        }
+        config
+    }
+
+    fn llama(fields: Value) -> LlamaConfig {
+        read(&with("llama", fields)).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(value: &Value, parts: &[&str]) {
+        let error = read(value).unwrap_err().to_string();
+        for part in parts.iter().chain(&["folder/config.json"]) {
+            assert!(error.contains(part), "{error} / {part}");
+        }
+    }
+
+    #[test]
+    fn llamas_defaults_are_transformers() {
+        let config = llama(json!({}));
+        assert_eq!(config.architecture, Architecture::Llama);
+        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
+        assert_eq!(config.num_key_value_groups(), 1);
+        assert_eq!(config.max_position_embeddings, 2048);
+        assert_eq!(config.rms_norm_eps, 1e-6);
+        assert_eq!(config.initializer_range, 0.02);
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (false, false, false)
+        );
+        assert_eq!(config.sliding_window, [None; 4]);
+        assert!(!config.tie_word_embeddings && config.is_causal);
+        assert_eq!(config.classifier_dropout, 0.1);
+        assert!(config.token_classification_bias);
+        assert_eq!(
+            config.rope,
+            RopeConfig {
+                theta: 10_000.0,
+                scaling: RopeScaling::Default,
+                head_dim: 8,
+                max_position_embeddings: 2048,
+            }
+        );
+        let biased = llama(json!({"attention_bias": true, "mlp_bias": true, "head_dim": 12}));
+        assert_eq!(
+            (biased.qkv_bias, biased.o_bias, biased.mlp_bias),
+            (true, true, true)
+        );
+        assert_eq!((biased.head_dim, biased.rope.head_dim), (12, 12));
+    }
+
+    #[test]
+    fn mistrals_defaults_are_transformers() {
+        let config = read(&with("mistral", json!({}))).unwrap();
+        assert_eq!(config.num_key_value_heads, 8);
+        assert_eq!(config.max_position_embeddings, 131_072);
+        assert_eq!(config.sliding_window, [Some(4096); 4]);
+        assert!(!config.qkv_bias);
+        let fields =
+            json!({"sliding_window": null, "num_attention_heads": 16, "num_key_value_heads": null});
+        let config = read(&with("mistral", fields)).unwrap();
+        assert_eq!(config.sliding_window, [None; 4]);
+        // Absent it is 8, null as many as query heads.
+        assert_eq!(config.num_key_value_heads, 16);
+    }
+
+    #[test]
+    fn qwen2s_defaults_are_transformers() {
+        let qwen2 = |fields: Value| read(&with("qwen2", fields));
+        // Its default of 32 key/value heads does not fit 8 query heads.
+        refused(&with("qwen2", json!({})), &["num_key_value_heads", "32"]);
+        let config = qwen2(json!({"num_key_value_heads": 2})).unwrap();
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (true, false, false)
+        );
+        assert_eq!(config.max_position_embeddings, 32_768);
+        assert_eq!(config.sliding_window, [None; 4]);
+        // The window has to be switched on, and starts at a layer.
+        let fields = json!({"num_key_value_heads": 2, "sliding_window": 7, "max_window_layers": 3});
+        let mut config = with("qwen2", fields);
+        assert_eq!(read(&config).unwrap().sliding_window, [None; 4]);
+        config["use_sliding_window"] = json!(true);
+        assert_eq!(
+            read(&config).unwrap().sliding_window,
+            [None, None, None, Some(7)]
+        );
+        let [full, sliding] = ["full_attention", "sliding_attention"];
+        config["layer_types"] = json!([sliding, full, full, sliding]);
+        assert_eq!(
+            read(&config).unwrap().sliding_window,
+            [Some(7), None, None, Some(7)]
+        );
+        config["layer_types"] = json!([full]);
+        refused(&config, &["layer_types", "1 entries for 4 layers"]);
+        config["layer_types"] = json!([full, full, full, "chunked_attention"]);
+        refused(&config, &["layer_types", "chunked_attention"]);
+    }
+
+    #[test]
+    fn both_spellings_of_rope_mean_the_same() {
+        let llama3 = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        });
+        let old = llama(json!({"rope_theta": 500_000.0, "rope_scaling": llama3}));
+        let mut parameters = llama3.clone();
+        parameters["rope_theta"] = json!(500_000.0);
+        let new = llama(json!({"rope_parameters": parameters}));
+        assert_eq!(old.rope, new.rope);
+        assert_eq!(old.rope.theta, 500_000.0);
+        assert_eq!(
+            old.rope.scaling,
+            RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 64.0,
+            }
+        );
+        // The oldest spelling says `type`.
+        let linear = llama(json!({"rope_scaling": {"type": "linear", "factor": 4}}));
+        assert_eq!(linear.rope.scaling, RopeScaling::Linear { factor: 4.0 });
+        let dynamic = llama(json!({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}));
+        assert_eq!(dynamic.rope.scaling, RopeScaling::Dynamic { factor: 2.0 });
+        let plain = llama(json!({"rope_scaling": null, "rope_parameters": null, "rope_theta": 7}));
+        assert_eq!(
+            (plain.rope.theta, plain.rope.scaling),
+            (7.0, RopeScaling::Default)
+        );
+    }
+
+    #[test]
+    fn rope_that_cannot_be_is_refused() {
+        for (fields, parts) in [
+            (
+                json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}),
+                ["rope_scaling.rope_type", "yarn"],
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": "longrope"}}),
+                ["rope_parameters.rope_type", "longrope"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear"}}),
+                ["rope_scaling.factor", "is missing"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear", "factor": 0}}),
+                ["rope_scaling.factor", "not positive"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear", "factor": "4"}}),
+                ["factor", "expected a number, found \"4\""],
+            ),
+            (json!({"rope_theta": -1}), ["rope_theta", "not positive"]),
+            (
+                json!({"rope_scaling": 4}),
+                ["rope_parameters", "expected an object"],
+            ),
+            (
+                json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+                ["rope_parameters", "one set"],
+            ),
+            (
+                json!({"partial_rotary_factor": 0.5}),
+                ["partial_rotary_factor", "0.5"],
+            ),
+        ] {
+            refused(&with("llama", fields), &parts);
+        }
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        for (fields, parts) in [
+            (
+                json!({"model_type": "gpt2"}),
+                ["model_type \"gpt2\"", "llama, mistral, qwen2"],
+            ),
+            (
+                json!({"hidden_act": "gelu"}),
+                ["hidden_act \"gelu\"", "silu"],
+            ),
+            (
+                json!({"quantization_config": {"quant_method": "gptq"}}),
+                ["quantization_config \"gptq\"", "bf16"],
+            ),
+            (json!({"head_dim": 7}), ["head_dim", "odd"]),
+            (json!({"num_attention_heads": 64}), ["head_dim", "odd"]),
+            (
+                json!({"num_attention_heads": 6}),
+                ["hidden_size", "not a multiple"],
+            ),
+            (
+                json!({"num_key_value_heads": 3}),
+                [
+                    "num_key_value_heads",
+                    "3 does not divide num_attention_heads 8",
+                ],
+            ),
+        ] {
+            refused(&with("llama", fields), &parts);
+        }
+        assert!(
+            read(&with(
+                "llama",
+                json!({"quantization_config": null, "hidden_act": null})
+            ))
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn wrong_types_and_missing_fields_are_named() {
+        for (field, value, expected) in [
+            ("model_type", json!(null), "is missing"),
+            ("vocab_size", json!(null), "is missing"),
+            (
+                "hidden_size",
+                json!("64"),
+                "expected a positive integer, found \"64\"",
+            ),
+            (
+                "intermediate_size",
+                json!(0),
+                "expected a positive integer, found 0",
+            ),
+            (
+                "num_hidden_layers",
+                json!(4.5),
+                "expected a positive integer, found 4.5",
+            ),
+            (
+                "num_attention_heads",
+                json!(-8),
+                "expected a positive integer, found -8",
+            ),
+            ("rms_norm_eps", json!("small"), "expected a number"),
+            (
+                "attention_bias",
+                json!(1),
+                "expected true or false, found 1",
+            ),
+            ("is_causal", json!("no"), "expected true or false"),
+            ("hidden_act", json!(["silu"]), "expected a string"),
+            ("pad_token_id", json!("<pad>"), "expected a token id"),
+            ("id2label", json!(["a", "b"]), "expected an object"),
+        ] {
+            let mut config = with("llama", json!({}));
+            config[field] = value;
+            refused(&config, &[field, expected]);
+        }
+        for (text, part) in [
+            ("{", "not valid JSON"),
+            ("[]", "expected an object"),
+            ("", "not valid JSON"),
+        ] {
+            let error = LlamaConfig::from_json(text, Path::new("config.json")).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn is_causal_false_means_bidirectional() {
+        assert_eq!(llama(json!({})).attention(), AttentionMode::Causal);
+        let config = llama(json!({"is_causal": false}));
+        assert_eq!(config.attention(), AttentionMode::Bidirectional);
+    }
+
+    #[test]
+    fn labels_come_in_the_order_of_their_ids() {
+        let labels = |map: Value| read(&with("llama", json!({"id2label": map})));
+        let eleven: serde_json::Map<_, _> = (0..11)
+            .rev()
+            .map(|id| (id.to_string(), json!(format!("L{id}"))))
+            .collect();
+        let expected: Vec<String> = (0..11).map(|id| format!("L{id}")).collect();
+        assert_eq!(
+            labels(Value::Object(eleven)).unwrap().labels,
+            Some(expected)
+        );
+        assert_eq!(llama(json!({})).labels, None);
+        for (map, entry) in [
+            (json!({"0": "a", "2": "b"}), "\"2\""),
+            (json!({"0": "a", "one": "b"}), "\"one\""),
+            (json!({"0": "a", "1": 3}), "\"1\""),
+        ] {
+            let error = labels(map).unwrap_err().to_string();
+            assert!(
+                error.contains("id2label") && error.contains(entry),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_negative_padding_id_is_none() {
+        let id = |value: Value| llama(json!({"pad_token_id": value})).pad_token_id;
+        assert_eq!(id(json!(0)), Some(0));
+        assert_eq!(id(json!(128_004)), Some(128_004));
+        assert_eq!((id(json!(-1)), id(json!(null))), (None, None));
+    }
+}

@@ -165,9 +165,9 @@ impl LlamaClassifier {
             }
             .into());
         }
-        let num_labels = weight.shape.first().copied().unwrap_or(0);
+        let num_labels = weight.shape.first().copied().unwrap_or(1).max(1);
         let check = |name: &str, tensor: &HostTensor, expected: Vec<usize>| {
-            if tensor.shape == expected && num_labels > 0 {
+            if tensor.shape == expected {
                 return Ok(());
             }
             Err(LoraError::TensorShape {
@@ -385,4 +385,289 @@ fn zero_some(x: Tensor<2>, probability: f64) -> Tensor<2> {
     let keep = 1.0 - probability;
     let mask = x.random_like(Distribution::Bernoulli(keep));
     x * mask.mul_scalar(1.0 / keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use ls_lora::{TargetModules, add_adapters, host_values};
+
+    use super::*;
+    use crate::tiny::{HIDDEN, LABELS, Tiny, assert_close};
+
+    const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
+
+    fn input(tiny: &Tiny, device: &Device) -> ModelInput {
+        ModelInput::new(&ROWS, &tiny.config(), device).unwrap()
+    }
+
+    /// Hidden states of one row after a change of its last token.
+    fn first_hidden_state(attention: &str, last: u32) -> Vec<f32> {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        let model = tiny.classifier(attention, Task::Sequence(Pooling::Last), &device);
+        let input = ModelInput::new(&[[1u32, 5, 12, last]], &tiny.config(), &device).unwrap();
+        host_values(model.model.forward(&input))[..HIDDEN].to_vec()
+    }
+
+    #[test]
+    fn the_first_token_sees_the_last_only_without_the_causal_mask() {
+        assert_eq!(
+            first_hidden_state("causal", 7),
+            first_hidden_state("causal", 8)
+        );
+        // One such layer suffices, wherever it is.
+        for mode in [
+            "bidirectional",
+            "layers:0-0",
+            "layers:1-1",
+            "from:2",
+            "groups:010",
+        ] {
+            let states = [7, 8].map(|last| first_hidden_state(mode, last));
+            let pairs = states[0].iter().zip(&states[1]);
+            let largest = pairs.fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+            assert!(largest > 1e-3, "{mode}: {largest}");
+        }
+    }
+
+    #[test]
+    fn pooling_is_over_the_logits_of_a_rows_own_tokens() {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        let forward = |task| {
+            let model = tiny.classifier("causal", task, &device);
+            host_values(model.forward(&input(&tiny, &device)))
+        };
+        let tokens = forward(Task::Token { dropout: 0.0 });
+        let mut rows = tokens.chunks(LABELS);
+        let mut expected = [Vec::new(), Vec::new(), Vec::new()];
+        for row in ROWS {
+            let row: Vec<&[f32]> = rows.by_ref().take(row.len()).collect();
+            expected[0].extend(row[row.len() - 1]);
+            for label in 0..LABELS {
+                let logits = row.iter().map(|logits| logits[label]);
+                expected[1].push(logits.clone().sum::<f32>() / row.len() as f32);
+                expected[2].push(logits.fold(f32::NEG_INFINITY, f32::max));
+            }
+        }
+        for (pooling, expected) in [Pooling::Last, Pooling::Mean, Pooling::Max]
+            .iter()
+            .zip(expected)
+        {
+            assert_close(&forward(Task::Sequence(*pooling)), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_fresh_head_is_normal_with_the_configs_deviation_and_trains_alone() {
+        let mut tiny = Tiny::with_head();
+        tiny.config["initializer_range"] = serde_json::json!(0.05);
+        let device = Device::flex().autodiff();
+        let model = tiny
+            .classifier("causal", Task::Sequence(Pooling::Last), &device)
+            .model;
+        let config = tiny.config();
+        let many = 2000;
+        for (task, has_bias) in [
+            (Task::Sequence(Pooling::Mean), false),
+            (Task::Token { dropout: 0.1 }, true),
+        ] {
+            let fresh = LlamaClassifier::new(model.clone(), &config, task, many, &device);
+            let weights = host_values(fresh.score.weight.val());
+            let n = weights.len() as f32;
+            let std = (weights.iter().map(|w| w * w).sum::<f32>() / n).sqrt();
+            // 20,000 draws: known to half a per cent.
+            assert!((std / 0.05 - 1.0).abs() < 0.04, "{std}");
+            assert_eq!(fresh.score.bias.is_some(), has_bias);
+            if let Some(bias) = &fresh.score.bias {
+                assert!(host_values(bias.val()).iter().all(|&b| b == 0.0));
+            }
+            let trainable = HIDDEN * many + if has_bias { many } else { 0 };
+            assert_eq!(ls_lora::ParameterCount::of(&fresh).trainable, trainable);
+        }
+        tiny.config["token_classification_bias"] = serde_json::json!(false);
+        let task = Task::Token { dropout: 0.1 };
+        let fresh = LlamaClassifier::new(model, &tiny.config(), task, 2, &device);
+        assert!(fresh.score.bias.is_none());
+    }
+
+    #[test]
+    fn head_dropout_acts_only_in_training() {
+        let tiny = Tiny::with_head();
+        let device = Device::flex().autodiff();
+        let task = |dropout| Task::Token { dropout };
+        let model = tiny.classifier("causal", task(0.5), &device).model;
+        let classifier = |dropout| {
+            let mut classifier = LlamaClassifier::new(
+                model.clone(),
+                &tiny.config(),
+                task(dropout),
+                LABELS,
+                &device,
+            );
+            let weight = tiny.tensors["score.weight"].to_f32().unwrap();
+            let data = TensorData::new(weight, [HIDDEN, LABELS]);
+            classifier.score.weight =
+                Param::from_tensor(Tensor::from_data(data, (&device, DType::F32)));
+            classifier
+        };
+        // The frozen decoder's output is a plain tensor.
+        let input = input(&tiny, &device);
+        let without = host_values(classifier(0.0).forward(&input));
+        assert_ne!(host_values(classifier(0.5).forward(&input)), without);
+        assert_close(
+            &host_values(classifier(0.5).valid().forward(&input)),
+            &without,
+            1e-6,
+        );
+    }
+
+    /// A classifier with an adapter whose B is not zero, and the configuration.
+    fn adapted(tiny: &Tiny, task: Task, device: &Device) -> (LlamaClassifier, LoraConfig) {
+        let model = tiny.classifier("causal", task, device).model;
+        let mut classifier = LlamaClassifier::new(model, &tiny.config(), task, LABELS, device);
+        let config = LoraConfig::new(2, 6.0)
+            .with_target_modules(TargetModules::AllLinear)
+            .with_task_type(task.task_type());
+        assert_eq!(
+            add_adapters(&mut classifier, &config, device)
+                .unwrap()
+                .len(),
+            21
+        );
+        for (_, layer) in classifier.lora_layers_mut() {
+            if let Some(lora) = &mut layer.lora {
+                let shape = lora.lora_b.val().dims();
+                let b = Tensor::random(shape, Distribution::Normal(0.0, 0.3), (device, DType::F32));
+                lora.lora_b = Param::from_tensor(b);
+            }
+        }
+        (classifier, config)
+    }
+
+    #[test]
+    fn an_adapter_with_its_head_survives_its_folder() {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        for task in [Task::Sequence(Pooling::Max), Task::Token { dropout: 0.1 }] {
+            let (classifier, config) = adapted(&tiny, task, &device);
+            let expected = host_values(classifier.forward(&input(&tiny, &device)));
+            let dir = tempfile::tempdir().unwrap();
+            classifier.to_adapter(&config).save(dir.path()).unwrap();
+            let adapter = PeftAdapter::load(dir.path()).unwrap();
+            let base = tiny.classifier("causal", task, &device).model;
+            let again = LlamaClassifier::with_adapter(
+                base,
+                &tiny.config(),
+                task,
+                &adapter,
+                dir.path(),
+                &device,
+            )
+            .unwrap();
+            assert_eq!(host_values(again.forward(&input(&tiny, &device))), expected);
+
+            let mut merged = again;
+            ls_lora::merge_adapters(&mut merged);
+            assert!(
+                merged
+                    .lora_layers()
+                    .iter()
+                    .all(|(_, layer)| layer.lora.is_none())
+            );
+            // 21 products of adapted weights, each rounded differently.
+            assert_close(
+                &host_values(merged.forward(&input(&tiny, &device))),
+                &expected,
+                1e-4,
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_the_tasks_is_refused() {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        let (sequence, token) = (Task::Sequence(Pooling::Last), Task::Token { dropout: 0.1 });
+        let check = |made_for: Task, task: Task, spoil: &dyn Fn(&mut PeftAdapter), part: &str| {
+            let (classifier, config) = adapted(&tiny, made_for, &device);
+            let mut adapter = classifier.to_adapter(&config);
+            spoil(&mut adapter);
+            let dir = Path::new("adapter");
+            let base = classifier.model;
+            let error =
+                LlamaClassifier::with_adapter(base, &tiny.config(), task, &adapter, dir, &device);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(part), "{error} / {part}");
+        };
+        check(token, sequence, &|_| (), "TOKEN_CLS");
+        check(sequence, token, &|_| (), "SEQ_CLS");
+        // An adapter that does not say its task is known by the bias of its head.
+        check(
+            token,
+            sequence,
+            &|adapter| adapter.config.task_type = None,
+            "TOKEN_CLS",
+        );
+        let tensor = |shape: &[usize]| {
+            let n: usize = shape.iter().product();
+            HostTensor::from_f32(shape, &vec![0.5; n])
+        };
+        let put = |name: &'static str, shape: &'static [usize]| {
+            move |adapter: &mut PeftAdapter| {
+                adapter.saved_modules.insert(name.into(), tensor(shape));
+            }
+        };
+        check(
+            sequence,
+            sequence,
+            &put("score.weight", &[LABELS, HIDDEN + 1]),
+            "score.weight",
+        );
+        check(
+            sequence,
+            sequence,
+            &put("score.weight", &[0, HIDDEN]),
+            "score.weight",
+        );
+        check(
+            token,
+            token,
+            &put("score.bias", &[LABELS + 1]),
+            "score.bias",
+        );
+        check(
+            sequence,
+            sequence,
+            &put("lm_head.weight", &[LABELS, HIDDEN]),
+            "lm_head.weight",
+        );
+        check(
+            sequence,
+            sequence,
+            &|adapter| adapter.saved_modules.clear(),
+            "score.weight",
+        );
+    }
+
+    #[test]
+    fn the_references_name_of_the_head_is_read() {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        let task = Task::Token { dropout: 0.1 };
+        let (classifier, config) = adapted(&tiny, task, &device);
+        let expected = host_values(classifier.forward(&input(&tiny, &device)));
+        let mut adapter = classifier.to_adapter(&config);
+        adapter.saved_modules = adapter
+            .saved_modules
+            .into_iter()
+            .map(|(name, tensor)| (name.replace("score", "classifier"), tensor))
+            .collect();
+        let dir = Path::new("adapter");
+        let again = LlamaClassifier::with_adapter(
+            classifier.model,
+            &tiny.config(),
+            task,
+            &adapter,
+            dir,
+            &device,
+        )
+        .unwrap();
+        assert_eq!(host_values(again.forward(&input(&tiny, &device))), expected);
+    }
 }

@@ -166,3 +166,130 @@ fn index(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let shape = [values.len()];
     Tensor::from_data(TensorData::new(values, shape), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiny::Tiny;
+
+    fn ids(input: &ModelInput) -> Vec<i32> {
+        input.input_ids.to_data().try_into_vec_as::<i32>().unwrap()
+    }
+
+    fn padded(ids: &[Vec<u32>], mask: &[Vec<u8>]) -> Result<ModelInput> {
+        ModelInput::from_padded(ids, mask, &Tiny::new().config(), &Device::flex())
+    }
+
+    fn new(rows: &[Vec<u32>]) -> Result<ModelInput> {
+        ModelInput::new(rows, &Tiny::new().config(), &Device::flex())
+    }
+
+    #[test]
+    fn padding_on_either_side_gives_the_same_input() {
+        let expected = new(&[vec![5, 6, 7], vec![8]]).unwrap();
+        assert_eq!(ids(&expected), [5, 6, 7, 8]);
+        assert_eq!(
+            (expected.batch_size(), expected.tokens(), expected.longest()),
+            (2, 4, 3)
+        );
+        assert_eq!(expected.last, [2, 0]);
+        for (rows, mask) in [
+            (
+                vec![vec![5, 6, 7, 0], vec![8, 0, 0, 0]],
+                vec![vec![1, 1, 1, 0], vec![1, 0, 0, 0]],
+            ),
+            (
+                vec![vec![0, 5, 6, 7], vec![0, 0, 0, 8]],
+                vec![vec![0, 1, 1, 1], vec![0, 0, 0, 1]],
+            ),
+            // Padding may be an id that the model does not have.
+            (
+                vec![vec![99, 5, 6, 7, 99], vec![99, 99, 8, 99, 99]],
+                vec![vec![0, 1, 1, 1, 0], vec![0, 0, 1, 0, 0]],
+            ),
+        ] {
+            let input = padded(&rows, &mask).unwrap();
+            assert_eq!(ids(&input), ids(&expected));
+            assert_eq!(
+                (&input.lengths, &input.last),
+                (&expected.lengths, &expected.last)
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_go_to_the_rectangle_and_back() {
+        let input = new(&[vec![5, 6, 7], vec![8, 9]]).unwrap();
+        let device = Device::flex();
+        let x = Tensor::<2>::from_data(
+            [
+                [0.0f32, 0.5],
+                [1.0, 1.5],
+                [2.0, 2.5],
+                [3.0, 3.5],
+                [4.0, 4.5],
+            ],
+            &device,
+        );
+        let spread = input.pad(x.clone());
+        assert_eq!(spread.dims(), [6, 2]);
+        // The last place is padding: some token of its own row stands there.
+        let first: Vec<f32> = ls_lora::host_values(spread.clone())
+            .chunks(2)
+            .map(|row| row[0])
+            .collect();
+        assert_eq!(first, [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]);
+        assert_eq!(
+            ls_lora::host_values(input.unpad(spread)),
+            ls_lora::host_values(x)
+        );
+    }
+
+    #[test]
+    fn an_empty_row_is_named() {
+        assert!(matches!(
+            new(&[vec![1], vec![]]),
+            Err(ModelError::EmptyRow { row: 1 })
+        ));
+        let all_padding = padded(&[vec![1, 2], vec![1, 2]], &[vec![1, 1], vec![0, 0]]);
+        assert!(matches!(all_padding, Err(ModelError::EmptyRow { row: 1 })));
+    }
+
+    #[test]
+    fn an_id_past_the_vocabulary_is_named() {
+        assert!(new(&[vec![12]]).is_ok());
+        for id in [13, u32::MAX] {
+            let error = new(&[vec![1], vec![2, id]]).unwrap_err();
+            assert!(
+                matches!(error, ModelError::TokenId { id: found, row: 1, vocab_size: 13 } if found == id),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mask_that_does_not_fit_is_refused() {
+        let reason =
+            |ids: &[Vec<u32>], mask: &[Vec<u8>]| padded(ids, mask).unwrap_err().to_string();
+        let gap = reason(&[vec![1, 2], vec![1, 2, 3]], &[vec![1, 1], vec![1, 0, 1]]);
+        assert!(gap.contains("row 1") && gap.contains("gap"), "{gap}");
+        let short = reason(&[vec![1, 2, 3]], &[vec![1, 1]]);
+        assert!(short.contains("3 ids, attention mask of 2"), "{short}");
+        let rows = reason(&[vec![1]], &[]);
+        assert!(
+            rows.contains("1 rows of ids, 0 of attention mask"),
+            "{rows}"
+        );
+    }
+
+    #[test]
+    fn the_texts_end_may_come_before_the_rows_end() {
+        let input = new(&[vec![1, 2, 3], vec![4, 5, 6]])
+            .unwrap()
+            .with_text_lengths(&[2, 3]);
+        assert_eq!(input.last, [1, 2]);
+        // Never before the first token nor past the last.
+        let input = input.with_text_lengths(&[0, 9]);
+        assert_eq!(input.last, [0, 2]);
+    }
+}

@@ -33,6 +33,8 @@ pub mod llama;
 pub mod mask;
 pub mod pretrained;
 pub mod rope;
+#[cfg(test)]
+mod tiny;
 
 pub use config::{Architecture, LlamaConfig};
 pub use error::{ModelError, Result};

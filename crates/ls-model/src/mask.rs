@@ -63,7 +63,7 @@ impl AttentionMode {
                     .collect()),
             },
             Self::Groups(bits) => {
-                if bits.is_empty() || num_hidden_layers % bits.len() != 0 {
+                if bits.is_empty() || !num_hidden_layers.is_multiple_of(bits.len()) {
                     return Err(error(format!(
                         "{} groups do not divide {num_hidden_layers} layers",
                         bits.len()
@@ -214,5 +214,220 @@ impl Visibility {
         }
         let shape = [lengths.len(), 1, groups * longest, longest];
         Some(Tensor::from_data(TensorData::new(blocked, shape), device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(mode: &str) -> AttentionMode {
+        mode.parse().unwrap()
+    }
+
+    fn layers(mode: &str, num_hidden_layers: usize) -> String {
+        let layers = parse(mode).bidirectional_layers(num_hidden_layers).unwrap();
+        layers
+            .iter()
+            .map(|&on| if on { '1' } else { '0' })
+            .collect()
+    }
+
+    #[test]
+    fn modes_are_written_as_they_are_read() {
+        for (text, mode) in [
+            ("causal", AttentionMode::Causal),
+            ("bidirectional", AttentionMode::Bidirectional),
+            ("from:16", AttentionMode::From(16)),
+            (
+                "layers:0-7,24-31",
+                AttentionMode::Layers(vec![0..8, 24..32]),
+            ),
+            ("layers:1-1,3-3", AttentionMode::Layers(vec![1..2, 3..4])),
+            (
+                "groups:0011",
+                AttentionMode::Groups(vec![false, false, true, true]),
+            ),
+        ] {
+            assert_eq!(parse(text), mode);
+            assert_eq!(mode.to_string(), text);
+            let json = serde_json::to_string(&mode).unwrap();
+            assert_eq!(json, format!("{text:?}"));
+            assert_eq!(serde_json::from_str::<AttentionMode>(&json).unwrap(), mode);
+        }
+        assert_eq!(
+            parse("layers:5, 1-2"),
+            AttentionMode::Layers(vec![5..6, 1..3])
+        );
+        assert_eq!(AttentionMode::default(), AttentionMode::Causal);
+    }
+
+    #[test]
+    fn what_is_no_mode_is_an_error_that_shows_it() {
+        for (text, reason) in [
+            ("", "expected causal, bidirectional"),
+            ("Causal", "expected causal, bidirectional"),
+            ("causal:1", "expected causal, bidirectional"),
+            ("none", "expected causal, bidirectional"),
+            ("from:", "layer number"),
+            ("from:-1", "layer number"),
+            ("from:half", "layer number"),
+            ("layers:", "layer number"),
+            ("layers:1-", "layer number"),
+            ("layers:1,,2", "layer number"),
+            ("layers:0-18446744073709551615", "layer number"),
+            ("layers:7-3", "backwards"),
+            ("groups:012", "bits 0 and 1"),
+        ] {
+            let error = text.parse::<AttentionMode>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_pattern_of_four_groups_starts_at_the_lowest_layers() {
+        assert_eq!(layers("groups:0011", 8), "00001111");
+        assert_eq!(layers("groups:1000", 8), "11000000");
+        for pattern in 0..16 {
+            let bits = format!("{pattern:04b}");
+            let doubled: String = bits.chars().flat_map(|bit| [bit, bit]).collect();
+            assert_eq!(layers(&format!("groups:{bits}"), 8), doubled);
+        }
+        assert_eq!(layers("groups:1", 3), "111");
+    }
+
+    #[test]
+    fn ranges_name_their_layers() {
+        assert_eq!(layers("causal", 3), "000");
+        assert_eq!(layers("bidirectional", 3), "111");
+        assert_eq!(layers("from:0", 3), "111");
+        assert_eq!(layers("from:2", 3), "001");
+        assert_eq!(layers("layers:0-1,4-4", 6), "110010");
+        assert_eq!(layers("layers:1-3,2-4", 6), "011110");
+    }
+
+    #[test]
+    fn layers_that_are_not_there_are_errors() {
+        for (mode, count, reason) in [
+            ("from:8", 8, "layer 8 is past the last of 8 layers"),
+            ("layers:0-3,6-8", 8, "layer 8 is past the last of 8 layers"),
+            ("groups:011", 8, "3 groups do not divide 8 layers"),
+            ("groups:", 8, "0 groups do not divide 8 layers"),
+            ("groups:0000000000", 5, "10 groups do not divide 5 layers"),
+        ] {
+            let error = parse(mode).bidirectional_layers(count).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+            assert!(error.to_string().contains(mode), "{error}");
+        }
+    }
+
+    /// One line per query, `#` where a key is blocked.
+    fn table(
+        bidirectional: bool,
+        window: Option<usize>,
+        lengths: &[usize],
+        groups: usize,
+    ) -> Option<Vec<String>> {
+        let visibility = Visibility {
+            bidirectional,
+            window,
+        };
+        let blocked = visibility.blocked(lengths, groups, &Device::flex())?;
+        let longest = *lengths.iter().max().unwrap();
+        assert_eq!(
+            blocked.dims(),
+            [lengths.len(), 1, groups * longest, longest]
+        );
+        let blocked = blocked.into_data().try_into_vec::<bool>().unwrap();
+        let line = |row: &[bool]| row.iter().map(|&b| if b { '#' } else { '.' }).collect();
+        Some(blocked.chunks(longest).map(line).collect())
+    }
+
+    #[track_caller]
+    fn check(bidirectional: bool, window: Option<usize>, lengths: &[usize], expected: &[&str]) {
+        let found = table(bidirectional, window, lengths, 1).expect("something is blocked");
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_causal_token_sees_itself_and_what_is_before_it() {
+        check(false, None, &[3], &[".##", "..#", "..."]);
+        check(
+            false,
+            None,
+            &[3, 1],
+            &[".##", "..#", "...", ".##", ".##", ".##"],
+        );
+    }
+
+    #[test]
+    fn a_bidirectional_token_sees_all_but_padding() {
+        check(
+            true,
+            None,
+            &[2, 3],
+            &["..#", "..#", "..#", "...", "...", "..."],
+        );
+        check(true, None, &[1, 2], &[".#", ".#", "..", ".."]);
+        for lengths in [&[3][..], &[3, 3], &[1, 1]] {
+            assert_eq!(table(true, None, lengths, 2), None);
+        }
+    }
+
+    #[test]
+    fn a_window_counts_the_own_position_when_causal_and_each_side_when_not() {
+        check(false, Some(2), &[4], &[".###", "..##", "#..#", "##.."]);
+        check(false, Some(1), &[3], &[".##", "#.#", "##."]);
+        check(false, Some(9), &[3], &[".##", "..#", "..."]);
+        check(true, Some(1), &[4], &["..##", "...#", "#...", "##.."]);
+        check(true, Some(2), &[4], &["...#", "....", "....", "#..."]);
+        assert_eq!(table(true, Some(4), &[4], 1), None);
+    }
+
+    #[test]
+    fn windows_and_padding_meet() {
+        check(
+            false,
+            Some(2),
+            &[4, 2],
+            &[
+                ".###", "..##", "#..#", "##..", ".###", "..##", "..##", "..##",
+            ],
+        );
+        check(
+            true,
+            Some(1),
+            &[2, 3],
+            &["..#", "..#", "..#", "..#", "...", "#.."],
+        );
+    }
+
+    #[test]
+    fn single_tokens_need_no_mask() {
+        for bidirectional in [false, true] {
+            for window in [None, Some(1)] {
+                assert_eq!(table(bidirectional, window, &[1, 1], 3), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rows_mask_is_repeated_for_each_query_head_of_a_group() {
+        let once = table(false, None, &[3, 2], 1).unwrap();
+        let expected: Vec<String> = once.chunks(3).flat_map(|row| [row, row].concat()).collect();
+        assert_eq!(table(false, None, &[3, 2], 2).unwrap(), expected);
+    }
+
+    #[test]
+    fn no_query_is_left_without_a_key() {
+        for bidirectional in [false, true] {
+            for window in [None, Some(1), Some(2)] {
+                let table = table(bidirectional, window, &[1, 5, 3], 2);
+                for line in table.iter().flatten() {
+                    assert!(line.contains('.'), "{line}");
+                }
+            }
+        }
     }
 }

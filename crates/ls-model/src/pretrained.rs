@@ -147,8 +147,12 @@ impl Checkpoint {
 
     /// Shape of the head in the files, `[num_labels, hidden_size]`, if they hold one.
     pub fn head_shape(&self) -> Option<[usize; 2]> {
-        let (_, shape) = self.files[*self.place.get("score.weight")?].get("score.weight")?;
-        <[usize; 2]>::try_from(shape).ok()
+        <[usize; 2]>::try_from(self.tensor_shape("score.weight")?).ok()
+    }
+
+    fn tensor_shape(&self, name: &str) -> Option<&[usize]> {
+        let (_, shape) = self.files[*self.place.get(name)?].get(name)?;
+        Some(shape)
     }
 
     /// Loads the decoder. Its weights are constants of the graph, also on an autodiff device.
@@ -173,6 +177,7 @@ impl Checkpoint {
             compute,
             device: &device,
             loaded: 0,
+            total: self.backbone_tensors().len(),
             buffer: Vec::new(),
             progress: &mut progress,
         };
@@ -237,7 +242,8 @@ impl Checkpoint {
             name: "score.weight".into(),
             nearest: None,
         };
-        let [num_labels, _] = self.head_shape().ok_or_else(missing)?;
+        let shape = self.tensor_shape("score.weight").ok_or_else(missing)?;
+        let num_labels = shape.first().copied().unwrap_or(1).max(1);
         let hidden_size = self.config.hidden_size;
         self.check("score.weight", &[num_labels, hidden_size])?;
         let has_bias = self.place.contains_key("score.bias");
@@ -255,6 +261,7 @@ impl Checkpoint {
             compute: ComputeType::F32,
             device: &plain,
             loaded: 0,
+            total: 1 + usize::from(has_bias),
             buffer: Vec::new(),
             progress: &mut ignore,
         };
@@ -447,6 +454,8 @@ struct Loader<'a> {
     compute: ComputeType,
     device: &'a Device,
     loaded: usize,
+    /// Tensors to load.
+    total: usize,
     /// Bytes of the tensor being read, kept for the next one.
     buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(usize, usize),
@@ -526,7 +535,7 @@ impl Loader<'_> {
         } else {
             [rows, columns]
         };
-        let (f32_of, bf16_of): (fn(&[u8]) -> f32, fn(&[u8]) -> bf16) = match dtype {
+        let (f32_of, bf16_of): (Decode<f32>, Decode<bf16>) = match dtype {
             Some(Dtype::BF16) => (
                 |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
                 |b| bf16::from_le_bytes([b[0], b[1]]),
@@ -552,10 +561,13 @@ impl Loader<'_> {
             ),
         };
         self.loaded += 1;
-        (self.progress)(self.loaded, self.checkpoint.place.len());
+        (self.progress)(self.loaded, self.total);
         Ok(data)
     }
 }
+
+/// One value from its bytes in a file.
+type Decode<T> = fn(&[u8]) -> T;
 
 /// Decodes row-major values, transposing in tiles that stay in the cache.
 fn convert<T: Copy + Default>(
@@ -582,4 +594,400 @@ fn convert<T: Copy + Default>(
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::heads::Pooling;
+    use crate::input::ModelInput;
+    use crate::tiny::{HIDDEN, LABELS, LAYERS, Tiny, assert_close, logits_of, mode};
+
+    const SEQUENCE: Task = Task::Sequence(Pooling::Last);
+    const TOKEN: Task = Task::Token { dropout: 0.1 };
+
+    fn open_error(tiny: &Tiny) -> ModelError {
+        Checkpoint::open(tiny.write().path()).unwrap_err()
+    }
+
+    fn load_error(tiny: &Tiny, task: Task) -> ModelError {
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let device = Device::flex();
+        checkpoint
+            .load_classifier(&AttentionMode::Causal, task, ComputeType::F32, &device)
+            .unwrap_err()
+    }
+
+    fn renamed(tiny: &Tiny, rename: impl Fn(&str) -> String) -> Tiny {
+        let tensors = tiny.tensors.iter();
+        Tiny {
+            config: tiny.config.clone(),
+            tensors: tensors
+                .map(|(name, tensor)| (rename(name), tensor.clone()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_missing_tensor_is_named_with_the_most_similar_one() {
+        let mut tiny = Tiny::new();
+        tiny.tensors.remove("model.layers.1.mlp.up_proj.weight");
+        match open_error(&tiny) {
+            ModelError::TensorMissing {
+                path,
+                name,
+                nearest,
+            } => {
+                assert!(path.ends_with("model.safetensors"));
+                assert_eq!(name, "model.layers.1.mlp.up_proj.weight");
+                let nearest = nearest.unwrap();
+                assert!(nearest.ends_with(".mlp.up_proj.weight"), "{nearest}");
+            }
+            other => panic!("{other}"),
+        }
+        let tiny = renamed(&Tiny::new(), |name| name.replace("model.", "decoder."));
+        let error = open_error(&tiny).to_string();
+        assert!(
+            error.contains("tensor model.embed_tokens.weight is missing"),
+            "{error}"
+        );
+        assert!(
+            error.contains("(similar: decoder.embed_tokens.weight)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_shape_is_told_with_both_shapes() {
+        for (name, expected, found) in [
+            (
+                "model.layers.2.self_attn.k_proj.weight",
+                vec![8, HIDDEN],
+                vec![HIDDEN, 8],
+            ),
+            ("model.norm.weight", vec![HIDDEN], vec![HIDDEN, 1]),
+        ] {
+            let mut tiny = Tiny::new();
+            tiny.put(name, &found);
+            match open_error(&tiny) {
+                ModelError::TensorShape {
+                    name: named,
+                    expected: e,
+                    found: f,
+                    ..
+                } => assert_eq!((named.as_str(), e, f), (name, expected, found)),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_no_weights() {
+        let mut tiny = Tiny::new();
+        let norm = tiny.tensors.get_mut("model.norm.weight").unwrap();
+        norm.dtype = Dtype::I32;
+        let error = open_error(&tiny).to_string();
+        assert!(
+            error.contains("model.norm.weight has element type I32"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_without_weights_says_what_is_missing() {
+        let tiny = Tiny::new();
+        let dir = tiny.write();
+        let path = dir.path().join("model.safetensors");
+        std::fs::remove_file(&path).unwrap();
+        let error = |dir: &Path| Checkpoint::open(dir).unwrap_err().to_string();
+        assert!(error(dir.path()).contains("no model.safetensors"));
+        std::fs::write(dir.path().join("pytorch_model.bin"), b"").unwrap();
+        assert!(error(dir.path()).contains("convert them to safetensors"));
+        assert!(error(&dir.path().join("absent")).contains("no such folder"));
+        std::fs::remove_file(dir.path().join("config.json")).unwrap();
+        assert!(error(dir.path()).contains("no config.json"));
+    }
+
+    #[test]
+    fn a_truncated_file_is_refused_with_both_sizes() {
+        let dir = Tiny::new().write();
+        let path = dir.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+        match Checkpoint::open(dir.path()).unwrap_err() {
+            ModelError::Lora(ls_lora::LoraError::TruncatedFile {
+                expected, found, ..
+            }) => {
+                assert_eq!(expected, bytes.len() as u64);
+                assert_eq!(found, bytes.len() as u64 - 5);
+            }
+            other => panic!("{other}"),
+        }
+        std::fs::write(&path, b"").unwrap();
+        assert!(Checkpoint::open(dir.path()).is_err());
+    }
+
+    /// The tiny model in two shards: the first layer, and the rest.
+    fn sharded(tiny: &Tiny) -> (tempfile::TempDir, Value) {
+        let dir = tiny.write();
+        std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+        let first = |name: &str| name.contains("layers.0.");
+        let [one, two] = ["model-1.safetensors", "model-2.safetensors"];
+        tiny.write_tensors(&dir.path().join(one), first);
+        tiny.write_tensors(&dir.path().join(two), |name| !first(name));
+        let place = tiny.tensors.keys().map(|name| {
+            let shard = if first(name) { one } else { two };
+            (name.clone(), json!(shard))
+        });
+        let index = json!({"weight_map": place.collect::<serde_json::Map<_, _>>()});
+        write_index(dir.path(), &index);
+        (dir, index)
+    }
+
+    fn write_index(dir: &Path, index: &Value) {
+        let path = dir.join("model.safetensors.index.json");
+        std::fs::write(path, index.to_string()).unwrap();
+    }
+
+    #[test]
+    fn shards_load_as_one_file_does() {
+        let tiny = Tiny::with_head();
+        let (dir, _) = sharded(&tiny);
+        let expected = logits_of(tiny.write().path(), ComputeType::F32);
+        assert_eq!(logits_of(dir.path(), ComputeType::F32), expected);
+    }
+
+    #[test]
+    fn an_index_that_does_not_fit_its_shards_is_an_error() {
+        let (dir, index) = sharded(&Tiny::new());
+        let error = || Checkpoint::open(dir.path()).unwrap_err().to_string();
+
+        // A tensor that the named shard does not hold.
+        let mut wrong = index.clone();
+        wrong["weight_map"]["model.norm.weight"] = json!("model-1.safetensors");
+        write_index(dir.path(), &wrong);
+        let found = error();
+        assert!(
+            found.contains("model-1.safetensors") && found.contains("model.norm.weight"),
+            "{found}"
+        );
+
+        wrong["weight_map"]["model.norm.weight"] = json!("../model-2.safetensors");
+        write_index(dir.path(), &wrong);
+        assert!(error().contains("expected a file name"), "{}", error());
+
+        write_index(dir.path(), &json!({"metadata": {}}));
+        assert!(error().contains("no object weight_map"), "{}", error());
+
+        write_index(dir.path(), &index);
+        std::fs::remove_file(dir.path().join("model-1.safetensors")).unwrap();
+        match Checkpoint::open(dir.path()).unwrap_err() {
+            ModelError::ShardMissing {
+                index,
+                shard,
+                tensors,
+            } => {
+                assert!(index.ends_with("model.safetensors.index.json"));
+                assert_eq!((shard.as_str(), tensors), ("model-1.safetensors", 9));
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn surplus_tensors_are_listed_but_no_output_embedding() {
+        let mut tiny = Tiny::with_head();
+        tiny.put("lm_head.weight", &[13, HIDDEN]);
+        tiny.put("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]);
+        let dir = tiny.write();
+        assert!(Checkpoint::open(dir.path()).unwrap().surplus().is_empty());
+        tiny.put("model.layers.3.mlp.up_proj.weight", &[11, HIDDEN]);
+        tiny.put("model.layers.0.self_attn.q_proj.bias", &[16]);
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let expected = [
+            "model.layers.0.self_attn.q_proj.bias",
+            "model.layers.3.mlp.up_proj.weight",
+        ];
+        assert_eq!(checkpoint.surplus(), expected);
+    }
+
+    #[test]
+    fn a_bare_decoders_names_load_the_same() {
+        let tiny = Tiny::with_head();
+        let bare = renamed(&tiny, |name| name.trim_start_matches("model.").to_string());
+        let dir = bare.write();
+        assert!(Checkpoint::open(dir.path()).unwrap().surplus().is_empty());
+        assert_eq!(
+            logits_of(dir.path(), ComputeType::F32),
+            logits_of(tiny.write().path(), ComputeType::F32)
+        );
+    }
+
+    #[test]
+    fn half_precision_stays_close_to_f32() {
+        let tiny = Tiny::with_head();
+        let exact = logits_of(tiny.write().path(), ComputeType::F32);
+        assert!(exact.iter().any(|logit| logit.abs() > 0.3), "{exact:?}");
+        // bf16 has 8 bits of mantissa, f16 has 11; three layers on logits of about 0.4.
+        for (dtype, tolerance) in [(Dtype::BF16, 0.05), (Dtype::F16, 0.005)] {
+            let mut half = tiny.clone();
+            for tensor in half.tensors.values_mut() {
+                *tensor = tensor.to_dtype(dtype).unwrap();
+            }
+            let found = logits_of(half.write().path(), ComputeType::F32);
+            assert_close(&found, &exact, tolerance);
+            assert_ne!(found, exact);
+        }
+        let computed = logits_of(tiny.write().path(), ComputeType::Bf16);
+        assert_close(&computed, &exact, 0.1);
+        assert_ne!(computed, exact);
+        // A bf16 file's weights are what rounding the f32 file's gives.
+        let mut half = tiny.clone();
+        for (name, tensor) in &mut half.tensors {
+            if name != "score.weight" {
+                *tensor = tensor.to_dtype(Dtype::BF16).unwrap();
+            }
+        }
+        assert_eq!(logits_of(half.write().path(), ComputeType::Bf16), computed);
+    }
+
+    #[test]
+    fn weights_are_frozen_constants_in_the_compute_type_and_the_head_is_f32() {
+        let dir = Tiny::with_head().write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let device = Device::flex().autodiff();
+        let model = checkpoint
+            .load_classifier(&AttentionMode::Causal, SEQUENCE, ComputeType::Bf16, &device)
+            .unwrap();
+        let count = ls_lora::ParameterCount::of(&model);
+        assert_eq!(count.trainable, 0);
+        assert_eq!(count.all, checkpoint.num_parameters() + LABELS * HIDDEN);
+        let embeddings = model.model.embed_tokens.val();
+        assert!(!embeddings.is_autodiff());
+        assert_eq!(embeddings.dtype(), DType::BF16);
+        assert_eq!(model.score.weight.val().dtype(), DType::F32);
+        let input = ModelInput::new(&[[1u32, 2]], &checkpoint.config, &device).unwrap();
+        assert_eq!(model.model.forward(&input).dtype(), DType::BF16);
+        assert_eq!(model.forward(&input).dtype(), DType::F32);
+    }
+
+    #[test]
+    fn progress_ends_at_the_number_of_tensors() {
+        let mut tiny = Tiny::with_head();
+        tiny.put("lm_head.weight", &[13, HIDDEN]);
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let mut calls = Vec::new();
+        let listen = |at, of| calls.push((at, of));
+        checkpoint
+            .load_model(
+                &AttentionMode::Causal,
+                ComputeType::F32,
+                &Device::flex(),
+                listen,
+            )
+            .unwrap();
+        let total = 2 + LAYERS * 9;
+        let expected: Vec<_> = (1..=total).map(|at| (at, total)).collect();
+        assert_eq!(calls, expected);
+    }
+
+    #[test]
+    fn a_head_loads_with_its_own_number_of_labels() {
+        let mut tiny = Tiny::with_head();
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!(checkpoint.head_shape(), Some([LABELS, HIDDEN]));
+        let device = Device::flex();
+        let model = tiny.classifier("causal", SEQUENCE, &device);
+        assert_eq!(model.num_labels(), LABELS);
+        assert!(model.score.bias.is_none());
+        let weight = ls_lora::host_values(model.score.weight.val().transpose());
+        assert_eq!(weight, tiny.tensors["score.weight"].to_f32().unwrap());
+
+        tiny.put("score.bias", &[LABELS]);
+        let model = tiny.classifier("causal", TOKEN, &device);
+        let bias = ls_lora::host_values(model.score.bias.as_ref().unwrap().val());
+        assert_eq!(bias, tiny.tensors["score.bias"].to_f32().unwrap());
+        let input = ModelInput::new(&[vec![1u32, 2, 3], vec![4]], &tiny.config(), &device).unwrap();
+        assert_eq!(model.forward(&input).dims(), [4, LABELS]);
+    }
+
+    #[test]
+    fn a_head_that_does_not_fit_is_refused() {
+        let error = load_error(&Tiny::new(), SEQUENCE).to_string();
+        assert!(error.contains("score.weight is missing"), "{error}");
+
+        let mut tiny = Tiny::with_head();
+        tiny.put("score.bias", &[LABELS]);
+        let error = load_error(&tiny, SEQUENCE).to_string();
+        assert!(error.contains("not a sequence classifier"), "{error}");
+
+        for (name, shape) in [
+            ("score.weight", vec![LABELS, HIDDEN + 1]),
+            ("score.weight", vec![LABELS * HIDDEN]),
+            ("score.weight", vec![0, HIDDEN]),
+            ("score.bias", vec![LABELS + 1]),
+        ] {
+            let mut tiny = Tiny::with_head();
+            tiny.put(name, &shape);
+            match load_error(&tiny, TOKEN) {
+                ModelError::TensorShape {
+                    name: named, found, ..
+                } => {
+                    assert_eq!((named.as_str(), found), (name, shape));
+                }
+                other => panic!("{name} {shape:?}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_attention_mode_past_the_last_layer_is_refused_before_loading() {
+        let dir = Tiny::new().write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let never = |_, _| panic!("a tensor was read");
+        let error = checkpoint
+            .load_model(&mode("from:3"), ComputeType::F32, &Device::flex(), never)
+            .unwrap_err();
+        assert!(matches!(error, ModelError::AttentionMode { .. }), "{error}");
+    }
+
+    /// transformers and peft count the same, but for a second copy of the head that peft keeps.
+    #[test]
+    fn llama_2_7b_has_its_known_number_of_parameters() {
+        let config = json!({
+            "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+            "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        });
+        let path = Path::new("config.json");
+        let checkpoint = Checkpoint {
+            dir: PathBuf::new(),
+            config: LlamaConfig::from_json(&config.to_string(), path).unwrap(),
+            files: Vec::new(),
+            place: BTreeMap::new(),
+            prefix: "model.",
+            listing: PathBuf::new(),
+        };
+        assert_eq!(checkpoint.num_parameters(), 6_738_415_616 - 32000 * 4096);
+        let lora = LoraConfig::new(12, 32.0);
+        checkpoint
+            .check_settings(&AttentionMode::Causal, &lora)
+            .unwrap();
+        let adapted = [0, 2].map(|at| projection(&checkpoint.config, at).0);
+        let per_layer: usize = adapted
+            .iter()
+            .map(|[d_in, d_out]| 12 * (d_in + d_out))
+            .sum();
+        let trainable = 32 * per_layer + 2 * 4096;
+        let all = checkpoint.num_parameters() + trainable;
+        assert_eq!(
+            ls_lora::ParameterCount { trainable, all }.to_string(),
+            "trainable params: 6,299,648 || all params: 6,613,643,264 || trainable%: 0.0953"
+        );
+    }
 }

@@ -140,10 +140,22 @@ impl LoraSettings {
     fn faults(&self) -> Vec<String> {
         let default = Self::default;
         let fields = [
-            Self { r: self.r, ..default() },
-            Self { lora_alpha: self.lora_alpha, ..default() },
-            Self { lora_dropout: self.lora_dropout, ..default() },
-            Self { target_modules: self.target_modules.clone(), ..default() },
+            Self {
+                r: self.r,
+                ..default()
+            },
+            Self {
+                lora_alpha: self.lora_alpha,
+                ..default()
+            },
+            Self {
+                lora_dropout: self.lora_dropout,
+                ..default()
+            },
+            Self {
+                target_modules: self.target_modules.clone(),
+                ..default()
+            },
         ];
         let fault = |settings: &Self| settings.config().validate().err();
         let faults = fields.iter().filter_map(fault);
@@ -435,10 +447,15 @@ impl RunConfig {
         let origin = path.display().to_string();
         let text = String::from_utf8(bytes).map_err(|error| {
             let start = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+            let line = 1 + error.as_bytes()[..start]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
             TrainError::Config {
                 origin: origin.clone(),
-                faults: vec![format!("line {line}: not valid UTF-8; save the file as UTF-8")],
+                faults: vec![format!(
+                    "line {line}: not valid UTF-8; save the file as UTF-8"
+                )],
             }
         })?;
         Self::from_toml(&text, &origin, overrides)

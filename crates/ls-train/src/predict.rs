@@ -100,8 +100,7 @@ impl Predictor {
         if let Some(task) = overrides.task
             && task != settings.task
         {
-            let reason =
-                format!("it labels a {:?}, not a {task:?}", settings.task).to_lowercase();
+            let reason = format!("it labels a {:?}, not a {task:?}", settings.task).to_lowercase();
             let path = adapter_dir.unwrap_or(model_dir).into();
             return Err(TrainError::Settings { path, reason });
         }

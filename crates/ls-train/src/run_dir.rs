@@ -62,6 +62,11 @@ impl RunDir {
         if !run.best().join("adapter_config.json").is_file()
             && !run.best().join(INFERENCE_FILE).is_file()
         {
+            if run.best_next().exists() && run.best_last().exists() {
+                return Err(reason(
+                    "it was stopped while best/ was being replaced: rename .best.next to best",
+                ));
+            }
             return Err(reason(
                 "no best/ yet: the run did not reach its first evaluation",
             ));
@@ -88,6 +93,14 @@ impl RunDir {
     /// The best checkpoint.
     pub fn best(&self) -> PathBuf {
         self.root.join("best")
+    }
+    /// The next best checkpoint while it is written.
+    fn best_next(&self) -> PathBuf {
+        self.root.join(".best.next")
+    }
+    /// The last best checkpoint while the next takes its place.
+    fn best_last(&self) -> PathBuf {
+        self.root.join(".best.last")
     }
     /// Predictions of the best checkpoint.
     pub fn predictions(&self) -> PathBuf {
@@ -127,8 +140,7 @@ impl RunDir {
     ///
     /// If `fill` fails, or the folders cannot be moved.
     pub fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let next = self.root.join(".best.next");
-        let last = self.root.join(".best.last");
+        let (next, last) = (self.best_next(), self.best_last());
         let io = |path: &Path| {
             let path = path.to_path_buf();
             move |source| TrainError::Io { path, source }

@@ -453,8 +453,14 @@ pub fn set_aside(train: Examples, config: &RunConfig) -> Result<(Examples, Examp
     let fraction = config.data.validation_fraction;
     let (rest, part) = split_off(train.len(), fraction, config.train.seed, strata.as_deref());
     if rest.is_empty() || part.is_empty() {
-        let split = if part.is_empty() { "validation" } else { "train" };
-        return Err(TrainError::EmptySplit { split: split.into() });
+        let split = if part.is_empty() {
+            "validation"
+        } else {
+            "train"
+        };
+        return Err(TrainError::EmptySplit {
+            split: split.into(),
+        });
     }
     Ok((train.pick(&rest), train.pick(&part)))
 }
@@ -595,8 +601,8 @@ fn fit(
             }
             let evaluated = model.valid();
             let mut record =
-                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer)
-                    .map_err(|error| match error {
+                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer).map_err(
+                    |error| match error {
                         TrainError::OutputNotFinite { value, examples } => TrainError::NotFinite {
                             quantity: "an output in the evaluation",
                             value,
@@ -604,7 +610,8 @@ fn fit(
                             examples,
                         },
                         error => error,
-                    })?;
+                    },
+                )?;
             record.best = best
                 .as_ref()
                 .is_none_or(|(_, best)| better(context.metric, record.value, best.value));

@@ -16,10 +16,14 @@ use crate::output::Display;
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let (predictor, config) =
-        Predictor::from_run(&args.run, &device).with_context(|| format!("cannot open run {}", args.run.display()))?;
+    let (predictor, config) = Predictor::from_run(&args.run, &device)
+        .with_context(|| format!("cannot open run {}", args.run.display()))?;
     let (name, path, examples) = match &args.data {
-        Some(path) => ("data".to_string(), path.clone(), Examples::read(path, config.task, &config.data, true)?),
+        Some(path) => (
+            "data".to_string(),
+            path.clone(),
+            Examples::read(path, config.task, &config.data, true)?,
+        ),
         None => split(&config, args.split.as_deref())?,
     };
     let mut display = Display::new();
@@ -39,15 +43,22 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
                 "cut_examples": dataset.cut.cut_examples,
                 "loss": evaluation.loss,
             });
-            if let (Some(object), serde_json::Value::Object(scores)) =
-                (object.as_object_mut(), serde_json::to_value(&evaluation.scores)?)
-            {
+            if let (Some(object), serde_json::Value::Object(scores)) = (
+                object.as_object_mut(),
+                serde_json::to_value(&evaluation.scores)?,
+            ) {
                 object.extend(scores);
             }
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
         }
         ScoreFormat::Text => {
-            writeln!(out, "{name}: {} ({} examples), loss {:.4}", path.display(), dataset.len(), evaluation.loss)?;
+            writeln!(
+                out,
+                "{name}: {} ({} examples), loss {:.4}",
+                path.display(),
+                dataset.len(),
+                evaluation.loss
+            )?;
             table(&mut out, &evaluation.scores)?;
         }
     }
@@ -57,18 +68,36 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 /// The examples of a split of the run's configuration. A validation split that was set aside is set aside again.
 fn split(config: &RunConfig, name: Option<&str>) -> Result<(String, PathBuf, Examples)> {
     let data = &config.data;
-    let available: Vec<&str> = [Some("train"), Some("validation"), data.test.as_ref().map(|_| "test")].into_iter().flatten().collect();
-    let name = name.unwrap_or(if data.test.is_some() { "test" } else { "validation" });
+    let available: Vec<&str> = [
+        Some("train"),
+        Some("validation"),
+        data.test.as_ref().map(|_| "test"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let name = name.unwrap_or(if data.test.is_some() {
+        "test"
+    } else {
+        "validation"
+    });
     let read = |path: &Path| Examples::read(path, config.task, data, true);
     let (path, examples) = match (name, &data.validation, &data.test) {
         ("test", _, Some(path)) | ("validation", Some(path), _) => (path, read(path)?),
         ("train", Some(_), _) => (&data.train, read(&data.train)?),
         ("train" | "validation", None, _) => {
             let (train, validation) = ls_train::trainer::set_aside(read(&data.train)?, config)?;
-            (&data.train, if name == "train" { train } else { validation })
+            (
+                &data.train,
+                if name == "train" { train } else { validation },
+            )
         }
         _ => {
-            return Err(TrainError::NoSplit { split: name.into(), available: available.join(", ") }.into());
+            return Err(TrainError::NoSplit {
+                split: name.into(),
+                available: available.join(", "),
+            }
+            .into());
         }
     };
     Ok((name.into(), path.clone(), examples))
@@ -97,7 +126,12 @@ fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
             ],
         ),
     };
-    let width = rows.iter().map(|(name, _)| name.chars().count()).chain([20]).max().unwrap_or(20);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .chain([20])
+        .max()
+        .unwrap_or(20);
     writeln!(out, "{:<width$}  precision  recall     f1  support", "")?;
     for (name, scores) in rows {
         writeln!(
@@ -110,7 +144,11 @@ fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
         writeln!(out, "{name:<width$}     {value:.4}")?;
     }
     if let Scores::Classification(scores) = scores {
-        let names: Vec<&str> = scores.per_class.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = scores
+            .per_class
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         writeln!(out, "confusion, rows gold, columns {}", names.join(", "))?;
         for (name, row) in names.iter().zip(&scores.confusion) {
             let cells: String = row.iter().map(|count| format!("{count:>8}")).collect();

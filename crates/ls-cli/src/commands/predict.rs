@@ -1,7 +1,7 @@
 //! `ls-llama predict`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use ls_train::predict::{InputFormat, Overrides, Predictor, read_inputs, words_of
 use ls_train::{TaskKind, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::output::Display;
@@ -23,54 +24,72 @@ const CHUNK: usize = 4096;
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
+    // First, so that a path that cannot be written fails now.
+    let mut part = args.output.as_deref().map(part_of).transpose()?;
     let (predictor, columns) = match (&args.run, &args.model) {
         (Some(run), _) => {
-            let (mut predictor, config) =
-                Predictor::from_run(run, &device).with_context(|| format!("cannot open run {}", run.display()))?;
-            predictor.settings.max_length = args.max_length.unwrap_or(predictor.settings.max_length);
+            let (mut predictor, config) = Predictor::from_run(run, &device)
+                .with_context(|| format!("cannot open run {}", run.display()))?;
+            predictor.settings.max_length =
+                args.max_length.unwrap_or(predictor.settings.max_length);
             (predictor, config.data)
         }
         (None, Some(model)) => {
-            let predictor = Predictor::from_pretrained(model, args.adapter.as_deref(), &overrides(args)?, &device)
-                .with_context(|| format!("cannot load {}", model.display()))?;
+            let predictor = Predictor::from_pretrained(
+                model,
+                args.adapter.as_deref(),
+                &overrides(args)?,
+                &device,
+            )
+            .with_context(|| format!("cannot load {}", model.display()))?;
             (predictor, DataSettings::columns_only())
         }
         (None, None) => return Err(UsageError::new("expected --run or --model").into()),
     };
     let task = predictor.settings.task;
     if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
-        return Err(UsageError::new("--format conll is for taggers: this model labels whole sequences").into());
+        return Err(UsageError::new(
+            "--format conll is for taggers: this model labels whole sequences",
+        )
+        .into());
     }
     let (name, examples) = inputs(args, task, &columns)?;
     let total = examples.len();
     let mut display = Display::new();
     display.start("predicting", total);
-    let mut out: Box<dyn Write> = match &args.output {
-        Some(_) => Box::new(Vec::new()),
+    let mut out: Box<dyn Write> = match &mut part {
+        Some(part) => Box::new(BufWriter::new(part)),
         None => Box::new(std::io::stdout().lock()),
     };
-    let mut file = Vec::new();
     let (mut cut_examples, mut cut_words) = (0, 0);
     for start in (0..total).step_by(CHUNK) {
         let indices: Vec<usize> = (start..(start + CHUNK).min(total)).collect();
-        let (answers, dataset) =
-            predictor.predict(&name, examples.pick(&indices), |done| display.tick(start + done))?;
+        let (answers, dataset) = predictor.predict(&name, examples.pick(&indices), |done| {
+            display.tick(start + done)
+        })?;
         cut_examples += dataset.cut.cut_examples;
         cut_words += dataset.cut.cut_words;
         for answer in &answers {
-            let text = render(answer, task, args.format);
-            if args.output.is_some() { file.extend_from_slice(text.as_bytes()) } else { out.write_all(text.as_bytes())? }
+            out.write_all(render(answer, task, args.format).as_bytes())?;
         }
     }
     out.flush()?;
+    drop(out);
     display.finish();
-    if let Some(path) = &args.output {
-        write_whole(path, &file)?;
+    if let (Some(part), Some(path)) = (part, &args.output) {
+        part.persist(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if cut_examples > 0 {
-        let words = if task == TaskKind::Token { format!(", {cut_words} words got no tag but O") } else { String::new() };
+        let words = if task == TaskKind::Token {
+            format!(", {cut_words} words got no tag but O")
+        } else {
+            String::new()
+        };
         let max_length = predictor.settings.max_length;
-        display.line(format!("warning: {cut_examples} of {total} inputs were cut at {max_length} tokens{words}"));
+        display.line(format!(
+            "warning: {cut_examples} of {total} inputs were cut at {max_length} tokens{words}"
+        ));
     }
     Ok(())
 }
@@ -93,25 +112,39 @@ fn overrides(args: &PredictArgs) -> Result<Overrides> {
 }
 
 /// A flag's value by the name that it has in a configuration.
-fn choice<T: DeserializeOwned>(flag: &str, known: &str, value: &Option<String>) -> Result<Option<T>> {
+fn choice<T: DeserializeOwned>(
+    flag: &str,
+    known: &str,
+    value: &Option<String>,
+) -> Result<Option<T>> {
     let Some(value) = value else { return Ok(None) };
     let parsed = serde_json::from_value(Value::String(value.clone()));
-    Ok(Some(parsed.map_err(|_| UsageError::new(format!("{flag}: expected one of {known}, found {value:?}")))?))
+    Ok(Some(parsed.map_err(|_| {
+        UsageError::new(format!("{flag}: expected one of {known}, found {value:?}"))
+    })?))
 }
 
 /// The inputs and a name for them in messages.
-fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(std::path::PathBuf, Examples)> {
+fn inputs(
+    args: &PredictArgs,
+    task: TaskKind,
+    columns: &DataSettings,
+) -> Result<(std::path::PathBuf, Examples)> {
     if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
     }
     if !args.texts.is_empty() {
-        let texts = args.texts.iter().enumerate().map(|(at, text)| SequenceExample {
-            text: text.clone(),
-            text_pair: None,
-            label: None,
-            line: at + 1,
-            extra: None,
-        });
+        let texts = args
+            .texts
+            .iter()
+            .enumerate()
+            .map(|(at, text)| SequenceExample {
+                text: text.clone(),
+                text_pair: None,
+                label: None,
+                line: at + 1,
+                extra: None,
+            });
         let examples = match task {
             TaskKind::Sequence => Examples::Sequence(texts.collect()),
             TaskKind::Token => Examples::Token(texts.map(words_of).collect()),
@@ -120,8 +153,9 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
     }
     match args.input.as_deref() {
         Some(path) if path != Path::new("-") => {
-            let format = InputFormat::from_path(path).map_err(TrainError::from)?;
-            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let format = InputFormat::from_path(path)?;
+            let file =
+                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((path.into(), read_inputs(file, path, format, task, columns)?))
         }
         None if std::io::IsTerminal::is_terminal(&std::io::stdin()) => Err(UsageError {
@@ -133,7 +167,10 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             let mut stdin: Box<dyn BufRead> = Box::new(BufReader::new(std::io::stdin().lock()));
             let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?);
             let name = Path::new("stdin");
-            Ok((name.into(), read_inputs(stdin.by_ref() as &mut dyn Read, name, format, task, columns)?))
+            Ok((
+                name.into(),
+                read_inputs(stdin.by_ref() as &mut dyn Read, name, format, task, columns)?,
+            ))
         }
     }
 }
@@ -144,21 +181,45 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
     match (format, task) {
         (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
         (PredictionFormat::Text, TaskKind::Sequence) => {
-            format!("{}\t{:.4}\t{}\n", text("label"), answer["score"].as_f64().unwrap_or(f64::NAN), text("text"))
+            format!(
+                "{}\t{:.4}\t{}\n",
+                text("label"),
+                answer["score"].as_f64().unwrap_or(f64::NAN),
+                text("text")
+            )
         }
         (PredictionFormat::Text, TaskKind::Token) => {
-            let entities = answer["entities"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let entities = answer["entities"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             let lines = entities.iter().map(|entity| {
                 let field = |key: &str| one_line(entity[key].as_str().unwrap_or_default());
                 let (start, end) = (&entity["start"], &entity["end"]);
-                format!("{}\t{}\t{start}-{end}\t{:.4}\n", field("type"), field("text"), entity["score"].as_f64().unwrap_or(f64::NAN))
+                format!(
+                    "{}\t{}\t{start}-{end}\t{:.4}\n",
+                    field("type"),
+                    field("text"),
+                    entity["score"].as_f64().unwrap_or(f64::NAN)
+                )
             });
             lines.chain(["\n".to_string()]).collect()
         }
         (PredictionFormat::Conll, _) => {
-            let list = |key: &str| answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
+            let list = |key: &str| {
+                answer[key]
+                    .as_array()
+                    .map(Vec::as_slice)
+                    .unwrap_or_default()
+            };
             let rows = list("tokens").iter().zip(list("tags"));
-            let lines = rows.map(|(token, tag)| format!("{}\t{}\n", token.as_str().unwrap_or_default(), tag.as_str().unwrap_or_default()));
+            let lines = rows.map(|(token, tag)| {
+                format!(
+                    "{}\t{}\n",
+                    token.as_str().unwrap_or_default(),
+                    tag.as_str().unwrap_or_default()
+                )
+            });
             lines.chain(["\n".to_string()]).collect()
         }
     }
@@ -169,14 +230,19 @@ fn one_line(text: &str) -> String {
     text.replace(['\t', '\n', '\r'], " ")
 }
 
-/// Writes a file whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut part = tempfile::NamedTempFile::new_in(dir)?;
-        part.write_all(bytes)?;
-        part.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+/// A file beside `path` that takes its place when it is whole.
+fn part_of(path: &Path) -> Result<NamedTempFile> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is private by default and would stay so after the rename; the umask still applies.
+    #[cfg(unix)]
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(mode);
+    builder
+        .tempfile_in(dir)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

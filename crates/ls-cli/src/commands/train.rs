@@ -19,7 +19,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         None => free_folder(&args.config)?,
     };
     let mut display = Display::new();
-    display.line(format!("run folder {}, device {}", run.display(), args.device.as_deref().unwrap_or("cpu")));
+    display.line(format!(
+        "run folder {}, device {}",
+        run.display(),
+        args.device.as_deref().unwrap_or("cpu")
+    ));
     let result = ls_train::train(&config, &run, &device, &mut display);
     display.finish();
     let report = result.with_context(|| format!("training into {} failed", run.display()))?;
@@ -32,7 +36,11 @@ fn read_config(args: &TrainArgs) -> Result<RunConfig> {
         if let Some(text) = builtin::config(&args.config) {
             let root = builtin::unpack(Path::new("runs"))?;
             let name = args.config.display().to_string();
-            return Ok(RunConfig::from_toml(&builtin::relocate(text, &root), &name, &args.set)?);
+            return Ok(RunConfig::from_toml(
+                &builtin::relocate(text, &root),
+                &name,
+                &args.set,
+            )?);
         }
         return Err(UsageError {
             message: format!("configuration {} does not exist", args.config.display()),
@@ -45,22 +53,50 @@ fn read_config(args: &TrainArgs) -> Result<RunConfig> {
 
 /// `runs/NAME`, or `runs/NAME-2` and so on if that is taken.
 fn free_folder(config: &Path) -> Result<PathBuf> {
-    let name = config.file_stem().and_then(|name| name.to_str()).unwrap_or("run");
-    let taken = |path: &Path| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file();
-    let candidates = (1..).map(|n| Path::new("runs").join(if n == 1 { name.to_string() } else { format!("{name}-{n}") }));
-    candidates.into_iter().find(|path| !taken(path)).context("no free name for a run folder")
+    let name = config
+        .file_stem()
+        .and_then(|name| name.to_str())
+        .unwrap_or("run");
+    let taken = |path: &Path| {
+        std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file()
+    };
+    let candidates = (1..).map(|n| {
+        Path::new("runs").join(if n == 1 {
+            name.to_string()
+        } else {
+            format!("{name}-{n}")
+        })
+    });
+    candidates
+        .into_iter()
+        .find(|path| !taken(path))
+        .context("no free name for a run folder")
 }
 
 fn print(report: &Report, config: &RunConfig) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let metric = &report.metric;
     let value = |scores: &ls_train::evaluate::Scores, loss: f64| {
-        if metric == "loss" { loss } else { scores.get(metric).unwrap_or(f64::NAN) }
+        if metric == "loss" {
+            loss
+        } else {
+            scores.get(metric).unwrap_or(f64::NAN)
+        }
     };
     let split = &report.reported_split;
-    writeln!(out, "{:<24} {:.4}", format!("{split} {metric}"), value(&report.scores, report.loss))?;
+    writeln!(
+        out,
+        "{:<24} {:.4}",
+        format!("{split} {metric}"),
+        value(&report.scores, report.loss)
+    )?;
     for baseline in report.baselines.iter().rev() {
-        writeln!(out, "  {:<22} {:.4}", baseline.name, value(&baseline.scores, f64::NAN))?;
+        writeln!(
+            out,
+            "  {:<22} {:.4}",
+            baseline.name,
+            value(&baseline.scores, f64::NAN)
+        )?;
     }
     writeln!(
         out,
@@ -69,7 +105,10 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         report.best.step,
         report.best.value
     )?;
-    let memory = report.peak_memory.map(|peak| format!(", peak memory {}", bytes(peak))).unwrap_or_default();
+    let memory = report
+        .peak_memory
+        .map(|peak| format!(", peak memory {}", bytes(peak)))
+        .unwrap_or_default();
     writeln!(
         out,
         "training                 {} steps in {}, {:.0} tokens/s{memory}",
@@ -83,13 +122,22 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         ls_train::TaskKind::Token => "Jordan flew to Paris",
     };
     let program = std::env::args().next().unwrap_or("ls-cli".into());
-    writeln!(out, "\nnext:\n  {program} predict --run {run} \"{text}\"\n  {program} evaluate --run {run}")?;
-    writeln!(out, "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)")?;
+    writeln!(
+        out,
+        "\nnext:\n  {program} predict --run {run} \"{text}\"\n  {program} evaluate --run {run}"
+    )?;
+    writeln!(
+        out,
+        "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
+    )?;
     Ok(())
 }
 
 /// A path relative to here where it is below.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

@@ -1,0 +1,251 @@
+//! A fresh folder with a tiny model and data in it, and the real binary run there.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ls_lora::{HostTensor, write_tensors};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Words of the two tokenizers of `crates/ls-data/tests/fixtures/tokenizers`; the model has room for either.
+const VOCAB_SIZE: usize = 520;
+const HIDDEN_SIZE: usize = 16;
+const INTERMEDIATE_SIZE: usize = 24;
+
+/// A temporary folder, removed with the value. Commands run in it, so paths in messages are short.
+pub struct Sandbox {
+    dir: TempDir,
+}
+
+/// What a run of the binary left.
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Sandbox {
+    /// With a random two-layer LLaMA and its tokenizer in `model`.
+    pub fn new() -> Self {
+        let sandbox = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        sandbox.model("model", VOCAB_SIZE);
+        sandbox
+    }
+
+    /// Without anything.
+    pub fn empty() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A random LLaMA (grouped KV heads, tied embeddings), always the same, with a SentencePiece-style tokenizer.
+    pub fn model(&self, name: &str, vocab_size: usize) {
+        self.write(
+            &format!("{name}/config.json"),
+            config_json(vocab_size).to_string(),
+        );
+        self.write_weights(name, &weights(vocab_size));
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../ls-data/tests/fixtures/tokenizers/llama2");
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(tokenizer.join(file), self.path(name).join(file)).unwrap();
+        }
+    }
+
+    /// Replaces the weights of a model folder.
+    pub fn write_weights(&self, model: &str, weights: &BTreeMap<String, HostTensor>) {
+        let tensors = weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_tensors(self.path(model).join("model.safetensors"), tensors).unwrap();
+    }
+
+    /// Changes fields of a JSON file; `null` takes a field away.
+    pub fn edit_json(&self, name: &str, fields: Value) {
+        let mut object: Value = serde_json::from_str(&self.read(name)).unwrap();
+        for (key, value) in fields.as_object().unwrap() {
+            match value {
+                Value::Null => object.as_object_mut().unwrap().remove(key),
+                value => object
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(key.clone(), value.clone()),
+            };
+        }
+        self.write(name, object.to_string());
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    pub fn jsonl(&self, name: &str) -> Vec<Value> {
+        jsonl(&self.read(name))
+    }
+
+    /// Every file by its path and bytes.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![self.dir.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(self.dir.path()).unwrap();
+                    files.insert(
+                        name.to_str().unwrap().to_owned(),
+                        std::fs::read(&path).unwrap(),
+                    );
+                }
+            }
+        }
+        files
+    }
+
+    /// The paths of the files below a folder.
+    pub fn listing(&self, folder: &str) -> Vec<String> {
+        let prefix = format!("{folder}/");
+        self.files()
+            .into_keys()
+            .filter_map(|path| path.strip_prefix(&prefix).map(str::to_owned))
+            .collect()
+    }
+
+    /// The binary, to be run here.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ls-cli"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_remove("LS_LLAMA_LOG");
+        command
+    }
+
+    /// Runs the binary with nothing on stdin.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.run_with(args, "")
+    }
+
+    /// Runs the binary with this on stdin.
+    pub fn run_with(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Outcome {
+        let mut command = self.command(args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that does not read its input closes the pipe.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_ref());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let outcome = Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        };
+        assert!(
+            !outcome.stderr.contains("panicked"),
+            "{args:?}: {}",
+            outcome.stderr
+        );
+        outcome
+    }
+
+    /// Runs the binary, which must succeed, and returns its stdout.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let outcome = self.run(args);
+        assert_eq!(outcome.code, 0, "{args:?}: {}", outcome.stderr);
+        outcome.stdout
+    }
+}
+
+/// Objects of JSON lines.
+pub fn jsonl(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn config_json(vocab_size: usize) -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": HIDDEN_SIZE,
+        "intermediate_size": INTERMEDIATE_SIZE,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": true,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    })
+}
+
+/// The tensors of the random model.
+pub fn weights(vocab_size: usize) -> BTreeMap<String, HostTensor> {
+    let (hidden, mlp, keys) = (HIDDEN_SIZE, INTERMEDIATE_SIZE, HIDDEN_SIZE / 2);
+    let mut shapes = vec![(
+        "model.embed_tokens.weight".to_owned(),
+        vec![vocab_size, hidden],
+    )];
+    for layer in 0..2 {
+        let mut add = |name: &str, shape: Vec<usize>| {
+            shapes.push((format!("model.layers.{layer}.{name}.weight"), shape))
+        };
+        add("self_attn.q_proj", vec![hidden, hidden]);
+        add("self_attn.k_proj", vec![keys, hidden]);
+        add("self_attn.v_proj", vec![keys, hidden]);
+        add("self_attn.o_proj", vec![hidden, hidden]);
+        add("mlp.gate_proj", vec![mlp, hidden]);
+        add("mlp.up_proj", vec![mlp, hidden]);
+        add("mlp.down_proj", vec![hidden, mlp]);
+        add("input_layernorm", vec![hidden]);
+        add("post_attention_layernorm", vec![hidden]);
+    }
+    shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
+    let mut state = 17u64;
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in shapes {
+        let count = shape.iter().product();
+        let norm = shape.len() == 1;
+        let values: Vec<f32> = (0..count)
+            .map(|_| if norm { 1.0 } else { 0.3 * uniform(&mut state) })
+            .collect();
+        tensors.insert(name, HostTensor::from_f32(shape, &values));
+    }
+    tensors
+}
+
+/// From -1 to 1 (splitmix64).
+fn uniform(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
