@@ -7,7 +7,7 @@ use ls_train::TaskKind;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
-#[command(name = "ls-llama", version, about, propagate_version = true)]
+#[command(name = "ls-cli", version, about, propagate_version = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

@@ -15,14 +15,18 @@ const BUILT_IN: &[&str] = &[
     "wgpu",
 ];
 
-/// The device of a name: `cpu`, `cuda`, `cuda:1`, `wgpu`. Without a name, the first that is built in.
+/// The device that is taken where none is named: the first that is built in.
+pub fn default_name() -> &'static str {
+    BUILT_IN.first().copied().unwrap_or("none")
+}
+
+/// The device of a name: `cpu`, `cuda`, `cuda:1`, `wgpu`.
 ///
 /// # Errors
 ///
 /// If the name is unknown or its backend is not built in; the message lists those that are.
 pub fn select(name: Option<&str>) -> Result<Device> {
-    let default = BUILT_IN.first().copied().unwrap_or("cpu");
-    let name = name.unwrap_or(default);
+    let name = name.unwrap_or(default_name());
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => {
             let index = index.parse::<usize>();

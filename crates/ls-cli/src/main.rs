@@ -77,7 +77,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A reader that went away (`ls-llama predict ... | head`) is no failure.
+/// A reader that went away (`ls-cli predict ... | head`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().map(io::Error::kind)

@@ -42,7 +42,7 @@ pub fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
          # LoRA adapter with a classification head\n\n\
          - attention: `{}`\n{pooling}- r {}, lora_alpha {}, lora_dropout {}\n\n\
          | id | label |\n|---|---|\n{rows}\n\
-         With ls-llama: `ls-llama predict --model {base} --adapter . --task {} \"a text\"`\n\n\
+         With ls-llama: `ls-cli predict --model {base} --adapter . --task {} \"a text\"`\n\n\
          With transformers and peft:\n\n\
          ```python\nfrom transformers import AutoConfig, {class}\nfrom peft import PeftModel\n\n\
          config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, pad_token_id={})\n{mask}\

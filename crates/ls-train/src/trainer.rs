@@ -1,4 +1,4 @@
-//! The training run, from files to a scored best checkpoint, and its loop ([`fit`]).
+//! The training run, from files to a scored best checkpoint, and its loop (`fit`).
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! `ls-llama evaluate`.
+//! `ls-cli evaluate`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

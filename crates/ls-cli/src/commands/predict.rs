@@ -1,4 +1,4 @@
-//! `ls-llama predict`.
+//! `ls-cli predict`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};

@@ -1,4 +1,4 @@
-//! `ls-llama train`.
+//! `ls-cli train`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     display.line(format!(
         "run folder {}, device {}",
         run.display(),
-        args.device.as_deref().unwrap_or("cpu")
+        args.device.as_deref().unwrap_or(device::default_name())
     ));
     let result = ls_train::train(&config, &run, &device, &mut display);
     display.finish();
