@@ -34,8 +34,8 @@ pub fn config(name: &Path) -> Option<&'static str> {
     }
 }
 
-/// Where the built-in configurations find their files: in the repository if this is its root, else unpacked below
-/// `runs`. A file that is there already is left alone if it is the same.
+/// Unpacks the files of the built-in configurations below `runs` and returns their folder. A file that is there already is
+/// left alone if it is the same.
 ///
 /// # Errors
 ///

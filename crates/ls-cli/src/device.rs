@@ -50,6 +50,9 @@ pub fn select(name: Option<&str>) -> Result<Device> {
         ("wgpu", None) => return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         _ => {}
     }
+    if matches!(kind, "cpu" | "wgpu") && index.is_some() && BUILT_IN.contains(&kind) {
+        return Err(UsageError::new(format!("device {name:?}: {kind} takes no number")).into());
+    }
     let feature = if kind == "cpu" { "flex" } else { kind };
     let known = matches!(kind, "cpu" | "cuda" | "wgpu");
     Err(UsageError {

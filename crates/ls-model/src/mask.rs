@@ -198,22 +198,18 @@ impl Visibility {
         if longest <= 1 || !(padded || hides) {
             return None;
         }
-        let mut blocked = Vec::with_capacity(lengths.len() * groups * longest * longest);
+        let mut blocked = Vec::with_capacity(lengths.len() * longest * longest);
         for &length in lengths {
-            let start = blocked.len();
             for query in 0..longest {
                 for key in 0..longest {
                     // A padded query's output is dropped; it sees all real keys so that its softmax stays finite.
                     blocked.push(key >= length || (query < length && !self.sees(query, key)));
                 }
             }
-            let end = blocked.len();
-            for _ in 1..groups {
-                blocked.extend_from_within(start..end);
-            }
         }
-        let shape = [lengths.len(), 1, groups * longest, longest];
-        Some(Tensor::from_data(TensorData::new(blocked, shape), device))
+        let shape = [lengths.len(), 1, longest, longest];
+        let blocked = Tensor::from_data(TensorData::new(blocked, shape), device);
+        Some(blocked.repeat_dim(2, groups))
     }
 }
 

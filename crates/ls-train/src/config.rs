@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::{Result, TrainError};
+use crate::evaluate::Scores;
 
 /// What is labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -498,9 +499,15 @@ impl RunConfig {
     }
 
     /// The configuration as TOML.
-    pub fn to_toml(&self) -> String {
-        // Every type above is representable in TOML.
-        toml::to_string(self).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// If a path is not Unicode or a number is past TOML's range.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| TrainError::Config {
+            origin: "the configuration cannot be written".into(),
+            faults: vec![error.to_string()],
+        })
     }
 
     /// Pooling of a sequence: as set, else by the attention mode.
@@ -545,6 +552,10 @@ impl RunConfig {
         }
         for (name, value) in [
             ("train.eval_steps", train.eval_steps),
+            (
+                "train.early_stopping_patience",
+                train.early_stopping_patience,
+            ),
             ("data.pad_to", self.data.pad_to),
         ] {
             check(
@@ -626,6 +637,14 @@ impl RunConfig {
                 self.model.pooling.is_none(),
                 "model.pooling: a token task does not pool".into(),
             );
+        }
+        let known = Scores::metrics(self.task);
+        if !known.contains(&self.metric()) {
+            faults.push(format!(
+                "train.metric_for_best_model: unknown metric {:?} for this task (known: {})",
+                self.metric(),
+                known.join(", ")
+            ));
         }
         faults.extend(self.column_faults());
         faults.extend(self.lora.faults());
@@ -808,7 +827,7 @@ mod tests {
             },
             ..RunConfig::from_toml(MINIMAL, "", &[]).unwrap()
         };
-        let table: Table = full.to_toml().parse().unwrap();
+        let table: Table = full.to_toml().unwrap().parse().unwrap();
         for (section, keys) in KEYS {
             let table = if section.is_empty() {
                 &table
@@ -828,7 +847,7 @@ mod tests {
         let config =
             RunConfig::from_toml(MINIMAL, "", &["model.attention=groups:0110".into()]).unwrap();
         assert_eq!(
-            RunConfig::from_toml(&config.to_toml(), "", &[]).unwrap(),
+            RunConfig::from_toml(&config.to_toml().unwrap(), "", &[]).unwrap(),
             config
         );
     }

@@ -117,17 +117,6 @@ pub enum TrainError {
         /// Where the examples stand: path and lines.
         examples: String,
     },
-    /// A metric that the task does not have.
-    #[error("unknown metric {metric:?} for this task (known: {known})")]
-    UnknownMetric {
-        /// The one asked for.
-        metric: String,
-        /// Those there are.
-        known: String,
-    },
-    /// The device failed.
-    #[error("the device failed: {0}")]
-    Device(String),
     /// Data.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -146,7 +135,6 @@ impl TrainError {
             Self::Config { .. }
             | Self::RunNotEmpty { .. }
             | Self::NoSplit { .. }
-            | Self::UnknownMetric { .. }
             | Self::LabelCount { .. }
             | Self::Model(ModelError::AttentionMode { .. }) => true,
             Self::Lora(error) | Self::Model(ModelError::Lora(error)) => error.is_config(),

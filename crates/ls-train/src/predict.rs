@@ -137,9 +137,9 @@ impl Predictor {
         };
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // Two are what transformers assumes where a checkpoint names none.
-            if adapter_dir.is_some_and(|dir| dir.join(crate::run_dir::INFERENCE_FILE).exists())
-                || config.labels.is_some()
-            {
+            // The labels of a base model are not those of an adapter that peft wrote.
+            let ours = |dir: &Path| dir.join(crate::run_dir::INFERENCE_FILE).exists();
+            if adapter_dir.map_or(config.labels.is_some(), ours) {
                 let (names, head) = (settings.labels.len(), model.num_labels());
                 return Err(TrainError::Settings {
                     path: adapter_dir.unwrap_or(model_dir).into(),
@@ -272,6 +272,8 @@ fn default_settings(
     })
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// How inputs for prediction are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputFormat {
@@ -297,11 +299,22 @@ impl InputFormat {
         Ok(Self::File(FileFormat::from_path(path)?))
     }
 
-    /// By the content: what begins with a brace is JSONL, the rest is one text a line.
-    pub fn sniff(start: &[u8]) -> Self {
-        match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') => Self::File(FileFormat::Jsonl),
-            _ => Self::Lines,
+    /// By the content: what begins with a brace is JSONL, columns for a tagger are CoNLL, the rest is one text a line.
+    pub fn sniff(start: &[u8], task: TaskKind) -> Self {
+        let start = start
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(start)
+            .trim_ascii_start();
+        let line = start
+            .split(|&byte| byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if line.starts_with(b"{") {
+            Self::File(FileFormat::Jsonl)
+        } else if task == TaskKind::Token && line.contains(&b'\t') {
+            Self::File(FileFormat::Conll)
+        } else {
+            Self::Lines
         }
     }
 }
@@ -336,7 +349,8 @@ pub fn read_inputs(
                     source,
                 })?;
             // Objects hold words, or a text.
-            let first = text
+            let content = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+            let first = content
                 .split(|&byte| byte == b'\n')
                 .find(|line| !line.trim_ascii().is_empty())
                 .unwrap_or_default();
@@ -399,8 +413,8 @@ pub fn words_of(example: SequenceExample) -> TokenExample {
 /// One JSON object per example, in order.
 ///
 /// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character offsets into the text
-/// (words given as a list count as joined by single spaces). Other fields of an input object are kept, and a label it
-/// came with is kept as `gold`.
+/// (words given without one count as joined by single spaces). Other fields of an input object are kept: a label it came
+/// with as `gold`, and a field that has the name of an answer's under `input_` and that name.
 pub fn prediction_objects(
     dataset: &Dataset,
     predictions: &[Prediction],
@@ -444,14 +458,15 @@ pub fn prediction_objects(
                     set_aside_gold(&mut object, "tags", gold.map(|gold| json!(gold)));
                     let tags = tags(prediction, labels);
                     let mut answer = Map::new();
-                    if let Some(text) = object.remove("text") {
-                        answer.insert("text".into(), text);
+                    let (text, places) = places(example);
+                    if object.contains_key("text") {
+                        answer.insert("text".into(), json!(text));
                     }
                     answer.insert("tokens".into(), json!(example.tokens));
                     answer.insert("tags".into(), json!(tags));
                     answer.insert(
                         "entities".into(),
-                        Value::Array(entities(example, prediction, &tags)),
+                        Value::Array(entities(prediction, &tags, &text, &places)),
                     );
                     merge(answer, object)
                 }
@@ -470,49 +485,72 @@ fn number(value: f32) -> Value {
 /// The fields of the answer first, then what the input had beside them.
 fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
     for (key, value) in input {
-        answer.entry(key).or_insert(value);
+        match answer.get(&key) {
+            None => answer.insert(key, value),
+            Some(same) if *same == value => None,
+            Some(_) => answer.insert(format!("input_{key}"), value),
+        };
     }
     Value::Object(answer)
 }
 
 fn set_aside_gold(object: &mut Map<String, Value>, key: &str, gold: Option<Value>) {
-    if let Some(gold) = gold.or_else(|| object.remove(key)) {
-        object.remove(key);
-        object.entry("gold").or_insert(gold);
+    if object.contains_key("gold") {
+        return;
+    }
+    let given = object.remove(key);
+    if let Some(gold) = gold.or(given) {
+        object.insert("gold".into(), gold);
     }
 }
 
-fn entities(example: &TokenExample, prediction: &Prediction, tags: &[&str]) -> Vec<Value> {
-    let Prediction::Token(decisions) = prediction else {
-        return Vec::new();
-    };
+/// The text that a tagger's answer counts its characters in, and the place of each word there.
+///
+/// The text that came with the words is taken if they stand in it one after the other; else they are joined by spaces.
+fn places(example: &TokenExample) -> (String, Vec<(usize, usize)>) {
     let given = example
         .extra
         .as_ref()
-        .and_then(|extra| extra.get("text"))
-        .and_then(Value::as_str);
-    // Only a text that splits into these words has their places; a list of words is its own text.
-    let split = given.map(split_words).filter(|words| {
-        words
-            .iter()
-            .map(|word| &word.token)
-            .eq(example.tokens.iter())
+        .and_then(|extra| extra.get("text")?.as_str());
+    if let Some(text) = given
+        && let Some(places) = locate(text, &example.tokens)
+    {
+        return (text.to_string(), places);
+    }
+    let text = example.tokens.join(" ");
+    let mut start = 0;
+    let places = example.tokens.iter().map(|token| {
+        let place = (start, start + token.chars().count());
+        start = place.1 + 1;
+        place
     });
-    let (text, places): (String, Vec<(usize, usize)>) = match (given, split) {
-        (Some(text), Some(words)) => {
-            let places = words.iter().map(|word| (word.start, word.end));
-            (text.to_string(), places.collect())
-        }
-        _ => {
-            let mut start = 0;
-            let places = example.tokens.iter().map(|token| {
-                let end = start + token.chars().count();
-                let place = (start, end);
-                start = end + 1;
-                place
-            });
-            (example.tokens.join(" "), places.collect())
-        }
+    let places = places.collect();
+    (text, places)
+}
+
+/// Where the words stand in a text, in characters, if each is found behind the one before.
+fn locate(text: &str, tokens: &[String]) -> Option<Vec<(usize, usize)>> {
+    let (mut rest, mut at) = (text, 0);
+    tokens
+        .iter()
+        .map(|token| {
+            let found = rest.find(token.as_str())?;
+            let start = at + rest[..found].chars().count();
+            at = start + token.chars().count();
+            rest = &rest[found + token.len()..];
+            Some((start, at))
+        })
+        .collect()
+}
+
+fn entities(
+    prediction: &Prediction,
+    tags: &[&str],
+    text: &str,
+    places: &[(usize, usize)],
+) -> Vec<Value> {
+    let Prediction::Token(decisions) = prediction else {
+        return Vec::new();
     };
     let characters: Vec<char> = text.chars().collect();
     decode_spans(tags)
@@ -535,4 +573,53 @@ fn entities(example: &TokenExample, prediction: &Prediction, tags: &[&str]) -> V
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_in_their_text_in_order() {
+        let tokens = ["Zoë", "flew", ",", "Zoë"].map(String::from);
+        let text = "  Zoë flew, Zoë";
+        let places = locate(text, &tokens).unwrap();
+        assert_eq!(places, [(2, 5), (6, 10), (10, 11), (12, 15)]);
+        assert_eq!(locate("flew Zoë", &tokens), None);
+    }
+
+    #[test]
+    fn no_field_of_the_input_is_lost() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let mut input = map(json!({"text": "a", "id": 7, "score": 4.5, "label": "x", "gold": "g"}));
+        set_aside_gold(&mut input, "label", None);
+        let answer = map(json!({"text": "a", "label": "y", "score": 0.5}));
+        let expected = json!({
+            "text": "a", "label": "y", "score": 0.5, "id": 7, "input_score": 4.5, "input_label": "x", "gold": "g",
+        });
+        assert_eq!(merge(answer, input), expected);
+    }
+
+    #[test]
+    fn what_stdin_holds_is_read_off_its_first_line() {
+        let jsonl = InputFormat::File(FileFormat::Jsonl);
+        assert_eq!(
+            InputFormat::sniff(b"\xEF\xBB\xBF {\"text\": 1}", TaskKind::Sequence),
+            jsonl
+        );
+        let conll = InputFormat::File(FileFormat::Conll);
+        assert_eq!(
+            InputFormat::sniff(b"\nAda\tB-PER\n", TaskKind::Token),
+            conll
+        );
+        assert_eq!(
+            InputFormat::sniff(b"a\tb\n", TaskKind::Sequence),
+            InputFormat::Lines
+        );
+        assert_eq!(
+            InputFormat::sniff(b"a text\n", TaskKind::Token),
+            InputFormat::Lines
+        );
+        assert_eq!(InputFormat::sniff(b"", TaskKind::Token), InputFormat::Lines);
+    }
 }

@@ -13,7 +13,7 @@ use crate::error::{Result, TrainError};
 /// | path | holds |
 /// |---|---|
 /// | `config.toml` | the resolved configuration |
-/// | `environment.json` | versions, device, seed, hashes of model and data files |
+/// | `environment.json` | versions, device, seed, hashes of the data files and of the model's configuration and tokenizer |
 /// | `metrics.jsonl` | one object per step and per evaluation |
 /// | `best/` | PEFT adapter with head, tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
@@ -24,7 +24,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Takes a folder for a new run, creating it.
+    /// Takes a folder for a new run, creating it. [`MetricsLog::create`] claims it.
     ///
     /// # Errors
     ///
@@ -133,8 +133,8 @@ impl RunDir {
         self.write(path, &(text + "\n"))
     }
 
-    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its place, so that a stop
-    /// at any moment leaves one or the other whole.
+    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its place. A stop at any
+    /// moment leaves one of them whole; between the two renames neither is called `best`, and [`RunDir::open`] says so.
     ///
     /// # Errors
     ///
@@ -175,17 +175,22 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Starts the file.
+    /// Starts the file, and with it claims the run folder: of two runs that found it empty only one can.
     ///
     /// # Errors
     ///
-    /// If it cannot be created.
+    /// If it is there already or cannot be created.
     pub fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create(&path).map_err(|source| TrainError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self { path, file })
+        match File::create_new(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let folder = path.parent().unwrap_or(&path);
+                Err(TrainError::RunNotEmpty {
+                    path: folder.into(),
+                })
+            }
+            Err(source) => Err(TrainError::Io { path, source }),
+        }
     }
 
     /// Adds a line.
@@ -201,5 +206,22 @@ impl MetricsLog {
         let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_runs_that_found_a_folder_empty_one_gets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (
+            RunDir::create(dir.path()).unwrap(),
+            RunDir::create(dir.path()).unwrap(),
+        );
+        let _log = MetricsLog::create(first.metrics()).unwrap();
+        let error = MetricsLog::create(second.metrics()).unwrap_err();
+        assert!(matches!(error, TrainError::RunNotEmpty { .. }), "{error}");
     }
 }

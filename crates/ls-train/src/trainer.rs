@@ -1,5 +1,6 @@
 //! The training run, from files to a scored best checkpoint, and its loop (`fit`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -164,6 +165,8 @@ pub struct Report {
     pub scores: Scores,
     /// Baselines on the same split.
     pub baselines: Vec<Baseline>,
+    /// Sizes of the splits, and what was cut of them.
+    pub cut: BTreeMap<String, CutReport>,
     /// Parameters.
     pub trainable_parameters: usize,
     /// Parameters.
@@ -201,13 +204,6 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let metric = config.metric().to_string();
-    let known = Scores::metrics(config.task);
-    if !known.contains(&metric.as_str()) {
-        return Err(TrainError::UnknownMetric {
-            metric,
-            known: known.join(", "),
-        });
-    }
     let run = RunDir::create(run)?;
     let checkpoint = Checkpoint::open(&config.model.path)?;
     let mut config = config.clone();
@@ -218,7 +214,17 @@ pub fn train(
         .attention
         .get_or_insert_with(|| checkpoint.config.attention())
         .clone();
+    if config.task == TaskKind::Sequence {
+        config.model.pooling = Some(config.pooling());
+    } else {
+        config
+            .model
+            .classifier_dropout
+            .get_or_insert(checkpoint.config.classifier_dropout);
+    }
+    config.train.metric_for_best_model = Some(metric.clone());
     let config = &config;
+    let resolved = config.to_toml()?;
     let mut lora = config.lora.config();
     lora.base_model_name_or_path = Some(config.model.path.display().to_string());
     checkpoint.check_settings(&attention, &lora)?;
@@ -247,26 +253,7 @@ pub fn train(
         None => ("validation", &splits.validation),
     };
 
-    let mut baselines = Vec::new();
-    if config.train.baselines {
-        baselines.push(majority(&splits, reported)?);
-        observer.event(&Event::Phase("frozen baseline"));
-        let frozen = fresh_model(backbone.clone(), &context, task, None)?;
-        let fitted = fit(frozen, &context, observer, None, &mut |_, _| Ok(()))?;
-        let evaluation = evaluate(
-            &fitted.best_model,
-            reported,
-            &splits.labels,
-            context.pass(),
-            |_| (),
-        )?;
-        baselines.push(Baseline {
-            name: "frozen backbone".into(),
-            scores: evaluation.scores,
-        });
-    }
-
-    let model = fresh_model(backbone, &context, task, Some(&lora))?;
+    let model = fresh_model(backbone.clone(), &context, task, Some(&lora))?;
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::Model {
         parameters,
@@ -290,7 +277,8 @@ pub fn train(
     trial(&model, &context, &splits)?;
 
     // Not before: what fails until here leaves the folder empty, free for the next try.
-    run.write(&run.config(), &config.to_toml())?;
+    let mut log = MetricsLog::create(run.metrics())?;
+    run.write(&run.config(), &resolved)?;
     let files: Vec<&Path> = [
         Some(&config.data.train),
         config.data.validation.as_ref(),
@@ -304,7 +292,25 @@ pub fn train(
         &run.environment(),
         &Environment::capture(config, device, &files)?,
     )?;
-    let mut log = MetricsLog::create(run.metrics())?;
+
+    let mut baselines = Vec::new();
+    if config.train.baselines {
+        baselines.push(majority(&splits, reported)?);
+        observer.event(&Event::Phase("frozen baseline"));
+        let frozen = fresh_model(backbone, &context, task, None)?;
+        let fitted = fit(frozen, &context, observer, None, &mut |_, _| Ok(()))?;
+        let evaluation = evaluate(
+            &fitted.best_model,
+            reported,
+            &splits.labels,
+            context.pass(),
+            |_| (),
+        )?;
+        baselines.push(Baseline {
+            name: "frozen backbone".into(),
+            scores: evaluation.scores,
+        });
+    }
 
     observer.event(&Event::Phase("training"));
     let mut save = |model: &LlamaClassifier, _: &EvaluationRecord| {
@@ -342,6 +348,7 @@ pub fn train(
         loss: evaluation.loss,
         scores: evaluation.scores,
         baselines,
+        cut: splits.cut(),
         trainable_parameters: parameters.trainable,
         all_parameters: parameters.all,
         steps: fitted.steps,
@@ -367,6 +374,16 @@ pub struct Splits {
 }
 
 impl Splits {
+    /// What was cut, by split.
+    fn cut(&self) -> BTreeMap<String, CutReport> {
+        let test = self.test.as_ref().map(|test| ("test", test));
+        let splits = [("train", &self.train), ("validation", &self.validation)];
+        let splits = splits.into_iter().chain(test);
+        splits
+            .map(|(name, split)| (name.to_string(), split.cut.clone()))
+            .collect()
+    }
+
     /// Reads and tokenises the files of a configuration. Without a validation file a part of the training file is set
     /// aside, in equal shares of each class, by the seed.
     ///

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ls_data::FileFormat;
 use ls_train::dataset::Examples;
 use ls_train::evaluate::Scores;
 use ls_train::{Predictor, RunConfig, TrainError};
@@ -19,11 +20,15 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let (predictor, config) = Predictor::from_run(&args.run, &device)
         .with_context(|| format!("cannot open run {}", args.run.display()))?;
     let (name, path, examples) = match &args.data {
-        Some(path) => (
-            "data".to_string(),
-            path.clone(),
-            Examples::read(path, config.task, &config.data, true)?,
-        ),
+        Some(path) => {
+            let mut data = config.data.clone();
+            if FileFormat::from_path(path).is_ok() {
+                // The run's format is that of its own files.
+                data.format = None;
+            }
+            let examples = Examples::read(path, config.task, &data, true)?;
+            ("data".to_string(), path.clone(), examples)
+        }
         None => split(&config, args.split.as_deref())?,
     };
     let mut display = Display::new();

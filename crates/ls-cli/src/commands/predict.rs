@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::SequenceExample;
@@ -25,7 +25,7 @@ const CHUNK: usize = 4096;
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
-    let mut part = args.output.as_deref().map(part_of).transpose()?;
+    let mut part = args.output.as_deref().map(Target::of).transpose()?;
     let (predictor, columns) = match (&args.run, &args.model) {
         (Some(run), _) => {
             let (mut predictor, config) = Predictor::from_run(run, &device)
@@ -58,7 +58,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut display = Display::new();
     display.start("predicting", total);
     let mut out: Box<dyn Write> = match &mut part {
-        Some(part) => Box::new(BufWriter::new(part)),
+        Some(Target::Part(part, _)) => Box::new(BufWriter::new(part)),
+        Some(Target::Stream(file)) => Box::new(BufWriter::new(file)),
         None => Box::new(std::io::stdout().lock()),
     };
     let (mut cut_examples, mut cut_words) = (0, 0);
@@ -76,8 +77,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     out.flush()?;
     drop(out);
     display.finish();
-    if let (Some(part), Some(path)) = (part, &args.output) {
-        part.persist(path)
+    if let Some(Target::Part(part, path)) = part {
+        part.persist(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if cut_examples > 0 {
@@ -129,11 +130,12 @@ fn inputs(
     args: &PredictArgs,
     task: TaskKind,
     columns: &DataSettings,
-) -> Result<(std::path::PathBuf, Examples)> {
+) -> Result<(PathBuf, Examples)> {
     if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
     }
     if !args.texts.is_empty() {
+        no_pairs(columns)?;
         let texts = args
             .texts
             .iter()
@@ -154,6 +156,9 @@ fn inputs(
     match args.input.as_deref() {
         Some(path) if path != Path::new("-") => {
             let format = InputFormat::from_path(path)?;
+            if format == InputFormat::Lines {
+                no_pairs(columns)?;
+            }
             let file =
                 File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((path.into(), read_inputs(file, path, format, task, columns)?))
@@ -165,13 +170,31 @@ fn inputs(
         .into()),
         _ => {
             let mut stdin: Box<dyn BufRead> = Box::new(BufReader::new(std::io::stdin().lock()));
-            let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?);
+            let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?, task);
+            if format == InputFormat::Lines {
+                no_pairs(columns)?;
+            }
             let name = Path::new("stdin");
             Ok((
                 name.into(),
                 read_inputs(stdin.by_ref() as &mut dyn Read, name, format, task, columns)?,
             ))
         }
+    }
+}
+
+/// A model that learned from pairs would answer a single text, but not what it was asked.
+fn no_pairs(columns: &DataSettings) -> Result<()> {
+    match &columns.text_pair {
+        None => Ok(()),
+        Some(column) => Err(UsageError {
+            message: "this model labels pairs of texts, and this input has single ones".into(),
+            hint: Some(format!(
+                "give --input a jsonl, csv or tsv file with the columns {} and {column}",
+                columns.text
+            )),
+        }
+        .into()),
     }
 }
 
@@ -228,6 +251,36 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
 /// Tabs and line ends would break the columns.
 fn one_line(text: &str) -> String {
     text.replace(['\t', '\n', '\r'], " ")
+}
+
+/// Where `--output` goes.
+enum Target {
+    /// A file beside the path, that takes its place when it is whole.
+    Part(NamedTempFile, PathBuf),
+    /// A pipe or a device, written as it is.
+    Stream(File),
+}
+
+impl Target {
+    fn of(path: &Path) -> Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                let message = format!("--output {} is a folder", path.display());
+                Err(UsageError::new(message).into())
+            }
+            Ok(found) if !found.is_file() => {
+                let file = File::options().write(true).open(path);
+                Ok(Self::Stream(file.with_context(|| {
+                    format!("cannot write {}", path.display())
+                })?))
+            }
+            _ => {
+                // Behind a symbolic link the file is replaced, not the link.
+                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+                Ok(Self::Part(part_of(&path)?, path))
+            }
+        }
+    }
 }
 
 /// A file beside `path` that takes its place when it is whole.

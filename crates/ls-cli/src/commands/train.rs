@@ -32,7 +32,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 }
 
 fn read_config(args: &TrainArgs) -> Result<RunConfig> {
-    if !args.config.exists() {
+    if !args.config.is_file() {
         if let Some(text) = builtin::config(&args.config) {
             let root = builtin::unpack(Path::new("runs"))?;
             let name = args.config.display().to_string();
@@ -105,6 +105,12 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         report.best.step,
         report.best.value
     )?;
+    if split == "validation" {
+        writeln!(
+            out,
+            "  (this split also chose the checkpoint: name data.test for a score it had no part in)"
+        )?;
+    }
     let memory = report
         .peak_memory
         .map(|peak| format!(", peak memory {}", bytes(peak)))
