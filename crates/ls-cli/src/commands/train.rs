@@ -125,7 +125,7 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
     let run = shown(&report.run);
     let text = match config.task {
         ls_train::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
-        ls_train::TaskKind::Token => "Jordan flew to Paris",
+        ls_train::TaskKind::Token => "Jordan opened a new factory in Preston",
     };
     let program = std::env::args().next().unwrap_or("ls-cli".into());
     writeln!(
