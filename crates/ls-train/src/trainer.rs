@@ -380,7 +380,7 @@ impl Splits {
         let splits = [("train", &self.train), ("validation", &self.validation)];
         let splits = splits.into_iter().chain(test);
         splits
-            .map(|(name, split)| (name.to_string(), split.cut.clone()))
+            .map(|(name, split)| (name.to_string(), split.cut))
             .collect()
     }
 
