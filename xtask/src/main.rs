@@ -57,9 +57,12 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// The top of the repository.
+/// The top of the repository: the one that cargo runs this in, which need not be the one it was compiled in, where clones
+/// share a target folder.
 fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let here =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&here).parent();
     root.map(Path::to_path_buf)
         .context("xtask stands at the top of the file system")
 }
