@@ -3,11 +3,13 @@
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+mod golden;
+
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
-use ls_lora::{LoraModule, PeftAdapter, TensorFile};
+use burn::tensor::Device;
+use golden::{Expected, assert_close, at_tokens, gradients_by_key, values};
+use ls_lora::{LoraConfig, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
 };
@@ -55,68 +57,10 @@ fn cases() -> Vec<Case> {
     serde_json::from_str::<Cases>(&text).unwrap().cases
 }
 
-/// A file's tensors as f32 with their shapes.
-struct Expected(TensorFile);
-
-impl Expected {
-    fn open(case: &str) -> Self {
-        Self(TensorFile::open(fixtures().join(format!("cases/{case}.safetensors"))).unwrap())
-    }
-
-    fn get(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
-        let (dtype, shape) = self
-            .0
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} is not in the fixture"));
-        let shape = shape.to_vec();
-        let values = match format!("{dtype:?}").as_str() {
-            "I32" => {
-                let bytes = self.0.read(name).unwrap().bytes;
-                bytes
-                    .chunks_exact(4)
-                    .map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32)
-                    .collect()
-            }
-            _ => self.0.read(name).unwrap().to_f32().unwrap(),
-        };
-        (shape, values)
-    }
-
-    fn rows(&self, name: &str) -> Vec<Vec<f32>> {
-        let (shape, values) = self.get(name);
-        values
-            .chunks(shape[1..].iter().product())
-            .map(<[f32]>::to_vec)
-            .collect()
-    }
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().unwrap()
-}
-
-#[track_caller]
-fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32, relative: bool) {
-    assert_eq!(found.len(), expected.len(), "{what}: sizes differ");
-    let scale = if relative {
-        expected
-            .iter()
-            .fold(1e-6f32, |max, value| max.max(value.abs()))
-    } else {
-        1.0
-    };
-    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let difference = (found - expected).abs() / scale;
-        assert!(
-            difference <= tolerance,
-            "{what}[{at}]: {found} is not {expected} (difference {difference:e})"
-        );
-    }
-}
-
 struct Loaded {
     checkpoint: Checkpoint,
     model: LlamaClassifier,
+    lora: LoraConfig,
 }
 
 fn load(case: &Case, device: &Device) -> Loaded {
@@ -146,7 +90,11 @@ fn load(case: &Case, device: &Device) -> Loaded {
     let model =
         LlamaClassifier::with_adapter(model, &checkpoint.config, task, &adapter, &dir, device)
             .unwrap();
-    Loaded { checkpoint, model }
+    Loaded {
+        checkpoint,
+        model,
+        lora: adapter.config,
+    }
 }
 
 /// Ids, what counts as a token for attention, and what is a real token.
@@ -172,22 +120,14 @@ fn batch(case: &Case, expected: &Expected) -> Rows {
     (ids, attended, real)
 }
 
-/// Of values laid out for every place of the padded batch, those of the places where `mask` is 1.
-fn at_tokens(rows: &[Vec<f32>], mask: &[Vec<u8>], width: usize) -> Vec<f32> {
-    let places = rows
-        .iter()
-        .zip(mask)
-        .flat_map(|(row, mask)| row.chunks(width).zip(mask));
-    places
-        .filter(|(_, one)| **one == 1)
-        .flat_map(|(values, _)| values.to_vec())
-        .collect()
-}
-
 fn check(case: &Case) {
-    let expected = Expected::open(&case.name);
+    let expected = Expected::open(&fixtures().join(format!("cases/{}.safetensors", case.name)));
     let device = Device::flex().autodiff();
-    let Loaded { checkpoint, model } = load(case, &device);
+    let Loaded {
+        checkpoint,
+        model,
+        lora,
+    } = load(case, &device);
     let (ids, attended, real) = batch(case, &expected);
     let (logits_shape, _) = expected.get("logits");
     let num_labels = *logits_shape.last().unwrap();
@@ -280,46 +220,7 @@ fn check(case: &Case) {
         false,
     );
     let gradients = loss.backward();
-    let mut found = BTreeMap::new();
-    for (name, layer) in model.lora_layers() {
-        if let Some(lora) = &layer.lora {
-            for (factor, suffix) in [
-                (&lora.lora_a, "lora_A.weight"),
-                (&lora.lora_b, "lora_B.weight"),
-            ] {
-                let gradient = factor
-                    .val()
-                    .grad(&gradients)
-                    .unwrap_or_else(|| panic!("{name}.{suffix}: no gradient"));
-                found.insert(
-                    format!("base_model.model.{name}.{suffix}"),
-                    values(gradient.transpose()),
-                );
-            }
-        }
-        assert!(
-            layer.base_layer.weight.val().grad(&gradients).is_none(),
-            "{name}: the frozen weight has a gradient"
-        );
-    }
-    found.insert(
-        "base_model.model.score.weight".into(),
-        values(
-            model
-                .score
-                .weight
-                .val()
-                .grad(&gradients)
-                .unwrap()
-                .transpose(),
-        ),
-    );
-    if let Some(bias) = &model.score.bias {
-        found.insert(
-            "base_model.model.score.bias".into(),
-            values(bias.val().grad(&gradients).unwrap()),
-        );
-    }
+    let found = gradients_by_key(&model, &lora, &gradients);
     let keys: Vec<String> = expected
         .0
         .names()
@@ -402,9 +303,11 @@ fn padding_never_changes_a_result() {
         .iter()
         .filter(|case| case.padding == "right" && !case.attend_padding)
     {
-        let expected = Expected::open(&case.name);
+        let expected = Expected::open(&fixtures().join(format!("cases/{}.safetensors", case.name)));
         let device = Device::flex();
-        let Loaded { checkpoint, model } = load(case, &device);
+        let Loaded {
+            checkpoint, model, ..
+        } = load(case, &device);
         let (ids, _, real) = batch(case, &expected);
         let rows: Vec<Vec<u32>> = ids
             .iter()

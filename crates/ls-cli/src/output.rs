@@ -139,12 +139,13 @@ impl Observer for Display {
             } => {
                 self.bar.finish_and_clear();
                 self.line(parameters.to_string());
-                if let (Some((first, shape)), Some((last, _))) =
-                    (trainable.first(), trainable.last())
-                {
+                if let (Some(first), Some(last)) = (trainable.first(), trainable.last()) {
                     self.line(format!(
-                        "  {} tensors train: {first} {shape:?} to {last}",
-                        trainable.len()
+                        "  {} tensors train: {} {:?} to {}",
+                        trainable.len(),
+                        first.name,
+                        first.shape,
+                        last.name
                     ));
                 }
                 if !surplus.is_empty() {

@@ -1,8 +1,7 @@
 //! Adapts a small perceptron to a new function and saves the adapter as a PEFT folder.
 //!
-//! `cargo run -p ls-lora --example adapt_mlp [FOLDER]`
+//! `cargo run -p ls-lora --features flex --example adapt_mlp [FOLDER]`
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -10,12 +9,9 @@ use burn::module::Module;
 use burn::nn::LinearConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use ls_lora::{
-    LoraConfig, LoraLinear, LoraModule, ParameterCount, PeftAdapter, TargetModules,
-    adapter_tensors, add_adapters, host_values, load_adapters,
-};
+use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules, host_values, lora_module};
 
-/// Any burn module can carry adapters: its linear layers are [`LoraLinear`]s, and it says what they are called.
+/// Any burn module can carry adapters: its linear layers are [`LoraLinear`]s, and it says which fields they are.
 #[derive(Module, Debug)]
 struct Perceptron {
     input: LoraLinear,
@@ -23,9 +19,15 @@ struct Perceptron {
     output: LoraLinear,
 }
 
+lora_module!(Perceptron {
+    input,
+    hidden,
+    output
+});
+
 impl Perceptron {
     fn new(device: &Device) -> Self {
-        let linear = |d_in, d_out| LoraLinear::new(LinearConfig::new(d_in, d_out).init(device));
+        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(device).into();
         Self {
             input: linear(2, 64),
             hidden: linear(64, 64),
@@ -36,28 +38,6 @@ impl Perceptron {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = self.input.forward(x).tanh();
         self.output.forward(self.hidden.forward(x).tanh())
-    }
-}
-
-impl LoraModule for Perceptron {
-    fn lora_layers(&self) -> Vec<(String, &LoraLinear)> {
-        vec![
-            ("mlp.input".into(), &self.input),
-            ("mlp.hidden".into(), &self.hidden),
-            ("mlp.output".into(), &self.output),
-        ]
-    }
-
-    fn lora_layers_mut(&mut self) -> Vec<(String, &mut LoraLinear)> {
-        vec![
-            ("mlp.input".into(), &mut self.input),
-            ("mlp.hidden".into(), &mut self.hidden),
-            ("mlp.output".into(), &mut self.output),
-        ]
-    }
-
-    fn head_names(&self) -> Vec<String> {
-        Vec::new()
     }
 }
 
@@ -84,10 +64,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Stands for a pretrained model; its weights stay as they are.
     let base = Perceptron::new(&device);
     let config = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::list(["hidden"]));
-    let mut model = base.clone();
-    let names = add_adapters(&mut model, &config, &device)?;
+    let mut model = LoraModel::new(base.clone());
+    let names = model.add_adapter("sine", &config, &device)?;
     println!("adapted: {}", names.join(", "));
-    println!("{}", ParameterCount::of(&model));
+    println!("{}", model.parameters());
 
     let points = Tensor::<2>::random([512, 2], Distribution::Uniform(-1.0, 1.0), &device);
     let mut optimizer = AdamWConfig::new().init();
@@ -100,18 +80,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         model = optimizer.step(1e-2, model, gradients);
     }
 
-    PeftAdapter {
-        config,
-        lora: adapter_tensors(&model),
-        saved_modules: BTreeMap::new(),
-        warnings: Vec::new(),
-    }
-    .save(&folder)?;
+    model.save_adapter("sine", &folder)?;
     println!("saved {}", folder.display());
 
-    let mut again = base;
-    load_adapters(&mut again, &PeftAdapter::load(&folder)?, &folder, &device)?;
-    let [trained, reloaded] = [model, again].map(|m| host_values(loss(&m, points.clone()))[0]);
+    let mut again = LoraModel::new(base);
+    again.load_adapter("sine", &folder, &device)?;
+    let [trained, reloaded] = [&model, &again].map(|m| host_values(loss(m, points.clone()))[0]);
     println!("loss {trained:.4}, of the base with the saved adapter {reloaded:.4}");
     Ok(())
 }

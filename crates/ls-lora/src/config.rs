@@ -15,9 +15,9 @@ const DEFAULT_LORA_ALPHA: f64 = 8.0;
 /// peft's default for llama, mistral, gemma and qwen2.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
 
-/// How a fresh adapter's A and B start. Either way B is zero, so that a fresh adapter changes nothing.
+/// How a fresh adapter's A and B start. However they do, a fresh adapter changes nothing.
 ///
-/// It does not matter for an adapter that is read from a file.
+/// Embeddings always start with A zero and B normal, as in PEFT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitLoraWeights {
@@ -26,6 +26,69 @@ pub enum InitLoraWeights {
     Default,
     /// A is normal with mean 0 and standard deviation `1/r`; `"gaussian"` in files.
     Gaussian,
+    /// A and B are random with rows orthogonal to each other, so that neither is zero and their product is;
+    /// `"orthogonal"` in files. The rank must be even.
+    Orthogonal,
+    /// A and B are the largest singular directions of the frozen weight, which are taken off it (PiSSA, arXiv 2404.02948);
+    /// `"pissa"` in files. With `niter` they are approximated by that many power iterations from a random start
+    /// (`"pissa_niter_4"`), which for large layers is very much faster.
+    Pissa {
+        /// Power iterations; none for the exact decomposition.
+        niter: Option<usize>,
+    },
+    /// B and A are the first columns of the frozen weight's Q and the first rows of its R, taken off it (OLoRA, arXiv
+    /// 2406.01775); `"olora"` in files.
+    Olora,
+}
+
+impl InitLoraWeights {
+    /// Whether the factors start with a product that is taken off the frozen weight. Adapters that did are saved in the
+    /// converted form: plain LoRA of twice the rank, with the start as its second half.
+    #[must_use]
+    pub fn has_start(self) -> bool {
+        matches!(self, Self::Pissa { .. } | Self::Olora)
+    }
+
+    fn to_json(self) -> Value {
+        match self {
+            Self::Default => json!(true),
+            other => json!(other.to_string()),
+        }
+    }
+}
+
+/// The value that files have, but `default` for `true`.
+impl std::fmt::Display for InitLoraWeights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Gaussian => f.write_str("gaussian"),
+            Self::Orthogonal => f.write_str("orthogonal"),
+            Self::Pissa { niter: None } => f.write_str("pissa"),
+            Self::Pissa { niter: Some(niter) } => write!(f, "pissa_niter_{niter}"),
+            Self::Olora => f.write_str("olora"),
+        }
+    }
+}
+
+impl std::str::FromStr for InitLoraWeights {
+    type Err = LoraError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let niter = text.strip_prefix("pissa_niter_").map(str::parse);
+        Ok(match (text, niter) {
+            ("default", _) => Self::Default,
+            ("gaussian", _) => Self::Gaussian,
+            ("orthogonal", _) => Self::Orthogonal,
+            ("pissa", _) => Self::Pissa { niter: None },
+            ("olora", _) => Self::Olora,
+            (_, Some(Ok(niter))) => Self::Pissa { niter: Some(niter) },
+            _ => {
+                let known = "default, gaussian, orthogonal, pissa, pissa_niter_N or olora is needed";
+                return Err(invalid("init_lora_weights", text, known));
+            }
+        })
+    }
 }
 
 /// Which bias terms of the base model are trained.
@@ -35,6 +98,20 @@ pub enum Bias {
     /// None of them.
     #[default]
     None,
+    /// Those of the adapted layers.
+    LoraOnly,
+    /// All of them.
+    All,
+}
+
+impl Bias {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LoraOnly => "lora_only",
+            Self::All => "all",
+        }
+    }
 }
 
 /// What an adapted model is for; it decides which heads are trained in full.
@@ -119,6 +196,8 @@ pub struct LoraConfig {
     pub lora_dropout: f64,
     /// Scale by `lora_alpha / sqrt(r)` in place of `lora_alpha / r` (arXiv 2312.03732).
     pub use_rslora: bool,
+    /// Train the length of each column of the adapted weight by itself (DoRA, arXiv 2402.09353).
+    pub use_dora: bool,
     /// The modules to adapt.
     pub target_modules: TargetModules,
     /// Modules never adapted, whatever `target_modules` says.
@@ -163,6 +242,7 @@ impl LoraConfig {
             lora_alpha,
             lora_dropout: 0.0,
             use_rslora: false,
+            use_dora: false,
             target_modules: TargetModules::list(DEFAULT_TARGETS),
             exclude_modules: None,
             layers_to_transform: None,
@@ -189,6 +269,34 @@ impl LoraConfig {
     #[must_use]
     pub fn with_target_modules(mut self, target_modules: TargetModules) -> Self {
         self.target_modules = target_modules;
+        self
+    }
+
+    /// Sets whether to scale by the root of the rank (rsLoRA).
+    #[must_use]
+    pub fn with_rslora(mut self, use_rslora: bool) -> Self {
+        self.use_rslora = use_rslora;
+        self
+    }
+
+    /// Sets whether the length of each column is trained by itself (DoRA).
+    #[must_use]
+    pub fn with_dora(mut self, use_dora: bool) -> Self {
+        self.use_dora = use_dora;
+        self
+    }
+
+    /// Sets how fresh adapters start.
+    #[must_use]
+    pub fn with_init_lora_weights(mut self, init_lora_weights: InitLoraWeights) -> Self {
+        self.init_lora_weights = init_lora_weights;
+        self
+    }
+
+    /// Sets which bias terms are trained.
+    #[must_use]
+    pub fn with_bias(mut self, bias: Bias) -> Self {
+        self.bias = bias;
         self
     }
 
@@ -244,6 +352,25 @@ impl LoraConfig {
                     format!("{key}: {alpha}"),
                     "it must be finite",
                 ));
+            }
+        }
+        if self.init_lora_weights == InitLoraWeights::Orthogonal {
+            let patterns = self.rank_pattern.iter().map(|(_, r)| *r);
+            if let Some(r) = patterns.chain([self.r]).find(|r| r % 2 == 1) {
+                let reason = "orthogonal initialisation needs an even rank";
+                return Err(invalid("r", r, reason));
+            }
+        }
+        if self.init_lora_weights.has_start() {
+            let init = self.init_lora_weights.to_json();
+            if self.use_dora {
+                let reason = "with DoRA it cannot be saved as a plain adapter";
+                return Err(invalid("init_lora_weights", init, reason));
+            }
+            let alphas = self.alpha_pattern.iter().map(|(_, alpha)| *alpha);
+            if let Some(alpha) = alphas.chain([self.lora_alpha]).find(|alpha| *alpha <= 0.0) {
+                let reason = format!("{init} divides by the scaling, which must be positive");
+                return Err(invalid("lora_alpha", alpha, reason));
             }
         }
         if matches!(self.exclude_modules, Some(TargetModules::AllLinear)) {
@@ -338,6 +465,23 @@ impl LoraConfig {
         names
     }
 
+    /// The configuration of the converted form of an adapter with a start (see [`InitLoraWeights::has_start`]): twice the
+    /// ranks at the same scalings. Any other configuration stays as it is.
+    #[must_use]
+    pub fn converted(&self) -> Self {
+        let mut config = self.clone();
+        if self.init_lora_weights.has_start() {
+            let factor = if self.use_rslora { 2f64.sqrt() } else { 2.0 };
+            config.init_lora_weights = InitLoraWeights::Default;
+            config.r *= 2;
+            config.lora_alpha *= factor;
+            config.rank_pattern.iter_mut().for_each(|(_, r)| *r *= 2);
+            let alphas = config.alpha_pattern.iter_mut();
+            alphas.for_each(|(_, alpha)| *alpha *= factor);
+        }
+        config
+    }
+
     /// The content of `adapter_config.json`: every key that peft 0.21.2 writes for LoRA, sorted.
     ///
     /// Lists that are sets in peft are sorted. The patterns keep their order, because it decides which one counts;
@@ -355,27 +499,20 @@ impl LoraConfig {
             .map(|(k, v)| (k.clone(), number(*v)))
             .collect();
         let saved = self.saved_modules();
-        let init = match self.init_lora_weights {
-            InitLoraWeights::Default => json!(true),
-            InitLoraWeights::Gaussian => json!("gaussian"),
-        };
-        let bias = match self.bias {
-            Bias::None => "none",
-        };
         json!({
             "alora_invocation_tokens": null,
             "alpha_pattern": alphas,
             "arrow_config": null,
             "auto_mapping": null,
             "base_model_name_or_path": self.base_model_name_or_path,
-            "bias": bias,
+            "bias": self.bias.as_str(),
             "corda_config": null,
             "ensure_weight_tying": false,
             "eva_config": null,
             "exclude_modules": self.exclude_modules.as_ref().map(TargetModules::to_json),
             "fan_in_fan_out": false,
             "inference_mode": true,
-            "init_lora_weights": init,
+            "init_lora_weights": self.init_lora_weights.to_json(),
             "kasa_config": null,
             "layer_replication": null,
             "layers_pattern": self.layers_pattern,
@@ -400,7 +537,7 @@ impl LoraConfig {
             "task_type": self.task_type.map(TaskType::as_str),
             "trainable_token_indices": null,
             "use_bdlora": null,
-            "use_dora": false,
+            "use_dora": self.use_dora,
             "use_qalora": false,
             "use_rslora": self.use_rslora,
             "velora_config": null,
@@ -506,6 +643,7 @@ impl LoraConfig {
                 .get("lora_dropout")
                 .map_or(Ok(0.0), |v| real("lora_dropout", v))?,
             use_rslora: fields.boolean("use_rslora")?,
+            use_dora: fields.boolean("use_dora")?,
             target_modules,
             exclude_modules,
             layers_to_transform,
@@ -514,7 +652,14 @@ impl LoraConfig {
             alpha_pattern: fields.pattern("alpha_pattern", real)?,
             modules_to_save,
             init_lora_weights: init_lora_weights(fields.get("init_lora_weights"), &mut warnings)?,
-            bias: Bias::None,
+            bias: match fields.string("bias")? {
+                None | Some("none") => Bias::None,
+                Some("lora_only") => Bias::LoraOnly,
+                Some("all") => Bias::All,
+                Some(other) => {
+                    return Err(invalid("bias", other, "peft knows none, lora_only, all"));
+                }
+            },
             task_type,
             base_model_name_or_path: fields.string("base_model_name_or_path")?.map(str::to_owned),
             revision: fields.string("revision")?.map(str::to_owned),
@@ -534,6 +679,8 @@ fn check_field(key: &str, value: &Value, warnings: &mut Vec<String>) -> Result<(
         | "lora_alpha"
         | "lora_dropout"
         | "use_rslora"
+        | "use_dora"
+        | "bias"
         | "target_modules"
         | "exclude_modules"
         | "layers_to_transform"
@@ -550,8 +697,6 @@ fn check_field(key: &str, value: &Value, warnings: &mut Vec<String>) -> Result<(
         | "auto_mapping" => Ok(()),
         // Details of a method that another field switches on.
         "megatron_core" | "qalora_group_size" => Ok(()),
-        "bias" if value == "none" => Ok(()),
-        "bias" => Err(unsupported(key, value)),
         "alora_invocation_tokens"
         | "arrow_config"
         | "ensure_weight_tying"
@@ -563,7 +708,6 @@ fn check_field(key: &str, value: &Value, warnings: &mut Vec<String>) -> Result<(
         | "target_parameters"
         | "trainable_token_indices"
         | "use_bdlora"
-        | "use_dora"
         | "use_qalora"
         | "velora_config" => {
             if off {
@@ -605,7 +749,8 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Initialisations that leave the base alone do not matter for saved weights; those that change it would.
+/// Initialisations that leave the base alone do not matter for saved weights. Of those that change it, PiSSA and OLoRA can
+/// be repeated on the base, as peft does on loading; a random approximation cannot.
 fn init_lora_weights(value: Option<&Value>, warnings: &mut Vec<String>) -> Result<InitLoraWeights> {
     let Some(value) = value else {
         return Ok(InitLoraWeights::Default);
@@ -616,7 +761,14 @@ fn init_lora_weights(value: Option<&Value>, warnings: &mut Vec<String>) -> Resul
         Value::String(name) if name.eq_ignore_ascii_case("gaussian") => {
             return Ok(InitLoraWeights::Gaussian);
         }
-        Value::String(name) => matches!(name.as_str(), "orthogonal" | "eva" | "mica"),
+        Value::String(name) if name == "orthogonal" => return Ok(InitLoraWeights::Orthogonal),
+        Value::String(name) if name == "pissa" => {
+            return Ok(InitLoraWeights::Pissa { niter: None });
+        }
+        Value::String(name) if name.eq_ignore_ascii_case("olora") => {
+            return Ok(InitLoraWeights::Olora);
+        }
+        Value::String(name) => matches!(name.as_str(), "eva" | "mica"),
         _ => false,
     };
     if !base_untouched {
@@ -985,10 +1137,7 @@ mod tests {
     #[test]
     fn fields_that_would_change_the_result_are_refused_by_name() {
         let cases = [
-            json!({"use_dora": true}),
             json!({"lora_bias": true}),
-            json!({"bias": "all"}),
-            json!({"bias": "lora_only"}),
             json!({"ensure_weight_tying": true}),
             json!({"use_qalora": true}),
             json!({"use_bdlora": {"nblocks": 2}}),
@@ -1001,9 +1150,7 @@ mod tests {
             json!({"layer_replication": [[0, 4], [2, 5]]}),
             json!({"target_parameters": ["experts.gate_up_proj"]}),
             json!({"trainable_token_indices": [0]}),
-            json!({"init_lora_weights": "pissa"}),
             json!({"init_lora_weights": "pissa_niter_4"}),
-            json!({"init_lora_weights": "olora"}),
             json!({"init_lora_weights": "loftq"}),
             json!({"init_lora_weights": "corda"}),
             json!({"init_lora_weights": "lora_ga"}),
@@ -1025,7 +1172,6 @@ mod tests {
     #[test]
     fn fields_without_effect_here_are_noted() {
         let cases = [
-            json!({"init_lora_weights": "orthogonal"}),
             json!({"init_lora_weights": "eva"}),
             json!({"init_lora_weights": "mica"}),
             json!({"init_lora_weights": false}),

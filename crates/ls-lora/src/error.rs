@@ -141,6 +141,53 @@ pub enum LoraError {
         out_features: usize,
     },
 
+    /// No adapter has this name.
+    #[error("there is no adapter {name:?}; there are: {}", if available.is_empty() { "none".to_owned() } else { list(available) })]
+    UnknownAdapter {
+        /// The name asked for.
+        name: String,
+        /// The adapters that are there.
+        available: Vec<String>,
+    },
+
+    /// An adapter of this name is there already.
+    #[error("there is an adapter {name:?} already: delete it first, or choose another name")]
+    DuplicateAdapter {
+        /// The name.
+        name: String,
+    },
+
+    /// Adapters cannot be used, combined or changed as asked.
+    #[error("{action}: {reason}")]
+    Incompatible {
+        /// What was asked for.
+        action: &'static str,
+        /// Why it cannot be.
+        reason: String,
+    },
+
+    /// A frozen weight cannot be decomposed or packed.
+    #[error("the frozen weight holds NaN or an infinity")]
+    NonFiniteWeight,
+
+    /// The crate was built without the backend of a device, which packed weights need.
+    #[error(
+        "packed weights on {device}: ls-lora was built without that backend; name its feature (flex, cuda or wgpu)"
+    )]
+    BackendNotBuilt {
+        /// The device.
+        device: String,
+    },
+
+    /// Something failed for one module; the source says what.
+    #[error("module {module}")]
+    InModule {
+        /// The module's full name.
+        module: String,
+        /// What failed.
+        source: Box<LoraError>,
+    },
+
     /// An adapter was made for another task.
     #[error("the adapter is for task {found}, the model is for task {expected}")]
     WrongTask {

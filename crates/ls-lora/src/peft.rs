@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::config::{LoraConfig, PEFT_VERSION, TaskType};
+use crate::adapter::LayerKind;
+use crate::config::{Bias, LoraConfig, PEFT_VERSION, TaskType};
 use crate::error::{LoraError, Result};
 use crate::target::{ModuleMatcher, Selection, TargetModules};
 use crate::tensor_file::{
@@ -23,13 +24,120 @@ const CARD_FILE: &str = "README.md";
 /// What peft's wrapping puts before the name of every tensor.
 const PREFIX: &str = "base_model.model.";
 
-/// The two factors of one adapted linear layer.
+/// What a file holds for one adapted layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoraPair {
-    /// A, `[r, in]`: applied to the layer's input.
+pub struct AdapterTensors {
+    /// A, `[r, in]`: applied to the layer's input. Of an embedding `[r, vocabulary]`.
     pub a: HostTensor,
     /// B, `[out, r]`: applied to A's output.
     pub b: HostTensor,
+    /// DoRA's magnitude, `[out]`.
+    pub magnitude: Option<HostTensor>,
+    /// The kind of layer, which decides how the tensors are called.
+    pub kind: LayerKind,
+}
+
+impl AdapterTensors {
+    /// The two factors of a linear layer.
+    #[must_use]
+    pub fn linear(a: HostTensor, b: HostTensor) -> Self {
+        Self {
+            a,
+            b,
+            magnitude: None,
+            kind: LayerKind::Linear,
+        }
+    }
+
+    /// The tensors under their keys in the file: A, B and, if there is one, the magnitude.
+    pub(crate) fn named(&self, module: &str) -> impl Iterator<Item = (String, &HostTensor)> {
+        let magnitude = self.magnitude.iter();
+        [
+            (Part::a(self.kind).key(module), &self.a),
+            (Part::b(self.kind).key(module), &self.b),
+        ]
+        .into_iter()
+        .chain(magnitude.map(|tensor| (Part::Magnitude.key(module), tensor)))
+    }
+
+    /// Fills the factors with zeros up to a rank, which changes nothing of their product.
+    pub(crate) fn pad_rank(&mut self, r: usize) {
+        let ([rank, d_in], [d_out, _]) = ([self.a.shape[0], self.a.shape[1]], [self.b.shape[0], self.b.shape[1]]);
+        if rank >= r {
+            return;
+        }
+        let size = self.a.dtype.bitsize() / 8;
+        self.a.bytes.resize(r * d_in * size, 0);
+        self.a.shape = vec![r, d_in];
+        let size = self.b.dtype.bitsize() / 8;
+        let mut bytes = Vec::with_capacity(d_out * r * size);
+        for row in self.b.bytes.chunks((rank * size).max(1)) {
+            bytes.extend_from_slice(row);
+            bytes.resize(bytes.len() + (r - rank) * size, 0);
+        }
+        self.b.bytes = bytes;
+        self.b.shape = vec![d_out, r];
+    }
+}
+
+/// A tensor of an adapted layer, by its name in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    A,
+    B,
+    EmbeddingA,
+    EmbeddingB,
+    Magnitude,
+}
+
+impl Part {
+    const ALL: [Self; 5] = [
+        Self::A,
+        Self::B,
+        Self::EmbeddingA,
+        Self::EmbeddingB,
+        Self::Magnitude,
+    ];
+
+    fn a(kind: LayerKind) -> Self {
+        match kind {
+            LayerKind::Linear => Self::A,
+            LayerKind::Embedding => Self::EmbeddingA,
+        }
+    }
+
+    fn b(kind: LayerKind) -> Self {
+        match kind {
+            LayerKind::Linear => Self::B,
+            LayerKind::Embedding => Self::EmbeddingB,
+        }
+    }
+
+    /// What follows the module's name; the second form keeps the name of peft's default adapter, and peft reads it too.
+    fn suffixes(self) -> [&'static str; 2] {
+        match self {
+            Self::A => [".lora_A.weight", ".lora_A.default.weight"],
+            Self::B => [".lora_B.weight", ".lora_B.default.weight"],
+            Self::EmbeddingA => [".lora_embedding_A", ".lora_embedding_A.default"],
+            Self::EmbeddingB => [".lora_embedding_B", ".lora_embedding_B.default"],
+            Self::Magnitude => [
+                ".lora_magnitude_vector",
+                ".lora_magnitude_vector.default.weight",
+            ],
+        }
+    }
+
+    fn key(self, module: &str) -> String {
+        format!("{PREFIX}{module}{}", self.suffixes()[0])
+    }
+
+    /// The part and module that a name without prefix is of.
+    fn of(name: &str) -> Option<(Self, &str)> {
+        Self::ALL.into_iter().find_map(|part| {
+            let module = part.suffixes().into_iter().find_map(|end| name.strip_suffix(end));
+            module.map(|module| (part, module))
+        })
+    }
 }
 
 /// An adapter folder in memory.
@@ -38,8 +146,9 @@ pub struct PeftAdapter {
     /// The configuration.
     pub config: LoraConfig,
     /// The adapted modules by their full name in the base model, such as `model.layers.0.self_attn.q_proj`.
-    pub lora: BTreeMap<String, LoraPair>,
-    /// The tensors of modules that are saved in full, such as `score.weight`.
+    pub lora: BTreeMap<String, AdapterTensors>,
+    /// What is saved in full, under its name in the file without the prefix: tensors of saved modules such as
+    /// `score.weight`, trained biases (`fc1.base_layer.bias` of an adapted layer), the table of an adapted embedding.
     pub saved_modules: BTreeMap<String, HostTensor>,
     /// What a person should know about the file that was read; empty for an adapter made here.
     pub warnings: Vec<String>,
@@ -78,7 +187,7 @@ impl PeftAdapter {
             return Err(LoraError::PickleOnly { path: pickle });
         }
         let file = TensorFile::open(&weights_path)?;
-        let sorted = sort_keys(&file)?;
+        let sorted = sort_keys(&file, config.bias)?;
 
         let mut adapter = Self {
             config,
@@ -86,17 +195,44 @@ impl PeftAdapter {
             saved_modules: BTreeMap::new(),
             warnings,
         };
-        for (module, (a, b)) in sorted.lora {
-            let partner = |key: Option<&str>, part: &str| {
-                key.map(str::to_owned)
-                    .ok_or_else(|| missing(&weights_path, &lora_key(&module, part), file.names()))
+        for (module, parts) in sorted.lora {
+            let read = |part: Part| parts.iter().find(|(p, _)| *p == part).map(|(_, key)| *key);
+            let has = |kind| read(Part::a(kind)).or_else(|| read(Part::b(kind))).is_some();
+            let kind = if has(LayerKind::Embedding) && !has(LayerKind::Linear) {
+                LayerKind::Embedding
+            } else {
+                LayerKind::Linear
             };
-            let (a, b) = (partner(a, "A")?, partner(b, "B")?);
-            let pair = LoraPair {
-                a: file.read(&a)?,
-                b: file.read(&b)?,
+            let (a, b) = (Part::a(kind), Part::b(kind));
+            let tensor = |part: Part| match read(part) {
+                Some(key) => file.read(key),
+                None => Err(missing(&weights_path, &part.key(&module), file.names())),
             };
-            adapter.lora.insert(module, pair);
+            let magnitude = match (adapter.config.use_dora, read(Part::Magnitude)) {
+                (true, _) => Some(tensor(Part::Magnitude)?),
+                (false, None) => None,
+                (false, Some(key)) => {
+                    return Err(LoraError::SurplusTensors {
+                        path: weights_path,
+                        names: vec![key.to_owned()],
+                    });
+                }
+            };
+            if let Some((_, key)) =
+                parts.iter().find(|(part, _)| ![a, b, Part::Magnitude].contains(part))
+            {
+                return Err(LoraError::SurplusTensors {
+                    path: weights_path,
+                    names: vec![(*key).to_owned()],
+                });
+            }
+            let tensors = AdapterTensors {
+                a: tensor(a)?,
+                b: tensor(b)?,
+                magnitude,
+                kind,
+            };
+            adapter.lora.insert(module, tensors);
         }
         for (name, key) in sorted.saved {
             adapter.saved_modules.insert(name, file.read(key)?);
@@ -144,17 +280,18 @@ impl PeftAdapter {
         {
             let keys: Vec<String> = self
                 .lora
-                .keys()
-                .map(|module| lora_key(module, "A"))
+                .iter()
+                .map(|(module, tensors)| Part::a(tensors.kind).key(module))
                 .collect();
             return Err(missing(
                 &path,
-                &lora_key(module, "A"),
+                &Part::A.key(module),
                 keys.iter().map(String::as_str),
             ));
         }
-        let surplus = self.lora.keys().filter(|module| !selected.contains(module));
-        no_surplus(&path, surplus.map(|module| lora_key(module, "A")).collect())
+        let surplus = self.lora.iter().filter(|(module, _)| !selected.contains(module));
+        let keys = surplus.map(|(module, tensors)| Part::a(tensors.kind).key(module));
+        no_surplus(&path, keys.collect())
     }
 
     /// Checks that the adapter was made for this task. A file without a task passes, as in peft.
@@ -175,6 +312,13 @@ impl PeftAdapter {
         }
     }
 
+    /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &HostTensor)> {
+        let adapted = self.lora.iter().flat_map(|(module, tensors)| tensors.named(module));
+        let saved = self.saved_modules.iter();
+        adapted.chain(saved.map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)))
+    }
+
     /// The configuration as written.
     fn config_to_write(&self) -> LoraConfig {
         let mut config = self.config.clone();
@@ -193,14 +337,7 @@ impl PeftAdapter {
         self.config.validate()?;
         self.check(&weights_path)?;
 
-        let mut keyed: Vec<(String, &HostTensor)> = Vec::new();
-        for (module, pair) in &self.lora {
-            keyed.push((lora_key(module, "A"), &pair.a));
-            keyed.push((lora_key(module, "B"), &pair.b));
-        }
-        for (name, tensor) in &self.saved_modules {
-            keyed.push((format!("{PREFIX}{name}"), tensor));
-        }
+        let keyed: Vec<(String, &HostTensor)> = self.tensors().collect();
         fs::create_dir_all(dir).map_err(|e| io_error(dir, e))?;
         write_tensors(
             &weights_path,
@@ -218,15 +355,15 @@ impl PeftAdapter {
         let matcher = ModuleMatcher::new(&self.config)?;
         let unselected = self
             .lora
-            .keys()
-            .filter(|module| matcher.decide(module) != Selection::Selected);
+            .iter()
+            .filter(|(module, _)| matcher.decide(module) != Selection::Selected);
         let mut surplus: Vec<String> = unselected
-            .flat_map(|module| ["A", "B"].map(|part| lora_key(module, part)))
+            .flat_map(|(module, tensors)| tensors.named(module).map(|(key, _)| key))
             .collect();
         let unsaved = self
             .saved_modules
             .keys()
-            .filter(|name| !belongs_to_saved_module(&matcher, name));
+            .filter(|name| !self.accounts_for(&matcher, name));
         surplus.extend(unsaved.map(|name| format!("{PREFIX}{name}")));
         no_surplus(path, surplus)?;
 
@@ -247,13 +384,19 @@ impl PeftAdapter {
             ));
         }
 
-        for (module, LoraPair { a, b }) in &self.lora {
+        for (module, tensors) in &self.lora {
             let r = self.config.rank_of(module);
-            for (part, tensor, axis) in [("A", a, 0), ("B", b, 1)] {
-                let name = lora_key(module, part);
+            if self.config.use_dora && tensors.magnitude.is_none() {
+                let key = Part::Magnitude.key(module);
+                return Err(missing(path, &key, std::iter::empty()));
+            }
+            // Dimensions, and the axis whose length is known; the magnitude's length is B's.
+            let d_out = tensors.b.shape.first().copied().unwrap_or(0);
+            let axes = [(2, 0, r), (2, 1, r), (1, 0, d_out)];
+            for ((name, tensor), (rank, axis, length)) in tensors.named(module).zip(axes) {
                 let mut expected = tensor.shape.clone();
-                expected.resize(2, 0);
-                expected[axis] = r;
+                expected.resize(rank, 0);
+                expected[axis] = length;
                 if tensor.shape != expected {
                     return Err(LoraError::TensorShape {
                         path: path.to_owned(),
@@ -269,6 +412,20 @@ impl PeftAdapter {
             check_values(path, format!("{PREFIX}{name}"), tensor)?;
         }
         Ok(())
+    }
+
+    /// Whether the configuration has a place for a tensor that is saved in full.
+    fn accounts_for(&self, matcher: &ModuleMatcher<'_>, name: &str) -> bool {
+        let adapted = |module: &str| self.lora.get(module);
+        if let Some(module) = name.strip_suffix(".base_layer.bias") {
+            return self.config.bias != Bias::None && adapted(module).is_some();
+        }
+        if let Some(module) = name.strip_suffix(".base_layer.weight") {
+            // peft saves the table of an adapted embedding too, by default.
+            return adapted(module).is_some_and(|layer| layer.kind == LayerKind::Embedding);
+        }
+        let is_bias = name == "bias" || name.ends_with(".bias");
+        self.config.bias == Bias::All && is_bias || matcher.is_in_saved(name)
     }
 
     /// The smallest card that the hub recognises as a peft adapter.
@@ -301,14 +458,14 @@ impl PeftAdapter {
 /// The keys of a weights file by what they are.
 #[derive(Default)]
 struct SortedKeys<'a> {
-    /// Module -> keys of A and B.
-    lora: BTreeMap<String, (Option<&'a str>, Option<&'a str>)>,
+    /// Module -> what there is of it, with its key.
+    lora: BTreeMap<String, Vec<(Part, &'a str)>>,
     /// Name without the prefix -> key.
     saved: BTreeMap<String, &'a str>,
 }
 
 /// Takes keys apart. Whether the configuration accounts for them is checked once they are read.
-fn sort_keys(file: &TensorFile) -> Result<SortedKeys<'_>> {
+fn sort_keys(file: &TensorFile, bias: Bias) -> Result<SortedKeys<'_>> {
     let mut sorted = SortedKeys::default();
     let mut surplus = Vec::new();
     for key in file.names() {
@@ -316,34 +473,15 @@ fn sort_keys(file: &TensorFile) -> Result<SortedKeys<'_>> {
             surplus.push(key.to_owned());
             continue;
         };
-        // peft also reads keys that kept the adapter's name, if that is `default`.
-        let factor_of = |plain: &str, named: &str| {
-            let module = name
-                .strip_suffix(plain)
-                .or_else(|| name.strip_suffix(named));
-            module.map(str::to_owned)
-        };
-        if let Some(module) = factor_of(".lora_A.weight", ".lora_A.default.weight") {
-            if sorted
-                .lora
-                .entry(module)
-                .or_default()
-                .0
-                .replace(key)
-                .is_some()
-            {
+        if bias == Bias::All && is_stray_bias(name) {
+            continue;
+        }
+        if let Some((part, module)) = Part::of(name) {
+            let parts = sorted.lora.entry(module.to_owned()).or_default();
+            if parts.iter().any(|(p, _)| *p == part) {
                 surplus.push(key.to_owned());
-            }
-        } else if let Some(module) = factor_of(".lora_B.weight", ".lora_B.default.weight") {
-            if sorted
-                .lora
-                .entry(module)
-                .or_default()
-                .1
-                .replace(key)
-                .is_some()
-            {
-                surplus.push(key.to_owned());
+            } else {
+                parts.push((part, key));
             }
         } else if let Some(kind) = unsupported_kind(name) {
             return Err(LoraError::UnsupportedTensor {
@@ -359,17 +497,16 @@ fn sort_keys(file: &TensorFile) -> Result<SortedKeys<'_>> {
     Ok(sorted)
 }
 
-/// The kind of adapter that a tensor name without prefix belongs to, if it is not a plain one.
+/// With `bias = "all"` peft also writes the biases of its two copies of a saved module: the frozen one, and the trained one
+/// a second time under another name.
+fn is_stray_bias(name: &str) -> bool {
+    [".original_module.bias", ".modules_to_save.bias"].iter().any(|end| name.ends_with(end))
+}
+
+/// The kind of adapter that a tensor name without prefix belongs to, if it is none that is read here.
 fn unsupported_kind(name: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 7] = [
-        (".lora_magnitude_vector", "DoRA"),
-        (".lora_embedding_A", "LoRA on an embedding"),
-        (".lora_embedding_B", "LoRA on an embedding"),
+    const KINDS: [(&str, &str); 3] = [
         (".lora_B.bias", "LoRA with a bias on B"),
-        (
-            ".base_layer.",
-            "a trained base layer (`bias`, or an adapted embedding)",
-        ),
         (".trainable_tokens_", "trainable tokens"),
         (
             ".modules_to_save.",
@@ -381,13 +518,6 @@ fn unsupported_kind(name: &str) -> Option<&'static str> {
     }
     // Also the factors of an adapter with a name of its own, which peft does not read either.
     name.contains(".lora_").then_some("an unknown kind of LoRA")
-}
-
-/// Whether a tensor belongs to a module that is saved in full, or to a part of one.
-fn belongs_to_saved_module(matcher: &ModuleMatcher<'_>, tensor: &str) -> bool {
-    tensor
-        .match_indices('.')
-        .any(|(end, _)| matcher.is_saved(&tensor[..end]))
 }
 
 fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {
@@ -425,10 +555,6 @@ fn no_surplus(path: &Path, mut names: Vec<String>) -> Result<()> {
     })
 }
 
-fn lora_key(module: &str, part: &str) -> String {
-    format!("{PREFIX}{module}.lora_{part}.weight")
-}
-
 /// JSON as Python's `json.dumps(indent=2)` has it: in ASCII, because peft opens the file in the system's encoding.
 fn python_json(value: &serde_json::Value) -> String {
     let text = format!("{value:#}");
@@ -463,11 +589,12 @@ mod tests {
         HostTensor::from_f32(shape, &values)
     }
 
-    fn pair(r: usize, inputs: usize, outputs: usize) -> LoraPair {
-        LoraPair {
-            a: tensor([r, inputs], 1.0),
-            b: tensor([outputs, r], -2.0),
-        }
+    fn lora_key(module: &str, part: &str) -> String {
+        format!("{PREFIX}{module}.lora_{part}.weight")
+    }
+
+    fn pair(r: usize, inputs: usize, outputs: usize) -> AdapterTensors {
+        AdapterTensors::linear(tensor([r, inputs], 1.0), tensor([outputs, r], -2.0))
     }
 
     /// A sequence classifier with grouped heads and a rank of its own for `v_proj`.
@@ -611,6 +738,11 @@ mod tests {
             vec![format!("{PREFIX}{Q0}.lora_A.weight")],
             vec![lora_key(k0, "A"), lora_key(k0, "B")],
             vec![key("model.norm.weight"), key("weight")],
+            // Of variants that the configuration does not have.
+            vec![key(&format!("{Q0}.lora_magnitude_vector"))],
+            vec![key(&format!("{Q0}.base_layer.bias"))],
+            vec![key(&format!("{Q0}.base_layer.weight"))],
+            vec![key(&format!("{Q0}.lora_embedding_A"))],
         ];
         for names in cases {
             let error = load_spoilt(|tensors| {
@@ -636,13 +768,7 @@ mod tests {
     #[test]
     fn tensors_of_other_kinds_of_adapter_are_refused_by_name() {
         let cases = [
-            (format!("{Q0}.lora_magnitude_vector"), "DoRA"),
             (format!("{Q0}.lora_B.bias"), "bias on B"),
-            (format!("{Q0}.base_layer.bias"), "base layer"),
-            (
-                "model.embed_tokens.lora_embedding_A".to_owned(),
-                "embedding",
-            ),
             (
                 "model.embed_tokens.token_adapter.trainable_tokens_delta".to_owned(),
                 "trainable tokens",
@@ -746,7 +872,7 @@ mod tests {
     #[test]
     fn a_bad_configuration_is_reported_with_its_path_and_cause() {
         let (mut config, tensors) = files();
-        config["use_dora"] = json!(true);
+        config["use_qalora"] = json!(true);
         let error = load(&config, &tensors).unwrap_err();
         assert!(
             matches!(&error, LoraError::AdapterConfig { path, .. } if path.ends_with(CONFIG_FILE))
@@ -756,7 +882,7 @@ mod tests {
                 .source()
                 .unwrap()
                 .to_string()
-                .contains("`use_dora` = true")
+                .contains("`use_qalora` = true")
         );
 
         let dir = tempfile::tempdir().unwrap();

@@ -195,6 +195,14 @@ impl<'a> ModuleMatcher<'a> {
             .any(|name| module.ends_with(name.as_str()))
     }
 
+    /// Whether a parameter belongs to a module that is trained and saved in full, or to a part of one.
+    #[must_use]
+    pub fn is_in_saved(&self, parameter: &str) -> bool {
+        parameter
+            .match_indices('.')
+            .any(|(end, _)| self.is_saved(&parameter[..end]))
+    }
+
     fn is_excluded(&self, module: &str) -> bool {
         self.excluded
             .as_ref()
@@ -236,8 +244,8 @@ impl<'a> ModuleMatcher<'a> {
 
 /// The full names of the modules that a configuration adapts, in the order given.
 ///
-/// `linear_names` are the modules that can be adapted, `head_names` the heads (whether or not they are among the
-/// former): `all-linear` never takes them.
+/// `linear_names` and `embedding_names` are the modules that can be adapted, `head_names` the heads (whether or not they are
+/// among the former): `all-linear` takes the linear layers but the heads.
 ///
 /// # Errors
 ///
@@ -248,6 +256,7 @@ impl<'a> ModuleMatcher<'a> {
 pub fn select_modules(
     config: &LoraConfig,
     linear_names: &[&str],
+    embedding_names: &[&str],
     head_names: &[&str],
 ) -> Result<Vec<String>> {
     config.validate()?;
@@ -264,8 +273,9 @@ pub fn select_modules(
             .copied()
             .filter(|name| !head_names.contains(name))
             .collect(),
-        _ => linear_names.to_vec(),
+        _ => [embedding_names, linear_names].concat(),
     };
+    let available = || owned(&[embedding_names, linear_names].concat());
     let matched: Vec<&str> = candidates
         .iter()
         .copied()
@@ -275,7 +285,7 @@ pub fn select_modules(
     if let Choice::List(names) = matcher.targets {
         // A head that is trained in full may be listed: it is there, and peft passes over it too.
         let saved_heads = head_names.iter().filter(|head| matcher.is_excluded(head));
-        let present: Vec<&str> = linear_names.iter().chain(saved_heads).copied().collect();
+        let present: Vec<&str> = candidates.iter().chain(saved_heads).copied().collect();
         let without_match =
             |name: &&String| !present.iter().any(|module| is_dotted_suffix(name, module));
         let requested: Vec<String> = names.iter().filter(without_match).cloned().collect();
@@ -283,7 +293,7 @@ pub fn select_modules(
             return Err(LoraError::UnmatchedTargets {
                 field: "target_modules".to_owned(),
                 requested,
-                available: owned(linear_names),
+                available: available(),
             });
         }
     }
@@ -291,7 +301,7 @@ pub fn select_modules(
         return Err(LoraError::UnmatchedPattern {
             field: "target_modules".to_owned(),
             pattern: pattern.clone(),
-            available: owned(linear_names),
+            available: available(),
         });
     }
     if let Some(layers) = &config.layers_to_transform {
@@ -421,6 +431,7 @@ mod tests {
         select_modules(
             config,
             &names.iter().map(String::as_str).collect::<Vec<_>>(),
+            &[],
             &["score"],
         )
     }
@@ -588,10 +599,10 @@ mod tests {
         let names = ["a.q_proj"];
         let config = list(&["q_proj", "score"]).with_task_type(TaskType::SeqCls);
         assert_eq!(
-            select_modules(&config, &names, &["score"]).unwrap(),
+            select_modules(&config, &names, &[], &["score"]).unwrap(),
             ["a.q_proj"]
         );
-        assert!(select_modules(&list(&["q_proj", "score"]), &names, &["score"]).is_err());
+        assert!(select_modules(&list(&["q_proj", "score"]), &names, &[], &["score"]).is_err());
     }
 
     #[test]
@@ -659,7 +670,7 @@ mod tests {
             "layers.1.up",
         ];
         let selected = |pattern| {
-            select_modules(&in_layers(list(&["up"]), &[1], pattern), &names, &[]).unwrap()
+            select_modules(&in_layers(list(&["up"]), &[1], pattern), &names, &[], &[]).unwrap()
         };
         // Without a pattern a name must have a part before the list's name.
         assert_eq!(selected(None), [names[0]]);

@@ -1,142 +1,55 @@
-//! What trains: placing adapters on a model's linear layers, taking them off again, counting parameters.
+//! What trains: counting parameters, and listing those that receive gradients.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Bool, Int, Tensor};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use crate::adapter::LayerKind;
+use crate::module::LoraModule;
+use crate::saved;
 
-use crate::config::{InitLoraWeights, LoraConfig};
-use crate::error::Result;
-use crate::linear::{LoraFactors, LoraLinear};
-use crate::peft::{LoraPair, PeftAdapter, WEIGHTS_FILE};
-use crate::target::select_modules;
-
-/// A model whose linear layers can carry adapters.
-///
-/// The names are those of the Hugging Face module tree (`model.layers.0.self_attn.q_proj`): they are what
-/// `target_modules` matches and what PEFT's files are keyed by.
-pub trait LoraModule {
-    /// Every adaptable layer with its name, in the order of the forward pass.
-    fn lora_layers(&self) -> Vec<(String, &LoraLinear)>;
-    /// The same, mutable.
-    fn lora_layers_mut(&mut self) -> Vec<(String, &mut LoraLinear)>;
-    /// Names of the head modules, which `all-linear` never takes.
-    fn head_names(&self) -> Vec<String>;
+/// A tensor that receives gradients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainableTensor {
+    /// Its name as PEFT's `named_parameters` has it, such as `layers.0.fc1.lora_A.default.weight`.
+    pub name: String,
+    /// Its shape in PEFT's layout: A `[r, in]`, B `[out, r]`, weights `[out, in]`.
+    pub shape: Vec<usize>,
 }
 
-/// Places fresh adapters on the layers that `config` selects and returns their names.
-///
-/// The factors are drawn from `device`'s seeded generator and are trainable when it is an autodiff device.
-///
-/// # Errors
-///
-/// If the configuration is invalid, a requested name matches nothing, or a rank exceeds a layer's size. The model is then
-/// as it was.
-pub fn add_adapters<M: LoraModule>(
-    module: &mut M,
-    config: &LoraConfig,
-    device: &Device,
-) -> Result<Vec<String>> {
-    config.validate()?;
-    let selected = select(module, config)?;
-    for (name, layer) in module.lora_layers() {
-        if selected.contains(&name) {
-            let [d_in, d_out] = layer.shape();
-            config.checked_rank_of(&name, d_in, d_out)?;
+/// The tensors that receive gradients: factors and magnitudes of adapters in the order of the layers, then what is trained in
+/// full. Ask the model that trains; off the graph nothing does.
+#[must_use]
+pub fn trainable_tensors<M: LoraModule>(module: &M) -> Vec<TrainableTensor> {
+    let mut found = Vec::new();
+    let mut add = |name: String, shape: Vec<usize>, trains: bool| {
+        if trains {
+            found.push(TrainableTensor { name, shape });
+        }
+    };
+    for (module, layer) in module.layers() {
+        let (a, b, end) = match layer.kind() {
+            LayerKind::Linear => ("lora_A", "lora_B", ".weight"),
+            LayerKind::Embedding => ("lora_embedding_A", "lora_embedding_B", ""),
+        };
+        for adapter in layer.adapters() {
+            let name = &adapter.name;
+            for (part, factor) in [(a, &adapter.lora_a), (b, &adapter.lora_b)] {
+                let value = factor.val();
+                let [rows, columns] = value.dims();
+                let full_name = format!("{module}.{part}.{name}{end}");
+                add(full_name, vec![columns, rows], value.is_require_grad());
+            }
+            if let Some(dora) = &adapter.dora {
+                let value = dora.magnitude.val();
+                let full_name = format!("{module}.lora_magnitude_vector.{name}.weight");
+                add(full_name, value.dims().to_vec(), value.is_require_grad());
+            }
         }
     }
-    for (name, layer) in module.lora_layers_mut() {
-        if !selected.contains(&name) {
-            continue;
-        }
-        let shape = layer.shape();
-        let r = config.rank_of(&name);
-        let gaussian = config.init_lora_weights == InitLoraWeights::Gaussian;
-        layer.lora = Some(LoraFactors::init(
-            shape,
-            r,
-            gaussian,
-            config.scaling_of(&name),
-            config.lora_dropout,
-            device,
-        ));
+    for (name, shape) in saved::trainable(module) {
+        add(name, shape, true);
     }
-    Ok(selected)
-}
-
-/// Places a loaded adapter on a model and returns the adapted layers' names.
-///
-/// The layers that the adapter's configuration selects and those that its file holds must be the same; nothing is placed
-/// if they are not. `dir` is the folder the adapter came from, for messages.
-///
-/// # Errors
-///
-/// If a tensor is missing, belongs to no selected layer, or has the wrong shape.
-pub fn load_adapters<M: LoraModule>(
-    module: &mut M,
-    adapter: &PeftAdapter,
-    dir: &Path,
-    device: &Device,
-) -> Result<Vec<String>> {
-    let selected = select(module, &adapter.config)?;
-    adapter.expect_modules(dir, &selected)?;
-    let weights = dir.join(WEIGHTS_FILE);
-    let mut loaded = Vec::with_capacity(selected.len());
-    for (name, layer) in module.lora_layers() {
-        if let Some(pair) = adapter.lora.get(&name) {
-            let mut layer = LoraLinear {
-                base_layer: layer.base_layer.clone(),
-                lora: None,
-            };
-            let config = &adapter.config;
-            layer.load(
-                &weights,
-                &name,
-                pair,
-                config.scaling_of(&name),
-                config.lora_dropout,
-                device,
-            )?;
-            loaded.push((name, layer.lora));
-        }
-    }
-    for (name, layer) in module.lora_layers_mut() {
-        if let Some(at) = loaded.iter().position(|(loaded, _)| *loaded == name) {
-            layer.lora = loaded.swap_remove(at).1;
-        }
-    }
-    Ok(selected)
-}
-
-/// The adapters of a model by module name, on the host in PEFT's layout.
-pub fn adapter_tensors<M: LoraModule>(module: &M) -> BTreeMap<String, LoraPair> {
-    module
-        .lora_layers()
-        .into_iter()
-        .filter_map(|(name, layer)| Some((name, layer.factors()?)))
-        .collect()
-}
-
-/// Folds every adapter into its base layer (see [`LoraLinear::merge`]).
-pub fn merge_adapters<M: LoraModule>(module: &mut M) {
-    for (_, layer) in module.lora_layers_mut() {
-        *layer = layer.clone().merge();
-    }
-}
-
-fn select<M: LoraModule>(module: &M, config: &LoraConfig) -> Result<Vec<String>> {
-    let names: Vec<String> = module
-        .lora_layers()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    let heads = module.head_names();
-    select_modules(
-        config,
-        &names.iter().map(String::as_str).collect::<Vec<_>>(),
-        &heads.iter().map(String::as_str).collect::<Vec<_>>(),
-    )
+    found
 }
 
 /// How many parameters a model has and how many of them train.
@@ -149,10 +62,13 @@ pub struct ParameterCount {
 }
 
 impl ParameterCount {
-    /// Counts a model's parameters. Trainable are those that require gradients, so count on the model that trains.
-    pub fn of<M: Module>(module: &M) -> Self {
+    /// Counts a model's parameters, packed weights by their values. Trainable are those that require gradients, so count on
+    /// the model that trains.
+    pub fn of<M: LoraModule>(module: &M) -> Self {
         let mut counter = Counter::default();
         module.visit(&mut counter);
+        let packed = module.layers().into_iter().map(|(_, layer)| layer.packed_parameters());
+        counter.0.all += packed.sum::<usize>();
         counter.0
     }
 }

@@ -1,7 +1,6 @@
 //! What an adapter does to a layer and to a model, by values: nonzero B, alpha other than r, odd sizes.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use burn::module::{Module, Param};
@@ -9,9 +8,9 @@ use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ls_lora::{
-    HostTensor, LoraConfig, LoraError, LoraFactors, LoraLinear, LoraModule, LoraPair,
-    ParameterCount, PeftAdapter, TargetModules, adapter_tensors, add_adapters, host_values,
-    load_adapters, merge_adapters,
+    AdapterTensors, BaseLayer, HostTensor, InitLoraWeights, LoraAdapter, LoraConfig, LoraError, LoraLayer, LoraLinear,
+    LoraModule, LoraModel, ParameterCount, PeftAdapter, TargetModules, adapter_tensors, add_adapter,
+    host_values, load_adapter, lora_module, to_peft,
 };
 
 const IN: usize = 7;
@@ -66,23 +65,32 @@ fn base(device: &Device) -> LoraLinear {
     })
 }
 
-fn adapted(dropout: f64, device: &Device) -> LoraLinear {
-    LoraLinear {
-        lora: Some(LoraFactors {
-            lora_a: Param::from_tensor(matrix(IN, R, 5.9, device)),
-            lora_b: Param::from_tensor(matrix(R, OUT, 8.2, device)),
-            scaling: SCALING,
-            dropout,
-        }),
-        ..base(device)
+/// The name of the adapter.
+const NAME: &str = "default";
+
+fn adapter(a: Tensor<2>, b: Tensor<2>, dropout: f64) -> LoraAdapter {
+    LoraAdapter {
+        lora_a: Param::from_tensor(a),
+        lora_b: Param::from_tensor(b),
+        dora: None,
+        start: None,
+        scaling: SCALING,
+        dropout,
+        active: true,
+        name: NAME.into(),
     }
 }
 
-fn without_adapter(layer: &LoraLinear) -> LoraLinear {
-    LoraLinear {
-        base_layer: layer.base_layer.clone(),
-        lora: None,
-    }
+fn adapted(dropout: f64, device: &Device) -> LoraLinear {
+    let mut layer = base(device);
+    let (a, b) = (matrix(IN, R, 5.9, device), matrix(R, OUT, 8.2, device));
+    layer.adapters.push(adapter(a, b, dropout));
+    layer
+}
+
+fn merged(mut layer: LoraLinear) -> LoraLinear {
+    layer.merge().unwrap();
+    layer
 }
 
 fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
@@ -90,8 +98,8 @@ fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
 }
 
 fn base_bits(layer: &LoraLinear) -> Vec<u32> {
-    let bias = layer.base_layer.bias.as_ref().unwrap();
-    [bits(layer.base_layer.weight.val()), bits(bias.val())].concat()
+    let bias = layer.base_layer.bias().unwrap();
+    [bits(layer.base_layer.weight()), bits(bias.val())].concat()
 }
 
 #[track_caller]
@@ -148,102 +156,110 @@ fn forward_is_the_formula() {
 fn a_fresh_adapter_changes_nothing() {
     let device = graph();
     let _turn = seeded(&device, 1);
-    for gaussian in [false, true] {
-        let mut layer = base(&device);
-        let before = bits(layer.forward(inputs(&device)));
-        let shape = layer.shape();
-        assert_eq!(shape, [IN, OUT]);
-        layer.lora = Some(LoraFactors::init(shape, R, gaussian, SCALING, 0.3, &device));
-        assert_eq!(bits(layer.forward(inputs(&device))), before);
-    }
+    let mut layer = base(&device);
+    let before = bits(layer.forward(inputs(&device)));
+    let shape = LoraLayer::shape(&layer);
+    assert_eq!(shape, [IN, OUT]);
+    let fresh = LoraAdapter::fresh(NAME, shape, R, SCALING, 0.3, &device);
+    assert_eq!(fresh.rank(), R);
+    layer.adapters.push(fresh);
+    assert_eq!(bits(layer.forward(inputs(&device))), before);
 }
 
 #[test]
-fn taking_the_adapter_off_gives_the_base() {
+fn an_adapter_that_is_off_or_gone_leaves_the_base() {
     let device = plain();
-    let layer = adapted(0.0, &device);
+    let mut layer = adapted(0.0, &device);
     let expected = bits(base(&device).forward(inputs(&device)));
-    assert_ne!(bits(layer.forward(inputs(&device))), expected);
-    assert_eq!(
-        bits(without_adapter(&layer).forward(inputs(&device))),
-        expected
-    );
+    let with = bits(layer.forward(inputs(&device)));
+    assert_ne!(with, expected);
+    layer.adapters[0].active = false;
+    assert_eq!(bits(layer.forward(inputs(&device))), expected);
+    layer.adapters[0].active = true;
+    assert_eq!(bits(layer.forward(inputs(&device))), with);
+    layer.adapters.clear();
+    assert_eq!(bits(layer.forward(inputs(&device))), expected);
+}
+
+#[test]
+fn rows_may_have_any_number_of_axes() {
+    let layer = adapted(0.0, &plain());
+    let flat = bits(layer.forward(inputs(&plain())));
+    let cube = layer.forward(inputs(&plain()).reshape([2, 2, IN]));
+    assert_eq!(cube.dims(), [2, 2, OUT]);
+    assert_eq!(bits(cube), flat);
+    let row = layer.forward(inputs(&plain()).slice([0..1]).reshape([IN]));
+    assert_near(&host_values(row), &formula(&wave(IN, 0.4), SCALING), TOLERANCE);
+    let none = layer.forward(Tensor::<2>::zeros([0, IN], &plain()));
+    assert_eq!(none.dims(), [0, OUT]);
+}
+
+#[test]
+fn active_adapters_add_up() {
+    let mut layer = adapted(0.0, &plain());
+    let one = host_values(layer.forward(inputs(&plain())));
+    let base_only = host_values(base(&plain()).forward(inputs(&plain())));
+    let twin = LoraAdapter {
+        name: "twin".into(),
+        ..layer.adapters[0].clone()
+    };
+    layer.adapters.push(twin);
+    let two = host_values(layer.forward(inputs(&plain())));
+    let expected: Vec<f64> = one
+        .iter()
+        .zip(&base_only)
+        .map(|(one, base)| f64::from(2.0 * one - base))
+        .collect();
+    assert_near(&two, &expected, 1e-5);
 }
 
 #[test]
 fn merged_equals_unmerged_and_merging_again_changes_nothing() {
     for device in [plain(), graph()] {
-        let layer = adapted(0.0, &device);
+        let mut layer = adapted(0.0, &device);
+        let before = base_bits(&layer);
         let unmerged = host_values(layer.forward(inputs(&device)));
-        let merged = layer.merge();
-        assert!(merged.lora.is_none());
-        let y = host_values(merged.forward(inputs(&device)));
+        let drift = layer.merge().unwrap().unwrap();
+        assert_eq!((drift.max_abs, drift.relative), (0.0, 0.0));
+        assert!(layer.is_merged());
+        assert_ne!(base_bits(&layer), before);
+        let y = host_values(layer.forward(inputs(&device)));
         assert_near(&y, &as_f64(&unmerged), 1e-5);
-        assert_eq!(ParameterCount::of(&merged).trainable, 0);
-        assert_eq!(base_bits(&merged.clone().merge()), base_bits(&merged));
+        let once = base_bits(&layer);
+        assert_eq!(layer.merge().unwrap(), None);
+        assert_eq!(base_bits(&layer), once);
+        // What the layer was stays to be read, and comes back bit for bit.
+        assert_eq!(bits(LoraLayer::weight(&layer)), bits(base(&device).base_layer.weight()));
+        layer.unmerge();
+        assert_eq!(base_bits(&layer), before);
+        assert_eq!(host_values(layer.forward(inputs(&device))), unmerged);
+        layer.merge().unwrap();
+        layer.unload();
+        assert!(layer.adapters.is_empty() && !layer.is_merged());
+        assert_eq!(base_bits(&layer), once);
     }
 }
 
 #[test]
 fn a_frozen_base_beside_an_adapter_on_the_graph_merges() {
     let mut layer = base(&plain());
-    layer.lora = adapted(0.0, &graph()).lora;
+    layer.adapters = adapted(0.0, &graph()).adapters;
     let unmerged = host_values(layer.forward(inputs(&plain())));
-    let merged = host_values(layer.merge().forward(inputs(&plain())));
-    assert_near(&merged, &as_f64(&unmerged), 1e-5);
+    let y = host_values(merged(layer).forward(inputs(&plain())));
+    assert_near(&y, &as_f64(&unmerged), 1e-5);
 }
 
 #[test]
-fn factors_go_out_in_pefts_layout_and_come_back_exactly() {
-    let layer = adapted(0.0, &plain());
-    let pair = layer.factors().unwrap();
+fn factors_go_out_in_pefts_layout() {
+    let tensors = &adapter_tensors(&adapted(0.0, &plain()), NAME)[""];
     assert_eq!(
-        (&pair.a.shape, &pair.b.shape),
+        (&tensors.a.shape, &tensors.b.shape),
         (&vec![R, IN], &vec![OUT, R])
     );
     // Row k of the file's A is column k of ours.
     let lora_a = wave(IN * R, 5.9);
-    assert_eq!(pair.a.to_f32().unwrap()[IN + 2], lora_a[2 * R + 1]);
-
-    let mut other = base(&graph());
-    let path = std::path::Path::new("adapter");
-    other
-        .load(path, "fc", &pair, SCALING, 0.0, &graph())
-        .unwrap();
-    assert_eq!(other.factors().unwrap(), pair);
-    assert_eq!(
-        bits(other.forward(inputs(&graph()))),
-        bits(layer.forward(inputs(&plain())))
-    );
-    assert!(base(&plain()).factors().is_none());
-}
-
-#[test]
-fn a_factor_of_another_shape_is_named_with_both_shapes() {
-    let pair = adapted(0.0, &plain()).factors().unwrap();
-    let swapped = LoraPair {
-        a: pair.a.clone(),
-        b: HostTensor::from_f32([OUT, R + 1], &wave(OUT * (R + 1), 0.0)),
-    };
-    let mut layer = base(&plain());
-    let path = std::path::Path::new("adapter/adapter_model.safetensors");
-    let error = layer.load(path, "model.fc", &swapped, 1.0, 0.0, &plain());
-    match error.unwrap_err() {
-        LoraError::TensorShape {
-            path: found_path,
-            name,
-            expected,
-            found,
-        } => {
-            assert_eq!(
-                (found_path.as_path(), name.as_str()),
-                (path, "model.fc.lora_B.weight")
-            );
-            assert_eq!((expected, found), (vec![OUT, R], vec![OUT, R + 1]));
-        }
-        other => panic!("{other}"),
-    }
-    assert!(layer.lora.is_none());
+    assert_eq!(tensors.a.to_f32().unwrap()[IN + 2], lora_a[2 * R + 1]);
+    assert!(adapter_tensors(&base(&plain()), NAME).is_empty());
 }
 
 /// A weighted sum of the outputs: its gradient is a different one for every element.
@@ -258,13 +274,16 @@ fn gradients_reach_only_the_factors_and_equal_finite_differences() {
     // The base on the graph's device and off it; the input too, as in the first layers of a frozen model.
     for (base_device, x_device) in [(graph(), graph()), (plain(), plain())] {
         let mut layer = base(&base_device);
-        layer.lora = adapted(0.0, &device).lora;
+        layer.adapters = adapted(0.0, &device).adapters;
         let gradients = objective(&layer, inputs(&x_device)).backward();
-        assert!(layer.base_layer.weight.val().grad(&gradients).is_none());
-        let bias = layer.base_layer.bias.as_ref().unwrap();
+        let BaseLayer::Dense(linear) = &layer.base_layer else {
+            panic!("{layer}");
+        };
+        assert!(linear.weight.val().grad(&gradients).is_none());
+        let bias = linear.bias.as_ref().unwrap();
         assert!(bias.val().grad(&gradients).is_none());
 
-        let lora = layer.lora.as_ref().unwrap();
+        let lora = &layer.adapters[0];
         let found =
             [&lora.lora_a, &lora.lora_b].map(|p| host_values(p.val().grad(&gradients).unwrap()));
         let start = [&lora.lora_a, &lora.lora_b].map(|p| host_values(p.val()));
@@ -275,18 +294,12 @@ fn gradients_reach_only_the_factors_and_equal_finite_differences() {
                     let mut values = start.clone();
                     values[which][at] += step;
                     let mut layer = base(&plain());
-                    layer.lora = Some(LoraFactors {
-                        lora_a: Param::from_tensor(Tensor::from_data(
-                            TensorData::new(values[0].clone(), [IN, R]),
-                            &plain(),
-                        )),
-                        lora_b: Param::from_tensor(Tensor::from_data(
-                            TensorData::new(values[1].clone(), [R, OUT]),
-                            &plain(),
-                        )),
-                        scaling: SCALING,
-                        dropout: 0.0,
-                    });
+                    let factor = |which: usize, shape: [usize; 2]| {
+                        let data = TensorData::new(values[which].clone(), shape);
+                        Tensor::<2>::from_data(data, &plain())
+                    };
+                    let (a, b) = (factor(0, [IN, R]), factor(1, [R, OUT]));
+                    layer.adapters.push(adapter(a, b, 0.0));
                     host_values(objective(&layer, inputs(&plain())))[0]
                 });
                 assert_near(&[found[which][at]], &[f64::from(up - down)], 1e-4);
@@ -305,7 +318,7 @@ fn training_moves_the_factors_and_no_bit_of_the_base() {
         let device = graph();
         let mut optimizer = optimizer();
         let mut layer = adapted(0.0, &device);
-        let (base_before, factors_before) = (base_bits(&layer), layer.factors());
+        let (base_before, factors_before) = (base_bits(&layer), adapter_tensors(&layer, NAME));
         let mut losses = Vec::new();
         for _ in 0..5 {
             let target = matrix(ROWS, OUT, 3.3, &device);
@@ -316,7 +329,7 @@ fn training_moves_the_factors_and_no_bit_of_the_base() {
             layer = optimizer.step(0.01, layer, gradients);
         }
         assert!(losses[4] < losses[0], "{losses:?}");
-        assert_ne!(layer.factors(), factors_before);
+        assert_ne!(adapter_tensors(&layer, NAME), factors_before);
         assert_eq!(base_bits(&layer), base_before);
     }
 }
@@ -359,21 +372,13 @@ fn dropout_zeroes_the_given_share_and_scales_the_rest() {
     let device = graph();
     let eye = || Tensor::<2>::eye(IN, &device);
     // Base 0, A = B = 1: the output is the dropped-out input, times the scaling.
-    let layer = LoraLinear {
-        base_layer: Linear {
-            weight: Param::from_tensor(Tensor::zeros([IN, IN], &device)),
-            bias: None,
-        }
-        .no_grad(),
-        lora: Some(LoraFactors {
-            lora_a: Param::from_tensor(eye()),
-            lora_b: Param::from_tensor(eye()),
-            scaling: SCALING,
-            dropout: DROPOUT,
-        }),
-    };
+    let mut layer = LoraLinear::new(Linear {
+        weight: Param::from_tensor(Tensor::zeros([IN, IN], &device)),
+        bias: None,
+    });
+    layer.adapters.push(adapter(eye(), eye(), DROPOUT));
     let _turn = seeded(&device, 7);
-    let y = host_values(layer.forward(Tensor::ones([MANY, IN], &plain())));
+    let y = host_values(layer.forward(Tensor::<2>::ones([MANY, IN], &plain())));
     let kept = (SCALING / (1.0 - DROPOUT)) as f32;
     let zeroes = y.iter().filter(|&&value| value == 0.0).count();
     let scaled = y
@@ -420,12 +425,14 @@ fn the_expectation_over_dropout_is_the_output_without_it() {
 fn a_bf16_base_keeps_its_type_and_the_factors_train_in_f32() {
     let device = graph();
     let mut layer = base(&plain());
-    layer.base_layer.weight = layer.base_layer.weight.map(|w| w.cast(DType::BF16));
-    layer.base_layer.bias = layer
-        .base_layer
-        .bias
-        .map(|b| b.map(|b| b.cast(DType::BF16)));
-    layer.lora = adapted(0.0, &device).lora;
+    let BaseLayer::Dense(Linear { weight, bias }) = layer.base_layer else {
+        panic!("packed");
+    };
+    layer.base_layer = BaseLayer::Dense(Linear {
+        weight: weight.map(|w| w.cast(DType::BF16)),
+        bias: bias.map(|b| b.map(|b| b.cast(DType::BF16))),
+    });
+    layer.adapters = adapted(0.0, &device).adapters;
     let x = inputs(&plain()).cast(DType::BF16);
     let y = layer.forward(x.clone());
     assert_eq!(y.dtype(), DType::BF16);
@@ -437,19 +444,41 @@ fn a_bf16_base_keeps_its_type_and_the_factors_train_in_f32() {
     );
     let loss = layer.forward(x.clone()).cast(DType::F32).square().mean();
     let gradients = loss.backward();
-    let lora = layer.lora.as_ref().unwrap();
+    let lora = &layer.adapters[0];
     for factor in [&lora.lora_a, &lora.lora_b] {
         assert_eq!(factor.val().dtype(), DType::F32);
         assert_eq!(factor.val().grad(&gradients).unwrap().dtype(), DType::F32);
     }
 
-    // Merging adds in f32 and rounds once.
+    // Merging adds in f32 and rounds once; what that lost is reported.
     let low_rank = lora.lora_a.val().inner().matmul(lora.lora_b.val().inner());
-    let exact = layer.base_layer.weight.val().cast(DType::F32) + low_rank.mul_scalar(SCALING);
-    let merged = layer.clone().merge().base_layer.weight.val();
-    assert_eq!(merged.dtype(), DType::BF16);
-    assert_eq!(bits(merged), bits(exact.cast(DType::BF16)));
+    let before = bits(layer.base_layer.weight());
+    let exact = layer.base_layer.weight() + low_rank.clone().mul_scalar(SCALING);
+    let mut layer = layer.clone();
+    let drift = layer.merge().unwrap().unwrap();
+    let BaseLayer::Dense(stored) = &layer.base_layer else {
+        panic!("packed");
+    };
+    let stored = stored.weight.val();
+    assert_eq!(stored.dtype(), DType::BF16);
+    assert_eq!(bits(stored.clone()), bits(exact.clone().cast(DType::BF16)));
+    let lost = host_values(stored.cast(DType::F32) - exact);
+    let length = |values: &[f32]| as_f64(values).iter().map(|v| v * v).sum::<f64>().sqrt();
+    let change = length(&host_values(low_rank.mul_scalar(SCALING)));
+    assert!((drift.relative - length(&lost) / change).abs() < 1e-6, "{drift:?}");
+    let largest = lost.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    assert_eq!(drift.max_abs, f64::from(largest));
+    assert!(drift.max_abs > 0.0);
+    layer.unmerge();
+    assert_eq!(bits(layer.base_layer.weight()), before);
 }
+
+#[derive(Module, Debug)]
+struct Wide {
+    fc: LoraLinear,
+}
+
+lora_module!(Wide { fc });
 
 /// peft 0.21.2, `LoraLayer.reset_lora_parameters`: `kaiming_uniform_(a=sqrt(5))` on `[r, in]`, which is uniform within
 /// `±1/sqrt(in)`, or `normal_(std=1/r)`; B zero either way.
@@ -460,7 +489,18 @@ fn fresh_factors_are_distributed_as_pefts() {
     let device = graph();
     let _turn = seeded(&device, 5);
     for gaussian in [false, true] {
-        let lora = LoraFactors::init([D_IN, 31], RANK, gaussian, 1.0, 0.0, &device);
+        let mut net = Wide {
+            fc: LoraLinear::new(Linear {
+                weight: Param::from_tensor(Tensor::zeros([D_IN, 31], &device)),
+                bias: None,
+            }),
+        };
+        let mut config = LoraConfig::new(RANK, 1.0).with_target_modules(TargetModules::AllLinear);
+        if gaussian {
+            config = config.with_init_lora_weights(InitLoraWeights::Gaussian);
+        }
+        add_adapter(&mut net, NAME, &config, &device).unwrap();
+        let lora = &net.fc.adapters[0];
         assert_eq!(lora.lora_a.val().dims(), [D_IN, RANK]);
         assert_eq!(lora.lora_b.val().dims(), [RANK, 31]);
         assert!(host_values(lora.lora_b.val()).iter().all(|&b| b == 0.0));
@@ -489,10 +529,18 @@ fn fresh_factors_are_distributed_as_pefts() {
 /// Two adaptable layers and a head: not a LLaMA.
 #[derive(Module, Debug)]
 struct Perceptron {
-    fc1: LoraLinear,
-    fc2: LoraLinear,
+    net: Trunk,
     score: LoraLinear,
 }
+
+#[derive(Module, Debug)]
+struct Trunk {
+    fc1: LoraLinear,
+    fc2: LoraLinear,
+}
+
+lora_module!(Trunk { fc1, fc2 });
+lora_module!(Perceptron { net, score } heads { score });
 
 impl Perceptron {
     fn new(device: &Device) -> Self {
@@ -503,44 +551,24 @@ impl Perceptron {
             })
         };
         Self {
-            fc1: linear(IN, 9, 0.1),
-            fc2: linear(9, OUT, 0.2),
+            net: Trunk {
+                fc1: linear(IN, 9, 0.1),
+                fc2: linear(9, OUT, 0.2),
+            },
             score: linear(OUT, 2, 0.3),
         }
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = self.fc1.forward(x).tanh();
-        self.score.forward(self.fc2.forward(x).tanh())
-    }
-}
-
-impl LoraModule for Perceptron {
-    fn lora_layers(&self) -> Vec<(String, &LoraLinear)> {
-        vec![
-            ("net.fc1".into(), &self.fc1),
-            ("net.fc2".into(), &self.fc2),
-            ("score".into(), &self.score),
-        ]
-    }
-
-    fn lora_layers_mut(&mut self) -> Vec<(String, &mut LoraLinear)> {
-        vec![
-            ("net.fc1".into(), &mut self.fc1),
-            ("net.fc2".into(), &mut self.fc2),
-            ("score".into(), &mut self.score),
-        ]
-    }
-
-    fn head_names(&self) -> Vec<String> {
-        vec!["score".into()]
+        let x = self.net.fc1.forward(x).tanh();
+        self.score.forward(self.net.fc2.forward(x).tanh())
     }
 }
 
 fn adapted_names(model: &Perceptron) -> Vec<String> {
-    let layers = model.lora_layers().into_iter();
+    let layers = model.layers().into_iter();
     layers
-        .filter(|(_, layer)| layer.lora.is_some())
+        .filter(|(_, layer)| !layer.adapters().is_empty())
         .map(|(name, _)| name)
         .collect()
 }
@@ -556,11 +584,11 @@ fn adapters_land_on_the_modules_asked_for_with_their_own_rank_and_scaling() {
     let mut model = Perceptron::new(&device);
     let mut config = on(TargetModules::AllLinear).with_lora_dropout(0.1);
     config.rank_pattern = vec![("fc2".into(), 2)];
-    let names = add_adapters(&mut model, &config, &device).unwrap();
+    let names = add_adapter(&mut model, NAME, &config, &device).unwrap();
     assert_eq!(names, ["net.fc1", "net.fc2"]);
     assert_eq!(adapted_names(&model), names);
     let lora = |layer: &LoraLinear| {
-        let lora = layer.lora.as_ref().unwrap();
+        let lora = &layer.adapters[0];
         (
             lora.lora_a.val().dims(),
             lora.lora_b.val().dims(),
@@ -568,8 +596,8 @@ fn adapters_land_on_the_modules_asked_for_with_their_own_rank_and_scaling() {
             lora.dropout,
         )
     };
-    assert_eq!(lora(&model.fc1), ([IN, R], [R, 9], 2.5, 0.1));
-    assert_eq!(lora(&model.fc2), ([9, 2], [2, OUT], 3.75, 0.1));
+    assert_eq!(lora(&model.net.fc1), ([IN, R], [R, 9], 2.5, 0.1));
+    assert_eq!(lora(&model.net.fc2), ([9, 2], [2, OUT], 3.75, 0.1));
 
     let count = ParameterCount::of(&model);
     assert_eq!(count.trainable, (IN + 9) * R + (9 + OUT) * 2);
@@ -583,7 +611,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     let device = graph();
     let mut model = Perceptron::new(&device);
     let config = on(TargetModules::list(["fc1", "q_proj"]));
-    match add_adapters(&mut model, &config, &device).unwrap_err() {
+    match add_adapter(&mut model, NAME, &config, &device).unwrap_err() {
         LoraError::UnmatchedTargets {
             requested,
             available,
@@ -599,7 +627,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     // The first layer would take this rank, the second does not.
     let mut config = on(TargetModules::AllLinear);
     config.r = 6;
-    match add_adapters(&mut model, &config, &device).unwrap_err() {
+    match add_adapter(&mut model, NAME, &config, &device).unwrap_err() {
         LoraError::RankTooLarge { module, r, .. } => {
             assert_eq!((module.as_str(), r), ("net.fc2", 6))
         }
@@ -608,7 +636,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     assert!(adapted_names(&model).is_empty());
 
     config.r = 0;
-    let error = add_adapters(&mut model, &config, &device).unwrap_err();
+    let error = add_adapter(&mut model, NAME, &config, &device).unwrap_err();
     assert!(matches!(error, LoraError::InvalidConfig { ref field, .. } if field == "r"));
 }
 
@@ -618,10 +646,10 @@ fn trained(device: &Device) -> (Perceptron, LoraConfig) {
     let mut model = Perceptron::new(device);
     {
         let _turn = seeded(device, 9);
-        add_adapters(&mut model, &config, device).unwrap();
+        add_adapter(&mut model, NAME, &config, device).unwrap();
     }
-    for (_, layer) in model.lora_layers_mut() {
-        if let Some(lora) = &mut layer.lora {
+    for (_, layer) in model.layers_mut() {
+        for lora in layer.adapters_mut() {
             let [r, out] = lora.lora_b.val().dims();
             lora.lora_b = Param::from_tensor(matrix(r, out, 4.4, device));
         }
@@ -630,12 +658,7 @@ fn trained(device: &Device) -> (Perceptron, LoraConfig) {
 }
 
 fn adapter_of(model: &Perceptron, config: &LoraConfig) -> PeftAdapter {
-    PeftAdapter {
-        config: config.clone(),
-        lora: adapter_tensors(model),
-        saved_modules: BTreeMap::new(),
-        warnings: Vec::new(),
-    }
+    to_peft(model, NAME, config)
 }
 
 #[test]
@@ -649,14 +672,15 @@ fn merged_equals_unmerged_equals_saved_and_reloaded() {
     adapter_of(&model, &config).save(dir.path()).unwrap();
     let adapter = PeftAdapter::load(dir.path()).unwrap();
     let mut reloaded = Perceptron::new(&plain());
-    let names = load_adapters(&mut reloaded, &adapter, dir.path(), &plain()).unwrap();
+    let names = load_adapter(&mut reloaded, NAME, &adapter, dir.path(), &plain()).unwrap();
     assert_eq!(names, ["net.fc1", "net.fc2"]);
     assert_eq!(host_values(reloaded.forward(inputs(&plain()))), expected);
-    assert_eq!(adapter_tensors(&reloaded), adapter.lora);
+    assert_eq!(adapter_tensors(&reloaded, NAME), adapter.lora);
 
-    merge_adapters(&mut reloaded);
-    assert!(adapted_names(&reloaded).is_empty());
-    let merged = host_values(reloaded.forward(inputs(&plain())));
+    let (merged, report) = LoraModel::new(reloaded).merge_and_unload().unwrap();
+    assert_eq!(report.layers.len(), 2);
+    assert!(adapted_names(&merged).is_empty());
+    let merged = host_values(merged.forward(inputs(&plain())));
     assert_near(&merged, &as_f64(&expected), 1e-5);
 }
 
@@ -665,26 +689,26 @@ fn an_adapter_that_does_not_fit_leaves_the_model_as_it_was() {
     let (model, config) = trained(&plain());
     let dir = std::path::Path::new("adapter");
     let check = |spoil: &dyn Fn(&mut PeftAdapter), message: &str| {
-        // Adapted already, so that a half-placed adapter would show.
-        let (mut target, _) = trained(&plain());
-        target.fc2.lora = None;
+        let mut target = Perceptron::new(&plain());
         let before = (
-            adapter_tensors(&target),
+            adapter_tensors(&target, NAME),
             bits(target.forward(inputs(&plain()))),
         );
         let mut adapter = adapter_of(&model, &config);
         spoil(&mut adapter);
-        let error = load_adapters(&mut target, &adapter, dir, &plain()).unwrap_err();
+        let error = load_adapter(&mut target, NAME, &adapter, dir, &plain()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
         let after = (
-            adapter_tensors(&target),
+            adapter_tensors(&target, NAME),
             bits(target.forward(inputs(&plain()))),
         );
         assert!(before == after, "{message}");
     };
-    let pair = |d_in, d_out| LoraPair {
-        a: HostTensor::from_f32([R, d_in], &wave(R * d_in, 0.0)),
-        b: HostTensor::from_f32([d_out, R], &wave(R * d_out, 0.0)),
+    let pair = |d_in, d_out| {
+        AdapterTensors::linear(
+            HostTensor::from_f32([R, d_in], &wave(R * d_in, 0.0)),
+            HostTensor::from_f32([d_out, R], &wave(R * d_out, 0.0)),
+        )
     };
     check(
         &|adapter| {

@@ -1,19 +1,21 @@
 //! Classification heads on the decoder, and the pooling of sequences.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
-use ls_lora::{HostTensor, LoraConfig, LoraError, LoraLinear, LoraModule, PeftAdapter, TaskType};
+use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, lora_module};
 use serde::{Deserialize, Serialize};
 
 use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::llama::LlamaModel;
+
+/// The name of a classifier's adapter, as PEFT calls it where none is given.
+pub const ADAPTER: &str = "default";
 
 /// How the hidden states of a sequence become one score per class.
 ///
@@ -146,83 +148,33 @@ impl LlamaClassifier {
             );
             return Err(LoraError::WrongTask { expected, found }.into());
         }
-        let is_head = |name: &str| {
-            matches!(
-                name,
-                "score.weight" | "score.bias" | "classifier.weight" | "classifier.bias"
-            )
-        };
-        let surplus: Vec<String> = adapter
-            .saved_modules
-            .keys()
-            .filter(|name| !is_head(name))
-            .cloned()
-            .collect();
-        if !surplus.is_empty() {
-            return Err(LoraError::SurplusTensors {
-                path: path(),
-                names: surplus,
-            }
-            .into());
-        }
         let num_labels = weight.shape.first().copied().unwrap_or(1).max(1);
-        let check = |name: &str, tensor: &HostTensor, expected: Vec<usize>| {
-            if tensor.shape == expected {
-                return Ok(());
-            }
-            Err(LoraError::TensorShape {
-                path: path(),
-                name: name.into(),
-                expected,
-                found: tensor.shape.clone(),
-            })
-        };
-        check("score.weight", weight, vec![num_labels, config.hidden_size])?;
         let options = (device, DType::F32);
-        let values = weight.to_f32()?;
-        let transposed: Vec<f32> = (0..values.len())
-            .map(|at| values[at % num_labels * config.hidden_size + at / num_labels])
-            .collect();
-        let weight = Tensor::from_data(
-            TensorData::new(transposed, [config.hidden_size, num_labels]),
-            options,
-        );
-        let bias = match bias {
-            Some(bias) => {
-                check("score.bias", bias, vec![num_labels])?;
-                let data = TensorData::new(bias.to_f32()?, [num_labels]);
-                Some(Param::from_tensor(Tensor::from_data(data, options)))
-            }
-            None => None,
-        };
         let mut classifier = Self {
             model,
+            // Filled by the adapter's own head below.
             score: Linear {
-                weight: Param::from_tensor(weight),
-                bias,
+                weight: Param::from_tensor(Tensor::zeros([config.hidden_size, num_labels], options)),
+                bias: bias.map(|_| Param::from_tensor(Tensor::zeros([num_labels], options))),
             },
             task,
         };
-        ls_lora::load_adapters(&mut classifier, adapter, dir, device)?;
+        let mut adapter = adapter.clone();
+        for part in ["weight", "bias"] {
+            if let Some(tensor) = adapter.saved_modules.remove(&format!("classifier.{part}")) {
+                let name = format!("score.{part}");
+                adapter.saved_modules.entry(name).or_insert(tensor);
+            }
+        }
+        ls_lora::load_adapter(&mut classifier, ADAPTER, &adapter, dir, device)?;
         Ok(classifier)
     }
 
     /// The adapter and the head as PEFT stores them, under `config`.
     pub fn to_adapter(&self, config: &LoraConfig) -> PeftAdapter {
-        let mut saved_modules = BTreeMap::new();
-        let weight = self.score.weight.val().transpose();
-        saved_modules.insert("score.weight".to_string(), host(weight));
-        if let Some(bias) = &self.score.bias {
-            saved_modules.insert("score.bias".to_string(), host(bias.val()));
-        }
         let mut config = config.clone();
         config.task_type = Some(self.task.task_type());
-        PeftAdapter {
-            config,
-            lora: ls_lora::adapter_tensors(self),
-            saved_modules,
-            warnings: Vec::new(),
-        }
+        ls_lora::to_peft(self, ADAPTER, &config)
     }
 
     /// Number of classes or tags.
@@ -249,8 +201,8 @@ impl LlamaClassifier {
             Task::Sequence(Pooling::Max) => largest(self.score(hidden), input),
             Task::Token { dropout } => {
                 let training = self.score.weight.val().is_autodiff();
-                self.score(if training {
-                    zero_some(hidden, dropout)
+                self.score(if training && dropout > 0.0 {
+                    ls_lora::dropout(hidden, dropout)
                 } else {
                     hidden
                 })
@@ -267,57 +219,7 @@ impl LlamaClassifier {
     }
 }
 
-impl LoraModule for LlamaClassifier {
-    fn lora_layers(&self) -> Vec<(String, &LoraLinear)> {
-        let mut layers = Vec::with_capacity(self.model.layers.len() * 7);
-        for (i, layer) in self.model.layers.iter().enumerate() {
-            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
-            let projections = [
-                &attention.q_proj,
-                &attention.k_proj,
-                &attention.v_proj,
-                &attention.o_proj,
-                &mlp.gate_proj,
-                &mlp.up_proj,
-                &mlp.down_proj,
-            ];
-            layers.extend(
-                PROJECTIONS
-                    .iter()
-                    .zip(projections)
-                    .map(|(name, layer)| (format!("model.layers.{i}.{name}"), layer)),
-            );
-        }
-        layers
-    }
-
-    fn lora_layers_mut(&mut self) -> Vec<(String, &mut LoraLinear)> {
-        let mut layers = Vec::with_capacity(self.model.layers.len() * 7);
-        for (i, layer) in self.model.layers.iter_mut().enumerate() {
-            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            let projections = [
-                &mut attention.q_proj,
-                &mut attention.k_proj,
-                &mut attention.v_proj,
-                &mut attention.o_proj,
-                &mut mlp.gate_proj,
-                &mut mlp.up_proj,
-                &mut mlp.down_proj,
-            ];
-            layers.extend(
-                PROJECTIONS
-                    .iter()
-                    .zip(projections)
-                    .map(|(name, layer)| (format!("model.layers.{i}.{name}"), layer)),
-            );
-        }
-        layers
-    }
-
-    fn head_names(&self) -> Vec<String> {
-        vec!["score".into()]
-    }
-}
+lora_module!(LlamaClassifier { model } heads { score });
 
 /// The linear layers of a block by their names in a checkpoint.
 pub(crate) const PROJECTIONS: [&str; 7] = [
@@ -371,25 +273,9 @@ fn largest(logits: Tensor<2>, input: &ModelInput) -> Tensor<2> {
     padded.max_dim(1).squeeze_dim(1)
 }
 
-/// A device tensor's f32 values on the host.
-fn host<const D: usize>(tensor: Tensor<D>) -> HostTensor {
-    let shape = tensor.dims().to_vec();
-    HostTensor::from_f32(shape, &ls_lora::host_values(tensor))
-}
-
-/// Inverted dropout.
-fn zero_some(x: Tensor<2>, probability: f64) -> Tensor<2> {
-    if probability <= 0.0 {
-        return x;
-    }
-    let keep = 1.0 - probability;
-    let mask = x.random_like(Distribution::Bernoulli(keep));
-    x * mask.mul_scalar(1.0 / keep)
-}
-
 #[cfg(test)]
 mod tests {
-    use ls_lora::{TargetModules, add_adapters, host_values};
+    use ls_lora::{HostTensor, LoraModel, LoraModule, TargetModules, add_adapter, host_values};
 
     use super::*;
     use crate::tiny::{HIDDEN, LABELS, Tiny, assert_close};
@@ -528,13 +414,13 @@ mod tests {
             .with_target_modules(TargetModules::AllLinear)
             .with_task_type(task.task_type());
         assert_eq!(
-            add_adapters(&mut classifier, &config, device)
+            add_adapter(&mut classifier, ADAPTER, &config, device)
                 .unwrap()
                 .len(),
             21
         );
-        for (_, layer) in classifier.lora_layers_mut() {
-            if let Some(lora) = &mut layer.lora {
+        for (_, layer) in classifier.layers_mut() {
+            for lora in layer.adapters_mut() {
                 let shape = lora.lora_b.val().dims();
                 let b = Tensor::random(shape, Distribution::Normal(0.0, 0.3), (device, DType::F32));
                 lora.lora_b = Param::from_tensor(b);
@@ -564,14 +450,8 @@ mod tests {
             .unwrap();
             assert_eq!(host_values(again.forward(&input(&tiny, &device))), expected);
 
-            let mut merged = again;
-            ls_lora::merge_adapters(&mut merged);
-            assert!(
-                merged
-                    .lora_layers()
-                    .iter()
-                    .all(|(_, layer)| layer.lora.is_none())
-            );
+            let (merged, _) = LoraModel::new(again).merge_and_unload().unwrap();
+            assert!(merged.layers().iter().all(|(_, layer)| layer.adapters().is_empty()));
             // 21 products of adapted weights, each rounded differently.
             assert_close(
                 &host_values(merged.forward(&input(&tiny, &device))),
@@ -590,7 +470,7 @@ mod tests {
             let mut adapter = classifier.to_adapter(&config);
             spoil(&mut adapter);
             let dir = Path::new("adapter");
-            let base = classifier.model;
+            let base = tiny.classifier("causal", task, &device).model;
             let error =
                 LlamaClassifier::with_adapter(base, &tiny.config(), task, &adapter, dir, &device);
             let error = error.unwrap_err().to_string();
@@ -660,7 +540,7 @@ mod tests {
             .collect();
         let dir = Path::new("adapter");
         let again = LlamaClassifier::with_adapter(
-            classifier.model,
+            tiny.classifier("causal", task, &device).model,
             &tiny.config(),
             task,
             &adapter,

@@ -38,8 +38,8 @@ mod tiny;
 
 pub use config::{Architecture, LlamaConfig};
 pub use error::{ModelError, Result};
-pub use heads::{LlamaClassifier, Pooling, Task};
+pub use heads::{ADAPTER, LlamaClassifier, Pooling, Task};
 pub use input::ModelInput;
 pub use llama::LlamaModel;
 pub use mask::AttentionMode;
-pub use pretrained::{Checkpoint, ComputeType};
+pub use pretrained::{Checkpoint, ComputeType, Precision};

@@ -8,7 +8,7 @@ use burn::tensor::activation::{silu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Tensor};
-use ls_lora::LoraLinear;
+use ls_lora::{LoraEmbedding, LoraLinear, lora_module};
 
 use crate::config::LlamaConfig;
 use crate::error::Result;
@@ -211,7 +211,7 @@ struct BatchContext<'a> {
 #[derive(Module, Debug)]
 pub struct LlamaModel {
     /// Embedding table, `[vocab_size, hidden_size]`.
-    pub embed_tokens: Param<Tensor<2>>,
+    pub embed_tokens: LoraEmbedding,
     /// The blocks.
     pub layers: Vec<DecoderLayer>,
     /// After the last block.
@@ -243,7 +243,7 @@ impl LlamaModel {
 
     /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`, in the weights' dtype.
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        let mut x = self.embed_tokens.val().select(0, input.input_ids.clone()); // [tokens, hidden_size]
+        let mut x = self.embed_tokens.rows(input.input_ids.clone()); // [tokens, hidden_size]
         let device = x.device();
         let mut rotation = self.rope.rotation(&input.lengths, &device);
         if x.dtype() != DType::F32 {
@@ -270,3 +270,9 @@ impl LlamaModel {
         self.norm.forward(x)
     }
 }
+
+// Where adapters can go, in the order of the forward pass.
+lora_module!(Attention { q_proj, k_proj, v_proj, o_proj });
+lora_module!(Mlp { gate_proj, up_proj, down_proj });
+lora_module!(DecoderLayer { self_attn, mlp });
+lora_module!(LlamaModel { embed_tokens, layers });

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
-use burn::nn::Linear;
+use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
-use ls_lora::{Dtype, LoraConfig, LoraLinear, TensorFile};
+use ls_lora::{Dtype, LoraConfig, LoraEmbedding, LoraLayer, LoraLinear, Quantization, TensorFile};
 
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
@@ -42,6 +42,24 @@ impl ComputeType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// How the frozen weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// Element type of the activations, and of the weights that are not packed.
+    pub compute: ComputeType,
+    /// Packs the weights of the linear layers, if set (QLoRA). Embeddings and norms are not packed.
+    pub quantization: Option<Quantization>,
+}
+
+impl From<ComputeType> for Precision {
+    fn from(compute: ComputeType) -> Self {
+        Self {
+            compute,
+            quantization: None,
         }
     }
 }
@@ -130,8 +148,11 @@ impl Checkpoint {
             })
             .collect();
         let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
-        let selected = ls_lora::select_modules(lora, &names, &["score"])?;
-        for (name, [d_in, d_out]) in modules.iter().filter(|(name, _)| selected.contains(name)) {
+        let embeddings = ["model.embed_tokens"];
+        let selected = ls_lora::select_modules(lora, &names, &embeddings, &["score"])?;
+        let table = (embeddings[0].to_owned(), [config.vocab_size, config.hidden_size]);
+        let all = modules.iter().chain([&table]);
+        for (name, [d_in, d_out]) in all.filter(|(name, _)| selected.contains(name)) {
             lora.checked_rank_of(name, *d_in, *d_out)?;
         }
         Ok(())
@@ -165,16 +186,21 @@ impl Checkpoint {
     pub fn load_model(
         &self,
         attention: &AttentionMode,
-        compute: ComputeType,
+        precision: impl Into<Precision>,
         device: &Device,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<LlamaModel> {
         let config = &self.config;
         let visibility = LlamaModel::visibility(config, attention)?;
         let device = device.clone().without_autodiff();
+        let Precision {
+            compute,
+            quantization,
+        } = precision.into();
         let mut loader = Loader {
             checkpoint: self,
             compute,
+            quantization,
             device: &device,
             loaded: 0,
             total: self.backbone_tensors().len(),
@@ -216,7 +242,9 @@ impl Checkpoint {
         }
         let norm = loader.norm("norm.weight")?;
         let model = LlamaModel {
-            embed_tokens,
+            embed_tokens: LoraEmbedding::new(Embedding {
+                weight: embed_tokens,
+            }),
             layers,
             norm,
             rope: config.rope.clone(),
@@ -234,7 +262,7 @@ impl Checkpoint {
         &self,
         attention: &AttentionMode,
         task: Task,
-        compute: ComputeType,
+        precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<LlamaClassifier> {
         let missing = || ModelError::TensorMissing {
@@ -253,12 +281,13 @@ impl Checkpoint {
                 reason: "the head has a bias, as a token classifier's has: this is not a sequence classifier".into(),
             });
         }
-        let model = self.load_model(attention, compute, device, |_, _| ())?;
+        let model = self.load_model(attention, precision, device, |_, _| ())?;
         let plain = device.clone().without_autodiff();
         let mut ignore = |_, _| ();
         let mut loader = Loader {
             checkpoint: self,
             compute: ComputeType::F32,
+            quantization: None,
             device: &plain,
             loaded: 0,
             total: 1 + usize::from(has_bias),
@@ -452,6 +481,7 @@ fn open_files(dir: &Path) -> Result<OpenedFiles> {
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     compute: ComputeType,
+    quantization: Option<Quantization>,
     device: &'a Device,
     loaded: usize,
     /// Tensors to load.
@@ -470,7 +500,12 @@ impl Loader<'_> {
         } else {
             None
         };
-        Ok(LoraLinear::new(Linear { weight, bias }))
+        let mut layer = LoraLinear::new(Linear { weight, bias });
+        if let Some(format) = self.quantization {
+            // Layer by layer, so that there is never more than one unpacked.
+            layer.quantize(format)?;
+        }
+        Ok(layer)
     }
 
     fn norm(&mut self, name: &str) -> Result<RmsNorm> {
@@ -866,7 +901,7 @@ mod tests {
         let count = ls_lora::ParameterCount::of(&model);
         assert_eq!(count.trainable, 0);
         assert_eq!(count.all, checkpoint.num_parameters() + LABELS * HIDDEN);
-        let embeddings = model.model.embed_tokens.val();
+        let embeddings = model.model.embed_tokens.base_layer.weight.val();
         assert!(!embeddings.is_autodiff());
         assert_eq!(embeddings.dtype(), DType::BF16);
         assert_eq!(model.score.weight.val().dtype(), DType::F32);

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use ls_data::{ColumnRef, FileFormat, LabelPosition, PaddingMode, PaddingSide};
-use ls_lora::{InitLoraWeights, LoraConfig, TargetModules};
-use ls_model::{AttentionMode, ComputeType, Pooling};
+use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
+use ls_model::{AttentionMode, ComputeType, Pooling, Precision};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -58,9 +58,12 @@ pub struct ModelSettings {
     /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Element type of the frozen weights: `f32` or `bf16`.
+    /// Element type of the activations and of the frozen weights: `f32` or `bf16`.
     #[serde(default = "default_dtype")]
     pub dtype: ComputeType,
+    /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationName>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classifier_dropout: Option<f64>,
@@ -80,8 +83,14 @@ pub struct LoraSettings {
     pub target_modules: Targets,
     /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
     pub use_rslora: bool,
-    /// `default` (Kaiming uniform) or `gaussian`.
+    /// Train the length of each column of a weight by itself (DoRA).
+    pub use_dora: bool,
+    /// `default` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (any number) or `olora`.
     pub init_lora_weights: InitName,
+    /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
+    pub bias: BiasName,
+    /// Modules that train in full beside the head, by the end of their name.
+    pub modules_to_save: Vec<String>,
 }
 
 /// `target_modules` as written.
@@ -95,13 +104,64 @@ pub enum Targets {
 }
 
 /// `init_lora_weights` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InitName(pub InitLoraWeights);
+
+impl TryFrom<String> for InitName {
+    type Error = ls_lora::LoraError;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<InitName> for String {
+    fn from(name: InitName) -> Self {
+        name.0.to_string()
+    }
+}
+
+/// `bias` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasName {
+    /// None of them.
+    #[default]
+    None,
+    /// Those of the adapted layers.
+    LoraOnly,
+    /// All of them.
+    All,
+}
+
+/// `quantization` as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum InitName {
-    /// A Kaiming uniform, B zero.
-    Default,
-    /// A normal, B zero.
-    Gaussian,
+pub enum QuantizationName {
+    /// 4 bits a value.
+    Nf4,
+    /// 8 bits a value.
+    Int8,
+}
+
+impl From<QuantizationName> for Quantization {
+    fn from(name: QuantizationName) -> Self {
+        match name {
+            QuantizationName::Nf4 => Self::Nf4,
+            QuantizationName::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl ModelSettings {
+    /// How the frozen weights are held.
+    pub fn precision(&self) -> Precision {
+        Precision {
+            compute: self.dtype,
+            quantization: self.quantization.map(Into::into),
+        }
+    }
 }
 
 impl Default for LoraSettings {
@@ -112,7 +172,10 @@ impl Default for LoraSettings {
             lora_dropout: 0.1,
             target_modules: Targets::List(vec!["q_proj".into(), "v_proj".into()]),
             use_rslora: false,
-            init_lora_weights: InitName::Default,
+            use_dora: false,
+            init_lora_weights: InitName::default(),
+            bias: BiasName::None,
+            modules_to_save: Vec::new(),
         }
     }
 }
@@ -130,10 +193,14 @@ impl LoraSettings {
             }
             Targets::Text(text) => TargetModules::Pattern(text.clone()),
         };
-        config.init_lora_weights = match self.init_lora_weights {
-            InitName::Default => InitLoraWeights::Default,
-            InitName::Gaussian => InitLoraWeights::Gaussian,
+        config.use_dora = self.use_dora;
+        config.init_lora_weights = self.init_lora_weights.0;
+        config.bias = match self.bias {
+            BiasName::None => Bias::None,
+            BiasName::LoraOnly => Bias::LoraOnly,
+            BiasName::All => Bias::All,
         };
+        config.modules_to_save.clone_from(&self.modules_to_save);
         config
     }
 
@@ -283,7 +350,7 @@ pub struct TrainSettings {
     pub warmup_steps: usize,
     /// The same as a part of all steps; `warmup_steps` wins.
     pub warmup_ratio: f64,
-    /// AdamW's decoupled weight decay, on everything but biases.
+    /// AdamW's decoupled weight decay, on everything but biases and the scales of norms.
     pub weight_decay: f64,
     /// AdamW.
     pub adam_beta1: f64,
@@ -291,6 +358,9 @@ pub struct TrainSettings {
     pub adam_beta2: f64,
     /// AdamW.
     pub adam_epsilon: f64,
+    /// Learning rate of the adapters' B over that of their A (LoRA+); by default they are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loraplus_lr_ratio: Option<f64>,
     /// Limit of the norm over all gradients; 0 for none.
     pub max_grad_norm: f64,
     /// Batches of similar lengths.
@@ -324,6 +394,7 @@ impl Default for TrainSettings {
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
+            loraplus_lr_ratio: None,
             max_grad_norm: 1.0,
             group_by_length: true,
             eval_steps: None,
@@ -372,6 +443,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "attention",
             "pooling",
             "dtype",
+            "quantization",
             "classifier_dropout",
         ],
     ),
@@ -383,7 +455,10 @@ const KEYS: &[(&str, &[&str])] = &[
             "lora_dropout",
             "target_modules",
             "use_rslora",
+            "use_dora",
             "init_lora_weights",
+            "bias",
+            "modules_to_save",
         ],
     ),
     (
@@ -424,6 +499,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "adam_beta1",
             "adam_beta2",
             "adam_epsilon",
+            "loraplus_lr_ratio",
             "max_grad_norm",
             "group_by_length",
             "eval_steps",
@@ -593,6 +669,12 @@ impl RunConfig {
             check(
                 (0.0..1.0).contains(&value),
                 format!("{name}: expected 0 or more and under 1, found {value}"),
+            );
+        }
+        if let Some(ratio) = train.loraplus_lr_ratio {
+            check(
+                ratio.is_finite() && ratio >= 1.0,
+                format!("train.loraplus_lr_ratio: expected 1 or more, found {ratio}"),
             );
         }
         if self.data.validation.is_none() {
@@ -806,6 +888,7 @@ mod tests {
                 attention: Some(AttentionMode::Causal),
                 pooling: Some(Pooling::Last),
                 dtype: ComputeType::F32,
+                quantization: Some(QuantizationName::Nf4),
                 classifier_dropout: Some(0.1),
             },
             data: DataSettings {
@@ -820,6 +903,7 @@ mod tests {
                 ..RunConfig::from_toml(MINIMAL, "", &[]).unwrap().data
             },
             train: TrainSettings {
+                loraplus_lr_ratio: Some(16.0),
                 eval_steps: Some(1),
                 metric_for_best_model: Some("loss".into()),
                 early_stopping_patience: Some(1),

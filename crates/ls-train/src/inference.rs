@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use ls_data::{BatchOptions, LabelPosition, LabelSet, PaddingMode, PaddingSide};
-use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Task};
+use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::config::TaskKind;
+use crate::config::{QuantizationName, TaskKind};
 use crate::error::{Result, TrainError};
 use crate::run_dir::INFERENCE_FILE;
 
@@ -47,6 +47,9 @@ pub struct InferenceSettings {
     pub base_model: PathBuf,
     /// Element type of the frozen weights.
     pub dtype: ComputeType,
+    /// How the frozen weights are packed, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationName>,
     /// Examples of one pass.
     pub batch_size: usize,
 }
@@ -97,6 +100,14 @@ impl InferenceSettings {
         })?;
         text.push(b'\n');
         Ok(ls_lora::write_atomic(&path, text)?)
+    }
+
+    /// How the frozen weights are held.
+    pub fn precision(&self) -> Precision {
+        Precision {
+            compute: self.dtype,
+            quantization: self.quantization.map(Into::into),
+        }
     }
 
     /// The model's task. `classifier_dropout` overrides that of the checkpoint.

@@ -2,7 +2,7 @@
 
 use ls_model::Checkpoint;
 
-use crate::config::RunConfig;
+use crate::config::{QuantizationName, RunConfig};
 
 /// Estimated peak of training in bytes: weights, what trains with its gradient and AdamW's two moments, and the
 /// activations that the backward pass of the longest step keeps.
@@ -36,5 +36,13 @@ pub fn expected_memory(
         0
     };
     let block = (tokens * (per_token + adapted)) * compute + scores * 4;
-    checkpoint.num_parameters() * compute + trainable * 16 + model.num_hidden_layers * block
+    let parameters = checkpoint.num_parameters();
+    let table = model.vocab_size * model.hidden_size;
+    let weights = match config.model.quantization {
+        None => parameters * compute,
+        // A code, and a 16-bit scale for every 64; the embedding table stays as it is.
+        Some(QuantizationName::Nf4) => table * compute + (parameters - table) * 17 / 32,
+        Some(QuantizationName::Int8) => table * compute + (parameters - table) * 33 / 32,
+    };
+    weights + trainable * 16 + model.num_hidden_layers * block
 }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::config::{LrScheduler, TrainSettings};
 
-/// AdamW with decoupled weight decay on everything but biases, as Hugging Face's Trainer groups parameters.
+/// AdamW with decoupled weight decay on everything but biases and norms, as Hugging Face's Trainer groups parameters.
 pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
     let config = |weight_decay: f64| {
         AdamWConfig::new()
@@ -15,12 +15,9 @@ pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
             .with_epsilon(settings.adam_epsilon as f32)
             .with_weight_decay(weight_decay as f32)
     };
-    // The head's is the only bias that trains.
-    config(settings.weight_decay).init().with_group(
-        ParamGroup::from_path("score.bias"),
-        config(0.0).build(),
-        None,
-    )
+    let undecayed = ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$")
+        .unwrap_or_else(|_| ParamGroup::from_path("score.bias"));
+    config(settings.weight_decay).init().with_group(undecayed, config(0.0).build(), None)
 }
 
 /// The learning rate of an optimizer step, counted from 0, by the formulas of transformers' `optimization.py`.

@@ -8,7 +8,7 @@ use ls_data::{
     FileFormat, LabelSet, SequenceExample, TextTokenizer, TokenExample, decode_spans,
     read_lines_from, read_sequence_from, read_tokens_from, split_words,
 };
-use ls_lora::PeftAdapter;
+use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
 use serde_json::{Map, Value, json};
 
@@ -119,20 +119,20 @@ impl Predictor {
                 }
                 let backbone = checkpoint.load_model(
                     &settings.attention,
-                    settings.dtype,
+                    settings.precision(),
                     &device,
                     |_, _| (),
                 )?;
                 let mut model =
                     LlamaClassifier::with_adapter(backbone, &config, task, adapter, dir, &device)?;
-                if settings.dtype == ComputeType::F32 {
-                    // In f32 the merged weights give the same answers for less work; in bf16 they would be rounded.
-                    ls_lora::merge_adapters(&mut model);
+                if settings.dtype == ComputeType::F32 && settings.quantization.is_none() {
+                    // In f32 the merged weights give the same answers for less work; otherwise they would be rounded.
+                    model = LoraModel::new(model).merge_and_unload()?.0;
                 }
                 model
             }
             None => {
-                checkpoint.load_classifier(&settings.attention, task, settings.dtype, &device)?
+                checkpoint.load_classifier(&settings.attention, task, settings.precision(), &device)?
             }
         };
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
@@ -268,6 +268,7 @@ fn default_settings(
         pad_token: pad.token.clone(),
         base_model: model_dir.into(),
         dtype: ComputeType::F32,
+        quantization: None,
         batch_size: 32,
     })
 }

@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor};
 use ls_data::{
     CutReport, LabelSet, SequenceExample, TextTokenizer, collate, epoch_order, split_off,
 };
-use ls_lora::{LoraConfig, LoraModule, ParameterCount};
-use ls_model::{AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
+use ls_lora::{LoraConfig, LoraPlus, ParameterCount, TaskType, TrainableTensor, trainable_tensors};
+use ls_model::{ADAPTER, AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
 use serde::Serialize;
 
 use crate::config::{RunConfig, TaskKind};
@@ -54,7 +54,7 @@ pub enum Event<'a> {
         /// Trainable and all.
         parameters: ParameterCount,
         /// Names and shapes of what trains.
-        trainable: Vec<(String, Vec<usize>)>,
+        trainable: Vec<TrainableTensor>,
         /// Tensors of the checkpoint that nothing uses.
         surplus: Vec<String>,
     },
@@ -227,6 +227,11 @@ pub fn train(
     let resolved = config.to_toml()?;
     let mut lora = config.lora.config();
     lora.base_model_name_or_path = Some(config.model.path.display().to_string());
+    // Its heads train too.
+    lora.task_type = Some(match config.task {
+        TaskKind::Sequence => TaskType::SeqCls,
+        TaskKind::Token => TaskType::TokenCls,
+    });
     checkpoint.check_settings(&attention, &lora)?;
     let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
     let splits = Splits::read(config, &tokenizer, checkpoint.config.vocab_size, observer)?;
@@ -234,7 +239,7 @@ pub fn train(
 
     let plain = device.clone().without_autodiff();
     let backbone =
-        checkpoint.load_model(&attention, config.model.dtype, &plain, |done, total| {
+        checkpoint.load_model(&attention, config.model.precision(), &plain, |done, total| {
             observer.event(&Event::Loading { done, total });
         })?;
     let task = settings.model_task(&checkpoint.config, config.model.classifier_dropout);
@@ -257,7 +262,7 @@ pub fn train(
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::Model {
         parameters,
-        trainable: trainable(&model),
+        trainable: trainable_tensors(&model),
         surplus: checkpoint.surplus(),
     });
     let steps_per_epoch = context.steps_per_epoch();
@@ -532,7 +537,7 @@ fn fresh_model(
         &training,
     );
     if let Some(lora) = lora {
-        ls_lora::add_adapters(&mut model, lora, &training)?;
+        ls_lora::add_adapter(&mut model, ADAPTER, lora, &training)?;
     }
     Ok(model)
 }
@@ -591,7 +596,11 @@ fn fit(
             if !grad_norm.is_finite() {
                 return Err(not_finite("gradient norm", grad_norm));
             }
-            model = optimizer.step(rate, model, gradients);
+            let rates = match settings.loraplus_lr_ratio {
+                Some(ratio) => LoraPlus::new(ratio).learning_rates(&model, rate),
+                None => rate.into(),
+            };
+            model = optimizer.step(rates, model, gradients);
             let record = StepRecord {
                 kind: "step",
                 step,
@@ -819,6 +828,7 @@ fn inference_settings(
         pad_token: pad.token.clone(),
         base_model: config.model.path.clone(),
         dtype: config.model.dtype,
+        quantization: config.model.quantization,
         batch_size: config.train.eval_batch_size,
     }
 }
@@ -834,24 +844,6 @@ fn save_adapter(
         .to_adapter(lora)
         .save_with_card(dir, &crate::card::model_card(settings, lora))?;
     settings.save(dir)
-}
-
-/// Names and shapes, as files have them, of what trains.
-fn trainable(model: &LlamaClassifier) -> Vec<(String, Vec<usize>)> {
-    let mut tensors = Vec::new();
-    for (name, layer) in model.lora_layers() {
-        if let Some(lora) = &layer.lora {
-            let ([d_in, d_out], r) = (layer.shape(), lora.lora_a.lazy_shape().dims::<2>()[1]);
-            tensors.push((format!("{name}.lora_A.weight"), vec![r, d_in]));
-            tensors.push((format!("{name}.lora_B.weight"), vec![d_out, r]));
-        }
-    }
-    let [hidden_size, num_labels] = model.score.weight.lazy_shape().dims();
-    tensors.push(("score.weight".into(), vec![num_labels, hidden_size]));
-    if model.score.bias.is_some() {
-        tensors.push(("score.bias".into(), vec![num_labels]));
-    }
-    tensors
 }
 
 /// So that the resolved configuration means the same from any folder.

@@ -1,0 +1,539 @@
+//! Frozen weights in 4 or 8 bits per value (QLoRA, arXiv 2305.14314), and the product with them.
+//!
+//! A weight is unpacked for one product at a time, forward and backward; what the graph keeps until the backward pass is the
+//! packed form. (burn's own quantised product keeps the unpacked weight.) No gradient of the weight is formed.
+//!
+//! The layout: blocks of 64 values run along the input axis of each output, as in bitsandbytes, whose NF4 codes these are.
+//! Eight 4-bit or four 8-bit codes of consecutive inputs share a 32-bit word, lowest bits first. The scale of a block is its
+//! largest magnitude in bf16, so that a value takes 4.25 or 8.25 bits.
+
+use burn::backend::{AutodiffBackend, Backend};
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{DType, Device, FloatDType, Int, Shape, Slice, Tensor, TensorData};
+use half::bf16;
+use rayon::prelude::*;
+
+use crate::adapter::{plain, to_dtype};
+use crate::error::{LoraError, Result};
+
+/// Values that share a scale, along the input axis.
+pub const BLOCK: usize = 64;
+
+/// How many bits a frozen weight's values take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Quantization {
+    /// 4 bits: the 16 quantiles of a normal distribution (NormalFloat, arXiv 2305.14314).
+    Nf4,
+    /// 8 bits: 255 evenly spaced values.
+    Int8,
+}
+
+/// NF4's values, as bitsandbytes has them.
+const NF4: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// The code of zero in 8 bits; codes below it are negative.
+const INT8_ZERO: i32 = 128;
+
+impl Quantization {
+    /// The bits of one code.
+    #[must_use]
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Nf4 => 4,
+            Self::Int8 => 8,
+        }
+    }
+
+    /// What each code stands for, as a part of the block's scale.
+    fn table(self) -> Vec<f32> {
+        match self {
+            Self::Nf4 => NF4.to_vec(),
+            Self::Int8 => (0..256).map(|code| (code - INT8_ZERO) as f32 / 127.0).collect(),
+        }
+    }
+
+    /// The code of the nearest value to `x`, a part of the block's scale.
+    fn encode(self, x: f32) -> u32 {
+        match self {
+            // Midpoints; a tie goes to the lower value, as in bitsandbytes.
+            Self::Nf4 => NF4
+                .windows(2)
+                .map(|pair| u32::from(x > f32::midpoint(pair[0], pair[1])))
+                .sum(),
+            Self::Int8 => ((x * 127.0).round() as i32).clamp(-127, 127).wrapping_add(INT8_ZERO) as u32,
+        }
+    }
+}
+
+/// A frozen `[in, out]` weight in 4 or 8 bits per value. Its tensors are constants: no optimizer and no record sees them.
+#[derive(Module, Debug)]
+pub struct QuantizedWeight {
+    /// Packed codes, `[in rounded up to a block / codes per word, out]`, 32-bit words.
+    codes: Tensor<2, Int>,
+    /// The largest magnitude of each block, `[blocks, out]`, bf16 (f32 where the device has no bf16).
+    scales: Tensor<2>,
+    /// What a code stands for, `[16]` or `[256]`, f32.
+    table: Tensor<1>,
+    /// Inputs of the layer, without those that fill the last block.
+    rows: usize,
+    #[module(skip)]
+    format: Quantization,
+}
+
+impl QuantizedWeight {
+    /// Quantises a weight; the values pass through the host once.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[in, out]`, any float dtype. The quantised weight lies on its device, off the graph.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::BackendNotBuilt`] if this crate was built without the feature for the weight's backend;
+    /// [`LoraError::NonFiniteWeight`] for NaN or an infinity.
+    pub fn quantize(weight: Tensor<2>, format: Quantization) -> Result<Self> {
+        let weight = plain(weight);
+        let device = weight.device();
+        if !is_supported(&device) {
+            return Err(LoraError::BackendNotBuilt {
+                device: format!("{device:?}"),
+            });
+        }
+        let [rows, columns] = weight.dims();
+        let values = crate::host_values(weight);
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(LoraError::NonFiniteWeight);
+        }
+        let Packed { codes, scales } = pack(&values, [rows, columns], format);
+        let blocks = rows.div_ceil(BLOCK);
+        let words = blocks * BLOCK * format.bits() / 32;
+        let scale_type = if device.supports_dtype(DType::BF16) {
+            DType::BF16
+        } else {
+            DType::F32
+        };
+        let table = format.table();
+        let levels = table.len();
+        Ok(Self {
+            codes: Tensor::from_data(TensorData::new(codes, [words, columns]), (&device, DType::I32)),
+            scales: Tensor::from_data(
+                TensorData::new(scales, [blocks, columns]),
+                (&device, scale_type),
+            ),
+            table: Tensor::from_data(TensorData::new(table, [levels]), (&device, DType::F32)),
+            rows,
+            format,
+        })
+    }
+
+    /// `[in, out]` of the weight.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.codes.dims()[1]]
+    }
+
+    /// How it is stored.
+    #[must_use]
+    pub fn format(&self) -> Quantization {
+        self.format
+    }
+
+    /// The bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let values = |shape: [usize; 2]| shape[0] * shape[1];
+        let scale = if self.scales.dtype() == DType::BF16 { 2 } else { 4 };
+        4 * values(self.codes.dims()) + scale * values(self.scales.dims()) + 4 * self.table.dims()[0]
+    }
+
+    /// The weight unpacked, f32 `[in, out]`, off the graph.
+    #[must_use]
+    pub fn dequantize(&self) -> Tensor<2> {
+        Tensor::from_dispatch(<Dispatch as QuantizedOps>::unpack_weight(
+            plain(self.scales.clone()).into_dispatch(),
+            self.codes.clone().into_dispatch(),
+            plain(self.table.clone()).into_dispatch(),
+            self.rows,
+            self.format.bits(),
+        ))
+    }
+
+    /// The product with an input, in the input's dtype.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[tokens, in]`; output: `[tokens, out]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the weight was moved to a backend that this crate was not built for.
+    #[must_use]
+    pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
+        Tensor::from_dispatch(<Dispatch as QuantizedOps>::quantized_matmul(
+            x.into_dispatch(),
+            plain(self.scales.clone()).into_dispatch(),
+            self.codes.clone().into_dispatch(),
+            plain(self.table.clone()).into_dispatch(),
+            self.rows,
+            self.format.bits(),
+        ))
+    }
+}
+
+/// What a linear layer computes with its frozen weight.
+#[derive(Module, Debug)]
+pub enum BaseLayer {
+    /// The weight as it is, f32, f16 or bf16.
+    Dense(Linear),
+    /// The weight in 4 or 8 bits.
+    Quantized(QuantizedLinear),
+}
+
+/// A linear layer with a quantised weight.
+#[derive(Module, Debug)]
+pub struct QuantizedLinear {
+    /// The packed weight.
+    pub weight: QuantizedWeight,
+    /// The bias, `[out]`, as the layer had it.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl BaseLayer {
+    /// `[in, out]`.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(linear) => linear.weight.lazy_shape().dims(),
+            Self::Quantized(linear) => linear.weight.shape(),
+        }
+    }
+
+    /// The product with the weight alone, in the input's dtype.
+    #[must_use]
+    pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(linear) => x.matmul(linear.weight.val()),
+            Self::Quantized(linear) => linear.weight.matmul(x),
+        }
+    }
+
+    /// The product of a plain f32 matrix with the weight, in f32.
+    pub(crate) fn matmul_f32(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(linear) => x.matmul(to_dtype(plain(linear.weight.val()), DType::F32)),
+            Self::Quantized(linear) => linear.weight.matmul(x),
+        }
+    }
+
+    /// The bias, `[out]`.
+    #[must_use]
+    pub fn bias(&self) -> Option<&Param<Tensor<1>>> {
+        match self {
+            Self::Dense(linear) => linear.bias.as_ref(),
+            Self::Quantized(linear) => linear.bias.as_ref(),
+        }
+    }
+
+    /// The weight in f32 `[in, out]`, off the graph.
+    #[must_use]
+    pub fn weight(&self) -> Tensor<2> {
+        match self {
+            Self::Dense(linear) => to_dtype(plain(linear.weight.val()), DType::F32),
+            Self::Quantized(linear) => linear.weight.dequantize(),
+        }
+    }
+}
+
+struct Packed {
+    codes: Vec<i32>,
+    scales: Vec<f32>,
+}
+
+/// Blocks are independent of each other, so they are packed in parallel.
+fn pack(values: &[f32], [rows, columns]: [usize; 2], format: Quantization) -> Packed {
+    let bits = format.bits();
+    let per_word = 32 / bits;
+    let blocks = rows.div_ceil(BLOCK);
+    let words_per_block = BLOCK / per_word;
+    let mut codes = vec![0i32; blocks * words_per_block * columns];
+    let mut scales = vec![0.0f32; blocks * columns];
+    if columns == 0 {
+        return Packed { codes, scales };
+    }
+    codes
+        .par_chunks_mut(words_per_block * columns)
+        .zip(scales.par_chunks_mut(columns))
+        .enumerate()
+        .for_each(|(block, (codes, scales))| {
+            let rows = block * BLOCK..((block + 1) * BLOCK).min(rows);
+            for row in rows.clone() {
+                let values = &values[row * columns..][..columns];
+                for (scale, value) in scales.iter_mut().zip(values) {
+                    *scale = scale.max(value.abs());
+                }
+            }
+            for (at, row) in rows.enumerate() {
+                let values = &values[row * columns..][..columns];
+                let words = &mut codes[at / per_word * columns..][..columns];
+                let shift = at % per_word * bits;
+                for ((word, value), &scale) in words.iter_mut().zip(values).zip(&*scales) {
+                    let part = if scale == 0.0 { 0.0 } else { value / scale };
+                    *word |= (format.encode(part) << shift) as i32;
+                }
+            }
+        });
+    Packed { codes, scales }
+}
+
+/// Whether a device computes on the host.
+#[cfg(feature = "flex")]
+pub(crate) fn is_flex(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// Whether the operations below were built for a device.
+fn is_supported(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}
+
+/// The operations on packed weights, on every backend that this crate is built for. Bodies are the portable form.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Autodiff
+)]
+pub(crate) trait QuantizedOps: Backend {
+    /// The unpacked weight in f32, `[rows, columns]`.
+    fn unpack_weight(
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let per_word = 32 / bits;
+        let [words, columns] = codes.shape().dims();
+        let [blocks, _] = scales.shape().dims();
+        let mask = (1i64 << bits) - 1;
+        let planes = (0..per_word).map(|at| {
+            let shifted = Self::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
+            let plane = Self::bitwise_and_scalar(shifted, mask.into());
+            Self::int_reshape(plane, Shape::new([words, 1, columns]))
+        });
+        let codes = Self::int_cat(planes.collect(), 1); // [words, per_word, columns]
+        let codes = Self::int_reshape(codes, Shape::new([words * per_word * columns]));
+        let parts = Self::float_select(table, 0, codes);
+        let parts = Self::float_reshape(parts, Shape::new([blocks, BLOCK, columns]));
+        let scales = Self::float_cast(scales, FloatDType::F32);
+        let scales = Self::float_reshape(scales, Shape::new([blocks, 1, columns]));
+        let weight = Self::float_mul(parts, scales);
+        let weight = Self::float_reshape(weight, Shape::new([blocks * BLOCK, columns]));
+        if blocks * BLOCK == rows {
+            return weight;
+        }
+        Self::float_slice(weight, &[Slice::from(0..rows), Slice::from(0..columns)])
+    }
+
+    /// `x` times the unpacked weight, in the dtype of `x`.
+    fn quantized_matmul(
+        x: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let weight = Self::unpack_weight(scales, codes, table, rows, bits);
+        let weight = cast_like::<Self>(weight, &x);
+        Self::float_matmul(x, weight)
+    }
+}
+
+fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
+    if tensor.dtype() == like.dtype() {
+        tensor
+    } else {
+        B::float_cast(tensor, like.dtype().into())
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl QuantizedOps for burn::backend::Cube {}
+
+#[cfg(feature = "flex")]
+impl QuantizedOps for Flex {
+    fn unpack_weight(
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let [_, columns] = codes.shape().dims();
+        let (scales, codes, table) = (
+            scales.to_contiguous(),
+            codes.to_contiguous(),
+            table.to_contiguous(),
+        );
+        let mut weight = vec![0.0f32; rows * columns];
+        // The types are those that `quantize` stored.
+        if let (Some(scales), Some(codes), Some(table)) = (
+            scales.as_slice::<bf16>(),
+            codes.as_slice::<i32>(),
+            table.as_slice::<f32>(),
+        ) && columns > 0
+        {
+            unpack(&mut weight, codes, scales, table, columns, bits);
+        }
+        FloatTensor::<Self>::from_data(TensorData::new(weight, [rows, columns]))
+    }
+}
+
+/// Unpacks words into the rows of a weight, a row of words at a time.
+#[cfg(feature = "flex")]
+fn unpack(
+    weight: &mut [f32],
+    codes: &[i32],
+    scales: &[bf16],
+    table: &[f32],
+    columns: usize,
+    bits: usize,
+) {
+    let per_word = 32 / bits;
+    let mask = (1u32 << bits) - 1;
+    weight
+        .par_chunks_mut(per_word * columns)
+        .enumerate()
+        .for_each(|(at, rows)| {
+            let words = &codes[at * columns..][..columns];
+            let scales = &scales[at * per_word / BLOCK * columns..][..columns];
+            let scales: Vec<f32> = scales.iter().map(|scale| scale.to_f32()).collect();
+            for (within, row) in rows.chunks_mut(columns).enumerate() {
+                let shift = within * bits;
+                for ((value, &word), scale) in row.iter_mut().zip(words).zip(&scales) {
+                    let code = (word as u32 >> shift) & mask;
+                    *value = table[code as usize] * scale;
+                }
+            }
+        });
+}
+
+impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
+    fn unpack_weight(
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        // Packed weights are constants.
+        let weight = B::unpack_weight(
+            scales.into_primitive(),
+            codes,
+            table.into_primitive(),
+            rows,
+            bits,
+        );
+        <Self as AutodiffBackend>::from_inner(weight)
+    }
+
+    fn quantized_matmul(
+        x: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct InputGradient;
+
+        #[derive(Debug, Clone)]
+        struct State<B: Backend> {
+            scales: FloatTensor<B>,
+            codes: IntTensor<B>,
+            table: FloatTensor<B>,
+            rows: usize,
+            bits: usize,
+        }
+
+        impl<B: QuantizedOps> Backward<B, 1> for InputGradient {
+            type State = State<B>;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let State {
+                    scales,
+                    codes,
+                    table,
+                    rows,
+                    bits,
+                } = ops.state;
+                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+                    let weight = B::unpack_weight(scales, codes, table, rows, bits);
+                    let weight = cast_like::<B>(weight, &dy);
+                    B::float_matmul(dy, B::float_transpose(weight))
+                });
+            }
+        }
+
+        let state = State::<B> {
+            scales: scales.into_primitive(),
+            codes,
+            table: table.into_primitive(),
+            rows,
+            bits,
+        };
+        let forward = |x, state: State<B>| {
+            B::quantized_matmul(x, state.scales, state.codes, state.table, rows, bits)
+        };
+        match InputGradient
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let y = forward(x.into_primitive(), state.clone());
+                prep.finish(state, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x.into_primitive(), state)),
+        }
+    }
+}
