@@ -62,7 +62,8 @@ struct Loaded {
 
 /// An adapter folder on its base.
 fn load(model: &str, task: &str, dir: &Path, device: &Device) -> Loaded {
-    let checkpoint = Checkpoint::open(&models().join(Path::new(model).file_name().unwrap())).unwrap();
+    let checkpoint =
+        Checkpoint::open(&models().join(Path::new(model).file_name().unwrap())).unwrap();
     let task = match task {
         "token" => Task::Token { dropout: 0.0 },
         _ => Task::Sequence(Pooling::Last),
@@ -82,10 +83,15 @@ fn load(model: &str, task: &str, dir: &Path, device: &Device) -> Loaded {
 }
 
 /// The batch of a file as the model takes it, and its mask.
-fn input(expected: &Expected, checkpoint: &Checkpoint, device: &Device) -> (ModelInput, Vec<Vec<u8>>) {
+fn input(
+    expected: &Expected,
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> (ModelInput, Vec<Vec<u8>>) {
     let whole = |name: &str| -> Vec<Vec<u32>> {
         let rows = expected.rows(name).into_iter();
-        rows.map(|row| row.into_iter().map(|v| v as u32).collect()).collect()
+        rows.map(|row| row.into_iter().map(|v| v as u32).collect())
+            .collect()
     };
     let mask: Vec<Vec<u8>> = whole("attention_mask")
         .into_iter()
@@ -124,7 +130,13 @@ fn logits_losses_and_gradients_are_pefts() {
         let logits = model.forward(&input);
         assert_close(what, &values(logits.clone()), &reference, LOGITS, true);
         let plain = values(model.valid().forward(&input));
-        assert_close(&format!("{what}, off the graph"), &plain, &reference, LOGITS, true);
+        assert_close(
+            &format!("{what}, off the graph"),
+            &plain,
+            &reference,
+            LOGITS,
+            true,
+        );
 
         let labels: Vec<i64> = if case.task == "token" {
             at_tokens(&expected.rows("labels"), &mask, 1)
@@ -135,7 +147,13 @@ fn logits_losses_and_gradients_are_pefts() {
         .map(|label| label as i64)
         .collect();
         let loss = cross_entropy_sum(logits, &labels).div_scalar(counted(&labels) as f32);
-        assert_close(what, &values(loss.clone()), &expected.get("loss").1, LOGITS, true);
+        assert_close(
+            what,
+            &values(loss.clone()),
+            &expected.get("loss").1,
+            LOGITS,
+            true,
+        );
         let found = gradients_by_key(&model, &adapter.config, &loss.backward());
         let keys: Vec<String> = expected
             .0
@@ -144,7 +162,11 @@ fn logits_losses_and_gradients_are_pefts() {
             .map(String::from)
             .collect();
         assert!(keys.len() > 2, "{what}: the fixture has no gradients");
-        assert_eq!(found.keys().cloned().collect::<Vec<_>>(), keys, "{what}: trained tensors");
+        assert_eq!(
+            found.keys().cloned().collect::<Vec<_>>(),
+            keys,
+            "{what}: trained tensors"
+        );
         for key in keys {
             let reference = expected.get(&format!("grad.{key}")).1;
             let what = format!("{what}: gradient of {key}");
@@ -196,7 +218,11 @@ fn python() -> Option<PathBuf> {
 
 fn run(python: &Path, arguments: &[&str]) {
     let script = fixtures().join("variants/loop.py");
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let output = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
         "{}{}",
@@ -227,7 +253,12 @@ fn the_loop_through_real_peft_is_closed() {
             model,
             adapter,
             checkpoint,
-        } = load(field("model"), field("task"), Path::new(field("adapter")), &device);
+        } = load(
+            field("model"),
+            field("task"),
+            Path::new(field("adapter")),
+            &device,
+        );
         let (input, mask) = input(&expected, &checkpoint, &device);
         let found = values(model.forward(&input));
         let reference = wanted(&expected, field("task"), &mask, num_labels);
@@ -236,8 +267,13 @@ fn the_loop_through_real_peft_is_closed() {
         // Other values than peft's, so that nothing of its own files could pass for ours.
         let mut saved = model.to_adapter(&adapter.config);
         for tensors in saved.lora.values_mut() {
-            let values: Vec<f32> =
-                tensors.b.to_f32().unwrap().iter().map(|v| v * 1.5 + 0.01).collect();
+            let values: Vec<f32> = tensors
+                .b
+                .to_f32()
+                .unwrap()
+                .iter()
+                .map(|v| v * 1.5 + 0.01)
+                .collect();
             tensors.b = HostTensor::from_f32(tensors.b.shape.clone(), &values);
         }
         let folder = dir.path().join(format!("ours/{}", field("name")));
@@ -269,7 +305,13 @@ fn the_loop_through_real_peft_is_closed() {
     for (name, task, found, mask, num_labels, output) in compared {
         assert!(TensorFile::open(&output).unwrap().get("logits").is_some());
         let pefts = wanted(&Expected::open(&output), &task, &mask, num_labels);
-        assert_close(&format!("{name}, read by peft"), &found, &pefts, LOGITS, true);
+        assert_close(
+            &format!("{name}, read by peft"),
+            &found,
+            &pefts,
+            LOGITS,
+            true,
+        );
     }
 }
 

@@ -107,6 +107,10 @@ pub fn gradients_by_key(
         .tensors()
         .map(|(key, tensor)| (key, tensor.to_f32().unwrap()))
         .collect();
-    assert_eq!(found.len(), replace.1, "something else has a gradient, or something has none");
+    assert_eq!(
+        found.len(),
+        replace.1,
+        "something else has a gradient, or something has none"
+    );
     found
 }

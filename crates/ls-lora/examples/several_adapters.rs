@@ -81,12 +81,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     model.add_weighted_adapter("both", &[("sine", 0.5), ("square", 0.5)], Combination::Cat)?;
     let show = |what: &str, model: &LoraModel<Net>| {
         let error = |goal: &Tensor<2>| {
-            host_values((model.forward(x.clone()) - goal.clone().inner()).square().mean())[0]
+            host_values(
+                (model.forward(x.clone()) - goal.clone().inner())
+                    .square()
+                    .mean(),
+            )[0]
         };
         let [sine, square] = [&goals[0].1, &goals[1].1].map(error);
         println!("{what:<18} error of sine {sine:.3}, of square {square:.3}");
     };
-    for active in [&[][..], &["sine"], &["square"], &["sine", "square"], &["both"]] {
+    for active in [
+        &[][..],
+        &["sine"],
+        &["square"],
+        &["sine", "square"],
+        &["both"],
+    ] {
         model.set_adapter(active)?;
         show(&active.join(" + "), &model);
     }

@@ -120,7 +120,11 @@ impl LoraAdapter {
         };
         let mut y = apply(x.clone(), self.lora_a.val(), self.lora_b.val());
         if let Some(start) = &self.start {
-            y = y - apply(to_dtype(x, DType::F32), start.lora_a.clone(), start.lora_b.clone());
+            y = y - apply(
+                to_dtype(x, DType::F32),
+                start.lora_a.clone(),
+                start.lora_b.clone(),
+            );
         }
         to_dtype(y, DType::F32)
     }
@@ -164,8 +168,8 @@ impl LoraAdapter {
         let a_t = a.clone().transpose();
         let cross = (base(a_t.clone()) * b.clone()).sum_dim(0); // [1, out]
         let square = (a_t.matmul(a).matmul(b.clone()) * b).sum_dim(0); // [1, out]
-        let low_rank = cross.mul_scalar(2.0 * self.scaling)
-            + square.mul_scalar(self.scaling * self.scaling);
+        let low_rank =
+            cross.mul_scalar(2.0 * self.scaling) + square.mul_scalar(self.scaling * self.scaling);
         (base_norm_squared + low_rank.squeeze_dim(0)).sqrt()
     }
 }

@@ -84,7 +84,8 @@ impl std::str::FromStr for InitLoraWeights {
             ("olora", _) => Self::Olora,
             (_, Some(Ok(niter))) => Self::Pissa { niter: Some(niter) },
             _ => {
-                let known = "default, gaussian, orthogonal, pissa, pissa_niter_N or olora is needed";
+                let known =
+                    "default, gaussian, orthogonal, pissa, pissa_niter_N or olora is needed";
                 return Err(invalid("init_lora_weights", text, known));
             }
         })

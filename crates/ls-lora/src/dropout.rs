@@ -69,7 +69,11 @@ mod host {
         for four in chunk.chunks_mut(4) {
             let mut bits = state.next();
             for value in four {
-                *value = if bits & 0xFFFF < threshold { scale } else { 0.0 };
+                *value = if bits & 0xFFFF < threshold {
+                    scale
+                } else {
+                    0.0
+                };
                 bits >>= 16;
             }
         }

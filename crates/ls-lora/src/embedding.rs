@@ -61,7 +61,8 @@ impl LoraEmbedding {
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let width = self.shape()[1];
-        self.rows(ids.reshape([batch * tokens])).reshape([batch, tokens, width])
+        self.rows(ids.reshape([batch * tokens]))
+            .reshape([batch, tokens, width])
     }
 
     /// The rows of ids laid end to end: `[tokens]` -> `[tokens, width]`, in the table's dtype.

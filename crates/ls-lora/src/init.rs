@@ -108,7 +108,8 @@ fn linear_factors(
     let [d_in, d_out] = layer.shape();
     let device = &device.clone().inner();
     let options = (device, DType::F32);
-    let random = |shape: [usize; 2], distribution| Tensor::<2>::random(shape, distribution, options);
+    let random =
+        |shape: [usize; 2], distribution| Tensor::<2>::random(shape, distribution, options);
     let normal = Distribution::Normal(0.0, 1.0);
     Ok(match init {
         InitLoraWeights::Default => {
@@ -121,7 +122,10 @@ fn linear_factors(
             (a, Tensor::zeros([r, d_out], options))
         }
         InitLoraWeights::Orthogonal => {
-            let (odd, even) = halves(&orthonormal_rows(&crate::host_values(random([r, r], normal)), r));
+            let (odd, even) = halves(&orthonormal_rows(
+                &crate::host_values(random([r, r], normal)),
+                r,
+            ));
             let odd = matrix(odd, [r / 2, r], device);
             let even = matrix(even, [r / 2, r], device);
             let a = random([d_in, r / 2], normal).matmul(odd);
@@ -173,7 +177,11 @@ fn truncated_svd(
     // Columns that span a range are kept as rows.
     let orthonormal = |rows: Tensor<2>| {
         let [n, width] = rows.dims();
-        matrix(orthonormal_rows(&crate::host_values(rows), width), [n, width], &device)
+        matrix(
+            orthonormal_rows(&crate::host_values(rows), width),
+            [n, width],
+            &device,
+        )
     };
     let start = Tensor::<2>::random([r, d_out], normal, (&device, DType::F32));
     let mut range = orthonormal(start.matmul(transposed.clone())); // [r, in]
@@ -203,7 +211,10 @@ fn orthonormal_rows(values: &[f32], width: usize) -> Vec<f32> {
             for _ in 0..2 {
                 for other in &done {
                     let along = dot(&candidate, other);
-                    candidate.iter_mut().zip(other).for_each(|(v, o)| *v -= along * o);
+                    candidate
+                        .iter_mut()
+                        .zip(other)
+                        .for_each(|(v, o)| *v -= along * o);
                 }
             }
             let length = dot(&candidate, &candidate).sqrt();

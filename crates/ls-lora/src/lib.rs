@@ -63,9 +63,7 @@ pub use embedding::LoraEmbedding;
 pub use error::{LoraError, Result};
 pub use linear::LoraLinear;
 pub use model::{Combination, LoraModel, MergeReport};
-pub use module::{
-    LoraModule, ModulePath, adapter_tensors, add_adapter, load_adapter, to_peft,
-};
+pub use module::{LoraModule, ModulePath, adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use optim::LoraPlus;
 pub use peft::{AdapterTensors, PeftAdapter};
 pub use quantized::{BaseLayer, Quantization, QuantizedWeight};

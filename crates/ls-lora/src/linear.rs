@@ -7,9 +7,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
 
-use crate::adapter::{
-    LayerKind, LoraAdapter, LoraLayer, MergeDrift, merged_weight, to_dtype,
-};
+use crate::adapter::{LayerKind, LoraAdapter, LoraLayer, MergeDrift, merged_weight, to_dtype};
 use crate::error::Result;
 use crate::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 
@@ -73,7 +71,11 @@ impl LoraLinear {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut shape = x.dims();
         let [d_in, d_out] = self.base_layer.shape();
-        assert_eq!(shape[D - 1], d_in, "the input's last axis is the layer's `in`");
+        assert_eq!(
+            shape[D - 1],
+            d_in,
+            "the input's last axis is the layer's `in`"
+        );
         let tokens = shape[..D - 1].iter().product();
         // Rows end to end: products of two-dimensional tensors are burn's fast ones.
         let y = self.forward_rows(x.reshape([tokens, d_in]));
@@ -129,7 +131,10 @@ impl LoraLayer for LoraLinear {
     }
 
     fn weight(&self) -> Tensor<2> {
-        self.unmerged.as_deref().unwrap_or(&self.base_layer).weight()
+        self.unmerged
+            .as_deref()
+            .unwrap_or(&self.base_layer)
+            .weight()
     }
 
     fn adapters(&self) -> &[LoraAdapter] {

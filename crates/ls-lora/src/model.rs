@@ -112,7 +112,11 @@ impl<M: LoraModule> DerefMut for LoraModel<M> {
 }
 
 impl<M: LoraModule> LoraModule for LoraModel<M> {
-    fn visit_layers<'a>(&'a self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a dyn LoraLayer)) {
+    fn visit_layers<'a>(
+        &'a self,
+        path: &mut ModulePath,
+        f: &mut dyn FnMut(&str, &'a dyn LoraLayer),
+    ) {
         self.model.visit_layers(path, f);
     }
 
@@ -149,7 +153,9 @@ impl<M: LoraModule> LoraModel<M> {
         config: &LoraConfig,
         device: &Device,
     ) -> Result<Vec<String>> {
-        self.adopt(name, config, |model| add_adapter(model, name, config, device))
+        self.adopt(name, config, |model| {
+            add_adapter(model, name, config, device)
+        })
     }
 
     /// Adds the adapter of a PEFT folder and makes it the active one; returns the names of the adapted layers.
@@ -330,14 +336,20 @@ impl<M: LoraModule> LoraModel<M> {
             return Vec::new();
         };
         let adapter = to_peft(&self.model, name, &entry.config);
-        adapter.saved_modules.keys().map(|key| without_wrapper(key)).collect()
+        adapter
+            .saved_modules
+            .keys()
+            .map(|key| without_wrapper(key))
+            .collect()
     }
 
     fn is_on_graph(&self) -> bool {
-        self.model
-            .layers()
-            .iter()
-            .any(|(_, layer)| layer.adapters().iter().any(|a| a.lora_a.val().is_autodiff()))
+        self.model.layers().iter().any(|(_, layer)| {
+            layer
+                .adapters()
+                .iter()
+                .any(|a| a.lora_a.val().is_autodiff())
+        })
     }
 
     /// Removes an adapter. If it was active, the others stay active.
@@ -347,7 +359,13 @@ impl<M: LoraModule> LoraModel<M> {
     /// [`LoraError::UnknownAdapter`].
     pub fn delete_adapter(&mut self, name: &str) -> Result<()> {
         self.entry(name)?;
-        let rest: Vec<String> = self.book.active.iter().filter(|n| *n != name).cloned().collect();
+        let rest: Vec<String> = self
+            .book
+            .active
+            .iter()
+            .filter(|n| *n != name)
+            .cloned()
+            .collect();
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         self.set_adapter(&rest)?;
         for (_, layer) in self.model.layers_mut() {
@@ -503,7 +521,10 @@ impl<M: LoraModule> LoraModel<M> {
     /// Whether adapters are folded into the weights.
     #[must_use]
     pub fn is_merged(&self) -> bool {
-        self.model.layers().iter().any(|(_, layer)| layer.is_merged())
+        self.model
+            .layers()
+            .iter()
+            .any(|(_, layer)| layer.is_merged())
     }
 
     /// The model with the active adapters folded in for good and all adapters gone.
@@ -585,7 +606,9 @@ impl<M: LoraModule> LoraModel<M> {
 /// Packs the frozen weight of every linear layer of a model; see [`LoraModel::quantize`].
 pub(crate) fn quantize_layers<M: LoraModule>(model: &mut M, format: Quantization) -> Result<()> {
     for (module, layer) in model.layers_mut() {
-        layer.quantize(format).map_err(|error| in_module(&module, error))?;
+        layer
+            .quantize(format)
+            .map_err(|error| in_module(&module, error))?;
     }
     Ok(())
 }

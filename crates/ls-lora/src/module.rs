@@ -24,7 +24,11 @@ use crate::tensor_file::HostTensor;
 /// in the Hugging Face module tree (`model.layers.0.self_attn.q_proj`) make files that PEFT's models take.
 pub trait LoraModule: Module + ModuleDisplay {
     /// Calls `f` with every layer below this module and its full name; `path` is this module's own.
-    fn visit_layers<'a>(&'a self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a dyn LoraLayer));
+    fn visit_layers<'a>(
+        &'a self,
+        path: &mut ModulePath,
+        f: &mut dyn FnMut(&str, &'a dyn LoraLayer),
+    );
 
     /// The same, to change the layers.
     fn visit_layers_mut<'a>(
@@ -163,7 +167,11 @@ leaf!(LoraLinear);
 leaf!(LoraEmbedding);
 
 impl<M: LoraModule> LoraModule for Vec<M> {
-    fn visit_layers<'a>(&'a self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a dyn LoraLayer)) {
+    fn visit_layers<'a>(
+        &'a self,
+        path: &mut ModulePath,
+        f: &mut dyn FnMut(&str, &'a dyn LoraLayer),
+    ) {
         for (at, module) in self.iter().enumerate() {
             path.enter(&at.to_string(), |path| module.visit_layers(path, f));
         }
@@ -181,7 +189,11 @@ impl<M: LoraModule> LoraModule for Vec<M> {
 }
 
 impl<M: LoraModule> LoraModule for Option<M> {
-    fn visit_layers<'a>(&'a self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a dyn LoraLayer)) {
+    fn visit_layers<'a>(
+        &'a self,
+        path: &mut ModulePath,
+        f: &mut dyn FnMut(&str, &'a dyn LoraLayer),
+    ) {
         if let Some(module) = self {
             module.visit_layers(path, f);
         }
@@ -409,7 +421,10 @@ fn from_tensors(
         }
     }
     let factor = |tensor: &HostTensor, shape: [usize; 2]| -> Result<Param<Tensor<2>>> {
-        Ok(trainable(saved::transposed_to_device(tensor, shape, device)?, device))
+        Ok(trainable(
+            saved::transposed_to_device(tensor, shape, device)?,
+            device,
+        ))
     };
     let scaling = config.scaling_of(full_name);
     let start = saved_start(layer, r, scaling, config.init_lora_weights, device)
@@ -448,7 +463,10 @@ fn to_tensors(layer: &dyn LoraLayer, adapter: &LoraAdapter) -> AdapterTensors {
         let like = |tensor: Tensor<2>, other: &Tensor<2>| {
             crate::adapter::to_dtype(crate::adapter::plain(tensor), other.dtype())
         };
-        let (plain_a, plain_b) = (crate::adapter::plain(a.clone()), crate::adapter::plain(b.clone()));
+        let (plain_a, plain_b) = (
+            crate::adapter::plain(a.clone()),
+            crate::adapter::plain(b.clone()),
+        );
         let start_a = like(start.lora_a.clone(), &a);
         let start_b = like(start.lora_b.clone(), &b).neg();
         a = Tensor::cat(vec![plain_a, start_a], 1);

@@ -62,7 +62,10 @@ impl AdapterTensors {
 
     /// Fills the factors with zeros up to a rank, which changes nothing of their product.
     pub(crate) fn pad_rank(&mut self, r: usize) {
-        let ([rank, d_in], [d_out, _]) = ([self.a.shape[0], self.a.shape[1]], [self.b.shape[0], self.b.shape[1]]);
+        let ([rank, d_in], [d_out, _]) = (
+            [self.a.shape[0], self.a.shape[1]],
+            [self.b.shape[0], self.b.shape[1]],
+        );
         if rank >= r {
             return;
         }
@@ -134,7 +137,10 @@ impl Part {
     /// The part and module that a name without prefix is of.
     fn of(name: &str) -> Option<(Self, &str)> {
         Self::ALL.into_iter().find_map(|part| {
-            let module = part.suffixes().into_iter().find_map(|end| name.strip_suffix(end));
+            let module = part
+                .suffixes()
+                .into_iter()
+                .find_map(|end| name.strip_suffix(end));
             module.map(|module| (part, module))
         })
     }
@@ -197,7 +203,11 @@ impl PeftAdapter {
         };
         for (module, parts) in sorted.lora {
             let read = |part: Part| parts.iter().find(|(p, _)| *p == part).map(|(_, key)| *key);
-            let has = |kind| read(Part::a(kind)).or_else(|| read(Part::b(kind))).is_some();
+            let has = |kind| {
+                read(Part::a(kind))
+                    .or_else(|| read(Part::b(kind)))
+                    .is_some()
+            };
             let kind = if has(LayerKind::Embedding) && !has(LayerKind::Linear) {
                 LayerKind::Embedding
             } else {
@@ -218,8 +228,9 @@ impl PeftAdapter {
                     });
                 }
             };
-            if let Some((_, key)) =
-                parts.iter().find(|(part, _)| ![a, b, Part::Magnitude].contains(part))
+            if let Some((_, key)) = parts
+                .iter()
+                .find(|(part, _)| ![a, b, Part::Magnitude].contains(part))
             {
                 return Err(LoraError::SurplusTensors {
                     path: weights_path,
@@ -289,7 +300,10 @@ impl PeftAdapter {
                 keys.iter().map(String::as_str),
             ));
         }
-        let surplus = self.lora.iter().filter(|(module, _)| !selected.contains(module));
+        let surplus = self
+            .lora
+            .iter()
+            .filter(|(module, _)| !selected.contains(module));
         let keys = surplus.map(|(module, tensors)| Part::a(tensors.kind).key(module));
         no_surplus(&path, keys.collect())
     }
@@ -314,7 +328,10 @@ impl PeftAdapter {
 
     /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &HostTensor)> {
-        let adapted = self.lora.iter().flat_map(|(module, tensors)| tensors.named(module));
+        let adapted = self
+            .lora
+            .iter()
+            .flat_map(|(module, tensors)| tensors.named(module));
         let saved = self.saved_modules.iter();
         adapted.chain(saved.map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)))
     }
@@ -500,7 +517,9 @@ fn sort_keys(file: &TensorFile, bias: Bias) -> Result<SortedKeys<'_>> {
 /// With `bias = "all"` peft also writes the biases of its two copies of a saved module: the frozen one, and the trained one
 /// a second time under another name.
 fn is_stray_bias(name: &str) -> bool {
-    [".original_module.bias", ".modules_to_save.bias"].iter().any(|end| name.ends_with(end))
+    [".original_module.bias", ".modules_to_save.bias"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 /// The kind of adapter that a tensor name without prefix belongs to, if it is none that is read here.

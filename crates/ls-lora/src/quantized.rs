@@ -7,7 +7,6 @@
 //! Eight 4-bit or four 8-bit codes of consecutive inputs share a 32-bit word, lowest bits first. The scale of a block is its
 //! largest magnitude in bf16, so that a value takes 4.25 or 8.25 bits.
 
-use burn::backend::{AutodiffBackend, Backend};
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -15,6 +14,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
+use burn::backend::{AutodiffBackend, Backend};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, FloatDType, Int, Shape, Slice, Tensor, TensorData};
@@ -74,7 +74,9 @@ impl Quantization {
     fn table(self) -> Vec<f32> {
         match self {
             Self::Nf4 => NF4.to_vec(),
-            Self::Int8 => (0..256).map(|code| (code - INT8_ZERO) as f32 / 127.0).collect(),
+            Self::Int8 => (0..256)
+                .map(|code| (code - INT8_ZERO) as f32 / 127.0)
+                .collect(),
         }
     }
 
@@ -86,7 +88,9 @@ impl Quantization {
                 .windows(2)
                 .map(|pair| u32::from(x > f32::midpoint(pair[0], pair[1])))
                 .sum(),
-            Self::Int8 => ((x * 127.0).round() as i32).clamp(-127, 127).wrapping_add(INT8_ZERO) as u32,
+            Self::Int8 => ((x * 127.0).round() as i32)
+                .clamp(-127, 127)
+                .wrapping_add(INT8_ZERO) as u32,
         }
     }
 }
@@ -141,7 +145,10 @@ impl QuantizedWeight {
         let table = format.table();
         let levels = table.len();
         Ok(Self {
-            codes: Tensor::from_data(TensorData::new(codes, [words, columns]), (&device, DType::I32)),
+            codes: Tensor::from_data(
+                TensorData::new(codes, [words, columns]),
+                (&device, DType::I32),
+            ),
             scales: Tensor::from_data(
                 TensorData::new(scales, [blocks, columns]),
                 (&device, scale_type),
@@ -168,8 +175,14 @@ impl QuantizedWeight {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let values = |shape: [usize; 2]| shape[0] * shape[1];
-        let scale = if self.scales.dtype() == DType::BF16 { 2 } else { 4 };
-        4 * values(self.codes.dims()) + scale * values(self.scales.dims()) + 4 * self.table.dims()[0]
+        let scale = if self.scales.dtype() == DType::BF16 {
+            2
+        } else {
+            4
+        };
+        4 * values(self.codes.dims())
+            + scale * values(self.scales.dims())
+            + 4 * self.table.dims()[0]
     }
 
     /// The weight unpacked, f32 `[in, out]`, off the graph.
@@ -314,7 +327,10 @@ fn pack(values: &[f32], [rows, columns]: [usize; 2], format: Quantization) -> Pa
 /// Whether a device computes on the host.
 #[cfg(feature = "flex")]
 pub(crate) fn is_flex(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
 }
 
 /// Whether the operations below were built for a device.
@@ -349,7 +365,8 @@ pub(crate) trait QuantizedOps: Backend {
         let [blocks, _] = scales.shape().dims();
         let mask = (1i64 << bits) - 1;
         let planes = (0..per_word).map(|at| {
-            let shifted = Self::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
+            let shifted =
+                Self::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
             let plane = Self::bitwise_and_scalar(shifted, mask.into());
             Self::int_reshape(plane, Shape::new([words, 1, columns]))
         });

@@ -117,7 +117,9 @@ pub(crate) fn modules<M: Module>(module: &M) -> Vec<String> {
         }
         fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
             if let Some(Named { name, .. }) = self.walk.named() {
-                let ends = name.match_indices('.').map(|(end, _)| name[..end].to_owned());
+                let ends = name
+                    .match_indices('.')
+                    .map(|(end, _)| name[..end].to_owned());
                 self.found.extend(ends);
             }
         }
@@ -238,7 +240,11 @@ pub(crate) fn put<M: Module>(
     }
     Err(LoraError::SurplusTensors {
         path: path.to_owned(),
-        names: put.tensors.values().map(|(key, _)| (*key).to_owned()).collect(),
+        names: put
+            .tensors
+            .values()
+            .map(|(key, _)| (*key).to_owned())
+            .collect(),
     })
 }
 

@@ -67,7 +67,10 @@ impl ParameterCount {
     pub fn of<M: LoraModule>(module: &M) -> Self {
         let mut counter = Counter::default();
         module.visit(&mut counter);
-        let packed = module.layers().into_iter().map(|(_, layer)| layer.packed_parameters());
+        let packed = module
+            .layers()
+            .into_iter()
+            .map(|(_, layer)| layer.packed_parameters());
         counter.0.all += packed.sum::<usize>();
         counter.0
     }

@@ -8,9 +8,9 @@ use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ls_lora::{
-    AdapterTensors, BaseLayer, HostTensor, InitLoraWeights, LoraAdapter, LoraConfig, LoraError, LoraLayer, LoraLinear,
-    LoraModule, LoraModel, ParameterCount, PeftAdapter, TargetModules, adapter_tensors, add_adapter,
-    host_values, load_adapter, lora_module, to_peft,
+    AdapterTensors, BaseLayer, HostTensor, InitLoraWeights, LoraAdapter, LoraConfig, LoraError,
+    LoraLayer, LoraLinear, LoraModel, LoraModule, ParameterCount, PeftAdapter, TargetModules,
+    adapter_tensors, add_adapter, host_values, load_adapter, lora_module, to_peft,
 };
 
 const IN: usize = 7;
@@ -189,7 +189,11 @@ fn rows_may_have_any_number_of_axes() {
     assert_eq!(cube.dims(), [2, 2, OUT]);
     assert_eq!(bits(cube), flat);
     let row = layer.forward(inputs(&plain()).slice([0..1]).reshape([IN]));
-    assert_near(&host_values(row), &formula(&wave(IN, 0.4), SCALING), TOLERANCE);
+    assert_near(
+        &host_values(row),
+        &formula(&wave(IN, 0.4), SCALING),
+        TOLERANCE,
+    );
     let none = layer.forward(Tensor::<2>::zeros([0, IN], &plain()));
     assert_eq!(none.dims(), [0, OUT]);
 }
@@ -229,7 +233,10 @@ fn merged_equals_unmerged_and_merging_again_changes_nothing() {
         assert_eq!(layer.merge().unwrap(), None);
         assert_eq!(base_bits(&layer), once);
         // What the layer was stays to be read, and comes back bit for bit.
-        assert_eq!(bits(LoraLayer::weight(&layer)), bits(base(&device).base_layer.weight()));
+        assert_eq!(
+            bits(LoraLayer::weight(&layer)),
+            bits(base(&device).base_layer.weight())
+        );
         layer.unmerge();
         assert_eq!(base_bits(&layer), before);
         assert_eq!(host_values(layer.forward(inputs(&device))), unmerged);
@@ -465,7 +472,10 @@ fn a_bf16_base_keeps_its_type_and_the_factors_train_in_f32() {
     let lost = host_values(stored.cast(DType::F32) - exact);
     let length = |values: &[f32]| as_f64(values).iter().map(|v| v * v).sum::<f64>().sqrt();
     let change = length(&host_values(low_rank.mul_scalar(SCALING)));
-    assert!((drift.relative - length(&lost) / change).abs() < 1e-6, "{drift:?}");
+    assert!(
+        (drift.relative - length(&lost) / change).abs() < 1e-6,
+        "{drift:?}"
+    );
     let largest = lost.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     assert_eq!(drift.max_abs, f64::from(largest));
     assert!(drift.max_abs > 0.0);

@@ -35,8 +35,12 @@ impl Modules {
         fn names(names: &[String]) -> Vec<&str> {
             names.iter().map(String::as_str).collect()
         }
-        let mut selected =
-            select_modules(config, &names(&self.linear), &names(&self.embedding), &["score"])?;
+        let mut selected = select_modules(
+            config,
+            &names(&self.linear),
+            &names(&self.embedding),
+            &["score"],
+        )?;
         selected.sort_by_key(|name| self.all.iter().position(|module| module == name));
         Ok(selected)
     }
@@ -49,7 +53,10 @@ fn strings(value: &Value) -> Vec<String> {
 
 #[test]
 fn selections_ranks_and_scalings_are_pefts() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/peft/matching.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/peft/matching.json"
+    );
     let fixture: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (mut equal, mut stricter, mut refused) = (0, 0, 0);
     for case in fixture["cases"].as_array().unwrap() {
@@ -92,12 +99,20 @@ fn selections_ranks_and_scalings_are_pefts() {
                 for (at, name) in wanted.iter().enumerate() {
                     let r = config.rank_of(name) as u64;
                     assert_eq!(Some(r), ranks[at].as_u64(), "{shown}: {name}");
-                    let (found, scaling) = (config.scaling_of(name), scalings[at].as_f64().unwrap());
-                    assert!((found - scaling).abs() < 1e-12, "{shown}: {name}: {found} {scaling}");
+                    let (found, scaling) =
+                        (config.scaling_of(name), scalings[at].as_f64().unwrap());
+                    assert!(
+                        (found - scaling).abs() < 1e-12,
+                        "{shown}: {name}: {found} {scaling}"
+                    );
                 }
                 let matcher = ModuleMatcher::new(&config).unwrap();
-                let mut saved: Vec<String> =
-                    modules.all.iter().filter(|name| matcher.is_saved(name)).cloned().collect();
+                let mut saved: Vec<String> = modules
+                    .all
+                    .iter()
+                    .filter(|name| matcher.is_saved(name))
+                    .cloned()
+                    .collect();
                 let mut wanted = strings(&case["saved"]);
                 saved.sort();
                 wanted.sort();
@@ -111,12 +126,17 @@ fn selections_ranks_and_scalings_are_pefts() {
                 | LoraError::NothingToAdapt { .. },
             ) => stricter += 1,
             // Python's expressions have look-around.
-            Err(LoraError::InvalidConfig { field, .. }) if shown[&field].to_string().contains("(?") => {
+            Err(LoraError::InvalidConfig { field, .. })
+                if shown[&field].to_string().contains("(?") =>
+            {
                 stricter += 1;
             }
             Err(other) => panic!("{shown}: {other}"),
         }
     }
     println!("{equal} equal, {stricter} refused here only, {refused} refused by both");
-    assert!(equal >= 70, "{equal} equal, {stricter} stricter, {refused} refused");
+    assert!(
+        equal >= 70,
+        "{equal} equal, {stricter} stricter, {refused} refused"
+    );
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use ls_lora::{
-    Combination, HostTensor, LayerKind, LoraConfig, LoraModel, LoraModule, LoraPlus,
-    PeftAdapter, host_values,
+    Combination, HostTensor, LayerKind, LoraConfig, LoraModel, LoraModule, LoraPlus, PeftAdapter,
+    host_values,
 };
 use net::{NAME, Net, Tensors, assert_close, cross_entropy, fixtures, seeded};
 use serde_json::Value;
@@ -66,7 +66,12 @@ fn logits_are_pefts_and_stay_when_merged_saved_and_reloaded() {
         assert_close(&format!("{what}, merged"), &merged, &found, TOLERANCE);
         if expected.has("merged_logits") {
             let pefts = expected.values("merged_logits");
-            assert_close(&format!("{what}, merged by peft"), &merged, &pefts, TOLERANCE);
+            assert_close(
+                &format!("{what}, merged by peft"),
+                &merged,
+                &pefts,
+                TOLERANCE,
+            );
         }
     }
 }
@@ -90,9 +95,15 @@ fn gradients(model: &LoraModel<Net>, gradients: &Gradients) -> BTreeMap<String, 
     let mut replace = Replace(gradients, 0);
     let with_gradients = model.clone().map(&mut replace);
     let adapter = with_gradients.adapter(NAME).unwrap();
-    let named: BTreeMap<String, HostTensor> =
-        adapter.tensors().map(|(key, tensor)| (key, tensor.clone())).collect();
-    assert_eq!(named.len(), replace.1, "gradients without a key, or keys without a gradient");
+    let named: BTreeMap<String, HostTensor> = adapter
+        .tensors()
+        .map(|(key, tensor)| (key, tensor.clone()))
+        .collect();
+    assert_eq!(
+        named.len(),
+        replace.1,
+        "gradients without a key, or keys without a gradient"
+    );
     named
 }
 
@@ -110,7 +121,12 @@ fn losses_and_all_gradients_are_pefts() {
         let ids = expected.ids("input_ids", &Device::flex());
         let loss = cross_entropy(model.forward(ids), expected.ids("labels", &Device::flex()));
         let value = host_values(loss.clone());
-        assert_close(&format!("{what}, loss"), &value, &expected.values("loss"), TOLERANCE);
+        assert_close(
+            &format!("{what}, loss"),
+            &value,
+            &expected.values("loss"),
+            TOLERANCE,
+        );
 
         let found = gradients(&model, &loss.backward());
         let wanted = expected.below("grad.");
@@ -130,11 +146,17 @@ fn losses_and_all_gradients_are_pefts() {
             .into_iter()
             .map(|tensor| {
                 let name = tensor.name.replace(&format!(".{NAME}"), "");
-                (name.replace("magnitude_vector.weight", "magnitude_vector"), tensor.shape)
+                (
+                    name.replace("magnitude_vector.weight", "magnitude_vector"),
+                    tensor.shape,
+                )
             })
             .collect();
         for (key, tensor) in &found {
-            let name = key.strip_prefix(PREFIX).unwrap().replace(".base_layer.", ".");
+            let name = key
+                .strip_prefix(PREFIX)
+                .unwrap()
+                .replace(".base_layer.", ".");
             assert_eq!(listed.get(&name), Some(&tensor.shape), "{what}: {name}");
         }
         assert_eq!(listed.len(), found.len(), "{what}");
@@ -150,7 +172,10 @@ fn unconverted(case: &Path, init: &str) -> LoraConfig {
     config.r /= 2;
     config.lora_alpha /= factor;
     config.rank_pattern.iter_mut().for_each(|(_, r)| *r /= 2);
-    config.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha /= factor);
+    config
+        .alpha_pattern
+        .iter_mut()
+        .for_each(|(_, alpha)| *alpha /= factor);
     config.init_lora_weights = init.parse().unwrap();
     config
 }
@@ -161,7 +186,10 @@ fn pissa_and_olora_start_where_peft_does_change_nothing_and_convert() {
     let mut seen = 0;
     for case in cases() {
         let what = name_of(&case);
-        let Some(init) = ["pissa", "olora"].into_iter().find(|init| what.starts_with(init)) else {
+        let Some(init) = ["pissa", "olora"]
+            .into_iter()
+            .find(|init| what.starts_with(init))
+        else {
             continue;
         };
         let expected = Tensors::open(&case.join("expected.safetensors"));
@@ -219,7 +247,11 @@ fn an_approximate_pissa_is_near_the_exact_one_and_changes_nothing() {
         let product = adapter.lora_a.val().matmul(adapter.lora_b.val());
         let product = host_values(product.mul_scalar(adapter.scaling).transpose());
         assert_close(&name, &product, &starts[&format!("{name}.delta")], 1e-2);
-        assert!(host_values(adapter.delta_weight()).iter().all(|v| v.abs() < 1e-6));
+        assert!(
+            host_values(adapter.delta_weight())
+                .iter()
+                .all(|v| v.abs() < 1e-6)
+        );
     }
 }
 
@@ -236,7 +268,11 @@ fn orthogonal_factors_are_not_zero_and_their_product_is() {
         for adapter in layer.adapters() {
             let [a, b] = [&adapter.lora_a, &adapter.lora_b].map(|p| host_values(p.val()));
             assert!(a.iter().chain(&b).any(|v| v.abs() > 0.05));
-            assert!(host_values(adapter.delta_weight()).iter().all(|v| v.abs() < 1e-6));
+            assert!(
+                host_values(adapter.delta_weight())
+                    .iter()
+                    .all(|v| v.abs() < 1e-6)
+            );
         }
     }
 }
@@ -282,7 +318,12 @@ fn combinations_are_pefts() {
     for case in json("combine.json").as_array().unwrap() {
         let what = case["name"].as_str().unwrap();
         let strings = |key: &str| -> Vec<&str> {
-            case[key].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect()
+            case[key]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_str().unwrap())
+                .collect()
         };
         let adapters = strings("adapters");
         let mut model = with_adapters(&adapters, &device);
@@ -296,7 +337,9 @@ fn combinations_are_pefts() {
             "cat" => Combination::Cat,
             _ => Combination::Linear,
         };
-        model.add_weighted_adapter("sum", &parts, combination).unwrap();
+        model
+            .add_weighted_adapter("sum", &parts, combination)
+            .unwrap();
         model.set_adapter(&["sum"]).unwrap();
         let config = model.config("sum").unwrap();
         assert_eq!(config.r as u64, case["r"].as_u64().unwrap(), "{what}");
@@ -321,7 +364,12 @@ fn combinations_are_pefts() {
         }
         if too_much == 1.0 {
             let found = logits(&model, &expected, &device);
-            assert_close(what, &found, &expected.values(&format!("{what}.logits")), TOLERANCE);
+            assert_close(
+                what,
+                &found,
+                &expected.values(&format!("{what}.logits")),
+                TOLERANCE,
+            );
         }
         // The sum is an adapter like any other.
         let dir = tempfile::tempdir().unwrap();
@@ -352,7 +400,12 @@ fn several_active_adapters_and_none_are_as_in_peft() {
     for (active, what) in cases {
         model.set_adapter(active).unwrap();
         let found = logits(&model, &expected, &device);
-        assert_close(what, &found, &expected.values(&format!("{what}.logits")), TOLERANCE);
+        assert_close(
+            what,
+            &found,
+            &expected.values(&format!("{what}.logits")),
+            TOLERANCE,
+        );
     }
 }
 
@@ -396,7 +449,10 @@ fn lora_plus_gives_each_parameter_pefts_learning_rate_and_decay() {
             .0
             .into_iter()
             .map(|(path, id)| {
-                let path = path.strip_prefix("model.").unwrap().replace(".adapters.0", "");
+                let path = path
+                    .strip_prefix("model.")
+                    .unwrap()
+                    .replace(".adapters.0", "");
                 let embedding = path.starts_with("embed.");
                 let path = path
                     .replace(".base_layer.Dense", "")
@@ -405,9 +461,11 @@ fn lora_plus_gives_each_parameter_pefts_learning_rate_and_decay() {
                     .replace("norm.gamma", "norm.weight")
                     .replace("norm.beta", "norm.bias");
                 let path = if embedding {
-                    path.replace("lora_a", "lora_embedding_A").replace("lora_b", "lora_embedding_B")
+                    path.replace("lora_a", "lora_embedding_A")
+                        .replace("lora_b", "lora_embedding_B")
                 } else {
-                    path.replace("lora_a", "lora_A.weight").replace("lora_b", "lora_B.weight")
+                    path.replace("lora_a", "lora_A.weight")
+                        .replace("lora_b", "lora_B.weight")
                 };
                 (format!("{PREFIX}{path}"), id)
             })
@@ -416,11 +474,19 @@ fn lora_plus_gives_each_parameter_pefts_learning_rate_and_decay() {
         let parameters = case["parameters"].as_object().unwrap();
         assert_eq!(parameters.len(), by_key.len(), "{by_key:?}");
         for parameter in parameters.values() {
-            let key = parameter["key"].as_str().unwrap().replace(".base_layer.", ".");
-            let id = by_key.get(&key).unwrap_or_else(|| panic!("{key}: {by_key:?}"));
+            let key = parameter["key"]
+                .as_str()
+                .unwrap()
+                .replace(".base_layer.", ".");
+            let id = by_key
+                .get(&key)
+                .unwrap_or_else(|| panic!("{key}: {by_key:?}"));
             let found = rates.lr_from_param(*id, None);
             let wanted = parameter["lr"].as_f64().unwrap();
-            assert!((found / wanted - 1.0).abs() < 1e-9, "{key}: {found} is not {wanted}");
+            assert!(
+                (found / wanted - 1.0).abs() < 1e-9,
+                "{key}: {found} is not {wanted}"
+            );
             let decays = !groups.no_decay.matches(id, None);
             let wanted = parameter["weight_decay"].as_f64().unwrap();
             assert_eq!(if decays { decay } else { 0.0 }, wanted, "{key}");

@@ -21,7 +21,8 @@ fn weight(file: &TensorFile, name: &str, device: &Device) -> Tensor<2> {
 
 #[test]
 fn nf4_values_are_those_of_bitsandbytes() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nf4/expected.safetensors");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nf4/expected.safetensors");
     let file = TensorFile::open(path).unwrap();
     let device = Device::flex();
     let packed = QuantizedWeight::quantize(weight(&file, "weight", &device), Quantization::Nf4);
@@ -32,8 +33,14 @@ fn nf4_values_are_those_of_bitsandbytes() {
     for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
         // The same code; its block's scale is rounded to bf16, 8 bits.
         let difference = (found - expected).abs();
-        assert!(difference <= expected.abs() / 256.0, "[{at}]: {found} {expected}");
-        assert_eq!(*found == 0.0, table[usize::from(codes[at])] == 0.0 || *expected == 0.0);
+        assert!(
+            difference <= expected.abs() / 256.0,
+            "[{at}]: {found} {expected}"
+        );
+        assert_eq!(
+            *found == 0.0,
+            table[usize::from(codes[at])] == 0.0 || *expected == 0.0
+        );
     }
 }
 
@@ -50,7 +57,10 @@ fn a_value_comes_back_within_half_a_step_of_its_block() {
     // Inputs that do not fill a block, or a word; one input; one output.
     for shape in [[64, 3], [65, 2], [130, 5], [7, 4], [1, 1], [128, 1]] {
         let exact = random(shape, 1);
-        for (format, step) in [(Quantization::Nf4, 0.152), (Quantization::Int8, 0.5 / 127.0)] {
+        for (format, step) in [
+            (Quantization::Nf4, 0.152),
+            (Quantization::Int8, 0.5 / 127.0),
+        ] {
             let packed = QuantizedWeight::quantize(exact.clone(), format).unwrap();
             assert_eq!(packed.shape(), shape);
             let found = host_values(packed.dequantize());
@@ -102,12 +112,16 @@ fn a_packed_product_and_its_gradient_are_those_of_the_unpacked_weight() {
 fn layer(shape: [usize; 2]) -> LoraLinear {
     let mut layer = LoraLinear::new(Linear {
         weight: Param::from_tensor(random(shape, 3)),
-        bias: Some(Param::from_tensor(random([1, shape[1]], 4).reshape([shape[1]]))),
+        bias: Some(Param::from_tensor(
+            random([1, shape[1]], 4).reshape([shape[1]]),
+        )),
     });
     let device = Device::flex().autodiff();
     let mut adapter = LoraAdapter::fresh("default", shape, 3, 2.5, 0.0, &device);
-    adapter.lora_a = Param::from_tensor(Tensor::from_inner(random([shape[0], 3], 8)).require_grad());
-    adapter.lora_b = Param::from_tensor(Tensor::from_inner(random([3, shape[1]], 9)).require_grad());
+    adapter.lora_a =
+        Param::from_tensor(Tensor::from_inner(random([shape[0], 3], 8)).require_grad());
+    adapter.lora_b =
+        Param::from_tensor(Tensor::from_inner(random([3, shape[1]], 9)).require_grad());
     layer.adapters.push(adapter);
     layer
 }

@@ -154,7 +154,10 @@ impl LlamaClassifier {
             model,
             // Filled by the adapter's own head below.
             score: Linear {
-                weight: Param::from_tensor(Tensor::zeros([config.hidden_size, num_labels], options)),
+                weight: Param::from_tensor(Tensor::zeros(
+                    [config.hidden_size, num_labels],
+                    options,
+                )),
                 bias: bias.map(|_| Param::from_tensor(Tensor::zeros([num_labels], options))),
             },
             task,
@@ -451,7 +454,12 @@ mod tests {
             assert_eq!(host_values(again.forward(&input(&tiny, &device))), expected);
 
             let (merged, _) = LoraModel::new(again).merge_and_unload().unwrap();
-            assert!(merged.layers().iter().all(|(_, layer)| layer.adapters().is_empty()));
+            assert!(
+                merged
+                    .layers()
+                    .iter()
+                    .all(|(_, layer)| layer.adapters().is_empty())
+            );
             // 21 products of adapted weights, each rounded differently.
             assert_close(
                 &host_values(merged.forward(&input(&tiny, &device))),

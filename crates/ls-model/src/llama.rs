@@ -272,7 +272,19 @@ impl LlamaModel {
 }
 
 // Where adapters can go, in the order of the forward pass.
-lora_module!(Attention { q_proj, k_proj, v_proj, o_proj });
-lora_module!(Mlp { gate_proj, up_proj, down_proj });
+lora_module!(Attention {
+    q_proj,
+    k_proj,
+    v_proj,
+    o_proj
+});
+lora_module!(Mlp {
+    gate_proj,
+    up_proj,
+    down_proj
+});
 lora_module!(DecoderLayer { self_attn, mlp });
-lora_module!(LlamaModel { embed_tokens, layers });
+lora_module!(LlamaModel {
+    embed_tokens,
+    layers
+});

@@ -150,7 +150,10 @@ impl Checkpoint {
         let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
         let embeddings = ["model.embed_tokens"];
         let selected = ls_lora::select_modules(lora, &names, &embeddings, &["score"])?;
-        let table = (embeddings[0].to_owned(), [config.vocab_size, config.hidden_size]);
+        let table = (
+            embeddings[0].to_owned(),
+            [config.vocab_size, config.hidden_size],
+        );
         let all = modules.iter().chain([&table]);
         for (name, [d_in, d_out]) in all.filter(|(name, _)| selected.contains(name)) {
             lora.checked_rank_of(name, *d_in, *d_out)?;

@@ -17,7 +17,9 @@ pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
     };
     let undecayed = ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$")
         .unwrap_or_else(|_| ParamGroup::from_path("score.bias"));
-    config(settings.weight_decay).init().with_group(undecayed, config(0.0).build(), None)
+    config(settings.weight_decay)
+        .init()
+        .with_group(undecayed, config(0.0).build(), None)
 }
 
 /// The learning rate of an optimizer step, counted from 0, by the formulas of transformers' `optimization.py`.

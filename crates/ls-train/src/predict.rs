@@ -131,9 +131,12 @@ impl Predictor {
                 }
                 model
             }
-            None => {
-                checkpoint.load_classifier(&settings.attention, task, settings.precision(), &device)?
-            }
+            None => checkpoint.load_classifier(
+                &settings.attention,
+                task,
+                settings.precision(),
+                &device,
+            )?,
         };
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // Two are what transformers assumes where a checkpoint names none.

@@ -238,10 +238,14 @@ pub fn train(
     let settings = inference_settings(config, attention.clone(), &tokenizer, splits.labels.clone());
 
     let plain = device.clone().without_autodiff();
-    let backbone =
-        checkpoint.load_model(&attention, config.model.precision(), &plain, |done, total| {
+    let backbone = checkpoint.load_model(
+        &attention,
+        config.model.precision(),
+        &plain,
+        |done, total| {
             observer.event(&Event::Loading { done, total });
-        })?;
+        },
+    )?;
     let task = settings.model_task(&checkpoint.config, config.model.classifier_dropout);
     let context = Context {
         config,

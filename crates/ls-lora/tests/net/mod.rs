@@ -52,7 +52,9 @@ impl Net {
         let norm = |name: &str| {
             let mut norm = LayerNormConfig::new(10).init(device);
             norm.gamma = Param::from_tensor(file.vector(&format!("{name}.weight"), device));
-            norm.beta = Some(Param::from_tensor(file.vector(&format!("{name}.bias"), device)));
+            norm.beta = Some(Param::from_tensor(
+                file.vector(&format!("{name}.bias"), device),
+            ));
             norm
         };
         let block = |at: usize| Block {
