@@ -46,7 +46,7 @@ fn trained(mut model: LoraModel<Net>, steps: usize) -> LoraModel<Net> {
 fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
     let device = Device::flex().autodiff();
     let _turn = seeded(&device, 1);
-    // On the graph, where burn's layer norm is computed step by step; off it the last bits differ.
+    // burn computes layer norms in other steps on and off the graph: the last bits differ.
     let base = logits(&Net::base(&device));
     let mut model = LoraModel::new(Net::base(&device));
     model
@@ -60,7 +60,7 @@ fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
     model
         .add_adapter("b", &config(&["score"]).with_bias(Bias::LoraOnly), &device)
         .unwrap();
-    assert_eq!(logits(&model), base);
+    net::assert_close("base", &logits(&model), &base, 1e-6);
     assert_eq!(model.active_adapters(), ["b"]);
     model = trained(model, 2);
     let b = logits(&model);
@@ -69,7 +69,7 @@ fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
     model.set_adapter(&["a"]).unwrap();
     assert_eq!(logits(&model), a);
     model.set_adapter(&[]).unwrap();
-    assert_eq!(logits(&model), base);
+    net::assert_close("base", &logits(&model), &base, 1e-6);
     model.set_adapter(&["b"]).unwrap();
     assert_eq!(logits(&model), b);
     // Both have a head: which one should it be?
@@ -94,13 +94,13 @@ fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
     assert_eq!(logits(&model), b);
 
     model.delete_adapter("b").unwrap();
-    assert_eq!(logits(&model), base);
+    net::assert_close("base", &logits(&model), &base, 1e-6);
     assert!(matches!(
         model.set_adapter(&["b"]),
         Err(LoraError::UnknownAdapter { name, available }) if name == "b" && available == ["a"]
     ));
     let base_again = model.unload().unwrap();
-    assert_eq!(logits(&base_again), base);
+    net::assert_close("base", &logits(&base_again), &base, 1e-6);
     assert!(
         base_again
             .layers()
