@@ -10,8 +10,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ls_benches::{LLAMA_15M, batch, random_checkpoint};
-use ls_lora::{LoraConfig, TargetModules, add_adapters};
-use ls_model::{AttentionMode, ComputeType, LlamaClassifier, Pooling, Task};
+use ls_lora::{LoraConfig, TargetModules, TaskType, add_adapter};
+use ls_model::{ADAPTER, AttentionMode, ComputeType, LlamaClassifier, Pooling, Task};
 
 /// A full batch, and one with the spread of lengths of short sentences: 280 tokens in 512 places.
 const BATCHES: [(&str, [usize; 8]); 2] = [
@@ -37,9 +37,12 @@ fn llama_step(criterion: &mut Criterion) {
 
     let all_linear = LoraConfig::new(8, 32.0)
         .with_lora_dropout(0.1)
-        .with_target_modules(TargetModules::AllLinear);
+        .with_target_modules(TargetModules::AllLinear)
+        .with_task_type(TaskType::SeqCls);
     // The reference's settings: q_proj and v_proj.
-    let q_and_v = LoraConfig::new(12, 32.0).with_lora_dropout(0.1);
+    let q_and_v = LoraConfig::new(12, 32.0)
+        .with_lora_dropout(0.1)
+        .with_task_type(TaskType::SeqCls);
     let cases = [
         ("causal", AttentionMode::Causal, Pooling::Last),
         ("bidirectional", AttentionMode::Bidirectional, Pooling::Mean),
@@ -51,7 +54,7 @@ fn llama_step(criterion: &mut Criterion) {
                 .expect("a decoder");
             let task = Task::Sequence(pooling);
             let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, &device);
-            add_adapters(&mut model, config, &device).expect("adapters");
+            add_adapter(&mut model, ADAPTER, config, &device).expect("adapters");
             let mut group = criterion.benchmark_group(format!("llama_step/{mode}/{adapter}"));
             group.sample_size(20);
             for (name, lengths) in BATCHES {

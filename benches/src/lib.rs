@@ -37,6 +37,16 @@ pub const LLAMA_15M: Shape = Shape {
     vocab_size: 32_000,
 };
 
+/// 134.5M parameters: the shape of SmolLM-135M, without its language-modelling head.
+pub const LLAMA_135M: Shape = Shape {
+    hidden_size: 576,
+    intermediate_size: 1536,
+    num_hidden_layers: 30,
+    num_attention_heads: 9,
+    num_key_value_heads: 3,
+    vocab_size: 49_152,
+};
+
 impl Shape {
     /// The shape as a `config.json`.
     pub fn to_json(self) -> Value {

@@ -145,7 +145,7 @@ fn linear_factors(
                 None => burn::linalg::svd::<2, 1>(weight, SWEEPS),
                 Some(niter) => truncated_svd(weight, r, niter, normal),
             };
-            let root = s.slice([0..r]).div_scalar(scaling).sqrt();
+            let root = s.slice(0..r).div_scalar(scaling).sqrt();
             let a = u.slice([0..d_in, 0..r]) * root.clone().unsqueeze();
             let b = vt.slice([0..r, 0..d_out]) * root.unsqueeze_dim(1);
             (a, b)

@@ -12,6 +12,8 @@ use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+#[cfg(feature = "flex")]
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
 use burn::backend::{AutodiffBackend, Backend};
@@ -221,6 +223,8 @@ impl QuantizedWeight {
 
 /// What a linear layer computes with its frozen weight.
 #[derive(Module, Debug)]
+// A few hundred bytes a layer, beside its weight.
+#[allow(clippy::large_enum_variant)]
 pub enum BaseLayer {
     /// The weight as it is, f32, f16 or bf16.
     Dense(Linear),
@@ -397,6 +401,20 @@ pub(crate) trait QuantizedOps: Backend {
         let weight = cast_like::<Self>(weight, &x);
         Self::float_matmul(x, weight)
     }
+
+    /// `y` times the transpose of the unpacked weight, in the dtype of `y`.
+    fn quantized_matmul_transposed(
+        y: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let weight = Self::unpack_weight(scales, codes, table, rows, bits);
+        let weight = cast_like::<Self>(weight, &y);
+        Self::float_matmul(y, Self::float_transpose(weight))
+    }
 }
 
 fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
@@ -410,6 +428,8 @@ fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> Float
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 impl QuantizedOps for burn::backend::Cube {}
 
+/// On the CPU a weight is unpacked and multiplied a part at a time: a buffer of a few megabytes stays in the allocator's hands,
+/// where one of the whole weight would come from the system, page by page, for every product.
 #[cfg(feature = "flex")]
 impl QuantizedOps for Flex {
     fn unpack_weight(
@@ -419,23 +439,129 @@ impl QuantizedOps for Flex {
         rows: usize,
         bits: usize,
     ) -> FloatTensor<Self> {
+        PackedRows::new(scales, codes, table, rows, bits).unpack(0..rows)
+    }
+
+    fn quantized_matmul(
+        x: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let packed = PackedRows::new(scales, codes, table, rows, bits);
+        let dtype = x.dtype();
+        let x = to_f32(x);
+        let [tokens, _] = x.shape().dims();
+        let mut sum = None;
+        for part in packed.parts() {
+            let columns = [Slice::from(0..tokens), Slice::from(part.clone())];
+            let y = Self::float_matmul(Self::float_slice(x.clone(), &columns), packed.unpack(part));
+            sum = Some(match sum {
+                None => y,
+                Some(sum) => Self::float_add(sum, y),
+            });
+        }
+        match sum {
+            Some(sum) if dtype == DType::F32 => sum,
+            Some(sum) => Self::float_cast(sum, dtype.into()),
+            None => Self::float_matmul(x, packed.unpack(0..rows)),
+        }
+    }
+
+    fn quantized_matmul_transposed(
+        y: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+    ) -> FloatTensor<Self> {
+        let packed = PackedRows::new(scales, codes, table, rows, bits);
+        let dtype = y.dtype();
+        let y = to_f32(y);
+        let parts = packed
+            .parts()
+            .map(|part| Self::float_matmul(y.clone(), Self::float_transpose(packed.unpack(part))));
+        let x = Self::float_cat(parts.collect(), 1);
+        if dtype == DType::F32 {
+            x
+        } else {
+            Self::float_cast(x, dtype.into())
+        }
+    }
+}
+
+/// The CPU's products are of f32 values.
+#[cfg(feature = "flex")]
+fn to_f32(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    if tensor.dtype() == DType::F32 {
+        tensor
+    } else {
+        Flex::float_cast(tensor, FloatDType::F32)
+    }
+}
+
+/// A packed weight in host memory.
+#[cfg(feature = "flex")]
+struct PackedRows {
+    scales: FloatTensor<Flex>,
+    codes: IntTensor<Flex>,
+    table: FloatTensor<Flex>,
+    rows: usize,
+    columns: usize,
+    bits: usize,
+}
+
+#[cfg(feature = "flex")]
+impl PackedRows {
+    /// Unpacked values of one part.
+    const PART: usize = 1 << 21;
+
+    fn new(
+        scales: FloatTensor<Flex>,
+        codes: IntTensor<Flex>,
+        table: FloatTensor<Flex>,
+        rows: usize,
+        bits: usize,
+    ) -> Self {
         let [_, columns] = codes.shape().dims();
-        let (scales, codes, table) = (
-            scales.to_contiguous(),
-            codes.to_contiguous(),
-            table.to_contiguous(),
-        );
-        let mut weight = vec![0.0f32; rows * columns];
+        Self {
+            scales: scales.to_contiguous(),
+            codes: codes.to_contiguous(),
+            table: table.to_contiguous(),
+            rows,
+            columns,
+            bits,
+        }
+    }
+
+    /// Ranges of rows, each of whole blocks but the last.
+    fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let size = (Self::PART / self.columns.max(1)).next_multiple_of(BLOCK);
+        let rows = self.rows;
+        (0..rows)
+            .step_by(size)
+            .map(move |start| start..(start + size).min(rows))
+    }
+
+    /// These rows of the weight, f32; they begin with a block.
+    fn unpack(&self, rows: std::ops::Range<usize>) -> FloatTensor<Flex> {
+        let (columns, bits) = (self.columns, self.bits);
+        let mut weight = vec![0.0f32; rows.len() * columns];
         // The types are those that `quantize` stored.
         if let (Some(scales), Some(codes), Some(table)) = (
-            scales.as_slice::<bf16>(),
-            codes.as_slice::<i32>(),
-            table.as_slice::<f32>(),
-        ) && columns > 0
+            self.scales.as_slice::<bf16>(),
+            self.codes.as_slice::<i32>(),
+            self.table.as_slice::<f32>(),
+        ) && !weight.is_empty()
         {
+            let codes = &codes[rows.start * bits / 32 * columns..];
+            let scales = &scales[rows.start / BLOCK * columns..];
             unpack(&mut weight, codes, scales, table, columns, bits);
         }
-        FloatTensor::<Self>::from_data(TensorData::new(weight, [rows, columns]))
+        FloatTensor::<Flex>::from_data(TensorData::new(weight, [rows.len(), columns]))
     }
 }
 
@@ -524,9 +650,7 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
                     bits,
                 } = ops.state;
                 unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-                    let weight = B::unpack_weight(scales, codes, table, rows, bits);
-                    let weight = cast_like::<B>(weight, &dy);
-                    B::float_matmul(dy, B::float_transpose(weight))
+                    B::quantized_matmul_transposed(dy, scales, codes, table, rows, bits)
                 });
             }
         }

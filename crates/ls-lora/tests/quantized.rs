@@ -109,6 +109,30 @@ fn a_packed_product_and_its_gradient_are_those_of_the_unpacked_weight() {
     let _ = device;
 }
 
+#[test]
+fn a_weight_that_is_multiplied_in_parts_gives_the_whole_product() {
+    // More than two parts of 2^21 values, the last of them shorter.
+    let shape = [4200, 1024];
+    let packed = QuantizedWeight::quantize(random(shape, 2), Quantization::Nf4).unwrap();
+    let dense = packed.dequantize();
+    let x = || Tensor::from_inner(random([2, shape[0]], 5)).require_grad();
+    let (x1, x2) = (x(), x());
+    let (y1, y2) = (packed.matmul(x1.clone()), x2.clone().matmul(dense));
+    let near = |found: Tensor<2>, expected: Tensor<2>| {
+        let expected = host_values(expected);
+        let scale = expected.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        for (found, expected) in host_values(found).iter().zip(expected) {
+            assert!(
+                (found - expected).abs() <= 1e-5 * scale,
+                "{found} is not {expected}"
+            );
+        }
+    };
+    near(y1.clone(), y2.clone());
+    let (g1, g2) = (y1.square().sum().backward(), y2.square().sum().backward());
+    near(x1.grad(&g1).unwrap(), x2.grad(&g2).unwrap());
+}
+
 fn layer(shape: [usize; 2]) -> LoraLinear {
     let mut layer = LoraLinear::new(Linear {
         weight: Param::from_tensor(random(shape, 3)),
