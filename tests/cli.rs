@@ -301,6 +301,43 @@ fn a_learnable_task_is_learned_and_leaves_a_whole_run_folder() {
     assert_eq!(sandbox.json("out/best/labels.json"), json!(["neg", "pos"]));
 }
 
+/// Each way of adapting learns, and what it leaves predicts from its folder as it was evaluated in training.
+#[test]
+fn every_variant_of_lora_learns_and_is_predicted_from() {
+    let sandbox = sequence();
+    sandbox.write("test.csv", csv(&reviews()));
+    let variants: [(&str, &[&str]); 7] = [
+        ("dora", &["lora.use_dora=true"]),
+        ("rslora", &["lora.use_rslora=true", "lora.lora_alpha=8"]),
+        ("pissa", &["lora.init_lora_weights=pissa"]),
+        ("olora", &["lora.init_lora_weights=olora"]),
+        (
+            "embedding",
+            &["lora.target_modules=[\"embed_tokens\", \"q_proj\"]", "lora.bias=all"],
+        ),
+        ("plus", &["train.loraplus_lr_ratio=4", "lora.modules_to_save=[\"norm\"]"]),
+        ("qlora", &["model.quantization=nf4", "lora.init_lora_weights=orthogonal"]),
+    ];
+    for (name, set) in variants {
+        let set = [set, &["data.test=test.csv"]].concat();
+        train(&sandbox, name, &set);
+        let losses = losses(&sandbox, name);
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        assert!(last < 0.7 * first, "{name}: {first} to {last}");
+        let report = sandbox.json(&format!("{name}/report.json"));
+        let evaluated = sandbox.ok(&["evaluate", "--run", name, "--format", "json"]);
+        let evaluated: Value = serde_json::from_str(&evaluated).unwrap();
+        let number = |value: &Value| value.as_f64().unwrap();
+        assert_close(&[number(&evaluated["loss"])], &[number(&report["loss"])]);
+        assert_eq!(evaluated["accuracy"], report["scores"]["accuracy"], "{name}");
+    }
+    let settings = sandbox.json("qlora/best/ls_llama.json");
+    assert_eq!(settings["quantization"], "nf4");
+    // The converted form: no reader needs the decomposition.
+    let config = sandbox.json("pissa/best/adapter_config.json");
+    assert_eq!((&config["init_lora_weights"], &config["r"]), (&json!(true), &json!(8)));
+}
+
 #[test]
 fn csv_tsv_and_jsonl_hold_the_same_examples() {
     let sandbox = sequence();

@@ -29,11 +29,19 @@ for device in cpu cuda; do
     --set lora.lora_dropout=0 --set train.baselines=false >"$out/$device.txt"
 done
 
+# The frozen weights in 4 and 8 bits a value, on the GPU.
+for format in nf4 int8; do
+  echo "== train on cuda, $format" >&2
+  "$bin" train --device cuda --run "$out/cuda-$format" --set "model.quantization=$format" \
+    --set lora.lora_dropout=0 --set train.baselines=false >"$out/cuda-$format.txt"
+done
+
 # One adapter on both devices: what is left is arithmetic alone.
 tail -n +2 datasets/demo/sentiment/test.tsv | cut -f1 >"$out/texts.txt"
 for device in cpu cuda; do
   echo "== predict on $device" >&2
   "$bin" predict --device "$device" --run "$out/cpu" --input "$out/texts.txt" --format jsonl >"$out/$device.jsonl"
+  "$bin" predict --device "$device" --run "$out/cuda-nf4" --input "$out/texts.txt" --format jsonl >"$out/$device-nf4.jsonl"
 done
 
 python3 - "$out" <<'PYTHON'
@@ -84,17 +92,18 @@ check("gradient norm of the first step, relative", abs(a["grad_norm"] - b["grad_
 a, b = report("cpu"), report("cuda")
 check("test accuracy", abs(a["scores"]["accuracy"] - b["scores"]["accuracy"]), ACCURACY)
 
-answers = list(zip(lines(out / "cpu.jsonl"), lines(out / "cuda.jsonl"), strict=True))
-check(
-    f"probabilities of {len(answers)} texts",
-    max(abs(p - b["scores"][label]) for a, b in answers for label, p in a["scores"].items()),
-    PROBABILITY,
-)
+for base in ("", "-nf4"):
+    answers = list(zip(lines(out / f"cpu{base}.jsonl"), lines(out / f"cuda{base}.jsonl"), strict=True))
+    check(
+        f"probabilities of {len(answers)} texts{', 4-bit weights' if base else ''}",
+        max(abs(p - b["scores"][label]) for a, b in answers for label, p in a["scores"].items()),
+        PROBABILITY,
+    )
 
-for device in ("cpu", "cuda"):
+for device in ("cpu", "cuda", "cuda-nf4", "cuda-int8"):
     r = report(device)
     print(
-        f"{device:<5} accuracy {r['scores']['accuracy']:.4f}  {r['tokens_per_second']:.0f} tokens/s"
+        f"{device:<9} accuracy {r['scores']['accuracy']:.4f}  {r['tokens_per_second']:.0f} tokens/s"
         f"  {r['train_seconds']:.1f} s in {r['steps']} steps"
     )
 sys.exit(failed)

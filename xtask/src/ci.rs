@@ -15,8 +15,8 @@ const BENCHES: [&str; 2] = ["--features", "ls-benches/criterion"];
 /// Runs the checks, cheapest first, up to the first that fails.
 ///
 /// Dependencies are compiled once to be checked (clippy, doc) and once to be run (test, in the profile and with the
-/// features of `cargo run`); only `cuda` has more of them. The tests come last, so that their result stands at the end
-/// of the output.
+/// features of `cargo run`); only `cuda` and `outside` have more of them. The tests come last, so that their result stands
+/// at the end of the output.
 pub fn run(root: &Path, cuda: bool) -> Result<()> {
     let fmt = || exec(cargo(root).args(["fmt", "--all", "--check"]));
     let clippy = || {
@@ -39,6 +39,12 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         command.env("DOCS_RS", "1");
         exec(command.args(["check", "-p", "ls-cli", "--features", "cuda"]))
     };
+    // A project outside the workspace, which compiles burn with features of its own.
+    let outside = || {
+        let mut command = cargo(root);
+        command.args(["test", "--workspace", "--test", "outside"]);
+        exec(command.args(["--", "--ignored"]))
+    };
     let test = || exec(cargo(root).args(["test", "--workspace"]));
 
     let mut steps: Vec<(&str, Step<'_>)> = vec![
@@ -48,6 +54,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         ("fixtures", Box::new(|| fixtures::check(root))),
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
+        ("outside", Box::new(outside)),
         ("test", Box::new(test)),
     ];
     if cuda {
