@@ -313,10 +313,25 @@ fn every_variant_of_lora_learns_and_is_predicted_from() {
         ("olora", &["lora.init_lora_weights=olora"]),
         (
             "embedding",
-            &["lora.target_modules=[\"embed_tokens\", \"q_proj\"]", "lora.bias=all"],
+            &[
+                "lora.target_modules=[\"embed_tokens\", \"q_proj\"]",
+                "lora.bias=all",
+            ],
         ),
-        ("plus", &["train.loraplus_lr_ratio=4", "lora.modules_to_save=[\"norm\"]"]),
-        ("qlora", &["model.quantization=nf4", "lora.init_lora_weights=orthogonal"]),
+        (
+            "plus",
+            &[
+                "train.loraplus_lr_ratio=4",
+                "lora.modules_to_save=[\"norm\"]",
+            ],
+        ),
+        (
+            "qlora",
+            &[
+                "model.quantization=nf4",
+                "lora.init_lora_weights=orthogonal",
+            ],
+        ),
     ];
     for (name, set) in variants {
         let set = [set, &["data.test=test.csv"]].concat();
@@ -329,13 +344,19 @@ fn every_variant_of_lora_learns_and_is_predicted_from() {
         let evaluated: Value = serde_json::from_str(&evaluated).unwrap();
         let number = |value: &Value| value.as_f64().unwrap();
         assert_close(&[number(&evaluated["loss"])], &[number(&report["loss"])]);
-        assert_eq!(evaluated["accuracy"], report["scores"]["accuracy"], "{name}");
+        assert_eq!(
+            evaluated["accuracy"], report["scores"]["accuracy"],
+            "{name}"
+        );
     }
     let settings = sandbox.json("qlora/best/ls_llama.json");
     assert_eq!(settings["quantization"], "nf4");
     // The converted form: no reader needs the decomposition.
     let config = sandbox.json("pissa/best/adapter_config.json");
-    assert_eq!((&config["init_lora_weights"], &config["r"]), (&json!(true), &json!(8)));
+    assert_eq!(
+        (&config["init_lora_weights"], &config["r"]),
+        (&json!(true), &json!(8))
+    );
 }
 
 #[test]

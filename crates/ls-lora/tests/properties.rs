@@ -5,6 +5,7 @@ mod net;
 
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, Linear};
+use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ls_lora::{
     Bias, InitLoraWeights, LoraConfig, LoraEmbedding, LoraLinear, LoraModel, LoraModule,
@@ -242,6 +243,57 @@ proptest! {
         let found = host_values(setup.forward(&again, &device));
         let expected = host_values(setup.forward(&model, &device));
         assert_close("reloaded", &found, &expected, tolerance(setup.dtype));
+    }
+}
+
+/// The base's bits, and the adapters' values.
+fn inside(model: &LoraModel<Pair>) -> (Vec<Vec<u32>>, Vec<Vec<f32>>) {
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+    let layers = model.layers();
+    let base = layers
+        .iter()
+        .map(|(_, layer)| bits(host_values(layer.weight())))
+        .collect();
+    let factors = layers.iter().flat_map(|(_, layer)| {
+        let adapter = &layer.adapters()[0];
+        let magnitude = adapter
+            .dora
+            .iter()
+            .map(|dora| host_values(dora.magnitude.val()));
+        [&adapter.lora_a, &adapter.lora_b]
+            .map(|factor| host_values(factor.val()))
+            .into_iter()
+            .chain(magnitude)
+            .collect::<Vec<_>>()
+    });
+    (base, factors.collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn training_moves_the_adapters_and_no_bit_of_the_base(setup in setups(), dropout in 0usize..2) {
+        let device = Device::flex().autodiff();
+        let mut setup = setup;
+        setup.tokens += 1;
+        setup.config.lora_dropout = [0.0, 0.3][dropout];
+        let _turn = seeded(&device, setup.seed as u64);
+        let mut model = setup.adapted(&device);
+        let (base, factors) = inside(&model);
+        let mut optimizer = AdamWConfig::new().init();
+        for _ in 0..2 {
+            let loss = setup.forward(&model, &device).cast(DType::F32).square().sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            prop_assert_eq!(gradients.len(), factors.len());
+            model = optimizer.step(0.01, model, gradients);
+        }
+        let (base_after, factors_after) = inside(&model);
+        prop_assert_eq!(base, base_after);
+        for (at, (before, after)) in factors.iter().zip(&factors_after).enumerate() {
+            prop_assert!(before != after, "tensor {} stood still", at);
+            prop_assert!(after.iter().all(|value| value.is_finite()));
+        }
     }
 }
 
