@@ -14,6 +14,25 @@ use crate::quantized::Quantization;
 ///
 /// Factors are f32 whatever the base layer's dtype, unless [`cast_adapters`](crate::LoraModel::cast_adapters) was asked
 /// for another.
+///
+/// ```
+/// use burn::module::Param;
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::{Device, Tensor};
+/// use ls_lora::{LoraAdapter, LoraLinear};
+///
+/// let device = Device::flex();
+/// let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+/// let x = Tensor::<2>::ones([3, 8], &device);
+/// let base = layer.forward(x.clone());
+///
+/// let mut adapter = LoraAdapter::fresh("mine", [8, 4], 2, 0.5, 0.0, &device);
+/// adapter.lora_a = Param::from_tensor(Tensor::ones([8, 2], &device));
+/// adapter.lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));
+/// layer.adapters.push(adapter);
+/// let added = layer.forward(x) - base;                // 0.5 * (x A) B
+/// assert!(added.all_close(Tensor::full([3, 4], 8.0, &device), None, Some(1e-5)));
+/// ```
 #[derive(Module, Debug)]
 pub struct LoraAdapter {
     /// Down projection, `[in, r]` (`lora_A.weight` in PEFT's files, there `[r, in]`).
@@ -37,6 +56,25 @@ pub struct LoraAdapter {
 
 /// Weight-decomposed adaptation (DoRA, arXiv 2402.09353): the length of each column of the effective weight is trained by
 /// itself.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{LoraConfig, LoraLayer, LoraLinear, TargetModules, add_adapter, host_values};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let device = Device::flex();
+/// let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+/// let config = LoraConfig::new(2, 4.0).with_dora(true).with_target_modules(TargetModules::AllLinear);
+/// add_adapter(&mut layer, "mine", &config, &device)?;
+///
+/// // It starts with the lengths that the frozen weight's columns have.
+/// let dora = layer.adapters[0].dora.as_ref();
+/// let lengths = layer.weight().square().sum_dim(0).sqrt();
+/// assert_eq!(dora.map(|dora| host_values(dora.magnitude.val())), Some(host_values(lengths)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct Dora {
     /// The trained lengths, `[out]` (`lora_magnitude_vector` in PEFT's files).
@@ -50,6 +88,27 @@ pub struct Dora {
 ///
 /// PEFT subtracts it from the frozen weight instead, which is the same sum with one rounding more; here the base keeps its
 /// bits.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{InitLoraWeights, LoraConfig, LoraLinear, TargetModules, add_adapter, host_values};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let device = Device::flex();
+/// let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+/// let config = LoraConfig::new(2, 4.0)
+///     .with_init_lora_weights(InitLoraWeights::Olora)
+///     .with_target_modules(TargetModules::AllLinear);
+/// add_adapter(&mut layer, "mine", &config, &device)?;
+///
+/// let adapter = &layer.adapters[0];
+/// assert!(adapter.start.is_some());
+/// assert!(host_values(adapter.lora_b.val()).iter().any(|b| *b != 0.0));
+/// assert!(host_values(adapter.delta_weight()).iter().all(|change| *change == 0.0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct Start {
     /// As [`LoraAdapter::lora_a`].
@@ -69,6 +128,16 @@ impl LoraAdapter {
     ///
     /// Draws from the device's seeded generator; the factors are trainable when it is an autodiff device. Other starts are
     /// made by [`add_adapter`](crate::add_adapter) from a configuration.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use ls_lora::{LoraAdapter, host_values};
+    ///
+    /// let adapter = LoraAdapter::fresh("mine", [16, 4], 2, 0.5, 0.0, &Device::flex());
+    /// assert_eq!((adapter.lora_a.dims(), adapter.lora_b.dims()), ([16, 2], [2, 4]));
+    /// assert!(host_values(adapter.lora_a.val()).iter().all(|a| a.abs() <= 0.25));
+    /// assert!(host_values(adapter.lora_b.val()).iter().all(|b| *b == 0.0));
+    /// ```
     #[must_use]
     pub fn fresh(
         name: &str,
@@ -130,6 +199,18 @@ impl LoraAdapter {
     }
 
     /// `scaling * A B`, off the graph, f32 `[in, out]`: dense, for merging only.
+    ///
+    /// ```
+    /// use burn::module::Param;
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{LoraAdapter, host_values};
+    ///
+    /// let device = Device::flex();
+    /// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 10.0, 0.0, &device);
+    /// adapter.lora_a = Param::from_tensor(Tensor::from_data([[1.0], [2.0]], &device));
+    /// adapter.lora_b = Param::from_tensor(Tensor::from_data([[3.0, 4.0]], &device));
+    /// assert_eq!(host_values(adapter.delta_weight()), [30.0, 40.0, 60.0, 80.0]);
+    /// ```
     #[must_use]
     pub fn delta_weight(&self) -> Tensor<2> {
         let (a, b) = self.plain_factors();
@@ -195,6 +276,29 @@ pub(crate) fn merged_weight(weight: Tensor<2>, adapters: &[LoraAdapter]) -> Tens
 }
 
 /// What casting a merged weight once changed, in one layer.
+///
+/// ```
+/// use burn::nn::{Initializer, LinearConfig};
+/// use burn::tensor::{DType, Device, Tensor};
+/// use ls_lora::{LoraAdapter, LoraLayer, LoraLinear};
+/// # use burn::module::Param;
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let device = Device::flex();
+/// let mut linear = LinearConfig::new(2, 2).with_initializer(Initializer::Ones).init(&device);
+/// linear.weight = linear.weight.map(|weight| weight.cast(DType::BF16));
+/// let mut layer = LoraLinear::from(linear);
+/// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 0.001, 0.0, &device);
+/// # adapter.lora_a = Param::from_tensor(Tensor::ones([2, 1], &device));
+/// adapter.lora_b = Param::from_tensor(Tensor::ones([1, 2], &device));
+/// layer.adapters.push(adapter);
+///
+/// // The next bf16 value above 1 is 1.0078, so a change of 0.001 is lost.
+/// let drift = layer.merge()?;
+/// assert!(drift.is_some_and(|drift| drift.relative > 0.99));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeDrift {
     /// The layer's full name; empty for a layer merged by itself.
@@ -227,6 +331,25 @@ impl MergeDrift {
 }
 
 /// Whether a layer multiplies its input or looks rows up.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::{EmbeddingConfig, LinearConfig};
+/// use burn::tensor::Device;
+/// use ls_lora::{LayerKind, LoraEmbedding, LoraLinear, LoraModule, lora_module};
+///
+/// #[derive(Module, Debug)]
+/// struct Net { embed: LoraEmbedding, fc: LoraLinear }
+/// lora_module!(Net { embed, fc });
+///
+/// let device = Device::flex();
+/// let net = Net {
+///     embed: EmbeddingConfig::new(10, 4).init(&device).into(),
+///     fc: LinearConfig::new(4, 2).init(&device).into(),
+/// };
+/// let kinds: Vec<LayerKind> = net.layers().iter().map(|(_, layer)| layer.kind()).collect();
+/// assert_eq!(kinds, [LayerKind::Embedding, LayerKind::Linear]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerKind {
     /// [`LoraLinear`](crate::LoraLinear).
@@ -236,6 +359,19 @@ pub enum LayerKind {
 }
 
 /// A layer that can carry adapters.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{LoraLinear, LoraModule};
+///
+/// let device = Device::flex();
+/// let linear = |d_in, d_out| LoraLinear::from(LinearConfig::new(d_in, d_out).init(&device));
+/// let net = vec![linear(8, 16), linear(16, 2)];
+/// // What adapters of rank 4 on every layer would train.
+/// let parameters = net.layers().into_iter().map(|(_, layer)| 4 * layer.shape().iter().sum::<usize>());
+/// assert_eq!(parameters.sum::<usize>(), 4 * (8 + 16) + 4 * (16 + 2));
+/// ```
 pub trait LoraLayer {
     /// What kind of layer it is.
     fn kind(&self) -> LayerKind;
@@ -250,6 +386,32 @@ pub trait LoraLayer {
     /// Folds the active adapters into the weight: computed in f32 and cast once. `None` if there is nothing to fold in, or
     /// they are folded in already.
     ///
+    /// ```
+    /// # use burn::module::Param;
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraAdapter, LoraLinear};
+    /// use ls_lora::{LoraLayer, host_values};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex();
+    /// # let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+    /// # let mut adapter = LoraAdapter::fresh("mine", [8, 4], 2, 0.5, 0.0, &device);
+    /// # adapter.lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));
+    /// # layer.adapters.push(adapter);
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    ///
+    /// let base = layer.base_layer.weight();
+    /// let y = layer.forward(x.clone());
+    /// layer.merge()?;
+    /// assert!(layer.is_merged() && layer.forward(x).all_close(y, Some(1e-4), Some(1e-5)));
+    ///
+    /// layer.unmerge();
+    /// assert_eq!(host_values(layer.base_layer.weight()), host_values(base));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::NonFiniteWeight`](crate::LoraError::NonFiniteWeight) if a packed layer would get NaN; the layer is then
@@ -258,10 +420,49 @@ pub trait LoraLayer {
     /// Takes the adapters out again by putting the weight back that was there, bit for bit.
     fn unmerge(&mut self);
     /// Drops the weight that [`LoraLayer::unmerge`] would put back, and the adapters.
+    ///
+    /// ```
+    /// # use burn::module::Param;
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraAdapter, LoraLinear};
+    /// use ls_lora::{LoraLayer, host_values};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex();
+    /// # let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+    /// # let mut adapter = LoraAdapter::fresh("mine", [8, 4], 2, 0.5, 0.0, &device);
+    /// # adapter.lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));
+    /// # layer.adapters.push(adapter);
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    ///
+    /// layer.merge()?;
+    /// let y = host_values(layer.forward(x.clone()));
+    /// layer.unload();                                     // merged for good
+    /// assert!(layer.adapters().is_empty() && !layer.is_merged());
+    /// assert_eq!(host_values(layer.forward(x)), y);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn unload(&mut self);
     /// Whether adapters are folded into the weight.
     fn is_merged(&self) -> bool;
     /// Packs the frozen weight; does nothing to a layer that is not linear.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    /// use ls_lora::{LoraLayer, LoraLinear, Quantization};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let mut layer = LoraLinear::from(LinearConfig::new(64, 4).init(&Device::flex()));
+    /// let dense = layer.weight();                         // within ±1/sqrt(64)
+    /// layer.quantize(Quantization::Int8)?;
+    /// assert_eq!(layer.packed_parameters(), 64 * 4);
+    /// assert!(layer.weight().all_close(dense, None, Some(0.002)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

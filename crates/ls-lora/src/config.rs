@@ -8,6 +8,12 @@ use crate::error::{LoraError, Result};
 use crate::target::{ModuleMatcher, TargetModules, matches_pattern_key};
 
 /// The peft release whose files are written here.
+///
+/// ```
+/// use ls_lora::{LoraConfig, config::PEFT_VERSION};
+///
+/// assert_eq!(LoraConfig::default().to_json()["peft_version"], PEFT_VERSION);
+/// ```
 pub const PEFT_VERSION: &str = "0.21.2";
 /// What peft uses where a configuration does not say.
 const DEFAULT_R: usize = 8;
@@ -18,6 +24,19 @@ const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
 /// How a fresh adapter's A and B start. However they do, a fresh adapter changes nothing.
 ///
 /// Embeddings always start with A zero and B normal, as in PEFT.
+///
+/// ```
+/// use ls_lora::{InitLoraWeights, LoraConfig};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let init: InitLoraWeights = "pissa_niter_4".parse()?;
+/// assert_eq!(init, InitLoraWeights::Pissa { niter: Some(4) });
+/// let config = LoraConfig::new(8, 16.0).with_init_lora_weights(init);
+/// assert_eq!(config.to_json()["init_lora_weights"], "pissa_niter_4");
+/// assert!("xavier".parse::<InitLoraWeights>().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitLoraWeights {
@@ -44,6 +63,13 @@ pub enum InitLoraWeights {
 impl InitLoraWeights {
     /// Whether the factors start with a product that is taken off the frozen weight. Adapters that did are saved in the
     /// converted form: plain LoRA of twice the rank, with the start as its second half.
+    ///
+    /// ```
+    /// use ls_lora::InitLoraWeights;
+    ///
+    /// assert!(InitLoraWeights::Olora.has_start());
+    /// assert!(!InitLoraWeights::Gaussian.has_start());
+    /// ```
     #[must_use]
     pub fn has_start(self) -> bool {
         matches!(self, Self::Pissa { .. } | Self::Olora)
@@ -93,6 +119,25 @@ impl std::str::FromStr for InitLoraWeights {
 }
 
 /// Which bias terms of the base model are trained.
+///
+/// ```
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::Device;
+/// use ls_lora::{Bias, LoraConfig, LoraLinear, ParameterCount, TargetModules, add_adapter};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let linear = |d_in, d_out| LoraLinear::from(LinearConfig::new(d_in, d_out).init(&device));
+/// let net = vec![linear(8, 4), linear(4, 6)];
+/// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["0"]));
+/// for (bias, trained) in [(Bias::None, 0), (Bias::LoraOnly, 4), (Bias::All, 4 + 6)] {
+///     let mut net = net.clone();
+///     add_adapter(&mut net, "mine", &config.clone().with_bias(bias), &device)?;
+///     assert_eq!(ParameterCount::of(&net).trainable, 2 * (8 + 4) + trained);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bias {
@@ -116,6 +161,14 @@ impl Bias {
 }
 
 /// What an adapted model is for; it decides which heads are trained in full.
+///
+/// ```
+/// use ls_lora::{LoraConfig, TaskType};
+///
+/// let config = LoraConfig::new(8, 16.0).with_task_type(TaskType::SeqCls);
+/// assert_eq!(config.to_json()["task_type"], "SEQ_CLS");
+/// assert_eq!(config.saved_modules(), TaskType::SeqCls.head_modules());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskType {
@@ -157,6 +210,13 @@ impl TaskType {
     }
 
     /// The heads that peft trains and saves for this task without being asked.
+    ///
+    /// ```
+    /// use ls_lora::TaskType;
+    ///
+    /// assert_eq!(TaskType::TokenCls.head_modules(), ["classifier", "score"]);
+    /// assert!(TaskType::CausalLm.head_modules().is_empty());
+    /// ```
     #[must_use]
     pub fn head_modules(self) -> &'static [&'static str] {
         match self {
@@ -236,6 +296,14 @@ impl Default for LoraConfig {
 
 impl LoraConfig {
     /// A configuration with this rank and alpha and peft's defaults for all else.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, TargetModules};
+    ///
+    /// let config = LoraConfig::new(12, 32.0);
+    /// assert_eq!(config.target_modules, TargetModules::list(["q_proj", "v_proj"]));
+    /// assert_eq!((config.r, config.lora_dropout), (12, 0.0));
+    /// ```
     #[must_use]
     pub fn new(r: usize, lora_alpha: f64) -> Self {
         Self {
@@ -319,6 +387,14 @@ impl LoraConfig {
     }
 
     /// Checks every field that can be checked without a model.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, LoraError};
+    ///
+    /// let config = LoraConfig::new(8, 16.0).with_lora_dropout(1.5);
+    /// let Err(LoraError::InvalidConfig { field, .. }) = config.validate() else { panic!("it is no probability") };
+    /// assert_eq!(field, "lora_dropout");
+    /// ```
     ///
     /// # Errors
     ///
@@ -405,18 +481,44 @@ impl LoraConfig {
     }
 
     /// The rank of a module, by its full name.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    ///
+    /// let mut config = LoraConfig::new(8, 16.0);
+    /// config.rank_pattern = vec![("down_proj".to_owned(), 4)];
+    /// assert_eq!(config.rank_of("model.layers.0.mlp.down_proj"), 4);
+    /// assert_eq!(config.rank_of("model.layers.0.self_attn.q_proj"), 8);
+    /// ```
     #[must_use]
     pub fn rank_of(&self, module: &str) -> usize {
         first_match(&self.rank_pattern, module).unwrap_or(self.r)
     }
 
     /// The alpha of a module, by its full name.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    ///
+    /// let mut config = LoraConfig::new(8, 16.0);
+    /// config.alpha_pattern = vec![(r"layers\.0\..*".to_owned(), 4.0)];
+    /// assert_eq!(config.alpha_of("model.layers.0.self_attn.q_proj"), 4.0);
+    /// assert_eq!(config.alpha_of("model.layers.1.self_attn.q_proj"), 16.0);
+    /// ```
     #[must_use]
     pub fn alpha_of(&self, module: &str) -> f64 {
         first_match(&self.alpha_pattern, module).unwrap_or(self.lora_alpha)
     }
 
     /// The factor on a module's B·A: alpha/r, or alpha/sqrt(r) with `use_rslora`, with that module's alpha and r.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    ///
+    /// let config = LoraConfig::new(16, 8.0);
+    /// assert_eq!(config.scaling_of("fc1"), 8.0 / 16.0);
+    /// assert_eq!(config.with_rslora(true).scaling_of("fc1"), 8.0 / 4.0);
+    /// ```
     #[must_use]
     pub fn scaling_of(&self, module: &str) -> f64 {
         let r = self.rank_of(module) as f64;
@@ -426,6 +528,18 @@ impl LoraConfig {
     /// The rank of a module of a known size, for making a fresh adapter.
     ///
     /// Files with larger ranks can be read: peft makes them. They only waste parameters.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, LoraError};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let config = LoraConfig::new(8, 16.0);
+    /// assert_eq!(config.checked_rank_of("fc1", 64, 32)?, 8);
+    /// let head = config.checked_rank_of("score", 64, 2);
+    /// assert!(matches!(head, Err(LoraError::RankTooLarge { r: 8, out_features: 2, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -449,6 +563,13 @@ impl LoraConfig {
     }
 
     /// `modules_to_save` with the heads of the task, each once, in peft's order.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, TaskType};
+    ///
+    /// let config = LoraConfig::new(8, 16.0).with_modules_to_save(["norm", "score"]).with_task_type(TaskType::SeqCls);
+    /// assert_eq!(config.saved_modules(), ["norm", "score", "classifier"]);
+    /// ```
     #[must_use]
     pub fn saved_modules(&self) -> Vec<String> {
         let heads = self.task_type.map_or(&[][..], TaskType::head_modules);
@@ -468,6 +589,15 @@ impl LoraConfig {
 
     /// The configuration of the converted form of an adapter with a start (see [`InitLoraWeights::has_start`]): twice the
     /// ranks at the same scalings. Any other configuration stays as it is.
+    ///
+    /// ```
+    /// use ls_lora::{InitLoraWeights, LoraConfig};
+    ///
+    /// let config = LoraConfig::new(8, 16.0).with_init_lora_weights(InitLoraWeights::Olora);
+    /// let converted = config.converted();
+    /// assert_eq!((converted.r, converted.init_lora_weights), (16, InitLoraWeights::Default));
+    /// assert_eq!(converted.scaling_of("fc1"), config.scaling_of("fc1"));
+    /// ```
     #[must_use]
     pub fn converted(&self) -> Self {
         let mut config = self.clone();
@@ -487,6 +617,14 @@ impl LoraConfig {
     ///
     /// Lists that are sets in peft are sorted. The patterns keep their order, because it decides which one counts;
     /// peft itself sorts them when it saves.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, TargetModules};
+    ///
+    /// let json = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::list(["up", "down"])).to_json();
+    /// assert_eq!(json["peft_type"], "LORA");
+    /// assert_eq!(json["target_modules"].to_string(), r#"["down","up"]"#);
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> Value {
         let ranks: Map<String, Value> = self
@@ -547,6 +685,21 @@ impl LoraConfig {
 
     /// Reads the text of an `adapter_config.json`; see [`LoraConfig::from_json_value`].
     ///
+    /// ```
+    /// use ls_lora::{LoraConfig, LoraError};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let text = r#"{"peft_type": "LORA", "r": 4, "target_modules": ["query"]}"#;
+    /// let (config, notes) = LoraConfig::from_json(text)?;
+    /// assert_eq!((config.r, config.lora_alpha), (4, 8.0));            // absent: peft's default
+    /// assert!(notes.is_empty());
+    ///
+    /// let refused = LoraConfig::from_json(r#"{"peft_type": "LORA", "use_qalora": true}"#);
+    /// assert!(matches!(refused, Err(LoraError::UnsupportedConfig { field, .. }) if field == "use_qalora"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::ConfigJson`] when it is not JSON; else as [`LoraConfig::from_json_value`].
@@ -562,6 +715,20 @@ impl LoraConfig {
     /// implemented is refused. Fields that only steer how a *fresh* adapter starts are noted and ignored as long as
     /// they leave the base weights alone. Of fields that peft 0.21.2 does not know, those that switch a method on by
     /// peft's naming (`use_*` or `*_config` with a value) are refused; the others are noted and ignored, as peft does.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let config = LoraConfig::new(4, 8.0).with_dora(true);
+    /// let mut json = config.to_json();
+    /// json["a_later_field"] = 1.into();
+    /// let (read, notes) = LoraConfig::from_json_value(&json)?;
+    /// assert_eq!(read, config);
+    /// assert_eq!(notes, ["unknown field `a_later_field` is ignored"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -10,6 +10,17 @@ use burn::tensor::{DType, Distribution, Tensor};
 /// Always drops: whether this is training is for the caller to know. (burn's own `Dropout` would silently do nothing on an
 /// input that is off the graph, which that of a model's first layers is.)
 ///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use ls_lora::{dropout, host_values};
+///
+/// let x = Tensor::<2>::ones([64, 64], &Device::flex());
+/// let values = host_values(dropout(x, 0.5));
+/// assert!(values.iter().all(|value| [0.0, 2.0].contains(value)));
+/// let dropped = values.iter().filter(|value| **value == 0.0).count();
+/// assert!((1_500..2_600).contains(&dropped));         // of 4,096
+/// ```
+///
 /// # Shapes
 ///
 /// Any; the mask is drawn for every element.

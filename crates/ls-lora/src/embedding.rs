@@ -43,6 +43,15 @@ impl From<Embedding> for LoraEmbedding {
 
 impl LoraEmbedding {
     /// Wraps a table, freezing it, without an adapter.
+    ///
+    /// ```
+    /// use burn::nn::EmbeddingConfig;
+    /// use burn::tensor::Device;
+    /// use ls_lora::{LoraEmbedding, ParameterCount};
+    ///
+    /// let table = LoraEmbedding::new(EmbeddingConfig::new(10, 4).init(&Device::flex().autodiff()));
+    /// assert_eq!(ParameterCount::of(&table), ParameterCount { trainable: 0, all: 10 * 4 });
+    /// ```
     #[must_use]
     pub fn new(base_layer: Embedding) -> Self {
         Self {
@@ -53,6 +62,19 @@ impl LoraEmbedding {
     }
 
     /// The rows of ids: `[batch, tokens]` -> `[batch, tokens, width]`, in the table's dtype.
+    ///
+    /// ```
+    /// use burn::module::Param;
+    /// use burn::nn::Embedding;
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use ls_lora::{LoraEmbedding, host_values};
+    ///
+    /// let device = Device::flex();
+    /// let weight = Param::from_tensor(Tensor::from_data([[1.0, 2.0], [3.0, 4.0]], &device));
+    /// let table = LoraEmbedding::new(Embedding { weight });
+    /// let ids = Tensor::<2, Int>::from_data([[1, 0, 1]], &device);
+    /// assert_eq!(host_values(table.forward(ids)), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+    /// ```
     ///
     /// # Panics
     ///
@@ -66,6 +88,23 @@ impl LoraEmbedding {
     }
 
     /// The rows of ids laid end to end: `[tokens]` -> `[tokens, width]`, in the table's dtype.
+    ///
+    /// ```
+    /// # use burn::module::Param;
+    /// # use burn::nn::Embedding;
+    /// # use burn::tensor::{Device, Int, Tensor};
+    /// # use ls_lora::{LoraAdapter, LoraEmbedding, host_values};
+    /// # let device = Device::flex();
+    /// # let weight = Param::from_tensor(Tensor::from_data([[1.0, 2.0], [3.0, 4.0]], &device));
+    /// # let mut table = LoraEmbedding::new(Embedding { weight });
+    /// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 2.0, 0.0, &device);
+    /// adapter.lora_a = Param::from_tensor(Tensor::from_data([[0.0], [1.0]], &device));
+    /// adapter.lora_b = Param::from_tensor(Tensor::from_data([[10.0, 20.0]], &device));
+    /// table.adapters.push(adapter);
+    ///
+    /// let ids = Tensor::<1, Int>::from_data([0, 1], &device);
+    /// assert_eq!(host_values(table.rows(ids)), [1.0, 2.0, 3.0 + 20.0, 4.0 + 40.0]);
+    /// ```
     ///
     /// # Panics
     ///

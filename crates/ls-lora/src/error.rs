@@ -6,9 +6,33 @@ use std::path::PathBuf;
 use safetensors::Dtype;
 
 /// The result of this crate's functions.
+///
+/// ```
+/// use ls_lora::LoraConfig;
+///
+/// fn rank(text: &str) -> ls_lora::Result<usize> {
+///     let (config, _) = LoraConfig::from_json(text)?;
+///     Ok(config.r)
+/// }
+/// assert_eq!(rank(r#"{"peft_type": "LORA", "r": 4}"#).ok(), Some(4));
+/// assert!(rank("r = 4").is_err());
+/// ```
 pub type Result<T, E = LoraError> = std::result::Result<T, E>;
 
 /// Every error of this crate: what a person gave that cannot be used, with the offending value in it.
+///
+/// ```
+/// use std::error::Error;
+/// use ls_lora::{LoraConfig, LoraError};
+///
+/// let Err(error) = LoraConfig::from_json(r#"{"peft_type": "LORA", "r": 0}"#) else { panic!("no rank is 0") };
+/// assert_eq!(error.to_string(), "`r` = 0 is invalid: a rank is at least 1");
+/// assert!(matches!(error, LoraError::InvalidConfig { field, .. } if field == "r"));
+///
+/// // What lies below is in the source.
+/// let Err(error) = LoraConfig::from_json("r = 0") else { panic!("it is not JSON") };
+/// assert!(error.source().is_some_and(|cause| cause.to_string().contains("line 1")));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoraError {
@@ -310,6 +334,15 @@ pub enum LoraError {
 
 impl LoraError {
     /// Whether the configuration someone asked for is at fault, rather than a file or the system.
+    ///
+    /// ```
+    /// use ls_lora::{LoraConfig, PeftAdapter};
+    ///
+    /// let invalid = LoraConfig::new(0, 16.0).validate();
+    /// let absent = PeftAdapter::load("there/is/no/such/folder");
+    /// assert!(invalid.is_err_and(|error| error.is_config()));
+    /// assert!(absent.is_err_and(|error| !error.is_config()));
+    /// ```
     #[must_use]
     pub fn is_config(&self) -> bool {
         matches!(

@@ -72,7 +72,20 @@ pub use tensor_file::{Dtype, HostTensor, TensorFile, write_atomic, write_tensors
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 
 /// The values of a float tensor on the host, in f32 and row-major order. Waits for the device.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use ls_lora::host_values;
+///
+/// let x = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &Device::flex());
+/// assert_eq!(host_values(x.transpose()), [1.0, 3.0, 2.0, 4.0]);
+/// ```
 pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data = tensor.into_data().convert_dtype(DType::F32);
     data.try_to_vec::<f32>().unwrap_or_default()
 }
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -48,6 +48,15 @@ impl From<Linear> for LoraLinear {
 
 impl LoraLinear {
     /// Wraps a layer, freezing it, without an adapter.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    /// use ls_lora::{LoraLinear, ParameterCount};
+    ///
+    /// let layer = LoraLinear::new(LinearConfig::new(8, 4).init(&Device::flex().autodiff()));
+    /// assert_eq!(ParameterCount::of(&layer), ParameterCount { trainable: 0, all: 8 * 4 + 4 });
+    /// ```
     #[must_use]
     pub fn new(base_layer: Linear) -> Self {
         Self {
@@ -58,6 +67,24 @@ impl LoraLinear {
     }
 
     /// Applies the layer.
+    ///
+    /// ```
+    /// use burn::module::Param;
+    /// use burn::nn::Linear;
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{LoraAdapter, LoraLinear, host_values};
+    ///
+    /// let device = Device::flex();
+    /// let weight = Param::from_tensor(Tensor::from_data([[1.0, 0.0], [0.0, 1.0]], &device));
+    /// let mut layer = LoraLinear::new(Linear { weight, bias: None });
+    /// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 10.0, 0.0, &device);
+    /// adapter.lora_a = Param::from_tensor(Tensor::from_data([[1.0], [1.0]], &device));
+    /// adapter.lora_b = Param::from_tensor(Tensor::from_data([[1.0, 0.0]], &device));
+    /// layer.adapters.push(adapter);
+    ///
+    /// let x = Tensor::<3>::from_data([[[1.0, 2.0], [3.0, 4.0]]], &device);
+    /// assert_eq!(host_values(layer.forward(x)), [1.0 + 30.0, 2.0, 3.0 + 70.0, 4.0]);
+    /// ```
     ///
     /// # Shapes
     ///

@@ -13,7 +13,8 @@ use crate::combine::combined;
 use crate::config::LoraConfig;
 use crate::error::{LoraError, Result};
 use crate::module::{
-    LoraModule, ModulePath, add_adapter, in_module, load_adapter, mark_trainable, to_peft,
+    LoraModule, ModulePath, add_adapter, in_module, load_adapter, mark_trainable, names_in_full,
+    to_peft,
 };
 use crate::peft::PeftAdapter;
 use crate::quantized::Quantization;
@@ -27,6 +28,36 @@ use crate::trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 ///
 /// What an adapter trains in full (`modules_to_save`, biases) is switched with it: each adapter has values of its own, and
 /// with no adapter active the base has its own again.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::{Device, Tensor};
+/// use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules, lora_module};
+///
+/// #[derive(Module, Debug)]
+/// struct Net { fc1: LoraLinear, fc2: LoraLinear }
+/// lora_module!(Net { fc1, fc2 });
+///
+/// impl Net {
+///     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+///         self.fc2.forward(self.fc1.forward(x).tanh())
+///     }
+/// }
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&device).into();
+/// let mut model = LoraModel::new(Net { fc1: linear(8, 16), fc2: linear(16, 2) });
+/// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
+/// model.add_adapter("first", &config, &device)?;
+/// model.add_adapter("second", &config, &device)?;     // the active one from now on
+/// assert_eq!(model.active_adapters(), ["second"]);
+/// model.set_adapter(&["first", "second"])?;
+/// assert_eq!(model.forward(Tensor::ones([3, 8], &device)).dims(), [3, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct LoraModel<M: LoraModule> {
     model: M,
@@ -56,6 +87,30 @@ struct Entry {
 }
 
 /// How [`LoraModel::add_weighted_adapter`] combines.
+///
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::Device;
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+/// use ls_lora::{Combination, LoraModel};
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc: LoraLinear }
+/// # lora_module!(Net { fc });
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+/// let mut model = LoraModel::new(net);
+/// model.add_adapter("a", &config, &device)?;
+/// model.add_adapter("b", &config, &device)?;
+/// model.add_weighted_adapter("exact", &[("a", 0.5), ("b", 0.5)], Combination::Cat)?;
+/// model.add_weighted_adapter("thin", &[("a", 0.5), ("b", 0.5)], Combination::Linear)?;
+/// let ranks: Vec<usize> = model.fc.adapters.iter().map(|adapter| adapter.rank()).collect();
+/// assert_eq!(ranks, [2, 2, 4, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Combination {
     /// A and B are summed apart, each with the root of the weight: the rank stays, the result is rough. All ranks must agree.
@@ -65,6 +120,30 @@ pub enum Combination {
 }
 
 /// What merging changed by casting, layer by layer.
+///
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::{Device, Tensor};
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+/// use ls_lora::LoraModel;
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc: LoraLinear }
+/// # lora_module!(Net { fc });
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+/// let mut model = LoraModel::new(net);
+/// model.add_adapter("mine", &config, &device)?;
+/// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+/// let report = model.merge()?;
+/// println!("{report}");
+/// assert_eq!(report.layers[0].module, "fc");
+/// assert_eq!(report.worst().map(|layer| layer.relative), Some(0.0));      // the weight is f32
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergeReport {
     /// The merged layers.
@@ -73,6 +152,14 @@ pub struct MergeReport {
 
 impl MergeReport {
     /// The layer whose rounding is largest beside the change.
+    ///
+    /// ```
+    /// use ls_lora::{MergeDrift, MergeReport};
+    ///
+    /// let layer = |name: &str, relative| MergeDrift { module: name.to_owned(), max_abs: 1e-4, relative };
+    /// let report = MergeReport { layers: vec![layer("fc1", 0.01), layer("fc2", 0.2)] };
+    /// assert_eq!(report.worst().map(|layer| layer.module.as_str()), Some("fc2"));
+    /// ```
     #[must_use]
     pub fn worst(&self) -> Option<&MergeDrift> {
         self.layers
@@ -135,6 +222,28 @@ impl<M: LoraModule> LoraModule for LoraModel<M> {
 
 impl<M: LoraModule> LoraModel<M> {
     /// A model without adapters.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraModel, host_values};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let y = net.fc.forward(x.clone());
+    /// let model = LoraModel::new(net);
+    /// assert_eq!(model.adapter_names().count(), 0);
+    /// assert_eq!(host_values(model.fc.forward(x)), host_values(y));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(model: M) -> Self {
         Self {
             model,
@@ -143,6 +252,30 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// Adds a fresh adapter and makes it the active one; returns the names of the adapted layers.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraError, LoraModel};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// let mut model = LoraModel::new(net);
+    /// assert_eq!(model.add_adapter("mine", &config, &device)?, ["fc"]);
+    ///
+    /// let misspelt = config.with_target_modules(TargetModules::list(["fc_1"]));
+    /// let refused = model.add_adapter("other", &misspelt, &device);
+    /// assert!(matches!(refused, Err(LoraError::UnmatchedTargets { requested, .. }) if requested == ["fc_1"]));
+    /// assert_eq!(model.active_adapters(), ["mine"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -159,6 +292,34 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// Adds the adapter of a PEFT folder and makes it the active one; returns the names of the adapted layers.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraModel, host_values};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let folder = dir.path().join("adapter");
+    /// let mut model = LoraModel::new(net.clone());
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// model.save_adapter("mine", &folder)?;
+    ///
+    /// let mut again = LoraModel::new(net);
+    /// assert_eq!(again.load_adapter("from peft", &folder, &device)?, ["fc"]);
+    /// assert_eq!(host_values(again.fc.forward(x.clone())), host_values(model.fc.forward(x)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -195,12 +356,11 @@ impl<M: LoraModule> LoraModel<M> {
         // What the adapter has in full is only known once it is placed, and then no longer the base's.
         let before = next.model.clone();
         let modules = place(&mut next.model)?;
-        for key in to_peft(&next.model, name, config).saved_modules.keys() {
-            let parameter = without_wrapper(key);
-            let base = saved::collect(&before, &|name| name == parameter);
-            for (parameter, tensor) in base {
-                next.book.base.entry(parameter).or_insert(tensor);
-            }
+        let in_full = names_in_full(&next.model, config, &modules);
+        for (parameter, tensor) in
+            saved::collect(&before, &|name| in_full.iter().any(|n| n == name))
+        {
+            next.book.base.entry(parameter).or_insert(tensor);
         }
         let entry = Entry {
             config: config.clone(),
@@ -216,6 +376,29 @@ impl<M: LoraModule> LoraModel<M> {
 
     /// Writes an adapter as PEFT's folder: see [`PeftAdapter::save`].
     ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let folder = dir.path().join("adapter");
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// model.save_adapter("mine", &folder)?;
+    /// assert!(folder.join("adapter_config.json").exists() && folder.join("adapter_model.safetensors").exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::UnknownAdapter`]; else as [`PeftAdapter::save`].
@@ -224,6 +407,28 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// An adapter on the host, as PEFT's folder would hold it.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// let adapter = model.adapter("mine")?;
+    /// assert_eq!(adapter.lora["fc"].a.shape, [2, 8]);     // PEFT's layout, [r, in]
+    /// assert!(model.adapter("yours").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -261,6 +466,35 @@ impl<M: LoraModule> LoraModel<M> {
 
     /// Makes exactly these adapters active; their shares add up. An empty list disables all of them: the model then computes
     /// what the base computes. Merged adapters are unmerged first. The others keep their values and do not train.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraModel, host_values};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let base = host_values(net.fc.forward(x.clone()));
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// let adapted = host_values(model.fc.forward(x.clone()));
+    ///
+    /// model.set_adapter(&[])?;
+    /// assert_eq!(host_values(model.fc.forward(x.clone())), base);
+    /// model.set_adapter(&["mine"])?;
+    /// assert_eq!(host_values(model.fc.forward(x)), adapted);
+    /// # assert_ne!(base, adapted);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -335,12 +569,7 @@ impl<M: LoraModule> LoraModel<M> {
         let Some(entry) = self.book.adapters.get(name) else {
             return Vec::new();
         };
-        let adapter = to_peft(&self.model, name, &entry.config);
-        adapter
-            .saved_modules
-            .keys()
-            .map(|key| without_wrapper(key))
-            .collect()
+        names_in_full(&self.model, &entry.config, &entry.modules)
     }
 
     fn is_on_graph(&self) -> bool {
@@ -353,6 +582,29 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// Removes an adapter. If it was active, the others stay active.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("first", &config, &device)?;
+    /// model.add_adapter("second", &config, &device)?;
+    /// model.delete_adapter("second")?;
+    /// assert_eq!(model.adapter_names().collect::<Vec<_>>(), ["first"]);
+    /// assert!(model.active_adapters().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -377,6 +629,34 @@ impl<M: LoraModule> LoraModel<M> {
 
     /// Adds an adapter that is the weighted sum of others, as peft's `add_weighted_adapter` makes it, without making it
     /// active. Weights may be negative. What one of them has in full goes with it.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{Combination, LoraModel};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let base = net.fc.forward(x.clone());
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// let change = model.fc.forward(x.clone()) - base.clone();
+    ///
+    /// model.add_weighted_adapter("half", &[("mine", 0.5)], Combination::Linear)?;
+    /// model.set_adapter(&["half"])?;
+    /// let half = model.fc.forward(x) - base;
+    /// assert!(half.all_close(change * 0.5, Some(1e-4), Some(1e-5)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -496,6 +776,30 @@ impl<M: LoraModule> LoraModel<M> {
     /// Folds the active adapters into the frozen weights: computed in f32, cast once. The weights as they were are kept for
     /// [`LoraModel::unmerge`], so that the merged layers take twice their memory until [`LoraModel::merge_and_unload`].
     ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// let y = model.fc.forward(x.clone());
+    /// println!("{}", model.merge()?);                     // what rounding cost
+    /// assert!(model.is_merged() && model.fc.forward(x.clone()).all_close(y.clone(), Some(1e-4), Some(1e-5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::InModule`] if a packed layer would get NaN; nothing is merged then.
@@ -512,6 +816,32 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// Takes merged adapters out again by putting the weights back that were there, bit for bit.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraModel, host_values};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// let y = host_values(model.fc.forward(x.clone()));
+    /// model.merge()?;
+    /// model.unmerge();
+    /// assert!(!model.is_merged());
+    /// assert_eq!(host_values(model.fc.forward(x)), y);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unmerge(&mut self) {
         for (_, layer) in self.model.layers_mut() {
             layer.unmerge();
@@ -529,6 +859,31 @@ impl<M: LoraModule> LoraModel<M> {
 
     /// The model with the active adapters folded in for good and all adapters gone.
     ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// let y = model.fc.forward(x.clone());
+    /// let (net, report) = model.merge_and_unload()?;
+    /// assert!(net.fc.adapters.is_empty() && report.layers.len() == 1);
+    /// assert!(net.fc.forward(x).all_close(y, Some(1e-4), Some(1e-5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`LoraModel::merge`].
@@ -541,6 +896,32 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// The base model, all adapters gone.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{LoraModel, host_values};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let base = host_values(net.fc.forward(x.clone()));
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// # model.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));   // stands for training
+    /// model.merge()?;
+    /// let net = model.unload()?;
+    /// assert!(net.fc.adapters.is_empty());
+    /// assert_eq!(host_values(net.fc.forward(x)), base);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -556,6 +937,30 @@ impl<M: LoraModule> LoraModel<M> {
     /// Packs the frozen weight of every linear layer into 4 or 8 bits a value (QLoRA). Do it before adding adapters whose
     /// start depends on the weight (DoRA, PiSSA, OLoRA). Heads, embeddings and norms stay as they are.
     ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::{BaseLayer, LoraModel, Quantization};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let mut model = LoraModel::new(net);
+    /// model.quantize(Quantization::Nf4)?;
+    /// model.add_adapter("mine", &config, &device)?;
+    /// assert!(matches!(model.fc.base_layer, BaseLayer::Quantized(_)));
+    /// let gradients = model.fc.forward(x).sum().backward();
+    /// assert!(model.fc.adapters[0].lora_b.val().grad(&gradients).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::InModule`] with [`LoraError::BackendNotBuilt`] or [`LoraError::NonFiniteWeight`].
@@ -564,18 +969,84 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// The tensors that receive gradients, with PEFT's names and shapes.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// let names: Vec<String> = model.trainable_tensors().into_iter().map(|tensor| tensor.name).collect();
+    /// assert_eq!(names, ["fc.lora_A.mine.weight", "fc.lora_B.mine.weight"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn trainable_tensors(&self) -> Vec<TrainableTensor> {
         trainable_tensors(&self.model)
     }
 
     /// How many parameters there are and how many train.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// let mut model = LoraModel::new(net);                // 8 inputs, 4 outputs and a bias
+    /// model.add_adapter("mine", &config, &device)?;       // of rank 2
+    /// let line = model.parameters().to_string();
+    /// assert_eq!(line, "trainable params: 24 || all params: 60 || trainable%: 40.0000");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn parameters(&self) -> ParameterCount {
         ParameterCount::of(&self.model)
     }
 
     /// Holds the factors of all adapters in another float type, for less memory. They are f32 otherwise.
+    ///
+    /// ```
+    /// # use burn::module::{Module, Param};
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
+    /// use burn::tensor::DType;
+    /// use ls_lora::LoraModel;
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: LoraLinear }
+    /// # lora_module!(Net { fc });
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex().autodiff();
+    /// # let net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+    /// # let x = Tensor::<2>::ones([3, 8], &device);
+    /// let mut model = LoraModel::new(net);
+    /// model.add_adapter("mine", &config, &device)?;
+    /// model.cast_adapters(DType::BF16);
+    /// assert_eq!(model.fc.adapters[0].lora_a.val().dtype(), DType::BF16);
+    /// assert_eq!(model.fc.forward(x).dtype(), DType::F32);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cast_adapters(&mut self, dtype: DType) {
         for (_, layer) in self.model.layers_mut() {
             for adapter in layer.adapters_mut() {

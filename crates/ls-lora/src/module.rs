@@ -22,6 +22,31 @@ use crate::tensor_file::HostTensor;
 /// [`lora_module!`](crate::lora_module) implements it for a struct from the names of its fields, as do [`LoraLinear`],
 /// [`LoraEmbedding`], `Vec` and `Option` for themselves. A layer's full name is the path of fields to it, so fields named as
 /// in the Hugging Face module tree (`model.layers.0.self_attn.q_proj`) make files that PEFT's models take.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{LoraLayer, LoraLinear, LoraModule, ModulePath};
+///
+/// /// The macro knows no type parameters, so this one is implemented by hand.
+/// #[derive(Module, Debug)]
+/// struct Residual<M: LoraModule> { inner: M }
+///
+/// impl<M: LoraModule> LoraModule for Residual<M> {
+///     fn visit_layers<'a>(&'a self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a dyn LoraLayer)) {
+///         path.enter("inner", |path| self.inner.visit_layers(path, f));
+///     }
+///     fn visit_layers_mut<'a>(&'a mut self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a mut dyn LoraLayer)) {
+///         path.enter("inner", |path| self.inner.visit_layers_mut(path, f));
+///     }
+/// }
+///
+/// let layer = LoraLinear::from(LinearConfig::new(8, 8).init(&Device::flex()));
+/// let net = Residual { inner: vec![layer.clone(), layer] };
+/// let names: Vec<String> = net.layers().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["inner.0", "inner.1"]);
+/// ```
 pub trait LoraModule: Module + ModuleDisplay {
     /// Calls `f` with every layer below this module and its full name; `path` is this module's own.
     fn visit_layers<'a>(
@@ -43,6 +68,19 @@ pub trait LoraModule: Module + ModuleDisplay {
     }
 
     /// Every layer with its full name, in the order of the fields.
+    ///
+    /// ```
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::LoraLinear;
+    /// use ls_lora::LoraModule;
+    ///
+    /// # let device = Device::flex();
+    /// # let linear = |d_in, d_out| LoraLinear::from(LinearConfig::new(d_in, d_out).init(&device));
+    /// let net = vec![linear(8, 16), linear(16, 2)];       // a list is a module too
+    /// let shapes = net.layers().into_iter().map(|(name, layer)| (name, layer.shape()));
+    /// assert_eq!(shapes.collect::<Vec<_>>(), [("0".to_owned(), [8, 16]), ("1".to_owned(), [16, 2])]);
+    /// ```
     fn layers(&self) -> Vec<(String, &dyn LoraLayer)> {
         let mut layers = Vec::new();
         self.visit_layers(&mut ModulePath::default(), &mut |name, layer| {
@@ -52,6 +90,27 @@ pub trait LoraModule: Module + ModuleDisplay {
     }
 
     /// The same, to change the layers.
+    ///
+    /// ```
+    /// # use burn::nn::LinearConfig;
+    /// # use burn::tensor::Device;
+    /// # use ls_lora::LoraLinear;
+    /// use ls_lora::{BaseLayer, LoraModule, Quantization};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex();
+    /// # let linear = |d_in, d_out| LoraLinear::from(LinearConfig::new(d_in, d_out).init(&device));
+    /// let mut net = vec![linear(8, 16), linear(16, 2)];
+    /// for (name, layer) in net.layers_mut() {
+    ///     if name != "1" {
+    ///         layer.quantize(Quantization::Nf4)?;
+    ///     }
+    /// }
+    /// assert!(matches!(net[0].base_layer, BaseLayer::Quantized(_)));
+    /// assert!(matches!(net[1].base_layer, BaseLayer::Dense(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
     fn layers_mut(&mut self) -> Vec<(String, &mut dyn LoraLayer)> {
         let mut layers = Vec::new();
         self.visit_layers_mut(&mut ModulePath::default(), &mut |name, layer| {
@@ -62,6 +121,14 @@ pub trait LoraModule: Module + ModuleDisplay {
 }
 
 /// The dotted name of the module that a visit is at.
+///
+/// ```
+/// use ls_lora::ModulePath;
+///
+/// let mut path = ModulePath::default();
+/// let inside = path.enter("layers", |path| path.enter("0", |path| path.as_str().to_owned()));
+/// assert_eq!((inside.as_str(), path.as_str()), ("layers.0", ""));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ModulePath(String);
 
@@ -215,6 +282,27 @@ impl<M: LoraModule> LoraModule for Option<M> {
 /// The factors are drawn from `device`'s seeded generator and are trainable when it is an autodiff device. Whatever is
 /// neither adapted nor named by `modules_to_save` or `bias` is frozen.
 ///
+/// ```
+/// # use burn::module::Module;
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::Device;
+/// use ls_lora::{LoraConfig, LoraLinear, ParameterCount, TargetModules, add_adapter, lora_module};
+///
+/// #[derive(Module, Debug)]
+/// struct Net { fc1: LoraLinear, fc2: LoraLinear }
+/// lora_module!(Net { fc1, fc2 });
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&device).into();
+/// let mut net = Net { fc1: linear(8, 16), fc2: linear(16, 2) };
+/// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc2"]));
+/// assert_eq!(add_adapter(&mut net, "mine", &config, &device)?, ["fc2"]);
+/// assert_eq!(ParameterCount::of(&net).trainable, 2 * (16 + 2));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If the configuration is invalid, a requested name matches nothing, a rank exceeds a layer's size, or a layer has an
@@ -253,6 +341,35 @@ pub fn add_adapter<M: LoraModule>(
 /// if they are not. `dir` is the folder the adapter came from, for messages. On an autodiff device everything that came from
 /// the file is trainable and the rest of the model frozen.
 ///
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::{Device, Tensor};
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, add_adapter, lora_module};
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc: LoraLinear }
+/// # lora_module!(Net { fc });
+/// use ls_lora::{PeftAdapter, load_adapter, to_peft};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex();
+/// # let base = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let folder = dir.path();
+/// let mut trained = base.clone();
+/// add_adapter(&mut trained, "mine", &config, &device)?;
+/// trained.fc.adapters[0].lora_b = Param::from_tensor(Tensor::ones([2, 4], &device));
+/// to_peft(&trained, "mine", &config).save(folder)?;
+///
+/// let mut net = base;
+/// load_adapter(&mut net, "again", &PeftAdapter::load(folder)?, folder, &device)?;
+/// let x = Tensor::<2>::ones([1, 8], &device);
+/// assert!(net.fc.forward(x.clone()).all_close(trained.fc.forward(x), None, None));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// If a tensor is missing, belongs to nothing in the model, or has the wrong shape. The model is then as it was.
@@ -284,6 +401,28 @@ pub fn load_adapter<M: LoraModule>(
 }
 
 /// The tensors of one adapter by module name, on the host in PEFT's layout. Adapters with a start are in the converted form.
+///
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::{Device, Tensor};
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, add_adapter, lora_module};
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc: LoraLinear }
+/// # lora_module!(Net { fc });
+/// use ls_lora::adapter_tensors;
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex();
+/// # let mut net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+/// add_adapter(&mut net, "mine", &config, &device)?;
+/// let tensors = adapter_tensors(&net, "mine");
+/// assert_eq!((tensors["fc"].a.shape.as_slice(), tensors["fc"].b.shape.as_slice()), (&[2, 8][..], &[4, 2][..]));
+/// assert!(adapter_tensors(&net, "yours").is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn adapter_tensors<M: LoraModule>(module: &M, name: &str) -> BTreeMap<String, AdapterTensors> {
     let layers = module.layers().into_iter();
@@ -296,6 +435,27 @@ pub fn adapter_tensors<M: LoraModule>(module: &M, name: &str) -> BTreeMap<String
 }
 
 /// The adapter of this name with everything that `config` says belongs to it, ready to be saved as PEFT's folder.
+///
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::{Device, Tensor};
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, add_adapter, lora_module};
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc: LoraLinear }
+/// # lora_module!(Net { fc });
+/// use ls_lora::to_peft;
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex();
+/// # let mut net = Net { fc: LinearConfig::new(8, 4).init(&device).into() };
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
+/// add_adapter(&mut net, "mine", &config, &device)?;
+/// let keys: Vec<String> = to_peft(&net, "mine", &config).tensors().map(|(key, _)| key).collect();
+/// assert_eq!(keys, ["base_model.model.fc.lora_A.weight", "base_model.model.fc.lora_B.weight"]);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn to_peft<M: LoraModule>(module: &M, name: &str, config: &LoraConfig) -> PeftAdapter {
     let mut lora = adapter_tensors(module, name);
@@ -313,6 +473,20 @@ pub fn to_peft<M: LoraModule>(module: &M, name: &str, config: &LoraConfig) -> Pe
         lora,
         warnings: Vec::new(),
     }
+}
+
+/// The names, in the model, of the parameters outside the adapters that `config` trains beside the `adapted` layers.
+pub(crate) fn names_in_full<M: LoraModule>(
+    module: &M,
+    config: &LoraConfig,
+    adapted: &[String],
+) -> Vec<String> {
+    let Ok(matcher) = ModuleMatcher::new(config) else {
+        return Vec::new();
+    };
+    let mut names = saved::parameters(module);
+    names.retain(|name| is_trained_in_full(name, config.bias, &matcher, adapted));
+    names
 }
 
 /// The parameters outside the adapters that `config` trains, under the names that PEFT's files have for them.

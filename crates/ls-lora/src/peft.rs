@@ -16,8 +16,53 @@ use crate::tensor_file::{
 };
 
 /// The name of the configuration in an adapter folder.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+/// use ls_lora::peft::{CONFIG_FILE, PeftAdapter};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+/// # let adapter = PeftAdapter {
+/// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+/// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+/// #     saved_modules: BTreeMap::new(),
+/// #     warnings: Vec::new(),
+/// # };
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let folder = dir.path().join("adapter");
+/// adapter.save(&folder)?;
+/// let text = std::fs::read_to_string(folder.join(CONFIG_FILE)).unwrap_or_default();
+/// assert_eq!(LoraConfig::from_json(&text)?.0, adapter.config);
+/// # Ok(())
+/// # }
+/// ```
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The name of the weights in an adapter folder.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+/// use ls_lora::TensorFile;
+/// use ls_lora::peft::{PeftAdapter, WEIGHTS_FILE};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+/// # let adapter = PeftAdapter {
+/// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+/// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+/// #     saved_modules: BTreeMap::new(),
+/// #     warnings: Vec::new(),
+/// # };
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let folder = dir.path().join("adapter");
+/// adapter.save(&folder)?;
+/// let file = TensorFile::open(folder.join(WEIGHTS_FILE))?;
+/// assert_eq!(file.names().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
 const CARD_FILE: &str = "README.md";
@@ -25,6 +70,18 @@ const CARD_FILE: &str = "README.md";
 const PREFIX: &str = "base_model.model.";
 
 /// What a file holds for one adapted layer.
+///
+/// ```
+/// use ls_lora::{AdapterTensors, HostTensor, LayerKind};
+///
+/// let tensors = AdapterTensors {
+///     a: HostTensor::from_f32([2, 100], &[0.0; 200]),
+///     b: HostTensor::from_f32([8, 2], &[0.1; 16]),
+///     magnitude: None,
+///     kind: LayerKind::Embedding,                     // of 100 ids, 8 wide
+/// };
+/// assert_eq!(tensors.a.shape[0], tensors.b.shape[1]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterTensors {
     /// A, `[r, in]`: applied to the layer's input. Of an embedding `[r, vocabulary]`.
@@ -39,6 +96,14 @@ pub struct AdapterTensors {
 
 impl AdapterTensors {
     /// The two factors of a linear layer.
+    ///
+    /// ```
+    /// use ls_lora::{AdapterTensors, HostTensor, LayerKind};
+    ///
+    /// let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// let tensors = AdapterTensors::linear(a, b);
+    /// assert_eq!((tensors.kind, tensors.magnitude), (LayerKind::Linear, None));
+    /// ```
     #[must_use]
     pub fn linear(a: HostTensor, b: HostTensor) -> Self {
         Self {
@@ -147,6 +212,26 @@ impl Part {
 }
 
 /// An adapter folder in memory.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use ls_lora::{AdapterTensors, HostTensor, LoraConfig, PeftAdapter, TargetModules};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let folder = dir.path().join("adapter");
+/// let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+/// let adapter = PeftAdapter {
+///     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+///     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+///     saved_modules: BTreeMap::new(),
+///     warnings: Vec::new(),
+/// };
+/// adapter.save(&folder)?;
+/// assert_eq!(PeftAdapter::load(&folder)?, adapter);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeftAdapter {
     /// The configuration.
@@ -165,6 +250,32 @@ impl PeftAdapter {
     ///
     /// Nothing is ignored silently: every tensor must be one that the configuration accounts for. Which modules the
     /// base model would have adapted is not known here; compare with [`PeftAdapter::expect_modules`].
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::{LoraError, PeftAdapter};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let folder = dir.path().join("adapter");
+    /// # adapter.save(&folder)?;
+    /// let adapter = PeftAdapter::load(&folder)?;
+    /// for warning in &adapter.warnings {
+    ///     eprintln!("{warning}");
+    /// }
+    /// assert_eq!(adapter.lora["fc1"].a.shape, [adapter.config.r, 8]);
+    /// assert!(matches!(PeftAdapter::load(folder.join("elsewhere")), Err(LoraError::FileMissing { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -258,6 +369,29 @@ impl PeftAdapter {
     /// configuration last. `all-linear` is written as the list of adapted modules, as peft does, because peft would
     /// adapt the head of a token classifier.
     ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::PeftAdapter;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let folder = dir.path().join("adapter");
+    /// adapter.save(&folder)?;
+    /// for file in ["README.md", "adapter_config.json", "adapter_model.safetensors"] {
+    ///     assert!(folder.join(file).exists());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::ConfigJsonPresent`], [`LoraError::Io`], [`LoraError::InvalidConfig`], and those that
@@ -270,6 +404,28 @@ impl PeftAdapter {
 
     /// As [`PeftAdapter::save`], with this text as the model card (`README.md`), replacing one that is there.
     ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::PeftAdapter;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let folder = dir.path().join("adapter");
+    /// adapter.save_with_card(&folder, "# Trained on nothing\n")?;
+    /// adapter.save(&folder)?;                             // leaves the card
+    /// assert_eq!(std::fs::read(folder.join("README.md")).ok().as_deref(), Some(&b"# Trained on nothing\n"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`PeftAdapter::save`].
@@ -278,6 +434,26 @@ impl PeftAdapter {
     }
 
     /// Checks that the adapter holds exactly these modules, which the configuration selects in the base model.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::{LoraError, PeftAdapter};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// adapter.expect_modules("my_adapter", &["fc1".to_owned()])?;
+    /// let missing = adapter.expect_modules("my_adapter", &["fc1".to_owned(), "fc2".to_owned()]);
+    /// assert!(matches!(missing, Err(LoraError::TensorMissing { name, .. }) if name.contains(".fc2.")));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -313,6 +489,27 @@ impl PeftAdapter {
     /// peft itself loads the adapter of a token classifier onto a sequence classifier without complaint when the
     /// numbers of classes agree.
     ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::{PeftAdapter, TaskType};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// # let mut adapter = adapter;
+    /// adapter.config.task_type = Some(TaskType::SeqCls);
+    /// adapter.expect_task(TaskType::SeqCls)?;
+    /// assert!(adapter.expect_task(TaskType::TokenCls).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::WrongTask`].
@@ -327,6 +524,25 @@ impl PeftAdapter {
     }
 
     /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ls_lora::{AdapterTensors, HostTensor, LoraConfig, TargetModules};
+    /// use ls_lora::PeftAdapter;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+    /// # let adapter = PeftAdapter {
+    /// #     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+    /// #     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+    /// #     saved_modules: BTreeMap::new(),
+    /// #     warnings: Vec::new(),
+    /// # };
+    /// let keys: Vec<String> = adapter.tensors().map(|(key, _)| key).collect();
+    /// assert_eq!(keys, ["base_model.model.fc1.lora_A.weight", "base_model.model.fc1.lora_B.weight"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tensors(&self) -> impl Iterator<Item = (String, &HostTensor)> {
         let adapted = self
             .lora

@@ -27,9 +27,40 @@ use crate::adapter::{plain, to_dtype};
 use crate::error::{LoraError, Result};
 
 /// Values that share a scale, along the input axis.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use ls_lora::quantized::{BLOCK, Quantization, QuantizedWeight};
+/// use ls_lora::host_values;
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let rows = |value| Tensor::full([BLOCK, 1], value, &Device::flex());
+/// let weight = Tensor::cat(vec![rows(0.001), rows(1.0)], 0);      // [in, out]
+/// let packed = QuantizedWeight::quantize(weight, Quantization::Nf4)?;
+/// // The large values cost the small ones nothing: they are in another block.
+/// assert!((host_values(packed.dequantize())[0] - 0.001).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
 pub const BLOCK: usize = 64;
 
 /// How many bits a frozen weight's values take.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use ls_lora::{Quantization, QuantizedWeight, host_values};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let weight = Tensor::<2>::random([64, 32], Distribution::Normal(0.0, 1.0), &Device::flex());
+/// let mut errors = Vec::new();
+/// for format in [Quantization::Int8, Quantization::Nf4] {
+///     let stored = QuantizedWeight::quantize(weight.clone(), format)?.dequantize();
+///     errors.push(host_values((stored - weight.clone()).square().mean())[0]);
+/// }
+/// assert!(errors[0] < errors[1] && errors[1] < 0.1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quantization {
@@ -64,6 +95,12 @@ const INT8_ZERO: i32 = 128;
 
 impl Quantization {
     /// The bits of one code.
+    ///
+    /// ```
+    /// use ls_lora::Quantization;
+    ///
+    /// assert_eq!((Quantization::Nf4.bits(), Quantization::Int8.bits()), (4, 8));
+    /// ```
     #[must_use]
     pub fn bits(self) -> usize {
         match self {
@@ -98,6 +135,19 @@ impl Quantization {
 }
 
 /// A frozen `[in, out]` weight in 4 or 8 bits per value. Its tensors are constants: no optimizer and no record sees them.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use ls_lora::{Quantization, QuantizedWeight};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let weight = Tensor::<2>::random([128, 256], Distribution::Default, &Device::flex());
+/// let packed = QuantizedWeight::quantize(weight, Quantization::Nf4)?;
+/// assert_eq!(packed.shape(), [128, 256]);
+/// assert!(packed.bytes() < 128 * 256 * 4 / 7);        // of f32: 4
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct QuantizedWeight {
     /// Packed codes, `[in rounded up to a block / codes per word, out]`, 32-bit words.
@@ -114,6 +164,20 @@ pub struct QuantizedWeight {
 
 impl QuantizedWeight {
     /// Quantises a weight; the values pass through the host once.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{LoraError, Quantization, QuantizedWeight};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let device = Device::flex();
+    /// let packed = QuantizedWeight::quantize(Tensor::ones([64, 8], &device), Quantization::Int8)?;
+    /// assert_eq!(packed.format(), Quantization::Int8);
+    /// let refused = QuantizedWeight::quantize(Tensor::full([64, 8], f32::NAN, &device), Quantization::Int8);
+    /// assert!(matches!(refused, Err(LoraError::NonFiniteWeight)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Shapes
     ///
@@ -174,6 +238,18 @@ impl QuantizedWeight {
     }
 
     /// The bytes that it takes.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{Quantization, QuantizedWeight};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let packed = QuantizedWeight::quantize(Tensor::ones([128, 10], &Device::flex()), Quantization::Nf4)?;
+    /// // Codes of half a byte, two scales of two bytes an output, and the 16 values that codes stand for.
+    /// assert_eq!(packed.bytes(), 128 * 10 / 2 + 2 * 10 * 2 + 16 * 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> usize {
         let values = |shape: [usize; 2]| shape[0] * shape[1];
@@ -188,6 +264,20 @@ impl QuantizedWeight {
     }
 
     /// The weight unpacked, f32 `[in, out]`, off the graph.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{Quantization, QuantizedWeight, host_values};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let weight = Tensor::<2>::from_data([[-1.0], [0.0], [0.5], [1.0]], &Device::flex());
+    /// let packed = QuantizedWeight::quantize(weight, Quantization::Nf4)?;
+    /// let values = host_values(packed.dequantize());
+    /// assert_eq!([values[0], values[1], values[3]], [-1.0, 0.0, 1.0]);
+    /// assert!((values[2] - 0.4407).abs() < 1e-4);         // the nearest of the 16
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn dequantize(&self) -> Tensor<2> {
         Tensor::from_dispatch(<Dispatch as QuantizedOps>::unpack_weight(
@@ -200,6 +290,21 @@ impl QuantizedWeight {
     }
 
     /// The product with an input, in the input's dtype.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use ls_lora::{Quantization, QuantizedWeight};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let device = Device::flex();
+    /// let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, &device);
+    /// let packed = QuantizedWeight::quantize(random([64, 8]), Quantization::Nf4)?;
+    /// let x = random([3, 64]);
+    /// let y = x.clone().matmul(packed.dequantize());
+    /// assert!(packed.matmul(x).all_close(y, Some(1e-4), Some(1e-5)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Shapes
     ///
@@ -222,6 +327,20 @@ impl QuantizedWeight {
 }
 
 /// What a linear layer computes with its frozen weight.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{BaseLayer, LoraLayer, LoraLinear, Quantization};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let mut layer = LoraLinear::from(LinearConfig::new(64, 4).init(&Device::flex()));
+/// assert!(matches!(&layer.base_layer, BaseLayer::Dense(linear) if linear.weight.dims() == [64, 4]));
+/// layer.quantize(Quantization::Nf4)?;
+/// assert!(matches!(&layer.base_layer, BaseLayer::Quantized(linear) if linear.weight.shape() == [64, 4]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 // A few hundred bytes a layer, beside its weight.
 #[allow(clippy::large_enum_variant)]
@@ -233,6 +352,23 @@ pub enum BaseLayer {
 }
 
 /// A linear layer with a quantised weight.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let linear = LinearConfig::new(64, 4).init(&Device::flex());
+/// let base = BaseLayer::Quantized(QuantizedLinear {
+///     weight: QuantizedWeight::quantize(linear.weight.val(), Quantization::Nf4)?,
+///     bias: linear.bias,
+/// });
+/// assert_eq!(base.shape(), [64, 4]);
+/// assert!(base.bias().is_some_and(|bias| bias.dims() == [4]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct QuantizedLinear {
     /// The packed weight.
@@ -252,6 +388,17 @@ impl BaseLayer {
     }
 
     /// The product with the weight alone, in the input's dtype.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{LoraLinear, host_values};
+    ///
+    /// let device = Device::flex();
+    /// let layer = LoraLinear::from(LinearConfig::new(8, 4).with_bias(false).init(&device));
+    /// let x = Tensor::<2>::ones([3, 8], &device);
+    /// assert_eq!(host_values(layer.base_layer.matmul(x.clone())), host_values(layer.forward(x)));
+    /// ```
     #[must_use]
     pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
@@ -364,28 +511,7 @@ pub(crate) trait QuantizedOps: Backend {
         rows: usize,
         bits: usize,
     ) -> FloatTensor<Self> {
-        let per_word = 32 / bits;
-        let [words, columns] = codes.shape().dims();
-        let [blocks, _] = scales.shape().dims();
-        let mask = (1i64 << bits) - 1;
-        let planes = (0..per_word).map(|at| {
-            let shifted =
-                Self::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
-            let plane = Self::bitwise_and_scalar(shifted, mask.into());
-            Self::int_reshape(plane, Shape::new([words, 1, columns]))
-        });
-        let codes = Self::int_cat(planes.collect(), 1); // [words, per_word, columns]
-        let codes = Self::int_reshape(codes, Shape::new([words * per_word * columns]));
-        let parts = Self::float_select(table, 0, codes);
-        let parts = Self::float_reshape(parts, Shape::new([blocks, BLOCK, columns]));
-        let scales = Self::float_cast(scales, FloatDType::F32);
-        let scales = Self::float_reshape(scales, Shape::new([blocks, 1, columns]));
-        let weight = Self::float_mul(parts, scales);
-        let weight = Self::float_reshape(weight, Shape::new([blocks * BLOCK, columns]));
-        if blocks * BLOCK == rows {
-            return weight;
-        }
-        Self::float_slice(weight, &[Slice::from(0..rows), Slice::from(0..columns)])
+        unpack_portable::<Self>(scales, codes, table, rows, bits)
     }
 
     /// `x` times the unpacked weight, in the dtype of `x`.
@@ -415,6 +541,37 @@ pub(crate) trait QuantizedOps: Backend {
         let weight = cast_like::<Self>(weight, &y);
         Self::float_matmul(y, Self::float_transpose(weight))
     }
+}
+
+/// Unpacks a weight by operations that every backend has.
+fn unpack_portable<B: Backend>(
+    scales: FloatTensor<B>,
+    codes: IntTensor<B>,
+    table: FloatTensor<B>,
+    rows: usize,
+    bits: usize,
+) -> FloatTensor<B> {
+    let per_word = 32 / bits;
+    let [words, columns] = codes.shape().dims();
+    let [blocks, _] = scales.shape().dims();
+    let mask = (1i64 << bits) - 1;
+    let planes = (0..per_word).map(|at| {
+        let shifted = B::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
+        let plane = B::bitwise_and_scalar(shifted, mask.into());
+        B::int_reshape(plane, Shape::new([words, 1, columns]))
+    });
+    let codes = B::int_cat(planes.collect(), 1); // [words, per_word, columns]
+    let codes = B::int_reshape(codes, Shape::new([words * per_word * columns]));
+    let parts = B::float_select(table, 0, codes);
+    let parts = B::float_reshape(parts, Shape::new([blocks, BLOCK, columns]));
+    let scales = B::float_cast(scales, FloatDType::F32);
+    let scales = B::float_reshape(scales, Shape::new([blocks, 1, columns]));
+    let weight = B::float_mul(parts, scales);
+    let weight = B::float_reshape(weight, Shape::new([blocks * BLOCK, columns]));
+    if blocks * BLOCK == rows {
+        return weight;
+    }
+    B::float_slice(weight, &[Slice::from(0..rows), Slice::from(0..columns)])
 }
 
 fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
@@ -675,6 +832,48 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
                 prep.finish(state, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(forward(x.into_primitive(), state)),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What GPUs compute, on the CPU, against the CPU's own way.
+    #[test]
+    fn the_portable_form_gives_the_same_bits() {
+        for [rows, columns] in [[64, 3], [65, 2], [130, 5], [7, 4], [1, 1]] {
+            let values: Vec<f32> = (0..rows * columns)
+                .map(|i| (i as f32 * 1.7).sin())
+                .collect();
+            for format in [Quantization::Nf4, Quantization::Int8] {
+                let Packed { codes, scales } = pack(&values, [rows, columns], format);
+                let (blocks, table) = (rows.div_ceil(BLOCK), format.table());
+                let float = |values: Vec<f32>, shape: Vec<usize>| {
+                    FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
+                };
+                let scales =
+                    Flex::float_cast(float(scales, vec![blocks, columns]), FloatDType::BF16);
+                let words = codes.len() / columns;
+                let codes = IntTensor::<Flex>::from_data(TensorData::new(codes, [words, columns]));
+                let levels = table.len();
+                let table = float(table, vec![levels]);
+                let bits = format.bits();
+                let values = |tensor: FloatTensor<Flex>| {
+                    tensor.to_contiguous().as_slice::<f32>().unwrap().to_vec()
+                };
+                let found = values(unpack_portable::<Flex>(
+                    scales.clone(),
+                    codes.clone(),
+                    table.clone(),
+                    rows,
+                    bits,
+                ));
+                let expected = values(Flex::unpack_weight(scales, codes, table, rows, bits));
+                assert_eq!(found, expected, "{rows} x {columns}, {format:?}");
+            }
         }
     }
 }

@@ -102,11 +102,12 @@ pub(crate) fn collect<M: Module>(
     collect.found
 }
 
-/// The names of all modules with parameters of their own or below, adapters left out.
-pub(crate) fn modules<M: Module>(module: &M) -> Vec<String> {
+/// The names of all parameters outside the adapters, in the order of the fields.
+pub(crate) fn parameters<M: Module>(module: &M) -> Vec<String> {
+    #[derive(Default)]
     struct Names {
         walk: Walk,
-        found: BTreeSet<String>,
+        found: Vec<String>,
     }
     impl ModuleVisitor for Names {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -116,22 +117,26 @@ pub(crate) fn modules<M: Module>(module: &M) -> Vec<String> {
             self.walk.exit();
         }
         fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
-            if let Some(Named { name, .. }) = self.walk.named() {
-                let ends = name
-                    .match_indices('.')
-                    .map(|(end, _)| name[..end].to_owned());
-                self.found.extend(ends);
-            }
+            self.found.extend(self.walk.named().map(|named| named.name));
         }
         fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
         fn visit_bool<const D: usize>(&mut self, _: &Param<Tensor<D, Bool>>) {}
     }
-    let mut names = Names {
-        walk: Walk::default(),
-        found: BTreeSet::new(),
-    };
+    let mut names = Names::default();
     module.visit(&mut names);
-    names.found.into_iter().collect()
+    names.found
+}
+
+/// The names of all modules with parameters of their own or below, adapters left out.
+pub(crate) fn modules<M: Module>(module: &M) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for name in parameters(module) {
+        found.extend(
+            name.match_indices('.')
+                .map(|(end, _)| name[..end].to_owned()),
+        );
+    }
+    found.into_iter().collect()
 }
 
 /// The module with parameters replaced by these tensors, under the names of a file; each keeps its dtype, id and device.

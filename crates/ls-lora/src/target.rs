@@ -12,6 +12,22 @@ use crate::config::{LoraConfig, invalid};
 use crate::error::{LoraError, Result};
 
 /// A choice of modules, as `target_modules` and `exclude_modules` state it.
+///
+/// ```
+/// use ls_lora::{LoraConfig, TargetModules, select_modules};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let names = ["layers.0.up", "layers.0.down", "layers.1.up", "layers.1.down", "score"];
+/// let select = |targets| {
+///     let config = LoraConfig::new(8, 16.0).with_target_modules(targets);
+///     select_modules(&config, &names, &[], &["score"])
+/// };
+/// assert_eq!(select(TargetModules::list(["up"]))?, ["layers.0.up", "layers.1.up"]);
+/// assert_eq!(select(TargetModules::parse(r".*\.1\..*"))?, ["layers.1.up", "layers.1.down"]);
+/// assert_eq!(select(TargetModules::AllLinear)?, names[..4]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetModules {
     /// Modules whose full name is an entry or ends with a dot and an entry: `q_proj` is in every layer,
@@ -25,12 +41,26 @@ pub enum TargetModules {
 
 impl TargetModules {
     /// A list of names.
+    ///
+    /// ```
+    /// use ls_lora::TargetModules;
+    ///
+    /// let targets = TargetModules::list(["q_proj", "v_proj"]);
+    /// assert_eq!(targets, TargetModules::List(vec!["q_proj".to_owned(), "v_proj".to_owned()]));
+    /// ```
     #[must_use]
     pub fn list(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::List(names.into_iter().map(Into::into).collect())
     }
 
     /// A single string as PEFT reads it: `all-linear` in any case, else a pattern for full names.
+    ///
+    /// ```
+    /// use ls_lora::TargetModules;
+    ///
+    /// assert_eq!(TargetModules::parse("all-linear"), TargetModules::AllLinear);
+    /// assert_eq!(TargetModules::parse(".*_proj"), TargetModules::Pattern(".*_proj".to_owned()));
+    /// ```
     #[must_use]
     pub fn parse(text: &str) -> Self {
         if text.eq_ignore_ascii_case("all-linear") {
@@ -41,6 +71,13 @@ impl TargetModules {
     }
 
     /// As files hold it; lists sorted, for peft writes its sets in an order that changes from run to run.
+    ///
+    /// ```
+    /// use ls_lora::TargetModules;
+    ///
+    /// assert_eq!(TargetModules::list(["v_proj", "q_proj"]).to_json().to_string(), r#"["q_proj","v_proj"]"#);
+    /// assert_eq!(TargetModules::AllLinear.to_json(), "all-linear");
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> Value {
         match self {
@@ -52,6 +89,20 @@ impl TargetModules {
 }
 
 /// What a configuration says about a module.
+///
+/// ```
+/// use ls_lora::target::{ModuleMatcher, Selection};
+/// use ls_lora::{LoraConfig, TargetModules};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let mut config = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::list(["up"]));
+/// config.exclude_modules = Some(TargetModules::list(["layers.1.up"]));
+/// let matcher = ModuleMatcher::new(&config)?;
+/// let decisions = ["layers.0.up", "layers.1.up", "layers.1.down"].map(|name| matcher.decide(name));
+/// assert_eq!(decisions, [Selection::Selected, Selection::Excluded, Selection::Unmatched]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     /// It is adapted.
@@ -63,6 +114,19 @@ pub enum Selection {
 }
 
 /// The targets of a configuration with their patterns compiled.
+///
+/// ```
+/// use ls_lora::target::{ModuleMatcher, Selection};
+/// use ls_lora::{LoraConfig, TaskType};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let config = LoraConfig::default().with_task_type(TaskType::SeqCls);
+/// let matcher = ModuleMatcher::new(&config)?;
+/// assert_eq!(matcher.decide("model.layers.0.self_attn.q_proj"), Selection::Selected);
+/// assert!(matcher.is_saved("score") && matcher.is_in_saved("score.weight"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ModuleMatcher<'a> {
     config: &'a LoraConfig,
@@ -112,6 +176,15 @@ impl<'a> Choice<'a> {
 
 impl<'a> ModuleMatcher<'a> {
     /// Compiles the patterns of a configuration.
+    ///
+    /// ```
+    /// use ls_lora::target::ModuleMatcher;
+    /// use ls_lora::{LoraConfig, LoraError, TargetModules};
+    ///
+    /// let config = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::parse("(q_proj"));
+    /// let refused = ModuleMatcher::new(&config);
+    /// assert!(matches!(refused, Err(LoraError::InvalidConfig { field, .. }) if field == "target_modules"));
+    /// ```
     ///
     /// # Errors
     ///
@@ -174,6 +247,20 @@ impl<'a> ModuleMatcher<'a> {
     /// What the configuration says about a module with this full name.
     ///
     /// `all-linear` selects every name: the caller leaves the head out, as [`select_modules`] does.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    /// use ls_lora::target::{ModuleMatcher, Selection};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let mut config = LoraConfig::default();             // q_proj and v_proj
+    /// config.layers_to_transform = Some(vec![1]);
+    /// let matcher = ModuleMatcher::new(&config)?;
+    /// assert_eq!(matcher.decide("model.layers.0.self_attn.q_proj"), Selection::Unmatched);
+    /// assert_eq!(matcher.decide("model.layers.1.self_attn.q_proj"), Selection::Selected);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn decide(&self, module: &str) -> Selection {
         if self.is_excluded(module) {
@@ -188,6 +275,19 @@ impl<'a> ModuleMatcher<'a> {
     /// Whether a module is trained and saved in full.
     ///
     /// As in peft this is a suffix test *without* a dot: `norm` also means every `input_layernorm`.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    /// use ls_lora::target::ModuleMatcher;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let config = LoraConfig::default().with_modules_to_save(["norm"]);
+    /// let matcher = ModuleMatcher::new(&config)?;
+    /// assert!(matcher.is_saved("model.norm") && matcher.is_saved("model.layers.0.input_layernorm"));
+    /// assert!(!matcher.is_saved("model.norm.weight"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_saved(&self, module: &str) -> bool {
         self.saved
@@ -196,6 +296,18 @@ impl<'a> ModuleMatcher<'a> {
     }
 
     /// Whether a parameter belongs to a module that is trained and saved in full, or to a part of one.
+    ///
+    /// ```
+    /// use ls_lora::LoraConfig;
+    /// use ls_lora::target::ModuleMatcher;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let config = LoraConfig::default().with_modules_to_save(["head"]);
+    /// let matcher = ModuleMatcher::new(&config)?;
+    /// assert!(matcher.is_in_saved("head.fc1.weight") && !matcher.is_in_saved("model.fc1.weight"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_in_saved(&self, parameter: &str) -> bool {
         parameter
@@ -246,6 +358,21 @@ impl<'a> ModuleMatcher<'a> {
 ///
 /// `linear_names` and `embedding_names` are the modules that can be adapted, `head_names` the heads (whether or not they are
 /// among the former): `all-linear` takes the linear layers but the heads.
+///
+/// ```
+/// use ls_lora::{LoraConfig, LoraError, TargetModules, select_modules};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let names = ["encoder.fc1", "encoder.fc2", "score"];
+/// let config = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::list(["fc1", "score"]));
+/// assert_eq!(select_modules(&config, &names, &[], &["score"])?, ["encoder.fc1", "score"]);
+///
+/// let config = config.with_target_modules(TargetModules::list(["fc1", "fc3"]));
+/// let refused = select_modules(&config, &names, &[], &["score"]);
+/// assert!(matches!(refused, Err(LoraError::UnmatchedTargets { requested, .. }) if requested == ["fc3"]));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -334,6 +461,16 @@ pub fn select_modules(
 /// The keys of `rank_pattern` and `alpha_pattern` that match none of the selected modules, each with its field.
 ///
 /// peft warns about them; usually they are misspelt.
+///
+/// ```
+/// use ls_lora::LoraConfig;
+/// use ls_lora::target::unmatched_pattern_keys;
+///
+/// let mut config = LoraConfig::default();
+/// config.rank_pattern = vec![("q_proj".to_owned(), 4), ("q_prjo".to_owned(), 2)];
+/// let selected = ["layers.0.q_proj".to_owned()];
+/// assert_eq!(unmatched_pattern_keys(&config, &selected), [("rank_pattern", "q_prjo".to_owned())]);
+/// ```
 #[must_use]
 pub fn unmatched_pattern_keys(
     config: &LoraConfig,

@@ -14,6 +14,12 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{LoraError, Result};
 
+/// ```
+/// use ls_lora::{Dtype, HostTensor};
+///
+/// let tensor = HostTensor { dtype: Dtype::BF16, shape: vec![2], bytes: vec![0x80, 0x3f, 0, 0] };
+/// assert!(tensor.to_f32().is_ok_and(|values| values == [1.0, 0.0]));
+/// ```
 pub use safetensors::Dtype;
 
 /// The header limit of the format's reference implementation.
@@ -22,6 +28,18 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 const LENGTH_BYTES: u64 = 8;
 
 /// A tensor in host memory, as a file holds it: little endian, row-major.
+///
+/// ```
+/// use ls_lora::{Dtype, HostTensor};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// let tensor = HostTensor::from_f32([2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// assert_eq!((tensor.dtype, tensor.len(), tensor.bytes.len()), (Dtype::F32, 6, 24));
+/// let half = tensor.to_dtype(Dtype::F16)?;
+/// assert_eq!((half.bytes.len(), half.to_f32()?), (12, tensor.to_f32()?));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostTensor {
     /// The type of each value.
@@ -34,6 +52,14 @@ pub struct HostTensor {
 
 impl HostTensor {
     /// A 32-bit tensor with these values.
+    ///
+    /// ```
+    /// use ls_lora::HostTensor;
+    ///
+    /// let scalar = HostTensor::from_f32([], &[1.0]);
+    /// assert_eq!((scalar.shape.len(), scalar.len()), (0, 1));
+    /// assert_eq!(scalar.bytes, 1.0f32.to_le_bytes());
+    /// ```
     ///
     /// # Panics
     ///
@@ -57,6 +83,18 @@ impl HostTensor {
 
     /// The values as 32-bit floats: exact for F32, F16 and BF16, rounded to nearest for F64.
     ///
+    /// ```
+    /// use ls_lora::{Dtype, HostTensor, LoraError};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let mut tensor = HostTensor::from_f32([2], &[1.5, -2.0]);
+    /// assert_eq!(tensor.to_f32()?, [1.5, -2.0]);
+    /// tensor.dtype = Dtype::I32;
+    /// assert!(matches!(tensor.to_f32(), Err(LoraError::NotAFloat { found: Dtype::I32 })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::NotAFloat`] for every other type.
@@ -76,6 +114,16 @@ impl HostTensor {
     }
 
     /// The same values in another float type, rounded to nearest once.
+    ///
+    /// ```
+    /// use ls_lora::{Dtype, HostTensor};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let rounded = HostTensor::from_f32([2], &[1.0, 1.001]).to_dtype(Dtype::BF16)?;
+    /// assert_eq!(rounded.to_f32()?, [1.0, 1.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +166,16 @@ impl HostTensor {
 
     /// The flat index and value of the first NaN or infinity.
     ///
+    /// ```
+    /// use ls_lora::HostTensor;
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let tensor = HostTensor::from_f32([2, 2], &[1.0, 2.0, f32::INFINITY, f32::NAN]);
+    /// assert_eq!(tensor.first_non_finite()?, Some((2, f64::INFINITY)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::NotAFloat`] for types other than F64, F32, F16 and BF16.
@@ -147,6 +205,22 @@ fn values<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Itera
 /// An open safetensors file whose header has been read and checked; tensors are read when asked for.
 ///
 /// May be shared by threads: reads carry their own position.
+///
+/// ```
+/// use ls_lora::{Dtype, HostTensor, TensorFile, write_tensors};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("model.safetensors");
+/// let weight = HostTensor::from_f32([2, 2], &[1.0, 2.0, 3.0, 4.0]);
+/// write_tensors(&path, [("fc1.weight", &weight)])?;
+/// let file = TensorFile::open(&path)?;
+/// assert_eq!(file.names().collect::<Vec<_>>(), ["fc1.weight"]);
+/// assert_eq!(file.get("fc1.weight"), Some((Dtype::F32, &[2, 2][..])));
+/// assert_eq!(file.read("fc1.weight")?, weight);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -168,6 +242,18 @@ struct Entry {
 
 impl TensorFile {
     /// Opens a file and checks its header against its size; no tensor is read.
+    ///
+    /// ```
+    /// use ls_lora::{LoraError, TensorFile, write_atomic};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("model.safetensors");
+    /// write_atomic(&path, b"PK\x03\x04 is how a zip file starts")?;
+    /// assert!(matches!(TensorFile::open(&path), Err(LoraError::CorruptFile { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -270,6 +356,21 @@ impl TensorFile {
 
     /// Reads one tensor.
     ///
+    /// ```
+    /// use ls_lora::{HostTensor, LoraError, TensorFile, write_tensors};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("model.safetensors");
+    /// # write_tensors(&path, [("fc1.weight", &HostTensor::from_f32([2], &[1.0, 2.0]))])?;
+    /// let file = TensorFile::open(&path)?;
+    /// assert_eq!(file.read("fc1.weight")?.to_f32()?, [1.0, 2.0]);
+    /// let missing = file.read("fc2.weight");
+    /// assert!(matches!(missing, Err(LoraError::TensorMissing { nearest, .. }) if nearest == ["fc1.weight"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoraError::TensorMissing`] with similar names; [`LoraError::Io`].
@@ -285,6 +386,24 @@ impl TensorFile {
     }
 
     /// Reads the bytes of one tensor into a buffer that a caller reuses; its old content is replaced.
+    ///
+    /// ```
+    /// # use ls_lora::{HostTensor, TensorFile, write_tensors};
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("model.safetensors");
+    /// # let (a, b) = (HostTensor::from_f32([1], &[1.0]), HostTensor::from_f32([2], &[2.0, 3.0]));
+    /// # write_tensors(&path, [("a", &a), ("b", &b)])?;
+    /// let file = TensorFile::open(&path)?;
+    /// let (mut buffer, mut total) = (Vec::new(), 0);
+    /// for name in file.names() {
+    ///     file.read_into(name, &mut buffer)?;
+    ///     total += buffer.len();
+    /// }
+    /// assert_eq!(total, 3 * 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -322,6 +441,23 @@ impl TensorFile {
 ///
 /// The same tensors give the same bytes in any order; they are those of the reference implementation. The file appears
 /// whole or not at all (see [`write_atomic`]).
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use ls_lora::{HostTensor, TensorFile, write_tensors};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("model.safetensors");
+/// let tensors = BTreeMap::from([
+///     ("fc1.weight", HostTensor::from_f32([1, 2], &[1.0, 2.0])),
+///     ("fc1.bias", HostTensor::from_f32([1], &[0.5])),
+/// ]);
+/// write_tensors(&path, tensors.iter().map(|(name, tensor)| (*name, tensor)))?;
+/// assert_eq!(TensorFile::open(&path)?.read("fc1.bias")?, tensors["fc1.bias"]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -372,6 +508,19 @@ pub fn write_tensors<'a>(
 /// Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 ///
 /// A temporary file in the same folder is written, synced and renamed over the target.
+///
+/// ```
+/// use ls_lora::write_atomic;
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("labels.json");
+/// write_atomic(&path, "[]")?;
+/// write_atomic(&path, r#"["no", "yes"]"#)?;
+/// assert!(std::fs::read(&path).is_ok_and(|bytes| bytes == br#"["no", "yes"]"#));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -8,6 +8,27 @@ use crate::module::LoraModule;
 use crate::saved;
 
 /// A tensor that receives gradients.
+///
+/// ```
+/// # use burn::module::Module;
+/// # use burn::nn::LinearConfig;
+/// # use burn::tensor::Device;
+/// # use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules, lora_module};
+/// use ls_lora::TrainableTensor;
+///
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc1: LoraLinear }
+/// # lora_module!(Net { fc1 });
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let mut model = LoraModel::new(Net { fc1: LinearConfig::new(8, 4).init(&device).into() });
+/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"]));
+/// model.add_adapter("default", &config, &device)?;
+/// let expected = TrainableTensor { name: "fc1.lora_A.default.weight".to_owned(), shape: vec![2, 8] };
+/// assert_eq!(model.trainable_tensors()[0], expected);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainableTensor {
     /// Its name as PEFT's `named_parameters` has it, such as `layers.0.fc1.lora_A.default.weight`.
@@ -18,6 +39,32 @@ pub struct TrainableTensor {
 
 /// The tensors that receive gradients: factors and magnitudes of adapters in the order of the layers, then what is trained in
 /// full. Ask the model that trains; off the graph nothing does.
+///
+/// ```
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::Device;
+/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, add_adapter, lora_module};
+/// use ls_lora::trainable_tensors;
+///
+/// # #[derive(Module, Debug)]
+/// # struct Net { fc1: LoraLinear, score: Linear }
+/// # lora_module!(Net { fc1 } heads { score });
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let device = Device::flex().autodiff();
+/// # let mut net = Net {
+/// #     fc1: LinearConfig::new(8, 4).init(&device).into(),
+/// #     score: LinearConfig::new(4, 2).with_bias(false).init(&device),
+/// # };
+/// let config = LoraConfig::new(2, 4.0)
+///     .with_target_modules(TargetModules::list(["fc1"]))
+///     .with_modules_to_save(["score"]);
+/// add_adapter(&mut net, "mine", &config, &device)?;
+/// let shapes: Vec<Vec<usize>> = trainable_tensors(&net).into_iter().map(|tensor| tensor.shape).collect();
+/// assert_eq!(shapes, [[2, 8], [4, 2], [2, 4]]);       // A, B, and the head as `[out, in]`
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn trainable_tensors<M: LoraModule>(module: &M) -> Vec<TrainableTensor> {
     let mut found = Vec::new();
@@ -53,6 +100,13 @@ pub fn trainable_tensors<M: LoraModule>(module: &M) -> Vec<TrainableTensor> {
 }
 
 /// How many parameters a model has and how many of them train.
+///
+/// ```
+/// use ls_lora::ParameterCount;
+///
+/// let count = ParameterCount { trainable: 1_024, all: 4_200 };
+/// assert_eq!(count.to_string(), "trainable params: 1,024 || all params: 4,200 || trainable%: 24.3810");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ParameterCount {
     /// Parameters that receive gradients.
@@ -64,6 +118,22 @@ pub struct ParameterCount {
 impl ParameterCount {
     /// Counts a model's parameters, packed weights by their values. Trainable are those that require gradients, so count on
     /// the model that trains.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    /// use ls_lora::{LoraConfig, LoraLinear, ParameterCount, TargetModules, add_adapter};
+    ///
+    /// # fn main() -> Result<(), ls_lora::LoraError> {
+    /// let device = Device::flex().autodiff();
+    /// let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
+    /// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
+    /// add_adapter(&mut layer, "mine", &config, &device)?;
+    /// let trainable = 2 * (8 + 4);
+    /// assert_eq!(ParameterCount::of(&layer), ParameterCount { trainable, all: trainable + 8 * 4 + 4 });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of<M: LoraModule>(module: &M) -> Self {
         let mut counter = Counter::default();
         module.visit(&mut counter);
