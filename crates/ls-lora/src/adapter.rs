@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 
 use crate::dropout::dropout;
-use crate::error::Result;
+use crate::error::{LoraError, Result};
 use crate::quantized::Quantization;
 
 /// The low-rank factors of one adapter on one layer, with their scaling and dropout.
@@ -189,11 +189,9 @@ impl LoraAdapter {
         };
         let mut y = apply(x.clone(), self.lora_a.val(), self.lora_b.val());
         if let Some(start) = &self.start {
-            y = y - apply(
-                to_dtype(x, DType::F32),
-                start.lora_a.clone(),
-                start.lora_b.clone(),
-            );
+            let x = to_dtype(x, DType::F32);
+            let started = apply(x, start.lora_a.clone(), start.lora_b.clone());
+            y = to_dtype(y, DType::F32) - started;
         }
         to_dtype(y, DType::F32)
     }
@@ -251,7 +249,10 @@ impl LoraAdapter {
         let square = (a_t.matmul(a).matmul(b.clone()) * b).sum_dim(0); // [1, out]
         let low_rank =
             cross.mul_scalar(2.0 * self.scaling) + square.mul_scalar(self.scaling * self.scaling);
-        (base_norm_squared + low_rank.squeeze_dim(0)).sqrt()
+        // A sum of squares, but for rounding.
+        (base_norm_squared + low_rank.squeeze_dim(0))
+            .clamp_min(0.0)
+            .sqrt()
     }
 }
 
@@ -311,14 +312,20 @@ pub struct MergeDrift {
 }
 
 impl MergeDrift {
-    pub(crate) fn between(base: Tensor<2>, exact: Tensor<2>, stored: Tensor<2>) -> Self {
+    /// Fails if the stored weight holds what is no number.
+    pub(crate) fn between(base: Tensor<2>, exact: Tensor<2>, stored: Tensor<2>) -> Result<Self> {
+        let value = |tensor: Tensor<1>| {
+            let values = crate::host_values(tensor);
+            f64::from(values.first().copied().unwrap_or(0.0))
+        };
         let drift = stored - exact.clone();
-        let change = crate::host_values((exact - base).square().sum());
-        let size = crate::host_values(drift.clone().square().sum());
-        let max = crate::host_values(drift.abs().max());
-        let value = |values: Vec<f32>| f64::from(values.first().copied().unwrap_or(0.0));
-        let (change, size, max_abs) = (value(change), value(size), value(max));
-        Self {
+        let change = value((exact - base).square().sum());
+        let size = value(drift.clone().square().sum());
+        let max_abs = value(drift.abs().max());
+        if !size.is_finite() {
+            return Err(LoraError::NonFiniteWeight);
+        }
+        Ok(Self {
             module: String::new(),
             max_abs,
             relative: if size == 0.0 {
@@ -326,7 +333,7 @@ impl MergeDrift {
             } else {
                 (size / change).sqrt()
             },
-        }
+        })
     }
 }
 
@@ -414,8 +421,8 @@ pub trait LoraLayer {
     ///
     /// # Errors
     ///
-    /// [`LoraError::NonFiniteWeight`](crate::LoraError::NonFiniteWeight) if a packed layer would get NaN; the layer is then
-    /// as it was.
+    /// [`LoraError::NonFiniteWeight`] if the layer would get NaN or an infinity, such as a
+    /// sum that f16 cannot hold; the layer is then as it was.
     fn merge(&mut self) -> Result<Option<MergeDrift>>;
     /// Takes the adapters out again by putting the weight back that was there, bit for bit.
     fn unmerge(&mut self);

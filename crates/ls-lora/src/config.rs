@@ -18,6 +18,8 @@ pub const PEFT_VERSION: &str = "0.21.2";
 /// What peft uses where a configuration does not say.
 const DEFAULT_R: usize = 8;
 const DEFAULT_LORA_ALPHA: f64 = 8.0;
+/// More than any layer's width; sums of ranks stay far from overflowing.
+const LARGEST_RANK: usize = 1 << 24;
 /// peft's default for llama, mistral, gemma and qwen2.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
 
@@ -402,6 +404,11 @@ impl LoraConfig {
     pub fn validate(&self) -> Result<()> {
         if self.r == 0 {
             return Err(invalid("r", 0, "a rank is at least 1"));
+        }
+        let patterns = self.rank_pattern.iter().map(|(_, r)| *r);
+        if let Some(r) = patterns.chain([self.r]).find(|r| *r > LARGEST_RANK) {
+            let reason = format!("no layer takes a rank over {LARGEST_RANK}");
+            return Err(invalid("r", r, reason));
         }
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return Err(invalid(

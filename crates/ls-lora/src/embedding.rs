@@ -83,6 +83,11 @@ impl LoraEmbedding {
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let width = self.shape()[1];
+        if batch * tokens == 0 {
+            // Reshaping takes a zero for "as it was".
+            let weight = self.base_layer.weight.val();
+            return Tensor::zeros([batch, tokens, width], (&weight.device(), weight.dtype()));
+        }
         self.rows(ids.reshape([batch * tokens]))
             .reshape([batch, tokens, width])
     }
@@ -166,7 +171,7 @@ impl LoraLayer for LoraEmbedding {
         let base = self.weight();
         let exact = merged_weight(base.clone(), &self.adapters);
         let original = self.base_layer.weight.clone();
-        self.base_layer.weight = original
+        let merged = original
             .clone()
             .map(|weight| {
                 let (dtype, on_graph) = (weight.dtype(), weight.is_autodiff());
@@ -174,9 +179,11 @@ impl LoraLayer for LoraEmbedding {
                 if on_graph { merged.autodiff() } else { merged }
             })
             .set_require_grad(false);
+        let stored = to_dtype(plain(merged.val()), DType::F32);
+        let drift = MergeDrift::between(base, exact, stored)?;
+        self.base_layer.weight = merged;
         self.unmerged = Some(original);
-        let stored = to_dtype(plain(self.base_layer.weight.val()), DType::F32);
-        Ok(Some(MergeDrift::between(base, exact, stored)))
+        Ok(Some(drift))
     }
 
     fn unmerge(&mut self) {

@@ -52,7 +52,7 @@ pub(crate) fn fresh_adapter(
         name: name.to_owned(),
     };
     if config.use_dora {
-        let base_norm_squared = column_norm_squared(layer.weight());
+        let base_norm_squared = column_norm_squared(finite(layer.weight())?);
         let norm = column_norm_squared(layer.weight() + adapter.delta_weight()).sqrt();
         adapter.dora = Some(Dora {
             magnitude: trainable(norm, device),
@@ -75,6 +75,7 @@ pub(crate) fn trainable<const D: usize>(value: Tensor<D>, device: &Device) -> Pa
 /// The start that a saved adapter has, for one that was saved with its factors as they are in training.
 pub(crate) fn saved_start(
     layer: &dyn LoraLayer,
+    module: &str,
     r: usize,
     scaling: f64,
     init: InitLoraWeights,
@@ -82,6 +83,15 @@ pub(crate) fn saved_start(
 ) -> Result<Option<Start>> {
     if !init.has_start() || layer.kind() == LayerKind::Embedding {
         return Ok(None);
+    }
+    let [in_features, out_features] = layer.shape();
+    if r > in_features.min(out_features) {
+        return Err(LoraError::RankTooLarge {
+            module: module.to_owned(),
+            r,
+            in_features,
+            out_features,
+        });
     }
     let (lora_a, lora_b) = linear_factors(layer, r, scaling, init, &device.clone().inner())?;
     Ok(Some(Start { lora_a, lora_b }))

@@ -7,8 +7,10 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
 
-use crate::adapter::{LayerKind, LoraAdapter, LoraLayer, MergeDrift, merged_weight, to_dtype};
-use crate::error::Result;
+use crate::adapter::{
+    LayerKind, LoraAdapter, LoraLayer, MergeDrift, column_norm_squared, merged_weight, to_dtype,
+};
+use crate::error::{LoraError, Result};
 use crate::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 
 /// A linear layer with frozen base weights and any number of named adapters: a drop-in for [`burn::nn::Linear`].
@@ -103,7 +105,12 @@ impl LoraLinear {
             d_in,
             "the input's last axis is the layer's `in`"
         );
-        let tokens = shape[..D - 1].iter().product();
+        let tokens: usize = shape[..D - 1].iter().product();
+        if tokens == 0 {
+            // Reshaping takes a zero for "as it was".
+            shape[D - 1] = d_out;
+            return Tensor::zeros(shape, (&x.device(), x.dtype()));
+        }
         // Rows end to end: products of two-dimensional tensors are burn's fast ones.
         let y = self.forward_rows(x.reshape([tokens, d_in]));
         shape[D - 1] = d_out;
@@ -195,7 +202,7 @@ impl LoraLayer for LoraLinear {
                 bias: linear.bias.clone(),
             }),
         };
-        let drift = MergeDrift::between(base, exact, merged.weight());
+        let drift = MergeDrift::between(base, exact, merged.weight())?;
         self.unmerged = Some(Box::new(std::mem::replace(&mut self.base_layer, merged)));
         Ok(Some(drift))
     }
@@ -230,11 +237,25 @@ impl LoraLayer for LoraLinear {
     }
 
     fn quantize(&mut self, format: Quantization) -> Result<()> {
+        if self.is_merged() {
+            return Err(LoraError::Incompatible {
+                action: "pack a weight",
+                reason: "adapters are merged into it: unmerge first".to_owned(),
+            });
+        }
         if let BaseLayer::Dense(linear) = &self.base_layer {
             self.base_layer = BaseLayer::Quantized(QuantizedLinear {
                 weight: QuantizedWeight::quantize(linear.weight.val(), format)?,
                 bias: linear.bias.clone(),
             });
+            let norm = column_norm_squared(self.base_layer.weight());
+            for dora in self
+                .adapters
+                .iter_mut()
+                .filter_map(|adapter| adapter.dora.as_mut())
+            {
+                dora.base_norm_squared = norm.clone();
+            }
         }
         Ok(())
     }

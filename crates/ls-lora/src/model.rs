@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-use crate::adapter::{LoraLayer, MergeDrift, to_dtype};
+use crate::adapter::{LoraAdapter, LoraLayer, MergeDrift, to_dtype};
 use crate::combine::combined;
 use crate::config::LoraConfig;
 use crate::error::{LoraError, Result};
@@ -75,6 +75,8 @@ struct Book {
     owner: Option<String>,
     /// The base's values of everything that some adapter has in full.
     base: BTreeMap<String, HostTensor>,
+    /// What merging said, while adapters are merged.
+    report: Option<MergeReport>,
 }
 
 #[derive(Debug, Clone)]
@@ -215,8 +217,8 @@ impl<M: LoraModule> LoraModule for LoraModel<M> {
         self.model.visit_layers_mut(path, f);
     }
 
-    fn head_names(&self) -> Vec<String> {
-        self.model.head_names()
+    fn visit_heads(&self, path: &mut ModulePath, f: &mut dyn FnMut(&str)) {
+        self.model.visit_heads(path, f);
     }
 }
 
@@ -279,7 +281,7 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// # Errors
     ///
-    /// As [`add_adapter`](crate::add_adapter); the model is then as it was.
+    /// As [`add_adapter`]; the model is then as it was.
     pub fn add_adapter(
         &mut self,
         name: &str,
@@ -323,7 +325,7 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// # Errors
     ///
-    /// As [`PeftAdapter::load`] and [`load_adapter`](crate::load_adapter); the model is then as it was.
+    /// As [`PeftAdapter::load`] and [`load_adapter`]; the model is then as it was.
     pub fn load_adapter(
         &mut self,
         name: &str,
@@ -465,7 +467,11 @@ impl<M: LoraModule> LoraModel<M> {
     }
 
     /// Makes exactly these adapters active; their shares add up. An empty list disables all of them: the model then computes
-    /// what the base computes. Merged adapters are unmerged first. The others keep their values and do not train.
+    /// what the base computes. Merged adapters are unmerged first. The others keep their values and do not train. With DoRA
+    /// among them the order counts: it scales what those before it made of the base.
+    ///
+    /// Modules in full keep their parameter ids from adapter to adapter, and an optimizer its moments by id: begin a new one
+    /// when another adapter is to train.
     ///
     /// ```
     /// # use burn::module::{Module, Param};
@@ -498,40 +504,78 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// # Errors
     ///
-    /// [`LoraError::UnknownAdapter`]; [`LoraError::Incompatible`] if two of them have the same module in full.
+    /// [`LoraError::UnknownAdapter`]; [`LoraError::Incompatible`] if two of them have modules in full, or one has in full what
+    /// another adapts. The model is then as it was.
     pub fn set_adapter(&mut self, names: &[&str]) -> Result<()> {
+        let mut names: Vec<&str> = names.to_vec();
+        let mut seen = Vec::new();
+        names.retain(|name| {
+            !seen.contains(name) && {
+                seen.push(*name);
+                true
+            }
+        });
+        self.expect_together(&names)?;
         self.unmerge();
-        self.set_active(names)
+        self.set_active(&names)
     }
 
-    fn set_active(&mut self, names: &[&str]) -> Result<()> {
+    /// Checks that these adapters can be active at once.
+    fn expect_together(&self, names: &[&str]) -> Result<()> {
+        let refuse = |reason: String| {
+            Err(LoraError::Incompatible {
+                action: "activate several adapters",
+                reason,
+            })
+        };
         let mut owner: Option<&str> = None;
         for &name in names {
             self.entry(name)?;
             if self.saved_keys(name).is_empty() {
                 continue;
             }
-            if let Some(other) = owner.filter(|other| *other != name) {
-                return Err(LoraError::Incompatible {
-                    action: "activate several adapters",
-                    reason: format!("{other:?} and {name:?} both have modules saved in full"),
-                });
+            if let Some(other) = owner {
+                return refuse(format!("{other:?} and {name:?} both have modules in full"));
             }
             owner = Some(name);
         }
+        let Some(owner) = owner else {
+            return Ok(());
+        };
+        let in_full = self.saved_keys(owner);
+        for &name in names.iter().filter(|name| **name != owner) {
+            let adapted = self.entry(name)?.modules.iter();
+            let mut both = adapted.filter(|module| in_full.contains(&format!("{module}.weight")));
+            if let Some(module) = both.next() {
+                return refuse(format!(
+                    "{owner:?} has {module} in full, {name:?} adapts it"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_active(&mut self, names: &[&str]) -> Result<()> {
+        let owner = names
+            .iter()
+            .copied()
+            .find(|name| !self.saved_keys(name).is_empty());
         self.swap_full_modules(owner)?;
         let on_graph = self.is_on_graph();
         for (_, layer) in self.model.layers_mut() {
             for adapter in layer.adapters_mut() {
                 adapter.active = names.contains(&adapter.name.as_str());
-                let trains = adapter.active && on_graph;
-                let mark = |p: &Param<Tensor<2>>| p.clone().set_require_grad(trains);
-                adapter.lora_a = mark(&adapter.lora_a);
-                adapter.lora_b = mark(&adapter.lora_b);
+                adapter.lora_a = marked(&adapter.lora_a, adapter.active, on_graph);
+                adapter.lora_b = marked(&adapter.lora_b, adapter.active, on_graph);
                 if let Some(dora) = &mut adapter.dora {
-                    dora.magnitude = dora.magnitude.clone().set_require_grad(trains);
+                    dora.magnitude = marked(&dora.magnitude, adapter.active, on_graph);
                 }
             }
+            // They take part in the order asked for, which with DoRA matters.
+            let place = |adapter: &LoraAdapter| names.iter().position(|name| *name == adapter.name);
+            layer
+                .adapters_mut()
+                .sort_by_key(|adapter| place(adapter).unwrap_or(names.len()));
         }
         self.book.active = names.iter().map(|&name| name.to_owned()).collect();
         Ok(())
@@ -542,9 +586,8 @@ impl<M: LoraModule> LoraModel<M> {
         if self.book.owner.as_deref() == owner {
             return Ok(());
         }
-        if let Some(old) = self.book.owner.take() {
-            let keys = self.saved_keys(&old);
-            let values = saved::collect(&self.model, &|name| keys.contains(&name.to_owned()));
+        if let Some(old) = self.book.owner.clone() {
+            let values = self.full_modules(&old);
             if let Some(entry) = self.book.adapters.get_mut(&old) {
                 entry.saved = values;
             }
@@ -611,15 +654,17 @@ impl<M: LoraModule> LoraModel<M> {
     /// [`LoraError::UnknownAdapter`].
     pub fn delete_adapter(&mut self, name: &str) -> Result<()> {
         self.entry(name)?;
-        let rest: Vec<String> = self
-            .book
-            .active
-            .iter()
-            .filter(|n| *n != name)
-            .cloned()
-            .collect();
-        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-        self.set_adapter(&rest)?;
+        if self.book.active.iter().any(|active| active == name) {
+            let rest: Vec<String> = self
+                .book
+                .active
+                .iter()
+                .filter(|n| *n != name)
+                .cloned()
+                .collect();
+            let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+            self.set_adapter(&rest)?;
+        }
         for (_, layer) in self.model.layers_mut() {
             layer.adapters_mut().retain(|adapter| adapter.name != name);
         }
@@ -661,7 +706,7 @@ impl<M: LoraModule> LoraModel<M> {
     /// # Errors
     ///
     /// [`LoraError::UnknownAdapter`], [`LoraError::DuplicateAdapter`]; [`LoraError::Incompatible`] for DoRA, for ranks that
-    /// differ under [`Combination::Linear`], for targets of different kinds, and if two adapters have modules in full.
+    /// differ under [`Combination::Linear`], for weights that are no numbers, and if two adapters have modules in full.
     pub fn add_weighted_adapter(
         &mut self,
         name: &str,
@@ -677,33 +722,33 @@ impl<M: LoraModule> LoraModel<M> {
             action: "combine adapters",
             reason,
         };
-        let mut configs = Vec::new();
         let mut owners = Vec::new();
-        for (part, _) in adapters {
+        let mut ranks = Vec::new();
+        for (part, weight) in adapters {
             let entry = self.entry(part)?;
             if entry.config.use_dora {
                 return Err(refuse(format!(
                     "{part:?} has DoRA magnitudes, which do not add up"
                 )));
             }
-            configs.push(entry.config.converted());
+            if !weight.is_finite() {
+                return Err(refuse(format!("the weight of {part:?} is {weight}")));
+            }
+            let config = entry.config.converted();
+            let of_layers = entry.modules.iter().map(|module| config.rank_of(module));
+            ranks.push(of_layers.max().unwrap_or(config.r));
             if !self.saved_keys(part).is_empty() {
                 owners.push(*part);
             }
         }
         if let [first, second, ..] = owners[..] {
             return Err(refuse(format!(
-                "{first:?} and {second:?} both have modules saved in full"
+                "{first:?} and {second:?} both have modules in full"
             )));
         }
-        let Some(first) = configs.first() else {
+        let Some((first, _)) = adapters.first() else {
             return Err(refuse("none was named".to_owned()));
         };
-        let largest = |config: &LoraConfig| {
-            let patterns = config.rank_pattern.iter().map(|(_, r)| *r);
-            patterns.fold(config.r, usize::max)
-        };
-        let ranks: Vec<usize> = configs.iter().map(largest).collect();
         // As in peft, one adapter alone is scaled rather than laid beside nothing.
         let combination = if adapters.len() == 1 {
             Combination::Linear
@@ -719,18 +764,39 @@ impl<M: LoraModule> LoraModel<M> {
                 )));
             }
         };
-        let mut config = first.clone();
+        let mut config = self.entry(first)?.config.converted();
         config.r = r;
         config.lora_alpha = r as f64;
         // The scalings are in the factors, so this one must be 1.
         config.use_rslora = false;
         config.rank_pattern.clear();
         config.alpha_pattern.clear();
-        config.target_modules = union(&configs).map_err(refuse)?;
+        // Exactly the layers that any of them adapts, whatever selected them.
+        let mut modules: Vec<String> = Vec::new();
+        for (part, _) in adapters {
+            modules.extend(self.entry(part)?.modules.iter().cloned());
+        }
+        modules.sort();
+        modules.dedup();
+        let exact: Vec<String> = modules.iter().map(|module| regex::escape(module)).collect();
+        config.target_modules = TargetModules::Pattern(exact.join("|"));
+        config.exclude_modules = None;
+        config.layers_to_transform = None;
+        config.layers_pattern = None;
         if let Some(owner) = owners.first() {
-            config.modules_to_save = self.entry(owner)?.config.modules_to_save.clone();
-            config.task_type = self.entry(owner)?.config.task_type;
-            config.bias = self.entry(owner)?.config.bias;
+            let in_full = self.saved_keys(owner);
+            if let Some(module) = modules
+                .iter()
+                .find(|module| in_full.contains(&format!("{module}.weight")))
+            {
+                return Err(refuse(format!(
+                    "{owner:?} has {module} in full, another adapts it"
+                )));
+            }
+            let own = &self.entry(owner)?.config;
+            config.modules_to_save = own.modules_to_save.clone();
+            config.task_type = own.task_type;
+            config.bias = own.bias;
         }
 
         let mut placed = Vec::new();
@@ -804,14 +870,13 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// [`LoraError::InModule`] if a packed layer would get NaN; nothing is merged then.
     pub fn merge(&mut self) -> Result<MergeReport> {
-        let mut report = MergeReport::default();
-        let mut merged = self.model.clone();
-        for (module, layer) in merged.layers_mut() {
-            if let Some(drift) = layer.merge().map_err(|error| in_module(&module, error))? {
-                report.layers.push(MergeDrift { module, ..drift });
-            }
+        if let Some(report) = &self.book.report {
+            return Ok(report.clone());
         }
+        let mut merged = self.model.clone();
+        let report = merge_layers(&mut merged, false)?;
         self.model = merged;
+        self.book.report = Some(report.clone());
         Ok(report)
     }
 
@@ -846,6 +911,7 @@ impl<M: LoraModule> LoraModel<M> {
         for (_, layer) in self.model.layers_mut() {
             layer.unmerge();
         }
+        self.book.report = None;
     }
 
     /// Whether adapters are folded into the weights.
@@ -888,10 +954,10 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// As [`LoraModel::merge`].
     pub fn merge_and_unload(mut self) -> Result<(M, MergeReport)> {
-        let report = self.merge()?;
-        for (_, layer) in self.model.layers_mut() {
-            layer.unload();
-        }
+        // Merged before, only the weights for unmerging are left to be dropped.
+        let merged_before = self.book.report.take();
+        let report = merge_layers(&mut self.model, true)?;
+        let report = merged_before.unwrap_or(report);
         Ok((self.model, report))
     }
 
@@ -925,7 +991,7 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// # Errors
     ///
-    /// None that a user can cause.
+    /// As [`LoraModel::set_adapter`] with an empty list.
     pub fn unload(mut self) -> Result<M> {
         self.set_adapter(&[])?;
         for (_, layer) in self.model.layers_mut() {
@@ -934,8 +1000,8 @@ impl<M: LoraModule> LoraModel<M> {
         Ok(self.model)
     }
 
-    /// Packs the frozen weight of every linear layer into 4 or 8 bits a value (QLoRA). Do it before adding adapters whose
-    /// start depends on the weight (DoRA, PiSSA, OLoRA). Heads, embeddings and norms stay as they are.
+    /// Packs the frozen weight of every linear layer into 4 or 8 bits a value (QLoRA). Heads, what an adapter has in full,
+    /// embeddings and norms stay as they are.
     ///
     /// ```
     /// # use burn::module::{Module, Param};
@@ -963,9 +1029,29 @@ impl<M: LoraModule> LoraModel<M> {
     ///
     /// # Errors
     ///
-    /// [`LoraError::InModule`] with [`LoraError::BackendNotBuilt`] or [`LoraError::NonFiniteWeight`].
+    /// [`LoraError::InModule`] with [`LoraError::BackendNotBuilt`], [`LoraError::NonFiniteWeight`], or [`LoraError::Incompatible`]
+    /// while adapters are merged. The model is then as it was.
     pub fn quantize(&mut self, format: Quantization) -> Result<()> {
-        quantize_layers(&mut self.model, format)
+        let mut kept = self.model.head_names();
+        for entry in self.book.adapters.values() {
+            let in_full = names_in_full(&self.model, &entry.config, &entry.modules);
+            kept.extend(
+                in_full
+                    .iter()
+                    .filter_map(|name| name.strip_suffix(".weight"))
+                    .map(str::to_owned),
+            );
+        }
+        let mut packed = self.model.clone();
+        for (module, layer) in packed.layers_mut() {
+            if !kept.contains(&module) {
+                layer
+                    .quantize(format)
+                    .map_err(|error| in_module(&module, error))?;
+            }
+        }
+        self.model = packed;
+        Ok(())
     }
 
     /// The tensors that receive gradients, with PEFT's names and shapes.
@@ -1029,7 +1115,7 @@ impl<M: LoraModule> LoraModel<M> {
     /// # use burn::nn::LinearConfig;
     /// # use burn::tensor::{Device, Tensor};
     /// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, lora_module};
-    /// use burn::tensor::DType;
+    /// use burn::tensor::{DType, FloatDType};
     /// use ls_lora::LoraModel;
     /// # #[derive(Module, Debug)]
     /// # struct Net { fc: LoraLinear }
@@ -1041,13 +1127,14 @@ impl<M: LoraModule> LoraModel<M> {
     /// # let x = Tensor::<2>::ones([3, 8], &device);
     /// let mut model = LoraModel::new(net);
     /// model.add_adapter("mine", &config, &device)?;
-    /// model.cast_adapters(DType::BF16);
+    /// model.cast_adapters(FloatDType::BF16);
     /// assert_eq!(model.fc.adapters[0].lora_a.val().dtype(), DType::BF16);
     /// assert_eq!(model.fc.forward(x).dtype(), DType::F32);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cast_adapters(&mut self, dtype: DType) {
+    pub fn cast_adapters(&mut self, dtype: FloatDType) {
+        let dtype = DType::from(dtype);
         for (_, layer) in self.model.layers_mut() {
             for adapter in layer.adapters_mut() {
                 let cast = |param: &Param<Tensor<2>>| {
@@ -1074,36 +1161,33 @@ impl<M: LoraModule> LoraModel<M> {
     }
 }
 
-/// Packs the frozen weight of every linear layer of a model; see [`LoraModel::quantize`].
-pub(crate) fn quantize_layers<M: LoraModule>(model: &mut M, format: Quantization) -> Result<()> {
+/// Merges layer by layer, if asked letting go of what unmerging would need as it goes.
+fn merge_layers<M: LoraModule>(model: &mut M, unload: bool) -> Result<MergeReport> {
+    let mut report = MergeReport::default();
     for (module, layer) in model.layers_mut() {
-        layer
-            .quantize(format)
-            .map_err(|error| in_module(&module, error))?;
+        if let Some(drift) = layer.merge().map_err(|error| in_module(&module, error))? {
+            report.layers.push(MergeDrift { module, ..drift });
+        }
+        if unload {
+            layer.unload();
+        }
     }
-    Ok(())
+    Ok(report)
 }
 
-/// The targets of several adapters together.
-fn union(configs: &[LoraConfig]) -> std::result::Result<TargetModules, String> {
-    let mut names = Vec::new();
-    let mut patterns = Vec::new();
-    let mut all_linear = false;
-    for config in configs {
-        match &config.target_modules {
-            TargetModules::List(list) => names.extend(list.iter().cloned()),
-            TargetModules::Pattern(pattern) => patterns.push(format!("({pattern})")),
-            TargetModules::AllLinear => all_linear = true,
+/// A parameter of an adapter, lifted onto the graph with the others, that trains or does not.
+fn marked<const D: usize>(
+    param: &Param<Tensor<D>>,
+    active: bool,
+    on_graph: bool,
+) -> Param<Tensor<D>> {
+    let lifted = param.clone().map(|value| {
+        if on_graph && !value.is_autodiff() {
+            value.autodiff()
+        } else {
+            value
         }
-    }
-    match (names.is_empty(), patterns.is_empty(), all_linear) {
-        (false, true, false) => {
-            names.sort();
-            names.dedup();
-            Ok(TargetModules::List(names))
-        }
-        (true, false, false) => Ok(TargetModules::Pattern(patterns.join("|"))),
-        (true, true, true) => Ok(TargetModules::AllLinear),
-        _ => Err("their `target_modules` are a list here and a pattern there".to_owned()),
-    }
+    });
+    // Also off the graph, where it says what trains when the model is put back on it.
+    lifted.set_require_grad(active)
 }

@@ -12,10 +12,10 @@ use crate::embedding::LoraEmbedding;
 use crate::error::{LoraError, Result};
 use crate::init::{fresh_adapter, saved_start, trainable};
 use crate::linear::LoraLinear;
-use crate::peft::{AdapterTensors, PeftAdapter, WEIGHTS_FILE};
+use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, WEIGHTS_FILE};
 use crate::saved;
 use crate::target::{ModuleMatcher, select_modules};
-use crate::tensor_file::HostTensor;
+use crate::tensor_file::{HostTensor, missing};
 
 /// A model whose layers can carry adapters.
 ///
@@ -40,6 +40,9 @@ use crate::tensor_file::HostTensor;
 ///     fn visit_layers_mut<'a>(&'a mut self, path: &mut ModulePath, f: &mut dyn FnMut(&str, &'a mut dyn LoraLayer)) {
 ///         path.enter("inner", |path| self.inner.visit_layers_mut(path, f));
 ///     }
+///     fn visit_heads(&self, path: &mut ModulePath, f: &mut dyn FnMut(&str)) {
+///         path.enter("inner", |path| self.inner.visit_heads(path, f));
+///     }
 /// }
 ///
 /// let layer = LoraLinear::from(LinearConfig::new(8, 8).init(&Device::flex()));
@@ -62,9 +65,18 @@ pub trait LoraModule: Module + ModuleDisplay {
         f: &mut dyn FnMut(&str, &'a mut dyn LoraLayer),
     );
 
+    /// Calls `f` with the full name of every head below this module.
+    fn visit_heads(&self, path: &mut ModulePath, f: &mut dyn FnMut(&str)) {
+        let _ = (path, f);
+    }
+
     /// Full names of the heads, which `all-linear` never takes.
     fn head_names(&self) -> Vec<String> {
-        Vec::new()
+        let mut names = Vec::new();
+        self.visit_heads(&mut ModulePath::default(), &mut |name| {
+            names.push(name.to_owned())
+        });
+        names
     }
 
     /// Every layer with its full name, in the order of the fields.
@@ -158,7 +170,9 @@ impl ModulePath {
 /// ```
 /// use burn::module::Module;
 /// use burn::nn::{LayerNorm, Linear};
-/// use ls_lora::{LoraLinear, lora_module};
+/// use ls_lora::{LoraLinear, LoraModule, lora_module};
+/// # use burn::nn::{LayerNormConfig, LinearConfig};
+/// # use burn::tensor::Device;
 ///
 /// #[derive(Module, Debug)]
 /// struct Block {
@@ -174,6 +188,15 @@ impl ModulePath {
 ///     score: Linear,
 /// }
 /// lora_module!(Net { layers } heads { score });
+///
+/// # let device = Device::flex();
+/// # let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&device);
+/// # let norm = LayerNormConfig::new(8).init(&device);
+/// # let block = Block { fc1: linear(4, 8).into(), norm, fc2: linear(8, 4).into() };
+/// # let net = Net { layers: vec![block], score: linear(4, 2) };
+/// let names: Vec<String> = net.layers().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["layers.0.fc1", "layers.0.fc2"]);
+/// assert_eq!(net.head_names(), ["score"]);
 /// ```
 #[macro_export]
 macro_rules! lora_module {
@@ -201,9 +224,13 @@ macro_rules! lora_module {
                 });)*
             }
 
-            $(fn head_names(&self) -> Vec<String> {
-                vec![$(stringify!($head).to_owned()),*]
-            })?
+            #[allow(unused_variables)]
+            fn visit_heads(&self, path: &mut $crate::ModulePath, f: &mut dyn FnMut(&str)) {
+                $(path.enter(stringify!($field), |path| {
+                    $crate::LoraModule::visit_heads(&self.$field, path, f);
+                });)*
+                $($(path.enter(stringify!($head), |path| f(path.as_str()));)*)?
+            }
         }
     };
 }
@@ -253,6 +280,12 @@ impl<M: LoraModule> LoraModule for Vec<M> {
             path.enter(&at.to_string(), |path| module.visit_layers_mut(path, f));
         }
     }
+
+    fn visit_heads(&self, path: &mut ModulePath, f: &mut dyn FnMut(&str)) {
+        for (at, module) in self.iter().enumerate() {
+            path.enter(&at.to_string(), |path| module.visit_heads(path, f));
+        }
+    }
 }
 
 impl<M: LoraModule> LoraModule for Option<M> {
@@ -273,6 +306,12 @@ impl<M: LoraModule> LoraModule for Option<M> {
     ) {
         if let Some(module) = self {
             module.visit_layers_mut(path, f);
+        }
+    }
+
+    fn visit_heads(&self, path: &mut ModulePath, f: &mut dyn FnMut(&str)) {
+        if let Some(module) = self {
+            module.visit_heads(path, f);
         }
     }
 }
@@ -392,8 +431,32 @@ pub fn load_adapter<M: LoraModule>(
             loaded.push((full_name, placed));
         }
     }
+    let mut in_full = adapter.saved_modules.clone();
+    for (full_name, layer) in module.layers() {
+        // peft saves the frozen table of an adapted embedding too, and would put it in the base's place.
+        let key = format!("{full_name}.base_layer.weight");
+        if let Some(table) = in_full.remove(&key) {
+            expect_table(layer, &table, &key, &weights)?;
+        }
+    }
+    let present: Vec<String> = in_full
+        .keys()
+        .map(|key| saved::without_wrapper(key))
+        .collect();
+    if let Some(name) = names_in_full(module, config, &selected)
+        .into_iter()
+        .find(|name| !present.contains(name))
+    {
+        let keys = adapter.tensors().map(|(key, _)| key).collect::<Vec<_>>();
+        let keys = keys.iter().map(String::as_str);
+        return Err(missing(
+            &weights,
+            &format!("{PREFIX}{}", name_in_file(&name, &selected)),
+            keys,
+        ));
+    }
     // A clone shares its tensors; it becomes the model when nothing failed.
-    let mut changed = saved::put(module.clone(), &adapter.saved_modules, &weights, false)?;
+    let mut changed = saved::put(module.clone(), &in_full, &weights, false)?;
     place(&mut changed, loaded);
     mark_trainable(&mut changed, config, &selected, device.is_autodiff())?;
     *module = changed;
@@ -501,13 +564,7 @@ fn collect_saved<M: LoraModule>(
     let wanted = |name: &str| is_trained_in_full(name, config.bias, &matcher, adapted);
     let tensors = saved::collect(module, &wanted).into_iter();
     tensors
-        .map(|(name, tensor)| match name.rsplit_once('.') {
-            // PEFT's wrapper stands between an adapted layer and its bias.
-            Some((owner, part)) if adapted.iter().any(|module| module == owner) => {
-                (format!("{owner}.base_layer.{part}"), tensor)
-            }
-            _ => (name, tensor),
-        })
+        .map(|(name, tensor)| (name_in_file(&name, adapted), tensor))
         .collect()
 }
 
@@ -541,7 +598,49 @@ pub(crate) fn mark_trainable<M: LoraModule>(
     Ok(())
 }
 
+/// The name in a file, without the prefix, of a parameter that is trained in full.
+fn name_in_file(parameter: &str, adapted: &[String]) -> String {
+    match parameter.rsplit_once('.') {
+        // PEFT's wrapper stands between an adapted layer and its bias.
+        Some((owner, part)) if adapted.iter().any(|module| module == owner) => {
+            format!("{owner}.base_layer.{part}")
+        }
+        _ => parameter.to_owned(),
+    }
+}
+
+/// The table of an adapted embedding in a file is the base's, to what the base's type can hold.
+fn expect_table(layer: &dyn LoraLayer, table: &HostTensor, key: &str, path: &Path) -> Result<()> {
+    let shape = layer.shape();
+    if table.shape != shape {
+        return Err(LoraError::TensorShape {
+            path: path.to_owned(),
+            name: key.to_owned(),
+            expected: shape.to_vec(),
+            found: table.shape.clone(),
+        });
+    }
+    let base = crate::host_values(layer.weight());
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs().max(b.abs()) / 100.0;
+    if table.to_f32()?.iter().zip(&base).all(near) {
+        return Ok(());
+    }
+    Err(LoraError::Incompatible {
+        action: "load the adapter",
+        reason: format!(
+            "{}: {key} is another table than the base's; put it into the base model first",
+            path.display()
+        ),
+    })
+}
+
 fn expect_room(layer: &dyn LoraLayer, name: &str) -> Result<()> {
+    if name.is_empty() || name.contains('.') {
+        return Err(LoraError::Incompatible {
+            action: "add an adapter",
+            reason: format!("{name:?} is no name: it is a part of dotted parameter names"),
+        });
+    }
     if layer.adapter(name).is_some() {
         return Err(LoraError::DuplicateAdapter {
             name: name.to_owned(),
@@ -601,8 +700,15 @@ fn from_tensors(
         ))
     };
     let scaling = config.scaling_of(full_name);
-    let start = saved_start(layer, r, scaling, config.init_lora_weights, device)
-        .map_err(|error| in_module(full_name, error))?;
+    let start = saved_start(
+        layer,
+        full_name,
+        r,
+        scaling,
+        config.init_lora_weights,
+        device,
+    )
+    .map_err(|error| in_module(full_name, error))?;
     let dora = match &tensors.magnitude {
         None => None,
         Some(magnitude) => {
@@ -679,6 +785,19 @@ fn select<M: LoraModule>(module: &M, config: &LoraConfig) -> Result<Vec<String>>
         &of_kind(LayerKind::Embedding),
         &heads,
     )?;
+    let matcher = ModuleMatcher::new(config)?;
+    let packed = layers
+        .iter()
+        .filter(|(_, layer)| layer.packed_parameters() > 0);
+    if let Some((name, _)) = packed
+        .into_iter()
+        .find(|(name, _)| matcher.is_in_saved(&format!("{name}.weight")))
+    {
+        return Err(LoraError::Incompatible {
+            action: "train a module in full",
+            reason: format!("the weight of {name} is packed, and packed weights do not train"),
+        });
+    }
     expect_saved_modules(module, config)?;
     Ok(selected)
 }

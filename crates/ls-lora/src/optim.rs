@@ -32,6 +32,9 @@ use crate::module::LoraModule;
 /// let gradients = GradientsParams::from_grads(loss.backward(), &model);
 /// let rates = LoraPlus::new(16.0).learning_rates(&model, 1e-4);
 /// let model = optimizer.step(rates, model, gradients);
+/// // B started at zero, and Adam's first step is as long as the rate.
+/// let b = ls_lora::host_values(model.fc.adapters[0].lora_b.val().abs().max())[0];
+/// assert!((b - 16e-4).abs() < 1e-5);
 /// # Ok(())
 /// # }
 /// ```
@@ -117,28 +120,11 @@ impl LoraPlus {
     #[must_use]
     pub fn groups<M: LoraModule>(&self, model: &M) -> LoraPlusGroups {
         #[derive(Default)]
-        struct Flat {
-            owners: Vec<String>,
-            all: Vec<ParamId>,
-            no_decay: Vec<ParamId>,
-        }
+        struct Flat(Vec<ParamId>);
         impl ModuleVisitor for Flat {
-            fn enter_module(&mut self, name: &str, container: &str) {
-                self.owners.push(format!("{container} {name}"));
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.owners.pop();
-            }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
                 if D == 1 {
-                    self.all.push(param.id);
-                    let is_decayed = self
-                        .owners
-                        .last()
-                        .is_some_and(|owner| owner == "Struct:Dora magnitude");
-                    if !is_decayed {
-                        self.no_decay.push(param.id);
-                    }
+                    self.0.push(param.id);
                 }
             }
             fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
@@ -146,7 +132,7 @@ impl LoraPlus {
         }
         let mut flat = Flat::default();
         model.visit(&mut flat);
-        let (mut faster, mut embedding) = (flat.all, Vec::new());
+        let (mut faster, mut no_decay, mut embedding) = (flat.0.clone(), flat.0, Vec::new());
         for (_, layer) in model.layers() {
             for adapter in layer.adapters() {
                 match layer.kind() {
@@ -155,11 +141,15 @@ impl LoraPlus {
                         embedding.extend([adapter.lora_a.id, adapter.lora_b.id]);
                     }
                 }
+                // A magnitude is no bias: it decays.
+                if let Some(dora) = &adapter.dora {
+                    no_decay.retain(|id| *id != dora.magnitude.id);
+                }
             }
         }
         LoraPlusGroups {
             faster: ParamGroup::from_ids(faster),
-            no_decay: ParamGroup::from_ids(flat.no_decay),
+            no_decay: ParamGroup::from_ids(no_decay),
             embedding: ParamGroup::from_ids(embedding),
         }
     }

@@ -67,7 +67,7 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
 const CARD_FILE: &str = "README.md";
 /// What peft's wrapping puts before the name of every tensor.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// What a file holds for one adapted layer.
 ///

@@ -20,7 +20,6 @@ use burn::backend::{AutodiffBackend, Backend};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, FloatDType, Int, Shape, Slice, Tensor, TensorData};
-use half::bf16;
 use rayon::prelude::*;
 
 use crate::adapter::{plain, to_dtype};
@@ -685,7 +684,7 @@ impl PackedRows {
     ) -> Self {
         let [_, columns] = codes.shape().dims();
         Self {
-            scales: scales.to_contiguous(),
+            scales: to_f32(scales).to_contiguous(),
             codes: codes.to_contiguous(),
             table: table.to_contiguous(),
             rows,
@@ -709,7 +708,7 @@ impl PackedRows {
         let mut weight = vec![0.0f32; rows.len() * columns];
         // The types are those that `quantize` stored.
         if let (Some(scales), Some(codes), Some(table)) = (
-            self.scales.as_slice::<bf16>(),
+            self.scales.as_slice::<f32>(),
             self.codes.as_slice::<i32>(),
             self.table.as_slice::<f32>(),
         ) && !weight.is_empty()
@@ -727,7 +726,7 @@ impl PackedRows {
 fn unpack(
     weight: &mut [f32],
     codes: &[i32],
-    scales: &[bf16],
+    scales: &[f32],
     table: &[f32],
     columns: usize,
     bits: usize,
@@ -740,10 +739,9 @@ fn unpack(
         .for_each(|(at, rows)| {
             let words = &codes[at * columns..][..columns];
             let scales = &scales[at * per_word / BLOCK * columns..][..columns];
-            let scales: Vec<f32> = scales.iter().map(|scale| scale.to_f32()).collect();
             for (within, row) in rows.chunks_mut(columns).enumerate() {
                 let shift = within * bits;
-                for ((value, &word), scale) in row.iter_mut().zip(words).zip(&scales) {
+                for ((value, &word), scale) in row.iter_mut().zip(words).zip(scales) {
                     let code = (word as u32 >> shift) & mask;
                     *value = table[code as usize] * scale;
                 }

@@ -31,7 +31,8 @@ use crate::saved;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainableTensor {
-    /// Its name as PEFT's `named_parameters` has it, such as `layers.0.fc1.lora_A.default.weight`.
+    /// Its name as in PEFT's `named_parameters`, without `base_model.model.` and PEFT's wrappers, such as
+    /// `layers.0.fc1.lora_A.default.weight` or `score.weight`.
     pub name: String,
     /// Its shape in PEFT's layout: A `[r, in]`, B `[out, r]`, weights `[out, in]`.
     pub shape: Vec<usize>,

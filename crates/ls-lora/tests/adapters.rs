@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use ls_lora::{
     Bias, Combination, InitLoraWeights, LoraConfig, LoraError, LoraModel, LoraModule,
     ParameterCount, PeftAdapter, Quantization, TargetModules, TensorFile, host_values,
@@ -173,7 +173,7 @@ fn factors_may_be_bf16_and_are_saved_so() {
     model.add_adapter(NAME, &config(&[]), &device).unwrap();
     model = trained(model, 2);
     let exact = logits(&model);
-    model.cast_adapters(DType::BF16);
+    model.cast_adapters(FloatDType::BF16);
     let rounded = logits(&model);
     assert_ne!(rounded, exact);
     net::assert_close("bf16", &rounded, &exact, 0.02);
@@ -277,6 +277,7 @@ fn adapters_that_cannot_be_had_leave_the_model_as_it_was() {
             fs::write(&path, config.to_string()).unwrap();
         })
     };
+    #[allow(clippy::type_complexity)]
     let with_tensors = |change: &dyn Fn(&mut Vec<(String, ls_lora::HostTensor)>)| {
         spoilt(&|dir: &Path| {
             let path = dir.join("adapter_model.safetensors");
@@ -383,8 +384,6 @@ fn combinations_that_mean_nothing_are_refused() {
     model
         .add_adapter("dora", &config(&[]).with_dora(true), &device)
         .unwrap();
-    let pattern = config(&[]).with_target_modules(TargetModules::parse(r".*\.fc1"));
-    model.add_adapter("pattern", &pattern, &device).unwrap();
     let mut check = |parts: &[(&str, f64)], how, what: &str| {
         let error = model
             .add_weighted_adapter("sum", parts, how)
@@ -404,7 +403,7 @@ fn combinations_that_mean_nothing_are_refused() {
         Combination::Cat,
         "\"dora\" has DoRA",
     );
-    check(&[("pattern", 1.0), ("a", 1.0)], Combination::Cat, "pattern");
+    check(&[("wide", f64::NAN), ("a", 1.0)], Combination::Cat, "NaN");
     check(&[("nobody", 1.0)], Combination::Cat, "\"nobody\"");
     check(&[], Combination::Cat, "none");
     let taken = model.add_weighted_adapter("a", &[("wide", 1.0)], Combination::Cat);
@@ -485,4 +484,238 @@ fn a_pissa_adapter_that_peft_saved_unconverted_is_read() {
     net::assert_close("unconverted", &logits(&again), &expected, 1e-5);
     // Saved from here it is converted.
     assert_eq!(again.adapter(NAME).unwrap().config.r, 4);
+}
+
+/// A file with one tensor taken out, on a fresh base.
+fn without(case: &str, gone: &str) -> LoraError {
+    let dir = tempfile::tempdir().unwrap();
+    let from = fixtures().join("cases").join(case);
+    fs::copy(
+        from.join("adapter_config.json"),
+        dir.path().join("adapter_config.json"),
+    )
+    .unwrap();
+    let file = TensorFile::open(from.join("adapter_model.safetensors")).unwrap();
+    let tensors: Vec<(String, ls_lora::HostTensor)> = file
+        .names()
+        .filter(|name| *name != format!("base_model.model.{gone}"))
+        .map(|name| (name.to_owned(), file.read(name).unwrap()))
+        .collect();
+    assert_eq!(tensors.len() + 1, file.names().len(), "{gone}");
+    let path = dir.path().join("adapter_model.safetensors");
+    write_tensors(&path, tensors.iter().map(|(name, t)| (name.as_str(), t))).unwrap();
+    let mut model = LoraModel::new(Net::base(&Device::flex()));
+    model
+        .load_adapter(NAME, dir.path(), &Device::flex())
+        .unwrap_err()
+}
+
+#[test]
+fn what_is_trained_in_full_must_be_in_the_file() {
+    for (case, gone) in [
+        ("save-norm", "score.bias"),
+        ("save-norm", "layers.0.norm.weight"),
+        ("save-score", "score.weight"),
+        ("bias-lora_only", "layers.1.fc1.base_layer.bias"),
+        ("bias-all", "layers.0.norm.bias"),
+        ("lora", "layers.0.fc2.lora_B.weight"),
+    ] {
+        let error = without(case, gone);
+        assert!(
+            matches!(&error, LoraError::TensorMissing { name, .. } if name.ends_with(gone)),
+            "{case} without {gone}: {error}"
+        );
+    }
+}
+
+#[test]
+fn the_order_of_active_adapters_counts_with_dora() {
+    let device = Device::flex();
+    let _turn = seeded(&device, 1);
+    let mut model = LoraModel::new(Net::base(&device));
+    model
+        .load_adapter("lora", fixtures().join("cases/lora"), &device)
+        .unwrap();
+    model
+        .load_adapter("dora", fixtures().join("cases/dora"), &device)
+        .unwrap();
+    // As in peft: DoRA scales what the adapters before it made of the base.
+    let one = |model: &LoraModel<Net>, order: [&str; 2]| {
+        let layer = &model.layers[0].fc1;
+        let names: Vec<&str> = layer.adapters.iter().map(|a| a.name.as_str()).collect();
+        assert_eq!(names, order);
+        logits(model)
+    };
+    model.set_adapter(&["lora", "dora"]).unwrap();
+    let lora_first = one(&model, ["lora", "dora"]);
+    model.set_adapter(&["dora", "lora"]).unwrap();
+    let dora_first = one(&model, ["dora", "lora"]);
+    assert!((lora_first[0] - dora_first[0]).abs() > 1e-2);
+    // And merged as they are active.
+    let (merged, _) = model.merge_and_unload().unwrap();
+    net::assert_close("merged", &logits(&merged), &dora_first, 1e-5);
+}
+
+#[test]
+fn switching_between_validation_and_training_keeps_what_trains() {
+    let device = Device::flex().autodiff();
+    let _turn = seeded(&device, 1);
+    let mut model = LoraModel::new(Net::base(&Device::flex()));
+    let config = config(&["score"]).with_dora(true);
+    model.add_adapter("a", &config, &device).unwrap();
+    model = trained(model, 1);
+    let before = (model.trainable_tensors(), logits(&model));
+    // The base's own scores, in between.
+    let mut plain = model.valid();
+    plain.set_adapter(&[]).unwrap();
+    plain.set_adapter(&["a"]).unwrap();
+    let again = plain.train();
+    assert_eq!(again.trainable_tensors(), before.0);
+    net::assert_close("again", &logits(&again), &before.1, 1e-6);
+    // One that was loaded off the graph trains too, once it is the active one.
+    let mut again = again;
+    let dir = tempfile::tempdir().unwrap();
+    again.save_adapter("a", dir.path()).unwrap();
+    again
+        .load_adapter("b", dir.path(), &Device::flex())
+        .unwrap();
+    again.set_adapter(&["a"]).unwrap();
+    again.set_adapter(&["b"]).unwrap();
+    assert_eq!(again.trainable_tensors().len(), before.0.len());
+}
+
+#[test]
+fn what_trains_is_never_packed() {
+    let device = Device::flex().autodiff();
+    let _turn = seeded(&device, 1);
+    let packed = |model: &LoraModel<Net>| -> Vec<String> {
+        let layers = model.layers().into_iter();
+        layers
+            .filter(|(_, layer)| layer.packed_parameters() > 0)
+            .map(|(name, _)| name)
+            .collect()
+    };
+    let fc1 = || LoraConfig::new(2, 5.0).with_target_modules(TargetModules::list(["fc1"]));
+    // Before the adapter, after it, and with a module in full that is no head.
+    let mut before = LoraModel::new(Net::base(&Device::flex()));
+    before.quantize(Quantization::Nf4).unwrap();
+    before
+        .add_adapter("a", &fc1().with_modules_to_save(["score"]), &device)
+        .unwrap();
+    let names: Vec<String> = before
+        .trainable_tensors()
+        .into_iter()
+        .map(|t| t.name)
+        .collect();
+    assert!(names.contains(&"score.weight".to_owned()), "{names:?}");
+    let all = [
+        "layers.0.fc1",
+        "layers.0.fc2",
+        "layers.1.fc1",
+        "layers.1.fc2",
+    ];
+    assert_eq!(packed(&before), all);
+    let error = before
+        .add_adapter("b", &fc1().with_modules_to_save(["fc2"]), &device)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("layers.0.fc2 is packed"), "{error}");
+
+    let mut after = LoraModel::new(Net::base(&Device::flex()));
+    after
+        .add_adapter(
+            "a",
+            &fc1().with_modules_to_save(["0.fc2", "score"]),
+            &device,
+        )
+        .unwrap();
+    after.quantize(Quantization::Nf4).unwrap();
+    assert_eq!(
+        packed(&after),
+        ["layers.0.fc1", "layers.1.fc1", "layers.1.fc2"]
+    );
+    let expected = logits(&after);
+    after = trained(after, 1);
+    assert_ne!(logits(&after), expected);
+    after.set_adapter(&[]).unwrap();
+    after.set_adapter(&["a"]).unwrap();
+
+    // A magnitude's norm is of the weight as it is then.
+    let dora = fixtures().join("cases/dora");
+    let mut late = LoraModel::new(Net::base(&Device::flex()));
+    late.load_adapter("d", &dora, &Device::flex()).unwrap();
+    late.quantize(Quantization::Int8).unwrap();
+    let mut early = LoraModel::new(Net::base(&Device::flex()));
+    early.quantize(Quantization::Int8).unwrap();
+    early.load_adapter("d", &dora, &Device::flex()).unwrap();
+    assert_eq!(logits(&late), logits(&early));
+
+    // Merged weights are not packed: unmerging would bring the others back.
+    late.merge().unwrap();
+    let report = late.merge().unwrap();
+    assert_eq!(report.layers.len(), 4);
+    assert!(late.quantize(Quantization::Nf4).is_err());
+}
+
+#[test]
+fn sums_are_of_exactly_the_layers_of_their_parts() {
+    let device = Device::flex();
+    let _turn = seeded(&device, 1);
+    let mut model = LoraModel::new(Net::base(&device));
+    let mut first = config(&[]);
+    first.exclude_modules = Some(TargetModules::list(["1.fc2"]));
+    let mut only = config(&[]).with_target_modules(TargetModules::list(["fc1"]));
+    only.layers_pattern = Some(vec!["layers".into()]);
+    only.layers_to_transform = Some(vec![0]);
+    only.r = 6;
+    only.rank_pattern = vec![("fc1".into(), 2)];
+    model.add_adapter("first", &first, &device).unwrap();
+    model.add_adapter("only", &only, &device).unwrap();
+    model
+        .add_adapter("full", &only.clone().with_modules_to_save(["fc2"]), &device)
+        .unwrap();
+    for (name, parts) in [("x", ["first", "only"]), ("y", ["only", "first"])] {
+        let parts = parts.map(|part| (part, 0.5));
+        model
+            .add_weighted_adapter(name, &parts, Combination::Linear)
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        model.save_adapter(name, dir.path()).unwrap();
+        let mut again = LoraModel::new(Net::base(&device));
+        let modules = again.load_adapter(name, dir.path(), &device).unwrap();
+        assert_eq!(modules, ["layers.0.fc1", "layers.0.fc2", "layers.1.fc1"]);
+    }
+    // What one has in full another must not adapt.
+    let both = [("first", 1.0), ("full", 1.0)];
+    let error = model
+        .add_weighted_adapter("z", &both, Combination::Cat)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("layers.0.fc2 in full"),
+        "{error}"
+    );
+    let error = model.set_adapter(&["first", "full"]).unwrap_err();
+    assert!(
+        error.to_string().contains("layers.0.fc2 in full"),
+        "{error}"
+    );
+    for name in ["", "a.b"] {
+        assert!(model.add_adapter(name, &first, &device).is_err());
+    }
+}
+
+#[test]
+fn bf16_factors_of_every_variant_stay_near_their_f32_values() {
+    let device = Device::flex().autodiff();
+    let _turn = seeded(&device, 1);
+    for variant in ["default", "orthogonal", "pissa", "olora"] {
+        let mut model = LoraModel::new(Net::base(&Device::flex()));
+        let config = config(&[]).with_init_lora_weights(variant.parse().unwrap());
+        model.add_adapter(NAME, &config, &device).unwrap();
+        model = trained(model, 1);
+        let exact = logits(&model);
+        model.cast_adapters(FloatDType::BF16);
+        net::assert_close(variant, &logits(&model), &exact, 0.05);
+        trained(model, 1);
+    }
 }

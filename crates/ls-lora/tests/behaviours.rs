@@ -188,7 +188,7 @@ fn rows_may_have_any_number_of_axes() {
     let cube = layer.forward(inputs(&plain()).reshape([2, 2, IN]));
     assert_eq!(cube.dims(), [2, 2, OUT]);
     assert_eq!(bits(cube), flat);
-    let row = layer.forward(inputs(&plain()).slice([0..1]).reshape([IN]));
+    let row = layer.forward(inputs(&plain()).slice(0..1).reshape([IN]));
     assert_near(
         &host_values(row),
         &formula(&wave(IN, 0.4), SCALING),
@@ -196,6 +196,8 @@ fn rows_may_have_any_number_of_axes() {
     );
     let none = layer.forward(Tensor::<2>::zeros([0, IN], &plain()));
     assert_eq!(none.dims(), [0, OUT]);
+    let none = layer.forward(Tensor::<3>::zeros([2, 0, IN], &plain()));
+    assert_eq!(none.dims(), [2, 0, OUT]);
 }
 
 #[test]
