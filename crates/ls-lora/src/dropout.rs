@@ -3,7 +3,9 @@
 //! burn's Bernoulli mask draws one number per element on one thread, which costs more than the whole adapter on a CPU. There
 //! the mask is made on the host instead, 16 random bits an element, from a seed that the device's generator gives.
 
-use burn::tensor::{DType, Distribution, Tensor};
+#[cfg(feature = "flex")]
+use burn::tensor::DType;
+use burn::tensor::{Distribution, Tensor};
 
 /// Zeroes elements with this probability and scales the others by `1 / (1 - p)`.
 ///

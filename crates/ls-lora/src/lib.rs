@@ -48,6 +48,11 @@ pub mod model;
 pub mod module;
 pub mod optim;
 pub mod peft;
+// Without a backend there is nothing that its operations could be made for.
+#[cfg_attr(
+    not(any(feature = "flex", feature = "cuda", feature = "wgpu")),
+    allow(unused)
+)]
 pub mod quantized;
 mod saved;
 pub mod target;
@@ -56,7 +61,7 @@ pub mod trainable;
 
 use burn::tensor::{DType, Tensor};
 
-pub use adapter::{LayerKind, LoraAdapter, LoraLayer, MergeDrift};
+pub use adapter::{Dora, LayerKind, LoraAdapter, LoraLayer, MergeDrift, Start};
 pub use config::{Bias, InitLoraWeights, LoraConfig, TaskType};
 pub use dropout::dropout;
 pub use embedding::LoraEmbedding;
@@ -64,10 +69,10 @@ pub use error::{LoraError, Result};
 pub use linear::LoraLinear;
 pub use model::{Combination, LoraModel, MergeReport};
 pub use module::{LoraModule, ModulePath, adapter_tensors, add_adapter, load_adapter, to_peft};
-pub use optim::LoraPlus;
+pub use optim::{LoraPlus, LoraPlusGroups};
 pub use peft::{AdapterTensors, PeftAdapter};
-pub use quantized::{BaseLayer, Quantization, QuantizedWeight};
-pub use target::{TargetModules, select_modules};
+pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
+pub use target::{ModuleMatcher, TargetModules, select_modules};
 pub use tensor_file::{Dtype, HostTensor, TensorFile, write_atomic, write_tensors};
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 

@@ -42,7 +42,8 @@ impl Walk {
         for (name, container) in &self.path {
             match (container.as_str(), name.as_str()) {
                 ("Struct:LoraLinear" | "Struct:LoraEmbedding", "adapters") => return None,
-                ("Struct:LoraLinear" | "Struct:LoraEmbedding", "base_layer") => {}
+                ("Struct:LoraLinear" | "Struct:LoraEmbedding", "base_layer")
+                | ("Struct:LoraModel", "model") => {}
                 // The name of an enum's variant is no field.
                 (container, _) if container.starts_with("Enum:") => {}
                 _ => parts.push(name),

@@ -189,7 +189,7 @@ fn factors_may_be_bf16_and_are_saved_so() {
 }
 
 #[test]
-fn a_model_moves_between_devices_with_its_adapters() {
+fn a_model_stays_itself_when_it_is_moved_and_taken_off_the_graph_and_put_back() {
     let device = Device::flex().autodiff();
     let _turn = seeded(&device, 1);
     let mut model = LoraModel::new(Net::base(&Device::flex()));
@@ -718,4 +718,21 @@ fn bf16_factors_of_every_variant_stay_near_their_f32_values() {
         net::assert_close(variant, &logits(&model), &exact, 0.05);
         trained(model, 1);
     }
+}
+
+#[test]
+fn the_functions_see_a_wrapped_model_as_the_model_itself() {
+    let device = Device::flex().autodiff();
+    let _turn = seeded(&device, 1);
+    let mut model = LoraModel::new(Net::base(&Device::flex()));
+    let config = config(&["score"]).with_bias(Bias::LoraOnly);
+    model.add_adapter(NAME, &config, &device).unwrap();
+    assert_eq!(
+        ls_lora::trainable_tensors(&model),
+        model.trainable_tensors()
+    );
+    assert_eq!(
+        ls_lora::to_peft(&model, NAME, &config),
+        model.adapter(NAME).unwrap()
+    );
 }

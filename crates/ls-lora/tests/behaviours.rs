@@ -618,6 +618,28 @@ fn adapters_land_on_the_modules_asked_for_with_their_own_rank_and_scaling() {
     assert_eq!(ParameterCount::of(&model.valid()).trainable, 0);
 }
 
+/// A model inside another, with its own head.
+#[derive(Module, Debug)]
+struct Outer {
+    inner: Vec<Perceptron>,
+    top: LoraLinear,
+}
+
+lora_module!(Outer { inner, top } heads { top });
+
+#[test]
+fn all_linear_takes_no_head_however_deep_it_lies() {
+    let device = graph();
+    let _turn = seeded(&device, 2);
+    let mut model = Outer {
+        inner: vec![Perceptron::new(&device)],
+        top: base(&device),
+    };
+    assert_eq!(model.head_names(), ["inner.0.score", "top"]);
+    let names = add_adapter(&mut model, NAME, &on(TargetModules::AllLinear), &device).unwrap();
+    assert_eq!(names, ["inner.0.net.fc1", "inner.0.net.fc2"]);
+}
+
 #[test]
 fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     let device = graph();

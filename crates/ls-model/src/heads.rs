@@ -164,9 +164,16 @@ impl LlamaClassifier {
         };
         let mut adapter = adapter.clone();
         for part in ["weight", "bias"] {
-            if let Some(tensor) = adapter.saved_modules.remove(&format!("classifier.{part}")) {
-                let name = format!("score.{part}");
-                adapter.saved_modules.entry(name).or_insert(tensor);
+            let (other, name) = (format!("classifier.{part}"), format!("score.{part}"));
+            if let Some(tensor) = adapter.saved_modules.remove(&other) {
+                if adapter.saved_modules.contains_key(&name) {
+                    return Err(LoraError::SurplusTensors {
+                        path: path(),
+                        names: vec![other],
+                    }
+                    .into());
+                }
+                adapter.saved_modules.insert(name, tensor);
             }
         }
         ls_lora::load_adapter(&mut classifier, ADAPTER, &adapter, dir, device)?;
