@@ -302,6 +302,14 @@ fn adapters_that_cannot_be_had_leave_the_model_as_it_was() {
         ),
         (with_field("r", json!(4)), "lora_A.weight has shape"),
         (with_field("r", json!(0)), "`r` = 0"),
+        (
+            with_field("r", json!(u64::MAX)),
+            "no layer takes a rank over",
+        ),
+        (
+            with_field("rank_pattern", json!({"nowhere": u64::MAX})),
+            "no layer takes a rank over",
+        ),
         (with_field("lora_bias", json!(true)), "`lora_bias`"),
         (
             with_field("init_lora_weights", json!("pissa_niter_4")),

@@ -618,6 +618,27 @@ fn adapters_land_on_the_modules_asked_for_with_their_own_rank_and_scaling() {
     assert_eq!(ParameterCount::of(&model.valid()).trainable, 0);
 }
 
+#[test]
+fn a_sum_that_f16_cannot_hold_is_not_merged() {
+    let device = plain();
+    let mut layer = base(&device);
+    let BaseLayer::Dense(Linear { weight, bias }) = layer.base_layer else {
+        panic!("packed");
+    };
+    layer.base_layer = BaseLayer::Dense(Linear {
+        weight: weight.map(|w| w.cast(DType::F16)),
+        bias: bias.map(|b| b.map(|b| b.cast(DType::F16))),
+    });
+    let large = |rows, columns| Tensor::<2>::full([rows, columns], 300.0, (&device, DType::F32));
+    layer
+        .adapters
+        .push(adapter(large(IN, R), large(R, OUT), 0.0));
+    let before = base_bits(&layer);
+    assert!(matches!(layer.merge(), Err(LoraError::NonFiniteWeight)));
+    assert!(!layer.is_merged());
+    assert_eq!(base_bits(&layer), before);
+}
+
 /// A model inside another, with its own head.
 #[derive(Module, Debug)]
 struct Outer {
