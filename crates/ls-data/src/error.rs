@@ -128,6 +128,26 @@ pub enum DataError {
         /// Line where the row begins.
         line: usize,
     },
+    /// A row is too long to be one example.
+    #[error("{}:{line}: the row is longer than {} MiB; are line ends missing, or is a quote not closed?", path.display(), limit >> 20)]
+    RowTooLong {
+        /// File that was read.
+        path: PathBuf,
+        /// Line where the row begins.
+        line: usize,
+        /// Longest row, in bytes.
+        limit: usize,
+    },
+    /// Several rows are bad.
+    #[error("{}", lines_and_more(shown, *count))]
+    BadRows {
+        /// File that was read.
+        path: PathBuf,
+        /// The first messages, each with its place.
+        shown: Vec<String>,
+        /// Number of bad rows.
+        count: usize,
+    },
     /// A text, label, token or tag is empty or only white space.
     #[error("{}:{line}: {what} is empty", path.display())]
     EmptyField {
@@ -326,6 +346,36 @@ pub enum DataError {
         /// Number of labels.
         count: usize,
     },
+}
+
+impl DataError {
+    /// Whether one row is at fault, so that reading can go on behind it.
+    pub fn is_row(&self) -> bool {
+        matches!(
+            self,
+            Self::NotUtf8 { .. }
+                | Self::FieldCount { .. }
+                | Self::EmptyField { .. }
+                | Self::Json { .. }
+                | Self::MissingKey { .. }
+                | Self::WrongType { .. }
+                | Self::TokenTagCount { .. }
+                | Self::UnknownLabel { .. }
+                | Self::LabelIndex { .. }
+                | Self::Unlabelled { .. }
+        )
+    }
+}
+
+/// Messages, one a line, and how many of `count` are not among them.
+pub(crate) fn lines_and_more(shown: &[String], count: usize) -> String {
+    let mut text = shown.join("\n");
+    match count.saturating_sub(shown.len()) {
+        0 => {}
+        more if shown.is_empty() => text = format!("{more} bad rows"),
+        more => text.push_str(&format!("\nand {more} more")),
+    }
+    text
 }
 
 /// How many names a message lists.

@@ -76,8 +76,9 @@ pub use example::{SequenceExample, TokenExample};
 pub use labels::{IGNORE_INDEX, LabelSet};
 pub use metrics::{ClassScores, ClassificationScores, SpanMode, SpanScores};
 pub use readers::{
-    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_lines_from, read_sequence,
-    read_sequence_from, read_tokens, read_tokens_from,
+    BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
+    TokenColumns, TokenReader, for_each_row, read_lines_from, read_sequence, read_sequence_from,
+    read_tokens, read_tokens_from,
 };
 pub use scheme::TagScheme;
 pub use span::{Span, decode_spans, decode_spans_strict};

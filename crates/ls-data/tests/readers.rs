@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use ls_data::{
-    ColumnRef, DataError, FileFormat, SequenceColumns, SequenceExample, TokenColumns, TokenExample,
-    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from,
+    ColumnRef, DataError, FileFormat, ReadSpec, SequenceColumns, SequenceExample, TokenColumns,
+    TokenExample, read_lines_from, read_sequence, read_sequence_from, read_tokens,
+    read_tokens_from,
 };
 
 use FileFormat::{Conll, Csv, Jsonl, Tsv};
@@ -444,6 +445,129 @@ fn malformed_json_missing_keys_and_wrong_types() {
     assert!(
         words("{\"tokens\":[\"a\"]}").starts_with("data:1: no key `tags`; the object has `tokens`")
     );
+}
+
+#[test]
+fn reading_goes_on_behind_a_bad_row() {
+    let lines = |spec: &ReadSpec, data: &'static [u8]| {
+        let rows = spec.read_sequence_from(data, Path::new("data")).unwrap();
+        rows.map(|row| row.map(|e| e.line).map_err(|e| e.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let bad = |message: &str| Err(message.to_string());
+    for (format, data) in [
+        (Csv, &b"text,label\na,x\n\xe9,x\n,x\nb,x,y\nc,x\n"[..]),
+        (Tsv, b"text\tlabel\na\tx\n\xe9\tx\n\tx\nb\tx\ty\nc\tx\n"),
+    ] {
+        assert_eq!(
+            lines(&ReadSpec::new(format), data),
+            [
+                Ok(2),
+                bad("data:3:1: byte 0xe9 is not valid UTF-8; save the file as UTF-8"),
+                bad("data:4: text is empty"),
+                bad("data:5: found 3 fields, expected 2"),
+                Ok(6),
+            ]
+        );
+    }
+    for keep_extra in [false, true] {
+        let mut spec = ReadSpec::new(Jsonl);
+        spec.sequence.keep_extra = keep_extra;
+        assert_eq!(
+            lines(
+                &spec,
+                b"{\"text\":\"a\",\"label\":1}\n{\"text\":\"a\",\"labels\":1,\"id\":{}}\n{\n{\"text\":[],\"label\":1}\n{\"text\":\"b\",\"label\":1}"
+            ),
+            [
+                Ok(1),
+                bad(
+                    "data:2: no key `label`; the object has `text`, `labels`, `id`; did you mean `labels`?"
+                ),
+                bad("data:3:1: malformed JSON: EOF while parsing an object"),
+                bad("data:4: key `text`: found a list, expected a string"),
+                Ok(5),
+            ]
+        );
+    }
+    // What is wrong with the whole file is said once, and is the last that is said.
+    let mut by_name = ReadSpec::new(Csv);
+    by_name.header = false;
+    assert_eq!(lines(&by_name, b"a,b\nc,d\n").len(), 1);
+    assert_eq!(
+        lines(&ReadSpec::new(Csv), b"text,label\n\"a\nb\nc").len(),
+        1
+    );
+}
+
+#[test]
+fn a_sentence_with_a_bad_line_is_one_bad_row() {
+    let data = b"a O\nb O x\nc O y\n\nd O\n\xe9 O\n-DOCSTART- O\n\ne O\n";
+    let rows = ReadSpec::new(Conll)
+        .read_tokens_from(&data[..], Path::new("data"))
+        .unwrap();
+    let rows: Vec<_> = rows
+        .map(|row| row.map(|e| e.line).map_err(|e| e.to_string()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            Err("data:2: found 3 fields, expected 2".to_string()),
+            Err("data:6:1: byte 0xe9 is not valid UTF-8; save the file as UTF-8".to_string()),
+            Ok(9),
+        ]
+    );
+}
+
+#[test]
+fn only_the_wanted_keys_are_the_same_examples() {
+    let data = "{\"id\":7,\"te\\u0078t\":\"a\\u00e9\\n\",\"label\":\"x\",\"pair\":\"p\",\"o\":{\"text\":1}}\n\n{\"label\":2,\"text\":\"c\",\"pair\":\"q\",\"label\":3}\n";
+    let whole = SequenceColumns {
+        text_pair: Some("pair".into()),
+        ..named()
+    };
+    let wanted = SequenceColumns {
+        keep_extra: false,
+        ..whole.clone()
+    };
+    let mut expected = sequence(Jsonl, true, &whole, data).unwrap();
+    for example in &mut expected {
+        assert!(example.extra.take().is_some());
+    }
+    assert_eq!(sequence(Jsonl, true, &wanted, data).unwrap(), expected);
+    assert_eq!(rows(&expected), [("a\u{e9}\n", "x", 1), ("c", "3", 3)]);
+
+    // One key for two parts.
+    let twice = SequenceColumns {
+        text_pair: Some("text".into()),
+        ..wanted
+    };
+    let examples = sequence(Jsonl, true, &twice, data).unwrap();
+    assert_eq!(examples[1].text_pair.as_deref(), Some("c"));
+
+    let columns = TokenColumns {
+        keep_extra: false,
+        ..Default::default()
+    };
+    let data = "{\"tokens\":[\"Ann\",\"ran\"],\"ner_tags\":[\"B-PER\",\"O\"],\"id\":3}\n";
+    let examples = tokens(Jsonl, &columns, data).unwrap();
+    assert_eq!(examples[0].tags.as_ref().unwrap(), &["B-PER", "O"]);
+    assert_eq!(examples[0].extra, None);
+    assert!(
+        message(tokens(Jsonl, &columns, "{\"tokens\":[\"a\"],\"id\":1}"))
+            .starts_with("data:1: no key `tags`; the object has `tokens`, `id`")
+    );
+}
+
+#[test]
+fn a_spec_is_stored_and_read_again() {
+    let mut spec = ReadSpec::new(Conll);
+    spec.label_names = Some(vec!["O".into(), "B-X".into()]);
+    spec.scheme = Some(ls_data::TagScheme::Iob1);
+    let stored = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<ReadSpec>(&stored).unwrap(), spec);
+    let rows = spec.read_tokens_from(&b"a 1\nb 0\n"[..], Path::new("data"));
+    let example = rows.unwrap().next().unwrap().unwrap();
+    assert_eq!(example.tags.unwrap(), ["B-X", "O"]);
 }
 
 #[test]

@@ -112,6 +112,7 @@ pub fn sequence_columns(settings: &DataSettings, labelled: bool) -> SequenceColu
         text_pair: settings.text_pair.clone(),
         label: labelled.then(|| settings.label.clone()),
         label_map: settings.labels.clone(),
+        ..SequenceColumns::default()
     }
 }
 

@@ -5,68 +5,80 @@
 //! they are written.
 
 use std::io::BufRead;
-use std::path::Path;
 
-use super::lines::Lines;
-use super::{TokenColumns, required, resolve_label};
+use super::lines::{Line, Lines};
+use super::{Labels, Place, TokenColumns};
 use crate::error::{DataError, Result};
 use crate::example::TokenExample;
 
-pub(super) fn read(
-    mut lines: Lines<'_, impl BufRead>,
-    columns: &TokenColumns,
-) -> Result<Vec<TokenExample>> {
-    let path = lines.path();
-    let mut width = None;
-    let mut examples = Vec::new();
-    let mut sentence: Option<TokenExample> = None;
-    while let Some((line, text)) = lines.next()? {
-        if is_blank(text) || text.starts_with("-DOCSTART-") {
-            examples.extend(sentence.take());
-            continue;
-        }
-        let fields: Vec<&str> = match text.contains('\t') {
-            true => text.split('\t').collect(),
-            false => text.split_ascii_whitespace().collect(),
-        };
-        let expected = match width {
-            Some(width) => width,
-            None => *width.insert(check_width(fields.len(), columns, path, line)?),
-        };
-        if fields.len() != expected {
-            let found = fields.len();
-            return Err(DataError::FieldCount {
-                path: path.to_path_buf(),
-                line,
-                found,
-                expected,
-            });
-        }
-        let sentence = sentence.get_or_insert_with(|| TokenExample {
-            tokens: Vec::new(),
-            tags: columns.tagged.then(Vec::new),
-            line,
-            extra: None,
-        });
-        let token = required(fields[columns.token], "token", path, line)?;
-        sentence.tokens.push(token.to_string());
-        if let Some(tags) = &mut sentence.tags {
-            let tag = required(
-                fields[columns.tag.unwrap_or(expected - 1)],
-                "tag",
-                path,
-                line,
-            )?;
-            tags.push(resolve_label(
-                tag,
-                columns.label_names.as_deref(),
-                path,
-                line,
-            )?);
+/// Sentences one after the other. A sentence with a bad line is one bad row: reading goes on
+/// behind it.
+pub(super) struct Sentences<R> {
+    lines: Lines<R>,
+    columns: TokenColumns,
+    labels: Labels,
+    /// Number of columns, fixed by the first line.
+    width: Option<usize>,
+}
+
+impl<R: BufRead> Sentences<R> {
+    pub(super) fn new(lines: Lines<R>, columns: TokenColumns, labels: Labels) -> Self {
+        Self {
+            lines,
+            columns,
+            labels,
+            width: None,
         }
     }
-    examples.extend(sentence);
-    Ok(examples)
+
+    /// Passes over what is left of a sentence. What is wrong in it too is not said.
+    fn skip_sentence(&mut self) {
+        while let Some(line) = self.lines.next() {
+            match line {
+                Ok(line) if ends_sentence(line.text) => return,
+                Err(error) if !error.is_row() => return,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Sentences<R> {
+    type Item = Result<TokenExample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut sentence: Option<TokenExample> = None;
+        while let Some(line) = self.lines.next() {
+            let word = match line {
+                Ok(line) if ends_sentence(line.text) => match sentence {
+                    Some(sentence) => return Some(Ok(sentence)),
+                    None => continue,
+                },
+                Ok(line) => {
+                    let begun = sentence.get_or_insert_with(|| TokenExample {
+                        tokens: Vec::new(),
+                        tags: self.columns.tagged.then(Vec::new),
+                        line: line.place.line,
+                        extra: None,
+                    });
+                    add_word(begun, line, &self.columns, &self.labels, &mut self.width)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = word {
+                if error.is_row() {
+                    self.skip_sentence();
+                }
+                return Some(Err(error));
+            }
+        }
+        sentence.map(Ok)
+    }
+}
+
+/// A blank line or the mark of a document.
+fn ends_sentence(text: &str) -> bool {
+    is_blank(text) || text.starts_with("-DOCSTART-")
 }
 
 /// White space, or a byte order mark alone: joined files have one between them, and the published
@@ -75,13 +87,46 @@ fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c == '\u{feff}')
 }
 
+fn add_word(
+    sentence: &mut TokenExample,
+    line: Line<'_>,
+    columns: &TokenColumns,
+    labels: &Labels,
+    width: &mut Option<usize>,
+) -> Result<()> {
+    let place = line.place;
+    let fields: Vec<&str> = match line.text.contains('\t') {
+        true => line.text.split('\t').collect(),
+        false => line.text.split_ascii_whitespace().collect(),
+    };
+    let expected = match *width {
+        Some(width) => width,
+        None => *width.insert(check_width(fields.len(), columns, place)?),
+    };
+    if fields.len() != expected {
+        return Err(DataError::FieldCount {
+            path: place.path.to_path_buf(),
+            line: place.line,
+            found: fields.len(),
+            expected,
+        });
+    }
+    let token = place.required(fields[columns.token], "token")?;
+    sentence.tokens.push(token.to_string());
+    if let Some(tags) = &mut sentence.tags {
+        let tag = fields[columns.tag.unwrap_or(expected - 1)];
+        tags.push(labels.resolve(place.required(tag, "tag")?, place)?);
+    }
+    Ok(())
+}
+
 /// The number of columns, if the first line has those that are asked for.
-fn check_width(found: usize, columns: &TokenColumns, path: &Path, line: usize) -> Result<usize> {
+fn check_width(found: usize, columns: &TokenColumns, place: Place<'_>) -> Result<usize> {
     let wanted = [Some(columns.token), columns.tag.filter(|_| columns.tagged)];
     if let Some(index) = wanted.into_iter().flatten().find(|index| *index >= found) {
         return Err(DataError::ColumnIndex {
-            path: path.to_path_buf(),
-            line,
+            path: place.path.to_path_buf(),
+            line: place.line,
             index,
             found,
         });
@@ -89,8 +134,8 @@ fn check_width(found: usize, columns: &TokenColumns, path: &Path, line: usize) -
     // The last column of a file of bare words is the word, not its tag.
     if columns.tagged && columns.tag.unwrap_or(found - 1) == columns.token {
         return Err(DataError::FieldCount {
-            path: path.to_path_buf(),
-            line,
+            path: place.path.to_path_buf(),
+            line: place.line,
             found,
             expected: found + 1,
         });

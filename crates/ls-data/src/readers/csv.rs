@@ -1,99 +1,191 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::BufRead;
-use std::path::Path;
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
 
 use super::lines::{Lines, utf8};
-use super::{ColumnRef, SequenceColumns, required, resolve_label, skip_bom};
+use super::{ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, skip_bom};
 use crate::error::{DataError, Result, nearest};
 use crate::example::SequenceExample;
 
-/// Reads CSV. The file is held in memory: the line of a row is counted from the bytes before it,
-/// since the parser's own count is one short after `\r\n` and after blank lines.
-pub(super) fn read_csv(
-    mut reader: impl BufRead,
-    path: &Path,
-    header: bool,
-    columns: &SequenceColumns,
-    names: Option<&[String]>,
-) -> Result<Vec<SequenceExample>> {
-    let read_error = |source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    skip_bom(&mut reader, path)?;
-    let mut data = Vec::new();
-    reader.read_to_end(&mut data).map_err(read_error)?;
+/// Rows of a CSV file. Memory is bounded by the longest row, and that by [`MAX_ROW`].
+pub(super) struct CsvRows<R> {
+    parser: csv::Reader<Tee<R>>,
+    record: csv::ByteRecord,
+    path: PathBuf,
+    table: Table,
+    /// Line on which the next row begins, blank lines before it not counted.
+    line: usize,
+}
 
-    let mut table = Table::new(path, header, columns, names);
-    let mut parser = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(data.as_slice());
-    let mut record = csv::ByteRecord::new();
-    let (mut line, mut counted) = (1, 0);
-    loop {
-        let begin = parser.position().byte() as usize;
-        let more = parser
-            .read_byte_record(&mut record)
-            .map_err(|e| read_error(e.into()))?;
-        if !more {
-            return Ok(table.examples);
-        }
-        let end = parser.position().byte() as usize;
-        let blank = data[begin..end]
+impl<R: BufRead> CsvRows<R> {
+    pub(super) fn new(mut reader: R, path: &Path, table: Table) -> Result<Self> {
+        skip_bom(&mut reader, path)?;
+        let tee = Tee {
+            reader,
+            pending: Vec::new(),
+            begin: 0,
+            ended: false,
+        };
+        Ok(Self {
+            parser: csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .from_reader(tee),
+            record: csv::ByteRecord::new(),
+            path: path.to_path_buf(),
+            table,
+            line: 1,
+        })
+    }
+
+    /// The next row as an example; `None` inside for the header.
+    fn row(&mut self) -> Option<Result<Option<SequenceExample>>> {
+        let read = match self.parser.read_byte_record(&mut self.record) {
+            Ok(more) => more,
+            Err(error) => return Some(Err(self.read_error(error))),
+        };
+        let end = self.parser.position().byte();
+        let tee = self.parser.get_mut();
+        let bytes = tee.take_until(end);
+        let blank = bytes
             .iter()
             .take_while(|b| matches!(b, b'\r' | b'\n'))
             .count();
-        line += newlines(&data[counted..begin + blank]);
-        counted = begin + blank;
-
-        // A row that runs to the end of the file over several lines, with an odd number of quotes,
-        // is a stray quote that swallowed them.
-        let row = &data[counted..end];
-        let quotes = row.iter().filter(|b| **b == b'"').count();
-        if end == data.len() && newlines(row) > 1 && quotes % 2 == 1 {
-            return Err(DataError::UnclosedQuote {
-                path: path.to_path_buf(),
-                line,
-            });
+        let place = Place {
+            path: &self.path,
+            line: self.line + newlines(&bytes[..blank]),
+        };
+        self.line += newlines(&bytes);
+        if !read {
+            return None;
         }
-        let fields = record
-            .iter()
-            .map(|f| utf8(f, path, line))
-            .collect::<Result<Vec<_>>>()?;
-        table.row(line, &fields)?;
+        // A row over several lines that only the end of the file ends, with an odd number of
+        // quotes, is a stray quote that swallowed them.
+        let row = &bytes[blank..];
+        let quotes = row.iter().filter(|b| **b == b'"').count();
+        if tee.ended && tee.pending.is_empty() && newlines(row) > 1 && quotes % 2 == 1 {
+            return Some(Err(DataError::UnclosedQuote {
+                path: place.path.to_path_buf(),
+                line: place.line,
+            }));
+        }
+        let fields: Result<Vec<&str>> = self.record.iter().map(|f| utf8(f, place)).collect();
+        Some(fields.and_then(|fields| self.table.row(place, &fields)))
+    }
+
+    fn read_error(&self, error: csv::Error) -> DataError {
+        let source = match error.into_kind() {
+            csv::ErrorKind::Io(source) => source,
+            // The parser is given bytes and any number of fields; nothing but reading can fail.
+            other => io::Error::other(format!("{other:?}")),
+        };
+        match source.get_ref() {
+            Some(inner) if inner.is::<TooLong>() => DataError::RowTooLong {
+                path: self.path.clone(),
+                line: self.line,
+                limit: MAX_ROW,
+            },
+            _ => DataError::Read {
+                path: self.path.clone(),
+                source,
+            },
+        }
     }
 }
+
+impl<R: BufRead> Iterator for CsvRows<R> {
+    type Item = Result<SequenceExample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.row()? {
+                Ok(None) => {}
+                Ok(Some(example)) => return Some(Ok(example)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Keeps the bytes that the parser has read but not yet returned as rows: the line of a row is
+/// counted from them, since the parser's own count is one short after `\r\n` and after blank lines.
+struct Tee<R> {
+    reader: R,
+    pending: Vec<u8>,
+    /// Position in the file of the first pending byte.
+    begin: u64,
+    /// Whether the parser has seen the end.
+    ended: bool,
+}
+
+impl<R> Tee<R> {
+    /// The pending bytes before the position `end`.
+    fn take_until(&mut self, end: u64) -> Vec<u8> {
+        let count = end.saturating_sub(self.begin) as usize;
+        let taken: Vec<u8> = self
+            .pending
+            .drain(..count.min(self.pending.len()))
+            .collect();
+        self.begin += taken.len() as u64;
+        taken
+    }
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.pending.len() >= MAX_ROW {
+            return Err(io::Error::other(TooLong));
+        }
+        let read = self.reader.read(buffer)?;
+        self.pending.extend_from_slice(&buffer[..read]);
+        self.ended |= read == 0;
+        Ok(read)
+    }
+}
+
+/// What [`Tee`] says of a row past [`MAX_ROW`].
+#[derive(Debug, thiserror::Error)]
+#[error("row too long")]
+struct TooLong;
 
 fn newlines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|b| **b == b'\n').count()
 }
 
-/// Reads TSV: a row is a line, a field is what stands between tabs. Blank lines are passed over.
-pub(super) fn read_tsv(
-    mut lines: Lines<'_, impl BufRead>,
-    header: bool,
-    columns: &SequenceColumns,
-    names: Option<&[String]>,
-) -> Result<Vec<SequenceExample>> {
-    let mut table = Table::new(lines.path(), header, columns, names);
-    while let Some((line, text)) = lines.next()? {
-        if !text.is_empty() {
-            table.row(line, &text.split('\t').collect::<Vec<_>>())?;
-        }
+/// Rows of a TSV file: a row is a line, a field is what stands between tabs. Blank lines are
+/// passed over.
+pub(super) struct TsvRows<R> {
+    lines: Lines<R>,
+    table: Table,
+}
+
+impl<R: BufRead> TsvRows<R> {
+    pub(super) fn new(lines: Lines<R>, table: Table) -> Self {
+        Self { lines, table }
     }
-    Ok(table.examples)
+}
+
+impl<R: BufRead> Iterator for TsvRows<R> {
+    type Item = Result<SequenceExample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.lines.find_map(|line| match line.text.is_empty() {
+            true => Ok(None),
+            false => {
+                let fields: Vec<&str> = line.text.split('\t').collect();
+                self.table.row(line.place, &fields)
+            }
+        })
+    }
 }
 
 /// Rows to examples; the first row fixes the width and, with the header, where the columns are.
-struct Table<'a> {
-    path: &'a Path,
+pub(super) struct Table {
     header: bool,
-    columns: &'a SequenceColumns,
-    names: Option<&'a [String]>,
+    columns: SequenceColumns,
+    labels: Labels,
     layout: Option<Layout>,
-    examples: Vec<SequenceExample>,
 }
 
 struct Layout {
@@ -103,60 +195,50 @@ struct Layout {
     label: Option<usize>,
 }
 
-impl<'a> Table<'a> {
-    fn new(
-        path: &'a Path,
-        header: bool,
-        columns: &'a SequenceColumns,
-        names: Option<&'a [String]>,
-    ) -> Self {
+impl Table {
+    pub(super) fn new(header: bool, columns: SequenceColumns, labels: Labels) -> Self {
         Self {
-            path,
             header,
             columns,
-            names,
+            labels,
             layout: None,
-            examples: Vec::new(),
         }
     }
 
-    fn row(&mut self, line: usize, fields: &[&str]) -> Result<()> {
+    /// The example in these fields, or nothing if they are the header.
+    fn row(&mut self, place: Place<'_>, fields: &[&str]) -> Result<Option<SequenceExample>> {
         let layout = match &self.layout {
             Some(layout) => layout,
             None => {
-                let layout = self.layout(line, fields)?;
+                let layout = self.layout(place, fields)?;
                 let layout = self.layout.insert(layout);
                 if self.header {
-                    return Ok(());
+                    return Ok(None);
                 }
                 layout
             }
         };
         if fields.len() != layout.width {
             return Err(DataError::FieldCount {
-                path: self.path.to_path_buf(),
-                line,
+                path: place.path.to_path_buf(),
+                line: place.line,
                 found: fields.len(),
                 expected: layout.width,
             });
         }
-        let text = |index: usize| required(fields[index], "text", self.path, line);
-        let example = SequenceExample {
+        let text = |index: usize| place.required(fields[index], "text");
+        let label = |index: usize| self.labels.resolve(fields[index], place);
+        Ok(Some(SequenceExample {
             text: text(layout.text)?.to_string(),
             text_pair: layout.text_pair.map(text).transpose()?.map(str::to_string),
-            label: layout
-                .label
-                .map(|index| resolve_label(fields[index], self.names, self.path, line))
-                .transpose()?,
-            line,
+            label: layout.label.map(label).transpose()?,
+            line: place.line,
             extra: None,
-        };
-        self.examples.push(example);
-        Ok(())
+        }))
     }
 
-    fn layout(&self, line: usize, first: &[&str]) -> Result<Layout> {
-        let find = |column: &ColumnRef| self.find(column, line, first);
+    fn layout(&self, place: Place<'_>, first: &[&str]) -> Result<Layout> {
+        let find = |column: &ColumnRef| self.find(column, place, first);
         Ok(Layout {
             width: first.len(),
             text: find(&self.columns.text)?,
@@ -165,13 +247,13 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn find(&self, column: &ColumnRef, line: usize, first: &[&str]) -> Result<usize> {
-        let path = self.path.to_path_buf();
+    fn find(&self, column: &ColumnRef, place: Place<'_>, first: &[&str]) -> Result<usize> {
+        let path = place.path.to_path_buf();
         match column {
             ColumnRef::Index(index) if *index < first.len() => Ok(*index),
             ColumnRef::Index(index) => Err(DataError::ColumnIndex {
                 path,
-                line,
+                line: place.line,
                 index: *index,
                 found: first.len(),
             }),

@@ -1,49 +1,84 @@
 //! Numbered lines of UTF-8 text, one at a time: what the readers without quoting share.
 
-use std::io::BufRead;
-use std::path::Path;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
 
-use super::skip_bom;
+use super::{MAX_ROW, Place, skip_bom};
 use crate::error::{DataError, Result};
 
-/// Lines without their ends (`\n` or `\r\n`) and without a byte order mark.
-pub(super) struct Lines<'a, R> {
+/// Lines without their ends (`\n` or `\r\n`) and without a byte order mark. Memory is bounded by
+/// the longest line, and that by [`MAX_ROW`].
+pub(super) struct Lines<R> {
     reader: R,
-    path: &'a Path,
+    path: PathBuf,
     number: usize,
     buffer: Vec<u8>,
 }
 
-impl<'a, R: BufRead> Lines<'a, R> {
-    pub(super) fn new(reader: R, path: &'a Path) -> Self {
+/// A line with its place; it borrows the buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) place: Place<'a>,
+    pub(super) text: &'a str,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(reader: R, path: &Path) -> Self {
         Self {
             reader,
-            path,
+            path: path.to_path_buf(),
             number: 0,
             buffer: Vec::new(),
         }
     }
 
-    pub(super) fn path(&self) -> &'a Path {
-        self.path
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// The next line and its number from 1. It borrows the buffer: memory is bounded by the
-    /// longest line.
-    pub(super) fn next(&mut self) -> Result<Option<(usize, &str)>> {
+    /// The next line. After a line that is not UTF-8 the one behind it can be read.
+    pub(super) fn next(&mut self) -> Option<Result<Line<'_>>> {
+        let read = self.fill();
+        let place = Place {
+            path: &self.path,
+            line: self.number,
+        };
+        match read {
+            Ok(true) => Some(utf8(&self.buffer, place).map(|text| Line { place, text })),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// What `each` makes of the next line from which it makes something.
+    pub(super) fn find_map<T>(
+        &mut self,
+        mut each: impl FnMut(Line<'_>) -> Result<Option<T>>,
+    ) -> Option<Result<T>> {
+        loop {
+            if let Some(found) = self.next()?.and_then(&mut each).transpose() {
+                return Some(found);
+            }
+        }
+    }
+
+    /// Reads a line into the buffer; `false` at the end.
+    fn fill(&mut self) -> Result<bool> {
         if self.number == 0 {
-            skip_bom(&mut self.reader, self.path)?;
+            skip_bom(&mut self.reader, &self.path)?;
         }
         self.buffer.clear();
         let read = self
             .reader
+            .by_ref()
+            .take(MAX_ROW as u64)
             .read_until(b'\n', &mut self.buffer)
             .map_err(|source| DataError::Read {
-                path: self.path.to_path_buf(),
+                path: self.path.clone(),
                 source,
             })?;
         if read == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         self.number += 1;
         if self.buffer.last() == Some(&b'\n') {
@@ -51,16 +86,19 @@ impl<'a, R: BufRead> Lines<'a, R> {
             if self.buffer.last() == Some(&b'\r') {
                 self.buffer.pop();
             }
+        } else if read == MAX_ROW {
+            return Err(DataError::RowTooLong {
+                path: self.path.clone(),
+                line: self.number,
+                limit: MAX_ROW,
+            });
         }
-        Ok(Some((
-            self.number,
-            utf8(&self.buffer, self.path, self.number)?,
-        )))
+        Ok(true)
     }
 }
 
-/// The bytes as text, or an error at the first bad byte.
-pub(super) fn utf8<'b>(bytes: &'b [u8], path: &Path, line: usize) -> Result<&'b str> {
+/// The bytes as text, or an error at the first bad byte; `place` is where they begin.
+pub(super) fn utf8<'b>(bytes: &'b [u8], place: Place<'_>) -> Result<&'b str> {
     std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
         let before = &bytes[..at];
@@ -70,8 +108,8 @@ pub(super) fn utf8<'b>(bytes: &'b [u8], path: &Path, line: usize) -> Result<&'b 
             .rposition(|b| *b == b'\n')
             .map_or(0, |i| i + 1);
         DataError::NotUtf8 {
-            path: path.to_path_buf(),
-            line: line + newlines,
+            path: place.path.to_path_buf(),
+            line: place.line + newlines,
             column: at - line_start + 1,
             byte: bytes[at],
         }

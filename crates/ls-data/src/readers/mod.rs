@@ -1,13 +1,16 @@
 //! Files to examples: formats, columns, and one entry point per kind of example.
 //!
 //! Every reader takes a path or any [`Read`] with a name for messages, so that standard input
-//! works like a file. A bad row is an error that says `path:line`, what was found and what was
-//! expected; no reader drops or repairs a row in silence.
+//! works like a file. Rows are streamed: memory is bounded by the longest of them, whatever the size
+//! of the file. A bad row is an error that says `path:line`, what was found and what was expected,
+//! and reading goes on behind it; no reader drops or repairs a row in silence.
 
+mod bad_rows;
 mod conll;
 mod csv;
 mod jsonl;
 mod lines;
+mod stream;
 
 use std::fmt;
 use std::fs::File;
@@ -20,6 +23,9 @@ use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::labels::unknown_label;
 use lines::Lines;
+
+pub use bad_rows::{BadRows, SkippedRows, for_each_row};
+pub use stream::{ReadSpec, SequenceReader, TokenReader};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,6 +117,9 @@ pub struct SequenceColumns {
     pub label: Option<ColumnRef>,
     /// Names of integer labels: `i` becomes the `i`-th name. `None` leaves labels as they are.
     pub label_map: Option<Vec<String>>,
+    /// Whether examples of JSON files keep their whole object, so that predictions can be written
+    /// with its other fields. Without, only the wanted keys are parsed, which is faster.
+    pub keep_extra: bool,
 }
 
 impl Default for SequenceColumns {
@@ -120,6 +129,7 @@ impl Default for SequenceColumns {
             text_pair: None,
             label: Some("label".into()),
             label_map: None,
+            keep_extra: true,
         }
     }
 }
@@ -141,6 +151,8 @@ pub struct TokenColumns {
     pub tagged: bool,
     /// Names of integer tags: `i` becomes the `i`-th name.
     pub label_names: Option<Vec<String>>,
+    /// As [`SequenceColumns::keep_extra`].
+    pub keep_extra: bool,
 }
 
 impl Default for TokenColumns {
@@ -152,11 +164,12 @@ impl Default for TokenColumns {
             tags_key: None,
             tagged: true,
             label_names: None,
+            keep_extra: true,
         }
     }
 }
 
-/// Reads labelled or plain texts from a file.
+/// Reads labelled or plain texts from a file into memory; [`ReadSpec::read_sequence`] streams them.
 ///
 /// `header` says whether the first row of a CSV or TSV file names its columns; without one,
 /// columns are indices. `label_names` takes precedence over `columns.label_map`: an integer label
@@ -164,6 +177,7 @@ impl Default for TokenColumns {
 ///
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without examples is one.
+/// Several bad rows are one [`DataError::BadRows`].
 pub fn read_sequence(
     path: &Path,
     format: FileFormat,
@@ -171,7 +185,8 @@ pub fn read_sequence(
     columns: &SequenceColumns,
     label_names: Option<&[String]>,
 ) -> Result<Vec<SequenceExample>> {
-    read_sequence_from(open(path)?, path, format, header, columns, label_names)
+    let spec = sequence_spec(format, header, columns, label_names);
+    collect(spec.read_sequence(path)?, path)
 }
 
 /// As [`read_sequence`], from any reader; `name` stands for the path in messages.
@@ -186,19 +201,8 @@ pub fn read_sequence_from(
     columns: &SequenceColumns,
     label_names: Option<&[String]>,
 ) -> Result<Vec<SequenceExample>> {
-    let names = label_names.or(columns.label_map.as_deref());
-    let reader = BufReader::new(reader);
-    let examples = match format {
-        FileFormat::Csv => csv::read_csv(reader, name, header, columns, names),
-        FileFormat::Tsv => csv::read_tsv(Lines::new(reader, name), header, columns, names),
-        FileFormat::Jsonl => jsonl::read_sequence(Lines::new(reader, name), columns, names),
-        FileFormat::Conll => Err(DataError::UnsupportedFormat {
-            path: name.to_path_buf(),
-            format: format.name(),
-            expected: "texts with labels",
-        }),
-    }?;
-    not_empty(examples, name)
+    let spec = sequence_spec(format, header, columns, label_names);
+    collect(stream::sequence_rows(&spec, reader, name)?, name)
 }
 
 /// Reads plain text, one example per line, without labels.
@@ -207,29 +211,32 @@ pub fn read_sequence_from(
 /// A blank line (it would be an input without an output), bytes that are not UTF-8, no lines.
 pub fn read_lines_from(reader: impl Read, name: &Path) -> Result<Vec<SequenceExample>> {
     let mut lines = Lines::new(BufReader::new(reader), name);
-    let mut examples = Vec::new();
-    while let Some((line, text)) = lines.next()? {
-        examples.push(SequenceExample {
-            text: required(text, "text", name, line)?.to_string(),
-            text_pair: None,
-            label: None,
-            line,
-            extra: None,
-        });
-    }
-    not_empty(examples, name)
+    let rows = std::iter::from_fn(|| {
+        lines.find_map(|line| {
+            Ok(Some(SequenceExample {
+                text: line.place.required(line.text, "text")?.to_string(),
+                text_pair: None,
+                label: None,
+                line: line.place.line,
+                extra: None,
+            }))
+        })
+    });
+    collect(rows, name)
 }
 
-/// Reads tagged or plain word lists from a file.
+/// Reads tagged or plain word lists from a file into memory; [`ReadSpec::read_tokens`] streams
+/// them.
 ///
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without examples is one.
+/// Several bad rows are one [`DataError::BadRows`].
 pub fn read_tokens(
     path: &Path,
     format: FileFormat,
     columns: &TokenColumns,
 ) -> Result<Vec<TokenExample>> {
-    read_tokens_from(open(path)?, path, format, columns)
+    collect(token_spec(format, columns).read_tokens(path)?, path)
 }
 
 /// As [`read_tokens`], from any reader; `name` stands for the path in messages.
@@ -242,17 +249,38 @@ pub fn read_tokens_from(
     format: FileFormat,
     columns: &TokenColumns,
 ) -> Result<Vec<TokenExample>> {
-    let lines = Lines::new(BufReader::new(reader), name);
-    let examples = match format {
-        FileFormat::Conll => conll::read(lines, columns),
-        FileFormat::Jsonl => jsonl::read_tokens(lines, columns),
-        FileFormat::Csv | FileFormat::Tsv => Err(DataError::UnsupportedFormat {
-            path: name.to_path_buf(),
-            format: format.name(),
-            expected: "words with tags",
-        }),
-    }?;
-    not_empty(examples, name)
+    let spec = token_spec(format, columns);
+    collect(stream::token_rows(&spec, reader, name)?, name)
+}
+
+fn sequence_spec(
+    format: FileFormat,
+    header: bool,
+    columns: &SequenceColumns,
+    label_names: Option<&[String]>,
+) -> ReadSpec {
+    ReadSpec {
+        header,
+        sequence: columns.clone(),
+        label_names: label_names.map(<[String]>::to_vec),
+        ..ReadSpec::new(format)
+    }
+}
+
+fn token_spec(format: FileFormat, columns: &TokenColumns) -> ReadSpec {
+    ReadSpec {
+        tokens: columns.clone(),
+        ..ReadSpec::new(format)
+    }
+}
+
+fn collect<T>(rows: impl Iterator<Item = Result<T>>, path: &Path) -> Result<Vec<T>> {
+    let mut examples = Vec::new();
+    for_each_row(rows, path, BadRows::default(), |example| {
+        examples.push(example);
+        Ok(())
+    })?;
+    Ok(examples)
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -267,55 +295,67 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-fn not_empty<T>(examples: Vec<T>, path: &Path) -> Result<Vec<T>> {
-    if examples.is_empty() {
-        return Err(DataError::Empty {
-            path: path.to_path_buf(),
-        });
-    }
-    Ok(examples)
-}
+/// Longest row, in bytes. What is longer is no text with a label but a file without line ends, or
+/// one whose quotes do not match; without a limit it would be read into memory whole.
+const MAX_ROW: usize = 16 << 20;
 
-/// The value, unless it is empty or white space.
-fn required<'a>(value: &'a str, what: &'static str, path: &Path, line: usize) -> Result<&'a str> {
-    if value.trim().is_empty() {
-        return Err(DataError::EmptyField {
-            path: path.to_path_buf(),
-            line,
-            what,
-        });
-    }
-    Ok(value)
-}
-
-/// The name that a label in a file stands for. A label that is itself a name wins over its value
-/// as an integer: where classes are named `1` to `4`, the label `1` is the class `1`.
-fn resolve_label(
-    label: &str,
-    names: Option<&[String]>,
-    path: &Path,
+/// Where a row stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a Path,
+    /// From 1.
     line: usize,
-) -> Result<String> {
-    let label = required(label, "label", path, line)?.trim();
-    let Some(names) = names else {
-        return Ok(label.to_string());
-    };
-    if names.iter().any(|name| name == label) {
-        return Ok(label.to_string());
+}
+
+impl Place<'_> {
+    /// The value, unless it is empty or white space.
+    fn required<'v>(self, value: &'v str, what: &'static str) -> Result<&'v str> {
+        if value.trim().is_empty() {
+            return Err(DataError::EmptyField {
+                path: self.path.to_path_buf(),
+                line: self.line,
+                what,
+            });
+        }
+        Ok(value)
     }
-    let Ok(index) = label.parse::<i64>() else {
-        return Err(unknown_label(label, names, path, line));
-    };
-    usize::try_from(index)
-        .ok()
-        .and_then(|i| names.get(i))
-        .cloned()
-        .ok_or_else(|| DataError::LabelIndex {
-            path: path.to_path_buf(),
-            line,
-            index,
-            count: names.len(),
-        })
+}
+
+/// What the labels in a file stand for.
+struct Labels {
+    names: Option<Vec<String>>,
+}
+
+impl Labels {
+    /// Whether integers have names.
+    fn named(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// The name that a label stands for. A label that is itself a name wins over its value as an
+    /// integer: where classes are named `1` to `4`, the label `1` is the class `1`.
+    fn resolve(&self, label: &str, place: Place<'_>) -> Result<String> {
+        let label = place.required(label, "label")?.trim();
+        let Some(names) = &self.names else {
+            return Ok(label.to_string());
+        };
+        if names.iter().any(|name| name == label) {
+            return Ok(label.to_string());
+        }
+        let Ok(index) = label.parse::<i64>() else {
+            return Err(unknown_label(label, names, place.path, place.line));
+        };
+        usize::try_from(index)
+            .ok()
+            .and_then(|i| names.get(i))
+            .cloned()
+            .ok_or_else(|| DataError::LabelIndex {
+                path: place.path.to_path_buf(),
+                line: place.line,
+                index,
+                count: names.len(),
+            })
+    }
 }
 
 /// serde_json's message without the place, which the error carries in fields of its own.

@@ -1,0 +1,194 @@
+//! What happens to rows that cannot be used: listed up to a limit, counted, skipped if asked for.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::error::{DataError, Result, lines_and_more};
+
+/// What to do with bad rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadRows {
+    /// Whether the good rows are used all the same.
+    pub skip: bool,
+    /// How many messages are kept; the rest is only counted.
+    pub limit: usize,
+}
+
+impl Default for BadRows {
+    fn default() -> Self {
+        Self {
+            skip: false,
+            limit: 20,
+        }
+    }
+}
+
+/// What was skipped. Displayed one message a line, then how many more there were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SkippedRows {
+    /// The first messages, each with its place.
+    pub shown: Vec<String>,
+    /// Number of skipped rows.
+    pub count: usize,
+}
+
+impl fmt::Display for SkippedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&lines_and_more(&self.shown, self.count))
+    }
+}
+
+/// Calls `each` with every good row of `path`.
+///
+/// Without `policy.skip` the rows behind a bad one are still read, so that all bad ones are
+/// counted, but `each` no longer sees them.
+///
+/// # Errors
+/// Without skipping, the fault of the one bad row, or [`DataError::BadRows`] of several. No row at
+/// all, no good row, whatever `each` says, and faults of the whole file.
+pub fn for_each_row<T>(
+    rows: impl Iterator<Item = Result<T>>,
+    path: &Path,
+    policy: BadRows,
+    mut each: impl FnMut(T) -> Result<()>,
+) -> Result<SkippedRows> {
+    let mut first = None;
+    let mut bad = SkippedRows::default();
+    let mut good = 0_usize;
+    for row in rows {
+        match row {
+            Ok(row) => {
+                good += 1;
+                if policy.skip || bad.count == 0 {
+                    each(row)?;
+                }
+            }
+            Err(error) => {
+                let ends = !error.is_row();
+                if ends && (policy.skip || bad.count == 0) {
+                    return Err(error);
+                }
+                bad.count += 1;
+                if bad.shown.len() < policy.limit {
+                    bad.shown.push(error.to_string());
+                }
+                first.get_or_insert(error);
+                if ends {
+                    break;
+                }
+            }
+        }
+    }
+    match first {
+        Some(error) if bad.count == 1 && (!policy.skip || good == 0) => Err(error),
+        Some(_) if !policy.skip || good == 0 => Err(DataError::BadRows {
+            path: path.to_path_buf(),
+            shown: bad.shown,
+            count: bad.count,
+        }),
+        None if good == 0 => Err(DataError::Empty {
+            path: path.to_path_buf(),
+        }),
+        _ => Ok(bad),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Rows 1 to 9 of which those in `bad` have no text.
+    fn rows(bad: &[usize]) -> impl Iterator<Item = Result<usize>> {
+        (1..10).map(|line| match bad.contains(&line) {
+            true => Err(DataError::EmptyField {
+                path: "f".into(),
+                line,
+                what: "text",
+            }),
+            false => Ok(line),
+        })
+    }
+
+    fn run(bad: &[usize], skip: bool, limit: usize) -> (Vec<usize>, Result<SkippedRows>) {
+        let mut seen = Vec::new();
+        let path = Path::new("f");
+        let result = for_each_row(rows(bad), path, BadRows { skip, limit }, |row| {
+            seen.push(row);
+            Ok(())
+        });
+        (seen, result)
+    }
+
+    #[test]
+    fn good_rows_pass() {
+        let (seen, skipped) = run(&[], false, 20);
+        assert_eq!(seen.len(), 9);
+        assert_eq!(skipped.unwrap(), SkippedRows::default());
+    }
+
+    #[test]
+    fn one_bad_row_is_its_own_error() {
+        let (seen, result) = run(&[3], false, 20);
+        assert_eq!(seen, [1, 2]);
+        assert!(matches!(result, Err(DataError::EmptyField { line: 3, .. })));
+    }
+
+    #[test]
+    fn several_are_listed_up_to_the_limit_and_counted() {
+        let (seen, result) = run(&[3, 5, 9], false, 2);
+        assert_eq!(seen, [1, 2]);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "f:3: text is empty\nf:5: text is empty\nand 1 more"
+        );
+        let (_, result) = run(&[3, 5], false, 2);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "f:3: text is empty\nf:5: text is empty"
+        );
+        let (_, result) = run(&[3, 5], false, 0);
+        assert_eq!(result.unwrap_err().to_string(), "2 bad rows");
+    }
+
+    #[test]
+    fn skipped_rows_are_listed_and_counted() {
+        let (seen, skipped) = run(&[3, 5, 9], true, 2);
+        assert_eq!(seen, [1, 2, 4, 6, 7, 8]);
+        let skipped = skipped.unwrap();
+        assert_eq!((skipped.shown.len(), skipped.count), (2, 3));
+        assert!(skipped.to_string().ends_with("\nand 1 more"));
+    }
+
+    #[test]
+    fn nothing_left_is_an_error_even_when_skipping() {
+        let all: Vec<usize> = (1..10).collect();
+        let (_, result) = run(&all, true, 3);
+        assert!(matches!(result, Err(DataError::BadRows { count: 9, .. })));
+        let none = std::iter::empty::<Result<usize>>();
+        let result = for_each_row(none, Path::new("f"), BadRows::default(), |_| Ok(()));
+        assert_eq!(result.unwrap_err().to_string(), "f: holds no examples");
+    }
+
+    #[test]
+    fn a_fault_of_the_file_ends_it() {
+        let broken = || DataError::NotFound { path: "f".into() };
+        let check = |bad: &[usize], skip: bool| {
+            let rows = rows(bad).chain([Err(broken())]);
+            let policy = BadRows { skip, limit: 20 };
+            let result = for_each_row(rows, Path::new("f"), policy, |_| Ok(()));
+            result.unwrap_err().to_string()
+        };
+        assert_eq!(check(&[], false), "f: no such file");
+        assert_eq!(check(&[2], true), "f: no such file");
+        assert_eq!(check(&[2], false), "f:2: text is empty\nf: no such file");
+    }
+
+    #[test]
+    fn what_the_caller_says_ends_it_too() {
+        let stop = for_each_row(rows(&[]), Path::new("f"), BadRows::default(), |_| {
+            Err(DataError::NoLabels)
+        });
+        assert!(matches!(stop, Err(DataError::NoLabels)));
+    }
+}
