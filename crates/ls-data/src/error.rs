@@ -317,7 +317,9 @@ pub enum DataError {
         line: usize,
     },
     /// A tag does not belong to the scheme by which spans are read strictly.
-    #[error("tag `{tag}` at word {position} is not an {scheme} tag")]
+    #[error(
+        "tag `{tag}` at word {position} is not an {scheme} tag; {scheme} tags begin with one of {prefixes}"
+    )]
     TagScheme {
         /// The tag.
         tag: String,
@@ -325,6 +327,34 @@ pub enum DataError {
         position: usize,
         /// Scheme that was asked for.
         scheme: &'static str,
+        /// The prefixes that it has.
+        prefixes: &'static str,
+    },
+    /// A tag stands where its scheme does not allow it.
+    #[error(
+        "tag `{tag}` at word {position} stands {side} {found}; {scheme} allows it only {side} {allowed}"
+    )]
+    TagOrder {
+        /// The tag.
+        tag: String,
+        /// Its word, counted from 0.
+        position: usize,
+        /// `after` or `before`.
+        side: &'static str,
+        /// The neighbour on that side.
+        found: String,
+        /// The neighbours that are allowed there.
+        allowed: String,
+        /// Scheme that was asked for.
+        scheme: &'static str,
+    },
+    /// No tag scheme has this name.
+    #[error(
+        "unknown tag scheme `{name}`; expected one of iob1 iob2 (bio) ioe1 ioe2 (ioe) iobes (bioes) bilou"
+    )]
+    UnknownScheme {
+        /// Name that was given.
+        name: String,
     },
     /// Gold and predictions differ in number.
     #[error("{found} predictions for {expected} gold {what}{}", sentence.map(|s| format!(" in sentence {s}")).unwrap_or_default())]
@@ -337,6 +367,41 @@ pub enum DataError {
         found: usize,
         /// Number of gold values.
         expected: usize,
+    },
+    /// Examples have different numbers of probabilities.
+    #[error("example {example} has {found} probabilities, expected {expected}")]
+    ProbabilityCount {
+        /// Example, counted from 0.
+        example: usize,
+        /// Its probabilities.
+        found: usize,
+        /// Those of the first example.
+        expected: usize,
+    },
+    /// Values that are no probabilities of classes that exclude each other.
+    #[error(
+        "the probabilities of example {example} add up to {sum}; expected values from 0 to 1 that add up to 1"
+    )]
+    NotProbabilities {
+        /// Example, counted from 0.
+        example: usize,
+        /// Sum of its values.
+        sum: f64,
+    },
+    /// A calibration error over no bins.
+    #[error("a calibration error needs at least one bin")]
+    NoBins,
+    /// Resampling that cannot give an interval.
+    #[error(
+        "cannot resample {examples} examples {samples} times for an interval of {level}; at least one example, one sample and a level between 0 and 1 are needed"
+    )]
+    Resampling {
+        /// Resamples that were asked for.
+        samples: usize,
+        /// Level that was asked for.
+        level: f64,
+        /// Examples that are there.
+        examples: usize,
     },
     /// A class id past the label set.
     #[error("class {id} is past the {count} labels")]

@@ -9,7 +9,7 @@
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
-//! 6. [`scheme`], [`span`], [`metrics`]: tags to spans, and scores.
+//! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores.
 //!
 //! # Example
 //!
@@ -56,6 +56,7 @@
 
 pub mod align;
 pub mod batch;
+pub mod convert;
 mod error;
 mod example;
 pub mod labels;
@@ -71,10 +72,15 @@ pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_off,
 };
+pub use convert::{Malformed, check_tags, convert_tags};
 pub use error::{DataError, Result};
 pub use example::{SequenceExample, TokenExample};
 pub use labels::{IGNORE_INDEX, LabelSet};
-pub use metrics::{ClassScores, ClassificationScores, SpanMode, SpanScores};
+pub use metrics::{
+    ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
+    SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
+    expected_calibration_error, log_loss,
+};
 pub use readers::{
     BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
     TokenColumns, TokenReader, for_each_row, read_lines_from, read_sequence, read_sequence_from,

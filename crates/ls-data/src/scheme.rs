@@ -1,31 +1,73 @@
 //! Tag schemes as tables: which neighbouring tags begin, continue and end a span.
 //!
 //! The tables are those of seqeval 1.2.2 (`seqeval/scheme.py`), odd entries included, so that
-//! strict scores agree with it.
+//! strict scores agree with it. Which sequences a scheme allows, and how it writes spans, stands in
+//! [`crate::convert`].
+
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::DataError;
+
 /// How spans are written as tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum TagScheme {
     /// `B-` only where a span follows another of its type; CoNLL 2003 as first published.
     Iob1,
     /// `B-` begins every span. Also called BIO.
     #[default]
-    #[serde(alias = "bio")]
     Iob2,
     /// `E-` only where another span of its type follows.
     Ioe1,
     /// `E-` ends every span.
     Ioe2,
-    /// `B-`, `I-`, `E-`, and `S-` for a span of one word.
+    /// `B-`, `I-`, `E-`, and `S-` for a span of one word. Also called BIOES.
     Iobes,
     /// `B-`, `I-`, `L-` for the last word, and `U-` for a span of one word.
     Bilou,
 }
 
+/// Case is of no account; `bio` is `iob2`, `ioe` is `ioe2`, `bioes` is `iobes`.
+impl FromStr for TagScheme {
+    type Err = DataError;
+
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        match name.to_ascii_lowercase().as_str() {
+            "bio" => Ok(Self::Iob2),
+            "ioe" => Ok(Self::Ioe2),
+            "bioes" => Ok(Self::Iobes),
+            name => Self::ALL
+                .into_iter()
+                .find(|scheme| scheme.name() == name)
+                .ok_or(()),
+        }
+        .map_err(|()| DataError::UnknownScheme {
+            name: name.to_string(),
+        })
+    }
+}
+
+impl TryFrom<String> for TagScheme {
+    type Error = DataError;
+
+    fn try_from(name: String) -> Result<Self, DataError> {
+        name.parse()
+    }
+}
+
 impl TagScheme {
+    /// Every scheme.
+    pub const ALL: [Self; 6] = [
+        Self::Iob1,
+        Self::Iob2,
+        Self::Ioe1,
+        Self::Ioe2,
+        Self::Iobes,
+        Self::Bilou,
+    ];
+
     /// The name used in configs and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -194,3 +236,26 @@ static BILOU: Table = Table {
     ],
     end: &[('U', '*', Any), ('L', '*', Any)],
 };
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_an_unknown_one_lists_them() {
+        for scheme in TagScheme::ALL {
+            assert_eq!(scheme.name().parse::<TagScheme>().unwrap(), scheme);
+            let json = serde_json::to_string(&scheme).unwrap();
+            assert_eq!(json, format!("\"{}\"", scheme.name()));
+            assert_eq!(serde_json::from_str::<TagScheme>(&json).unwrap(), scheme);
+        }
+        let other = ["BIO", "ioe", "bioes"].map(|name| name.parse::<TagScheme>().unwrap());
+        assert_eq!(other, [TagScheme::Iob2, TagScheme::Ioe2, TagScheme::Iobes]);
+        assert_eq!(
+            "iob3".parse::<TagScheme>().unwrap_err().to_string(),
+            "unknown tag scheme `iob3`; expected one of iob1 iob2 (bio) ioe1 ioe2 (ioe) iobes (bioes) bilou"
+        );
+        assert!(serde_json::from_str::<TagScheme>("\"iob\"").is_err());
+    }
+}

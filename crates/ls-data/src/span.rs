@@ -17,7 +17,7 @@ pub struct Span {
 }
 
 /// Type of a tag that is only a prefix.
-const NO_TYPE: &str = "_";
+pub(crate) const NO_TYPE: &str = "_";
 
 /// Reads spans from any tags, repaired as conlleval and the default mode of seqeval 1.2.2
 /// (`get_entities`) repair them: `I-` after `O` or after another type begins a span. It reads IOB1,
@@ -135,12 +135,7 @@ pub fn decode_spans_strict<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Resu
 fn strict_tag(tag: &str, position: usize, scheme: TagScheme) -> Result<Tag<'_>> {
     let (prefix, rest) = first_char(tag);
     if !scheme.table().prefixes.contains(prefix) {
-        let (tag, scheme) = (tag.to_string(), scheme.name());
-        return Err(DataError::TagScheme {
-            tag,
-            position,
-            scheme,
-        });
+        return Err(not_of_scheme(tag, position, scheme));
     }
     let entity_type = match rest.trim_matches('-') {
         "" => NO_TYPE,
@@ -150,6 +145,15 @@ fn strict_tag(tag: &str, position: usize, scheme: TagScheme) -> Result<Tag<'_>> 
         prefix,
         entity_type,
     })
+}
+
+pub(crate) fn not_of_scheme(tag: &str, position: usize, scheme: TagScheme) -> DataError {
+    DataError::TagScheme {
+        tag: tag.to_string(),
+        position,
+        scheme: scheme.name(),
+        prefixes: scheme.table().prefixes,
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +207,7 @@ mod tests {
         let error = decode_spans_strict(&tags, TagScheme::Iob2).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "tag `S-PER` at word 0 is not an iob2 tag"
+            "tag `S-PER` at word 0 is not an iob2 tag; iob2 tags begin with one of IOB"
         );
     }
 

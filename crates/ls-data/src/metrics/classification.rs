@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{as_map, mean, ratio};
+use super::probabilities::{ECE_BINS, expected_calibration_error, log_loss};
+use super::{Tally, as_map, check_length, mean, ratio, weighted_mean};
 use crate::error::{DataError, Result};
 
 /// Precision, recall and F1 of one class or entity type.
@@ -16,16 +17,22 @@ pub struct ClassScores {
     pub f1: f64,
     /// Gold values.
     pub support: usize,
+    /// Predictions.
+    pub predicted: usize,
+    /// Right predictions.
+    pub correct: usize,
 }
 
 impl ClassScores {
     pub(super) fn from_counts(right: usize, predicted: usize, gold: usize) -> Self {
-        let [right, predicted, total] = [right, predicted, gold].map(|n| n as f64);
+        let [r, p, g] = [right, predicted, gold].map(|n| n as f64);
         Self {
-            precision: ratio(right, predicted),
-            recall: ratio(right, total),
-            f1: ratio(2.0 * right, predicted + total),
+            precision: ratio(r, p),
+            recall: ratio(r, g),
+            f1: ratio(2.0 * r, p + g),
             support: gold,
+            predicted,
+            correct: right,
         }
     }
 }
@@ -35,14 +42,32 @@ impl ClassScores {
 pub struct ClassificationScores {
     /// Right predictions among all.
     pub accuracy: f64,
-    /// Mean F1 of the classes that occur in gold or predictions.
+    /// Mean precision of the classes that occur in gold or predictions.
+    pub precision_macro: f64,
+    /// Mean recall of the same classes.
+    pub recall_macro: f64,
+    /// Mean F1 of the same classes.
     pub f1_macro: f64,
+    /// Precision of all decisions together; with one label per example, the accuracy.
+    pub precision_micro: f64,
+    /// Recall of all decisions together; with one label per example, the accuracy.
+    pub recall_micro: f64,
     /// F1 of all decisions together; with one label per example, the accuracy.
     pub f1_micro: f64,
-    /// Mean F1 weighted by the gold values of each class.
+    /// Mean precision weighted by the gold values of each class.
+    pub precision_weighted: f64,
+    /// Mean recall weighted in the same way.
+    pub recall_weighted: f64,
+    /// Mean F1 weighted in the same way.
     pub f1_weighted: f64,
     /// Matthews correlation, for any number of classes.
     pub mcc: f64,
+    /// [`log_loss`], in nats, where probabilities are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<f64>,
+    /// [`expected_calibration_error`] in [`ECE_BINS`] bins, where probabilities are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ece: Option<f64>,
     /// Scores by class name, in label order, absent classes included.
     #[serde(serialize_with = "as_map")]
     pub per_class: Vec<(String, ClassScores)>,
@@ -56,53 +81,131 @@ impl ClassificationScores {
     /// # Errors
     /// `gold` and `predicted` differ in length, or an id is past `names`.
     pub fn compute(gold: &[usize], predicted: &[usize], names: &[String]) -> Result<Self> {
-        if gold.len() != predicted.len() {
-            return Err(DataError::ScoreLength {
-                what: "examples",
-                sentence: None,
-                found: predicted.len(),
-                expected: gold.len(),
-            });
-        }
-        let count = names.len();
-        if let Some(id) = gold
-            .iter()
-            .chain(predicted)
-            .copied()
-            .find(|id| *id >= count)
-        {
-            return Err(DataError::ClassId { id, count });
-        }
-        let mut confusion = vec![vec![0; count]; count];
-        for (g, p) in gold.iter().zip(predicted) {
-            confusion[*g][*p] += 1;
-        }
-        Ok(Self::from_confusion(confusion, names))
+        Ok(ClassTally::new(gold, predicted, names)?.scores())
     }
 
-    fn from_confusion(confusion: Vec<Vec<usize>>, names: &[String]) -> Self {
-        let classes = 0..names.len();
+    /// As [`ClassificationScores::compute`], with what the probabilities of every class say: one
+    /// row per example, in the order of `names`.
+    ///
+    /// # Errors
+    /// Also those of [`log_loss`].
+    pub fn with_probabilities(
+        gold: &[usize],
+        predicted: &[usize],
+        probabilities: &[Vec<f64>],
+        names: &[String],
+    ) -> Result<Self> {
+        let ece = expected_calibration_error(probabilities, predicted, gold, ECE_BINS)?;
+        Ok(Self {
+            log_loss: Some(log_loss(probabilities, gold)?),
+            ece: Some(ece),
+            ..Self::compute(gold, predicted, names)?
+        })
+    }
+
+    /// The scores of the whole by their JSON keys, without those of probabilities.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("accuracy", self.accuracy),
+            ("precision_macro", self.precision_macro),
+            ("recall_macro", self.recall_macro),
+            ("f1_macro", self.f1_macro),
+            ("precision_micro", self.precision_micro),
+            ("recall_micro", self.recall_micro),
+            ("f1_micro", self.f1_micro),
+            ("precision_weighted", self.precision_weighted),
+            ("recall_weighted", self.recall_weighted),
+            ("f1_weighted", self.f1_weighted),
+            ("mcc", self.mcc),
+        ]
+    }
+}
+
+/// What a classifier answered to each example: one cell of the confusion matrix.
+#[derive(Debug, Clone)]
+pub struct ClassTally {
+    names: Vec<String>,
+    tally: Tally,
+}
+
+impl ClassTally {
+    /// Counts class ids; `names` are the classes in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`ClassificationScores::compute`].
+    pub fn new(gold: &[usize], predicted: &[usize], names: &[String]) -> Result<Self> {
+        check_length("examples", None, gold.len(), predicted.len())?;
+        let count = names.len();
+        let mut ids = gold.iter().chain(predicted).copied();
+        if let Some(id) = ids.find(|id| *id >= count) {
+            return Err(DataError::ClassId { id, count });
+        }
+        let mut tally = Tally::new(count * count);
+        for (gold, predicted) in gold.iter().zip(predicted) {
+            tally.push([(gold * count + predicted, 1)]);
+        }
+        let names = names.to_vec();
+        Ok(Self { names, tally })
+    }
+
+    /// The counts, for [`super::bootstrap`] and [`super::compare`].
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Scores of all examples.
+    pub fn scores(&self) -> ClassificationScores {
+        self.scores_of(&self.tally.totals())
+    }
+
+    /// Scores of any sums of the counts.
+    ///
+    /// # Panics
+    /// If there are fewer sums than counts.
+    pub fn scores_of(&self, totals: &[usize]) -> ClassificationScores {
+        let count = self.names.len();
+        let classes = 0..count;
+        let cell = |gold: usize, predicted: usize| totals[gold * count + predicted];
+        let confusion: Vec<Vec<usize>> = classes
+            .clone()
+            .map(|gold| {
+                classes
+                    .clone()
+                    .map(|predicted| cell(gold, predicted))
+                    .collect()
+            })
+            .collect();
         let gold: Vec<usize> = confusion.iter().map(|row| row.iter().sum()).collect();
         let predicted: Vec<usize> = classes
             .clone()
             .map(|c| confusion.iter().map(|row| row[c]).sum())
             .collect();
-        let right: Vec<usize> = classes.clone().map(|c| confusion[c][c]).collect();
+        let right: Vec<usize> = classes.clone().map(|c| cell(c, c)).collect();
         let scores: Vec<ClassScores> = classes
-            .clone()
             .map(|c| ClassScores::from_counts(right[c], predicted[c], gold[c]))
             .collect();
 
+        let present = || scores.iter().filter(|s| s.support + s.predicted > 0);
+        let of = |value: fn(&ClassScores) -> f64| present().map(value).collect::<Vec<f64>>();
+        let [precision, recall, f1] = [of(|s| s.precision), of(|s| s.recall), of(|s| s.f1)];
+        let support: Vec<usize> = present().map(|s| s.support).collect();
         let total = gold.iter().sum::<usize>() as f64;
         let accuracy = ratio(right.iter().sum::<usize>() as f64, total);
-        let present = classes.filter(|c| gold[*c] + predicted[*c] > 0);
-        Self {
+        ClassificationScores {
             accuracy,
-            f1_macro: mean(present.map(|c| scores[c].f1)),
+            precision_macro: mean(&precision),
+            recall_macro: mean(&recall),
+            f1_macro: mean(&f1),
+            precision_micro: accuracy,
+            recall_micro: accuracy,
             f1_micro: accuracy,
-            f1_weighted: ratio(scores.iter().map(|s| s.f1 * s.support as f64).sum(), total),
+            precision_weighted: weighted_mean(&precision, &support),
+            recall_weighted: weighted_mean(&recall, &support),
+            f1_weighted: weighted_mean(&f1, &support),
             mcc: matthews(&right, &gold, &predicted),
-            per_class: names.iter().cloned().zip(scores).collect(),
+            log_loss: None,
+            ece: None,
+            per_class: self.names.iter().cloned().zip(scores).collect(),
             confusion,
         }
     }

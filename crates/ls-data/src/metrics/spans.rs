@@ -1,11 +1,11 @@
-//! Scores of tagging by spans, equal to seqeval 1.2.2's.
+//! Scores of tagging by spans, equal to seqeval 1.2.2's to the last bit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Serialize, Serializer};
 
-use super::{ClassScores, as_map, mean, ratio};
-use crate::error::{DataError, Result};
+use super::{ClassScores, Tally, as_map, check_length, mean, ratio, weighted_mean};
+use crate::error::Result;
 use crate::scheme::TagScheme;
 use crate::span::{Span, decode_spans, decode_spans_strict};
 
@@ -40,21 +40,27 @@ pub struct SpanScores {
     pub span_recall_micro: f64,
     /// Harmonic mean of both.
     pub span_f1_micro: f64,
-    /// Mean F1 of the types that occur in gold or predictions.
+    /// Mean precision of the types that occur in gold or predictions.
+    pub span_precision_macro: f64,
+    /// Mean recall of the same types.
+    pub span_recall_macro: f64,
+    /// Mean F1 of the same types.
     pub span_f1_macro: f64,
+    /// Mean precision weighted by the gold spans of each type.
+    pub span_precision_weighted: f64,
+    /// Mean recall weighted in the same way.
+    pub span_recall_weighted: f64,
+    /// Mean F1 weighted in the same way.
+    pub span_f1_weighted: f64,
     /// Right tags among all.
     pub token_accuracy: f64,
+    /// Tags.
+    pub tokens: usize,
+    /// Right tags.
+    pub correct_tokens: usize,
     /// Scores by type, sorted by name.
     #[serde(serialize_with = "as_map")]
     pub per_type: Vec<(String, ClassScores)>,
-}
-
-/// Right, predicted and gold spans.
-#[derive(Default, Clone, Copy)]
-struct Counts {
-    right: usize,
-    predicted: usize,
-    gold: usize,
 }
 
 impl SpanScores {
@@ -68,69 +74,189 @@ impl SpanScores {
         predicted: &[Vec<P>],
         mode: SpanMode,
     ) -> Result<Self> {
-        check_length("sentences", None, gold.len(), predicted.len())?;
-        let mut types: BTreeMap<String, Counts> = BTreeMap::new();
-        let (mut tags, mut right_tags) = (0, 0);
-        for (sentence, (gold, predicted)) in gold.iter().zip(predicted).enumerate() {
-            check_length("tags", Some(sentence), gold.len(), predicted.len())?;
-            tags += gold.len();
-            right_tags += gold
-                .iter()
-                .zip(predicted)
-                .filter(|(g, p)| g.as_ref() == p.as_ref())
-                .count();
-            let gold = decode(gold, mode)?;
-            let predicted = decode(predicted, mode)?;
-            for span in &predicted {
-                let counts = types.entry(span.entity_type.clone()).or_default();
-                counts.predicted += 1;
-                counts.right += usize::from(gold.contains(span));
-            }
-            for span in gold {
-                types.entry(span.entity_type).or_default().gold += 1;
+        Ok(SpanTally::new(gold, predicted, mode)?.scores())
+    }
+
+    /// The scores of the whole by their JSON keys.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("span_precision_micro", self.span_precision_micro),
+            ("span_recall_micro", self.span_recall_micro),
+            ("span_f1_micro", self.span_f1_micro),
+            ("span_precision_macro", self.span_precision_macro),
+            ("span_recall_macro", self.span_recall_macro),
+            ("span_f1_macro", self.span_f1_macro),
+            ("span_precision_weighted", self.span_precision_weighted),
+            ("span_recall_weighted", self.span_recall_weighted),
+            ("span_f1_weighted", self.span_f1_weighted),
+            ("token_accuracy", self.token_accuracy),
+        ]
+    }
+}
+
+/// What a tagger got right in each sentence.
+#[derive(Debug, Clone)]
+pub struct SpanTally {
+    mode: SpanMode,
+    /// Sorted.
+    types: Vec<String>,
+    tally: Tally,
+}
+
+/// Counts of a sentence: its tags, the right ones, and for each type three from `TYPES` on.
+const TAGS: usize = 0;
+const RIGHT_TAGS: usize = 1;
+const TYPES: usize = 2;
+/// Of a type: right, predicted and gold spans.
+const PER_TYPE: usize = 3;
+
+impl SpanTally {
+    /// Counts tags, sentence by sentence.
+    ///
+    /// # Errors
+    /// As [`SpanScores::compute`].
+    pub fn new<G: AsRef<str>, P: AsRef<str>>(
+        gold: &[Vec<G>],
+        predicted: &[Vec<P>],
+        mode: SpanMode,
+    ) -> Result<Self> {
+        let [tally] = Self::of_systems(gold, [predicted], mode)?;
+        Ok(tally)
+    }
+
+    /// Counts for several taggers of the same sentences, so that their tallies can be compared.
+    ///
+    /// # Errors
+    /// As [`SpanScores::compute`].
+    pub fn of_systems<G: AsRef<str>, P: AsRef<str>, const N: usize>(
+        gold: &[Vec<G>],
+        systems: [&[Vec<P>]; N],
+        mode: SpanMode,
+    ) -> Result<[Self; N]> {
+        for predicted in systems {
+            check_length("sentences", None, gold.len(), predicted.len())?;
+            for (sentence, (gold, predicted)) in gold.iter().zip(predicted).enumerate() {
+                check_length("tags", Some(sentence), gold.len(), predicted.len())?;
             }
         }
-        let sum = |f: fn(&Counts) -> usize| types.values().map(f).sum::<usize>();
-        let all = ClassScores::from_counts(sum(|c| c.right), sum(|c| c.predicted), sum(|c| c.gold));
-        let per_type: Vec<(String, ClassScores)> = types
-            .into_iter()
-            .map(|(name, c)| (name, ClassScores::from_counts(c.right, c.predicted, c.gold)))
+        let gold_spans = decode_all(gold, mode)?;
+        let mut spans = Vec::with_capacity(N);
+        for predicted in systems {
+            spans.push(decode_all(predicted, mode)?);
+        }
+        let types: BTreeSet<&str> = gold_spans
+            .iter()
+            .chain(spans.iter().flatten())
+            .flatten()
+            .map(|span| span.entity_type.as_str())
             .collect();
-        Ok(Self {
+        let types: Vec<&str> = types.into_iter().collect();
+        let slot = |span: &Span, count: usize| {
+            // Every type is in the list.
+            let place = types.binary_search(&span.entity_type.as_str());
+            TYPES + PER_TYPE * place.unwrap_or_else(|next| next) + count
+        };
+        let mut tallies = systems.map(|_| Tally::new(TYPES + PER_TYPE * types.len()));
+        for ((tally, predicted), spans) in tallies.iter_mut().zip(systems).zip(&spans) {
+            let sentences = gold.iter().zip(predicted).zip(gold_spans.iter().zip(spans));
+            for ((gold, predicted), (gold_spans, spans)) in sentences {
+                let pairs = gold.iter().zip(predicted);
+                let right = pairs.filter(|(g, p)| g.as_ref() == p.as_ref()).count();
+                let mut counts = vec![(TAGS, gold.len()), (RIGHT_TAGS, right)];
+                counts.extend(
+                    gold_spans
+                        .intersection(spans)
+                        .map(|span| (slot(span, 0), 1)),
+                );
+                counts.extend(spans.iter().map(|span| (slot(span, 1), 1)));
+                counts.extend(gold_spans.iter().map(|span| (slot(span, 2), 1)));
+                tally.push(counts);
+            }
+        }
+        Ok(tallies.map(|tally| Self {
             mode,
+            types: types.iter().map(|name| name.to_string()).collect(),
+            tally,
+        }))
+    }
+
+    /// The counts, for [`super::bootstrap`] and [`super::compare`].
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Scores of all sentences.
+    pub fn scores(&self) -> SpanScores {
+        self.scores_of(&self.tally.totals())
+    }
+
+    /// Scores of any sums of the counts. Types that occur in neither gold nor predictions are left
+    /// out.
+    ///
+    /// # Panics
+    /// If there are fewer sums than counts.
+    pub fn scores_of(&self, totals: &[usize]) -> SpanScores {
+        let (counts, _) = totals[TYPES..].as_chunks::<PER_TYPE>();
+        let mut all = [0; PER_TYPE];
+        let mut per_type = Vec::new();
+        for (name, counts) in self.types.iter().zip(counts) {
+            for (all, count) in all.iter_mut().zip(counts) {
+                *all += count;
+            }
+            let [right, predicted, gold] = *counts;
+            if predicted + gold > 0 {
+                per_type.push((name.clone(), span_scores(right, predicted, gold)));
+            }
+        }
+        let [right, predicted, gold] = all;
+        let all = span_scores(right, predicted, gold);
+        let of = |value: fn(&ClassScores) -> f64| -> Vec<f64> {
+            per_type.iter().map(|(_, scores)| value(scores)).collect()
+        };
+        let [precision, recall, f1] = [of(|s| s.precision), of(|s| s.recall), of(|s| s.f1)];
+        let support: Vec<usize> = per_type.iter().map(|(_, scores)| scores.support).collect();
+        SpanScores {
+            mode: self.mode,
             span_precision_micro: all.precision,
             span_recall_micro: all.recall,
             span_f1_micro: all.f1,
-            span_f1_macro: mean(per_type.iter().map(|(_, scores)| scores.f1)),
-            token_accuracy: ratio(right_tags as f64, tags as f64),
+            span_precision_macro: mean(&precision),
+            span_recall_macro: mean(&recall),
+            span_f1_macro: mean(&f1),
+            span_precision_weighted: weighted_mean(&precision, &support),
+            span_recall_weighted: weighted_mean(&recall, &support),
+            span_f1_weighted: weighted_mean(&f1, &support),
+            token_accuracy: ratio(totals[RIGHT_TAGS] as f64, totals[TAGS] as f64),
+            tokens: totals[TAGS],
+            correct_tokens: totals[RIGHT_TAGS],
             per_type,
+        }
+    }
+}
+
+/// seqeval takes F1 from precision and recall, scikit-learn from counts: the last bit differs.
+fn span_scores(right: usize, predicted: usize, gold: usize) -> ClassScores {
+    let scores = ClassScores::from_counts(right, predicted, gold);
+    let ClassScores {
+        precision, recall, ..
+    } = scores;
+    ClassScores {
+        f1: ratio(2.0 * precision * recall, precision + recall),
+        ..scores
+    }
+}
+
+fn decode_all<S: AsRef<str>>(sentences: &[Vec<S>], mode: SpanMode) -> Result<Vec<HashSet<Span>>> {
+    sentences
+        .iter()
+        .map(|tags| {
+            let spans = match mode {
+                SpanMode::Default => decode_spans(tags),
+                SpanMode::Strict(scheme) => decode_spans_strict(tags, scheme)?,
+            };
+            Ok(spans.into_iter().collect())
         })
-    }
-}
-
-fn decode<S: AsRef<str>>(tags: &[S], mode: SpanMode) -> Result<HashSet<Span>> {
-    let spans = match mode {
-        SpanMode::Default => decode_spans(tags),
-        SpanMode::Strict(scheme) => decode_spans_strict(tags, scheme)?,
-    };
-    Ok(spans.into_iter().collect())
-}
-
-fn check_length(
-    what: &'static str,
-    sentence: Option<usize>,
-    expected: usize,
-    found: usize,
-) -> Result<()> {
-    match expected == found {
-        true => Ok(()),
-        false => Err(DataError::ScoreLength {
-            what,
-            sentence,
-            found,
-            expected,
-        }),
-    }
+        .collect()
 }
 
 #[cfg(test)]

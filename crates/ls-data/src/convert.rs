@@ -1,0 +1,402 @@
+//! Tags from one scheme to another: what each scheme allows, and how it writes spans.
+//!
+//! The rules are those of Tjong Kim Sang and Veenstra (1999), "Representing text chunks", for IOB
+//! and IOE, and the usual ones for IOBES and BILOU.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{DataError, Result};
+use crate::scheme::TagScheme;
+use crate::span::{Span, decode_spans, not_of_scheme};
+
+/// What to do with a sequence that its scheme does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Malformed {
+    /// Read it leniently, as [`decode_spans`] does. A tag of no scheme at all (`-DOCSTART-`, `NOUN`)
+    /// stays as it is and parts spans, as `O` does.
+    Repair,
+    /// An error.
+    #[default]
+    Refuse,
+}
+
+/// A tag in its parts; `None` where it is in no scheme's form, which is `O`, a prefix alone, or a
+/// prefix, a hyphen and a type.
+#[derive(Clone, Copy, PartialEq)]
+struct Parts<'a> {
+    prefix: char,
+    /// Empty for a prefix alone.
+    entity_type: &'a str,
+}
+
+const OUTSIDE: Parts<'static> = Parts {
+    prefix: 'O',
+    entity_type: "",
+};
+
+fn parts(tag: &str) -> Option<Parts<'_>> {
+    let mut chars = tag.chars();
+    let prefix = chars.next().filter(|prefix| "OBIESLU".contains(*prefix))?;
+    let rest = chars.as_str();
+    let entity_type = match rest.strip_prefix('-') {
+        None if rest.is_empty() => "",
+        Some(entity_type) if prefix != 'O' => entity_type,
+        _ => return None,
+    };
+    Some(Parts {
+        prefix,
+        entity_type,
+    })
+}
+
+fn written(prefix: char, entity_type: &str) -> String {
+    match entity_type {
+        "" => prefix.to_string(),
+        entity_type => format!("{prefix}-{entity_type}"),
+    }
+}
+
+/// The prefixes, one of which must stand directly before and directly after a tag with the same
+/// type; `None` where anything may.
+fn neighbours(scheme: TagScheme, prefix: char) -> [Option<&'static str>; 2] {
+    match (scheme, prefix) {
+        (TagScheme::Iob1, 'B') => [Some("BI"), None],
+        (TagScheme::Iob2, 'I') => [Some("BI"), None],
+        (TagScheme::Ioe1, 'E') => [None, Some("IE")],
+        (TagScheme::Ioe2, 'I') => [None, Some("IE")],
+        (TagScheme::Iobes, 'B') => [None, Some("IE")],
+        (TagScheme::Iobes, 'I') => [Some("BI"), Some("IE")],
+        (TagScheme::Iobes, 'E') => [Some("BI"), None],
+        (TagScheme::Bilou, 'B') => [None, Some("IL")],
+        (TagScheme::Bilou, 'I') => [Some("BI"), Some("IL")],
+        (TagScheme::Bilou, 'L') => [Some("BI"), None],
+        _ => [None, None],
+    }
+}
+
+/// Whether the scheme allows the sequence.
+///
+/// # Errors
+/// The first tag that the scheme does not have; else the first in a place where the scheme does not
+/// allow it, and what may stand there.
+pub fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result<()> {
+    let parsed = tags
+        .iter()
+        .enumerate()
+        .map(|(position, tag)| {
+            let tag = tag.as_ref();
+            parts(tag)
+                .filter(|parts| scheme.table().prefixes.contains(parts.prefix))
+                .ok_or_else(|| not_of_scheme(tag, position, scheme))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for (position, here) in parsed.iter().enumerate() {
+        let beside = [
+            position.checked_sub(1).map(|before| parsed[before]),
+            parsed.get(position + 1).copied(),
+        ];
+        let allowed = neighbours(scheme, here.prefix);
+        for (side, (beside, allowed)) in ["after", "before"].iter().zip(beside.iter().zip(allowed))
+        {
+            let Some(allowed) = allowed else { continue };
+            let fits = |beside: Parts| {
+                allowed.contains(beside.prefix) && beside.entity_type == here.entity_type
+            };
+            if !beside.is_some_and(fits) {
+                return Err(DataError::TagOrder {
+                    tag: tags[position].as_ref().to_string(),
+                    position,
+                    side,
+                    found: match (beside, *side) {
+                        (Some(beside), _) => {
+                            format!("`{}`", written(beside.prefix, beside.entity_type))
+                        }
+                        (None, "after") => "the start of the sentence".to_string(),
+                        (None, _) => "the end of the sentence".to_string(),
+                    },
+                    allowed: allowed
+                        .chars()
+                        .map(|prefix| format!("`{}`", written(prefix, here.entity_type)))
+                        .collect::<Vec<_>>()
+                        .join(" or "),
+                    scheme: scheme.name(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the spans of one sentence by another scheme. What `from` allows comes out as the same
+/// spans, whatever their types hold; types may be missing (`B`, `I`).
+///
+/// # Errors
+/// With [`Malformed::Refuse`], those of [`check_tags`].
+pub fn convert_tags<S: AsRef<str>>(
+    tags: &[S],
+    from: TagScheme,
+    to: TagScheme,
+    malformed: Malformed,
+) -> Result<Vec<String>> {
+    if malformed == Malformed::Refuse {
+        check_tags(tags, from)?;
+    }
+    let parsed: Vec<Option<Parts>> = tags.iter().map(|tag| parts(tag.as_ref())).collect();
+    // Lenient decoding knows the letters of IOBES, not those of BILOU.
+    let known: Vec<String> = parsed
+        .iter()
+        .map(|parts| {
+            let Parts {
+                prefix,
+                entity_type,
+            } = parts.unwrap_or(OUTSIDE);
+            let prefix = match prefix {
+                'L' => 'E',
+                'U' => 'S',
+                prefix => prefix,
+            };
+            written(prefix, entity_type)
+        })
+        .collect();
+    let spans = decode_spans(&known);
+    let touch = |a: &Span, b: &Span| a.end == b.start && a.entity_type == b.entity_type;
+    let mut converted: Vec<String> = tags.iter().map(|tag| tag.as_ref().to_string()).collect();
+    for (i, span) in spans.iter().enumerate() {
+        // The type as the file writes it: a missing one is not the type `_`.
+        let entity_type = parsed[span.start].unwrap_or(OUTSIDE).entity_type;
+        let follows = i > 0 && touch(&spans[i - 1], span);
+        let is_followed = spans.get(i + 1).is_some_and(|next| touch(span, next));
+        for (word, tag) in converted
+            .iter_mut()
+            .enumerate()
+            .take(span.end)
+            .skip(span.start)
+        {
+            let (first, last) = (word == span.start, word + 1 == span.end);
+            let prefix = match (to, first, last) {
+                (TagScheme::Iob1, true, _) if follows => 'B',
+                (TagScheme::Iob2, true, _) => 'B',
+                (TagScheme::Ioe1, _, true) if is_followed => 'E',
+                (TagScheme::Ioe2, _, true) => 'E',
+                (TagScheme::Iobes, true, true) => 'S',
+                (TagScheme::Bilou, true, true) => 'U',
+                (TagScheme::Iobes | TagScheme::Bilou, true, false) => 'B',
+                (TagScheme::Iobes, false, true) => 'E',
+                (TagScheme::Bilou, false, true) => 'L',
+                _ => 'I',
+            };
+            *tag = written(prefix, entity_type);
+        }
+    }
+    Ok(converted)
+}
+
+impl TagScheme {
+    /// The scheme that allows all of these sentences; `None` if none does.
+    ///
+    /// Where several do, they read these tags as the same spans (tags that are all `O`, or the `I-`
+    /// tags of IOB1 and IOE1), and the more usual one is the answer.
+    pub fn infer<S: AsRef<str>>(sentences: &[Vec<S>]) -> Option<Self> {
+        [
+            Self::Iob2,
+            Self::Iobes,
+            Self::Bilou,
+            Self::Iob1,
+            Self::Ioe2,
+            Self::Ioe1,
+        ]
+        .into_iter()
+        .find(|scheme| {
+            sentences
+                .iter()
+                .all(|tags| check_tags(tags, *scheme).is_ok())
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rand::RngExt;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn converted(tags: &str, from: TagScheme, to: TagScheme, malformed: Malformed) -> String {
+        let tags: Vec<&str> = tags.split(' ').collect();
+        convert_tags(&tags, from, to, malformed).unwrap().join(" ")
+    }
+
+    #[test]
+    fn each_scheme_writes_as_it_is_defined() {
+        // Two neighbours of one type, one of another, a lone word, types with a hyphen and none.
+        let iob2 = "B-P I-P B-P B-L I-L I-L O B-P B-work-of-art I-work-of-art B I O";
+        for (to, expected) in [
+            (
+                TagScheme::Iob1,
+                "I-P I-P B-P I-L I-L I-L O I-P I-work-of-art I-work-of-art I I O",
+            ),
+            (
+                TagScheme::Ioe1,
+                "I-P E-P I-P I-L I-L I-L O I-P I-work-of-art I-work-of-art I I O",
+            ),
+            (
+                TagScheme::Ioe2,
+                "I-P E-P E-P I-L I-L E-L O E-P I-work-of-art E-work-of-art I E O",
+            ),
+            (
+                TagScheme::Iobes,
+                "B-P E-P S-P B-L I-L E-L O S-P B-work-of-art E-work-of-art B E O",
+            ),
+            (
+                TagScheme::Bilou,
+                "B-P L-P U-P B-L I-L L-L O U-P B-work-of-art L-work-of-art B L O",
+            ),
+            (TagScheme::Iob2, iob2),
+        ] {
+            assert_eq!(
+                converted(iob2, TagScheme::Iob2, to, Malformed::Refuse),
+                expected
+            );
+            assert_eq!(
+                converted(expected, to, TagScheme::Iob2, Malformed::Refuse),
+                iob2
+            );
+        }
+    }
+
+    #[test]
+    fn random_spans_survive_every_pair_of_schemes() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..400 {
+            // Spans of few types and often without a gap: neighbours of one type are the hard case.
+            let length = rng.random_range(1..10);
+            let mut tags = Vec::new();
+            while tags.len() < length {
+                let entity_type = ["", "-P", "-L", "-a-b", "-Ä"][rng.random_range(0..5)];
+                match rng.random_range(0..3) {
+                    0 => tags.push("O".to_string()),
+                    more => {
+                        tags.push(format!("B{entity_type}"));
+                        tags.extend(vec![format!("I{entity_type}"); more - 1]);
+                    }
+                }
+            }
+            let spans = decode_spans(&tags);
+            let iob2 = TagScheme::Iob2;
+            for from in TagScheme::ALL {
+                let first = convert_tags(&tags, iob2, from, Malformed::Refuse).unwrap();
+                check_tags(&first, from).unwrap();
+                let strict = crate::decode_spans_strict(&tags, iob2).unwrap();
+                assert_eq!(strict, spans);
+                for to in TagScheme::ALL {
+                    for malformed in [Malformed::Refuse, Malformed::Repair] {
+                        let second = convert_tags(&first, from, to, malformed).unwrap();
+                        check_tags(&second, to).unwrap();
+                        let back = convert_tags(&second, to, iob2, malformed).unwrap();
+                        assert_eq!(back, tags, "{from:?} {first:?} {to:?} {second:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_sequence_is_repaired_or_refused() {
+        let tags = "O I-PER I-PER I-LOC -DOCSTART- I-LOC NOUN";
+        assert_eq!(
+            converted(tags, TagScheme::Iob2, TagScheme::Iobes, Malformed::Repair),
+            "O B-PER E-PER S-LOC -DOCSTART- S-LOC NOUN"
+        );
+        let refused = |tags: &str, scheme| {
+            let tags: Vec<&str> = tags.split(' ').filter(|tag| !tag.is_empty()).collect();
+            convert_tags(&tags, scheme, TagScheme::Iob2, Malformed::Refuse)
+                .map_err(|error| error.to_string())
+        };
+        for (tags, scheme, message) in [
+            (
+                "O I-PER I-PER",
+                TagScheme::Iob2,
+                "tag `I-PER` at word 1 stands after `O`; iob2 allows it only after `B-PER` or `I-PER`",
+            ),
+            (
+                "B-PER I-LOC",
+                TagScheme::Iob2,
+                "tag `I-LOC` at word 1 stands after `B-PER`; iob2 allows it only after `B-LOC` or `I-LOC`",
+            ),
+            (
+                "B I-",
+                TagScheme::Bilou,
+                "tag `I-` at word 1 stands before the end of the sentence; bilou allows it only before `I` or `L`",
+            ),
+            (
+                "B-P",
+                TagScheme::Iob1,
+                "tag `B-P` at word 0 stands after the start of the sentence; iob1 allows it only after `B-P` or `I-P`",
+            ),
+            (
+                "I-P E-P O",
+                TagScheme::Ioe1,
+                "tag `E-P` at word 1 stands before `O`; ioe1 allows it only before `I-P` or `E-P`",
+            ),
+            (
+                "I-P I-L",
+                TagScheme::Ioe2,
+                "tag `I-P` at word 0 stands before `I-L`; ioe2 allows it only before `I-P` or `E-P`",
+            ),
+            (
+                "O S-P",
+                TagScheme::Ioe2,
+                "tag `S-P` at word 1 is not an ioe2 tag; ioe2 tags begin with one of IOE",
+            ),
+            (
+                "O-P",
+                TagScheme::Iob2,
+                "tag `O-P` at word 0 is not an iob2 tag; iob2 tags begin with one of IOB",
+            ),
+            (
+                "BPER",
+                TagScheme::Iob2,
+                "tag `BPER` at word 0 is not an iob2 tag; iob2 tags begin with one of IOB",
+            ),
+        ] {
+            assert_eq!(refused(tags, scheme).unwrap_err(), message);
+        }
+        assert!(refused("", TagScheme::Iob2).unwrap().is_empty());
+    }
+
+    #[test]
+    fn schemes_that_allow_a_sequence_read_it_alike() {
+        // Every sequence of up to four of these tags.
+        let alphabet = [
+            "O", "B-P", "I-P", "E-P", "S-P", "L-P", "U-P", "I-L", "B-L", "E-L",
+        ];
+        let mut sequences: Vec<Vec<&str>> = vec![Vec::new()];
+        for from in 0.. {
+            let Some(shorter) = sequences.get(from).cloned() else {
+                break;
+            };
+            if shorter.len() < 4 {
+                sequences.extend(alphabet.map(|tag| [&shorter[..], &[tag]].concat()));
+            }
+        }
+        for tags in sequences {
+            let read: Vec<Vec<String>> = TagScheme::ALL
+                .into_iter()
+                .filter_map(|from| {
+                    convert_tags(&tags, from, TagScheme::Iob2, Malformed::Refuse).ok()
+                })
+                .collect();
+            assert!(read.windows(2).all(|pair| pair[0] == pair[1]), "{tags:?}");
+            let inferred = TagScheme::infer(std::slice::from_ref(&tags));
+            assert_eq!(inferred.is_some(), !read.is_empty(), "{tags:?}");
+            assert!(inferred.is_none_or(|scheme| check_tags(&tags, scheme).is_ok()));
+        }
+        let infer = |tags: &str| TagScheme::infer(&[tags.split(' ').collect::<Vec<_>>()]);
+        assert_eq!(infer("I-P B-P O I-L"), Some(TagScheme::Iob1));
+        assert_eq!(infer("B-P B-P O"), Some(TagScheme::Iob2));
+        assert_eq!(infer("B-P S-P"), None);
+    }
+}
