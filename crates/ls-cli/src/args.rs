@@ -25,6 +25,14 @@ pub enum Command {
     /// Label texts
     Predict(PredictArgs),
     /// Score any predictions against gold labels or tags, both in files
+    ///
+    /// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are no words) or from
+    /// JSONL (`tags` or `ner_tags`), labels from JSONL, CSV or TSV (`label`). The files may be of different forms. One
+    /// file is enough if it holds both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval
+    /// reads, or JSONL with `gold` beside the answer, as predict and the predictions.jsonl of a run hold it.
+    ///
+    /// The text for tags is conlleval's, byte for byte; for labels it is a table. Where a JSONL file of predictions has the
+    /// probability of each class (`scores`), log-loss and expected calibration error are among the scores.
     Score(ScoreArgs),
 }
 
@@ -75,13 +83,8 @@ pub enum ScoreFormat {
 }
 
 /// `score`.
-///
-/// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are no words) or JSONL (`tags` or
-/// `ner_tags`), labels from JSONL, CSV or TSV (`label`). The two files may be of different forms. One file is enough if it holds
-/// both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval reads, or JSONL with `gold`, as
-/// `predict` writes. Text output for tags is conlleval's, byte for byte; for labels it is a table.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("files").required(true).multiple(true).args(["gold", "pred"])))]
+#[command(group(ArgGroup::new("files").required(true).multiple(true).args(["gold", "pred"])))]
 pub struct ScoreArgs {
     /// File with the gold answers, or - for stdin; without --pred, the file with both
     #[arg(long, value_name = "FILE")]

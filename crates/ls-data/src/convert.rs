@@ -197,7 +197,7 @@ impl TagScheme {
     ///
     /// Where several do, they read these tags as the same spans (tags that are all `O`, or the `I-`
     /// tags of IOB1 and IOE1), and the more usual one is the answer.
-    pub fn infer<S: AsRef<str>>(sentences: &[Vec<S>]) -> Option<Self> {
+    pub fn infer<T: AsRef<[S]>, S: AsRef<str>>(sentences: &[T]) -> Option<Self> {
         [
             Self::Iob2,
             Self::Iobes,
@@ -210,7 +210,7 @@ impl TagScheme {
         .find(|scheme| {
             sentences
                 .iter()
-                .all(|tags| check_tags(tags, *scheme).is_ok())
+                .all(|tags| check_tags(tags.as_ref(), *scheme).is_ok())
         })
     }
 }

@@ -253,14 +253,24 @@ fn score_tags(
 /// Every tag is one of the scheme.
 fn check_scheme(path: &Path, answers: &[TagAnswer], scheme: TagScheme) -> Result<()> {
     for answer in answers {
-        if let Err(error) = decode_spans_strict(&answer.tags, scheme) {
-            let word = match error {
-                DataError::TagScheme { position, .. } => position,
-                _ => 0,
-            };
-            let place = format!("{}:{}", path.display(), answer.line_of(word));
-            return Err(anyhow::Error::new(error).context(place));
+        let error = match decode_spans_strict(&answer.tags, scheme) {
+            Ok(_) => continue,
+            Err(error) => error,
+        };
+        let word = match error {
+            DataError::TagScheme { position, .. } => position,
+            _ => 0,
+        };
+        let tags: Vec<&[String]> = answers.iter().map(|a| a.tags.as_slice()).collect();
+        let hint = match TagScheme::infer(&tags) {
+            Some(scheme) => format!("the tags are {0}: --scheme {0}", scheme.name()),
+            None => "name the scheme of the tags with --scheme".into(),
+        };
+        return Err(UsageError {
+            message: format!("{}:{}: {error}", path.display(), answer.line_of(word)),
+            hint: Some(hint),
         }
+        .into());
     }
     Ok(())
 }
