@@ -31,7 +31,8 @@ pub enum Command {
     /// file is enough if it holds both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval
     /// reads, or JSONL with `gold` beside the answer, as predict and the predictions.jsonl of a run hold it.
     ///
-    /// The text for tags is conlleval's, byte for byte; for labels it is a table. Where a JSONL file of predictions has the
+    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB and IOE); for labels it is
+    /// a table. Where a JSONL file of predictions has the
     /// probability of each class (`scores`), log-loss and expected calibration error are among the scores.
     Score(ScoreArgs),
 }
