@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use ls_data::TagScheme;
 use ls_train::TaskKind;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
@@ -23,6 +24,17 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Label texts
     Predict(PredictArgs),
+    /// Score any predictions against gold labels or tags, both in files
+    ///
+    /// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are no words) or from
+    /// JSONL (`tags` or `ner_tags`), labels from JSONL, CSV or TSV (`label`). The files may be of different forms. One
+    /// file is enough if it holds both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval
+    /// reads, or JSONL with `gold` beside the answer, as predict and the predictions.jsonl of a run hold it.
+    ///
+    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB and IOE); for labels it is
+    /// a table. Where a JSONL file of predictions has the
+    /// probability of each class (`scores`), log-loss and expected calibration error are among the scores.
+    Score(ScoreArgs),
 }
 
 /// `train`.
@@ -69,6 +81,64 @@ pub enum ScoreFormat {
     Text,
     /// One object.
     Json,
+}
+
+/// `score`.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("files").required(true).multiple(true).args(["gold", "pred"])))]
+pub struct ScoreArgs {
+    /// File with the gold answers, or - for stdin; without --pred, the file with both
+    #[arg(long, value_name = "FILE")]
+    pub gold: Option<PathBuf>,
+    /// File with the predictions, or - for stdin; without --gold, the file with both
+    #[arg(long, value_name = "FILE")]
+    pub pred: Option<PathBuf>,
+    /// Another system's predictions: how its scores differ, and whether that may be chance (paired approximate randomisation)
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// What is answered: a label for each text, or a tag for each word [default: what the files hold]
+    #[arg(long, value_enum)]
+    pub task: Option<Task>,
+    /// How spans are read from tags
+    #[arg(long, value_enum, default_value_t = ReadMode::Default)]
+    pub mode: ReadMode,
+    /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou [default: iob2]. Without
+    /// strict mode it changes nothing: the default mode reads the tags of every scheme in the same lenient way
+    #[arg(long, value_name = "SCHEME")]
+    pub scheme: Option<TagScheme>,
+    /// Where the answers stand in both files: a key, the name of a column, or the number of a column, from 0
+    #[arg(long, visible_alias = "tags", value_name = "KEY")]
+    pub label: Option<String>,
+    /// Where the predictions stand, if not under --label
+    #[arg(long, visible_alias = "pred-tags", value_name = "KEY")]
+    pub pred_label: Option<String>,
+    /// Names of integer labels, from 0 on
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub labels: Option<Vec<String>>,
+    /// The first row of CSV and TSV files is data: name columns by number
+    #[arg(long)]
+    pub no_header: bool,
+    /// How to print the scores
+    #[arg(long, value_enum, default_value_t = ScoreFormat::Text)]
+    pub format: ScoreFormat,
+    /// Give each score an interval from N resamples of the examples [default: none; with --compare 1000]
+    #[arg(long, value_name = "N")]
+    pub bootstrap: Option<usize>,
+    /// Fixes the random numbers of --bootstrap and --compare
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Part of the resamples that an interval holds
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub level: f64,
+}
+
+/// How spans are read from tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReadMode {
+    /// Leniently, as conlleval and seqeval do by default: malformed sequences are repaired.
+    Default,
+    /// By --scheme, as seqeval's strict mode: only whole spans count.
+    Strict,
 }
 
 /// `predict`.

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
+        Command::Score(args) => commands::score::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,8 +21,7 @@ pub enum Malformed {
     Refuse,
 }
 
-/// A tag in its parts; `None` where it is in no scheme's form, which is `O`, a prefix alone, or a
-/// prefix, a hyphen and a type.
+/// A tag in its parts.
 #[derive(Clone, Copy, PartialEq)]
 struct Parts<'a> {
     prefix: char,
@@ -35,6 +34,7 @@ const OUTSIDE: Parts<'static> = Parts {
     entity_type: "",
 };
 
+/// `None` of a tag in no scheme's form, which is `O`, a prefix alone, or a prefix, a hyphen and a type.
 fn parts(tag: &str) -> Option<Parts<'_>> {
     let mut chars = tag.chars();
     let prefix = chars.next().filter(|prefix| "OBIESLU".contains(*prefix))?;
@@ -92,37 +92,35 @@ pub fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     for (position, here) in parsed.iter().enumerate() {
-        let beside = [
-            position.checked_sub(1).map(|before| parsed[before]),
-            parsed.get(position + 1).copied(),
-        ];
-        let allowed = neighbours(scheme, here.prefix);
-        for (side, (beside, allowed)) in ["after", "before"].iter().zip(beside.iter().zip(allowed))
-        {
-            let Some(allowed) = allowed else { continue };
-            let fits = |beside: Parts| {
-                allowed.contains(beside.prefix) && beside.entity_type == here.entity_type
+        let before = position.checked_sub(1).map(|before| parsed[before]);
+        let after = parsed.get(position + 1).copied();
+        let [needed_before, needed_after] = neighbours(scheme, here.prefix);
+        for (side, edge, beside, needed) in [
+            ("after", "the start of the sentence", before, needed_before),
+            ("before", "the end of the sentence", after, needed_after),
+        ] {
+            let Some(needed) = needed else { continue };
+            let found = match beside {
+                Some(beside)
+                    if needed.contains(beside.prefix) && beside.entity_type == here.entity_type =>
+                {
+                    continue;
+                }
+                Some(beside) => format!("`{}`", written(beside.prefix, beside.entity_type)),
+                None => edge.to_string(),
             };
-            if !beside.is_some_and(fits) {
-                return Err(DataError::TagOrder {
-                    tag: tags[position].as_ref().to_string(),
-                    position,
-                    side,
-                    found: match (beside, *side) {
-                        (Some(beside), _) => {
-                            format!("`{}`", written(beside.prefix, beside.entity_type))
-                        }
-                        (None, "after") => "the start of the sentence".to_string(),
-                        (None, _) => "the end of the sentence".to_string(),
-                    },
-                    allowed: allowed
-                        .chars()
-                        .map(|prefix| format!("`{}`", written(prefix, here.entity_type)))
-                        .collect::<Vec<_>>()
-                        .join(" or "),
-                    scheme: scheme.name(),
-                });
-            }
+            let allowed = needed
+                .chars()
+                .map(|prefix| written(prefix, here.entity_type));
+            let allowed: Vec<String> = allowed.map(|tag| format!("`{tag}`")).collect();
+            return Err(DataError::TagOrder {
+                tag: tags[position].as_ref().to_string(),
+                position,
+                side,
+                found,
+                allowed: allowed.join(" or "),
+                scheme: scheme.name(),
+            });
         }
     }
     Ok(())
@@ -197,7 +195,7 @@ impl TagScheme {
     ///
     /// Where several do, they read these tags as the same spans (tags that are all `O`, or the `I-`
     /// tags of IOB1 and IOE1), and the more usual one is the answer.
-    pub fn infer<S: AsRef<str>>(sentences: &[Vec<S>]) -> Option<Self> {
+    pub fn infer<T: AsRef<[S]>, S: AsRef<str>>(sentences: &[T]) -> Option<Self> {
         [
             Self::Iob2,
             Self::Iobes,
@@ -210,7 +208,7 @@ impl TagScheme {
         .find(|scheme| {
             sentences
                 .iter()
-                .all(|tags| check_tags(tags, *scheme).is_ok())
+                .all(|tags| check_tags(tags.as_ref(), *scheme).is_ok())
         })
     }
 }

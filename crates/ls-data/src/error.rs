@@ -368,6 +368,22 @@ pub enum DataError {
         /// Number of gold values.
         expected: usize,
     },
+    /// Two files that should answer the same examples do not.
+    #[error("{}:{line}: found {found}, but {}:{gold_line} has {expected}; both files must hold the same examples in the same order", path.display(), gold_path.display())]
+    NotAligned {
+        /// File that is held against the gold one.
+        path: PathBuf,
+        /// Line of it.
+        line: usize,
+        /// What stands there.
+        found: String,
+        /// File with the gold answers.
+        gold_path: PathBuf,
+        /// Line of it.
+        gold_line: usize,
+        /// What stands there.
+        expected: String,
+    },
     /// Examples have different numbers of probabilities.
     #[error("example {example} has {found} probabilities, expected {expected}")]
     ProbabilityCount {

@@ -47,7 +47,15 @@ impl LabelSet {
     /// # Errors
     /// No example has a label.
     pub fn from_sequence_examples(examples: &[SequenceExample]) -> Result<Self> {
-        let seen: BTreeSet<&str> = examples.iter().filter_map(|e| e.label.as_deref()).collect();
+        Self::from_labels(examples.iter().filter_map(|e| e.label.as_deref()))
+    }
+
+    /// The labels that occur, sorted as in [`LabelSet::from_sequence_examples`].
+    ///
+    /// # Errors
+    /// There is no label.
+    pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let seen: BTreeSet<&str> = labels.into_iter().collect();
         let mut names: Vec<String> = seen.into_iter().map(str::to_string).collect();
         if names.iter().all(|n| n.parse::<i64>().is_ok()) {
             names.sort_by_key(|n| n.parse::<i64>().unwrap_or_default());

@@ -9,7 +9,8 @@
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
-//! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores.
+//! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores;
+//!    [`answers`] to score files.
 //!
 //! # Example
 //!
@@ -55,6 +56,7 @@
 //! ```
 
 pub mod align;
+pub mod answers;
 pub mod batch;
 pub mod convert;
 mod error;
@@ -68,6 +70,10 @@ pub mod tokenize;
 pub mod words;
 
 pub use align::{LabelPosition, align_labels, word_predictions};
+pub use answers::{
+    AnswerColumn, AnswerKind, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned,
+    class_names, probability_rows, read_answers,
+};
 pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_off,

@@ -1,13 +1,14 @@
-//! Scores and encodings against what seqeval, scikit-learn and transformers give. The expected
-//! values are made by the `make.py` beside each; nothing here runs Python.
+//! Scores and encodings against what seqeval, conlleval, scikit-learn, scipy and transformers give.
+//! The expected values are made by the `make.py` beside each; nothing here runs Python.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ls_data::{
-    ClassScores, ClassificationScores, SpanMode, SpanScores, TagScheme, TextTokenizer,
-    decode_spans, decode_spans_strict,
+    ClassScores, ClassTally, ClassificationScores, Interval, Resampling, SpanMode, SpanScores,
+    SpanTally, TagScheme, TextTokenizer, bootstrap, compare, conlleval_report, decode_spans,
+    decode_spans_strict,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -114,34 +115,326 @@ fn spans_and_span_scores_equal_seqeval() {
 }
 
 #[derive(Deserialize)]
+struct RandomTags {
+    groups: Vec<RandomGroup>,
+    by_hand: Vec<ByHand>,
+}
+
+#[derive(Deserialize)]
+struct RandomGroup {
+    mode: String,
+    prefixes: String,
+    seed: u64,
+    whole: String,
+    each: [String; 3],
+    support: Vec<usize>,
+    conlleval: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ByHand {
+    gold: Vec<Vec<String>>,
+    pred: Vec<Vec<String>>,
+    conlleval: String,
+}
+
+/// The generator of `random_tags/make.py`.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005);
+        self.0 = self.0.wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn tag(&mut self, prefixes: &str, before: Option<&String>) -> String {
+        let types = ["PER", "PER", "LOC", "LOC", "work-of-art", "", "Ä", "E2"];
+        let before = before.map_or("O", String::as_str);
+        let prefix = self.below(prefixes.len() + 1);
+        let kind = match before == "O" || self.below(10) >= 7 {
+            true => types[self.below(types.len())],
+            false => before.get(2..).unwrap_or_default(),
+        };
+        match prefixes.get(prefix..prefix + 1) {
+            None => "O".into(),
+            Some(prefix) if kind.is_empty() => prefix.into(),
+            Some(prefix) => format!("{prefix}-{kind}"),
+        }
+    }
+
+    /// Fifty sentences, gold and predicted.
+    fn corpus(&mut self, prefixes: &str) -> [Vec<Vec<String>>; 2] {
+        let mut corpus = [Vec::new(), Vec::new()];
+        for _ in 0..50 {
+            let [mut tags, mut found] = [Vec::new(), Vec::new()];
+            for _ in 0..1 + self.below(9) {
+                tags.push(self.tag(prefixes, tags.last()));
+            }
+            for tag in &tags {
+                let kept = self.below(4) > 0;
+                found.push(match kept {
+                    true => tag.clone(),
+                    false => self.tag(prefixes, found.last()),
+                });
+            }
+            corpus[0].push(tags);
+            corpus[1].push(found);
+        }
+        corpus
+    }
+}
+
+fn numbers(text: &str) -> Vec<f64> {
+    text.split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn scores_of_random_tags_equal_seqeval_and_conlleval_to_the_last_bit() {
+    let RandomTags { groups, .. } = expected("random_tags");
+    let (mut lenient, mut strict, mut with_conlleval) = (0, 0, 0);
+    for group in groups {
+        let [gold, pred] = Random(group.seed).corpus(&group.prefixes);
+        let mode = match group.mode.as_str() {
+            "default" => SpanMode::Default,
+            scheme => SpanMode::Strict(scheme.parse().unwrap()),
+        };
+        let scores = SpanScores::compute(&gold, &pred, mode).unwrap();
+        let whole: Vec<f64> = scores.metrics().iter().map(|(_, value)| *value).collect();
+        let name = format!("{} {}", group.mode, group.seed);
+        assert_eq!(whole, numbers(&group.whole), "{name}");
+        let column = |value: fn(&ClassScores) -> f64| -> Vec<f64> {
+            scores.per_type.iter().map(|(_, s)| value(s)).collect()
+        };
+        let each = [
+            column(|s| s.precision),
+            column(|s| s.recall),
+            column(|s| s.f1),
+        ];
+        assert_eq!(each, group.each.map(|column| numbers(&column)), "{name}");
+        let support: Vec<usize> = scores.per_type.iter().map(|(_, s)| s.support).collect();
+        assert_eq!(support, group.support, "{name}");
+        match mode {
+            SpanMode::Default => lenient += gold.len(),
+            SpanMode::Strict(_) => strict += gold.len(),
+        }
+        if let Some(text) = group.conlleval {
+            assert_eq!(conlleval_report(&scores), text, "{name}");
+            with_conlleval += gold.len();
+        }
+    }
+    assert_eq!((lenient, strict, with_conlleval), (12_000, 12_000, 10_000));
+}
+
+#[test]
+fn conlleval_text_of_odd_corpora_is_equal_byte_by_byte() {
+    let RandomTags { by_hand, .. } = expected("random_tags");
+    assert!(by_hand.len() >= 10);
+    for case in by_hand {
+        let scores = SpanScores::compute(&case.gold, &case.pred, SpanMode::Default).unwrap();
+        assert_eq!(conlleval_report(&scores), case.conlleval);
+    }
+    let none: [Vec<String>; 0] = [];
+    let scores = SpanScores::compute(&none, &none, SpanMode::Default).unwrap();
+    assert_eq!(
+        conlleval_report(&scores),
+        "processed 0 tokens with 0 phrases; found: 0 phrases; correct: 0.\n"
+    );
+}
+
+#[derive(Deserialize)]
 struct ClassificationCase {
     classes: usize,
     gold: Vec<usize>,
     pred: Vec<usize>,
-    accuracy: f64,
-    f1_macro: f64,
-    f1_micro: f64,
-    f1_weighted: f64,
-    mcc: f64,
+    probabilities: Option<Vec<Vec<f64>>>,
     per_class: Columns,
     confusion: Vec<Vec<usize>>,
+    /// The scores of the whole, by their keys.
+    #[serde(flatten)]
+    whole: serde_json::Map<String, serde_json::Value>,
 }
 
 #[test]
 fn classification_scores_equal_scikit_learn() {
     let cases: Vec<ClassificationCase> = expected("classification");
+    let mut probable = 0;
     assert!(cases.len() >= 100);
     for case in cases {
         let names: Vec<String> = (0..case.classes).map(|c| c.to_string()).collect();
-        let scores = ClassificationScores::compute(&case.gold, &case.pred, &names).unwrap();
-        assert_close(scores.accuracy, case.accuracy, "accuracy");
-        assert_close(scores.f1_macro, case.f1_macro, "f1_macro");
-        assert_close(scores.f1_micro, case.f1_micro, "f1_micro");
-        assert_close(scores.f1_weighted, case.f1_weighted, "f1_weighted");
-        assert_close(scores.mcc, case.mcc, "mcc");
+        let (gold, pred) = (&case.gold, &case.pred);
+        let mut scores = ClassificationScores::compute(gold, pred, &names).unwrap();
+        if let Some(rows) = case.probabilities {
+            let with = ClassificationScores::with_probabilities(gold, pred, &rows, &names);
+            let with = with.unwrap();
+            for (key, value) in [("log_loss", with.log_loss), ("ece", with.ece)] {
+                assert_close(value.unwrap(), case.whole[key].as_f64().unwrap(), key);
+            }
+            probable += 1;
+            scores = ClassificationScores {
+                log_loss: None,
+                ece: None,
+                ..with
+            };
+        }
+        let keys = case
+            .whole
+            .keys()
+            .filter(|key| !["log_loss", "ece"].contains(&key.as_str()));
+        assert_eq!(keys.count(), scores.metrics().len());
+        for (key, value) in scores.metrics() {
+            assert_close(value, case.whole[key].as_f64().unwrap(), key);
+        }
         assert_rows(&scores.per_class, &case.per_class);
         assert_eq!(scores.confusion, case.confusion);
     }
+    assert!(probable >= 20, "{probable} cases with probabilities");
+}
+
+#[derive(Deserialize)]
+struct ResamplingCases {
+    quantiles: Vec<QuantileCase>,
+    intervals: IntervalCase,
+    p_values: Vec<PValueCase>,
+    sentences: SentenceCase,
+}
+
+#[derive(Deserialize)]
+struct QuantileCase {
+    values: Vec<f64>,
+    level: f64,
+    ends: [f64; 2],
+}
+
+#[derive(Deserialize)]
+struct Systems<T> {
+    gold: Vec<T>,
+    first: Vec<T>,
+    second: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Ends {
+    interval: [f64; 2],
+    difference: [f64; 2],
+}
+
+#[derive(Deserialize)]
+struct IntervalCase {
+    #[serde(flatten)]
+    systems: Systems<usize>,
+    accuracy: Ends,
+    f1_macro: Ends,
+}
+
+#[derive(Deserialize)]
+struct PValueCase {
+    #[serde(flatten)]
+    systems: Systems<usize>,
+    accuracy: f64,
+    f1_macro: f64,
+}
+
+#[derive(Deserialize)]
+struct SentenceCase {
+    #[serde(flatten)]
+    systems: Systems<Vec<String>>,
+    #[serde(flatten)]
+    ends: Ends,
+    p_value: f64,
+}
+
+const MANY: Resampling = Resampling {
+    samples: 20_000,
+    seed: 3,
+    level: 0.95,
+};
+
+fn near(found: f64, expected: f64, tolerance: f64) {
+    let distance = (found - expected).abs();
+    assert!(distance <= tolerance, "{found}, expected {expected}");
+}
+
+fn class_tallies(systems: &Systems<usize>) -> [ClassTally; 2] {
+    let names = ["a", "b", "c"].map(String::from);
+    [&systems.first, &systems.second]
+        .map(|answers| ClassTally::new(&systems.gold, answers, &names).unwrap())
+}
+
+fn class_values(tally: &ClassTally) -> impl Fn(&[usize]) -> Vec<f64> {
+    |totals| {
+        let scores = tally.scores_of(totals);
+        vec![scores.accuracy, scores.f1_macro]
+    }
+}
+
+#[test]
+fn quantiles_equal_numpy() {
+    let cases: ResamplingCases = expected("resampling");
+    for QuantileCase {
+        values,
+        level,
+        ends,
+    } in cases.quantiles
+    {
+        let found = Interval::of(values, level);
+        near(found.low, ends[0], 1e-12);
+        near(found.high, ends[1], 1e-12);
+    }
+}
+
+#[test]
+fn bootstrap_intervals_are_those_of_scipy_but_for_chance() {
+    let case = expected::<ResamplingCases>("resampling").intervals;
+    let [first, second] = class_tallies(&case.systems);
+    let single = bootstrap(first.tally(), &MANY, class_values(&first)).unwrap();
+    let paired = compare(first.tally(), second.tally(), &MANY, class_values(&first)).unwrap();
+    for (at, expected) in [case.accuracy, case.f1_macro].iter().enumerate() {
+        near(single[at].low, expected.interval[0], 0.01);
+        near(single[at].high, expected.interval[1], 0.01);
+        near(paired[at].low, expected.difference[0], 0.01);
+        near(paired[at].high, expected.difference[1], 0.01);
+    }
+}
+
+#[test]
+fn p_values_are_the_exact_ones_of_scipy_but_for_chance() {
+    let cases: ResamplingCases = expected("resampling");
+    for case in cases.p_values {
+        let [first, second] = class_tallies(&case.systems);
+        let found = compare(first.tally(), second.tally(), &MANY, class_values(&first)).unwrap();
+        near(found[0].p_value, case.accuracy, 0.01);
+        near(found[1].p_value, case.f1_macro, 0.01);
+        let difference = first.scores().accuracy - second.scores().accuracy;
+        near(found[0].difference, difference, 0.0);
+    }
+}
+
+#[test]
+fn resampled_span_scores_are_those_of_every_resample_written_out() {
+    let case = expected::<ResamplingCases>("resampling").sentences;
+    let Systems {
+        gold,
+        first,
+        second,
+    } = &case.systems;
+    let systems = [first.as_slice(), second.as_slice()];
+    let [first, second] = SpanTally::of_systems(gold, systems, SpanMode::Default).unwrap();
+    let f1 = |totals: &[usize]| vec![first.scores_of(totals).span_f1_micro];
+    let resampling = Resampling { level: 0.8, ..MANY };
+    let single = bootstrap(first.tally(), &resampling, f1).unwrap()[0];
+    near(single.low, case.ends.interval[0], 1e-12);
+    near(single.high, case.ends.interval[1], 1e-12);
+    let paired = compare(first.tally(), second.tally(), &resampling, f1).unwrap()[0];
+    near(paired.low, case.ends.difference[0], 1e-12);
+    near(paired.high, case.ends.difference[1], 1e-12);
+    near(paired.p_value, case.p_value, 0.01);
+    assert_eq!(
+        second.scores().span_f1_micro,
+        second.scores_of(&second.tally().totals()).span_f1_micro
+    );
 }
 
 #[derive(Deserialize)]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ls_data::FileFormat;
 use ls_train::dataset::Examples;
-use ls_train::evaluate::Scores;
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
+use super::table::table;
 use crate::args::{EvaluateArgs, ScoreFormat};
 use crate::device;
 use crate::output::Display;
@@ -106,59 +106,4 @@ fn split(config: &RunConfig, name: Option<&str>) -> Result<(String, PathBuf, Exa
         }
     };
     Ok((name.into(), path.clone(), examples))
-}
-
-/// Scores by class or entity type, then the averages.
-fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
-    let (rows, totals) = match scores {
-        Scores::Classification(scores) => (
-            &scores.per_class,
-            vec![
-                ("accuracy", scores.accuracy),
-                ("f1_macro", scores.f1_macro),
-                ("f1_weighted", scores.f1_weighted),
-                ("mcc", scores.mcc),
-            ],
-        ),
-        Scores::Spans(scores) => (
-            &scores.per_type,
-            vec![
-                ("span_precision_micro", scores.span_precision_micro),
-                ("span_recall_micro", scores.span_recall_micro),
-                ("span_f1_micro", scores.span_f1_micro),
-                ("span_f1_macro", scores.span_f1_macro),
-                ("token_accuracy", scores.token_accuracy),
-            ],
-        ),
-    };
-    let width = rows
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .chain([20])
-        .max()
-        .unwrap_or(20);
-    writeln!(out, "{:<width$}  precision  recall     f1  support", "")?;
-    for (name, scores) in rows {
-        writeln!(
-            out,
-            "{name:<width$}     {:.4}  {:.4} {:.4}  {:>7}",
-            scores.precision, scores.recall, scores.f1, scores.support
-        )?;
-    }
-    for (name, value) in totals {
-        writeln!(out, "{name:<width$}     {value:.4}")?;
-    }
-    if let Scores::Classification(scores) = scores {
-        let names: Vec<&str> = scores
-            .per_class
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        writeln!(out, "confusion, rows gold, columns {}", names.join(", "))?;
-        for (name, row) in names.iter().zip(&scores.confusion) {
-            let cells: String = row.iter().map(|count| format!("{count:>8}")).collect();
-            writeln!(out, "{name:<width$}{cells}")?;
-        }
-    }
-    Ok(())
 }

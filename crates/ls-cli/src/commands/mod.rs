@@ -2,4 +2,6 @@
 
 pub mod evaluate;
 pub mod predict;
+pub mod score;
+mod table;
 pub mod train;

@@ -8,8 +8,8 @@ use crate::span::NO_TYPE;
 /// Span scores in conlleval's layout: counts, then percentages over all and by type.
 ///
 /// Equal to the script's output for tags with the prefixes `B`, `I`, `E` and `O`, malformed or not,
-/// unless a `B-` follows an `E-` of its type, where the script sees no new span. It knows no `S`,
-/// `L` and `U`.
+/// unless a `B-` follows an `E-` of its type, where the script sees no new span, or a type is named
+/// `0` or `_`: the script takes `0` for no type, we take `_`. It knows no `S`, `L` and `U`.
 pub fn conlleval_report(scores: &SpanScores) -> String {
     let sum = |f: fn(&ClassScores) -> usize| -> usize {
         scores.per_type.iter().map(|(_, scores)| f(scores)).sum()

@@ -1,0 +1,455 @@
+//! `ls-cli score`.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ls_data::{
+    AnswerColumn, AnswerKind, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef,
+    Comparison, DataError, Interval, LabelAnswer, LabelSet, Resampling, SpanMode, SpanTally,
+    TagAnswer, TagScheme, Tally, bootstrap, check_aligned, class_names, compare, conlleval_report,
+    decode_spans_strict, probability_rows, read_answers,
+};
+use ls_train::TrainError;
+use ls_train::evaluate::Scores;
+use serde_json::{Map, Value, json};
+
+use super::table::table;
+use crate::UsageError;
+use crate::args::{ReadMode, ScoreArgs, ScoreFormat, Task};
+
+/// The path that stands for standard input, and its name in messages.
+const STDIN: [&str; 2] = ["-", "stdin"];
+
+/// A file of answers.
+struct File {
+    path: PathBuf,
+    answers: Answers,
+}
+
+/// The files of a command, which answer the same examples.
+struct Files {
+    gold: File,
+    pred: File,
+    /// Another system's.
+    other: Option<File>,
+    /// Of the classes, where they are given.
+    names: Option<LabelSet>,
+}
+
+/// The scores of the whole, by their JSON keys.
+type Metrics = Vec<(&'static str, f64)>;
+
+/// What is printed.
+struct Report {
+    scores: Scores,
+    metrics: Metrics,
+    /// Of each of the metrics, where they are asked for.
+    intervals: Option<Vec<Interval>>,
+    /// The other system's metrics, and how they differ.
+    comparison: Option<(Metrics, Vec<Comparison>)>,
+}
+
+/// Runs the command.
+pub fn run(args: &ScoreArgs) -> Result<()> {
+    let resampling = resampling(args)?;
+    let files = read(args)?;
+    let other = files.other.as_ref().map(|file| &file.answers);
+    let report = match (&files.gold.answers, &files.pred.answers, other) {
+        (Answers::Tags(gold), Answers::Tags(pred), None) => {
+            score_tags(args, &files, &resampling, [gold, pred, pred])?
+        }
+        (Answers::Tags(gold), Answers::Tags(pred), Some(Answers::Tags(other))) => {
+            score_tags(args, &files, &resampling, [gold, pred, other])?
+        }
+        (Answers::Labels(gold), Answers::Labels(pred), None) => {
+            score_labels(args, &files, &resampling, [gold, pred, pred])?
+        }
+        (Answers::Labels(gold), Answers::Labels(pred), Some(Answers::Labels(other))) => {
+            score_labels(args, &files, &resampling, [gold, pred, other])?
+        }
+        _ => bail!("the files hold labels and tags: score one kind at a time"),
+    };
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        ScoreFormat::Json => {
+            let object = object(&report, &files, &resampling)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
+            Ok(())
+        }
+        ScoreFormat::Text => text(&mut out, &report, &files, &resampling),
+    }
+}
+
+fn resampling(args: &ScoreArgs) -> Result<Resampling> {
+    let default = Resampling::default();
+    let resampling = Resampling {
+        samples: args.bootstrap.unwrap_or(default.samples),
+        seed: args.seed,
+        level: args.level,
+    };
+    if resampling.samples == 0 {
+        return Err(UsageError::new("--bootstrap 0: at least one resample is needed").into());
+    }
+    if !(args.level > 0.0 && args.level < 1.0) {
+        let message = format!("--level {}: expected a number between 0 and 1", args.level);
+        return Err(UsageError::new(message).into());
+    }
+    Ok(resampling)
+}
+
+/// Reads every file, the later ones as the first says, and sees that they fit together.
+fn read(args: &ScoreArgs) -> Result<Files> {
+    let names = args.labels.clone().map(LabelSet::from_names);
+    let names = names.transpose().map_err(TrainError::from)?;
+    let column = |text: &String| match text.parse() {
+        Ok(index) => ColumnRef::Index(index),
+        Err(_) => ColumnRef::Name(text.clone()),
+    };
+    let [both, of_predictions] =
+        [&args.label, &args.pred_label].map(|key| key.as_ref().map(column));
+    let [both, of_predictions] =
+        [&both, &of_predictions].map(|key| key.as_ref().map(AnswerColumn::At));
+
+    let [gold_path, pred_path] = match (&args.gold, &args.pred) {
+        (Some(gold), Some(pred)) => [gold, pred],
+        (Some(one), None) | (None, Some(one)) => [one, one],
+        (None, None) => return Err(UsageError::new("expected --gold or --pred").into()),
+    };
+    let in_one = gold_path == pred_path;
+    let stdin = |path: &Path| path == Path::new(STDIN[0]);
+    let mut once = vec![gold_path];
+    once.extend(Some(pred_path).filter(|_| !in_one));
+    once.extend(&args.compare);
+    if once.iter().filter(|path| stdin(path)).count() > 1 {
+        return Err(UsageError::new("only one of the files can be stdin").into());
+    }
+    let [gold_column, pred_column] = match in_one {
+        true => [both.unwrap_or(AnswerColumn::Gold), AnswerColumn::Usual],
+        false => [both.unwrap_or(AnswerColumn::Usual); 2],
+    };
+    let pred_column = of_predictions.unwrap_or(pred_column);
+    let kind = args.task.map(|task| match task {
+        Task::Sequence => AnswerKind::Labels,
+        Task::Token => AnswerKind::Tags,
+    });
+    let options = |column, kind| AnswerOptions {
+        kind,
+        column,
+        names: names.as_ref(),
+        header: !args.no_header,
+    };
+
+    let (gold_name, gold_bytes) = bytes(gold_path)?;
+    let gold = read_answers(&gold_bytes, &gold_name, &options(gold_column, kind))
+        .map_err(|error| explained(error, in_one))?;
+    let kind = Some(match gold {
+        Answers::Labels(_) => AnswerKind::Labels,
+        Answers::Tags(_) => AnswerKind::Tags,
+    });
+    let system = |path: PathBuf, bytes: &[u8]| -> Result<File> {
+        let answers = read_answers(bytes, &path, &options(pred_column, kind))
+            .map_err(|error| explained(error, false))?;
+        check_aligned(&gold, &gold_name, &answers, &path).map_err(TrainError::from)?;
+        Ok(File { path, answers })
+    };
+    let pred = match in_one {
+        true => system(gold_name.clone(), &gold_bytes)?,
+        false => {
+            let (path, bytes) = bytes(pred_path)?;
+            system(path, &bytes)?
+        }
+    };
+    let other = match &args.compare {
+        Some(path) => {
+            let (path, bytes) = bytes(path)?;
+            Some(system(path, &bytes)?)
+        }
+        None => None,
+    };
+    let gold = File {
+        path: gold_name,
+        answers: gold,
+    };
+    Ok(Files {
+        gold,
+        pred,
+        other,
+        names,
+    })
+}
+
+/// A file's name in messages, and what it holds.
+fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    if path == Path::new(STDIN[0]) {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("stdin")?;
+        return Ok((STDIN[1].into(), bytes));
+    }
+    let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
+        path: path.into(),
+        source,
+    })?;
+    Ok((path.into(), bytes))
+}
+
+/// With the way out where an argument is what is missing.
+fn explained(error: DataError, in_one: bool) -> anyhow::Error {
+    let hint = match error {
+        DataError::NamesNeeded { .. } => "name them in their order with --labels O,B-PER,I-PER",
+        DataError::MissingKey { .. }
+        | DataError::UnknownColumn { .. }
+        | DataError::FieldCount { .. }
+            if in_one =>
+        {
+            "one file has to hold gold and predictions: name the other with --gold or --pred, or the place of the gold answers with --label"
+        }
+        _ => return TrainError::from(error).into(),
+    };
+    UsageError {
+        message: error.to_string(),
+        hint: Some(hint.into()),
+    }
+    .into()
+}
+
+/// Scores tags: gold, the system's, and another's (or the same again).
+fn score_tags(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    answers: [&Vec<TagAnswer>; 3],
+) -> Result<Report> {
+    let mode = match args.mode {
+        ReadMode::Default => SpanMode::Default,
+        ReadMode::Strict => SpanMode::Strict(args.scheme.unwrap_or_default()),
+    };
+    if let SpanMode::Strict(scheme) = mode {
+        let paths = [Some(&files.gold), Some(&files.pred), files.other.as_ref()];
+        for (file, answers) in paths.into_iter().zip(answers) {
+            if let Some(file) = file {
+                check_scheme(&file.path, answers, scheme)?;
+            }
+        }
+    }
+    let [gold, pred, other] = answers.map(|answers| {
+        let tags = answers.iter().map(|answer| &answer.tags);
+        tags.map(|tags| tags.iter().map(String::as_str).collect())
+            .collect::<Vec<Vec<&str>>>()
+    });
+    let tallies = SpanTally::of_systems(&gold, [&pred, &other], mode).map_err(TrainError::from)?;
+    let [pred, other] = &tallies;
+    let scores = pred.scores();
+    report(
+        args,
+        files,
+        resampling,
+        [pred.tally(), other.tally()],
+        |totals| pred.scores_of(totals).metrics(),
+        Scores::Spans(scores),
+    )
+}
+
+/// Every tag is one of the scheme.
+fn check_scheme(path: &Path, answers: &[TagAnswer], scheme: TagScheme) -> Result<()> {
+    for answer in answers {
+        let error = match decode_spans_strict(&answer.tags, scheme) {
+            Ok(_) => continue,
+            Err(error) => error,
+        };
+        let word = match error {
+            DataError::TagScheme { position, .. } => position,
+            _ => 0,
+        };
+        let tags: Vec<&[String]> = answers.iter().map(|a| a.tags.as_slice()).collect();
+        let hint = match TagScheme::infer(&tags) {
+            Some(scheme) => format!("the tags are {0}: --scheme {0}", scheme.name()),
+            None => "name the scheme of the tags with --scheme".into(),
+        };
+        return Err(UsageError {
+            message: format!("{}:{}: {error}", path.display(), answer.line_of(word)),
+            hint: Some(hint),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// Scores labels: gold, the system's, and another's (or the same again).
+fn score_labels(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    answers: [&Vec<LabelAnswer>; 3],
+) -> Result<Report> {
+    let slices = answers.map(Vec::as_slice);
+    let classes = class_names(&slices, files.names.as_ref()).map_err(TrainError::from)?;
+    let [gold, pred, other] = slices.map(|answers| {
+        let ids = answers
+            .iter()
+            .filter_map(|answer| classes.id(&answer.label));
+        ids.collect::<Vec<usize>>()
+    });
+    let tally = |answers: &[usize]| {
+        ClassTally::new(&gold, answers, classes.names()).map_err(TrainError::from)
+    };
+    let (tally, other) = (tally(&pred)?, tally(&other)?);
+    let mut scores = tally.scores();
+    if let Some(rows) = probability_rows(answers[1], &classes) {
+        let names = classes.names();
+        match ClassificationScores::with_probabilities(&gold, &pred, &rows, names) {
+            Ok(with) => scores = with,
+            // What `scores` holds may be something else.
+            Err(error @ DataError::NotProbabilities { .. }) => tracing::warn!(
+                "{}: no log-loss and calibration error: {error}",
+                files.pred.path.display()
+            ),
+            Err(error) => return Err(TrainError::from(error).into()),
+        }
+    }
+    report(
+        args,
+        files,
+        resampling,
+        [tally.tally(), other.tally()],
+        |totals| tally.scores_of(totals).metrics(),
+        Scores::Classification(scores),
+    )
+}
+
+/// Resamples as asked. `metrics` turns sums of the tallies' counts into scores.
+fn report(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    [tally, other]: [&Tally; 2],
+    metrics: impl Fn(&[usize]) -> Metrics,
+    scores: Scores,
+) -> Result<Report> {
+    let values = |totals: &[usize]| -> Vec<f64> {
+        let metrics = metrics(totals);
+        metrics.into_iter().map(|(_, value)| value).collect()
+    };
+    let intervals = args
+        .bootstrap
+        .map(|_| bootstrap(tally, resampling, values))
+        .transpose()
+        .map_err(TrainError::from)?;
+    let comparison = files
+        .other
+        .as_ref()
+        .map(|_| compare(tally, other, resampling, values))
+        .transpose()
+        .map_err(TrainError::from)?;
+    Ok(Report {
+        scores,
+        metrics: metrics(&tally.totals()),
+        intervals,
+        comparison: comparison.map(|rows| (metrics(&other.totals()), rows)),
+    })
+}
+
+fn object(report: &Report, files: &Files, resampling: &Resampling) -> Result<Map<String, Value>> {
+    let mut object = Map::new();
+    object.insert("gold".into(), json!(files.gold.path));
+    object.insert("pred".into(), json!(files.pred.path));
+    object.insert("examples".into(), json!(examples(&files.gold.answers)));
+    if let Value::Object(scores) = serde_json::to_value(&report.scores)? {
+        object.extend(scores);
+    }
+    let header = || -> Map<String, Value> {
+        let header = [
+            ("level", json!(resampling.level)),
+            ("samples", json!(resampling.samples)),
+            ("seed", json!(resampling.seed)),
+        ];
+        header
+            .map(|(key, value)| (key.into(), value))
+            .into_iter()
+            .collect()
+    };
+    if let Some(intervals) = &report.intervals {
+        let mut confidence = header();
+        for ((name, _), interval) in report.metrics.iter().zip(intervals) {
+            confidence.insert((*name).into(), json!(interval));
+        }
+        object.insert("confidence".into(), confidence.into());
+    }
+    if let (Some((metrics, rows)), Some(other)) = (&report.comparison, &files.other) {
+        let mut comparison = header();
+        comparison.insert("other".into(), json!(other.path));
+        let scores = report.metrics.iter().zip(metrics).zip(rows);
+        for (((name, score), (_, other)), row) in scores {
+            let mut values = Map::new();
+            values.insert("score".into(), json!(score));
+            values.insert("other".into(), json!(other));
+            if let Value::Object(row) = json!(row) {
+                values.extend(row);
+            }
+            comparison.insert((*name).into(), values.into());
+        }
+        object.insert("comparison".into(), comparison.into());
+    }
+    Ok(object)
+}
+
+fn examples(answers: &Answers) -> usize {
+    match answers {
+        Answers::Labels(answers) => answers.len(),
+        Answers::Tags(answers) => answers.len(),
+    }
+}
+
+fn text(
+    out: &mut impl Write,
+    report: &Report,
+    files: &Files,
+    resampling: &Resampling,
+) -> Result<()> {
+    match &report.scores {
+        Scores::Spans(scores) => write!(out, "{}", conlleval_report(scores))?,
+        scores => table(out, scores)?,
+    }
+    let Resampling {
+        samples,
+        seed,
+        level,
+    } = resampling;
+    let width = report.metrics.iter().map(|(name, _)| name.len()).max();
+    let width = width.unwrap_or_default();
+    if let Some(intervals) = &report.intervals {
+        writeln!(
+            out,
+            "\nintervals of level {level} from {samples} resamples, seed {seed}"
+        )?;
+        writeln!(out, "{:width$}    score      low     high", "")?;
+        for ((name, score), Interval { low, high }) in report.metrics.iter().zip(intervals) {
+            writeln!(out, "{name:width$}  {score:7.4}  {low:7.4}  {high:7.4}")?;
+        }
+    }
+    if let (Some((metrics, rows)), Some(other)) = (&report.comparison, &files.other) {
+        let path = other.path.display();
+        writeln!(
+            out,
+            "\ncompared with {path}: intervals of level {level} and p from {samples} resamples, seed {seed}"
+        )?;
+        writeln!(
+            out,
+            "{:width$}    score    other  difference      low     high       p",
+            ""
+        )?;
+        for (((name, score), (_, other)), row) in report.metrics.iter().zip(metrics).zip(rows) {
+            let Comparison {
+                difference,
+                low,
+                high,
+                p_value,
+            } = row;
+            writeln!(
+                out,
+                "{name:width$}  {score:7.4}  {other:7.4}     {difference:7.4}  {low:7.4}  {high:7.4}  {p_value:6.4}"
+            )?;
+        }
+    }
+    Ok(())
+}

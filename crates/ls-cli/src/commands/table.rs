@@ -1,0 +1,48 @@
+//! Scores as a table, for every command that prints some.
+
+use std::io::Write;
+
+use anyhow::Result;
+use ls_train::evaluate::Scores;
+
+/// Scores by class or entity type, then the averages.
+pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
+    let (rows, mut totals) = match scores {
+        Scores::Classification(scores) => (&scores.per_class, scores.metrics()),
+        Scores::Spans(scores) => (&scores.per_type, scores.metrics()),
+    };
+    if let Scores::Classification(scores) = scores {
+        // With one label per example these are the accuracy.
+        totals.retain(|(name, _)| !name.ends_with("_micro"));
+        totals.extend(scores.log_loss.map(|value| ("log_loss", value)));
+        totals.extend(scores.ece.map(|value| ("ece", value)));
+    }
+    let names = rows.iter().map(|(name, _)| name.as_str());
+    let names = names.chain(totals.iter().map(|(name, _)| *name));
+    let width = names.map(|name| name.chars().count()).chain([20]).max();
+    let width = width.unwrap_or(20);
+    writeln!(out, "{:<width$}  precision  recall     f1  support", "")?;
+    for (name, scores) in rows {
+        writeln!(
+            out,
+            "{name:<width$}     {:.4}  {:.4} {:.4}  {:>7}",
+            scores.precision, scores.recall, scores.f1, scores.support
+        )?;
+    }
+    for (name, value) in totals {
+        writeln!(out, "{name:<width$}     {value:.4}")?;
+    }
+    if let Scores::Classification(scores) = scores {
+        let names: Vec<&str> = scores
+            .per_class
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        writeln!(out, "confusion, rows gold, columns {}", names.join(", "))?;
+        for (name, row) in names.iter().zip(&scores.confusion) {
+            let cells: String = row.iter().map(|count| format!("{count:>8}")).collect();
+            writeln!(out, "{name:<width$}{cells}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,561 @@
+//! Answers to be scored: the labels or tags of a file, gold or a system's, with their places, so
+//! that two files can be laid side by side.
+//!
+//! The text of an example is read where it is known, to see that both files hold the same; an answer
+//! needs none.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::{DataError, Result, nearest};
+use crate::labels::LabelSet;
+use crate::readers::{
+    ColumnRef, FileFormat, SequenceColumns, TokenColumns, json_message, read_sequence_from,
+    read_tokens_from,
+};
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// A label for each text.
+    Labels,
+    /// A tag for each word.
+    Tags,
+}
+
+/// Where a file holds the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerColumn<'a> {
+    /// The last column of a CoNLL file, the key `tags`, `ner_tags` or `label`, the column `label`.
+    Usual,
+    /// Gold beside predictions: the last but one column of a CoNLL file, else `gold`.
+    Gold,
+    /// Here.
+    At(&'a ColumnRef),
+}
+
+/// How answers are read.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerOptions<'a> {
+    /// What is answered; `None` goes by the file.
+    pub kind: Option<AnswerKind>,
+    /// Where the answers stand.
+    pub column: AnswerColumn<'a>,
+    /// Names of integer labels, and then the only ones there are.
+    pub names: Option<&'a LabelSet>,
+    /// Whether the first row of a CSV or TSV file names its columns.
+    pub header: bool,
+}
+
+/// The answer to a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelAnswer {
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// The text, if the file has a field of that name.
+    pub text: Option<String>,
+    /// The label.
+    pub label: String,
+    /// Probability of each class by its name, if the file has an object `scores`.
+    pub probabilities: Option<Vec<(String, f64)>>,
+}
+
+/// The answer to a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagAnswer {
+    /// Line of the file on which the sentence begins, from 1.
+    pub line: usize,
+    /// Whether each word has a line of its own.
+    pub lines_of_words: bool,
+    /// The words, if the file has them.
+    pub words: Option<Vec<String>>,
+    /// One tag per word.
+    pub tags: Vec<String>,
+}
+
+impl TagAnswer {
+    /// Line of a word.
+    pub fn line_of(&self, word: usize) -> usize {
+        match self.lines_of_words {
+            true => self.line + word,
+            false => self.line,
+        }
+    }
+}
+
+/// The answers of a file, at least one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answers {
+    /// To texts.
+    Labels(Vec<LabelAnswer>),
+    /// To sentences.
+    Tags(Vec<TagAnswer>),
+}
+
+/// Reads the answers that a file's `bytes` hold; `name` is its path, for its format and for
+/// messages. A file of no known extension is JSONL if it begins with a brace, else CoNLL; a `.tsv` of
+/// tags is CoNLL.
+///
+/// # Errors
+/// Each way a file can be wrong is a variant of [`DataError`]; a file without answers is one.
+pub fn read_answers(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answers> {
+    let format = match (FileFormat::from_path(name), options.kind) {
+        (Ok(FileFormat::Tsv), Some(AnswerKind::Tags)) => FileFormat::Conll,
+        (Ok(format), _) => format,
+        (Err(_), _) if without_mark(bytes).trim_ascii_start().starts_with(b"{") => {
+            FileFormat::Jsonl
+        }
+        (Err(_), _) => FileFormat::Conll,
+    };
+    let mut answers = match (format, options.kind) {
+        (FileFormat::Jsonl, _) => of_objects(bytes, name, options)?,
+        (FileFormat::Conll, None) | (_, Some(AnswerKind::Tags)) => {
+            Answers::Tags(of_columns(bytes, name, format, options.column)?)
+        }
+        (_, _) => Answers::Labels(of_table(bytes, name, format, options)?),
+    };
+    if let Some(names) = options.names {
+        match &mut answers {
+            Answers::Labels(answers) => {
+                for answer in answers {
+                    answer.label = named(&answer.label, names, name, answer.line)?;
+                }
+            }
+            Answers::Tags(answers) => {
+                for answer in answers {
+                    for word in 0..answer.tags.len() {
+                        let line = answer.line_of(word);
+                        answer.tags[word] = named(&answer.tags[word], names, name, line)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// The name that a label stands for: itself, or the one that it numbers.
+fn named(label: &str, names: &LabelSet, path: &Path, line: usize) -> Result<String> {
+    let index = label.parse::<usize>().ok();
+    match names.encode(label, path, line) {
+        Ok(id) => Ok(names.name(id).to_string()),
+        Err(unknown) => match index.and_then(|index| names.names().get(index)) {
+            Some(name) => Ok(name.clone()),
+            None => Err(unknown),
+        },
+    }
+}
+
+fn of_columns(
+    bytes: &[u8],
+    path: &Path,
+    format: FileFormat,
+    column: AnswerColumn<'_>,
+) -> Result<Vec<TagAnswer>> {
+    let tag = match column {
+        AnswerColumn::Usual => None,
+        AnswerColumn::Gold => {
+            // Two columns are a word and a tag: the reader says that one is missing.
+            let width = read_width(bytes);
+            Some(width.saturating_sub(2))
+        }
+        AnswerColumn::At(ColumnRef::Index(index)) => Some(*index),
+        AnswerColumn::At(ColumnRef::Name(column)) => {
+            return Err(DataError::NoHeader {
+                path: path.to_path_buf(),
+                column: column.clone(),
+            });
+        }
+    };
+    let columns = TokenColumns {
+        tag,
+        ..TokenColumns::default()
+    };
+    let examples = read_tokens_from(bytes, path, format, &columns)?;
+    Ok(examples
+        .into_iter()
+        .map(|example| TagAnswer {
+            line: example.line,
+            lines_of_words: true,
+            words: Some(example.tokens),
+            tags: example.tags.unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// Columns of the first word of a CoNLL file.
+fn read_width(bytes: &[u8]) -> usize {
+    let lines = without_mark(bytes).split(|byte| *byte == b'\n');
+    let first = lines
+        .map(<[u8]>::trim_ascii)
+        .find(|line| !line.is_empty() && !line.starts_with(b"-DOCSTART-"))
+        .unwrap_or_default();
+    match first.contains(&b'\t') {
+        true => first.split(|byte| *byte == b'\t').count(),
+        false => first
+            .split(u8::is_ascii_whitespace)
+            .filter(|field| !field.is_empty())
+            .count(),
+    }
+}
+
+fn of_table(
+    bytes: &[u8],
+    path: &Path,
+    format: FileFormat,
+    options: &AnswerOptions<'_>,
+) -> Result<Vec<LabelAnswer>> {
+    let label: ColumnRef = match options.column {
+        AnswerColumn::Usual => "label".into(),
+        AnswerColumn::Gold => "gold".into(),
+        AnswerColumn::At(column) => column.clone(),
+    };
+    let read = |text: ColumnRef| {
+        let columns = SequenceColumns {
+            text,
+            label: Some(label.clone()),
+            ..SequenceColumns::default()
+        };
+        read_sequence_from(bytes, path, format, options.header, &columns, None)
+    };
+    let with_text = read("text".into());
+    // The label serves as the text of a file that has none.
+    let (examples, has_text) = match with_text {
+        Err(DataError::UnknownColumn { column, .. } | DataError::NoHeader { column, .. })
+            if column == "text" =>
+        {
+            (read(label.clone())?, false)
+        }
+        with_text => (with_text?, true),
+    };
+    Ok(examples
+        .into_iter()
+        .map(|example| LabelAnswer {
+            line: example.line,
+            text: has_text.then_some(example.text),
+            label: example.label.unwrap_or_default(),
+            probabilities: None,
+        })
+        .collect())
+}
+
+/// One object per line.
+struct Row<'a> {
+    path: &'a Path,
+    line: usize,
+    object: Map<String, Value>,
+}
+
+fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<Answers> {
+    let rows = rows(bytes, path)?;
+    let Some(first) = rows.first() else {
+        return Err(DataError::Empty {
+            path: path.to_path_buf(),
+        });
+    };
+    let usual = ["tags", "ner_tags", "label"];
+    let key = match (options.column, options.kind) {
+        (AnswerColumn::At(ColumnRef::Name(key)), _) => key,
+        (AnswerColumn::At(ColumnRef::Index(index)), _) => {
+            return Err(DataError::IndexInJson {
+                path: path.to_path_buf(),
+                index: *index,
+            });
+        }
+        (AnswerColumn::Gold, _) => "gold",
+        (AnswerColumn::Usual, Some(AnswerKind::Labels)) => "label",
+        (AnswerColumn::Usual, kind) => usual
+            .into_iter()
+            .filter(|key| kind.is_none() || *key != "label")
+            .find(|key| first.object.contains_key(*key))
+            .unwrap_or(if kind.is_none() { "label" } else { "tags" }),
+    };
+    let kind = options.kind.unwrap_or(match first.get(key)? {
+        Value::Array(_) => AnswerKind::Tags,
+        _ => AnswerKind::Labels,
+    });
+    let has_names = options.names.is_some();
+    Ok(match kind {
+        AnswerKind::Labels => Answers::Labels(
+            rows.iter()
+                .map(|row| row.label(key))
+                .collect::<Result<_>>()?,
+        ),
+        AnswerKind::Tags => Answers::Tags(
+            rows.iter()
+                .map(|row| row.tags(key, has_names))
+                .collect::<Result<_>>()?,
+        ),
+    })
+}
+
+fn rows<'a>(bytes: &[u8], path: &'a Path) -> Result<Vec<Row<'a>>> {
+    let mut rows = Vec::new();
+    for (at, text) in without_mark(bytes).split(|byte| *byte == b'\n').enumerate() {
+        let line = at + 1;
+        let text = std::str::from_utf8(text).map_err(|error| DataError::NotUtf8 {
+            path: path.to_path_buf(),
+            line,
+            column: error.valid_up_to() + 1,
+            byte: text[error.valid_up_to()],
+        })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let object = serde_json::from_str(text).map_err(|error| DataError::Json {
+            path: path.to_path_buf(),
+            line,
+            column: error.column(),
+            message: json_message(&error),
+        })?;
+        rows.push(Row { path, line, object });
+    }
+    Ok(rows)
+}
+
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+impl Row<'_> {
+    fn get(&self, key: &str) -> Result<&Value> {
+        self.object.get(key).ok_or_else(|| DataError::MissingKey {
+            path: self.path.to_path_buf(),
+            line: self.line,
+            key: key.to_string(),
+            available: self.object.keys().cloned().collect(),
+            nearest: nearest(key, self.object.keys().map(String::as_str)),
+        })
+    }
+
+    fn wrong_type(&self, key: String, found: &Value, expected: &'static str) -> DataError {
+        let found = match found {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(text) if text.trim().is_empty() => "an empty string",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        DataError::WrongType {
+            path: self.path.to_path_buf(),
+            line: self.line,
+            key,
+            found,
+            expected,
+        }
+    }
+
+    fn label(&self, key: &str) -> Result<LabelAnswer> {
+        let value = self.get(key)?;
+        let label = match value {
+            Value::String(label) if !label.trim().is_empty() => label.trim().to_string(),
+            Value::Number(number) if number.is_i64() => number.to_string(),
+            other => {
+                return Err(self.wrong_type(key.to_string(), other, "a string or an integer"));
+            }
+        };
+        let text = self.object.get("text").and_then(Value::as_str);
+        Ok(LabelAnswer {
+            line: self.line,
+            text: text.map(str::to_string),
+            label,
+            probabilities: self.probabilities(),
+        })
+    }
+
+    /// Those of `scores`, if it is an object of numbers.
+    fn probabilities(&self) -> Option<Vec<(String, f64)>> {
+        let scores = self.object.get("scores")?.as_object()?;
+        let entries = scores.iter();
+        entries
+            .map(|(name, value)| Some((name.clone(), value.as_f64()?)))
+            .collect()
+    }
+
+    fn tags(&self, key: &str, has_names: bool) -> Result<TagAnswer> {
+        let tag = |(i, value): (usize, &Value)| match value {
+            Value::String(tag) if !tag.trim().is_empty() => Ok(tag.trim().to_string()),
+            Value::Number(number) if number.is_i64() => match has_names {
+                true => Ok(number.to_string()),
+                false => Err(DataError::NamesNeeded {
+                    path: self.path.to_path_buf(),
+                    line: self.line,
+                    key: key.to_string(),
+                }),
+            },
+            other => Err(self.wrong_type(format!("{key}[{i}]"), other, "a string or an integer")),
+        };
+        let value = self.get(key)?;
+        let list = value.as_array();
+        let list = list.ok_or_else(|| self.wrong_type(key.to_string(), value, "a list"))?;
+        let tags = list
+            .iter()
+            .enumerate()
+            .map(tag)
+            .collect::<Result<Vec<_>>>()?;
+        let words: Option<Vec<String>> = self.object.get("tokens").and_then(|tokens| {
+            let words = tokens.as_array()?.iter();
+            words.map(|word| Some(word.as_str()?.to_string())).collect()
+        });
+        if let Some(words) = words.as_ref().filter(|words| words.len() != tags.len()) {
+            return Err(DataError::TokenTagCount {
+                path: self.path.to_path_buf(),
+                line: self.line,
+                tokens: words.len(),
+                tags: tags.len(),
+            });
+        }
+        Ok(TagAnswer {
+            line: self.line,
+            lines_of_words: false,
+            words,
+            tags,
+        })
+    }
+}
+
+/// Sees that two files answer the same examples: as many, in sentences as many words, and the same
+/// words or texts where both files have them.
+///
+/// # Errors
+/// The first difference, with both places; one file holds labels and the other tags.
+pub fn check_aligned(
+    gold: &Answers,
+    gold_path: &Path,
+    answers: &Answers,
+    path: &Path,
+) -> Result<()> {
+    let differ = |line, found: String, gold_line, expected: String| DataError::NotAligned {
+        path: path.to_path_buf(),
+        line,
+        found,
+        gold_path: gold_path.to_path_buf(),
+        gold_line,
+        expected,
+    };
+    let counts = |found: &[usize], expected: &[usize], what: &str| {
+        let last = |lines: &[usize]| lines.last().copied().unwrap_or_default();
+        match found.len() == expected.len() {
+            true => Ok(()),
+            false => Err(differ(
+                last(found),
+                format!("the last of {} {what}", found.len()),
+                last(expected),
+                format!("the last of {}", expected.len()),
+            )),
+        }
+    };
+    match (gold, answers) {
+        (Answers::Labels(gold), Answers::Labels(answers)) => {
+            for (gold, answer) in gold.iter().zip(answers) {
+                let texts = (&answer.text, &gold.text);
+                if let (Some(found), Some(expected)) = texts
+                    && found.trim() != expected.trim()
+                {
+                    let [found, expected] = [found, expected].map(|text| beginning(text));
+                    return Err(differ(
+                        answer.line,
+                        format!("the text {found}"),
+                        gold.line,
+                        expected,
+                    ));
+                }
+            }
+            let lines =
+                |answers: &[LabelAnswer]| answers.iter().map(|a| a.line).collect::<Vec<_>>();
+            counts(&lines(answers), &lines(gold), "examples")
+        }
+        (Answers::Tags(gold), Answers::Tags(answers)) => {
+            for (gold, answer) in gold.iter().zip(answers) {
+                let words = answer
+                    .words
+                    .iter()
+                    .flatten()
+                    .zip(gold.words.iter().flatten());
+                if let Some((at, (found, expected))) = words
+                    .enumerate()
+                    .find(|(_, (found, expected))| found != expected)
+                {
+                    return Err(differ(
+                        answer.line_of(at),
+                        format!("the word {}", beginning(found)),
+                        gold.line_of(at),
+                        beginning(expected),
+                    ));
+                }
+                if answer.tags.len() != gold.tags.len() {
+                    return Err(differ(
+                        answer.line,
+                        format!("a sentence of {} words", answer.tags.len()),
+                        gold.line,
+                        format!("one of {}", gold.tags.len()),
+                    ));
+                }
+            }
+            let lines = |answers: &[TagAnswer]| answers.iter().map(|a| a.line).collect::<Vec<_>>();
+            counts(&lines(answers), &lines(gold), "sentences")
+        }
+        (Answers::Labels(_), Answers::Tags(answers)) => {
+            let line = answers.first().map_or(1, |answer| answer.line);
+            Err(differ(line, "tags".into(), 1, "labels".into()))
+        }
+        (Answers::Tags(_), Answers::Labels(answers)) => {
+            let line = answers.first().map_or(1, |answer| answer.line);
+            Err(differ(line, "labels".into(), 1, "tags".into()))
+        }
+    }
+}
+
+/// Enough of a text to find it.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 40;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("`{}...`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+/// The classes of several files of answers to the same texts: `names` and those that probabilities
+/// name, in their order, then what else occurs, sorted as in [`LabelSet::from_labels`].
+///
+/// # Errors
+/// No label at all.
+pub fn class_names(files: &[&[LabelAnswer]], names: Option<&LabelSet>) -> Result<LabelSet> {
+    let answers = || files.iter().copied().flatten();
+    let given = names.map_or(&[][..], LabelSet::names).iter();
+    let probable = answers().flat_map(|answer| answer.probabilities.iter().flatten());
+    let mut seen = HashSet::new();
+    let mut ordered: Vec<&str> = given
+        .chain(probable.map(|(name, _)| name))
+        .map(String::as_str)
+        .filter(|name| seen.insert(*name))
+        .collect();
+    let labels = answers().map(|answer| answer.label.as_str());
+    let rest: Vec<&str> = labels.filter(|label| !seen.contains(label)).collect();
+    let rest = match rest.is_empty() {
+        true => Vec::new(),
+        false => Vec::from(LabelSet::from_labels(rest)?),
+    };
+    ordered.extend(rest.iter().map(String::as_str));
+    LabelSet::from_names(ordered.into_iter().map(str::to_string).collect())
+}
+
+/// The probabilities of each answer in the order of the classes, if every answer has some. A class
+/// that an answer does not name has none of it: a model gives nothing to what it does not know.
+pub fn probability_rows(answers: &[LabelAnswer], classes: &LabelSet) -> Option<Vec<Vec<f64>>> {
+    answers
+        .iter()
+        .map(|answer| {
+            let probabilities = answer.probabilities.as_ref()?;
+            let mut row = vec![0.0; classes.len()];
+            for (name, probability) in probabilities {
+                row[classes.id(name)?] = *probability;
+            }
+            Some(row)
+        })
+        .collect()
+}
