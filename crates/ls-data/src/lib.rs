@@ -77,8 +77,8 @@ pub use labels::{IGNORE_INDEX, LabelSet};
 pub use metrics::{ClassScores, ClassificationScores, SpanMode, SpanScores};
 pub use readers::{
     BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
-    TokenColumns, TokenReader, for_each_row, read_lines_from, read_sequence, read_sequence_from,
-    read_tokens, read_tokens_from,
+    TokenColumns, TokenReader, for_each_row, read_label_json, read_lines_from, read_sequence,
+    read_sequence_from, read_tokens, read_tokens_from,
 };
 pub use scheme::TagScheme;
 pub use span::{Span, decode_spans, decode_spans_strict};

@@ -232,10 +232,14 @@ fn formats_come_from_extensions() {
         ("a.iob", Conll),
         ("a.bio", Conll),
         ("a.txt", Conll),
+        ("a.parquet", FileFormat::Parquet),
+        ("a.ft", FileFormat::FastText),
+        ("a.v4_gold_conll", FileFormat::Conll2012),
+        ("a.gold_conll", FileFormat::Conll2012),
     ] {
         assert_eq!(FileFormat::from_path(Path::new(name)).unwrap(), format);
     }
-    for name in ["a.parquet", "a", ".csv"] {
+    for name in ["a.xml", "a", ".csv"] {
         let result = FileFormat::from_path(Path::new(name));
         assert!(
             matches!(result, Err(DataError::UnknownFormat { .. })),

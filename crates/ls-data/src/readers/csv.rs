@@ -1,10 +1,10 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::lines::{Lines, utf8};
-use super::{ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, skip_bom};
+use super::{BYTE_ORDER_MARK, ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, TextRule};
 use crate::error::{DataError, Result, nearest};
 use crate::example::SequenceExample;
 
@@ -20,9 +20,22 @@ pub(super) struct CsvRows<R> {
 
 impl<R: BufRead> CsvRows<R> {
     pub(super) fn new(mut reader: R, path: &Path, table: Table) -> Result<Self> {
-        skip_bom(&mut reader, path)?;
+        // The parser would pass over a mark only if it got the whole of it at once.
+        let mut start = Vec::new();
+        loop {
+            let mark = BYTE_ORDER_MARK.len() as u64;
+            let read = reader.by_ref().take(mark).read_to_end(&mut start);
+            read.map_err(|source| DataError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?;
+            if start != BYTE_ORDER_MARK {
+                break;
+            }
+            start.clear();
+        }
         let tee = Tee {
-            reader,
+            reader: Cursor::new(start).chain(reader),
             pending: Vec::new(),
             begin: 0,
             ended: false,
@@ -111,7 +124,7 @@ impl<R: BufRead> Iterator for CsvRows<R> {
 /// Keeps the bytes that the parser has read but not yet returned as rows: the line of a row is
 /// counted from them, since the parser's own count is one short after `\r\n` and after blank lines.
 struct Tee<R> {
-    reader: R,
+    reader: Chain<Cursor<Vec<u8>>, R>,
     pending: Vec<u8>,
     /// Position in the file of the first pending byte.
     begin: u64,
@@ -184,13 +197,14 @@ impl<R: BufRead> Iterator for TsvRows<R> {
 pub(super) struct Table {
     header: bool,
     columns: SequenceColumns,
+    rule: TextRule,
     labels: Labels,
     layout: Option<Layout>,
 }
 
 struct Layout {
     width: usize,
-    text: usize,
+    text: Vec<usize>,
     text_pair: Option<usize>,
     label: Option<usize>,
 }
@@ -199,6 +213,7 @@ impl Table {
     pub(super) fn new(header: bool, columns: SequenceColumns, labels: Labels) -> Self {
         Self {
             header,
+            rule: columns.text_rule(),
             columns,
             labels,
             layout: None,
@@ -226,11 +241,14 @@ impl Table {
                 expected: layout.width,
             });
         }
-        let text = |index: usize| place.required(fields[index], "text");
+        let text = |columns: &[usize]| {
+            let parts = columns.iter().map(|index| fields[*index].to_string());
+            self.rule.text(parts, place)
+        };
         let label = |index: usize| self.labels.resolve(fields[index], place);
         Ok(Some(SequenceExample {
-            text: text(layout.text)?.to_string(),
-            text_pair: layout.text_pair.map(text).transpose()?.map(str::to_string),
+            text: text(&layout.text)?,
+            text_pair: layout.text_pair.map(|index| text(&[index])).transpose()?,
             label: layout.label.map(label).transpose()?,
             line: place.line,
             extra: None,
@@ -241,7 +259,7 @@ impl Table {
         let find = |column: &ColumnRef| self.find(column, place, first);
         Ok(Layout {
             width: first.len(),
-            text: find(&self.columns.text)?,
+            text: self.columns.texts().map(find).collect::<Result<_>>()?,
             text_pair: self.columns.text_pair.as_ref().map(find).transpose()?,
             label: self.columns.label.as_ref().map(find).transpose()?,
         })
