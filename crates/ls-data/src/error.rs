@@ -284,6 +284,52 @@ pub enum DataError {
         /// File that was to be read.
         path: PathBuf,
     },
+    /// No known data set has this name.
+    #[error(
+        "no data set is called `{name}`; the known ones are {}{}",
+        list(known),
+        hint(nearest)
+    )]
+    UnknownDataset {
+        /// Name that was asked for.
+        name: String,
+        /// Names of the known ones.
+        known: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// A folder holds a known data set in none of its known forms.
+    #[error("{}: no files of {dataset}; looked for {}{}{}", path.display(), list(looked_for), unfit_files(unfit), fetch_hint(dataset, *fetchable))]
+    NoDatasetFiles {
+        /// Folder that was read.
+        path: PathBuf,
+        /// Name of the data set.
+        dataset: &'static str,
+        /// A file of each form.
+        looked_for: Vec<String>,
+        /// Files that have such a name but another form.
+        unfit: Vec<PathBuf>,
+        /// Whether the Hub still has it.
+        fetchable: bool,
+    },
+    /// A data set has several languages and none was chosen.
+    #[error("{dataset} has several languages; choose one of {}", list(known))]
+    LanguageNeeded {
+        /// Name of the data set.
+        dataset: &'static str,
+        /// Its languages.
+        known: Vec<String>,
+    },
+    /// A data set does not have this language.
+    #[error("{dataset} has no language `{language}`; it has {}", list(known))]
+    UnknownLanguage {
+        /// Name of the data set.
+        dataset: &'static str,
+        /// Language that was asked for.
+        language: String,
+        /// Its languages.
+        known: Vec<String>,
+    },
     /// A label is not in the label set.
     #[error("{}:{line}: unknown label `{label}`; the labels are {}{}", path.display(), list(known), hint(nearest))]
     UnknownLabel {
@@ -480,6 +526,27 @@ fn list(names: &[String]) -> String {
     match names.len().saturating_sub(LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+fn unfit_files(unfit: &[PathBuf]) -> String {
+    if unfit.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = unfit
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    format!(
+        "; there is {}, but its first line is of another form",
+        list(&names)
+    )
+}
+
+fn fetch_hint(dataset: &str, fetchable: bool) -> String {
+    match fetchable {
+        true => format!("; `cargo xtask fetch-data {dataset}` fetches it"),
+        false => "; it is no longer given out, so the files must be your own".to_string(),
     }
 }
 

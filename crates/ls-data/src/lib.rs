@@ -4,7 +4,7 @@
 //! # Reading order
 //!
 //! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
-//!    [`words`] for raw text that is to be tagged.
+//!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name.
 //! 2. [`labels`]: names to ids and back.
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
@@ -56,6 +56,7 @@
 
 pub mod align;
 pub mod batch;
+pub mod catalog;
 mod error;
 mod example;
 pub mod labels;
