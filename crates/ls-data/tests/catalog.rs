@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ls_data::catalog::{self, DatasetSpec, LocatedDataset, LocatedSplit, SplitName, TaskKind};
 use ls_data::{DataError, TagScheme};
@@ -52,13 +52,16 @@ fn read(spec: &DatasetSpec, split: &LocatedSplit) -> Vec<(String, String)> {
     all
 }
 
+/// Text and label of an example.
+type Row<'a> = (&'a str, &'a str);
+
 struct Case<'a> {
     name: &'a str,
     language: Option<&'a str>,
     files: &'a [(&'a str, &'a str)],
     form: &'a str,
     /// Split, expected size, its examples.
-    splits: &'a [(SplitName, Option<usize>, &'a [(&'a str, &'a str)])],
+    splits: &'a [(SplitName, Option<usize>, &'a [Row<'a>])],
 }
 
 fn check(case: &Case<'_>) {
@@ -656,6 +659,8 @@ fn a_snapshot_of_the_hub_is_a_folder_like_any_other() {
 
 #[cfg(feature = "parquet")]
 mod parquet {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
@@ -684,6 +689,7 @@ mod parquet {
             .collect()
     }
 
+    /// The rows of each split when the fixture is copied to these places.
     fn located(name: &str, fixture_name: &str, places: &[&str]) -> Vec<Vec<(String, String)>> {
         let dir = folder(&[]);
         for place in places {
@@ -724,15 +730,9 @@ mod parquet {
 
         let topics = expected("topics");
         let places = ["train-00000-of-00001.parquet"];
-        assert_eq!(
-            located("agnews", "topics.parquet", &places),
-            [topics.clone()]
-        );
+        assert_eq!(located("agnews", "topics.parquet", &places)[0], topics);
         // Without names in the file, integers are those of the form.
-        assert_eq!(
-            located("agnews", "unnamed.parquet", &places),
-            [topics.clone()]
-        );
+        assert_eq!(located("agnews", "unnamed.parquet", &places)[0], topics);
         let stars = located(
             "amazon_reviews_multi_stars",
             "unnamed.parquet",
@@ -750,7 +750,7 @@ mod parquet {
             ("conll03", "data/train-00000-of-00001.parquet"),
             ("wnut17", "wnut_17/train/0000.parquet"),
         ] {
-            assert_eq!(located(name, "tokens.parquet", &[place]), [rows.clone()]);
+            assert_eq!(located(name, "tokens.parquet", &[place])[0], rows);
         }
     }
 }
