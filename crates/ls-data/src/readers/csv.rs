@@ -84,7 +84,13 @@ impl<R: BufRead> CsvRows<R> {
             }));
         }
         let fields: Result<Vec<&str>> = self.record.iter().map(|f| utf8(f, place)).collect();
-        Some(fields.and_then(|fields| self.table.row(place, &fields)))
+        match fields {
+            Ok(fields) => Some(self.table.row(place, &fields)),
+            Err(error) => {
+                self.table.unreadable();
+                Some(Err(error))
+            }
+        }
     }
 
     fn read_error(&self, error: csv::Error) -> DataError {
@@ -183,13 +189,17 @@ impl<R: BufRead> Iterator for TsvRows<R> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.find_map(|line| match line.text.is_empty() {
+        let row = self.lines.find_map(|line| match line.text.is_empty() {
             true => Ok(None),
             false => {
                 let fields: Vec<&str> = line.text.split('\t').collect();
                 self.table.row(line.place, &fields)
             }
-        })
+        });
+        if let Some(Err(DataError::NotUtf8 { .. })) = row {
+            self.table.unreadable();
+        }
+        row
     }
 }
 
@@ -217,6 +227,13 @@ impl Table {
             columns,
             labels,
             layout: None,
+        }
+    }
+
+    /// Says that a row could not be read: if it was the header, the next row is none.
+    fn unreadable(&mut self) {
+        if self.layout.is_none() {
+            self.header = false;
         }
     }
 

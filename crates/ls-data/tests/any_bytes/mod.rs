@@ -58,7 +58,8 @@ fn rows<T>(
         if let Ok(row) = &row {
             let (line, good) = good(row);
             assert!(good, "an example that must not be");
-            assert!(line > last, "line {line} behind {last}");
+            // A carriage return alone ends a row of CSV, but no line.
+            assert!(line >= last.max(1), "line {line} behind {last}");
             last = line;
         }
         all.push(row.map_err(|error| error.to_string()));
