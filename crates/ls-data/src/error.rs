@@ -53,7 +53,7 @@ pub enum DataError {
         byte: u8,
     },
     /// The file name does not say what format the file has.
-    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt", path.display())]
+    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt .parquet .gold_conll .ft", path.display())]
     UnknownFormat {
         /// File whose name was read.
         path: PathBuf,
@@ -210,6 +210,126 @@ pub enum DataError {
         /// Number of tags.
         tags: usize,
     },
+    /// A line has too few columns.
+    #[error("{}:{line}: found {found} columns, expected at least {needed}", path.display())]
+    TooFewFields {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Columns in this line.
+        found: usize,
+        /// Columns that there must be.
+        needed: usize,
+    },
+    /// The brackets of a name, in a file of CoNLL 2012, do not match.
+    #[error("{}:{line}: name `{found}` {fault}", path.display())]
+    Brackets {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the word.
+        line: usize,
+        /// What stands in the column of the names.
+        found: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A line is not a tree with brackets.
+    #[error("{}:{line}:{column}: not a tree: {fault}; expected the form `(3 (2 It) (4 works))`", path.display())]
+    Tree {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Byte position in the line, from 1.
+        column: usize,
+        /// What is wrong there.
+        fault: &'static str,
+    },
+    /// A line of fastText has several labels, or one behind its text.
+    #[error("{}:{line}: found {found} words with `__label__`, expected one, and that at the beginning of the line", path.display())]
+    LabelPlace {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// Number of labels in the line.
+        found: usize,
+    },
+    /// A column of a Parquet file holds groups or lists of lists.
+    #[error("{}: column `{column}` holds neither plain values nor lists of plain values", path.display())]
+    ColumnShape {
+        /// File that was read.
+        path: PathBuf,
+        /// Name of the column.
+        column: String,
+    },
+    /// A Parquet file could not be understood.
+    #[error("{}: cannot read as Parquet: {message}", path.display())]
+    Parquet {
+        /// File that was read.
+        path: PathBuf,
+        /// What the parser said.
+        message: String,
+    },
+    /// A Parquet file was to be read from a stream.
+    #[error("{}: Parquet is read from a file, not from a stream", path.display())]
+    ParquetStream {
+        /// Name of the stream.
+        path: PathBuf,
+    },
+    /// Reading Parquet was not built in.
+    #[error("{}: this build does not read Parquet; build with `--features parquet`", path.display())]
+    NoParquet {
+        /// File that was to be read.
+        path: PathBuf,
+    },
+    /// No known data set has this name.
+    #[error(
+        "no data set is called `{name}`; the known ones are {}{}",
+        list(known),
+        hint(nearest)
+    )]
+    UnknownDataset {
+        /// Name that was asked for.
+        name: String,
+        /// Names of the known ones.
+        known: Vec<String>,
+        /// The most similar of them.
+        nearest: Option<String>,
+    },
+    /// A folder holds a known data set in none of its known forms.
+    #[error("{}: no files of {dataset}; looked for {}{}{}", path.display(), list(looked_for), unfit_files(unfit), fetch_hint(dataset, *fetchable))]
+    NoDatasetFiles {
+        /// Folder that was read.
+        path: PathBuf,
+        /// Name of the data set.
+        dataset: &'static str,
+        /// A file of each form.
+        looked_for: Vec<String>,
+        /// Files that have such a name but another form.
+        unfit: Vec<PathBuf>,
+        /// Whether the Hub still has it.
+        fetchable: bool,
+    },
+    /// A data set has several languages and none was chosen.
+    #[error("{dataset} has several languages; choose one of {}", list(known))]
+    LanguageNeeded {
+        /// Name of the data set.
+        dataset: &'static str,
+        /// Its languages.
+        known: Vec<String>,
+    },
+    /// A data set does not have this language.
+    #[error("{dataset} has no language `{language}`; it has {}", list(known))]
+    UnknownLanguage {
+        /// Name of the data set.
+        dataset: &'static str,
+        /// Language that was asked for.
+        language: String,
+        /// Its languages.
+        known: Vec<String>,
+    },
     /// A label is not in the label set.
     #[error("{}:{line}: unknown label `{label}`; the labels are {}{}", path.display(), list(known), hint(nearest))]
     UnknownLabel {
@@ -225,7 +345,7 @@ pub enum DataError {
         nearest: Option<String>,
     },
     /// An integer label has no name.
-    #[error("{}:{line}: label {index} has no name; names are given for 0 to {}", path.display(), count.saturating_sub(1))]
+    #[error("{}:{line}: label {index} has no name; names are given for {first} to {}", path.display(), first + *count as i64 - 1)]
     LabelIndex {
         /// File that was read.
         path: PathBuf,
@@ -233,6 +353,8 @@ pub enum DataError {
         line: usize,
         /// Integer that was found.
         index: i64,
+        /// Integer of the first name.
+        first: i64,
         /// Number of names.
         count: usize,
     },
@@ -246,6 +368,12 @@ pub enum DataError {
         line: usize,
         /// Key of the tags.
         key: String,
+    },
+    /// A `label.json` does not name integers.
+    #[error("{}: expected names with their integers from 0 on, each once, such as {{\"O\": 0, \"B-PER\": 1}}", path.display())]
+    LabelJson {
+        /// File that was read.
+        path: PathBuf,
     },
     /// An example without a label where one is needed.
     #[error("{}:{line}: the example has no label", path.display())]
@@ -441,6 +569,10 @@ impl DataError {
                 | Self::MissingKey { .. }
                 | Self::WrongType { .. }
                 | Self::TokenTagCount { .. }
+                | Self::TooFewFields { .. }
+                | Self::Brackets { .. }
+                | Self::Tree { .. }
+                | Self::LabelPlace { .. }
                 | Self::UnknownLabel { .. }
                 | Self::LabelIndex { .. }
                 | Self::Unlabelled { .. }
@@ -475,6 +607,27 @@ fn list(names: &[String]) -> String {
     match names.len().saturating_sub(LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+fn unfit_files(unfit: &[PathBuf]) -> String {
+    if unfit.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = unfit
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    format!(
+        "; there is {}, but its first line is of another form",
+        list(&names)
+    )
+}
+
+fn fetch_hint(dataset: &str, fetchable: bool) -> String {
+    match fetchable {
+        true => format!("; `cargo xtask fetch-data {dataset}` fetches it"),
+        false => "; it is no longer given out, so the files must be your own".to_string(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! # Reading order
 //!
 //! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
-//!    [`words`] for raw text that is to be tagged.
+//!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name.
 //! 2. [`labels`]: names to ids and back.
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
@@ -28,15 +28,15 @@
 //! let labels = LabelSet::from_sequence_examples(&examples)?;
 //!
 //! let tokenizer = TextTokenizer::from_dir(Path::new(tokenizer_dir))?;
-//! let (encoded, cut) = tokenizer.encode_sequence_examples(&examples, name, 64)?;
-//! assert_eq!(cut.cut_examples, 0);
-//!
+//! let limits = InputLimits::truncate(64);
 //! let mut ready = Vec::new();
-//! for (example, encoded) in examples.iter().zip(encoded) {
+//! for example in &examples {
+//!     let encoded = tokenizer.sequence_inputs(&example.text, None, &limits)?;
 //!     let label = example.label.as_deref().unwrap_or_default();
-//!     let class = labels.encode(label, name, example.line)? as i64;
-//!     let labels = ExampleLabels::Class(class);
-//!     ready.push(EncodedExample { input_ids: encoded.input_ids, labels });
+//!     let labels = ExampleLabels::Class(labels.encode(label, name, example.line)? as i64);
+//!     for input_ids in encoded.inputs {
+//!         ready.push(EncodedExample { input_ids, labels: labels.clone() });
+//!     }
 //! }
 //! let options = BatchOptions {
 //!     batch_size: 2,
@@ -58,13 +58,18 @@
 pub mod align;
 pub mod answers;
 pub mod batch;
+pub mod catalog;
 pub mod convert;
+pub mod encoded;
 mod error;
 mod example;
 pub mod labels;
+pub mod long;
 pub mod metrics;
 pub mod readers;
 pub mod scheme;
+mod segments;
+pub mod source;
 pub mod span;
 pub mod tokenize;
 pub mod words;
@@ -79,9 +84,13 @@ pub use batch::{
     collate, epoch_order, sequential_order, split_off,
 };
 pub use convert::{Malformed, check_tags, convert_tags};
+pub use encoded::{
+    EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel, SplitWriter, in_parallel,
+};
 pub use error::{DataError, Result};
 pub use example::{SequenceExample, TokenExample};
 pub use labels::{IGNORE_INDEX, LabelSet};
+pub use long::{Context, InputLimits, LongInputs};
 pub use metrics::{
     ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
     SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
@@ -89,10 +98,14 @@ pub use metrics::{
 };
 pub use readers::{
     BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
-    TokenColumns, TokenReader, for_each_row, read_lines_from, read_sequence, read_sequence_from,
-    read_tokens, read_tokens_from,
+    TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
+    read_sequence, read_sequence_from, read_tokens, read_tokens_from,
 };
 pub use scheme::TagScheme;
+pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, decode_spans, decode_spans_strict};
-pub use tokenize::{CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, TextTokenizer};
+pub use tokenize::{
+    CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, SequenceInputs, TextTokenizer,
+    WordInput, WordInputs,
+};
 pub use words::{TextWord, split_words};

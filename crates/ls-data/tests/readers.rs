@@ -232,10 +232,14 @@ fn formats_come_from_extensions() {
         ("a.iob", Conll),
         ("a.bio", Conll),
         ("a.txt", Conll),
+        ("a.parquet", FileFormat::Parquet),
+        ("a.ft", FileFormat::FastText),
+        ("a.v4_gold_conll", FileFormat::Conll2012),
+        ("a.gold_conll", FileFormat::Conll2012),
     ] {
         assert_eq!(FileFormat::from_path(Path::new(name)).unwrap(), format);
     }
-    for name in ["a.parquet", "a", ".csv"] {
+    for name in ["a.xml", "a", ".csv"] {
         let result = FileFormat::from_path(Path::new(name));
         assert!(
             matches!(result, Err(DataError::UnknownFormat { .. })),
@@ -489,6 +493,14 @@ fn reading_goes_on_behind_a_bad_row() {
             ]
         );
     }
+    // A header that cannot be read is one bad row, and the row behind it an example.
+    for (format, data) in [(Csv, &b"\xe9,b\na,x\n"[..]), (Tsv, b"\xe9\tb\na\tx\n")] {
+        let mut spec = ReadSpec::new(format);
+        spec.sequence = columns(0, 1);
+        let found = lines(&spec, data);
+        assert!(found[0].is_err());
+        assert_eq!(found[1..], [Ok(2)]);
+    }
     // What is wrong with the whole file is said once, and is the last that is said.
     let mut by_name = ReadSpec::new(Csv);
     by_name.header = false;
@@ -556,6 +568,20 @@ fn only_the_wanted_keys_are_the_same_examples() {
         message(tokens(Jsonl, &columns, "{\"tokens\":[\"a\"],\"id\":1}"))
             .starts_with("data:1: no key `tags`; the object has `tokens`, `id`")
     );
+}
+
+#[test]
+fn readers_go_to_other_threads() {
+    let spec = ReadSpec::new(Tsv);
+    let data = b"text\tlabel\na\tx\n";
+    let rows = spec
+        .read_sequence_from(&data[..], Path::new("data"))
+        .unwrap();
+    let count = std::thread::spawn(move || rows.count()).join();
+    assert_eq!(count.unwrap(), 1);
+    let rows = ReadSpec::new(Conll).read_tokens_from(&b"a O\n"[..], Path::new("data"));
+    let rows = rows.unwrap();
+    assert_eq!(std::thread::spawn(move || rows.count()).join().unwrap(), 1);
 }
 
 #[test]

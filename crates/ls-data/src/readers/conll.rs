@@ -30,17 +30,6 @@ impl<R: BufRead> Sentences<R> {
             width: None,
         }
     }
-
-    /// Passes over what is left of a sentence. What is wrong in it too is not said.
-    fn skip_sentence(&mut self) {
-        while let Some(line) = self.lines.next() {
-            match line {
-                Ok(line) if ends_sentence(line.text) => return,
-                Err(error) if !error.is_row() => return,
-                _ => {}
-            }
-        }
-    }
 }
 
 impl<R: BufRead> Iterator for Sentences<R> {
@@ -67,7 +56,7 @@ impl<R: BufRead> Iterator for Sentences<R> {
             };
             if let Err(error) = word {
                 if error.is_row() {
-                    self.skip_sentence();
+                    self.lines.skip_until(ends_sentence);
                 }
                 return Some(Err(error));
             }

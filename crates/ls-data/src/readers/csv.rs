@@ -1,10 +1,10 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::lines::{Lines, utf8};
-use super::{ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, skip_bom};
+use super::{BYTE_ORDER_MARK, ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, TextRule};
 use crate::error::{DataError, Result, nearest};
 use crate::example::SequenceExample;
 
@@ -20,9 +20,22 @@ pub(super) struct CsvRows<R> {
 
 impl<R: BufRead> CsvRows<R> {
     pub(super) fn new(mut reader: R, path: &Path, table: Table) -> Result<Self> {
-        skip_bom(&mut reader, path)?;
+        // The parser would pass over a mark only if it got the whole of it at once.
+        let mut start = Vec::new();
+        loop {
+            let mark = BYTE_ORDER_MARK.len() as u64;
+            let read = reader.by_ref().take(mark).read_to_end(&mut start);
+            read.map_err(|source| DataError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?;
+            if start != BYTE_ORDER_MARK {
+                break;
+            }
+            start.clear();
+        }
         let tee = Tee {
-            reader,
+            reader: Cursor::new(start).chain(reader),
             pending: Vec::new(),
             begin: 0,
             ended: false,
@@ -71,7 +84,13 @@ impl<R: BufRead> CsvRows<R> {
             }));
         }
         let fields: Result<Vec<&str>> = self.record.iter().map(|f| utf8(f, place)).collect();
-        Some(fields.and_then(|fields| self.table.row(place, &fields)))
+        match fields {
+            Ok(fields) => Some(self.table.row(place, &fields)),
+            Err(error) => {
+                self.table.unreadable();
+                Some(Err(error))
+            }
+        }
     }
 
     fn read_error(&self, error: csv::Error) -> DataError {
@@ -111,7 +130,7 @@ impl<R: BufRead> Iterator for CsvRows<R> {
 /// Keeps the bytes that the parser has read but not yet returned as rows: the line of a row is
 /// counted from them, since the parser's own count is one short after `\r\n` and after blank lines.
 struct Tee<R> {
-    reader: R,
+    reader: Chain<Cursor<Vec<u8>>, R>,
     pending: Vec<u8>,
     /// Position in the file of the first pending byte.
     begin: u64,
@@ -170,13 +189,17 @@ impl<R: BufRead> Iterator for TsvRows<R> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.find_map(|line| match line.text.is_empty() {
+        let row = self.lines.find_map(|line| match line.text.is_empty() {
             true => Ok(None),
             false => {
                 let fields: Vec<&str> = line.text.split('\t').collect();
                 self.table.row(line.place, &fields)
             }
-        })
+        });
+        if let Some(Err(DataError::NotUtf8 { .. })) = row {
+            self.table.unreadable();
+        }
+        row
     }
 }
 
@@ -184,13 +207,14 @@ impl<R: BufRead> Iterator for TsvRows<R> {
 pub(super) struct Table {
     header: bool,
     columns: SequenceColumns,
+    rule: TextRule,
     labels: Labels,
     layout: Option<Layout>,
 }
 
 struct Layout {
     width: usize,
-    text: usize,
+    text: Vec<usize>,
     text_pair: Option<usize>,
     label: Option<usize>,
 }
@@ -199,9 +223,17 @@ impl Table {
     pub(super) fn new(header: bool, columns: SequenceColumns, labels: Labels) -> Self {
         Self {
             header,
+            rule: columns.text_rule(),
             columns,
             labels,
             layout: None,
+        }
+    }
+
+    /// Says that a row could not be read: if it was the header, the next row is none.
+    fn unreadable(&mut self) {
+        if self.layout.is_none() {
+            self.header = false;
         }
     }
 
@@ -226,11 +258,14 @@ impl Table {
                 expected: layout.width,
             });
         }
-        let text = |index: usize| place.required(fields[index], "text");
+        let text = |columns: &[usize]| {
+            let parts = columns.iter().map(|index| fields[*index].to_string());
+            self.rule.text(parts, place)
+        };
         let label = |index: usize| self.labels.resolve(fields[index], place);
         Ok(Some(SequenceExample {
-            text: text(layout.text)?.to_string(),
-            text_pair: layout.text_pair.map(text).transpose()?.map(str::to_string),
+            text: text(&layout.text)?,
+            text_pair: layout.text_pair.map(|index| text(&[index])).transpose()?,
             label: layout.label.map(label).transpose()?,
             line: place.line,
             extra: None,
@@ -241,7 +276,7 @@ impl Table {
         let find = |column: &ColumnRef| self.find(column, place, first);
         Ok(Layout {
             width: first.len(),
-            text: find(&self.columns.text)?,
+            text: self.columns.texts().map(find).collect::<Result<_>>()?,
             text_pair: self.columns.text_pair.as_ref().map(find).transpose()?,
             label: self.columns.label.as_ref().map(find).transpose()?,
         })

@@ -1,7 +1,8 @@
 //! JSON lines to sequence and token examples.
 //!
 //! Either an example keeps its whole object, or only the wanted keys are parsed and all else is
-//! passed over without a copy of it.
+//! passed over without a copy of it. An integer label without names takes the name that stands under
+//! its key with `_text` behind, if there is one: SetFit's files have `label` and `label_text`.
 
 use std::fmt;
 use std::io::BufRead;
@@ -11,7 +12,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::lines::{Line, Lines};
-use super::{ColumnRef, Labels, Place, SequenceColumns, TokenColumns, json_message};
+use super::{
+    ColumnRef, DEFAULT_TAGS, Labels, Place, SequenceColumns, TextRule, TokenColumns, json_message,
+};
 use crate::error::{DataError, Result, nearest};
 use crate::example::{SequenceExample, TokenExample};
 
@@ -19,28 +22,39 @@ use crate::example::{SequenceExample, TokenExample};
 pub(super) struct SequenceRows<R> {
     lines: Lines<R>,
     keys: SequenceKeys,
+    rule: TextRule,
     labels: Labels,
     keep_extra: bool,
 }
 
 struct SequenceKeys {
-    text: String,
+    text: Vec<String>,
     text_pair: Option<String>,
     label: Option<String>,
+    label_text: Option<String>,
 }
 
 impl<R: BufRead> SequenceRows<R> {
     pub(super) fn new(lines: Lines<R>, columns: &SequenceColumns, labels: Labels) -> Result<Self> {
         let path = lines.path();
         let name = |column: &Option<ColumnRef>| column.as_ref().map(|c| key(c, path)).transpose();
+        let text = columns.texts().map(|c| key(c, path));
+        let text = text.collect::<Result<_>>()?;
+        let text_pair = name(&columns.text_pair)?;
+        let label = name(&columns.label)?;
         let keys = SequenceKeys {
-            text: key(&columns.text, path)?,
-            text_pair: name(&columns.text_pair)?,
-            label: name(&columns.label)?,
+            text,
+            text_pair,
+            label_text: match labels.named() {
+                true => None,
+                false => label.as_ref().map(|key| format!("{key}_text")),
+            },
+            label,
         };
         Ok(Self {
             lines,
             keys,
+            rule: columns.text_rule(),
             labels,
             keep_extra: columns.keep_extra,
         })
@@ -51,38 +65,45 @@ impl<R: BufRead> Iterator for SequenceRows<R> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines
-            .find_map(|line| match line.text.trim().is_empty() {
-                true => Ok(None),
-                false => sequence_row(line, &self.keys, &self.labels, self.keep_extra).map(Some),
-            })
+        let Self {
+            lines,
+            keys,
+            rule,
+            labels,
+            keep_extra,
+        } = self;
+        lines.map_row(|line| sequence_row(line, keys, rule, labels, *keep_extra))
     }
 }
 
 fn sequence_row(
     line: Line<'_>,
     keys: &SequenceKeys,
+    rule: &TextRule,
     labels: &Labels,
     keep_extra: bool,
 ) -> Result<SequenceExample> {
-    let wanted = [
-        Some(&keys.text),
-        keys.text_pair.as_ref(),
-        keys.label.as_ref(),
-    ];
-    let is_wanted = |key: &str| wanted.iter().flatten().any(|wanted| *wanted == key);
-    let mut row = Row::parse(line, keep_extra, &is_wanted)?;
+    let wanted = |key: &str| {
+        let others = [&keys.text_pair, &keys.label, &keys.label_text];
+        let others = others.into_iter().flatten();
+        keys.text.iter().chain(others).any(|wanted| wanted == key)
+    };
+    let mut row = Row::parse(line, keep_extra, &wanted)?;
+    let parts = keys.text.iter().map(|key| row.text(key));
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    let text_pair = keys
+        .text_pair
+        .as_ref()
+        .map(|key| row.text(key))
+        .transpose()?;
+    let label = keys.label.as_ref();
     Ok(SequenceExample {
-        text: row.text(&keys.text)?,
-        text_pair: keys
-            .text_pair
-            .as_ref()
-            .map(|key| row.text(key))
+        text: rule.text(parts, line.place)?,
+        text_pair: text_pair
+            .map(|text| rule.text([text], line.place))
             .transpose()?,
-        label: keys
-            .label
-            .as_ref()
-            .map(|key| row.label(key, labels))
+        label: label
+            .map(|key| row.label(key, keys.label_text.as_deref(), labels))
             .transpose()?,
         line: line.place.line,
         extra: keep_extra.then_some(row.object),
@@ -111,44 +132,27 @@ impl<R: BufRead> Iterator for TokenRows<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.lines
-            .find_map(|line| match line.text.trim().is_empty() {
-                true => Ok(None),
-                false => token_row(line, &self.columns, &self.labels).map(Some),
-            })
+            .map_row(|line| token_row(line, &self.columns, &self.labels))
     }
 }
 
 fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<TokenExample> {
     let place = line.place;
     let is_wanted = |key: &str| {
-        key == columns.tokens_key
-            || columns.tagged
-                && match &columns.tags_key {
-                    Some(tags_key) => key == tags_key,
-                    None => DEFAULT_TAGS.contains(&key),
-                }
+        let is_tags = match &columns.tags_key {
+            Some(tags_key) => key == tags_key,
+            None => DEFAULT_TAGS.contains(&key),
+        };
+        key == columns.tokens_key || (columns.tagged && is_tags)
     };
     let mut row = Row::parse(line, columns.keep_extra, &is_wanted)?;
-    let tags_key = match &columns.tags_key {
-        Some(key) => key,
-        None => DEFAULT_TAGS
-            .into_iter()
-            .find(|key| row.object.contains_key(*key))
-            .unwrap_or(DEFAULT_TAGS[0]),
-    };
+    let tags_key = columns.tags_key_among(|key| row.object.contains_key(key));
     let tokens = row.tokens(&columns.tokens_key)?;
     let tags = match columns.tagged {
         true => Some(row.tags(tags_key, labels)?),
         false => None,
     };
-    if let Some(tags) = tags.as_ref().filter(|tags| tags.len() != tokens.len()) {
-        return Err(DataError::TokenTagCount {
-            path: place.path.to_path_buf(),
-            line: place.line,
-            tokens: tokens.len(),
-            tags: tags.len(),
-        });
-    }
+    place.same_length(&tokens, tags.as_deref())?;
     Ok(TokenExample {
         tokens,
         tags,
@@ -156,9 +160,6 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
         extra: columns.keep_extra.then_some(row.object),
     })
 }
-
-/// Where tags are looked for if no key is given: the first that is there.
-const DEFAULT_TAGS: [&str; 2] = ["tags", "ner_tags"];
 
 fn key(column: &ColumnRef, path: &Path) -> Result<String> {
     match column {
@@ -237,18 +238,20 @@ impl<'a> Row<'a> {
 
     fn text(&mut self, key: &str) -> Result<String> {
         match self.value(key)? {
-            Value::String(text) => {
-                self.place().required(&text, "text")?;
-                Ok(text)
-            }
+            Value::String(text) => Ok(text),
             other => Err(self.wrong_type(key.to_string(), &other, "a string")),
         }
     }
 
-    fn label(&mut self, key: &str, labels: &Labels) -> Result<String> {
+    fn label(&mut self, key: &str, text: Option<&str>, labels: &Labels) -> Result<String> {
         let label = match self.value(key)? {
             Value::String(label) => label,
-            Value::Number(number) if number.is_i64() => number.to_string(),
+            Value::Number(number) if number.is_i64() => {
+                match text.and_then(|key| self.object.get(key)) {
+                    Some(Value::String(text)) => text.clone(),
+                    _ => number.to_string(),
+                }
+            }
             other => {
                 return Err(self.wrong_type(key.to_string(), &other, "a string or an integer"));
             }
@@ -266,11 +269,7 @@ impl<'a> Row<'a> {
     fn tokens(&mut self, key: &str) -> Result<Vec<String>> {
         let list = self.list(key)?;
         if list.is_empty() {
-            return Err(DataError::EmptyField {
-                path: self.place().path.to_path_buf(),
-                line: self.place().line,
-                what: "tokens",
-            });
+            return Err(self.place().empty("tokens"));
         }
         let token = |(i, value): (usize, Value)| match value {
             // An empty word is kept: it gets no sub-word and no label, and stays in the output.
@@ -285,13 +284,13 @@ impl<'a> Row<'a> {
         let place = self.place();
         let tag = |(i, value): (usize, Value)| match value {
             Value::String(tag) => labels.resolve(&tag, place),
-            Value::Number(number) if number.is_i64() => match labels.named() {
-                true => labels.resolve(&number.to_string(), place),
-                false => Err(DataError::NamesNeeded {
-                    path: place.path.to_path_buf(),
-                    line: place.line,
-                    key: key.to_string(),
-                }),
+            Value::Number(number) => match number.as_i64() {
+                Some(index) => labels.resolve_integer(index, key, place),
+                None => Err(self.wrong_type(
+                    format!("{key}[{i}]"),
+                    &Value::Number(number),
+                    "a string or an integer",
+                )),
             },
             other => Err(self.wrong_type(format!("{key}[{i}]"), &other, "a string or an integer")),
         };

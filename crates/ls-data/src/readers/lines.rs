@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::{MAX_ROW, Place, skip_bom};
+use super::{BYTE_ORDER_MARK, MAX_ROW, Place};
 use crate::error::{DataError, Result};
 
 /// Lines without their ends (`\n` or `\r\n`) and without a byte order mark. Memory is bounded by
@@ -62,11 +62,31 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
+    /// What `each` makes of the next line that is not blank.
+    pub(super) fn map_row<T>(
+        &mut self,
+        mut each: impl FnMut(Line<'_>) -> Result<T>,
+    ) -> Option<Result<T>> {
+        self.find_map(|line| match line.text.trim().is_empty() {
+            true => Ok(None),
+            false => each(line).map(Some),
+        })
+    }
+
+    /// Passes over lines until one is an `end`, which is passed over too. What is wrong in them is
+    /// not said.
+    pub(super) fn skip_until(&mut self, end: impl Fn(&str) -> bool) {
+        while let Some(line) = self.next() {
+            match line {
+                Ok(line) if end(line.text) => return,
+                Err(error) if !error.is_row() => return,
+                _ => {}
+            }
+        }
+    }
+
     /// Reads a line into the buffer; `false` at the end.
     fn fill(&mut self) -> Result<bool> {
-        if self.number == 0 {
-            skip_bom(&mut self.reader, &self.path)?;
-        }
         self.buffer.clear();
         let read = self
             .reader
@@ -81,6 +101,9 @@ impl<R: BufRead> Lines<R> {
             return Ok(false);
         }
         self.number += 1;
+        while self.number == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
+            self.buffer.drain(..BYTE_ORDER_MARK.len());
+        }
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
             if self.buffer.last() == Some(&b'\r') {

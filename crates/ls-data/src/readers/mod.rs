@@ -7,14 +7,20 @@
 
 mod bad_rows;
 mod conll;
+mod conll2012;
 mod csv;
+mod fasttext;
 mod jsonl;
+mod label_json;
 mod lines;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod stream;
+mod trees;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +31,7 @@ use crate::labels::unknown_label;
 use lines::Lines;
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
+pub use label_json::read_label_json;
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
 
 /// How a file is written.
@@ -40,6 +47,15 @@ pub enum FileFormat {
     Jsonl,
     /// One word per line with columns, a blank line after each sentence.
     Conll,
+    /// The columns of CoNLL 2012 (`*_gold_conll`): the word is column 3, names are in brackets in
+    /// column 10 and become IOB2 tags.
+    Conll2012,
+    /// A table with columns by type, as on the Hugging Face Hub. Needs the feature `parquet`.
+    Parquet,
+    /// Lines of fastText: `__label__` with the label, then the text.
+    FastText,
+    /// Trees of the Stanford Sentiment Treebank, one a line; the label is that of the root.
+    Trees,
 }
 
 impl FileFormat {
@@ -57,6 +73,9 @@ impl FileFormat {
             Some("tsv") => Ok(Self::Tsv),
             Some("jsonl" | "json" | "ndjson") => Ok(Self::Jsonl),
             Some("conll" | "iob" | "bio" | "txt") => Ok(Self::Conll),
+            Some("parquet") => Ok(Self::Parquet),
+            Some("ft") => Ok(Self::FastText),
+            Some(other) if other.ends_with("gold_conll") => Ok(Self::Conll2012),
             _ => Err(DataError::UnknownFormat {
                 path: path.to_path_buf(),
             }),
@@ -70,8 +89,29 @@ impl FileFormat {
             Self::Tsv => "tsv",
             Self::Jsonl => "jsonl",
             Self::Conll => "conll",
+            Self::Conll2012 => "conll2012",
+            Self::Parquet => "parquet",
+            Self::FastText => "fasttext",
+            Self::Trees => "trees",
         }
     }
+
+    /// The format of this name, as in configs.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Every format.
+    pub const ALL: [Self; 8] = [
+        Self::Csv,
+        Self::Tsv,
+        Self::Jsonl,
+        Self::Conll,
+        Self::Conll2012,
+        Self::Parquet,
+        Self::FastText,
+        Self::Trees,
+    ];
 }
 
 /// A column: by the name in the header (or the JSON key), or by its index from 0.
@@ -111,12 +151,23 @@ impl fmt::Display for ColumnRef {
 pub struct SequenceColumns {
     /// The text, or the first of a pair.
     pub text: ColumnRef,
+    /// Columns whose text is put behind that of `text`, in this order: a description behind its
+    /// title. They may be empty.
+    pub append: Vec<ColumnRef>,
+    /// What stands between texts that are put together.
+    pub separator: String,
+    /// Whether backslashes in texts become spaces. The original files of AG News have a backslash
+    /// where their source had a line break; the texts on the Hub have it still, so it stays unless
+    /// this is asked for.
+    pub backslash_is_space: bool,
     /// The second text of a pair.
     pub text_pair: Option<ColumnRef>,
     /// The label; `None` reads examples without labels and needs no such column.
     pub label: Option<ColumnRef>,
     /// Names of integer labels: `i` becomes the `i`-th name. `None` leaves labels as they are.
     pub label_map: Option<Vec<String>>,
+    /// The integer of the first name: 1 where classes count from 1.
+    pub first_label: i64,
     /// Whether examples of JSON files keep their whole object, so that predictions can be written
     /// with its other fields. Without, only the wanted keys are parsed, which is faster.
     pub keep_extra: bool,
@@ -126,11 +177,51 @@ impl Default for SequenceColumns {
     fn default() -> Self {
         Self {
             text: "text".into(),
+            append: Vec::new(),
+            separator: " ".to_string(),
+            backslash_is_space: false,
             text_pair: None,
             label: Some("label".into()),
             label_map: None,
+            first_label: 0,
             keep_extra: true,
         }
+    }
+}
+
+impl SequenceColumns {
+    /// The columns of the text, in their order.
+    fn texts(&self) -> impl Iterator<Item = &ColumnRef> {
+        std::iter::once(&self.text).chain(&self.append)
+    }
+
+    fn text_rule(&self) -> TextRule {
+        TextRule {
+            separator: self.separator.clone(),
+            backslash_is_space: self.backslash_is_space,
+        }
+    }
+}
+
+/// How the texts of one or more columns become one.
+struct TextRule {
+    separator: String,
+    backslash_is_space: bool,
+}
+
+impl TextRule {
+    fn text(&self, parts: impl IntoIterator<Item = String>, place: Place<'_>) -> Result<String> {
+        let mut parts = parts.into_iter();
+        let mut text = parts.next().unwrap_or_default();
+        for part in parts {
+            text.push_str(&self.separator);
+            text.push_str(&part);
+        }
+        if self.backslash_is_space && text.contains('\\') {
+            text = text.replace('\\', " ");
+        }
+        place.required(&text, "text")?;
+        Ok(text)
     }
 }
 
@@ -165,6 +256,22 @@ impl Default for TokenColumns {
             tagged: true,
             label_names: None,
             keep_extra: true,
+        }
+    }
+}
+
+/// Where tags are looked for if no key is given: the first that is there.
+const DEFAULT_TAGS: [&str; 2] = ["tags", "ner_tags"];
+
+impl TokenColumns {
+    /// The key of the tags in an object or table whose keys `has` knows.
+    fn tags_key_among(&self, has: impl Fn(&str) -> bool) -> &str {
+        match &self.tags_key {
+            Some(key) => key,
+            None => DEFAULT_TAGS
+                .into_iter()
+                .find(|key| has(key))
+                .unwrap_or(DEFAULT_TAGS[0]),
         }
     }
 }
@@ -299,6 +406,10 @@ fn open(path: &Path) -> Result<File> {
 /// one whose quotes do not match; without a limit it would be read into memory whole.
 const MAX_ROW: usize = 16 << 20;
 
+/// What some editors put before the text of a file. It may come in several reads, and more than once
+/// where files were joined.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Where a row stands.
 #[derive(Clone, Copy)]
 struct Place<'a> {
@@ -310,20 +421,38 @@ struct Place<'a> {
 impl Place<'_> {
     /// The value, unless it is empty or white space.
     fn required<'v>(self, value: &'v str, what: &'static str) -> Result<&'v str> {
-        if value.trim().is_empty() {
-            return Err(DataError::EmptyField {
+        match value.trim().is_empty() {
+            true => Err(self.empty(what)),
+            false => Ok(value),
+        }
+    }
+
+    fn empty(self, what: &'static str) -> DataError {
+        DataError::EmptyField {
+            path: self.path.to_path_buf(),
+            line: self.line,
+            what,
+        }
+    }
+
+    fn same_length(self, tokens: &[String], tags: Option<&[String]>) -> Result<()> {
+        match tags {
+            Some(tags) if tags.len() != tokens.len() => Err(DataError::TokenTagCount {
                 path: self.path.to_path_buf(),
                 line: self.line,
-                what,
-            });
+                tokens: tokens.len(),
+                tags: tags.len(),
+            }),
+            _ => Ok(()),
         }
-        Ok(value)
     }
 }
 
 /// What the labels in a file stand for.
 struct Labels {
     names: Option<Vec<String>>,
+    /// The integer of the first name.
+    first: i64,
 }
 
 impl Labels {
@@ -345,16 +474,41 @@ impl Labels {
         let Ok(index) = label.parse::<i64>() else {
             return Err(unknown_label(label, names, place.path, place.line));
         };
-        usize::try_from(index)
-            .ok()
-            .and_then(|i| names.get(i))
+        index
+            .checked_sub(self.first)
+            .and_then(|i| names.get(usize::try_from(i).ok()?))
             .cloned()
             .ok_or_else(|| DataError::LabelIndex {
                 path: place.path.to_path_buf(),
                 line: place.line,
                 index,
+                first: self.first,
                 count: names.len(),
             })
+    }
+
+    /// The name that an integer stands for; `key` is where it stands.
+    fn resolve_integer(&self, index: i64, key: &str, place: Place<'_>) -> Result<String> {
+        match self.named() {
+            true => self.resolve(&index.to_string(), place),
+            false => Err(DataError::NamesNeeded {
+                path: place.path.to_path_buf(),
+                line: place.line,
+                key: key.to_string(),
+            }),
+        }
+    }
+
+    /// A label that is a name already, whatever it looks like.
+    #[cfg(feature = "parquet")]
+    fn resolve_name(&self, name: &str, place: Place<'_>) -> Result<String> {
+        let name = place.required(name, "label")?;
+        match &self.names {
+            Some(names) if !names.iter().any(|known| known == name) => {
+                Err(unknown_label(name, names, place.path, place.line))
+            }
+            _ => Ok(name.to_string()),
+        }
     }
 }
 
@@ -365,16 +519,4 @@ pub(crate) fn json_message(error: &serde_json::Error) -> String {
         Some(end) => message[..end].to_string(),
         None => message,
     }
-}
-
-/// Removes a byte order mark at the start of a reader.
-fn skip_bom(reader: &mut impl BufRead, path: &Path) -> Result<()> {
-    let start = reader.fill_buf().map_err(|source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    if start.starts_with(b"\xef\xbb\xbf") {
-        reader.consume(3);
-    }
-    Ok(())
 }

@@ -6,7 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::lines::Lines;
-use super::{FileFormat, Labels, SequenceColumns, TokenColumns, conll, csv, jsonl, open};
+use super::{
+    FileFormat, Labels, SequenceColumns, TokenColumns, conll, conll2012, csv, fasttext, jsonl,
+    label_json, open, trees,
+};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::scheme::TagScheme;
@@ -46,6 +49,10 @@ impl ReadSpec {
     /// # Errors
     /// A file that cannot be opened, a format that holds no texts, columns that it cannot have.
     pub fn read_sequence(&self, path: &Path) -> Result<SequenceReader> {
+        if self.format == FileFormat::Parquet {
+            let rows = parquet_sequence(self, path)?;
+            return Ok(SequenceReader { rows });
+        }
         self.read_sequence_from(open(path)?, path)
     }
 
@@ -62,12 +69,26 @@ impl ReadSpec {
         Ok(SequenceReader { rows })
     }
 
-    /// Opens a file of word lists.
+    /// Opens a file of word lists. Integer tags of a JSON file without names take those of a
+    /// `label.json` beside it, see [`read_label_json`](super::read_label_json).
     ///
     /// # Errors
     /// A file that cannot be opened, a format that holds no word lists.
     pub fn read_tokens(&self, path: &Path) -> Result<TokenReader> {
-        self.read_tokens_from(open(path)?, path)
+        match self.format {
+            FileFormat::Parquet => {
+                let rows = parquet_tokens(self, path)?;
+                Ok(TokenReader { rows })
+            }
+            FileFormat::Jsonl if !self.token_labels().named() => {
+                let spec = Self {
+                    label_names: label_json::beside(path),
+                    ..self.clone()
+                };
+                spec.read_tokens_from(open(path)?, path)
+            }
+            _ => self.read_tokens_from(open(path)?, path),
+        }
     }
 
     /// As [`ReadSpec::read_tokens`], from any reader; `name` stands for the path in messages.
@@ -83,9 +104,25 @@ impl ReadSpec {
         Ok(TokenReader { rows })
     }
 
-    fn labels(&self, of_columns: &Option<Vec<String>>) -> Labels {
+    fn sequence_labels(&self) -> Labels {
+        let names = self
+            .label_names
+            .as_ref()
+            .or(self.sequence.label_map.as_ref());
         Labels {
-            names: self.label_names.clone().or_else(|| of_columns.clone()),
+            names: names.cloned(),
+            first: self.sequence.first_label,
+        }
+    }
+
+    fn token_labels(&self) -> Labels {
+        let names = self
+            .label_names
+            .as_ref()
+            .or(self.tokens.label_names.as_ref());
+        Labels {
+            names: names.cloned(),
+            first: 0,
         }
     }
 
@@ -98,12 +135,14 @@ impl ReadSpec {
     }
 }
 
+type Rows<T> = Box<dyn Iterator<Item = Result<T>> + Send>;
+
 /// Texts, one after the other.
 ///
 /// A row that cannot be used is an error for which [`DataError::is_row`] holds, and the next row
 /// comes behind it; any other error is the last item.
 pub struct SequenceReader {
-    rows: Box<dyn Iterator<Item = Result<SequenceExample>> + Send>,
+    rows: Rows<SequenceExample>,
 }
 
 impl Iterator for SequenceReader {
@@ -116,7 +155,7 @@ impl Iterator for SequenceReader {
 
 /// Word lists, one after the other; errors as in [`SequenceReader`].
 pub struct TokenReader {
-    rows: Box<dyn Iterator<Item = Result<TokenExample>> + Send>,
+    rows: Rows<TokenExample>,
 }
 
 impl Iterator for TokenReader {
@@ -161,6 +200,8 @@ enum SequenceRows<R> {
     Csv(csv::CsvRows<R>),
     Tsv(csv::TsvRows<R>),
     Jsonl(jsonl::SequenceRows<R>),
+    FastText(fasttext::Rows<R>),
+    Trees(trees::Rows<R>),
 }
 
 impl<R: std::io::BufRead> Iterator for SequenceRows<R> {
@@ -171,6 +212,8 @@ impl<R: std::io::BufRead> Iterator for SequenceRows<R> {
             Self::Csv(rows) => rows.next(),
             Self::Tsv(rows) => rows.next(),
             Self::Jsonl(rows) => rows.next(),
+            Self::FastText(rows) => rows.next(),
+            Self::Trees(rows) => rows.next(),
         }
     }
 }
@@ -182,24 +225,30 @@ pub(super) fn sequence_rows<R: Read>(
     name: &Path,
 ) -> Result<impl Iterator<Item = Result<SequenceExample>> + use<R>> {
     let reader = BufReader::new(reader);
-    let labels = spec.labels(&spec.sequence.label_map);
-    let table = |labels| csv::Table::new(spec.header, spec.sequence.clone(), labels);
-    let rows = match spec.format {
+    let columns = &spec.sequence;
+    let labels = spec.sequence_labels();
+    let table = |labels| csv::Table::new(spec.header, columns.clone(), labels);
+    let lines = |reader| Lines::new(reader, name);
+    Ok(until_broken(match spec.format {
         FileFormat::Csv => SequenceRows::Csv(csv::CsvRows::new(reader, name, table(labels))?),
-        FileFormat::Tsv => {
-            SequenceRows::Tsv(csv::TsvRows::new(Lines::new(reader, name), table(labels)))
-        }
+        FileFormat::Tsv => SequenceRows::Tsv(csv::TsvRows::new(lines(reader), table(labels))),
         FileFormat::Jsonl => {
-            let lines = Lines::new(reader, name);
-            SequenceRows::Jsonl(jsonl::SequenceRows::new(lines, &spec.sequence, labels)?)
+            SequenceRows::Jsonl(jsonl::SequenceRows::new(lines(reader), columns, labels)?)
         }
-        FileFormat::Conll => return Err(spec.unsupported(name, "texts with labels")),
-    };
-    Ok(until_broken(rows))
+        FileFormat::FastText => {
+            SequenceRows::FastText(fasttext::Rows::new(lines(reader), columns, labels))
+        }
+        FileFormat::Trees => SequenceRows::Trees(trees::Rows::new(lines(reader), columns, labels)),
+        FileFormat::Parquet => return Err(parquet_stream(name)),
+        FileFormat::Conll | FileFormat::Conll2012 => {
+            return Err(spec.unsupported(name, "texts with labels"));
+        }
+    }))
 }
 
 enum TokenRows<R> {
     Conll(conll::Sentences<R>),
+    Conll2012(conll2012::Sentences<R>),
     Jsonl(jsonl::TokenRows<R>),
 }
 
@@ -209,6 +258,7 @@ impl<R: std::io::BufRead> Iterator for TokenRows<R> {
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Self::Conll(rows) => rows.next(),
+            Self::Conll2012(rows) => rows.next(),
             Self::Jsonl(rows) => rows.next(),
         }
     }
@@ -222,13 +272,51 @@ pub(super) fn token_rows<R: Read>(
 ) -> Result<impl Iterator<Item = Result<TokenExample>> + use<R>> {
     let lines = Lines::new(BufReader::new(reader), name);
     let columns = spec.tokens.clone();
-    let labels = spec.labels(&columns.label_names);
-    let rows = match spec.format {
+    let labels = spec.token_labels();
+    Ok(until_broken(match spec.format {
         FileFormat::Conll => TokenRows::Conll(conll::Sentences::new(lines, columns, labels)),
+        FileFormat::Conll2012 => {
+            TokenRows::Conll2012(conll2012::Sentences::new(lines, columns, labels))
+        }
         FileFormat::Jsonl => TokenRows::Jsonl(jsonl::TokenRows::new(lines, columns, labels)),
-        FileFormat::Csv | FileFormat::Tsv => {
+        FileFormat::Parquet => return Err(parquet_stream(name)),
+        FileFormat::Csv | FileFormat::Tsv | FileFormat::FastText | FileFormat::Trees => {
             return Err(spec.unsupported(name, "words with tags"));
         }
-    };
-    Ok(until_broken(rows))
+    }))
+}
+
+/// What is said of Parquet from a stream: its index stands at its end.
+fn parquet_stream(name: &Path) -> DataError {
+    let path = name.to_path_buf();
+    match cfg!(feature = "parquet") {
+        true => DataError::ParquetStream { path },
+        false => DataError::NoParquet { path },
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample>> {
+    use super::parquet::SequenceRows;
+    let labels = spec.sequence_labels();
+    let rows = SequenceRows::open(open(path)?, path, &spec.sequence, labels)?;
+    Ok(Box::new(until_broken(rows)))
+}
+
+#[cfg(feature = "parquet")]
+fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
+    use super::parquet::TokenRows;
+    let labels = spec.token_labels();
+    let rows = TokenRows::open(open(path)?, path, &spec.tokens, labels)?;
+    Ok(Box::new(until_broken(rows)))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample>> {
+    Err(parquet_stream(path))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
+    Err(parquet_stream(path))
 }

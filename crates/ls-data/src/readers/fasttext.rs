@@ -1,0 +1,80 @@
+//! Lines of fastText to sequence examples: `__label__` with the label, then the text.
+
+use std::io::BufRead;
+
+use super::lines::{Line, Lines};
+use super::{Labels, SequenceColumns};
+use crate::error::{DataError, Result};
+use crate::example::SequenceExample;
+
+/// What a label begins with.
+const PREFIX: &str = "__label__";
+
+/// Rows of a file. Blank lines are passed over.
+pub(super) struct Rows<R> {
+    lines: Lines<R>,
+    labels: Labels,
+    labelled: bool,
+}
+
+impl<R: BufRead> Rows<R> {
+    pub(super) fn new(lines: Lines<R>, columns: &SequenceColumns, labels: Labels) -> Self {
+        Self {
+            lines,
+            labels,
+            labelled: columns.label.is_some(),
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<SequenceExample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.lines
+            .map_row(|line| row(line, &self.labels, self.labelled))
+    }
+}
+
+/// The label must stand first and alone: fastText itself takes a word with the prefix for a label
+/// wherever it stands, so a second one would be lost, or be read as text.
+fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<SequenceExample> {
+    let place = line.place;
+    let text = line.text.trim();
+    let (label, text) = match text.strip_prefix(PREFIX) {
+        Some(rest) => match rest.split_once(char::is_whitespace) {
+            Some((label, text)) => (Some(label), text.trim_start()),
+            None => (Some(rest), ""),
+        },
+        None => (None, text),
+    };
+    let others = text
+        .split_whitespace()
+        .filter(|w| w.starts_with(PREFIX))
+        .count();
+    let found = others + usize::from(label.is_some());
+    if found > 1 || (found == 1 && label.is_none()) {
+        return Err(DataError::LabelPlace {
+            path: place.path.to_path_buf(),
+            line: place.line,
+            found,
+        });
+    }
+    let label = match (labelled, label) {
+        (false, _) => None,
+        (true, Some(label)) => Some(labels.resolve(label, place)?),
+        (true, None) => {
+            return Err(DataError::Unlabelled {
+                path: place.path.to_path_buf(),
+                line: place.line,
+            });
+        }
+    };
+    Ok(SequenceExample {
+        text: place.required(text, "text")?.to_string(),
+        text_pair: None,
+        label,
+        line: place.line,
+        extra: None,
+    })
+}

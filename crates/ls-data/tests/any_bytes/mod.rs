@@ -1,0 +1,219 @@
+//! What must hold of every reader for any bytes at all. The fuzz targets of `fuzz/` and the test
+//! `bytes.rs` run these functions.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Read;
+use std::path::Path;
+
+use ls_data::{DataError, FileFormat, ReadSpec, SequenceExample, TokenExample};
+
+/// A function of this module with the name of its fuzz target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every function.
+pub const TARGETS: &[Target] = &[
+    ("csv", csv),
+    ("tsv", tsv),
+    ("jsonl_sequence", jsonl_sequence),
+    ("jsonl_tokens", jsonl_tokens),
+    ("conll", conll),
+    ("conll2012", conll2012),
+    ("fasttext", fasttext),
+    ("trees", trees),
+    ("label_json", label_json),
+    #[cfg(feature = "parquet")]
+    ("parquet", parquet),
+];
+
+/// Bytes that come one at a time, so that every row crosses the edge of a read.
+struct Dripping(std::io::Cursor<Vec<u8>>);
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let end = buffer.len().min(1);
+        self.0.read(&mut buffer[..end])
+    }
+}
+
+type Rows<T> = Vec<Result<T, String>>;
+
+/// Reads rows to the end and checks what holds of each.
+fn rows<T>(
+    rows: Result<impl Iterator<Item = Result<T, DataError>>, DataError>,
+    at_most: usize,
+    good: impl Fn(&T) -> (usize, bool),
+) -> Rows<T> {
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => return vec![Err(error.to_string())],
+    };
+    let mut ended = false;
+    let mut last = 0;
+    let mut all = Vec::new();
+    for row in rows {
+        assert!(!ended, "a row behind a fault of the whole file");
+        if let Err(error) = &row {
+            ended = !error.is_row();
+        }
+        if let Ok(row) = &row {
+            let (line, good) = good(row);
+            assert!(good, "an example that must not be");
+            // A carriage return alone ends a row of CSV, but no line.
+            assert!(line >= last.max(1), "line {line} behind {last}");
+            last = line;
+        }
+        all.push(row.map_err(|error| error.to_string()));
+        assert!(all.len() <= at_most, "more rows than there is room for");
+    }
+    all
+}
+
+fn sequences(spec: &ReadSpec, data: &[u8]) -> Rows<SequenceExample> {
+    let read = |reader| {
+        let read: Result<_, _> = spec.read_sequence_from(reader, Path::new("data"));
+        rows(read, data.len() + 1, |row: &SequenceExample| {
+            let label = row.label.as_ref().is_some_and(|l| !l.trim().is_empty());
+            (row.line, !row.text.trim().is_empty() && label)
+        })
+    };
+    let whole: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(data.to_vec()));
+    let dripping: Box<dyn Read + Send> = Box::new(Dripping(std::io::Cursor::new(data.to_vec())));
+    let found = read(whole);
+    assert_eq!(read(dripping), found, "rows depend on how bytes come");
+    found
+}
+
+fn tokens(spec: &ReadSpec, data: &[u8]) -> Rows<TokenExample> {
+    let read = spec.read_tokens_from(std::io::Cursor::new(data.to_vec()), Path::new("data"));
+    rows(read, data.len() + 1, |row: &TokenExample| {
+        let tags = row.tags.as_ref().map_or(0, Vec::len);
+        (row.line, !row.tokens.is_empty() && tags == row.tokens.len())
+    })
+}
+
+/// A table with three columns and no header, or whatever its header says.
+fn table(format: FileFormat, data: &[u8]) {
+    let mut by_name = ReadSpec::new(format);
+    by_name.sequence.text_pair = Some("pair".into());
+    sequences(&by_name, data);
+    let mut by_index = ReadSpec::new(format);
+    by_index.header = false;
+    by_index.sequence.text = 0.into();
+    by_index.sequence.label = Some(1.into());
+    sequences(&by_index, data);
+}
+
+/// CSV.
+pub fn csv(data: &[u8]) {
+    table(FileFormat::Csv, data);
+}
+
+/// TSV.
+pub fn tsv(data: &[u8]) {
+    table(FileFormat::Tsv, data);
+}
+
+/// JSON lines of texts: only the wanted keys, or whole objects, give the same examples.
+pub fn jsonl_sequence(data: &[u8]) {
+    let mut spec = ReadSpec::new(FileFormat::Jsonl);
+    let whole = sequences(&spec, data);
+    spec.sequence.keep_extra = false;
+    let wanted = sequences(&spec, data);
+    for (whole, wanted) in whole.into_iter().zip(wanted) {
+        // Where a key that is not wanted holds a number past all bounds, only the whole object is
+        // an error.
+        if let Ok(mut whole) = whole {
+            whole.extra = None;
+            assert_eq!(Ok(whole), wanted);
+        }
+    }
+}
+
+/// JSON lines of words.
+pub fn jsonl_tokens(data: &[u8]) {
+    let mut spec = ReadSpec::new(FileFormat::Jsonl);
+    let whole = tokens(&spec, data);
+    spec.tokens.keep_extra = false;
+    for (whole, wanted) in whole.into_iter().zip(tokens(&spec, data)) {
+        if let Ok(mut whole) = whole {
+            whole.extra = None;
+            assert_eq!(Ok(whole), wanted);
+        }
+    }
+}
+
+/// CoNLL columns.
+pub fn conll(data: &[u8]) {
+    tokens(&ReadSpec::new(FileFormat::Conll), data);
+}
+
+/// Columns of CoNLL 2012: what is read is sound IOB2.
+pub fn conll2012(data: &[u8]) {
+    for row in tokens(&ReadSpec::new(FileFormat::Conll2012), data)
+        .into_iter()
+        .flatten()
+    {
+        let tags = row.tags.unwrap();
+        for (at, tag) in tags.iter().enumerate() {
+            if let Some(kind) = tag.strip_prefix("I-") {
+                let before = at.checked_sub(1).map_or("", |at| tags[at].as_str());
+                assert_eq!(before.get(2..), Some(kind), "{tags:?}");
+            }
+        }
+    }
+}
+
+/// Lines of fastText.
+pub fn fasttext(data: &[u8]) {
+    for row in sequences(&ReadSpec::new(FileFormat::FastText), data)
+        .into_iter()
+        .flatten()
+    {
+        assert!(
+            !row.text
+                .split_whitespace()
+                .any(|w| w.starts_with("__label__"))
+        );
+    }
+}
+
+/// Trees.
+pub fn trees(data: &[u8]) {
+    for row in sequences(&ReadSpec::new(FileFormat::Trees), data)
+        .into_iter()
+        .flatten()
+    {
+        assert!(!row.text.contains(['(', ')']));
+    }
+}
+
+/// `label.json`.
+pub fn label_json(data: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("label.json");
+    std::fs::write(&path, data).unwrap();
+    if let Ok(names) = ls_data::read_label_json(&path) {
+        assert!(!names.is_empty());
+    }
+}
+
+/// Parquet.
+#[cfg(feature = "parquet")]
+pub fn parquet(data: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.parquet");
+    std::fs::write(&path, data).unwrap();
+    let spec = ReadSpec::new(FileFormat::Parquet);
+    // A few bytes can stand for any number of equal rows.
+    const MOST: usize = 100_000;
+    rows(
+        spec.read_sequence(&path).map(|rows| rows.take(MOST)),
+        MOST,
+        |row: &SequenceExample| (row.line, row.label.is_some()),
+    );
+    rows(
+        spec.read_tokens(&path).map(|rows| rows.take(MOST)),
+        MOST,
+        |row: &TokenExample| (row.line, row.tags.is_some()),
+    );
+}

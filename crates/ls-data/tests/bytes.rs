@@ -1,0 +1,93 @@
+//! Any bytes give examples or errors: what the fuzz targets look for, on random and on damaged input.
+#![allow(clippy::unwrap_used)]
+
+mod any_bytes;
+
+use any_bytes::TARGETS;
+use proptest::prelude::*;
+
+/// Something of each format, to be cut up and mixed.
+const PIECES: &[&str] = &[
+    "text,label,pair\n",
+    "text\tlabel\tpair\n",
+    "\"",
+    "\"\"",
+    ",",
+    "\t",
+    "\r\n",
+    "\n",
+    "\r",
+    "\n\n",
+    "\u{feff}",
+    "é",
+    "😀",
+    " ",
+    "\\",
+    "a",
+    "b c",
+    "\u{0}",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "{\"text\":\"",
+    "\"label\":",
+    "{\"tokens\":[\"a\",\"b\"],\"tags\":[\"O\",\"B-X\"]}",
+    "}",
+    "{",
+    "[",
+    "]",
+    "\"text\":\"a\"",
+    "{\"text\":\"a\",\"label\":1,\"label_text\":\"one\"}\n",
+    "\\ud83d",
+    "null",
+    "1e999",
+    "-DOCSTART- O\n",
+    "Ann B-PER\n",
+    "ran O\n",
+    "#begin document (x); part 000\n",
+    "#end document\n",
+    "d 0 0 It PRP (S* - - - - * -\n",
+    "d 0 1 Oslo NNP * - - - - (GPE) -\n",
+    "d 0 1 Oslo NNP * - - - - (GPE* (0)\n",
+    "d 0 2 City NNP *) - - - - *) -\n",
+    "(",
+    ")",
+    "*",
+    "__label__",
+    "__label__1 ",
+    "(3 (2 It) (4 works))\n",
+    "(3 ",
+    "{\"O\":0,\"B-X\":1}",
+    "[\"O\"]",
+];
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        8 => prop::sample::select(PIECES).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 1..4),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_give_examples_or_errors(data in bytes()) {
+        for (name, target) in TARGETS {
+            // Parquet has a test of its own on damaged files, since mixed pieces never are one.
+            if !matches!(*name, "parquet" | "label_json") {
+                target(&data);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_piece_alone_passes_every_target() {
+    for piece in PIECES {
+        for (_, target) in TARGETS {
+            target(piece.as_bytes());
+        }
+    }
+}
