@@ -13,16 +13,6 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const CONFIG: &str = "config.json";
 /// A tokenizer is any of these.
 pub(crate) const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
-/// What stands beside the weights and is taken if it is there.
-const BESIDE: [&str; 5] = [
-    CONFIG,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-];
-/// The older form of a tokenizer, of use only where there is no `tokenizer.json`.
-const OLDER: [&str; 3] = ["vocab.json", "merges.txt", "added_tokens.json"];
 /// Files of a data set that can be read.
 const DATA: [&str; 8] = [
     ".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".conll", ".txt",
@@ -38,17 +28,6 @@ pub enum Files {
     Named(Vec<String>),
     /// Whatever a data set holds as parquet, JSON, CSV, TSV, CoNLL columns or plain text.
     Data,
-}
-
-/// Files other than weights of a model that has the files `names`.
-pub(crate) fn beside_weights(names: &BTreeSet<&str>) -> Vec<&'static str> {
-    let older: &[&str] = if names.contains("tokenizer.json") {
-        &[]
-    } else {
-        &OLDER
-    };
-    let all = BESIDE.iter().chain(older).copied();
-    all.filter(|name| names.contains(name)).collect()
 }
 
 /// Whether [`Files::Data`] takes a file.
@@ -91,23 +70,6 @@ pub(crate) fn shards(path: &Path, index: &[u8]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_older_tokenizer_is_taken_only_without_the_newer() {
-        let newer = [
-            "config.json",
-            "tokenizer.json",
-            "vocab.json",
-            "merges.txt",
-            "README.md",
-        ];
-        assert_eq!(
-            beside_weights(&newer.into()),
-            ["config.json", "tokenizer.json"]
-        );
-        let older = ["vocab.json", "merges.txt", "generation_config.json"];
-        assert_eq!(beside_weights(&older.into()), ["vocab.json", "merges.txt"]);
-    }
 
     #[test]
     fn data_files_are_told_by_their_ends() {

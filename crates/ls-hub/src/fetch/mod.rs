@@ -1,15 +1,16 @@
 //! Fetching: from a repository's revision to a complete snapshot in the cache.
 //!
 //! hf-hub resolves revisions, knows addresses and tokens, and streams files. What it leaves to its callers is here: a list
-//! of files with their SHA-256 ([`hub`]), which of them are needed, room on the disk, and for each file a lock that is
-//! waited for, a download that goes on where it stopped, and a check of what arrived ([`download`]).
+//! of files with their SHA-256 (`hub`), which of them are needed (`choose`), room on the disk, and for each file a lock that is
+//! waited for, a download that goes on where it stopped, and a check of what arrived (`download`).
 
+mod choose;
 mod download;
 mod hub;
 mod lock;
 mod part;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,8 +18,7 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::error::{HubError, Result};
-use crate::files::{self, CONFIG, Files, INDEX, SINGLE, TOKENIZERS};
-use crate::models::nearest;
+use crate::files::Files;
 use crate::repo::{RepoKind, RepoRef};
 use crate::settings::Settings;
 
@@ -194,9 +194,9 @@ impl Fetcher {
         };
         let tree = run.persist(|| (false, hub.tree(&commit)))?;
         let chosen = match files {
-            Files::Weights => weights(&run, &commit, &tree)?,
-            Files::Named(names) => named(&at.repo, &tree, names)?,
-            Files::Data => data(&at.repo, &tree)?,
+            Files::Weights => choose::weights(&run, &commit, &tree)?,
+            Files::Named(names) => choose::named(&at.repo, &tree, names)?,
+            Files::Data => choose::data(&at.repo, &tree)?,
         };
 
         let missing = contents(&chosen)
@@ -258,8 +258,6 @@ impl Fetcher {
     }
 }
 
-type Tree = BTreeMap<String, RemoteFile>;
-
 /// Files by their content: those with the same share a blob, and none of the lists is empty.
 fn contents<'a>(files: &[&'a RemoteFile]) -> Vec<Vec<&'a RemoteFile>> {
     let mut contents: BTreeMap<&str, Vec<&RemoteFile>> = BTreeMap::new();
@@ -267,73 +265,6 @@ fn contents<'a>(files: &[&'a RemoteFile]) -> Vec<Vec<&'a RemoteFile>> {
         contents.entry(file.content.id()).or_default().push(file);
     }
     contents.into_values().collect()
-}
-
-/// The files of a model. If its weights are spread over several, the index is fetched to know which.
-fn weights<'a>(run: &Run<'_>, commit: &str, tree: &'a Tree) -> Result<Vec<&'a RemoteFile>> {
-    let repo = || run.repo.to_string();
-    let names: BTreeSet<&str> = tree.keys().map(String::as_str).collect();
-    let weights = if let Some(index) = tree.get(INDEX) {
-        run.fetch(commit, index)?;
-        let path = run.snapshot(commit).join(INDEX);
-        let text = std::fs::read(&path).map_err(|source| HubError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let mut weights = files::shards(&path, &text)?;
-        weights.push(INDEX.into());
-        weights
-    } else if names.contains(SINGLE) {
-        vec![SINGLE.into()]
-    } else {
-        let other = |path: &&str| {
-            [
-                ".bin",
-                ".pth",
-                ".pt",
-                ".gguf",
-                ".safetensors",
-                ".h5",
-                ".msgpack",
-            ]
-            .iter()
-            .any(|end| path.ends_with(end))
-        };
-        let found = names.iter().copied().filter(other);
-        return Err(HubError::NoWeights {
-            repo: repo(),
-            found: found.map(String::from).collect(),
-        });
-    };
-    let lacking = |what| HubError::NotAModel { repo: repo(), what };
-    if !names.contains(CONFIG) {
-        return Err(lacking(CONFIG));
-    }
-    if !TOKENIZERS.iter().any(|name| names.contains(name)) {
-        return Err(lacking("tokenizer.json"));
-    }
-    let beside = files::beside_weights(&names).into_iter().map(String::from);
-    named(run.repo, tree, &beside.chain(weights).collect::<Vec<_>>())
-}
-
-fn named<'a>(repo: &str, tree: &'a Tree, names: &[String]) -> Result<Vec<&'a RemoteFile>> {
-    let find = |name: &String| {
-        tree.get(name).ok_or_else(|| HubError::NoSuchFile {
-            repo: repo.into(),
-            file: name.clone(),
-            nearest: nearest(name, tree.keys().map(String::as_str)),
-        })
-    };
-    names.iter().map(find).collect()
-}
-
-fn data<'a>(repo: &str, tree: &'a Tree) -> Result<Vec<&'a RemoteFile>> {
-    let files = tree.values().filter(|file| files::is_data(&file.path));
-    let files: Vec<&RemoteFile> = files.collect();
-    if files.is_empty() {
-        return Err(HubError::NoData { repo: repo.into() });
-    }
-    Ok(files)
 }
 
 /// Refuses to begin what the disk has no room for.

@@ -214,7 +214,7 @@ impl LoopbackHub {
     /// Requests for the contents of a file on the second server.
     pub fn downloads(&self) -> Vec<Request> {
         let mut log = self.log();
-        log.retain(|request| request.to_store && request.method == "GET");
+        log.retain(|request| request.path.starts_with("/store/") && request.method == "GET");
         log
     }
 
