@@ -13,10 +13,7 @@ pub type Result<T, E = HubError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum HubError {
     /// Neither a short name nor `org/name`.
-    #[error(
-        "`{given}` is neither a short name of a model nor `org/name`{}",
-        hint(nearest)
-    )]
+    #[error("`{given}` is neither a short name nor `org/name`{}", hint(nearest))]
     NotARepo {
         /// What was given.
         given: String,

@@ -55,9 +55,14 @@ impl RepoRef {
                 given: revision.into(),
             });
         }
+        let revision = if is_commit(revision) {
+            revision.to_lowercase()
+        } else {
+            revision.into()
+        };
         Ok(Self {
             repo: repo.into(),
-            revision: revision.into(),
+            revision,
         })
     }
 

@@ -891,6 +891,28 @@ fn a_new_commit_of_a_branch_is_followed() {
 }
 
 #[test]
+fn a_repository_that_was_renamed_is_followed() {
+    let hub = LoopbackHub::start(RepoKind::Model, sharded(), |request| {
+        let path = request.path.replacen("/old/name", "/org/name", 1);
+        let location = format!("{path}?{}", request.query);
+        (path != request.path).then(|| Answer::new(307, "").with("Location", location))
+    });
+    let mut fetcher = hub.fetcher();
+    fetcher.settings.token = Some("hf_secret".into());
+    let request = hub.request("old/name", Files::Weights);
+    let fetched = fetcher.fetch(&request, &|_| {}).unwrap();
+    // Where it was asked for by its old name, it is found by that.
+    let place = hub
+        .cache
+        .path()
+        .join("models--old--name/snapshots")
+        .join(COMMIT);
+    assert_eq!(fetched.path, place);
+    let found = std::fs::read(place.join(SHARD_1)).unwrap();
+    assert_eq!(found, hub.file(SHARD_1).bytes);
+}
+
+#[test]
 fn progress_adds_up() {
     let hub = LoopbackHub::model(sharded());
     let events = Mutex::new((0u64, 0u64, 0usize, 0usize));

@@ -50,8 +50,9 @@ impl Run<'_> {
         if len(&self.blob(file)) == Some(file.size) {
             return 0;
         }
-        let there = len(&self.incomplete(file)).unwrap_or(0);
-        file.size.saturating_sub(there)
+        // One that is too long is thrown away.
+        let there = len(&self.incomplete(file)).filter(|len| *len <= file.size);
+        file.size - there.unwrap_or(0)
     }
 
     /// Brings a file to its place in the snapshot.
@@ -68,7 +69,9 @@ impl Run<'_> {
                     lock: &lock,
                 });
             };
-            let _held = lock::take(&lock, &self.stop, waiting)?;
+            let Some(_held) = lock::take(&lock, &self.stop, waiting)? else {
+                return Err(self.stopped(file));
+            };
             // Another process may have fetched it meanwhile.
             if !is_there() {
                 self.download(commit, file, &blob)?;
@@ -77,6 +80,14 @@ impl Run<'_> {
         self.link(commit, file, &blob)?;
         (self.progress)(Event::Finished { file: &file.path });
         Ok(())
+    }
+
+    /// Another file failed, and its error is the one that is reported.
+    fn stopped(&self, file: &RemoteFile) -> HubError {
+        HubError::Network {
+            what: format!("{}: {}", self.repo, file.path),
+            message: "stopped, because another file failed".into(),
+        }
     }
 
     fn download(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<()> {
@@ -121,10 +132,7 @@ impl Run<'_> {
                 bytes,
             });
             if self.stop.load(Ordering::Relaxed) {
-                return Err(HubError::Network {
-                    what: file.path.clone(),
-                    message: "stopped, because another file failed".into(),
-                });
+                return Err(self.stopped(file));
             }
             Ok(())
         };

@@ -101,7 +101,7 @@ impl<'a> Hub<'a> {
             .enable_all()
             .build()
             .map_err(|error| broken(error.to_string()))?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .user_agent(concat!(
                 "ls-llama/",
                 env!("CARGO_PKG_VERSION"),
@@ -110,7 +110,13 @@ impl<'a> Hub<'a> {
             .connect_timeout(CONNECT)
             .read_timeout(silence)
             // A connection for each file that arrives: over one, as HTTP/2 has it, they would share its window.
-            .http1_only()
+            .http1_only();
+        // No proxy reaches a mirror on this machine.
+        let loopback = ["localhost", "127.0.0.1", "[::1]"];
+        if url.host_str().is_some_and(|host| loopback.contains(&host)) {
+            client = client.no_proxy();
+        }
+        let client = client
             .build()
             .map_err(|error| broken(chain(&error.without_url())))?;
         let hf = HFClient::builder()
@@ -202,7 +208,7 @@ impl<'a> Hub<'a> {
             }
             // Only the query of the next page is taken: behind a mirror the address may be that of another server, which
             // must not get the token.
-            match next_page(&headers) {
+            match next_page(&headers, &url) {
                 Some(next) if next.query() != url.query() => url.set_query(next.query()),
                 _ => return Ok(files),
             }
@@ -487,12 +493,12 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// The address in `Link: <address>; rel="next"`.
-fn next_page(headers: &HeaderMap) -> Option<Url> {
+fn next_page(headers: &HeaderMap, page: &Url) -> Option<Url> {
     let links = headers.get(LINK)?.to_str().ok()?;
     links.split(',').find_map(|link| {
         let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = rest.contains("rel=\"next\"") || rest.contains("rel=next");
-        is_next.then(|| Url::parse(address).ok())?
+        is_next.then(|| page.join(address).ok())?
     })
 }
 
@@ -590,10 +596,11 @@ mod tests {
     fn the_next_page_is_read_from_its_header() {
         let next = |link: &str| {
             let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
-            next_page(&headers).map(String::from)
+            next_page(&headers, &"http://h/a?p=1".parse().unwrap()).map(String::from)
         };
         let two = r#"<http://h/a?p=0>; rel="prev", <http://h/a?p=2>; rel="next""#;
         assert_eq!(next(two).unwrap(), "http://h/a?p=2");
+        assert_eq!(next("</a?p=2>; rel=next").unwrap(), "http://h/a?p=2");
         assert_eq!(next(r#"<http://h/a>; rel="prev""#), None);
         assert_eq!(next("nonsense"), None);
     }

@@ -12,18 +12,21 @@ use crate::error::Result;
 const EVERY: Duration = Duration::from_millis(200);
 
 /// Held until it is dropped; the system lets go of it if the process dies.
-pub(super) struct Lock(#[allow(dead_code)] Option<File>);
+pub(super) struct Lock {
+    _file: File,
+}
 
-/// Takes the lock at `path`, waiting for as long as it takes or until `stop`. `waiting` is called once if it has to.
+/// Takes the lock at `path`, waiting for as long as it takes; none if `stop` is set meanwhile. `waiting` is called once if
+/// it has to wait.
 ///
 /// On a file system without locks there is none to hold: two processes then do the work twice, and the check of what
 /// arrived finds what they may do to each other.
-pub(super) fn take(path: &Path, stop: &AtomicBool, waiting: impl Fn()) -> Result<Lock> {
+pub(super) fn take(path: &Path, stop: &AtomicBool, waiting: impl Fn()) -> Result<Option<Lock>> {
     let mut said = false;
     loop {
         let file = open(path).map_err(write_error(path))?;
         match file.try_lock() {
-            Ok(()) if is_current(&file, path) => return Ok(Lock(Some(file))),
+            Ok(()) if is_current(&file, path) => return Ok(Some(Lock { _file: file })),
             // Whoever held it deleted the file, so that others would lock another one.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -32,11 +35,11 @@ pub(super) fn take(path: &Path, stop: &AtomicBool, waiting: impl Fn()) -> Result
                     said = true;
                 }
                 if stop.load(Ordering::Relaxed) {
-                    return Ok(Lock(None));
+                    return Ok(None);
                 }
                 std::thread::sleep(EVERY);
             }
-            Err(TryLockError::Error(_)) => return Ok(Lock(None)),
+            Err(TryLockError::Error(_)) => return Ok(Some(Lock { _file: file })),
         }
     }
 }
@@ -94,10 +97,20 @@ mod tests {
             let waiter = scope.spawn(|| take(&path, &stop, count).unwrap());
             std::thread::sleep(2 * EVERY);
             drop(held);
-            drop(waiter.join().unwrap());
+            assert!(waiter.join().unwrap().is_some());
         });
         assert!(start.elapsed() >= 2 * EVERY);
         assert_eq!(said.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn waiting_ends_when_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let stop = AtomicBool::new(false);
+        let _held = take(&path, &stop, || ()).unwrap().unwrap();
+        let stopped = take(&path, &stop, || stop.store(true, Ordering::Relaxed)).unwrap();
+        assert!(stopped.is_none());
     }
 
     #[cfg(unix)]

@@ -46,7 +46,7 @@ pub struct Fetched {
     pub path: PathBuf,
     /// The commit that the revision stands for.
     pub commit: String,
-    /// The files, by their path in the repository.
+    /// The files, by their path in the repository; none if the Hub had not to be asked.
     pub files: Vec<String>,
     /// Bytes that came over the network for their contents.
     pub bytes_downloaded: u64,
@@ -143,8 +143,8 @@ impl Fetcher {
 
     /// Fetches what the cache does not hold, checks it, and makes the snapshot that Python's huggingface_hub would make.
     ///
-    /// Fetching again costs two requests if everything is there, and none if the revision is a commit and the files are
-    /// weights or named. What was begun is kept, so that the next call goes on from there.
+    /// If everything is there, fetching again only asks for the commit and the list of files, and for nothing if the revision is
+    /// a commit and the files are weights or named. What was begun is kept, so that the next call goes on from there.
     ///
     /// # Errors
     /// Everything in [`HubError`] but what concerns names.

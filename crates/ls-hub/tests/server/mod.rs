@@ -89,27 +89,29 @@ pub struct RepoFile {
     pub bytes: Vec<u8>,
     /// Whether it stands on the second server, as large files do.
     pub is_large: bool,
+    sha256: String,
 }
 
 impl RepoFile {
     pub fn small(path: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        Self {
-            path: path.into(),
-            bytes: bytes.into(),
-            is_large: false,
-        }
+        Self::new(path, bytes.into(), false)
     }
 
     pub fn large(path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self::new(path, bytes.into(), true)
+    }
+
+    fn new(path: &str, bytes: Vec<u8>, is_large: bool) -> Self {
         Self {
             path: path.into(),
-            bytes: bytes.into(),
-            is_large: true,
+            sha256: hex(&Sha256::digest(&bytes)),
+            bytes,
+            is_large,
         }
     }
 
     pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(&self.bytes))
+        self.sha256.clone()
     }
 
     /// The id that git gives it.
@@ -369,7 +371,7 @@ impl State {
         };
         if request.to_store && !request.path.starts_with("/api/") {
             let id = request.path.trim_start_matches("/store/");
-            let file = self.files.iter().find(|file| file.sha256() == id);
+            let file = self.files.iter().find(|file| file.sha256 == id);
             return file.map_or(Answer::new(404, ""), |file| ranged(request, &file.bytes));
         }
         if let Some(rest) = request.path.strip_prefix(&api) {

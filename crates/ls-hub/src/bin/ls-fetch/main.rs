@@ -3,6 +3,8 @@
 //! Prints `FOLDER<tab>REPOSITORY@COMMIT` on stdout, one line for each name; everything else goes to stderr. Exit 0: all are there,
 //! 1: one could not be fetched, 2: bad usage.
 
+mod data;
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use ls_hub::display::Display;
 use ls_hub::fetch::{FetchRequest, Fetcher};
 use ls_hub::models::MODELS;
-use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
+use ls_hub::{Files, HubError, RepoKind, Settings};
 
 /// Fetches weights and data sets from the Hugging Face Hub into its cache.
 #[derive(Parser)]
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
         Command::Weights {
             models, options, ..
         } => (requests(&models, &options, weights), options),
-        Command::Data { names, options } => (requests(&names, &options, data), options),
+        Command::Data { names, options } => (requests(&names, &options, data::request), options),
     };
     // All names are read before anything is fetched: a misspelt one shows at once.
     let requests = match requests {
@@ -118,15 +120,6 @@ fn weights(name: &str) -> Result<FetchRequest, HubError> {
         kind: RepoKind::Model,
         at: name.parse()?,
         files: Files::Weights,
-    })
-}
-
-fn data(name: &str) -> Result<FetchRequest, HubError> {
-    let at: RepoRef = name.parse()?;
-    Ok(FetchRequest {
-        kind: RepoKind::Dataset,
-        at,
-        files: Files::Data,
     })
 }
 
