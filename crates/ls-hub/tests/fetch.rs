@@ -379,7 +379,7 @@ fn a_hub_that_is_not_there_is_reported_after_some_attempts() {
     fetcher.settings.endpoint = "http://127.0.0.1:9".into();
     let message = hub.fetch_with(&fetcher).unwrap_err().to_string();
     assert!(
-        message.starts_with("org/name: commit of main: "),
+        message.starts_with("org/name: commit of main: no connection to 127.0.0.1: "),
         "{message}"
     );
     assert!(

@@ -92,7 +92,7 @@ impl<'a> Hub<'a> {
         if !["http", "https"].contains(&url.scheme()) {
             return Err(bad_endpoint("it does not begin with https://".into()));
         }
-        let broken = |message: String| HubError::Network {
+        let failed = |message: String| HubError::Network {
             what: settings.endpoint.clone(),
             message,
         };
@@ -100,7 +100,7 @@ impl<'a> Hub<'a> {
             .worker_threads(2)
             .enable_all()
             .build()
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| failed(error.to_string()))?;
         let mut client = reqwest::Client::builder()
             .user_agent(concat!(
                 "ls-llama/",
@@ -116,9 +116,7 @@ impl<'a> Hub<'a> {
         if url.host_str().is_some_and(|host| loopback.contains(&host)) {
             client = client.no_proxy();
         }
-        let client = client
-            .build()
-            .map_err(|error| broken(chain(&error.without_url())))?;
+        let client = client.build().map_err(|error| failed(root(&error)))?;
         let hf = HFClient::builder()
             .endpoint(&settings.endpoint)
             .client(client.clone())
@@ -128,7 +126,7 @@ impl<'a> Hub<'a> {
             // Without a token hf-hub looks for one in the environment; one that no header can hold is not sent.
             .token(settings.token.as_deref().unwrap_or("\n"))
             .build()
-            .map_err(|error| broken(chain(&error)))?;
+            .map_err(|error| failed(root(&error)))?;
         let (owner, name) = split_id(repo);
         let repository = match kind {
             RepoKind::Model => Repository::Model(hf.model(owner, name)),
@@ -197,8 +195,8 @@ impl<'a> Hub<'a> {
                 let (status, headers) = (answer.status(), answer.headers().clone());
                 Ok((status, headers, answer.text().await?))
             });
-            let (status, headers, body) = answer
-                .map_err(|error: reqwest::Error| broken(what.clone(), &error.without_url()))?;
+            let (status, headers, body) =
+                answer.map_err(|error: reqwest::Error| broken(what.clone(), &error))?;
             if !status.is_success() {
                 let refusal = Refusal::new(status, &headers, &body);
                 return Err(self.refused(what, Asked::Revision(commit), refusal));
@@ -327,10 +325,13 @@ impl<'a> Hub<'a> {
                 };
                 self.refused(what, asked, refusal)
             }
-            HFError::Request { source, .. } => broken(what, &source.without_url()),
-            HFError::Xet { .. } => broken(what, &error),
+            HFError::Request { source, .. } => broken(what, &source),
+            HFError::Xet { .. } => {
+                let message = root(&error);
+                Failure::new(HubError::Network { what, message }, Again::Soon)
+            }
             error => {
-                let message = chain(&error);
+                let message = root(&error);
                 HubError::Malformed { what, message }.into()
             }
         }
@@ -473,23 +474,24 @@ impl Refusal {
     }
 }
 
-fn broken(what: String, error: &dyn Error) -> Failure {
-    let message = chain(error);
+/// What a connection that could not be made, or broke, means. Addresses of files hold signatures, so that only the server
+/// is named.
+fn broken(what: String, error: &reqwest::Error) -> Failure {
+    let server = error.url().and_then(|url| url.host_str());
+    let message = match server {
+        Some(server) if error.is_connect() => format!("no connection to {server}: {}", root(error)),
+        _ => root(error),
+    };
     Failure::new(HubError::Network { what, message }, Again::Soon)
 }
 
-/// An error and what caused it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
+/// What an error comes from in the end: what wraps it says only that something was being read or sent.
+fn root(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
     }
-    text
+    root.to_string()
 }
 
 /// The address in `Link: <address>; rel="next"`.
