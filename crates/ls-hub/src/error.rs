@@ -152,6 +152,24 @@ pub enum HubError {
         /// What it lacks.
         what: &'static str,
     },
+    /// A data set that the Hub does not have.
+    #[error("{name}: not on the Hub; {page} says where it is")]
+    NotOnHub {
+        /// Data set.
+        name: String,
+        /// Where it is described.
+        page: String,
+    },
+    /// A data set has no such language.
+    #[error("{name}: no language `{given}`; there are {}", list(known))]
+    NoSuchLanguage {
+        /// Data set.
+        name: String,
+        /// What was given.
+        given: String,
+        /// Languages that it has.
+        known: Vec<String>,
+    },
     /// A data set without a file in a form that can be read.
     #[error("{repo}: no parquet, JSON, CSV, TSV, CoNLL or text file")]
     NoData {

@@ -96,10 +96,7 @@ pub fn by_repo(repo: &str) -> Option<&'static KnownModel> {
 }
 
 /// The candidate that `word` is most likely a misspelling of, if any is close.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let word = word.to_lowercase();
     let limit = (word.chars().count() / 3).max(1);
     candidates

@@ -36,11 +36,17 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Fetches data sets: org/name, with @REVISION.
+    /// Fetches data sets: names of the catalogue (--list) or org/name, either with @REVISION.
     Data {
         /// Data sets.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "list")]
         names: Vec<String>,
+        /// Language of a data set in several; may be given more than once. All without it.
+        #[arg(long)]
+        language: Vec<String>,
+        /// Lists the catalogue and ends.
+        #[arg(long)]
+        list: bool,
         #[command(flatten)]
         options: Options,
     },
@@ -68,7 +74,19 @@ fn main() -> ExitCode {
         Command::Weights {
             models, options, ..
         } => (requests(&models, &options, weights), options),
-        Command::Data { names, options } => (requests(&names, &options, data::request), options),
+        Command::Data { list: true, .. } => {
+            data::list();
+            return ExitCode::SUCCESS;
+        }
+        Command::Data {
+            names,
+            language,
+            options,
+            ..
+        } => {
+            let read = |name: &str| data::request(name, &language);
+            (requests(&names, &options, read), options)
+        }
     };
     // All names are read before anything is fetched: a misspelt one shows at once.
     let requests = match requests {
@@ -106,7 +124,7 @@ fn main() -> ExitCode {
 fn requests(
     names: &[String],
     options: &Options,
-    read: fn(&str) -> Result<FetchRequest, HubError>,
+    read: impl Fn(&str) -> Result<FetchRequest, HubError>,
 ) -> Result<Vec<FetchRequest>, HubError> {
     let request = |name: &String| match &options.revision {
         Some(revision) if !name.contains('@') => read(&format!("{name}@{revision}")),
