@@ -15,7 +15,7 @@ const BENCHES: [&str; 2] = ["--features", "ls-benches/criterion"];
 /// Runs the checks, cheapest first, up to the first that fails.
 ///
 /// Dependencies are compiled once to be checked (clippy, doc) and once to be run (test, in the profile and with the
-/// features of `cargo run`); only `cuda` and `outside` have more of them. The tests come last, so that their result stands
+/// features of `cargo run`); only `cuda`, `outside` and `hub` have more of them. The tests come last, so that their result stands
 /// at the end of the output.
 pub fn run(root: &Path, cuda: bool) -> Result<()> {
     let fmt = || exec(cargo(root).args(["fmt", "--all", "--check"]));
@@ -45,6 +45,14 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         command.args(["test", "--workspace", "--test", "outside"]);
         exec(command.args(["--", "--ignored"]))
     };
+    // Fetching, which the other steps leave out: it has a set of dependencies of its own.
+    let hub = || {
+        let features = ["-p", "ls-hub", "--features", "hub"];
+        let mut clippy = cargo(root);
+        clippy.arg("clippy").args(features).arg("--all-targets");
+        exec(clippy.args(["--", "-D", "warnings"]))?;
+        exec(cargo(root).arg("test").args(features))
+    };
     let test = || exec(cargo(root).args(["test", "--workspace"]));
 
     let mut steps: Vec<(&str, Step<'_>)> = vec![
@@ -55,6 +63,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
         ("outside", Box::new(outside)),
+        ("hub", Box::new(hub)),
         ("test", Box::new(test)),
     ];
     if cuda {

@@ -10,12 +10,13 @@ use serde_json::Value;
 use crate::{cargo, report, stdout};
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("ls-lora", &[]),
     ("ls-model", &["ls-lora"]),
     ("ls-data", &[]),
+    ("ls-hub", &["ls-data"]),
     ("ls-train", &["ls-data", "ls-lora", "ls-model"]),
-    ("ls-cli", &["ls-data", "ls-train"]),
+    ("ls-cli", &["ls-data", "ls-hub", "ls-train"]),
     (
         "ls-benches",
         &["ls-data", "ls-lora", "ls-model", "ls-train"],
@@ -24,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Members in whose tree there is no burn: whoever only reads data does not compile tensors.
-const WITHOUT_BURN: [&str; 2] = ["ls-data", "xtask"];
+const WITHOUT_BURN: [&str; 3] = ["ls-data", "ls-hub", "xtask"];
 
 /// Members that leave the backend to whoever builds the program.
 const WITHOUT_BACKEND: [&str; 3] = ["ls-lora", "ls-model", "ls-train"];
@@ -282,7 +283,7 @@ mod tests {
             &[],
             &expected,
         );
-        let expected = ["ls-cli imports ls-model (allowed: ls-data, ls-train)"];
+        let expected = ["ls-cli imports ls-model (allowed: ls-data, ls-hub, ls-train)"];
         check(
             &[("ls-cli", &[("ls-model", "build", &[])]), ("ls-model", &[])],
             &[],

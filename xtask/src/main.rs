@@ -4,6 +4,7 @@
 
 mod ci;
 mod deps;
+mod fetch;
 mod fixtures;
 mod tidy;
 
@@ -35,6 +36,10 @@ enum Task {
     Tidy,
     /// Compares the fixtures of the tests with their recorded hashes.
     Fixtures(fixtures::Args),
+    /// Fetches pretrained models from the Hugging Face Hub into its cache: `fetch-weights llama-2-7b`, `--help` for more.
+    FetchWeights(fetch::Args),
+    /// Fetches data sets from the Hugging Face Hub into its cache: `fetch-data NAME`, `--help` for more.
+    FetchData(fetch::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +59,8 @@ fn run(task: Task) -> Result<()> {
         Task::Deps => deps::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),
+        Task::FetchWeights(args) => fetch::run(&root, "weights", &args),
+        Task::FetchData(args) => fetch::run(&root, "data", &args),
     }
 }
 

@@ -1,0 +1,166 @@
+//! `ls-fetch`: weights and data sets from the Hugging Face Hub into the cache that Python shares.
+//!
+//! Prints `FOLDER<tab>REPOSITORY@COMMIT` on stdout, one line for each name; everything else goes to stderr. Exit 0: all are there,
+//! 1: one could not be fetched, 2: bad usage.
+
+mod data;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ls_hub::display::Display;
+use ls_hub::fetch::{FetchRequest, Fetcher};
+use ls_hub::models::MODELS;
+use ls_hub::{Files, HubError, RepoKind, Settings};
+
+/// Fetches weights and data sets from the Hugging Face Hub into its cache.
+#[derive(Parser)]
+#[command(name = "ls-fetch", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetches models: short names (--list) or org/name, either with @REVISION.
+    Weights {
+        /// Models.
+        #[arg(required_unless_present = "list")]
+        models: Vec<String>,
+        /// Lists the short names and ends.
+        #[arg(long)]
+        list: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Fetches data sets: names of the catalogue (--list) or org/name, either with @REVISION.
+    Data {
+        /// Data sets.
+        #[arg(required_unless_present = "list")]
+        names: Vec<String>,
+        /// Language of a data set in several; may be given more than once. All without it.
+        #[arg(long)]
+        language: Vec<String>,
+        /// Lists the catalogue and ends.
+        #[arg(long)]
+        list: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Branch, tag or commit of whatever is named without one.
+    #[arg(long)]
+    revision: Option<String>,
+    /// Cache folder, instead of the one that HF_HUB_CACHE or HF_HOME names.
+    #[arg(long)]
+    cache_dir: Option<PathBuf>,
+    /// Files at a time.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+}
+
+fn main() -> ExitCode {
+    let (requests, options) = match Cli::parse().command {
+        Command::Weights { list: true, .. } => {
+            list();
+            return ExitCode::SUCCESS;
+        }
+        Command::Weights {
+            models, options, ..
+        } => (requests(&models, &options, weights), options),
+        Command::Data { list: true, .. } => {
+            data::list();
+            return ExitCode::SUCCESS;
+        }
+        Command::Data {
+            names,
+            language,
+            options,
+            ..
+        } => {
+            let read = |name: &str| data::request(name, &language);
+            (requests(&names, &options, read), options)
+        }
+    };
+    // All names are read before anything is fetched: a misspelt one shows at once.
+    let requests = match requests {
+        Ok(requests) => requests,
+        Err(error) => {
+            report(&error);
+            return ExitCode::from(2);
+        }
+    };
+    let mut settings = Settings::from_env();
+    if let Some(dir) = options.cache_dir {
+        settings.cache_dir = dir;
+    }
+    let mut fetcher = Fetcher::new(settings);
+    fetcher.jobs = options.jobs;
+    let display = Display::new();
+    let mut code = ExitCode::SUCCESS;
+    for request in requests {
+        match fetcher.fetch(&request, &|event| display.show(event)) {
+            Ok(fetched) => println!(
+                "{}\t{}@{}",
+                fetched.path.display(),
+                request.at.repo,
+                fetched.commit
+            ),
+            Err(error) => {
+                report(&error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+fn requests(
+    names: &[String],
+    options: &Options,
+    read: impl Fn(&str) -> Result<FetchRequest, HubError>,
+) -> Result<Vec<FetchRequest>, HubError> {
+    let request = |name: &String| match &options.revision {
+        Some(revision) if !name.contains('@') => read(&format!("{name}@{revision}")),
+        _ => read(name),
+    };
+    names.iter().map(request).collect()
+}
+
+fn weights(name: &str) -> Result<FetchRequest, HubError> {
+    Ok(FetchRequest {
+        kind: RepoKind::Model,
+        at: name.parse()?,
+        files: Files::Weights,
+    })
+}
+
+fn list() {
+    for model in MODELS {
+        let gated = if model.gated {
+            format!("to be accepted at {}", model.page())
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "{:15} {:52} {:14} {gated}",
+            model.name, model.repo, model.licence
+        );
+        println!("{}", line.trim_end());
+    }
+}
+
+fn report(error: &HubError) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  caused by: {error}");
+        cause = error.source();
+    }
+}

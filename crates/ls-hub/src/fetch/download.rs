@@ -1,0 +1,252 @@
+//! One file from the Hub to its place in the cache.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::hub::{Again, Failure, Hub, RemoteFile};
+use super::part::{Part, write_error};
+use super::{Event, Fetcher, Progress, lock};
+use crate::error::{HubError, Result};
+
+/// The longest pause that is waited for when the Hub asks for one.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Pauses grow up to this many times the first one.
+const GROWTH: u32 = 60;
+
+/// One call of [`Fetcher::fetch`].
+pub(super) struct Run<'a> {
+    pub(super) hub: &'a Hub<'a>,
+    pub(super) fetcher: &'a Fetcher,
+    pub(super) repo: &'a str,
+    pub(super) repo_dir: PathBuf,
+    pub(super) locks_dir: PathBuf,
+    pub(super) progress: Progress<'a>,
+    /// Set when a file failed, so that the others end too.
+    pub(super) stop: AtomicBool,
+    /// Bytes that came over the network.
+    pub(super) received: AtomicU64,
+}
+
+impl Run<'_> {
+    /// The folder in which a commit's files stand by their names.
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.repo_dir.join("snapshots").join(commit)
+    }
+
+    fn blob(&self, file: &RemoteFile) -> PathBuf {
+        self.repo_dir.join("blobs").join(file.content.id())
+    }
+
+    /// Name that older versions of Python's huggingface_hub give a blob that is not complete.
+    fn incomplete(&self, file: &RemoteFile) -> PathBuf {
+        let name = format!("{}.incomplete", file.content.id());
+        self.repo_dir.join("blobs").join(name)
+    }
+
+    /// Bytes of a file that are still to come.
+    pub(super) fn missing(&self, file: &RemoteFile) -> u64 {
+        let len = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len()).ok();
+        if len(&self.blob(file)) == Some(file.size) {
+            return 0;
+        }
+        // One that is too long is thrown away.
+        let there = len(&self.incomplete(file)).filter(|len| *len <= file.size);
+        file.size - there.unwrap_or(0)
+    }
+
+    /// Brings a file to its place in the snapshot.
+    pub(super) fn fetch(&self, commit: &str, file: &RemoteFile) -> Result<()> {
+        let blob = self.blob(file);
+        let is_there = || std::fs::metadata(&blob).is_ok_and(|found| found.len() == file.size);
+        if !is_there() {
+            create_dir(&self.repo_dir.join("blobs"))?;
+            create_dir(&self.locks_dir)?;
+            let lock = self.locks_dir.join(format!("{}.lock", file.content.id()));
+            let waiting = || {
+                (self.progress)(Event::Waiting {
+                    file: &file.path,
+                    lock: &lock,
+                });
+            };
+            let Some(_held) = lock::take(&lock, &self.stop, waiting)? else {
+                return Err(self.stopped(file));
+            };
+            // Another process may have fetched it meanwhile.
+            if !is_there() {
+                self.download(commit, file, &blob)?;
+            }
+        }
+        self.link(commit, file, &blob)?;
+        (self.progress)(Event::Finished { file: &file.path });
+        Ok(())
+    }
+
+    /// Another file failed, and its error is the one that is reported.
+    fn stopped(&self, file: &RemoteFile) -> HubError {
+        HubError::Network {
+            what: format!("{}: {}", self.repo, file.path),
+            message: "stopped, because another file failed".into(),
+        }
+    }
+
+    fn download(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<()> {
+        let mut part = Part::open(self.incomplete(file), &file.content, file.size)?;
+        (self.progress)(Event::Started {
+            file: &file.path,
+            size: file.size,
+            present: part.len(),
+        });
+        let mut restarted = false;
+        // What is complete but not yet checked counts as continued: it was left by another process.
+        let mut may_restart = part.is_complete() && file.size > 0;
+        loop {
+            self.receive(commit, file, &mut part)?;
+            may_restart |= part.is_continued();
+            match part.check() {
+                Ok(()) => return part.finish(blob),
+                Err(_) if may_restart && !restarted => {
+                    (self.progress)(Event::Restarted { file: &file.path });
+                    part.restart()?;
+                    restarted = true;
+                }
+                Err(found) => {
+                    part.delete()?;
+                    return Err(HubError::WrongHash {
+                        repo: self.repo.into(),
+                        file: file.path.clone(),
+                        algorithm: file.content.algorithm(),
+                        found,
+                        expected: file.content.id().into(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn receive(&self, commit: &str, file: &RemoteFile, part: &mut Part) -> Result<()> {
+        let arrived = |bytes: u64| {
+            self.received.fetch_add(bytes, Ordering::Relaxed);
+            (self.progress)(Event::Received {
+                file: &file.path,
+                bytes,
+            });
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(self.stopped(file));
+            }
+            Ok(())
+        };
+        self.persist(|| {
+            let before = part.len();
+            let result = self.hub.receive(commit, file, part, arrived);
+            (part.len() > before, result)
+        })
+    }
+
+    /// Repeats what fails for a while. An attempt says whether anything arrived in it: only those without count against
+    /// the limit, so that a connection that breaks every few minutes still brings a large file.
+    pub(super) fn persist<T>(
+        &self,
+        mut attempt: impl FnMut() -> (bool, Result<T, Failure>),
+    ) -> Result<T> {
+        let Fetcher {
+            attempts, pause, ..
+        } = *self.fetcher;
+        let mut failures = 0;
+        loop {
+            let (arrived, result) = attempt();
+            let Failure { error, again } = match result {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            failures = if arrived { 1 } else { failures + 1 };
+            let growth = 2u32.saturating_pow(failures - 1).min(GROWTH);
+            let wait = match again {
+                Again::Never => return Err(*error),
+                Again::Soon => pause * growth,
+                // The Hub counts requests over minutes.
+                Again::Limited(None) => pause * GROWTH,
+                Again::Limited(Some(wait)) if wait <= PATIENCE => wait,
+                Again::Limited(Some(wait)) => {
+                    return Err(HubError::RateLimited {
+                        what: self.repo.into(),
+                        wait,
+                        has_token: self.fetcher.settings.token.is_some(),
+                    });
+                }
+            };
+            if failures >= attempts {
+                return Err(HubError::GaveUp {
+                    attempts: failures,
+                    last: error,
+                });
+            }
+            (self.progress)(Event::Retrying {
+                error: &error,
+                wait,
+            });
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(*error);
+                }
+                let left = wait.saturating_sub(start.elapsed());
+                std::thread::sleep(left.min(Duration::from_millis(100)));
+            }
+        }
+    }
+
+    /// Puts a blob into the snapshot: a relative link, as Python makes it, so that the cache can be moved.
+    fn link(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<()> {
+        let place = self.snapshot(commit).join(&file.path);
+        let up = "../".repeat(2 + file.path.matches('/').count());
+        let target = PathBuf::from(format!("{up}blobs/{}", file.content.id()));
+        let is_file = || {
+            // Where links are not to be had, Python puts the file itself there.
+            let found = std::fs::symlink_metadata(&place);
+            found.is_ok_and(|found| found.is_file() && found.len() == file.size)
+        };
+        if std::fs::read_link(&place).is_ok_and(|found| found == target) || is_file() {
+            return Ok(());
+        }
+        if let Some(folder) = place.parent() {
+            create_dir(folder)?;
+        }
+        // Made beside it and moved: there is no moment at which the file is missing.
+        let new = blob.with_extension(format!("{}.link", std::process::id()));
+        let _ = std::fs::remove_file(&new);
+        symlink(&target, &new, blob).map_err(write_error(&new))?;
+        std::fs::rename(&new, &place).map_err(write_error(&place))
+    }
+
+    /// Notes which commit a branch or tag stands for.
+    pub(super) fn write_ref(&self, revision: &str, commit: &str) -> Result<()> {
+        let path = self.repo_dir.join("refs").join(revision);
+        if std::fs::read_to_string(&path).is_ok_and(|found| found == commit) {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            create_dir(folder)?;
+        }
+        let new = self
+            .repo_dir
+            .join(format!("ref.{}.tmp", std::process::id()));
+        std::fs::write(&new, commit).map_err(write_error(&new))?;
+        std::fs::rename(&new, &path).map_err(write_error(&path))
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, new: &Path, _blob: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, new)
+}
+
+/// Links need a privilege there.
+#[cfg(not(unix))]
+fn symlink(_target: &Path, new: &Path, blob: &Path) -> std::io::Result<()> {
+    std::fs::hard_link(blob, new).or_else(|_| std::fs::copy(blob, new).map(|_| ()))
+}
+
+pub(super) fn create_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(write_error(path))
+}
