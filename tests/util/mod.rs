@@ -26,6 +26,8 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+// Each test program uses some of these.
+#[allow(dead_code)]
 impl Sandbox {
     /// With a random two-layer LLaMA and its tokenizer in `model`.
     pub fn new() -> Self {
@@ -137,7 +139,11 @@ impl Sandbox {
         command
             .args(args)
             .current_dir(self.dir.path())
-            .env_remove("LS_LLAMA_LOG");
+            .env_remove("LS_LLAMA_LOG")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
+            .env("HF_HOME", self.path("hf"))
+            .env("LS_LLAMA_CACHE", self.path("cache"));
         command
     }
 

@@ -50,6 +50,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         let features = ["-p", "ls-hub", "--features", "hub"];
         let mut clippy = cargo(root);
         clippy.arg("clippy").args(features).arg("--all-targets");
+        clippy.args(["-p", "ls-cli", "--features", "ls-cli/hub"]);
         exec(clippy.args(["--", "-D", "warnings"]))?;
         exec(cargo(root).arg("test").args(features))
     };

@@ -46,6 +46,12 @@ pub struct TrainArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Fetch a model or data set of the Hugging Face Hub that is not in the cache (needs the feature hub)
+    #[arg(long)]
+    pub download: bool,
+    /// Pass over rows that cannot be used, and list them
+    #[arg(long)]
+    pub skip_bad_rows: bool,
     /// Folder for everything the run leaves; by default runs/ and the configuration's name
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
@@ -66,6 +72,9 @@ pub struct EvaluateArgs {
     /// Another labelled file, with the run's columns
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
+    /// Pass over rows that cannot be used, and list them
+    #[arg(long)]
+    pub skip_bad_rows: bool,
     /// How to print the scores
     #[arg(long, value_enum, default_value_t = ScoreFormat::Text)]
     pub format: ScoreFormat,
@@ -148,7 +157,7 @@ pub struct PredictArgs {
     /// Folder of a finished run
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Hugging Face folder: a whole classifier, or the base of --adapter
+    /// Hugging Face folder, or its name on the Hub if it is in the cache: a whole classifier, or the base of --adapter
     #[arg(long, value_name = "HF_DIR")]
     pub model: Option<PathBuf>,
     /// PEFT folder with the head in it
@@ -176,7 +185,7 @@ pub struct PredictArgs {
         conflicts_with = "run"
     )]
     pub labels: Option<Vec<String>>,
-    /// Longest input in tokens; what is longer is cut, and counted
+    /// Longest input in tokens; a tagger reads longer ones in windows, of a text the end is cut, and counted
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Element type of the weights: f32 or bf16
@@ -185,6 +194,9 @@ pub struct PredictArgs {
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,
+    /// Pass over rows that cannot be used, and list them
+    #[arg(long)]
+    pub skip_bad_rows: bool,
     /// Write here instead of to stdout
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

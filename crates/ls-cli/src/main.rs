@@ -6,12 +6,14 @@ mod args;
 mod builtin;
 mod commands;
 mod device;
+mod hub;
 mod output;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ls_hub::HubError;
 use ls_train::TrainError;
 
 use crate::args::{Args, Command};
@@ -72,6 +74,9 @@ fn report(error: &anyhow::Error) {
 fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<UsageError>()
+            || cause
+                .downcast_ref::<HubError>()
+                .is_some_and(HubError::is_usage)
             || cause
                 .downcast_ref::<TrainError>()
                 .is_some_and(TrainError::is_usage)

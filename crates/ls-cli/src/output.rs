@@ -57,14 +57,32 @@ impl Display {
         self.bar.finish_and_clear();
     }
 
-    /// A bar over `length` things with a name.
+    /// Rows that were passed over: the first messages, then how many more.
+    pub fn skipped(&self, (shown, count): (&[String], usize)) {
+        if count == 0 {
+            return;
+        }
+        self.line(format!("  warning: {count} bad rows skipped"));
+        for message in shown {
+            self.line(format!("    {message}"));
+        }
+        if count > shown.len() {
+            self.line(format!("    and {} more", count - shown.len()));
+        }
+    }
+
+    /// A bar over `length` things with a name; of 0 things, a count.
     pub fn start(&mut self, name: &str, length: usize) {
         self.bar.finish_and_clear();
         self.bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
         if !self.terminal {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:32}] {pos}/{len} {msg}") {
+        let template = match length {
+            0 => "{prefix} {pos} {msg}",
+            _ => "{prefix} [{bar:32}] {pos}/{len} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
         self.bar.set_prefix(name.to_string());
@@ -90,17 +108,26 @@ impl Observer for Display {
         match event {
             Event::Data {
                 split,
-                path,
+                files,
+                expected,
                 labels,
                 cut,
+                skipped,
             } => {
+                let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
                 self.line(format!(
                     "{split}: {} examples, {} tokens, longest {} ({})",
                     cut.examples,
                     cut.tokens,
                     cut.longest,
-                    path.display()
+                    names.join(", ")
                 ));
+                if let Some(expected) = expected {
+                    self.line(format!(
+                        "  warning: this split is published with {expected} examples: another version, or a file cut short?"
+                    ));
+                }
+                self.skipped(*skipped);
                 let counts: Vec<String> = labels
                     .iter()
                     .map(|(name, count)| format!("{name} {count}"))
@@ -118,6 +145,14 @@ impl Observer for Display {
                     ));
                 } else {
                     self.line("  nothing is cut");
+                }
+                if cut.windowed_examples > 0 {
+                    let others = cut.examples - cut.windowed_examples;
+                    self.line(format!(
+                        "  longer than data.max_length: {} examples, read in {} windows",
+                        cut.windowed_examples,
+                        cut.inputs - others
+                    ));
                 }
                 if cut.empty_words > 0 {
                     self.line(format!(

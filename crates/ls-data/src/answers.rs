@@ -520,7 +520,7 @@ fn beginning(text: &str) -> String {
 }
 
 /// The classes of several files of answers to the same texts: `names` and those that probabilities
-/// name, in their order, then what else occurs, sorted as in [`LabelSet::from_labels`].
+/// name, in their order, then what else occurs, sorted as in [`LabelSet::of_classes`].
 ///
 /// # Errors
 /// No label at all.
@@ -538,7 +538,7 @@ pub fn class_names(files: &[&[LabelAnswer]], names: Option<&LabelSet>) -> Result
     let rest: Vec<&str> = labels.filter(|label| !seen.contains(label)).collect();
     let rest = match rest.is_empty() {
         true => Vec::new(),
-        false => Vec::from(LabelSet::from_labels(rest)?),
+        false => Vec::from(LabelSet::of_classes(rest)?),
     };
     ordered.extend(rest.iter().map(String::as_str));
     LabelSet::from_names(ordered.into_iter().map(str::to_string).collect())

@@ -120,6 +120,18 @@ pub enum DataError {
         /// Fields in the header or the first row.
         expected: usize,
     },
+    /// The first line of a CoNLL file has no column for the tag beside those that are asked for.
+    #[error("{}:{line}: found {found} fields, expected {expected}", path.display())]
+    NoTagColumn {
+        /// File that was read.
+        path: PathBuf,
+        /// Its first line with a word.
+        line: usize,
+        /// Fields of the line.
+        found: usize,
+        /// Fields that it would have to have.
+        expected: usize,
+    },
     /// A quoted CSV field never ends, so the rest of the file would be swallowed by it.
     #[error("{}:{line}: a quoted field begins in this row and never ends; double the quotes inside fields, or read the file as TSV", path.display())]
     UnclosedQuote {
@@ -436,6 +448,26 @@ pub enum DataError {
         /// Number of special tokens.
         special: usize,
     },
+    /// Tags that are no whole spans by their scheme, where such are refused.
+    #[error("{}:{line}: {reason}; data.malformed = \"repair\" reads them as conlleval does", path.display())]
+    BadTags {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A pair of texts has no windows: each would hold a part of one text only.
+    #[error(
+        "a pair of texts is longer than max_length and cannot be read in windows: cut it with long_inputs = truncate, tail or head_tail"
+    )]
+    WindowsOfPair,
+    /// A list of words is read in windows or cut at its end.
+    #[error(
+        "a list of words cannot be cut at its beginning or in its middle: long_inputs is window or truncate for taggers"
+    )]
+    CutOfWords,
     /// An example gives no token beside the special ones.
     #[error("{}:{line}: the text tokenises to nothing", path.display())]
     NoTokens {
@@ -576,6 +608,8 @@ impl DataError {
                 | Self::UnknownLabel { .. }
                 | Self::LabelIndex { .. }
                 | Self::Unlabelled { .. }
+                | Self::NoTokens { .. }
+                | Self::BadTags { .. }
         )
     }
 }

@@ -47,14 +47,14 @@ impl LabelSet {
     /// # Errors
     /// No example has a label.
     pub fn from_sequence_examples(examples: &[SequenceExample]) -> Result<Self> {
-        Self::from_labels(examples.iter().filter_map(|e| e.label.as_deref()))
+        Self::of_classes(examples.iter().filter_map(|e| e.label.as_deref()))
     }
 
-    /// The labels that occur, sorted as in [`LabelSet::from_sequence_examples`].
+    /// As [`LabelSet::from_sequence_examples`], of the labels themselves, in any order and number.
     ///
     /// # Errors
-    /// There is no label.
-    pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+    /// There are none.
+    pub fn of_classes<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let seen: BTreeSet<&str> = labels.into_iter().collect();
         let mut names: Vec<String> = seen.into_iter().map(str::to_string).collect();
         if names.iter().all(|n| n.parse::<i64>().is_ok()) {
@@ -71,12 +71,16 @@ impl LabelSet {
     /// # Errors
     /// No example has tags.
     pub fn from_token_examples(examples: &[TokenExample]) -> Result<Self> {
-        let mut seen: BTreeSet<&str> = examples
-            .iter()
-            .filter_map(|e| e.tags.as_ref())
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        let tags = examples.iter().filter_map(|e| e.tags.as_ref()).flatten();
+        Self::of_tags(tags.map(String::as_str))
+    }
+
+    /// As [`LabelSet::from_token_examples`], of the tags themselves, in any order and number.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn of_tags<'a>(tags: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut seen: BTreeSet<&str> = tags.into_iter().collect();
         if seen.iter().any(|tag| span_prefix(tag).is_some()) {
             seen.insert("O");
         }

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{EncodeInput, Encoding, PostProcessor, Tokenizer};
+use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::error::{DataError, Result};
-use crate::example::{SequenceExample, TokenExample};
 use crate::labels::write_atomic;
+use crate::long::{self, InputLimits, LongInputs};
+use crate::segments::Segments;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -29,14 +30,15 @@ const FILES: [&str; 4] = [
     "tokenizer.model",
 ];
 
-/// Texts handed to the tokenizer at once: enough for every core, and the encodings (with offsets
-/// and token strings, many times the ids) of a large split are never all in memory.
-const CHUNK: usize = 2048;
-
 /// A tokenizer from a Hugging Face folder.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    segments: Option<Segments>,
+    /// Special tokens before and after a text.
+    around: [Vec<u32>; 2],
+    /// The token of a lone space, where there is one.
+    space: Option<u32>,
     pad: PadToken,
     vocab_size: usize,
     model_max_length: Option<usize>,
@@ -115,6 +117,43 @@ pub struct EncodedTokens {
     pub text_tokens: usize,
 }
 
+/// A text as the model reads it: one input, or several windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceInputs {
+    /// Ids of each input, special tokens included.
+    pub inputs: Vec<Vec<u32>>,
+    /// Tokens that truncation removed.
+    pub cut_tokens: usize,
+    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    pub text_tokens: usize,
+}
+
+/// A list of words as the model reads it: one input, or several windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordInputs {
+    /// The inputs, in the order of the words.
+    pub inputs: Vec<WordInput>,
+    /// Tokens that truncation removed.
+    pub cut_tokens: usize,
+    /// Words that truncation removed.
+    pub cut_words: usize,
+    /// Words of which the tokenizer makes nothing.
+    pub empty_words: usize,
+    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    pub text_tokens: usize,
+}
+
+/// One input of a list of words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordInput {
+    /// Ids, special tokens included.
+    pub input_ids: Vec<u32>,
+    /// Word of each id, counted over the whole list; `None` for special tokens.
+    pub word_ids: Vec<Option<usize>>,
+    /// The words that are labelled in this input. No word is labelled in two; one that was cut is in none.
+    pub scored: Range<usize>,
+}
+
 /// What truncation cost, summed over a split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutReport {
@@ -132,38 +171,53 @@ pub struct CutReport {
     pub cut_words: usize,
     /// Words of which the tokenizer makes nothing.
     pub empty_words: usize,
-    /// Longest example after truncation, special tokens included.
+    /// Longest input, special tokens included.
     pub longest: usize,
+    /// Examples that are read in several windows.
+    pub windowed_examples: usize,
+    /// Inputs of all examples: one each, more where there are windows.
+    pub inputs: usize,
 }
 
 impl CutReport {
     /// Counts a text.
-    pub fn add_sequence(&mut self, encoded: &EncodedSequence) {
-        self.add(
-            encoded.input_ids.len(),
-            encoded.text_tokens,
-            encoded.cut_tokens,
-        );
+    pub fn add_sequence(&mut self, encoded: &SequenceInputs) {
+        let lengths = encoded.inputs.iter().map(Vec::len);
+        self.add(lengths, encoded.text_tokens, encoded.cut_tokens);
     }
 
     /// Counts a list of `n_words` words.
-    pub fn add_tokens(&mut self, encoded: &EncodedTokens, n_words: usize) {
-        self.add(
-            encoded.input_ids.len(),
-            encoded.text_tokens,
-            encoded.cut_tokens,
-        );
+    pub fn add_words(&mut self, encoded: &WordInputs, n_words: usize) {
+        let lengths = encoded.inputs.iter().map(|input| input.input_ids.len());
+        self.add(lengths, encoded.text_tokens, encoded.cut_tokens);
         self.words += n_words;
         self.cut_words += encoded.cut_words;
         self.empty_words += encoded.empty_words;
     }
 
-    fn add(&mut self, length: usize, tokens: usize, cut: usize) {
+    fn add(&mut self, lengths: impl ExactSizeIterator<Item = usize>, tokens: usize, cut: usize) {
         self.examples += 1;
         self.cut_examples += usize::from(cut > 0);
         self.tokens += tokens;
         self.cut_tokens += cut;
-        self.longest = self.longest.max(length);
+        self.windowed_examples += usize::from(lengths.len() > 1);
+        self.inputs += lengths.len();
+        self.longest = lengths.fold(self.longest, usize::max);
+    }
+}
+
+impl std::ops::AddAssign for CutReport {
+    fn add_assign(&mut self, other: Self) {
+        self.examples += other.examples;
+        self.cut_examples += other.cut_examples;
+        self.tokens += other.tokens;
+        self.cut_tokens += other.cut_tokens;
+        self.words += other.words;
+        self.cut_words += other.cut_words;
+        self.empty_words += other.empty_words;
+        self.longest = self.longest.max(other.longest);
+        self.windowed_examples += other.windowed_examples;
+        self.inputs += other.inputs;
     }
 }
 
@@ -181,6 +235,10 @@ impl fmt::Display for CutReport {
         )?;
         if self.words > 0 {
             write!(f, ", {}", part(self.cut_words, self.words, "words"))?;
+        }
+        if self.windowed_examples > 0 {
+            let inputs = self.inputs - (self.examples - self.windowed_examples);
+            write!(f, "; {} in {inputs} windows", self.windowed_examples)?;
         }
         if self.empty_words > 0 {
             write!(f, "; {} words without tokens", self.empty_words)?;
@@ -229,10 +287,25 @@ impl TextTokenizer {
         }
 
         let pad = choose_pad(&tokenizer, &config, &outline.model)
-            .ok_or(DataError::NoPadToken { path })?;
+            .ok_or_else(|| DataError::NoPadToken { path: path.clone() })?;
         tracing::debug!(id = pad.id, token = %pad.token, reason = %pad.reason, "padding token");
+        let around = tokenizer
+            .encode_fast("a", true)
+            .map(|encoding| {
+                let text = text_range(&encoding);
+                let ids = encoding.get_ids();
+                [ids[..text.start].to_vec(), ids[text.end..].to_vec()]
+            })
+            .map_err(|e| bad_tokenizer(&path, &e))?;
+        let segments = serde_json::from_slice(&bytes).ok();
+        let space = ["▁", "Ġ"]
+            .iter()
+            .find_map(|mark| tokenizer.token_to_id(mark));
         let highest = tokenizer.get_vocab(true).into_values().max();
         Ok(Self {
+            segments: segments.as_ref().and_then(Segments::of),
+            around,
+            space,
             pad,
             vocab_size: highest.map_or(0, |id| id as usize + 1),
             model_max_length: config.model_max_length(),
@@ -313,67 +386,76 @@ impl TextTokenizer {
         pair: Option<&str>,
         max_length: usize,
     ) -> Result<EncodedSequence> {
-        self.check_room(pair.is_some(), max_length)?;
+        let limits = InputLimits::truncate(max_length);
+        let mut found = self.sequence_inputs(text, pair, &limits)?;
+        Ok(EncodedSequence {
+            input_ids: found.inputs.swap_remove(0),
+            cut_tokens: found.cut_tokens,
+            text_tokens: found.text_tokens,
+        })
+    }
+
+    /// A text, or a pair of texts, as the model reads it under `limits`.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode_sequence`]; windows over a pair.
+    pub fn sequence_inputs(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        limits: &InputLimits,
+    ) -> Result<SequenceInputs> {
+        self.check_room(pair.is_some(), limits.max_length)?;
+        let keep = match limits.long_inputs {
+            LongInputs::Truncate => Some(Keep::Head),
+            LongInputs::Tail => Some(Keep::Tail),
+            LongInputs::HeadTail => Some(Keep::HeadTail),
+            LongInputs::Window => None,
+        };
+        let Some(pair) = pair else {
+            let whole = self.whole_text(text)?;
+            return Ok(match keep {
+                _ if whole.ids.len() <= limits.max_length => whole.uncut(),
+                Some(keep) => whole.cut(limits.max_length, keep),
+                None => whole.windows(limits),
+            });
+        };
         let encoding = self
             .tokenizer
-            .encode_fast(sequence_input(text, pair), true)
+            .encode_fast((text, pair), true)
             .map_err(|e| encode_error(text, e))?;
-        Ok(cut_sequence(&encoding, pair.is_some(), max_length))
+        match keep {
+            None if encoding.len() > limits.max_length => Err(DataError::WindowsOfPair),
+            keep => Ok(cut_pair(
+                &encoding,
+                limits.max_length,
+                keep.unwrap_or(Keep::Head),
+            )),
+        }
     }
 
-    /// [`TextTokenizer::encode_sequence`] for many inputs, on all cores.
-    ///
-    /// # Errors
-    /// As [`TextTokenizer::encode_sequence`].
-    pub fn encode_sequences(
-        &self,
-        inputs: &[(&str, Option<&str>)],
-        max_length: usize,
-    ) -> Result<Vec<EncodedSequence>> {
-        let mut encoded = Vec::with_capacity(inputs.len());
-        for chunk in inputs.chunks(CHUNK) {
-            for (_, pair) in chunk {
-                self.check_room(pair.is_some(), max_length)?;
+    /// A text as ids, special ones included.
+    fn whole_text(&self, text: &str) -> Result<Whole> {
+        let [before, after] = &self.around;
+        if let Some(segments) = &self.segments {
+            let mut ids = before.clone();
+            let done = segments
+                .encode(&self.tokenizer, text, &mut ids, |_| ())
+                .map_err(|e| encode_error(text, e))?;
+            if done {
+                let text = before.len()..ids.len();
+                ids.extend_from_slice(after);
+                return Ok(Whole { ids, text });
             }
-            let batch = chunk
-                .iter()
-                .map(|(text, pair)| sequence_input(text, *pair))
-                .collect();
-            let encodings = self
-                .tokenizer
-                .encode_batch_fast(batch, true)
-                .map_err(|e| encode_error(chunk[0].0, e))?;
-            encoded.extend(
-                encodings.iter().zip(chunk).map(|(encoding, (_, pair))| {
-                    cut_sequence(encoding, pair.is_some(), max_length)
-                }),
-            );
         }
-        Ok(encoded)
-    }
-
-    /// A split of sequence examples, with the count of what was cut.
-    ///
-    /// # Errors
-    /// As [`TextTokenizer::encode_sequence`]; and a text that tokenises to nothing, with the line
-    /// of `source` on which it stands.
-    pub fn encode_sequence_examples(
-        &self,
-        examples: &[SequenceExample],
-        source: &Path,
-        max_length: usize,
-    ) -> Result<(Vec<EncodedSequence>, CutReport)> {
-        let inputs: Vec<_> = examples
-            .iter()
-            .map(|e| (e.text.as_str(), e.text_pair.as_deref()))
-            .collect();
-        let encoded = self.encode_sequences(&inputs, max_length)?;
-        let mut report = CutReport::default();
-        for (example, encoded) in examples.iter().zip(&encoded) {
-            require_tokens(encoded.text_tokens, source, example.line)?;
-            report.add_sequence(encoded);
-        }
-        Ok((encoded, report))
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(|e| encode_error(text, e))?;
+        Ok(Whole {
+            text: text_range(&encoding),
+            ids: encoding.get_ids().to_vec(),
+        })
     }
 
     /// Words as at most `max_length` ids, special ones included, with the word of each.
@@ -389,65 +471,100 @@ impl TextTokenizer {
     /// No room for text; a failure of the tokenizer.
     pub fn encode_words(&self, words: &[String], max_length: usize) -> Result<EncodedTokens> {
         self.check_room(false, max_length)?;
+        Ok(cut_words(self.whole_words(words)?, words.len(), max_length))
+    }
+
+    /// Words as ids, special ones included, and the word of each.
+    fn whole_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
         let (text, spans) = join_words(words);
+        let [before, after] = &self.around;
+        // A piece for each word, if no word has a space in it or is one.
+        let separate = |word: &String| {
+            !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c == '▁')
+        };
+        if let Some(segments) = self
+            .segments
+            .as_ref()
+            .filter(|_| words.iter().all(separate))
+        {
+            let mut ids = before.clone();
+            let mut ends = Vec::with_capacity(words.len());
+            let done = segments
+                .encode(&self.tokenizer, &text, &mut ids, |end| ends.push(end))
+                .map_err(|e| encode_error(&text, e))?;
+            if done && ends.len() == words.len() {
+                let range = before.len()..ids.len();
+                ids.extend_from_slice(after);
+                let mut word_ids = vec![None; ids.len()];
+                let mut start = range.start;
+                for (word, end) in ends.into_iter().enumerate() {
+                    word_ids[start..end].fill(Some(word));
+                    // The space before a word is no part of it.
+                    if end - start > 1 && Some(ids[start]) == self.space {
+                        word_ids[start] = None;
+                    }
+                    start = end;
+                }
+                return Ok((Whole { ids, text: range }, word_ids));
+            }
+        }
         let encoding = self
             .tokenizer
             .encode(text.as_str(), true)
             .map_err(|e| encode_error(&text, e))?;
-        Ok(cut_words(&encoding, &spans, max_length))
+        let whole = Whole {
+            text: text_range(&encoding),
+            ids: encoding.get_ids().to_vec(),
+        };
+        Ok((whole, words_of_tokens(&encoding, &spans)))
     }
 
-    /// [`TextTokenizer::encode_words`] for many lists, on all cores.
+    /// A list of words as the model reads it under `limits`: aligned as [`TextTokenizer::encode_words`] says. Windows
+    /// begin and end between words; a word that is longer than a window is labelled by what of it fits.
     ///
     /// # Errors
-    /// As [`TextTokenizer::encode_words`].
-    pub fn encode_words_batch(
-        &self,
-        lists: &[&[String]],
-        max_length: usize,
-    ) -> Result<Vec<EncodedTokens>> {
-        self.check_room(false, max_length)?;
-        let mut encoded = Vec::with_capacity(lists.len());
-        for chunk in lists.chunks(CHUNK) {
-            let joined: Vec<_> = chunk.iter().map(|words| join_words(words)).collect();
-            let texts = joined.iter().map(|(text, _)| text.as_str()).collect();
-            let encodings = self
-                .tokenizer
-                .encode_batch::<&str>(texts, true)
-                .map_err(|e| encode_error(&joined[0].0, e))?;
-            encoded.extend(
-                encodings
-                    .iter()
-                    .zip(&joined)
-                    .map(|(encoding, (_, spans))| cut_words(encoding, spans, max_length)),
-            );
+    /// As [`TextTokenizer::encode_words`]; a way to cut that is for texts only.
+    pub fn word_inputs(&self, words: &[String], limits: &InputLimits) -> Result<WordInputs> {
+        self.check_room(false, limits.max_length)?;
+        match limits.long_inputs {
+            LongInputs::Window => {
+                let (whole, word_ids) = self.whole_words(words)?;
+                Ok(word_windows(&whole, &word_ids, words.len(), limits))
+            }
+            LongInputs::Truncate => {
+                let cut = cut_words(self.whole_words(words)?, words.len(), limits.max_length);
+                let kept = words.len() - trailing_cut(&cut, words.len());
+                Ok(WordInputs {
+                    inputs: vec![WordInput {
+                        input_ids: cut.input_ids,
+                        word_ids: cut.word_ids,
+                        scored: 0..kept,
+                    }],
+                    cut_tokens: cut.cut_tokens,
+                    cut_words: cut.cut_words,
+                    empty_words: cut.empty_words,
+                    text_tokens: cut.text_tokens,
+                })
+            }
+            LongInputs::Tail | LongInputs::HeadTail => Err(DataError::CutOfWords),
         }
-        Ok(encoded)
     }
 
-    /// A split of token examples, with the count of what was cut.
-    ///
-    /// # Errors
-    /// As [`TextTokenizer::encode_words`]; and an example of which no word gives a token, with the
-    /// line of `source` on which it stands.
-    pub fn encode_token_examples(
-        &self,
-        examples: &[TokenExample],
-        source: &Path,
-        max_length: usize,
-    ) -> Result<(Vec<EncodedTokens>, CutReport)> {
-        let lists: Vec<_> = examples.iter().map(|e| e.tokens.as_slice()).collect();
-        let encoded = self.encode_words_batch(&lists, max_length)?;
-        let mut report = CutReport::default();
-        for (example, encoded) in examples.iter().zip(&encoded) {
-            require_tokens(
-                example.tokens.len() - encoded.empty_words,
-                source,
-                example.line,
-            )?;
-            report.add_tokens(encoded, example.tokens.len());
-        }
-        Ok((encoded, report))
+    /// The bytes that decide how a text becomes ids, for a key of what was encoded.
+    pub(crate) fn identity(&self) -> Result<Vec<Vec<u8>>> {
+        let parts = self.files.iter().filter(|file| {
+            [TOKENIZER_FILE, CONFIG_FILE]
+                .map(Some)
+                .contains(&file.file_name().and_then(|n| n.to_str()))
+        });
+        parts
+            .map(|file| {
+                fs::read(file).map_err(|source| DataError::Read {
+                    path: file.clone(),
+                    source,
+                })
+            })
+            .collect()
     }
 
     fn check_room(&self, pair: bool, max_length: usize) -> Result<()> {
@@ -462,56 +579,178 @@ impl TextTokenizer {
     }
 }
 
-fn require_tokens(text_tokens: usize, source: &Path, line: usize) -> Result<()> {
-    match text_tokens {
-        0 => Err(DataError::NoTokens {
-            path: source.to_path_buf(),
-            line,
-        }),
-        _ => Ok(()),
+/// Which end of a text stays.
+#[derive(Clone, Copy)]
+enum Keep {
+    Head,
+    Tail,
+    HeadTail,
+}
+
+impl Keep {
+    /// Whether token `i` of `length` stays where `kept` do.
+    fn keeps(self, i: usize, length: usize, kept: usize) -> bool {
+        let head = match self {
+            Self::Head => kept,
+            Self::Tail => 0,
+            Self::HeadTail => kept.div_ceil(2),
+        };
+        i < head || i + (kept - head) >= length
     }
 }
 
-fn sequence_input<'s>(text: &'s str, pair: Option<&'s str>) -> EncodeInput<'s> {
-    match pair {
-        Some(pair) => (text, pair).into(),
-        None => text.into(),
+/// A text as ids, and where it stands among the special ones.
+struct Whole {
+    ids: Vec<u32>,
+    text: Range<usize>,
+}
+
+impl Whole {
+    /// Text tokens that fit beside the special ones.
+    fn room(&self, max_length: usize) -> usize {
+        max_length.saturating_sub(self.ids.len() - self.text.len())
+    }
+
+    fn uncut(self) -> SequenceInputs {
+        SequenceInputs {
+            text_tokens: self.text.len(),
+            inputs: vec![self.ids],
+            cut_tokens: 0,
+        }
+    }
+
+    fn cut(self, max_length: usize, keep: Keep) -> SequenceInputs {
+        let (kept, length) = (self.room(max_length), self.text.len());
+        let mut input_ids = self.ids[..self.text.start].to_vec();
+        let text = self.ids[self.text.clone()].iter().enumerate();
+        let stays = text.filter(|(i, _)| keep.keeps(*i, length, kept));
+        input_ids.extend(stays.map(|(_, id)| id));
+        input_ids.extend_from_slice(&self.ids[self.text.end..]);
+        SequenceInputs {
+            inputs: vec![input_ids],
+            cut_tokens: length - kept,
+            text_tokens: length,
+        }
+    }
+
+    /// A part of the text with the special tokens around it.
+    fn part(&self, window: &Range<usize>) -> Vec<u32> {
+        let window = self.text.start + window.start..self.text.start + window.end;
+        let (before, after) = (&self.ids[..self.text.start], &self.ids[self.text.end..]);
+        [before, &self.ids[window], after].concat()
+    }
+
+    fn windows(&self, limits: &InputLimits) -> SequenceInputs {
+        let room = self.room(limits.max_length);
+        let windows = long::windows(self.text.len(), room, limits.overlap(room), |_| true);
+        SequenceInputs {
+            inputs: windows.iter().map(|window| self.part(window)).collect(),
+            cut_tokens: 0,
+            text_tokens: self.text.len(),
+        }
     }
 }
 
-fn cut_sequence(encoding: &Encoding, pair: bool, max_length: usize) -> EncodedSequence {
+fn cut_pair(encoding: &Encoding, max_length: usize, keep: Keep) -> SequenceInputs {
     let special = encoding.get_special_tokens_mask();
     let text_tokens = special.iter().filter(|mask| **mask == 0).count();
     let room = max_length.saturating_sub(special.len() - text_tokens);
-    let cut_tokens = text_tokens.saturating_sub(room);
     let mut input_ids = encoding.get_ids().to_vec();
-    if cut_tokens > 0 {
-        let sequences = match pair {
-            true => encoding.get_sequence_ids(),
-            false => vec![Some(0); special.len()],
-        };
+    if text_tokens > room {
+        let sequences = encoding.get_sequence_ids();
         let is_text = |i: usize, sequence: usize| special[i] == 0 && sequences[i] == Some(sequence);
         let lengths = [0, 1].map(|s| (0..special.len()).filter(|i| is_text(*i, s)).count());
-        let mut keep = longest_first(lengths, room);
-        let mut index = 0;
+        let kept = longest_first(lengths, room);
+        let (mut index, mut seen) = (0.., [0, 0]);
         input_ids.retain(|_| {
-            let i = index;
-            index += 1;
+            let i = index.next().unwrap_or_default();
             match (0..2).find(|s| is_text(i, *s)) {
-                Some(s) if keep[s] == 0 => false,
                 Some(s) => {
-                    keep[s] -= 1;
-                    true
+                    seen[s] += 1;
+                    keep.keeps(seen[s] - 1, lengths[s], kept[s])
                 }
                 None => true,
             }
         });
     }
-    EncodedSequence {
-        input_ids,
-        cut_tokens,
+    SequenceInputs {
+        inputs: vec![input_ids],
+        cut_tokens: text_tokens.saturating_sub(room),
         text_tokens,
     }
+}
+
+/// Where the text stands between the special tokens before and after it.
+fn text_range(encoding: &Encoding) -> Range<usize> {
+    let special = encoding.get_special_tokens_mask();
+    let first = special.iter().position(|mask| *mask == 0);
+    let last = special.iter().rposition(|mask| *mask == 0);
+    match (first, last) {
+        (Some(first), Some(last)) => first..last + 1,
+        _ => special.len()..special.len(),
+    }
+}
+
+fn word_windows(
+    whole: &Whole,
+    word_ids: &[Option<usize>],
+    count: usize,
+    limits: &InputLimits,
+) -> WordInputs {
+    let text = &whole.text;
+    let words = &word_ids[text.clone()];
+    let room = whole.room(limits.max_length);
+    // Not inside a word, nor between the mark of a space and its word.
+    let breaks = |i: usize| words[i - 1].is_some() && words[i - 1] != words[i];
+    let windows = long::windows(text.len(), room, limits.overlap(room), breaks);
+
+    // The tokens of each word, and the window that it is labelled in. Words without tokens go with the word before.
+    let mut pieces: Vec<Option<Range<usize>>> = vec![None; count];
+    for (i, word) in words.iter().enumerate() {
+        if let Some(word) = *word {
+            let piece = pieces[word].get_or_insert(i..i + 1);
+            piece.end = i + 1;
+        }
+    }
+    let mut bounds = vec![0; windows.len() + 1];
+    let mut current = 0;
+    for (word, piece) in pieces.iter().enumerate() {
+        if let Some(piece) = piece {
+            let best = long::best_window(&windows, piece, text.len(), limits.context);
+            current = best.map_or(current, |best| best.max(current));
+        }
+        bounds[current + 1] = word + 1;
+    }
+    for window in 1..bounds.len() {
+        bounds[window] = bounds[window].max(bounds[window - 1]);
+    }
+    let input = |(index, window): (usize, &Range<usize>)| {
+        let of_window = &words[window.clone()];
+        let mut of_input = vec![None; whole.ids.len() - text.len() + window.len()];
+        of_input[text.start..text.start + window.len()].copy_from_slice(of_window);
+        WordInput {
+            input_ids: whole.part(window),
+            word_ids: of_input,
+            scored: bounds[index]..bounds[index + 1],
+        }
+    };
+    let past_room = |piece: &Range<usize>| piece.len().saturating_sub(room);
+    WordInputs {
+        inputs: windows.iter().enumerate().map(input).collect(),
+        cut_tokens: pieces.iter().flatten().map(past_room).sum(),
+        cut_words: 0,
+        empty_words: pieces.iter().filter(|piece| piece.is_none()).count(),
+        text_tokens: text.len(),
+    }
+}
+
+/// Words at the end of the list that truncation removed, with those without tokens behind the first of them.
+fn trailing_cut(cut: &EncodedTokens, words: usize) -> usize {
+    if cut.cut_words == 0 {
+        return 0;
+    }
+    let last = cut.word_ids.iter().flatten().max();
+    words - last.map_or(0, |last| last + 1)
 }
 
 /// How many tokens of each text stay in `room`: the longer one is cut down to the shorter first,
@@ -547,39 +786,29 @@ fn join_words(words: &[String]) -> (String, Vec<Range<usize>>) {
     (text, spans)
 }
 
-fn cut_words(encoding: &Encoding, spans: &[Range<usize>], max_length: usize) -> EncodedTokens {
-    let special = encoding.get_special_tokens_mask();
-    let mut word_ids = words_of_tokens(encoding, spans);
-    let mut input_ids = encoding.get_ids().to_vec();
-
-    let positions: Vec<usize> = (0..special.len()).filter(|i| special[*i] == 0).collect();
-    let text_tokens = positions.len();
-    let mut with_tokens = vec![false; spans.len()];
+fn cut_words(
+    (whole, mut word_ids): (Whole, Vec<Option<usize>>),
+    count: usize,
+    max_length: usize,
+) -> EncodedTokens {
+    let (text, room) = (whole.text.clone(), whole.room(max_length));
+    let mut input_ids = whole.ids;
+    let mut with_tokens = vec![false; count];
     for word in word_ids.iter().flatten() {
         with_tokens[*word] = true;
     }
-    let room = max_length.saturating_sub(special.len() - text_tokens);
     let (mut cut_tokens, mut cut_words) = (0, 0);
-    if text_tokens > room {
+    if text.len() > room {
         // Back to where the first word begins that does not fit.
-        let word_at = |kept: usize| word_ids[positions[kept]];
-        let mut kept = room;
-        while kept > 0 && word_at(kept).is_some() && word_at(kept - 1) == word_at(kept) {
-            kept -= 1;
+        let mut end = text.start + room;
+        while end > text.start && word_ids[end].is_some() && word_ids[end - 1] == word_ids[end] {
+            end -= 1;
         }
-        let mut cut = vec![false; spans.len()];
-        for word in positions[kept..].iter().filter_map(|i| word_ids[*i]) {
-            cut[word] = true;
-        }
-        cut_tokens = text_tokens - kept;
-        cut_words = cut.iter().filter(|c| **c).count();
-
-        let dropped = &positions[kept..];
-        let stays = |i: usize| dropped.binary_search(&i).is_err();
-        let mut index = 0..;
-        input_ids.retain(|_| index.next().is_some_and(stays));
-        let mut index = 0..;
-        word_ids.retain(|_| index.next().is_some_and(stays));
+        let mut cut: Vec<usize> = word_ids[end..text.end].iter().flatten().copied().collect();
+        cut.dedup();
+        (cut_tokens, cut_words) = (text.end - end, cut.len());
+        input_ids.drain(end..text.end);
+        word_ids.drain(end..text.end);
     }
     EncodedTokens {
         input_ids,
@@ -587,7 +816,7 @@ fn cut_words(encoding: &Encoding, spans: &[Range<usize>], max_length: usize) -> 
         cut_tokens,
         cut_words,
         empty_words: with_tokens.iter().filter(|w| !**w).count(),
-        text_tokens,
+        text_tokens: text.len(),
     }
 }
 

@@ -501,11 +501,6 @@ fn word_alignment_equals_transformers() {
             let empty = case.words.iter().filter(|w| w.is_empty()).count();
             assert_eq!(encoded.empty_words, empty, "{name} {:?}", case.words);
         }
-        let lists: Vec<&[String]> = cases.words.iter().map(|c| c.words.as_slice()).collect();
-        let batch = tokenizer.encode_words_batch(&lists, 9).unwrap();
-        for (words, batched) in lists.iter().zip(batch) {
-            assert_eq!(tokenizer.encode_words(words, 9).unwrap(), batched);
-        }
     }
 }
 
@@ -529,15 +524,6 @@ fn texts_and_pairs_are_encoded_and_cut_as_transformers_does() {
                 encoded.cut_tokens
             );
             assert_eq!(whole.text_tokens, encoded.text_tokens);
-        }
-        let inputs: Vec<_> = cases
-            .texts
-            .iter()
-            .map(|c| (c.text.as_str(), c.pair.as_deref()))
-            .collect();
-        let batch = tokenizer.encode_sequences(&inputs, 9).unwrap();
-        for ((text, pair), batched) in inputs.into_iter().zip(batch) {
-            assert_eq!(tokenizer.encode_sequence(text, pair, 9).unwrap(), batched);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ls_data::{DataError, PadReason, SequenceExample, TextTokenizer, TokenExample};
+use ls_data::{Context, CutReport, DataError, InputLimits, LongInputs, PadReason, TextTokenizer};
 use serde_json::{Value, json};
 
 fn folder(name: &str) -> PathBuf {
@@ -266,36 +266,14 @@ fn truncation_drops_whole_words_and_counts_them() {
     }
 }
 
-fn sequence(text: &str, line: usize) -> SequenceExample {
-    SequenceExample {
-        text: text.into(),
-        text_pair: None,
-        label: None,
-        line,
-        extra: None,
-    }
-}
-
-fn tagged(tokens: &[&str], line: usize) -> TokenExample {
-    TokenExample {
-        tokens: words(tokens),
-        tags: None,
-        line,
-        extra: None,
-    }
-}
-
 #[test]
 fn a_report_sums_what_was_cut() {
     let tokenizer = tokenizer("llama2");
-    let source = Path::new("train.csv");
-    let texts = [
-        sequence("a", 1),
-        sequence("a dull plot, a fine cast, a warm ending", 2),
-    ];
-    let (encoded, report) = tokenizer
-        .encode_sequence_examples(&texts, source, 6)
-        .unwrap();
+    let limits = InputLimits::truncate(6);
+    let mut report = CutReport::default();
+    let texts = ["a", "a dull plot, a fine cast, a warm ending"];
+    let encoded = texts.map(|text| tokenizer.sequence_inputs(text, None, &limits).unwrap());
+    encoded.iter().for_each(|e| report.add_sequence(e));
     assert_eq!(
         (report.examples, report.cut_examples, report.longest),
         (2, 1, 6)
@@ -312,18 +290,162 @@ fn a_report_sums_what_was_cut() {
         "{report}"
     );
 
+    let mut report = CutReport::default();
     let lists = [
-        tagged(&["a", ""], 1),
-        tagged(&["a", "dull", "plot", ",", "a", "cast"], 4),
+        words(&["a", ""]),
+        words(&["a", "dull", "plot", ",", "a", "cast"]),
     ];
-    let (encoded, report) = tokenizer.encode_token_examples(&lists, source, 6).unwrap();
+    for list in &lists {
+        let encoded = tokenizer.word_inputs(list, &limits).unwrap();
+        report.add_words(&encoded, list.len());
+        // Words beyond the cut are labelled nowhere.
+        assert_eq!(encoded.inputs[0].scored, 0..list.len() - encoded.cut_words);
+    }
     assert_eq!((report.words, report.empty_words), (8, 1));
-    assert_eq!(report.cut_words, encoded[1].cut_words);
     assert!(report.cut_words > 0);
     assert!(
         report.to_string().ends_with("; 1 words without tokens"),
         "{report}"
     );
+}
+
+#[test]
+fn a_text_keeps_its_beginning_its_end_or_both() {
+    let tokenizer = tokenizer("llama2");
+    let text = "a dull plot, a fine cast, a warm ending and some music";
+    let whole = tokenizer.encode_sequence(text, None, 1000).unwrap();
+    let (bos, ids) = whole.input_ids.split_first().unwrap();
+    let kept = |long_inputs, max_length: usize| {
+        let limits = InputLimits {
+            long_inputs,
+            ..InputLimits::truncate(max_length)
+        };
+        let found = tokenizer.sequence_inputs(text, None, &limits).unwrap();
+        assert_eq!(found.inputs.len(), 1);
+        assert_eq!(found.text_tokens, ids.len());
+        assert_eq!(found.cut_tokens, ids.len() - (max_length - 1));
+        assert_eq!(found.inputs[0][0], *bos, "special tokens stay");
+        found.inputs[0][1..].to_vec()
+    };
+    assert_eq!(kept(LongInputs::Truncate, 8), ids[..7]);
+    assert_eq!(kept(LongInputs::Tail, 8), ids[ids.len() - 7..]);
+    let both = [&ids[..4], &ids[ids.len() - 3..]].concat();
+    assert_eq!(kept(LongInputs::HeadTail, 8), both);
+
+    // Of a pair, each text keeps the part that is asked for.
+    let limits = InputLimits {
+        long_inputs: LongInputs::Tail,
+        ..InputLimits::truncate(12)
+    };
+    let found = tokenizer
+        .sequence_inputs(text, Some("a warm end"), &limits)
+        .unwrap();
+    let second = tokenizer.encode_sequence("a warm end", None, 1000).unwrap();
+    assert!(found.inputs[0].ends_with(&second.input_ids[1..]));
+    let first = 12 - 2 - (second.input_ids.len() - 1);
+    assert_eq!(found.inputs[0][1..1 + first], ids[ids.len() - first..]);
+
+    let windows = InputLimits::windows(12);
+    let refused = tokenizer.sequence_inputs(text, Some("b"), &windows);
+    assert!(matches!(refused, Err(DataError::WindowsOfPair)));
+    let refused = tokenizer.word_inputs(&words(&["a"]), &limits);
+    assert!(matches!(refused, Err(DataError::CutOfWords)));
+}
+
+#[test]
+fn windows_of_a_text_are_its_tokens_with_the_special_ones_around_each() {
+    let tokenizer = tokenizer("llama3");
+    let text = "a dull plot, a fine cast, a warm ending and some music";
+    let whole = tokenizer.encode_sequence(text, None, 1000).unwrap();
+    let limits = InputLimits {
+        stride: Some(2),
+        ..InputLimits::windows(6)
+    };
+    let found = tokenizer.sequence_inputs(text, None, &limits).unwrap();
+    let ids = &whole.input_ids[1..];
+    assert_eq!((found.cut_tokens, found.text_tokens), (0, ids.len()));
+    for (index, input) in found.inputs.iter().enumerate() {
+        let start = (index * 3).min(ids.len() - 5);
+        assert_eq!(input[0], whole.input_ids[0]);
+        assert_eq!(input[1..], ids[start..start + 5]);
+    }
+    assert_eq!(found.inputs.len(), (ids.len() - 5).div_ceil(3) + 1);
+}
+
+#[test]
+fn windows_of_words_label_every_word_once_with_its_own_tokens() {
+    let list = words(&[
+        "Zoë",
+        "",
+        "flew",
+        "from",
+        "東京",
+        "to",
+        "São",
+        "Paulo",
+        ",",
+        "a😀b",
+        "\t",
+        "extraordinarily",
+        "naïve",
+        "and",
+        "unbelievably",
+        "quick",
+        "cafe\u{301}",
+        "!",
+        "the",
+        "end",
+    ]);
+    for name in ["llama2", "llama3"] {
+        let tokenizer = tokenizer(name);
+        let whole = tokenizer.encode_words(&list, 1000).unwrap();
+        let specials = tokenizer.special_tokens(false);
+        for max_length in 3..=whole.input_ids.len() + 1 {
+            for stride in [None, Some(0), Some(3)] {
+                for context in [Context::Both, Context::Left] {
+                    let limits = InputLimits {
+                        stride,
+                        context,
+                        ..InputLimits::windows(max_length)
+                    };
+                    let found = tokenizer.word_inputs(&list, &limits).unwrap();
+                    let what = format!("{name} {limits:?}");
+                    assert_eq!((found.cut_words, found.empty_words), (0, whole.empty_words));
+                    let mut next = 0;
+                    for input in &found.inputs {
+                        assert!(input.input_ids.len() <= max_length, "{what}");
+                        assert_eq!(input.input_ids.len(), input.word_ids.len());
+                        assert_eq!(input.scored.start, next, "{what}");
+                        next = input.scored.end;
+                        for word in input.scored.clone() {
+                            let own = |ids: &[u32], words: &[Option<usize>]| -> Vec<u32> {
+                                let pairs = ids.iter().zip(words);
+                                let pairs = pairs.filter(|(_, w)| **w == Some(word));
+                                pairs.map(|(id, _)| *id).collect()
+                            };
+                            let expected = own(&whole.input_ids, &whole.word_ids);
+                            let here = own(&input.input_ids, &input.word_ids);
+                            // A word longer than a window keeps what fits.
+                            let fits = expected.len().min(max_length - specials);
+                            if here.len() < expected.len() {
+                                assert!(expected.len() > 1 && !here.is_empty(), "{what} {word}");
+                                assert!(expected.starts_with(&here), "{what} {word}");
+                                assert!(expected.len() + 1 > fits, "{what} {word}");
+                            } else {
+                                assert_eq!(here, expected, "{what} {word}");
+                            }
+                        }
+                    }
+                    assert_eq!(next, list.len(), "{what}");
+                    if max_length >= whole.input_ids.len() {
+                        assert_eq!(found.inputs.len(), 1, "{what}");
+                        assert_eq!(found.inputs[0].input_ids, whole.input_ids);
+                        assert_eq!(found.inputs[0].word_ids, whole.word_ids);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The fixture with a normaliser that drops control and zero-width characters.
@@ -362,24 +484,126 @@ fn a_word_that_vanishes_in_normalisation_has_no_token_and_moves_no_other() {
     }
 }
 
+/// The ways of writing a tokenizer whose texts are encoded piece by piece: of LLaMA 2 as converted and as saved anew, of
+/// LLaMA 3, Qwen 2, GPT-2 and SmolLM2.
+fn piecewise() -> Vec<(&'static str, Value, Value, &'static str)> {
+    let metaspace = |scheme: &str, split: bool| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split });
+    let bytes = |regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex });
+    let qwen = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let split = json!({ "type": "Split", "pattern": { "Regex": qwen }, "behavior": "Isolated", "invert": false });
+    let sequence = |parts: &[Value]| json!({ "type": "Sequence", "pretokenizers": parts });
+    let (keep, null) = (json!("keep"), Value::Null);
+    vec![
+        ("llama2", keep.clone(), keep.clone(), "converted"),
+        (
+            "llama2",
+            null.clone(),
+            metaspace("first", false),
+            "saved anew",
+        ),
+        ("llama2", null.clone(), metaspace("always", true), "split"),
+        ("llama2", null.clone(), metaspace("never", false), "bare"),
+        ("llama3", keep.clone(), keep, "LLaMA 3"),
+        (
+            "llama3",
+            json!({ "type": "NFC" }),
+            sequence(&[split, bytes(false)]),
+            "Qwen 2",
+        ),
+        ("llama3", null.clone(), bytes(true), "GPT-2"),
+        (
+            "llama3",
+            null,
+            sequence(&[
+                json!({ "type": "Digits", "individual_digits": true }),
+                bytes(true),
+            ]),
+            "SmolLM2",
+        ),
+    ]
+}
+
 #[test]
-fn an_example_that_tokenises_to_nothing_names_its_line() {
-    let source = Path::new("train.csv");
-    let tokenizer = dropping("llama3");
-    let texts = [sequence("fine", 3), sequence("\u{200b}\u{1}", 8)];
-    let error = tokenizer
-        .encode_sequence_examples(&texts, source, 9)
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "train.csv:8: the text tokenises to nothing"
+fn texts_encoded_piece_by_piece_have_the_ids_of_the_whole() {
+    use rand::{RngExt, SeedableRng};
+    let alphabet: Vec<&str> = " | |  |\n|\r\n|\t|\u{a0}|\u{3000}|▁|a|the|harbour|Zoë|e\u{301}|naïve|東京|😀|👩‍🚀|é|1|234|.|,|!|'s|'LL|\"|--|</s>|<|begin_of_text|>|#tag|x_y|a1b2|ſ|ﬁ|\u{200b}|\u{1}|Ġ|ʼ"
+        .split('|')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    for (name, normalizer, pre_tokenizer, what) in piecewise() {
+        let edit = |tokenizer: &mut Value, slow: bool| {
+            if normalizer != "keep" {
+                tokenizer["normalizer"] = normalizer.clone();
+            }
+            if pre_tokenizer != "keep" {
+                tokenizer["pre_tokenizer"] = pre_tokenizer.clone();
+            }
+            if slow {
+                // A token that no text has, but that takes spaces: so nothing is encoded in pieces.
+                let token = json!({ "id": 9999, "content": "\u{e000}\u{e001}", "special": false, "lstrip": true,
+                    "rstrip": false, "single_word": false, "normalized": false });
+                tokenizer["added_tokens"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(token);
+            }
+        };
+        let fast = changed(name, |tokenizer, _| edit(tokenizer, false)).unwrap();
+        let slow = changed(name, |tokenizer, _| edit(tokenizer, true)).unwrap();
+        let (debug_fast, debug_slow) = (format!("{fast:?}"), format!("{slow:?}"));
+        assert!(
+            debug_fast.contains("segments: Some"),
+            "{what} is not encoded in pieces"
+        );
+        assert!(
+            debug_slow.contains("segments: None"),
+            "{what} is encoded in pieces"
+        );
+        for _ in 0..4000 {
+            let length = random.random_range(0..14);
+            let mut part = || alphabet[random.random_range(0..alphabet.len())];
+            let parts: Vec<String> = (0..length).map(|_| part().to_string()).collect();
+            let text = parts.concat();
+            let [ids, expected] =
+                [&fast, &slow].map(|t| t.encode_sequence(&text, None, 1000).unwrap());
+            assert_eq!(ids, expected, "{what} {text:?}");
+            let [ids, expected] = [&fast, &slow].map(|t| t.encode_words(&parts, 1000).unwrap());
+            assert_eq!(ids, expected, "{what} {parts:?}");
+            let words: Vec<String> = text.split_whitespace().map(String::from).collect();
+            let [ids, expected] = [&fast, &slow].map(|t| t.encode_words(&words, 1000).unwrap());
+            assert_eq!(ids, expected, "{what} {words:?}");
+        }
+    }
+}
+
+#[test]
+fn tokenizers_that_cannot_be_seen_to_allow_it_are_not_encoded_in_pieces() {
+    let whole = |name: &str, edit: &dyn Fn(&mut Value)| {
+        let tokenizer = changed(name, |tokenizer, _| edit(tokenizer)).unwrap();
+        format!("{tokenizer:?}").contains("segments: None")
+    };
+    let merge = |tokenizer: &mut Value, left: &str, right: &str| {
+        let id = tokenizer["model"]["vocab"].as_object().unwrap().len();
+        tokenizer["model"]["vocab"][format!("{left}{right}")] = json!(id);
+        let merges = tokenizer["model"]["merges"].as_array_mut().unwrap();
+        merges.push(json!([left, right]));
+    };
+    assert!(
+        whole("llama2", &|t| merge(t, "a", "▁a")),
+        "a merge over a space"
     );
-    let lists = [
-        tagged(&["a", "\u{200b}"], 1),
-        tagged(&["\u{200b}", "\u{1}"], 5),
-    ];
-    let error = tokenizer
-        .encode_token_examples(&lists, source, 9)
-        .unwrap_err();
-    assert!(matches!(error, DataError::NoTokens { line: 5, .. }));
+    assert!(whole("llama2", &|t| t["model"]["byte_fallback"] = json!(false)));
+    assert!(whole("llama2", &|t| t["normalizer"] = json!({ "type": "NFKC" })));
+    assert!(whole("llama3", &|t| t["pre_tokenizer"]["pretokenizers"]
+        [0]["pattern"] =
+        json!({ "Regex": ".+" })));
+    assert!(whole(
+        "llama3",
+        &|t| t["pre_tokenizer"] = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false })
+    ));
+    assert!(whole(
+        "llama3",
+        &|t| t["normalizer"] = json!({ "type": "Strip", "strip_left": true, "strip_right": true })
+    ));
 }

@@ -277,6 +277,22 @@ pub enum HubError {
 /// How many names a message lists.
 const LISTED: usize = 5;
 
+impl HubError {
+    /// Whether what was asked for is at fault, rather than the network or the disk (exit code 2 rather than 1).
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NotARepo { .. }
+                | Self::NoSuchModel { .. }
+                | Self::NotARevision { .. }
+                | Self::NotCached { .. }
+                | Self::NotBuiltIn { .. }
+                | Self::NotOnHub { .. }
+                | Self::NoSuchLanguage { .. }
+        )
+    }
+}
+
 fn list(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
     let shown = shown.join(", ");

@@ -39,5 +39,5 @@ pub use cache::Cache;
 pub use error::{HubError, Result, bytes};
 pub use files::Files;
 pub use repo::{MAIN, RepoKind, RepoRef, is_commit, is_repo_id, looks_like_hub_id};
-pub use resolve::{resolve_model, resolve_model_with};
+pub use resolve::{resolve, resolve_model, resolve_model_with};
 pub use settings::{ENDPOINT, Settings};

@@ -47,12 +47,36 @@ pub fn resolve_model_with(
         }
         parsed => parsed?,
     };
+    let command = at.fetch_command();
+    resolve(
+        RepoKind::Model,
+        at,
+        Files::Weights,
+        command,
+        download,
+        settings,
+    )
+}
+
+/// The snapshot folder of a repository with these files: from the cache, or fetched where `download` says so. `command` is
+/// what the error names that fetches it.
+///
+/// # Errors
+/// Files that are not in the cache; with `download` as fetching says, and a program without the feature `hub`.
+pub fn resolve(
+    kind: RepoKind,
+    at: RepoRef,
+    files: Files,
+    command: String,
+    download: bool,
+    settings: &Settings,
+) -> Result<PathBuf> {
     let cache = Cache::new(&settings.cache_dir);
-    match cache.look_up(RepoKind::Model, &at, &Files::Weights) {
+    match cache.look_up(kind, &at, &files) {
         Ok(snapshot) => Ok(snapshot),
-        Err(_) if download => fetched(at, settings),
+        Err(_) if download => fetched(kind, at, files, command, settings),
         Err(missing) => Err(HubError::NotCached {
-            command: at.fetch_command(),
+            command,
             repo: at.repo,
             revision: at.revision,
             cache: settings.cache_dir.clone(),
@@ -62,22 +86,30 @@ pub fn resolve_model_with(
 }
 
 #[cfg(feature = "hub")]
-fn fetched(at: RepoRef, settings: &Settings) -> Result<PathBuf> {
+fn fetched(
+    kind: RepoKind,
+    at: RepoRef,
+    files: Files,
+    _command: String,
+    settings: &Settings,
+) -> Result<PathBuf> {
     let display = crate::display::Display::new();
-    let request = crate::fetch::FetchRequest {
-        kind: RepoKind::Model,
-        at,
-        files: Files::Weights,
-    };
+    let request = crate::fetch::FetchRequest { kind, at, files };
     let fetcher = crate::fetch::Fetcher::new(settings.clone());
     let fetched = fetcher.fetch(&request, &|event| display.show(event))?;
     Ok(fetched.path)
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetched(at: RepoRef, _settings: &Settings) -> Result<PathBuf> {
+fn fetched(
+    _kind: RepoKind,
+    at: RepoRef,
+    _files: Files,
+    command: String,
+    _settings: &Settings,
+) -> Result<PathBuf> {
     Err(HubError::NotBuiltIn {
-        command: at.fetch_command(),
+        command,
         repo: at.repo,
     })
 }

@@ -5,7 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::{ColumnRef, FileFormat, LabelPosition, PaddingMode, PaddingSide};
+use ls_data::catalog;
+use ls_data::{
+    ColumnRef, Context, FileFormat, InputLimits, LabelPosition, LongInputs, Malformed, PaddingMode,
+    PaddingSide, TagScheme,
+};
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling, Precision};
 use serde::{Deserialize, Serialize};
@@ -235,22 +239,87 @@ impl LoraSettings {
     }
 }
 
-/// The examples.
+/// How scores are taken. Every report names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Every word is scored, spans as conlleval and seqeval count them, and no example chooses the checkpoint and is
+    /// reported too.
+    #[default]
+    Strict,
+    /// As the published code of arXiv 2310.01208 measures: the reported split also chooses the checkpoint, inputs are cut at
+    /// `max_length` (64 sub-words unless set; 200 for amazon_reviews_multi), words beyond it are not scored, only the first
+    /// word of an OntoNotes entity has a tag, and models without the causal mask attend to padding.
+    Paper,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Paper => "paper",
+        })
+    }
+}
+
+/// One file, or several that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Files {
+    /// One.
+    One(PathBuf),
+    /// Several.
+    Several(Vec<PathBuf>),
+}
+
+impl Files {
+    /// Their paths.
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Several(paths) => paths,
+        }
+    }
+
+    /// Their paths, to change.
+    pub fn paths_mut(&mut self) -> &mut [PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_mut(path),
+            Self::Several(paths) => paths,
+        }
+    }
+}
+
+/// The examples: a known data set by its name, or files with their columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// Examples to learn from.
-    pub train: PathBuf,
+    /// A data set by its name (`sst2`, `conll03`, ...), in any of the forms that people have it in. It brings its own
+    /// splits, columns and labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Its folder; by default `datasets/` and its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Its language, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// How scores are taken: `strict` or `paper`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Examples to learn from: a file, or a list of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<Files>,
     /// Examples that choose the best epoch; by default a part of `train` is set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<PathBuf>,
+    pub validation: Option<Files>,
     /// Examples that are scored once, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<PathBuf>,
+    pub test: Option<Files>,
     /// Part of `train` that is set aside where there is no `validation`.
     #[serde(default = "default_validation_fraction")]
     pub validation_fraction: f64,
-    /// `csv`, `tsv`, `jsonl` or `conll`; by default from the file's ending.
+    /// `csv`, `tsv`, `jsonl`, `conll`, `conll2012`, `fasttext`, `trees` or `parquet`; by default from the file's ending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Whether the first line of a CSV or TSV file names the columns.
@@ -274,28 +343,54 @@ pub struct DataSettings {
     /// Label names in order; integers in the data count into this list. By default they are collected from `train`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// Longest input in sub-word tokens; what is longer is cut, and counted.
-    #[serde(default = "default_max_length")]
-    pub max_length: usize,
+    /// Scheme of the tags in the files: `iob1`, `iob2`, `ioe1`, `ioe2`, `iobes` or `bilou`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<TagScheme>,
+    /// Scheme that tags are rewritten in before they are labels; by default they stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_scheme: Option<TagScheme>,
+    /// What happens, where a scheme is named, to tags that it does not allow: `refuse` or `repair` (as conlleval reads them).
+    #[serde(default)]
+    pub malformed: Malformed,
+    /// Whether rows that cannot be used are passed over (and listed) rather than an error.
+    #[serde(default)]
+    pub skip_bad_rows: bool,
+    /// Longest input in sub-word tokens; by default 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` (keep the beginning; texts'
+    /// default), and for texts `tail` (keep the end) and `head_tail`. What is cut is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_inputs: Option<LongInputs>,
+    /// Tokens that neighbouring windows share; by default a quarter of a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
     /// Which sub-word of a word carries its tag: `first`, `last` or `all`.
     #[serde(default = "default_label_position")]
     pub label_position: LabelPosition,
     /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
-    #[serde(default = "default_padding")]
-    pub padding: PaddingMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<PaddingMode>,
     /// `right` or `left`.
     #[serde(default = "default_padding_side")]
     pub padding_side: PaddingSide,
     /// Pad every batch to this length, as the reference does with 64; by default to the longest of the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<usize>,
+    /// Whether large files are encoded once and found again by later runs (in `LS_LLAMA_CACHE`, else `~/.cache/ls-llama`).
+    #[serde(default = "yes")]
+    pub cache: bool,
 }
 
 impl DataSettings {
     /// Default columns, for inputs that belong to no run.
     pub fn columns_only() -> Self {
         Self {
-            train: PathBuf::new(),
+            dataset: None,
+            dir: None,
+            language: None,
+            protocol: Protocol::Strict,
+            train: None,
             validation: None,
             test: None,
             validation_fraction: default_validation_fraction(),
@@ -307,12 +402,40 @@ impl DataSettings {
             tokens: None,
             tags: None,
             labels: None,
-            max_length: default_max_length(),
+            scheme: None,
+            train_scheme: None,
+            malformed: Malformed::default(),
+            skip_bad_rows: false,
+            max_length: None,
+            long_inputs: None,
+            stride: None,
             label_position: default_label_position(),
-            padding: default_padding(),
+            padding: None,
             padding_side: default_padding_side(),
             pad_to: None,
+            cache: true,
         }
+    }
+
+    /// The known data set that is named, if one is.
+    pub fn known(&self) -> Option<&'static catalog::DatasetSpec> {
+        self.dataset.as_deref().and_then(catalog::find)
+    }
+}
+
+/// How an input that is longer than its limit is treated where nothing is said.
+pub fn default_long_inputs(task: TaskKind) -> LongInputs {
+    match task {
+        TaskKind::Sequence => LongInputs::Truncate,
+        TaskKind::Token => LongInputs::Window,
+    }
+}
+
+/// Where context counts under an attention mode.
+pub fn context(attention: &AttentionMode) -> Context {
+    match attention {
+        AttentionMode::Causal => Context::Left,
+        _ => Context::Both,
     }
 }
 
@@ -420,14 +543,8 @@ fn default_text() -> ColumnRef {
 fn default_label() -> ColumnRef {
     ColumnRef::Name("label".into())
 }
-fn default_max_length() -> usize {
-    256
-}
 fn default_label_position() -> LabelPosition {
     LabelPosition::First
-}
-fn default_padding() -> PaddingMode {
-    PaddingMode::Masked
 }
 fn default_padding_side() -> PaddingSide {
     PaddingSide::Right
@@ -464,6 +581,10 @@ const KEYS: &[(&str, &[&str])] = &[
     (
         "data",
         &[
+            "dataset",
+            "dir",
+            "language",
+            "protocol",
             "train",
             "validation",
             "test",
@@ -476,11 +597,18 @@ const KEYS: &[(&str, &[&str])] = &[
             "tokens",
             "tags",
             "labels",
+            "scheme",
+            "train_scheme",
+            "malformed",
+            "skip_bad_rows",
             "max_length",
+            "long_inputs",
+            "stride",
             "label_position",
             "padding",
             "padding_side",
             "pad_to",
+            "cache",
         ],
     ),
     (
@@ -594,6 +722,45 @@ impl RunConfig {
             .unwrap_or(if causal { Pooling::Last } else { Pooling::Mean })
     }
 
+    /// Fills in what the protocol and the data set decide where the file says nothing, so that the resolved configuration
+    /// says it all.
+    pub fn resolve(&mut self) {
+        let paper = self.data.protocol == Protocol::Paper;
+        let max_length = match (paper, self.data.known()) {
+            (true, Some(known)) => known.paper_max_length,
+            (true, None) => 64,
+            (false, _) => 256,
+        };
+        let max_length = *self.data.max_length.get_or_insert(max_length);
+        self.data.long_inputs.get_or_insert(if paper {
+            LongInputs::Truncate
+        } else {
+            default_long_inputs(self.task)
+        });
+        let causal = matches!(self.model.attention, None | Some(AttentionMode::Causal));
+        let padding = self.data.padding.get_or_insert(if paper && !causal {
+            PaddingMode::Attended
+        } else {
+            PaddingMode::Masked
+        });
+        if paper && *padding == PaddingMode::Attended {
+            self.data.pad_to.get_or_insert(max_length);
+        }
+    }
+
+    /// Longest input and what happens to longer ones. [`RunConfig::resolve`] has filled them in.
+    pub fn limits(&self, attention: &AttentionMode) -> InputLimits {
+        InputLimits {
+            max_length: self.data.max_length.unwrap_or(256),
+            long_inputs: self
+                .data
+                .long_inputs
+                .unwrap_or(default_long_inputs(self.task)),
+            stride: self.data.stride,
+            context: context(attention),
+        }
+    }
+
     /// The metric of the best checkpoint: as set, else by the task.
     pub fn metric(&self) -> &str {
         let default = match self.task {
@@ -622,7 +789,7 @@ impl RunConfig {
                 train.gradient_accumulation_steps,
             ),
             ("train.eval_batch_size", train.eval_batch_size),
-            ("data.max_length", self.data.max_length),
+            ("data.max_length", self.data.max_length.unwrap_or(1)),
         ] {
             check(value > 0, format!("{name}: expected at least 1, found 0"));
         }
@@ -677,6 +844,95 @@ impl RunConfig {
                 format!("train.loraplus_lr_ratio: expected 1 or more, found {ratio}"),
             );
         }
+        let known = self.data.known();
+        match (&self.data.dataset, known) {
+            (Some(name), None) => {
+                let names = catalog::all().iter().map(|known| known.name);
+                let nearest = nearest(name, names.clone())
+                    .map(|nearest| format!("; did you mean {nearest:?}?"));
+                let names: Vec<_> = names.collect();
+                check(
+                    false,
+                    format!(
+                        "data.dataset: unknown data set {name:?} (known: {}){}",
+                        names.join(", "),
+                        nearest.unwrap_or_default()
+                    ),
+                );
+            }
+            (Some(_), Some(known)) => {
+                let files = [&self.data.train, &self.data.validation, &self.data.test];
+                check(
+                    files.iter().all(|files| files.is_none()),
+                    "data.train, data.validation, data.test: data.dataset names the files; leave one or the other out"
+                        .into(),
+                );
+                let task = match known.task {
+                    catalog::TaskKind::Sequence => TaskKind::Sequence,
+                    catalog::TaskKind::Token => TaskKind::Token,
+                };
+                check(
+                    task == self.task,
+                    format!(
+                        "task: {} is labelled by {task:?}, not by {:?}",
+                        known.name, self.task
+                    )
+                    .to_lowercase(),
+                );
+                if let Some(language) = &self.data.language {
+                    check(
+                        known.languages.contains(&language.as_str()),
+                        format!(
+                            "data.language: {} is in {}, not in {language:?}",
+                            known.name,
+                            if known.languages.is_empty() {
+                                "one language".into()
+                            } else {
+                                known.languages.join(", ")
+                            }
+                        ),
+                    );
+                }
+            }
+            (None, _) => {
+                check(
+                    self.data.train.is_some(),
+                    "data.train: missing; name a file, or a data set in data.dataset".into(),
+                );
+                check(
+                    self.data.dir.is_none() && self.data.language.is_none(),
+                    "data.dir, data.language: are of a data set that data.dataset names".into(),
+                );
+            }
+        }
+        for (name, files) in [
+            ("data.train", &self.data.train),
+            ("data.validation", &self.data.validation),
+            ("data.test", &self.data.test),
+        ] {
+            let empty = files.as_ref().is_some_and(|files| files.paths().is_empty());
+            check(!empty, format!("{name}: is an empty list"));
+        }
+        if let Some(long) = self.data.long_inputs {
+            let words = self.task == TaskKind::Token;
+            check(
+                !words || matches!(long, LongInputs::Window | LongInputs::Truncate),
+                "data.long_inputs: a tagger reads long inputs in windows (window) or cuts their end (truncate)"
+                    .into(),
+            );
+            check(
+                long != LongInputs::Window || self.data.text_pair.is_none(),
+                "data.long_inputs: pairs of texts are cut (truncate, tail or head_tail), not read in windows"
+                    .into(),
+            );
+        }
+        if self.task == TaskKind::Sequence {
+            check(
+                self.data.scheme.is_none() && self.data.train_scheme.is_none(),
+                "data.scheme, data.train_scheme: are of tags, and this task labels whole texts"
+                    .into(),
+            );
+        }
         if self.data.validation.is_none() {
             let fraction = self.data.validation_fraction;
             let fault =
@@ -684,14 +940,14 @@ impl RunConfig {
             check(fraction > 0.0 && fraction < 1.0, fault);
         }
         if let Some(format) = &self.data.format {
-            let known = ["csv", "tsv", "jsonl", "conll"];
+            let known: Vec<&str> = FileFormat::ALL.iter().map(|format| format.name()).collect();
             let fault = format!(
                 "data.format: expected one of {}, found {format:?}",
                 known.join(", ")
             );
             check(known.contains(&format.as_str()), fault);
         }
-        if self.data.padding == PaddingMode::Attended {
+        if self.data.padding == Some(PaddingMode::Attended) {
             let right = self.data.padding_side == PaddingSide::Right;
             check(
                 right,
@@ -700,7 +956,7 @@ impl RunConfig {
             );
         }
         if let Some(pad_to) = self.data.pad_to {
-            let max_length = self.data.max_length;
+            let max_length = self.data.max_length.unwrap_or(pad_to);
             let fault = format!("data.pad_to: {pad_to} is under data.max_length {max_length}");
             check(pad_to >= max_length, fault);
         }
@@ -736,12 +992,12 @@ impl RunConfig {
     /// Words and tags stand in numbered columns of CoNLL files and under names in JSON objects.
     fn column_faults(&self) -> Vec<String> {
         let data = &self.data;
-        let format = data.format.as_deref();
-        let format = match format {
-            Some("conll") => Some(FileFormat::Conll),
-            Some("jsonl") => Some(FileFormat::Jsonl),
-            Some(_) => None,
-            None => FileFormat::from_path(&data.train).ok(),
+        let format = match &data.format {
+            Some(name) => FileFormat::from_name(name),
+            None => {
+                let first = data.train.as_ref().and_then(|train| train.paths().first());
+                first.and_then(|path| FileFormat::from_path(path).ok())
+            }
         };
         let fault = |(key, column): (&str, &Option<ColumnRef>)| match (format, column) {
             (Some(FileFormat::Conll), Some(ColumnRef::Name(name))) => Some(format!(
@@ -758,6 +1014,15 @@ impl RunConfig {
             TaskKind::Sequence => Vec::new(),
         }
     }
+}
+
+/// The name that is likeliest meant.
+fn nearest(word: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    names
+        .map(|name| (strsim::jaro_winkler(name, word), name))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
 }
 
 /// Sets one dotted key. The value is read as TOML, or as a string where that fails.
@@ -892,8 +1157,17 @@ mod tests {
                 classifier_dropout: Some(0.1),
             },
             data: DataSettings {
-                validation: Some("v".into()),
-                test: Some("t".into()),
+                dataset: Some("sst2".into()),
+                dir: Some("d".into()),
+                language: Some("en".into()),
+                validation: Some(Files::One("v".into())),
+                test: Some(Files::Several(vec!["t".into(), "u".into()])),
+                scheme: Some(TagScheme::Iob1),
+                train_scheme: Some(TagScheme::Iobes),
+                max_length: Some(64),
+                long_inputs: Some(LongInputs::Window),
+                stride: Some(8),
+                padding: Some(PaddingMode::Masked),
                 format: Some("csv".into()),
                 text_pair: Some(ColumnRef::Index(1)),
                 tokens: Some(ColumnRef::Index(0)),

@@ -1,17 +1,18 @@
-//! A file -> examples ready for the model: read, labelled, tokenised, aligned, counted.
+//! A split ready for the model: encoded, labelled, counted; batches of it, and its examples as they were read.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ls_data::{
-    ColumnRef, CutReport, EncodedExample, ExampleLabels, FileFormat, LabelPosition, LabelSet,
-    SequenceColumns, SequenceExample, TextTokenizer, TokenColumns, TokenExample, align_labels,
-    read_sequence, read_tokens,
+    Batch, BatchOptions, CutReport, EncodedExample, EncodedInput, EncodedRow, EncodedSplit,
+    ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet, SequenceExample,
+    SplitSource, SplitWriter, TextTokenizer, TokenExample, align_labels, collate, in_parallel,
 };
 
-use crate::config::{DataSettings, TaskKind};
 use crate::error::{Result, TrainError};
 
-/// Examples as read.
+/// Examples in memory, as they were read.
 #[derive(Debug, Clone)]
 pub enum Examples {
     /// Texts with a class each.
@@ -21,44 +22,6 @@ pub enum Examples {
 }
 
 impl Examples {
-    /// Reads a file by the columns of `settings`; without `labelled` it needs no labels.
-    ///
-    /// # Errors
-    ///
-    /// If the file or a line of it cannot be used; the message says where.
-    pub fn read(
-        path: &Path,
-        task: TaskKind,
-        settings: &DataSettings,
-        labelled: bool,
-    ) -> Result<Self> {
-        let format = match settings.format.as_deref() {
-            Some("csv") => FileFormat::Csv,
-            Some("tsv") => FileFormat::Tsv,
-            Some("jsonl") => FileFormat::Jsonl,
-            Some("conll") => FileFormat::Conll,
-            _ => FileFormat::from_path(path)?,
-        };
-        match task {
-            TaskKind::Sequence => {
-                let columns = sequence_columns(settings, labelled);
-                let examples = read_sequence(
-                    path,
-                    format,
-                    settings.header,
-                    &columns,
-                    settings.labels.as_deref(),
-                )?;
-                Ok(Self::Sequence(examples))
-            }
-            TaskKind::Token => Ok(Self::Token(read_tokens(
-                path,
-                format,
-                &token_columns(settings, labelled),
-            )?)),
-        }
-    }
-
     /// Number of examples.
     pub fn len(&self) -> usize {
         match self {
@@ -72,68 +35,31 @@ impl Examples {
         self.len() == 0
     }
 
-    /// The label set found in these examples.
-    ///
-    /// # Errors
-    ///
-    /// If there is no label in them.
-    pub fn label_set(&self) -> Result<LabelSet> {
-        Ok(match self {
-            Self::Sequence(examples) => LabelSet::from_sequence_examples(examples)?,
-            Self::Token(examples) => LabelSet::from_token_examples(examples)?,
-        })
-    }
-
-    /// The examples at these places.
-    pub fn pick(&self, indices: &[usize]) -> Self {
+    /// One of them.
+    pub fn get(&self, index: usize) -> Example<'_> {
         match self {
-            Self::Sequence(examples) => {
-                Self::Sequence(indices.iter().map(|&at| examples[at].clone()).collect())
-            }
-            Self::Token(examples) => {
-                Self::Token(indices.iter().map(|&at| examples[at].clone()).collect())
-            }
-        }
-    }
-
-    /// Line of an example in its file.
-    pub fn line(&self, index: usize) -> usize {
-        match self {
-            Self::Sequence(examples) => examples[index].line,
-            Self::Token(examples) => examples[index].line,
+            Self::Sequence(examples) => Example::Sequence(&examples[index]),
+            Self::Token(examples) => Example::Token(&examples[index]),
         }
     }
 }
 
-/// Columns of a sequence file as `settings` name them.
-pub fn sequence_columns(settings: &DataSettings, labelled: bool) -> SequenceColumns {
-    SequenceColumns {
-        text: settings.text.clone(),
-        text_pair: settings.text_pair.clone(),
-        label: labelled.then(|| settings.label.clone()),
-        label_map: settings.labels.clone(),
-        ..SequenceColumns::default()
-    }
+/// An example as it was read.
+#[derive(Debug, Clone, Copy)]
+pub enum Example<'a> {
+    /// A text.
+    Sequence(&'a SequenceExample),
+    /// A list of words.
+    Token(&'a TokenExample),
 }
 
-/// Columns of a token file as `settings` name them: a number is for CoNLL files, a name for JSON.
-pub fn token_columns(settings: &DataSettings, labelled: bool) -> TokenColumns {
-    let mut columns = TokenColumns {
-        tagged: labelled,
-        label_names: settings.labels.clone(),
-        ..TokenColumns::default()
-    };
-    match &settings.tokens {
-        Some(ColumnRef::Index(column)) => columns.token = *column,
-        Some(ColumnRef::Name(key)) => columns.tokens_key = key.clone(),
-        None => {}
+impl Example<'_> {
+    fn line(&self) -> usize {
+        match self {
+            Self::Sequence(example) => example.line,
+            Self::Token(example) => example.line,
+        }
     }
-    match &settings.tags {
-        Some(ColumnRef::Index(column)) => columns.tag = Some(*column),
-        Some(ColumnRef::Name(key)) => columns.tags_key = Some(key.clone()),
-        None => {}
-    }
-    columns
 }
 
 /// How text becomes ids and labels.
@@ -143,170 +69,533 @@ pub struct Encoding<'a> {
     pub tokenizer: &'a TextTokenizer,
     /// Words that the model knows.
     pub vocab_size: usize,
-    /// Longest input in sub-word tokens, special ones included.
-    pub max_length: usize,
+    /// Longest input, and what happens to longer ones.
+    pub limits: InputLimits,
     /// Which sub-word carries a word's tag.
     pub label_position: LabelPosition,
 }
 
-/// A split ready for the model.
+/// A split, or a part of one, ready for the model.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// Its file, for messages.
-    pub path: PathBuf,
-    /// The examples as read.
-    pub examples: Examples,
-    /// Ids and labels of each.
-    pub encoded: Vec<EncodedExample>,
-    /// For tokens: the word of each id of each example.
-    pub word_ids: Vec<Vec<Option<usize>>>,
-    /// Label ids of each example: one class, or a tag per word; empty where the file has none.
-    pub gold: Vec<Vec<usize>>,
+    split: Arc<EncodedSplit>,
+    part: Part,
+    /// Class of each of the split's labels; empty where none are wanted.
+    classes: Vec<usize>,
+    label_position: LabelPosition,
+    lengths: Vec<usize>,
     /// What was cut.
     pub cut: CutReport,
 }
 
+/// Which examples of a split, and which inputs.
+#[derive(Debug, Clone)]
+enum Part {
+    All,
+    Some {
+        examples: Vec<u32>,
+        inputs: Vec<u32>,
+        /// Place among `inputs` of the first input of each example.
+        starts: Vec<u32>,
+    },
+}
+
+/// The error of the first example with an id past the vocabulary, whose highest is `highest`.
+fn past_vocabulary(
+    split: &EncodedSplit,
+    highest: HighestId,
+    vocab_size: usize,
+) -> Result<TrainError> {
+    let mut at = highest;
+    for index in 0..split.lengths().len() {
+        let input = split.input(index)?;
+        let past = |id: &&u32| **id as usize >= vocab_size;
+        if let Some(&id) = input.input_ids.iter().find(past) {
+            let row = split
+                .examples(input.example..input.example + 1)?
+                .swap_remove(0);
+            at = HighestId {
+                id,
+                file: row.file,
+                line: row.line,
+            };
+            break;
+        }
+    }
+    Ok(TrainError::TokenId {
+        path: split.files()[at.file].clone(),
+        line: at.line,
+        id: at.id,
+        vocab_size,
+    })
+}
+
 impl Dataset {
-    /// Tokenises and labels examples. With `labels` every example must have one of them.
+    /// The whole of a split, without labels.
     ///
     /// # Errors
     ///
-    /// If a label is not in the set, a text leaves no token, or a token is past the vocabulary.
-    pub fn encode(
-        path: &Path,
-        examples: Examples,
-        encoding: Encoding<'_>,
-        labels: Option<&LabelSet>,
-    ) -> Result<Self> {
-        let Encoding {
-            tokenizer,
-            vocab_size,
-            max_length,
-            label_position,
-        } = encoding;
-        let mut word_ids = Vec::new();
-        let mut gold = Vec::with_capacity(examples.len());
-        let (encoded, cut) = match &examples {
-            Examples::Sequence(examples) => {
-                let (sequences, cut) =
-                    tokenizer.encode_sequence_examples(examples, path, max_length)?;
-                let mut encoded = Vec::with_capacity(examples.len());
-                for (example, sequence) in examples.iter().zip(sequences) {
-                    let class = match labels {
-                        Some(labels) => {
-                            let label = example
-                                .label
-                                .as_deref()
-                                .ok_or_else(|| unlabelled(path, example.line))?;
-                            Some(labels.encode(label, path, example.line)?)
-                        }
-                        None => None,
-                    };
-                    gold.push(class.into_iter().collect());
-                    let labels = class.map_or(ExampleLabels::None, |class| {
-                        ExampleLabels::Class(class as i64)
-                    });
-                    encoded.push(EncodedExample {
-                        input_ids: sequence.input_ids,
-                        labels,
-                    });
-                }
-                (encoded, cut)
-            }
-            Examples::Token(examples) => {
-                let (lists, cut) = tokenizer.encode_token_examples(examples, path, max_length)?;
-                let mut encoded = Vec::with_capacity(examples.len());
-                for (example, tokens) in examples.iter().zip(lists) {
-                    let tags = match labels {
-                        Some(labels) => {
-                            let tags = example
-                                .tags
-                                .as_ref()
-                                .ok_or_else(|| unlabelled(path, example.line))?;
-                            Some(labels.encode_tags(tags, path, example.line)?)
-                        }
-                        None => None,
-                    };
-                    let labels = tags.as_ref().map_or(ExampleLabels::None, |tags| {
-                        ExampleLabels::Tokens(align_labels(&tokens.word_ids, tags, label_position))
-                    });
-                    encoded.push(EncodedExample {
-                        input_ids: tokens.input_ids,
-                        labels,
-                    });
-                    gold.push(tags.unwrap_or_default());
-                    word_ids.push(tokens.word_ids);
-                }
-                (encoded, cut)
-            }
+    /// If a token is past the vocabulary.
+    pub fn new(split: EncodedSplit, encoding: Encoding<'_>) -> Result<Self> {
+        if let Some(highest) = split.highest_id()
+            && highest.id as usize >= encoding.vocab_size
+        {
+            return Err(past_vocabulary(&split, highest, encoding.vocab_size)?);
+        }
+        let cut = *split.report();
+        let lengths = split.lengths().iter().map(|n| *n as usize).collect();
+        Ok(Self {
+            split: Arc::new(split),
+            part: Part::All,
+            classes: Vec::new(),
+            label_position: encoding.label_position,
+            lengths,
+            cut,
+        })
+    }
+
+    /// The same with labels: every example must have one of the set.
+    ///
+    /// # Errors
+    ///
+    /// If an example has no label, or one that is not in the set.
+    pub fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
+        let class = |seen: &ls_data::SeenLabel| {
+            labels.encode(&seen.name, &self.split.files()[seen.file], seen.line)
         };
-        for (index, example) in encoded.iter().enumerate() {
-            let past = |id: &&u32| **id as usize >= vocab_size;
-            if let Some(&id) = example.input_ids.iter().find(past) {
-                return Err(TrainError::TokenId {
-                    path: path.into(),
-                    line: examples.line(index),
-                    id,
-                    vocab_size,
+        let classes = self.split.seen_labels().iter().map(class);
+        self.classes = classes.collect::<Result<_, _>>()?;
+        self.check_labelled()?;
+        Ok(self)
+    }
+
+    /// The labels that occur in the split, as a set in the usual order.
+    ///
+    /// # Errors
+    ///
+    /// If there are none.
+    pub fn label_set(&self) -> Result<LabelSet> {
+        let names = self
+            .split
+            .seen_labels()
+            .iter()
+            .map(|seen| seen.name.as_str());
+        Ok(match self.is_words() {
+            true => LabelSet::of_tags(names)?,
+            false => LabelSet::of_classes(names)?,
+        })
+    }
+
+    fn check_labelled(&self) -> Result<()> {
+        let seen: usize = self
+            .split
+            .seen_labels()
+            .iter()
+            .map(|label| label.count)
+            .sum();
+        let expected = match self.split.is_words() {
+            true => self.cut.words,
+            false => self.split.len(),
+        };
+        if seen == expected {
+            return Ok(());
+        }
+        for index in 0..self.len() {
+            let row = self.row(index)?;
+            let labels = if self.is_words() { row.words } else { 1 };
+            if self.gold_of(&row)?.len() != labels {
+                return Err(TrainError::Example {
+                    path: self.split.files()[row.file].clone(),
+                    line: row.line,
+                    reason: "has no label".into(),
                 });
             }
         }
-        Ok(Self {
+        Ok(())
+    }
+
+    /// A file of examples, encoded, or found encoded in the folder `cache`.
+    ///
+    /// # Errors
+    ///
+    /// If the file or a row of it cannot be used, or as [`Dataset::new`].
+    pub fn encode(
+        source: &SplitSource,
+        words: bool,
+        encoding: Encoding<'_>,
+        cache: Option<&Path>,
+    ) -> Result<Self> {
+        let split = source.encode(words, encoding.tokenizer, &encoding.limits, cache)?;
+        Self::new(split, encoding)
+    }
+
+    /// Examples in memory; `path` is for messages. Their labels are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// If a text leaves no token, or a token is past the vocabulary.
+    pub fn encode_examples(
+        path: &Path,
+        examples: &Examples,
+        encoding: Encoding<'_>,
+    ) -> Result<Self> {
+        let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
+        let no_tokens = |line: usize| ls_data::DataError::NoTokens {
             path: path.into(),
-            examples,
-            encoded,
-            word_ids,
-            gold,
+            line,
+        };
+        let split = match examples {
+            Examples::Sequence(examples) => {
+                let mut writer = SplitWriter::in_memory(false);
+                writer.begin_file(path);
+                let encode = |example: &SequenceExample| {
+                    let pair = example.text_pair.as_deref();
+                    tokenizer.sequence_inputs(&example.text, pair, limits)
+                };
+                in_parallel(examples.iter().map(Ok), encode, |encoded| {
+                    for (example, encoded) in examples.iter().zip(encoded) {
+                        let encoded = encoded?;
+                        if encoded.text_tokens == 0 {
+                            return Err(no_tokens(example.line));
+                        }
+                        writer.push_sequence(example, &encoded)?;
+                    }
+                    Ok(())
+                })?;
+                writer.finish()?
+            }
+            Examples::Token(examples) => {
+                let mut writer = SplitWriter::in_memory(true);
+                writer.begin_file(path);
+                let encode =
+                    |example: &TokenExample| tokenizer.word_inputs(&example.tokens, limits);
+                in_parallel(examples.iter().map(Ok), encode, |encoded| {
+                    for (example, encoded) in examples.iter().zip(encoded) {
+                        let encoded = encoded?;
+                        if encoded.empty_words == example.tokens.len() {
+                            return Err(no_tokens(example.line));
+                        }
+                        writer.push_words(example, &encoded)?;
+                    }
+                    Ok(())
+                })?;
+                writer.finish()?
+            }
+        };
+        Self::new(split, encoding)
+    }
+
+    /// The part of these examples, given in rising order.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn part(&self, indices: &[usize]) -> Result<Self> {
+        let (mut inputs, mut starts) = (Vec::new(), vec![0]);
+        let mut examples = Vec::with_capacity(indices.len());
+        let mut cut = CutReport::default();
+        for &index in indices {
+            let row = self.row(index)?;
+            examples.push(self.example(index) as u32);
+            inputs.extend(row.inputs.clone().map(|input| input as u32));
+            starts.push(inputs.len() as u32);
+            cut += row.cut;
+        }
+        let of_split = self.split.lengths();
+        let lengths: Vec<usize> = inputs
+            .iter()
+            .map(|i| of_split[*i as usize] as usize)
+            .collect();
+        cut.longest = lengths.iter().copied().max().unwrap_or(0);
+        Ok(Self {
+            split: self.split.clone(),
+            part: Part::Some {
+                examples,
+                inputs,
+                starts,
+            },
+            classes: self.classes.clone(),
+            label_position: self.label_position,
+            lengths,
             cut,
         })
     }
 
     /// Number of examples.
     pub fn len(&self) -> usize {
-        self.encoded.len()
+        match &self.part {
+            Part::All => self.split.len(),
+            Part::Some { examples, .. } => examples.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.encoded.is_empty()
+        self.len() == 0
     }
 
-    /// Ids of each example.
-    pub fn lengths(&self) -> Vec<usize> {
-        self.encoded
+    /// Whether the examples are lists of words.
+    pub fn is_words(&self) -> bool {
+        self.split.is_words()
+    }
+
+    /// Tokens of each input. An example is one input, or several where it is read in windows.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Messages about rows of the split's files that were skipped, and how many were.
+    pub fn skipped(&self) -> (&[String], usize) {
+        self.split.skipped()
+    }
+
+    /// The files, for messages.
+    pub fn files(&self) -> &[PathBuf] {
+        self.split.files()
+    }
+
+    /// An example's place in the split.
+    fn example(&self, index: usize) -> usize {
+        match &self.part {
+            Part::All => index,
+            Part::Some { examples, .. } => examples[index] as usize,
+        }
+    }
+
+    fn row(&self, index: usize) -> Result<EncodedRow> {
+        let at = self.example(index);
+        let mut rows = self.split.examples(at..at + 1)?;
+        Ok(rows.swap_remove(0))
+    }
+
+    /// An input, counted in this part.
+    fn input(&self, index: usize) -> Result<EncodedInput> {
+        let at = match &self.part {
+            Part::All => index,
+            Part::Some { inputs, .. } => inputs[index] as usize,
+        };
+        Ok(self.split.input(at)?)
+    }
+
+    /// The inputs of an example, counted in this part.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn inputs_of(&self, index: usize) -> Result<Range<usize>> {
+        Ok(match &self.part {
+            Part::All => self.row(index)?.inputs,
+            Part::Some { starts, .. } => starts[index] as usize..starts[index + 1] as usize,
+        })
+    }
+
+    /// Words of an example; 0 for a text.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn words_of(&self, index: usize) -> Result<usize> {
+        Ok(self.row(index)?.words)
+    }
+
+    fn gold_of(&self, row: &EncodedRow) -> Result<Vec<usize>> {
+        let of_split = match self.is_words() {
+            true => self.split.tags(row)?,
+            false => row.label.into_iter().collect(),
+        };
+        let class = |label: usize| self.classes.get(label).copied();
+        Ok(of_split.into_iter().filter_map(class).collect())
+    }
+
+    /// Class of an example, or of each of its words; empty where no labels are wanted.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn gold(&self, index: usize) -> Result<Vec<usize>> {
+        self.gold_of(&self.row(index)?)
+    }
+
+    /// Of each id of an input the word that is read there, if any: of every word that is labelled in this input, at the
+    /// sub-word (or sub-words) that speak for it.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn word_ids(&self, input: usize) -> Result<Vec<Option<usize>>> {
+        let input = self.input(input)?;
+        let scored = |word: &usize| input.scored.contains(word);
+        let words = input.word_ids.unwrap_or_default();
+        Ok(words.into_iter().map(|word| word.filter(scored)).collect())
+    }
+
+    /// The targets of an input: a class, or one per id.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn targets(&self, index: usize) -> Result<ExampleLabels> {
+        Ok(self.encoded(index)?.labels)
+    }
+
+    fn encoded(&self, index: usize) -> Result<EncodedExample> {
+        let input = self.input(index)?;
+        let labels = if self.classes.is_empty() {
+            ExampleLabels::None
+        } else {
+            let mut rows = self.split.examples(input.example..input.example + 1)?;
+            let gold = self.gold_of(&rows.swap_remove(0))?;
+            match &input.word_ids {
+                None => gold.first().map_or(ExampleLabels::None, |class| {
+                    ExampleLabels::Class(*class as i64)
+                }),
+                Some(word_ids) => {
+                    let mut labels = align_labels(word_ids, &gold, self.label_position);
+                    for (label, word) in labels.iter_mut().zip(word_ids) {
+                        if word.is_none_or(|word| !input.scored.contains(&word)) {
+                            *label = IGNORE_INDEX;
+                        }
+                    }
+                    ExampleLabels::Tokens(labels)
+                }
+            }
+        };
+        Ok(EncodedExample {
+            input_ids: input.input_ids,
+            labels,
+        })
+    }
+
+    /// A padded batch of inputs.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn batch(&self, inputs: &[usize], options: &BatchOptions) -> Result<Batch> {
+        let rows: Vec<EncodedExample> = inputs
             .iter()
-            .map(|example| example.input_ids.len())
-            .collect()
+            .map(|&input| self.encoded(input))
+            .collect::<Result<_>>()?;
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let mut batch = collate(&rows, &all, options);
+        batch.indices = inputs.to_vec();
+        Ok(batch)
     }
 
     /// How many examples (or words) have each label.
-    pub fn label_counts(&self, num_labels: usize) -> Vec<usize> {
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn label_counts(&self, num_labels: usize) -> Result<Vec<usize>> {
         let mut counts = vec![0; num_labels];
-        for &label in self.gold.iter().flatten() {
-            counts[label] += 1;
+        if let Part::All = self.part {
+            for (label, class) in self.split.seen_labels().iter().zip(&self.classes) {
+                counts[*class] += label.count;
+            }
+            return Ok(counts);
         }
-        counts
+        for index in 0..self.len() {
+            for label in self.gold(index)? {
+                counts[label] += 1;
+            }
+        }
+        Ok(counts)
     }
 
-    /// Where examples stand, for messages: `train.tsv lines 3, 7`.
-    pub fn place(&self, indices: &[usize]) -> String {
-        let lines: Vec<String> = indices
-            .iter()
-            .map(|&index| self.examples.line(index).to_string())
-            .collect();
-        format!(
-            "{} line{} {}",
-            self.path.display(),
-            if lines.len() == 1 { "" } else { "s" },
-            lines.join(", ")
-        )
+    /// Where inputs stand, for messages: `train.tsv lines 3, 7`.
+    pub fn place(&self, inputs: &[usize]) -> String {
+        let row = |input: &usize| {
+            let example = self.input(*input).ok()?.example;
+            let row = self
+                .split
+                .examples(example..example + 1)
+                .ok()?
+                .swap_remove(0);
+            Some((row.file, row.line))
+        };
+        let mut rows: Vec<(usize, usize)> = inputs.iter().filter_map(row).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let mut text = String::new();
+        for rows in rows.chunk_by(|a, b| a.0 == b.0) {
+            let lines: Vec<String> = rows.iter().map(|(_, line)| line.to_string()).collect();
+            let separator = if text.is_empty() { "" } else { "; " };
+            let plural = if lines.len() == 1 { "" } else { "s" };
+            let path = self.split.files()[rows[0].0].display();
+            text += &format!("{separator}{path} line{plural} {}", lines.join(", "));
+        }
+        text
     }
-}
 
-fn unlabelled(path: &Path, line: usize) -> TrainError {
-    TrainError::Example {
-        path: path.into(),
-        line,
-        reason: "has no label".into(),
+    /// Reads the split's files again and calls `each` with the examples of this part, by their number.
+    ///
+    /// # Errors
+    ///
+    /// If the files can no longer be read or have changed, or whatever `each` says.
+    pub fn for_each_example(
+        &self,
+        source: &SplitSource,
+        mut each: impl FnMut(usize, Example<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut next = 0;
+        let place = |index: usize| -> Result<Option<(usize, usize)>> {
+            match index < self.len() {
+                true => Ok(Some(self.row(index).map(|row| (row.file, row.line))?)),
+                false => Ok(None),
+            }
+        };
+        let mut wanted = place(0)?;
+        let mut see = |file: usize, example: Example<'_>| {
+            // Rows that were skipped, or belong to another part, stand between.
+            if wanted == Some((file, example.line())) {
+                each(next, example)?;
+                next += 1;
+                wanted = place(next)?;
+            }
+            Ok::<_, TrainError>(())
+        };
+        match self.is_words() {
+            true => source.for_each_words(|file, row| see(file, Example::Token(&row)))?,
+            false => source.for_each_sequence(|file, row| see(file, Example::Sequence(&row)))?,
+        }
+        match next == self.len() {
+            true => Ok(()),
+            false => Err(TrainError::Changed {
+                path: source.name().into(),
+                expected: self.len(),
+                found: next,
+            }),
+        }
+    }
+
+    /// The class of every text, for drawing equal shares; nothing for lists of words.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn strata(&self) -> Result<Option<Vec<usize>>> {
+        const BLOCK: usize = 4096;
+        if self.is_words() {
+            return Ok(None);
+        }
+        let mut strata = Vec::with_capacity(self.split.len());
+        for start in (0..self.split.len()).step_by(BLOCK) {
+            let rows = self
+                .split
+                .examples(start..(start + BLOCK).min(self.split.len()))?;
+            strata.extend(rows.iter().map(|row| row.label.unwrap_or_default()));
+        }
+        // By name, so that the parts do not depend on the order in which labels come first.
+        let mut by_name: Vec<usize> = (0..self.split.seen_labels().len()).collect();
+        by_name.sort_by_key(|label| &self.split.seen_labels()[*label].name);
+        let mut rank = vec![0; by_name.len()];
+        for (place, label) in by_name.into_iter().enumerate() {
+            rank[label] = place;
+        }
+        let ranked = strata
+            .into_iter()
+            .map(|label| rank.get(label).copied().unwrap_or(0));
+        Ok(Some(ranked.collect()))
     }
 }

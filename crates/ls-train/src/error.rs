@@ -75,6 +75,24 @@ pub enum TrainError {
         /// Those there are.
         available: String,
     },
+    /// A known data set is not there.
+    #[error("{}: no such folder, which should hold the data set {name}", path.display())]
+    NoDataset {
+        /// Its folder.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
+    /// Data files are not what they were when the run began.
+    #[error("{}: {found} of {expected} examples are where they were; the files have changed", path.display())]
+    Changed {
+        /// The files.
+        path: PathBuf,
+        /// Examples of the split.
+        expected: usize,
+        /// Of them found again.
+        found: usize,
+    },
     /// An example that leaves nothing for the model.
     #[error("{}:{line}: {reason}", path.display())]
     Example {
@@ -135,6 +153,7 @@ impl TrainError {
             Self::Config { .. }
             | Self::RunNotEmpty { .. }
             | Self::NoSplit { .. }
+            | Self::NoDataset { .. }
             | Self::LabelCount { .. }
             | Self::Model(ModelError::AttentionMode { .. }) => true,
             Self::Lora(error) | Self::Model(ModelError::Lora(error)) => error.is_config(),
@@ -170,12 +189,20 @@ impl TrainError {
             Self::Model(ModelError::TensorMissing { name, .. }) if name == "score.weight" => {
                 Some("a base model has no head: name the adapter that was trained on it with --adapter".into())
             }
+            Self::Data(DataError::NoDatasetFiles { dataset, .. }) => Some(fetch_data(dataset)),
+            Self::NoDataset { name, .. } => Some(fetch_data(name)),
             Self::TokenId { .. } | Self::Model(ModelError::TokenId { .. }) => {
                 Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
             }
             _ => None,
         }
     }
+}
+
+fn fetch_data(name: &str) -> String {
+    format!(
+        "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
+    )
 }
 
 fn list_faults(origin: &str, faults: &[String]) -> String {

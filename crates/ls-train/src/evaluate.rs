@@ -3,13 +3,13 @@
 use burn::tensor::Device;
 use ls_data::{
     ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, collate, sequential_order, word_predictions,
+    SpanScores, sequential_order, word_predictions,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 use serde::Serialize;
 
-use crate::config::TaskKind;
-use crate::dataset::{Dataset, Examples};
+use crate::config::{Protocol, TaskKind};
+use crate::dataset::Dataset;
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
 use crate::tensors::model_input;
@@ -47,19 +47,12 @@ pub enum Scores {
 impl Scores {
     /// A score by its JSON key.
     pub fn get(&self, metric: &str) -> Option<f64> {
-        match (self, metric) {
-            (Self::Classification(scores), "accuracy") => Some(scores.accuracy),
-            (Self::Classification(scores), "f1_macro") => Some(scores.f1_macro),
-            (Self::Classification(scores), "f1_micro") => Some(scores.f1_micro),
-            (Self::Classification(scores), "f1_weighted") => Some(scores.f1_weighted),
-            (Self::Classification(scores), "mcc") => Some(scores.mcc),
-            (Self::Spans(scores), "span_precision_micro") => Some(scores.span_precision_micro),
-            (Self::Spans(scores), "span_recall_micro") => Some(scores.span_recall_micro),
-            (Self::Spans(scores), "span_f1_micro") => Some(scores.span_f1_micro),
-            (Self::Spans(scores), "span_f1_macro") => Some(scores.span_f1_macro),
-            (Self::Spans(scores), "token_accuracy") => Some(scores.token_accuracy),
-            _ => None,
-        }
+        let metrics = match self {
+            Self::Classification(scores) => scores.metrics(),
+            Self::Spans(scores) => scores.metrics(),
+        };
+        let found = metrics.into_iter().find(|(key, _)| *key == metric);
+        found.map(|(_, value)| value)
     }
 
     /// The keys that [`Scores::get`] knows for a task, and `loss`.
@@ -67,17 +60,28 @@ impl Scores {
         match task {
             TaskKind::Sequence => &[
                 "accuracy",
+                "precision_macro",
+                "recall_macro",
                 "f1_macro",
+                "precision_micro",
+                "recall_micro",
                 "f1_micro",
+                "precision_weighted",
+                "recall_weighted",
                 "f1_weighted",
                 "mcc",
                 "loss",
             ],
             TaskKind::Token => &[
-                "span_f1_micro",
-                "span_f1_macro",
                 "span_precision_micro",
                 "span_recall_micro",
+                "span_f1_micro",
+                "span_precision_macro",
+                "span_recall_macro",
+                "span_f1_macro",
+                "span_precision_weighted",
+                "span_recall_weighted",
+                "span_f1_weighted",
                 "token_accuracy",
                 "loss",
             ],
@@ -114,38 +118,41 @@ pub struct Pass<'a> {
     pub config: &'a LlamaConfig,
     /// Padding, and which sub-word speaks for a word.
     pub settings: &'a InferenceSettings,
-    /// Examples at a time.
+    /// Inputs at a time.
     pub batch_size: usize,
+    /// How scores are taken.
+    pub protocol: Protocol,
     /// Where.
     pub device: &'a Device,
 }
 
-/// The logits of every example, in the split's order: `num_labels` values for a sequence, `num_labels` for each of its
-/// ids for tokens. `tick` hears how many examples are done.
+/// The logits of every input, in the split's order: `num_labels` values for a text, `num_labels` for each of its ids for
+/// words. `tick` hears how many inputs are done.
 ///
 /// # Errors
 ///
-/// If an output is NaN or infinite.
+/// If an output is NaN or infinite, or the split's file can no longer be read.
 pub fn logits(
     model: &LlamaClassifier,
     dataset: &Dataset,
     pass: Pass<'_>,
     mut tick: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
-    let mut all = vec![Vec::new(); dataset.len()];
+    let lengths = dataset.lengths();
+    let mut all = vec![Vec::new(); lengths.len()];
     let num_labels = model.num_labels();
     let mut done = 0;
     let options = pass.settings.batch_options(pass.batch_size, true);
-    for indices in sequential_order(&dataset.lengths(), options.batch_size, true) {
-        let batch = collate(&dataset.encoded, &indices, &options);
+    for indices in sequential_order(lengths, options.batch_size, true) {
+        let batch = dataset.batch(&indices, &options)?;
         let input = model_input(&batch, pass.config, pass.device)?;
         let rows = ls_lora::host_values(model.forward(&input));
         let mut rows = rows.chunks_exact(num_labels);
         for (row, &index) in indices.iter().enumerate() {
-            // A sequence has one row of logits; tokens have one for each token that the model saw.
-            let (seen, text) = match dataset.word_ids.get(index) {
-                None => (1, 1),
-                Some(word_ids) => (input.lengths[row], word_ids.len()),
+            // A text has one row of logits; words have one for each token that the model saw.
+            let (seen, text) = match dataset.is_words() {
+                false => (1, 1),
+                true => (input.lengths[row], lengths[index]),
             };
             let of_row: Vec<f32> = rows.by_ref().take(seen).flatten().copied().collect();
             if let Some(&value) = of_row.iter().find(|value| !value.is_finite()) {
@@ -162,67 +169,100 @@ pub fn logits(
     Ok(all)
 }
 
-/// What the logits of a split say.
+/// What the logits of a split's inputs say of its examples. A text that was read in windows gets the mean of their logits, a
+/// word the logits of the window that it is labelled in.
+///
+/// # Errors
+///
+/// If the split's file can no longer be read.
 pub fn predictions(
     dataset: &Dataset,
     logits: &[Vec<f32>],
     num_labels: usize,
     position: LabelPosition,
-) -> Vec<Prediction> {
-    logits
-        .iter()
-        .enumerate()
-        .map(|(index, logits)| match dataset.word_ids.get(index) {
-            None => Prediction::Sequence(decide(logits)),
-            Some(word_ids) => {
-                let words = match &dataset.examples {
-                    Examples::Token(examples) => examples[index].tokens.len(),
-                    Examples::Sequence(_) => 0,
-                };
-                let tokens: Vec<usize> = (0..word_ids.len()).collect();
-                let places = word_predictions(word_ids, words, position, &tokens);
-                let decide_at = |at: usize| decide(&logits[at * num_labels..(at + 1) * num_labels]);
-                Prediction::Token(
-                    places
-                        .into_iter()
-                        .map(|place| place.map(decide_at))
-                        .collect(),
-                )
+) -> Result<Vec<Prediction>> {
+    (0..dataset.len())
+        .map(|example| {
+            let inputs = dataset.inputs_of(example)?;
+            if !dataset.is_words() {
+                return Ok(Prediction::Sequence(decide(&mean(&logits[inputs]))));
             }
+            let words = dataset.words_of(example)?;
+            let mut decisions = vec![None; words];
+            for input in inputs {
+                let word_ids = dataset.word_ids(input)?;
+                let tokens: Vec<usize> = (0..word_ids.len()).collect();
+                let places = word_predictions(&word_ids, words, position, &tokens);
+                for (word, at) in places.into_iter().enumerate() {
+                    if let Some(at) = at {
+                        let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
+                        decisions[word] = Some(decide(logits));
+                    }
+                }
+            }
+            Ok(Prediction::Token(decisions))
         })
         .collect()
 }
 
-/// Scores predictions against the split's gold labels. A word without a prediction counts as `O`.
+/// Element by element; the only row itself.
+fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
+    match rows {
+        [row] => row.clone(),
+        rows => {
+            let width = rows.first().map_or(0, Vec::len);
+            let count = rows.len() as f64;
+            let column = |at: usize| rows.iter().map(|row| f64::from(row[at])).sum::<f64>();
+            (0..width).map(|at| (column(at) / count) as f32).collect()
+        }
+    }
+}
+
+/// Scores predictions against the split's gold labels. By [`Protocol::Strict`] a word without a prediction counts as `O`; by
+/// [`Protocol::Paper`] it is left out, gold tag and all.
 ///
 /// # Errors
 ///
-/// If the split has no labels.
-pub fn score(dataset: &Dataset, predictions: &[Prediction], labels: &LabelSet) -> Result<Scores> {
-    if dataset.word_ids.is_empty() {
-        let gold: Vec<usize> = dataset.gold.iter().flatten().copied().collect();
-        let predicted: Vec<usize> = predictions
-            .iter()
-            .filter_map(|prediction| match prediction {
-                Prediction::Sequence(decision) => Some(decision.label),
-                Prediction::Token(_) => None,
-            })
-            .collect();
-        return Ok(Scores::Classification(ClassificationScores::compute(
-            &gold,
-            &predicted,
-            labels.names(),
-        )?));
+/// If the split has no labels or its file can no longer be read.
+pub fn score(
+    dataset: &Dataset,
+    predictions: &[Prediction],
+    labels: &LabelSet,
+    protocol: Protocol,
+) -> Result<Scores> {
+    if !dataset.is_words() {
+        let (mut gold, mut predicted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (example, prediction) in predictions.iter().enumerate() {
+            if let Prediction::Sequence(decision) = prediction {
+                gold.extend(dataset.gold(example)?);
+                predicted.push(decision.label);
+                let probabilities = decision.probabilities.iter();
+                rows.push(probabilities.map(|p| f64::from(*p)).collect::<Vec<f64>>());
+            }
+        }
+        let names = labels.names();
+        let known = rows.iter().all(|row| row.len() == names.len());
+        return Ok(Scores::Classification(if known {
+            ClassificationScores::with_probabilities(&gold, &predicted, &rows, names)?
+        } else {
+            ClassificationScores::compute(&gold, &predicted, names)?
+        }));
     }
-    let gold: Vec<Vec<&str>> = dataset
-        .gold
-        .iter()
-        .map(|tags| tags.iter().map(|&tag| labels.name(tag)).collect())
-        .collect();
-    let predicted: Vec<Vec<&str>> = predictions
-        .iter()
-        .map(|prediction| tags(prediction, labels))
-        .collect();
+    let (mut gold, mut predicted) = (Vec::new(), Vec::new());
+    for (example, prediction) in predictions.iter().enumerate() {
+        let Prediction::Token(words) = prediction else {
+            continue;
+        };
+        let tags = dataset.gold(example)?;
+        let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
+        let kept = words.iter().zip(&tags).filter(|(word, _)| counted(word));
+        let name = |tag: usize| labels.name(tag);
+        let (of_model, of_file): (Vec<&str>, Vec<&str>) = kept
+            .map(|(word, tag)| (word.as_ref().map_or("O", |d| name(d.label)), name(*tag)))
+            .unzip();
+        gold.push(of_file);
+        predicted.push(of_model);
+    }
     Ok(Scores::Spans(SpanScores::compute(
         &gold,
         &predicted,
@@ -234,19 +274,28 @@ pub fn score(dataset: &Dataset, predictions: &[Prediction], labels: &LabelSet) -
 ///
 /// # Errors
 ///
-/// If the split has no labels.
-pub fn score_constant(dataset: &Dataset, label: usize, labels: &LabelSet) -> Result<Scores> {
+/// If the split has no labels or its file can no longer be read.
+pub fn score_constant(
+    dataset: &Dataset,
+    label: usize,
+    labels: &LabelSet,
+    protocol: Protocol,
+) -> Result<Scores> {
     let decision = Decision {
         label,
         score: 1.0,
         probabilities: Vec::new(),
     };
-    let constant = |gold: &Vec<usize>| match dataset.examples {
-        Examples::Sequence(_) => Prediction::Sequence(decision.clone()),
-        Examples::Token(_) => Prediction::Token(vec![Some(decision.clone()); gold.len()]),
+    let constant = |example: usize| {
+        Ok(match dataset.is_words() {
+            false => Prediction::Sequence(decision.clone()),
+            true => Prediction::Token(vec![Some(decision.clone()); dataset.words_of(example)?]),
+        })
     };
-    let predictions: Vec<Prediction> = dataset.gold.iter().map(constant).collect();
-    score(dataset, &predictions, labels)
+    let predictions = (0..dataset.len())
+        .map(constant)
+        .collect::<Result<Vec<_>>>()?;
+    score(dataset, &predictions, labels, protocol)
 }
 
 /// The tags of a prediction, `O` for words without one.
@@ -277,7 +326,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     if dataset.is_empty() {
         return Err(TrainError::EmptySplit {
-            split: dataset.path.display().to_string(),
+            split: dataset.place(&[]),
         });
     }
     let logits = logits(model, dataset, pass, tick)?;
@@ -286,20 +335,21 @@ pub fn evaluate(
         &logits,
         model.num_labels(),
         pass.settings.label_position,
-    );
-    let scores = score(dataset, &predictions, labels)?;
+    )?;
+    let scores = score(dataset, &predictions, labels, pass.protocol)?;
     Ok(Evaluation {
-        loss: mean_loss(dataset, &logits, model.num_labels()),
+        loss: mean_loss(dataset, &logits, model.num_labels())?,
         scores,
         predictions,
     })
 }
 
 /// Mean cross-entropy of the labels that count, from logits on the host.
-fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> f64 {
+fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> Result<f64> {
     let (mut sum, mut count) = (0.0, 0usize);
-    for (example, logits) in dataset.encoded.iter().zip(logits) {
-        let labels = match &example.labels {
+    for (input, logits) in logits.iter().enumerate() {
+        let targets = dataset.targets(input)?;
+        let labels = match &targets {
             ExampleLabels::None => &[][..],
             ExampleLabels::Class(class) => std::slice::from_ref(class),
             ExampleLabels::Tokens(tags) => tags,
@@ -318,7 +368,7 @@ fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> f64 {
             count += 1;
         }
     }
-    sum / count.max(1) as f64
+    Ok(sum / count.max(1) as f64)
 }
 
 /// Softmax and its largest entry.
@@ -335,5 +385,36 @@ fn decide(logits: &[f32]) -> Decision {
         label,
         score: probabilities.get(label).copied().unwrap_or(0.0),
         probabilities,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metrics_of_a_task_are_those_of_its_scores() {
+        let classes = ["a".to_string()];
+        let classes = ClassificationScores::compute(&[0], &[0], &classes).unwrap();
+        let tags = [vec!["O"]];
+        let spans = SpanScores::compute(&tags, &tags, SpanMode::Default).unwrap();
+        for (task, scores) in [
+            (TaskKind::Sequence, Scores::Classification(classes)),
+            (TaskKind::Token, Scores::Spans(spans)),
+        ] {
+            let (loss, others) = Scores::metrics(task).split_last().unwrap();
+            assert_eq!(*loss, "loss");
+            assert!(others.iter().all(|metric| scores.get(metric).is_some()));
+            let json = serde_json::to_value(&scores).unwrap();
+            let floats = json.as_object().unwrap().iter().filter(|(_, v)| v.is_f64());
+            let keys: Vec<&str> = floats.map(|(key, _)| key.as_str()).collect();
+            assert_eq!(keys, others, "{task:?}");
+        }
+    }
+
+    #[test]
+    fn the_mean_of_windows_is_of_their_logits() {
+        assert_eq!(mean(&[vec![1.0, 4.0], vec![3.0, -4.0]]), [2.0, 0.0]);
+        assert_eq!(mean(&[vec![0.1, 0.2]]), [0.1, 0.2]);
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::{BatchOptions, LabelPosition, LabelSet, PaddingMode, PaddingSide};
+use ls_data::{
+    BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
+};
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{QuantizationName, TaskKind};
+use crate::config::{QuantizationName, TaskKind, context};
 use crate::error::{Result, TrainError};
 use crate::run_dir::INFERENCE_FILE;
 
@@ -30,6 +32,11 @@ pub struct InferenceSettings {
     pub pooling: Option<Pooling>,
     /// Longest input in tokens.
     pub max_length: usize,
+    /// What happens to longer ones.
+    pub long_inputs: LongInputs,
+    /// Tokens that neighbouring windows share, where it is not a quarter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<usize>,
     /// Which sub-word speaks for a word.
     pub label_position: LabelPosition,
     /// Whether padding counts as tokens.
@@ -100,6 +107,16 @@ impl InferenceSettings {
         })?;
         text.push(b'\n');
         Ok(ls_lora::write_atomic(&path, text)?)
+    }
+
+    /// Longest input and what happens to longer ones.
+    pub fn limits(&self) -> InputLimits {
+        InputLimits {
+            max_length: self.max_length,
+            long_inputs: self.long_inputs,
+            stride: self.stride,
+            context: context(&self.attention),
+        }
     }
 
     /// How the frozen weights are held.

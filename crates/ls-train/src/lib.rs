@@ -1,7 +1,7 @@
 //! Label-supervised fine-tuning: configuration, training loop, evaluation, prediction and run folders.
 //!
 //! Everything the command line does is a function here; [`trainer::train`] is a whole run. Reading order: [`config`],
-//! [`dataset`], [`trainer`] (the loop is [`trainer`]'s `fit`), [`evaluate`], [`predict`].
+//! [`sources`], [`dataset`], [`trainer`] (the loop is [`trainer`]'s `fit`), [`evaluate`], [`predict`].
 
 pub mod card;
 pub mod config;
@@ -15,6 +15,7 @@ pub mod memory;
 pub mod optim;
 pub mod predict;
 pub mod run_dir;
+pub mod sources;
 pub mod tensors;
 pub mod trainer;
 

@@ -1,23 +1,24 @@
 //! Labels for new text: a trained model ready to answer, and its answers as JSON objects.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use burn::tensor::Device;
 use ls_data::{
-    FileFormat, LabelSet, SequenceExample, TextTokenizer, TokenExample, decode_spans,
-    read_lines_from, read_sequence_from, read_tokens_from, split_words,
+    FileFormat, LabelSet, SequenceExample, SplitSource, TextTokenizer, TokenExample, decode_spans,
+    line_reader, split_words,
 };
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
 use serde_json::{Map, Value, json};
 
-use crate::config::{DataSettings, RunConfig, TaskKind};
-use crate::dataset::{Dataset, Encoding, Examples, sequence_columns, token_columns};
+use crate::config::{DataSettings, Protocol, RunConfig, TaskKind, default_long_inputs};
+use crate::dataset::{Dataset, Encoding, Example, Examples};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, Prediction, evaluate, logits, predictions, tags};
 use crate::inference::{FORMAT_VERSION, InferenceSettings};
 use crate::run_dir::RunDir;
+use crate::sources::read_spec;
 
 /// What a command may say about a model that was not trained here, or over its settings.
 #[derive(Debug, Clone, Default)]
@@ -170,32 +171,27 @@ impl Predictor {
         })
     }
 
-    fn pass(&self) -> Pass<'_> {
+    fn pass(&self, protocol: Protocol) -> Pass<'_> {
         Pass {
             config: &self.config,
             settings: &self.settings,
             batch_size: self.settings.batch_size,
+            protocol,
             device: &self.device,
         }
     }
 
-    fn encode(
-        &self,
-        path: &Path,
-        examples: Examples,
-        labels: Option<&LabelSet>,
-    ) -> Result<Dataset> {
-        let encoding = Encoding {
+    fn encoding(&self) -> Encoding<'_> {
+        Encoding {
             tokenizer: &self.tokenizer,
             vocab_size: self.config.vocab_size,
-            max_length: self.settings.max_length,
+            limits: self.settings.limits(),
             label_position: self.settings.label_position,
-        };
-        Dataset::encode(path, examples, encoding, labels)
+        }
     }
 
     /// Answers for examples, one JSON object each, in their order; and the examples as they were encoded, with the count
-    /// of what was cut. `path` is for messages.
+    /// of what was cut. `path` is for messages; `tick` hears how many inputs are done.
     ///
     /// # Errors
     ///
@@ -203,38 +199,48 @@ impl Predictor {
     pub fn predict(
         &self,
         path: &Path,
-        examples: Examples,
+        examples: &Examples,
         tick: impl FnMut(usize),
     ) -> Result<(Vec<Value>, Dataset)> {
-        let dataset = self.encode(path, examples, None)?;
-        let logits = logits(&self.model, &dataset, self.pass(), tick)?;
+        let dataset = Dataset::encode_examples(path, examples, self.encoding())?;
+        let logits = logits(&self.model, &dataset, self.pass(Protocol::Strict), tick)?;
         let predictions = predictions(
             &dataset,
             &logits,
             self.model.num_labels(),
             self.settings.label_position,
-        );
-        Ok((
-            prediction_objects(&dataset, &predictions, &self.settings.labels),
-            dataset,
-        ))
+        )?;
+        let labels = &self.settings.labels;
+        let objects = predictions.iter().enumerate();
+        let objects = objects.map(|(index, prediction)| {
+            prediction_object(examples.get(index), &[], prediction, labels)
+        });
+        Ok((objects.collect(), dataset))
     }
 
-    /// Scores on a labelled file, and the examples as they were encoded.
+    /// A labelled split, encoded for this model.
     ///
     /// # Errors
     ///
-    /// If the file is unlabelled, or a label is not one of the model's.
+    /// If a file is unlabelled, or a label is not one of the model's.
+    pub fn dataset(&self, source: &SplitSource, cache: Option<&Path>) -> Result<Dataset> {
+        let words = self.settings.task == TaskKind::Token;
+        Dataset::encode(source, words, self.encoding(), cache)?.with_labels(&self.settings.labels)
+    }
+
+    /// Scores on a labelled split. `tick` hears how many inputs are done.
+    ///
+    /// # Errors
+    ///
+    /// If an output is NaN or infinite.
     pub fn evaluate(
         &self,
-        path: &Path,
-        examples: Examples,
+        dataset: &Dataset,
+        protocol: Protocol,
         tick: impl FnMut(usize),
-    ) -> Result<(Evaluation, Dataset)> {
+    ) -> Result<Evaluation> {
         let labels = &self.settings.labels;
-        let dataset = self.encode(path, examples, Some(labels))?;
-        let evaluation = evaluate(&self.model, &dataset, labels, self.pass(), tick)?;
-        Ok((evaluation, dataset))
+        evaluate(&self.model, dataset, labels, self.pass(protocol), tick)
     }
 }
 
@@ -263,6 +269,8 @@ fn default_settings(
         attention: config.attention(),
         pooling: (task == TaskKind::Sequence).then_some(Pooling::Last),
         max_length: config.max_position_embeddings,
+        long_inputs: default_long_inputs(task),
+        stride: None,
         label_position: Default::default(),
         padding: Default::default(),
         padding_side: Default::default(),
@@ -323,78 +331,97 @@ impl InputFormat {
     }
 }
 
-/// Reads inputs for prediction; labels in them are not needed. Texts for a tagger are split into words.
-///
-/// # Errors
-///
-/// If the input or a line of it cannot be used.
-pub fn read_inputs(
-    reader: impl Read,
-    name: &Path,
-    format: InputFormat,
-    task: TaskKind,
-    settings: &DataSettings,
-) -> Result<Examples> {
-    let columns = sequence_columns(settings, false);
-    let texts = |examples: Vec<SequenceExample>| match task {
-        TaskKind::Sequence => Examples::Sequence(examples),
-        TaskKind::Token => Examples::Token(examples.into_iter().map(words_of).collect()),
-    };
-    match (format, task) {
-        (InputFormat::Lines, _) => Ok(texts(read_lines_from(reader, name)?)),
-        (InputFormat::File(FileFormat::Jsonl), TaskKind::Token) => {
-            let columns = token_columns(settings, false);
-            let mut text = Vec::new();
-            let mut reader = reader;
-            reader
-                .read_to_end(&mut text)
-                .map_err(|source| TrainError::Io {
+/// A stream of inputs for prediction.
+pub enum Inputs {
+    /// Texts.
+    Sequence(Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>),
+    /// Lists of words.
+    Token(Box<dyn Iterator<Item = ls_data::Result<TokenExample>>>),
+}
+
+impl Inputs {
+    /// Opens a file of inputs for prediction, as [`Inputs::open`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or as [`Inputs::open`].
+    pub fn open_file(
+        path: &Path,
+        format: InputFormat,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Self> {
+        if let InputFormat::File(format @ FileFormat::Parquet) = format {
+            // Read by jumps, not as a stream.
+            let spec = read_spec(settings, format, false);
+            return Ok(match task {
+                TaskKind::Sequence => Self::Sequence(Box::new(spec.read_sequence(path)?)),
+                TaskKind::Token => Self::Token(Box::new(spec.read_tokens(path)?)),
+            });
+        }
+        let file = std::fs::File::open(path).map_err(|source| TrainError::Io {
+            path: path.into(),
+            source,
+        })?;
+        Self::open(file, path, format, task, settings)
+    }
+
+    /// Opens inputs for prediction; labels in them are not needed. Texts for a tagger are split into words.
+    ///
+    /// # Errors
+    ///
+    /// If the input cannot be used; each row's fault comes with the row.
+    pub fn open(
+        reader: impl Read + Send + 'static,
+        name: &Path,
+        format: InputFormat,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Self> {
+        let texts = |rows: Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>| match task {
+            TaskKind::Sequence => Self::Sequence(rows),
+            TaskKind::Token => Self::Token(Box::new(rows.map(|row| row.map(words_of)))),
+        };
+        let format = match format {
+            InputFormat::Lines => return Ok(texts(Box::new(line_reader(reader, name)))),
+            InputFormat::File(format) => format,
+        };
+        let spec = read_spec(settings, format, false);
+        let mut reader = BufReader::with_capacity(1 << 16, reader);
+        let words = match (format, task) {
+            (_, TaskKind::Sequence) => false,
+            (FileFormat::Conll | FileFormat::Conll2012, TaskKind::Token) => true,
+            // Objects hold words, or a text: the first of them tells.
+            (FileFormat::Jsonl, TaskKind::Token) => {
+                let start = reader.fill_buf().map_err(|source| TrainError::Io {
                     path: name.into(),
                     source,
                 })?;
-            // Objects hold words, or a text.
-            let content = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
-            let first = content
-                .split(|&byte| byte == b'\n')
-                .find(|line| !line.trim_ascii().is_empty())
-                .unwrap_or_default();
-            let has_words = serde_json::from_slice::<Map<String, Value>>(first)
-                .map_or(true, |object| object.contains_key(&columns.tokens_key));
-            if has_words {
-                return Ok(Examples::Token(read_tokens_from(
-                    text.as_slice(),
-                    name,
-                    FileFormat::Jsonl,
-                    &columns,
-                )?));
+                has_key(start, &spec.tokens.tokens_key)
             }
-            let columns = sequence_columns(settings, false);
-            Ok(texts(read_sequence_from(
-                text.as_slice(),
-                name,
-                FileFormat::Jsonl,
-                false,
-                &columns,
-                None,
-            )?))
+            (_, TaskKind::Token) => false,
+        };
+        Ok(match words {
+            true => Self::Token(Box::new(spec.read_tokens_from(reader, name)?)),
+            false => texts(Box::new(spec.read_sequence_from(reader, name)?)),
+        })
+    }
+}
+
+/// Whether the first object in `start`, which may break off, has a key.
+fn has_key(start: &[u8], key: &str) -> bool {
+    let content = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
+    let first = content
+        .split(|&byte| byte == b'\n')
+        .find(|line| !line.trim_ascii().is_empty())
+        .unwrap_or_default();
+    match serde_json::from_slice::<Map<String, Value>>(first) {
+        Ok(object) => object.contains_key(key),
+        // An object longer than the buffer, or no object: its error comes from the reader.
+        Err(_) => {
+            let key = format!("{key:?}");
+            first.windows(key.len()).any(|part| part == key.as_bytes())
         }
-        (InputFormat::File(FileFormat::Conll), TaskKind::Token) => {
-            let columns = token_columns(settings, false);
-            Ok(Examples::Token(read_tokens_from(
-                reader,
-                name,
-                FileFormat::Conll,
-                &columns,
-            )?))
-        }
-        (InputFormat::File(format), _) => Ok(texts(read_sequence_from(
-            reader,
-            name,
-            format,
-            settings.header,
-            &columns,
-            None,
-        )?)),
     }
 }
 
@@ -414,71 +441,61 @@ pub fn words_of(example: SequenceExample) -> TokenExample {
     }
 }
 
-/// One JSON object per example, in order.
+/// The answer for an example as a JSON object.
 ///
 /// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character offsets into the text
 /// (words given without one count as joined by single spaces). Other fields of an input object are kept: a label it came
-/// with as `gold`, and a field that has the name of an answer's under `input_` and that name.
-pub fn prediction_objects(
-    dataset: &Dataset,
-    predictions: &[Prediction],
+/// with as `gold`, and a field that has the name of an answer's under `input_` and that name. `gold` are its classes, if it has
+/// any.
+pub fn prediction_object(
+    example: Example<'_>,
+    gold: &[usize],
+    prediction: &Prediction,
     labels: &LabelSet,
-) -> Vec<Value> {
-    let gold = |index: usize| dataset.gold.get(index).filter(|gold| !gold.is_empty());
-    predictions
-        .iter()
-        .enumerate()
-        .map(
-            |(index, prediction)| match (&dataset.examples, prediction) {
-                (Examples::Sequence(examples), Prediction::Sequence(decision)) => {
-                    let example = &examples[index];
-                    let mut object = example.extra.clone().unwrap_or_default();
-                    set_aside_gold(
-                        &mut object,
-                        "label",
-                        gold(index).map(|gold| json!(labels.name(gold[0]))),
-                    );
-                    let mut answer = Map::new();
-                    answer.insert("text".into(), json!(example.text));
-                    if let Some(pair) = &example.text_pair {
-                        answer.insert("text_pair".into(), json!(pair));
-                    }
-                    answer.insert("label".into(), json!(labels.name(decision.label)));
-                    answer.insert("score".into(), number(decision.score));
-                    let scores: Map<String, Value> = labels
-                        .names()
-                        .iter()
-                        .zip(&decision.probabilities)
-                        .map(|(name, probability)| (name.clone(), number(*probability)))
-                        .collect();
-                    answer.insert("scores".into(), Value::Object(scores));
-                    merge(answer, object)
-                }
-                (Examples::Token(examples), prediction) => {
-                    let example = &examples[index];
-                    let mut object = example.extra.clone().unwrap_or_default();
-                    let gold = gold(index)
-                        .map(|gold| gold.iter().map(|&tag| labels.name(tag)).collect::<Vec<_>>());
-                    set_aside_gold(&mut object, "tags", gold.map(|gold| json!(gold)));
-                    let tags = tags(prediction, labels);
-                    let mut answer = Map::new();
-                    let (text, places) = places(example);
-                    if object.contains_key("text") {
-                        answer.insert("text".into(), json!(text));
-                    }
-                    answer.insert("tokens".into(), json!(example.tokens));
-                    answer.insert("tags".into(), json!(tags));
-                    answer.insert(
-                        "entities".into(),
-                        Value::Array(entities(prediction, &tags, &text, &places)),
-                    );
-                    merge(answer, object)
-                }
-                // A model answers by its task, which is that of the examples.
-                (Examples::Sequence(_), Prediction::Token(_)) => Value::Null,
-            },
-        )
-        .collect()
+) -> Value {
+    match (example, prediction) {
+        (Example::Sequence(example), Prediction::Sequence(decision)) => {
+            let mut object = example.extra.clone().unwrap_or_default();
+            let gold = gold.first().map(|&class| json!(labels.name(class)));
+            set_aside_gold(&mut object, "label", gold);
+            let mut answer = Map::new();
+            answer.insert("text".into(), json!(example.text));
+            if let Some(pair) = &example.text_pair {
+                answer.insert("text_pair".into(), json!(pair));
+            }
+            answer.insert("label".into(), json!(labels.name(decision.label)));
+            answer.insert("score".into(), number(decision.score));
+            let scores: Map<String, Value> = labels
+                .names()
+                .iter()
+                .zip(&decision.probabilities)
+                .map(|(name, probability)| (name.clone(), number(*probability)))
+                .collect();
+            answer.insert("scores".into(), Value::Object(scores));
+            merge(answer, object)
+        }
+        (Example::Token(example), prediction) => {
+            let mut object = example.extra.clone().unwrap_or_default();
+            let names = gold.iter().map(|&tag| labels.name(tag));
+            let gold = (!gold.is_empty()).then(|| json!(names.collect::<Vec<_>>()));
+            set_aside_gold(&mut object, "tags", gold);
+            let tags = tags(prediction, labels);
+            let mut answer = Map::new();
+            let (text, places) = places(example);
+            if object.contains_key("text") {
+                answer.insert("text".into(), json!(text));
+            }
+            answer.insert("tokens".into(), json!(example.tokens));
+            answer.insert("tags".into(), json!(tags));
+            answer.insert(
+                "entities".into(),
+                Value::Array(entities(prediction, &tags, &text, &places)),
+            );
+            merge(answer, object)
+        }
+        // A model answers by its task, which is that of the examples.
+        (Example::Sequence(_), Prediction::Token(_)) => Value::Null,
+    }
 }
 
 /// A probability with the digits that an f32 has; widened to f64 it would print noise after them.

@@ -1,7 +1,7 @@
 //! The run folder: every path in it, named once, and how it is written.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -118,6 +118,29 @@ impl RunDir {
     /// If it cannot be written.
     pub fn write(&self, path: &Path, text: &str) -> Result<()> {
         Ok(ls_lora::write_atomic(path, text.as_bytes())?)
+    }
+
+    /// Writes a file line by line, whole or not at all: `fill` is called with what takes a line.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or whatever `fill` says.
+    pub fn write_lines(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        let io = |source| TrainError::Io {
+            path: path.into(),
+            source,
+        };
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let mut writer = BufWriter::new(File::create(&part).map_err(io)?);
+        fill(&mut |line| writeln!(writer, "{line}").map_err(io))?;
+        writer.flush().map_err(io)?;
+        fs::rename(&part, path).map_err(io)?;
+        Ok(())
     }
 
     /// Writes pretty JSON whole or not at all.

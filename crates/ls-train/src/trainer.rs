@@ -7,15 +7,13 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use ls_data::{
-    CutReport, LabelSet, SequenceExample, TextTokenizer, collate, epoch_order, split_off,
-};
+use ls_data::{CutReport, LabelSet, SplitSource, TextTokenizer, epoch_order, split_off};
 use ls_lora::{LoraConfig, LoraPlus, ParameterCount, TaskType, TrainableTensor, trainable_tensors};
 use ls_model::{ADAPTER, AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
 use serde::Serialize;
 
-use crate::config::{RunConfig, TaskKind};
-use crate::dataset::{Dataset, Encoding, Examples};
+use crate::config::{Protocol, RunConfig, TaskKind};
+use crate::dataset::{Dataset, Encoding};
 use crate::environment::{Environment, peak_memory};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, Scores, evaluate};
@@ -23,8 +21,9 @@ use crate::inference::{FORMAT_VERSION, InferenceSettings};
 use crate::loss::cross_entropy_sum;
 use crate::memory::expected_memory;
 use crate::optim::{adamw, clip_grad_norm, learning_rate};
-use crate::predict::prediction_objects;
+use crate::predict::prediction_object;
 use crate::run_dir::{MetricsLog, RunDir};
+use crate::sources::{Source, Sources};
 use crate::tensors::{labels as flat_labels, model_input};
 
 /// What a run tells while it goes on. A command line shows it; a library may ignore it.
@@ -35,12 +34,16 @@ pub enum Event<'a> {
     Data {
         /// `train`, `validation` or `test`.
         split: &'a str,
-        /// Its file.
-        path: &'a Path,
+        /// Its files.
+        files: &'a [PathBuf],
+        /// Examples that it should have and has not, if the data set is a known one.
+        expected: Option<usize>,
         /// Examples with each label (words, for tags).
         labels: Vec<(&'a str, usize)>,
         /// Sizes, and what was cut.
         cut: &'a CutReport,
+        /// Messages about rows that were skipped, and how many were.
+        skipped: (&'a [String], usize),
     },
     /// A tensor of the checkpoint is loaded.
     Loading {
@@ -153,6 +156,8 @@ pub struct Report {
     pub version: &'static str,
     /// What is labelled.
     pub task: TaskKind,
+    /// How its scores were taken.
+    pub protocol: Protocol,
     /// The metric that chose the best checkpoint.
     pub metric: String,
     /// The chosen checkpoint's evaluation on the validation split.
@@ -223,6 +228,8 @@ pub fn train(
             .get_or_insert(checkpoint.config.classifier_dropout);
     }
     config.train.metric_for_best_model = Some(metric.clone());
+    config.resolve();
+    let sources = Sources::of(&config)?;
     let config = &config;
     let resolved = config.to_toml()?;
     let mut lora = config.lora.config();
@@ -234,7 +241,13 @@ pub fn train(
     });
     checkpoint.check_settings(&attention, &lora)?;
     let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
-    let splits = Splits::read(config, &tokenizer, checkpoint.config.vocab_size, observer)?;
+    let encoding = Encoding {
+        tokenizer: &tokenizer,
+        vocab_size: checkpoint.config.vocab_size,
+        limits: config.limits(&attention),
+        label_position: config.data.label_position,
+    };
+    let splits = Splits::read(config, &sources, encoding, observer)?;
     let settings = inference_settings(config, attention.clone(), &tokenizer, splits.labels.clone());
 
     let plain = device.clone().without_autodiff();
@@ -277,7 +290,7 @@ pub fn train(
         expected_memory: expected_memory(
             config,
             &checkpoint,
-            &splits.train.lengths(),
+            splits.train.lengths(),
             parameters.trainable,
         ),
     });
@@ -288,23 +301,14 @@ pub fn train(
     // Not before: what fails until here leaves the folder empty, free for the next try.
     let mut log = MetricsLog::create(run.metrics())?;
     run.write(&run.config(), &resolved)?;
-    let files: Vec<&Path> = [
-        Some(&config.data.train),
-        config.data.validation.as_ref(),
-        config.data.test.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(PathBuf::as_path)
-    .collect();
     run.write_json(
         &run.environment(),
-        &Environment::capture(config, device, &files)?,
+        &Environment::capture(config, device, &sources.files())?,
     )?;
 
     let mut baselines = Vec::new();
     if config.train.baselines {
-        baselines.push(majority(&splits, reported)?);
+        baselines.push(majority(&splits, reported, config.data.protocol)?);
         observer.event(&Event::Phase("frozen baseline"));
         let frozen = fresh_model(backbone, &context, task, None)?;
         let fitted = fit(frozen, &context, observer, None, &mut |_, _| Ok(()))?;
@@ -332,7 +336,7 @@ pub fn train(
     let fitted = fit(model, &context, observer, Some(&mut log), &mut save)?;
 
     observer.event(&Event::Phase(reported_split));
-    let total = reported.len();
+    let total = reported.lengths().len();
     let evaluation = evaluate(
         &fitted.best_model,
         reported,
@@ -342,15 +346,18 @@ pub fn train(
             observer.event(&Event::Evaluating { done, total });
         },
     )?;
-    let mut lines = String::new();
-    for object in prediction_objects(reported, &evaluation.predictions, &splits.labels) {
-        lines.push_str(&object.to_string());
-        lines.push('\n');
-    }
-    run.write(&run.predictions(), &lines)?;
+    let source = match reported_split {
+        "test" => sources.test.as_ref(),
+        _ => sources.validation.as_ref(),
+    };
+    let source = &source.unwrap_or(&sources.train).split;
+    run.write_lines(&run.predictions(), |write| {
+        write_predictions(reported, source, &evaluation, &splits.labels, write)
+    })?;
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         task: config.task,
+        protocol: config.data.protocol,
         metric: metric.clone(),
         best: fitted.best,
         reported_split: reported_split.into(),
@@ -393,66 +400,62 @@ impl Splits {
             .collect()
     }
 
-    /// Reads and tokenises the files of a configuration. Without a validation file a part of the training file is set
+    /// Reads and tokenises the splits of a configuration. Without a validation split a part of the training split is set
     /// aside, in equal shares of each class, by the seed.
     ///
     /// # Errors
     ///
-    /// If a file or a line of one cannot be used.
+    /// If a file or a row of one cannot be used.
     pub fn read(
         config: &RunConfig,
-        tokenizer: &TextTokenizer,
-        vocab_size: usize,
+        sources: &Sources,
+        encoding: Encoding<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let data = &config.data;
-        let read = |path: &Path| Examples::read(path, config.task, data, true);
-        let mut train = read(&data.train)?;
-        let labels = match &data.labels {
+        let words = config.task == TaskKind::Token;
+        let cache = config.data.cache.then(ls_data::default_cache).flatten();
+        let read =
+            |source: &Source| Dataset::encode(&source.split, words, encoding, cache.as_deref());
+        let train = read(&sources.train)?;
+        let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => train.label_set()?,
         };
-        let (validation_path, validation) = match &data.validation {
-            Some(path) => (path, read(path)?),
-            None => {
-                let (rest, validation) = set_aside(train, config)?;
-                train = rest;
-                (&data.train, validation)
-            }
+        let train = train.with_labels(&labels)?;
+        let (train, validation) = match &sources.validation {
+            Some(source) => (train, read(source)?.with_labels(&labels)?),
+            None => set_aside(&train, config)?,
         };
-        let test = data
-            .test
-            .as_ref()
-            .map(|path| Ok::<_, TrainError>((path, read(path)?)))
-            .transpose()?;
-        let encoding = Encoding {
-            tokenizer,
-            vocab_size,
-            max_length: data.max_length,
-            label_position: data.label_position,
+        let test = match &sources.test {
+            // By the paper's protocol they are the same.
+            Some(test) if Some(test) == sources.validation.as_ref() => Some(validation.clone()),
+            Some(test) => Some(read(test)?.with_labels(&labels)?),
+            None => None,
         };
-        let mut encode = |split: &str, path: &Path, examples: Examples| {
-            let dataset = Dataset::encode(path, examples, encoding, Some(&labels))?;
-            let counts = dataset.label_counts(labels.len());
+        let whole = sources.validation.as_ref().map(|_| &sources.train);
+        let splits = [
+            ("train", Some(&train), whole),
+            ("validation", Some(&validation), sources.validation.as_ref()),
+            ("test", test.as_ref(), sources.test.as_ref()),
+        ];
+        for (split, dataset, source) in splits {
+            let Some(dataset) = dataset else { continue };
+            let counts = dataset.label_counts(labels.len())?;
+            let names = labels.names().iter().map(String::as_str);
+            let expected = source.and_then(|source| source.expected);
             observer.event(&Event::Data {
                 split,
-                path,
-                labels: labels
-                    .names()
-                    .iter()
-                    .map(String::as_str)
-                    .zip(counts)
-                    .collect(),
+                files: dataset.files(),
+                expected: expected.filter(|expected| *expected != dataset.len()),
+                labels: names.zip(counts).collect(),
                 cut: &dataset.cut,
+                skipped: dataset.skipped(),
             });
-            Ok::<_, TrainError>(dataset)
-        };
+        }
         Ok(Self {
-            train: encode("train", &data.train, train)?,
-            validation: encode("validation", validation_path, validation)?,
-            test: test
-                .map(|(path, examples)| encode("test", path, examples))
-                .transpose()?,
+            train,
+            validation,
+            test,
             labels,
         })
     }
@@ -464,18 +467,8 @@ impl Splits {
 /// # Errors
 ///
 /// If either part is empty.
-pub fn set_aside(train: Examples, config: &RunConfig) -> Result<(Examples, Examples)> {
-    let strata: Option<Vec<usize>> = match &train {
-        Examples::Sequence(examples) => {
-            let label = |example: &SequenceExample| example.label.clone().unwrap_or_default();
-            let mut names: Vec<String> = examples.iter().map(label).collect();
-            names.sort_unstable();
-            names.dedup();
-            let class = |example| names.binary_search(&label(example)).unwrap_or_default();
-            Some(examples.iter().map(class).collect())
-        }
-        Examples::Token(_) => None,
-    };
+pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Dataset)> {
+    let strata = train.strata()?;
     let fraction = config.data.validation_fraction;
     let (rest, part) = split_off(train.len(), fraction, config.train.seed, strata.as_deref());
     if rest.is_empty() || part.is_empty() {
@@ -488,7 +481,25 @@ pub fn set_aside(train: Examples, config: &RunConfig) -> Result<(Examples, Examp
             split: split.into(),
         });
     }
-    Ok((train.pick(&rest), train.pick(&part)))
+    Ok((train.part(&rest)?, train.part(&part)?))
+}
+
+/// The answers for a split as JSON lines: its files are read again, since texts are not kept.
+fn write_predictions(
+    dataset: &Dataset,
+    source: &SplitSource,
+    evaluation: &Evaluation,
+    labels: &LabelSet,
+    write: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let mut source = source.clone();
+    source.read.sequence.keep_extra = true;
+    source.read.tokens.keep_extra = true;
+    dataset.for_each_example(&source, |index, example| {
+        let prediction = &evaluation.predictions[index];
+        let object = prediction_object(example, &dataset.gold(index)?, prediction, labels);
+        write(&object.to_string())
+    })
 }
 
 /// What the loop needs besides the model.
@@ -508,6 +519,7 @@ impl Context<'_> {
     fn steps_per_epoch(&self) -> usize {
         let settings = &self.config.train;
         self.train
+            .lengths()
             .len()
             .div_ceil(settings.micro_batch_size)
             .div_ceil(settings.gradient_accumulation_steps)
@@ -519,6 +531,7 @@ impl Context<'_> {
             config: self.model_config,
             settings: self.settings,
             batch_size: self.config.train.eval_batch_size,
+            protocol: self.config.data.protocol,
             device: self.device,
         }
     }
@@ -578,7 +591,7 @@ fn fit(
     let (mut step, mut tokens, mut seconds, mut without_better) = (0, 0, 0.0, 0);
 
     'epochs: for epoch in 0..settings.epochs {
-        let order = epoch_order(&lengths, &options, settings.seed, epoch);
+        let order = epoch_order(lengths, &options, settings.seed, epoch);
         for micro_batches in order.chunks(settings.gradient_accumulation_steps) {
             let started = Instant::now();
             let rate = learning_rate(settings, step, total_steps);
@@ -696,8 +709,8 @@ fn backward(
 ) -> Result<Outcome> {
     let batches: Vec<_> = micro_batches
         .iter()
-        .map(|indices| collate(&context.train.encoded, indices, options))
-        .collect();
+        .map(|inputs| context.train.batch(inputs, options))
+        .collect::<Result<_>>()?;
     let count = batches
         .iter()
         .map(ls_data::Batch::counted_labels)
@@ -729,7 +742,7 @@ fn evaluate_validation(
     observer: &mut dyn Observer,
 ) -> Result<EvaluationRecord> {
     let started = Instant::now();
-    let total = context.validation.len();
+    let total = context.validation.lengths().len();
     let evaluation: Evaluation = evaluate(
         model,
         context.validation,
@@ -779,12 +792,12 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>, splits: &Splits) -> Res
         .flatten()
     {
         let lengths = dataset.lengths();
-        let order = ls_data::sequential_order(&lengths, context.config.train.eval_batch_size, true);
+        let order = ls_data::sequential_order(lengths, context.config.train.eval_batch_size, true);
         if let Some(longest) = order.first() {
             let options = context
                 .settings
                 .batch_options(context.config.train.eval_batch_size, true);
-            let batch = collate(&dataset.encoded, longest, &options);
+            let batch = dataset.batch(longest, &options)?;
             let logits = model.forward(&model_input(&batch, context.model_config, context.device)?);
             let values = ls_lora::host_values(logits);
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
@@ -797,13 +810,13 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>, splits: &Splits) -> Res
 }
 
 /// Scores of always answering the training split's commonest label.
-fn majority(splits: &Splits, reported: &Dataset) -> Result<Baseline> {
-    let counts = splits.train.label_counts(splits.labels.len());
+fn majority(splits: &Splits, reported: &Dataset, protocol: Protocol) -> Result<Baseline> {
+    let counts = splits.train.label_counts(splits.labels.len())?;
     let commonest = (0..counts.len())
         .rev()
         .max_by_key(|&label| counts[label])
         .unwrap_or(0);
-    let scores = crate::evaluate::score_constant(reported, commonest, &splits.labels)?;
+    let scores = crate::evaluate::score_constant(reported, commonest, &splits.labels, protocol)?;
     Ok(Baseline {
         name: "majority class".into(),
         scores,
@@ -817,15 +830,18 @@ fn inference_settings(
     labels: LabelSet,
 ) -> InferenceSettings {
     let pad = tokenizer.pad_token();
+    let limits = config.limits(&attention);
     InferenceSettings {
         format_version: FORMAT_VERSION,
         task: config.task,
         labels,
         attention,
         pooling: (config.task == TaskKind::Sequence).then(|| config.pooling()),
-        max_length: config.data.max_length,
+        max_length: limits.max_length,
+        long_inputs: limits.long_inputs,
+        stride: config.data.stride,
         label_position: config.data.label_position,
-        padding: config.data.padding,
+        padding: config.data.padding.unwrap_or_default(),
         padding_side: config.data.padding_side,
         pad_to: config.data.pad_to,
         pad_token_id: pad.id,
@@ -853,16 +869,21 @@ fn save_adapter(
 /// So that the resolved configuration means the same from any folder.
 fn absolute_paths(config: &mut RunConfig) {
     let data = &mut config.data;
-    for path in [
+    if let Some(known) = data.known() {
+        let default = || Path::new("datasets").join(known.name);
+        data.dir.get_or_insert_with(default);
+    }
+    let files = [&mut data.train, &mut data.validation, &mut data.test];
+    let files = files
+        .into_iter()
+        .flatten()
+        .flat_map(|files| files.paths_mut());
+    let others = [
         Some(&mut config.model.path),
-        Some(&mut data.train),
-        data.validation.as_mut(),
-        data.test.as_mut(),
+        data.dir.as_mut(),
         config.run.as_mut(),
-    ]
-    .into_iter()
-    .flatten()
-    {
+    ];
+    for path in files.chain(others.into_iter().flatten()) {
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
         }

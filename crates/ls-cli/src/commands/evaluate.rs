@@ -1,11 +1,12 @@
 //! `ls-cli evaluate`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use ls_data::FileFormat;
-use ls_train::dataset::Examples;
+use ls_train::dataset::Dataset;
+use ls_train::sources::{Source, Sources, named};
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
@@ -17,35 +18,52 @@ use crate::output::Display;
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let (predictor, config) = Predictor::from_run(&args.run, &device)
+    let (predictor, mut config) = Predictor::from_run(&args.run, &device)
         .with_context(|| format!("cannot open run {}", args.run.display()))?;
-    let (name, path, examples) = match &args.data {
+    config.data.skip_bad_rows |= args.skip_bad_rows;
+    let protocol = config.data.protocol;
+    let cache = config.data.cache.then(ls_data::default_cache).flatten();
+    let (name, dataset) = match &args.data {
         Some(path) => {
             let mut data = config.data.clone();
             if FileFormat::from_path(path).is_ok() {
                 // The run's format is that of its own files.
                 data.format = None;
             }
-            let examples = Examples::read(path, config.task, &data, true)?;
-            ("data".to_string(), path.clone(), examples)
+            let mut source = named(&data, std::slice::from_ref(path), true)?;
+            if data.known().is_some() {
+                // The file has this data set's columns by their usual names, and its labels.
+                source.split.read.label_names = Some(predictor.settings.labels.names().to_vec());
+            }
+            let dataset = predictor.dataset(&source.split, cache.as_deref())?;
+            ("data".to_string(), dataset)
         }
-        None => split(&config, args.split.as_deref())?,
+        None => split(&predictor, &config, args.split.as_deref(), cache.as_deref())?,
     };
     let mut display = Display::new();
-    display.start("evaluating", examples.len());
-    let (evaluation, dataset) = predictor.evaluate(&path, examples, |done| display.tick(done))?;
+    display.skipped(dataset.skipped());
+    display.start("evaluating", dataset.lengths().len());
+    let evaluation = predictor.evaluate(&dataset, protocol, |done| display.tick(done))?;
     display.finish();
-    if dataset.cut.cut_examples > 0 {
-        display.line(format!("{}: {}", path.display(), dataset.cut));
+    let files: Vec<String> = dataset
+        .files()
+        .iter()
+        .map(|f| f.display().to_string())
+        .collect();
+    let files = files.join(", ");
+    if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
+        display.line(format!("{files}: {}", dataset.cut));
     }
     let mut out = std::io::stdout().lock();
     match args.format {
         ScoreFormat::Json => {
             let mut object = json!({
                 "split": name,
-                "path": path,
+                "path": files,
+                "protocol": protocol,
                 "examples": dataset.len(),
                 "cut_examples": dataset.cut.cut_examples,
+                "cut_words": dataset.cut.cut_words,
                 "loss": evaluation.loss,
             });
             if let (Some(object), serde_json::Value::Object(scores)) = (
@@ -59,8 +77,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         ScoreFormat::Text => {
             writeln!(
                 out,
-                "{name}: {} ({} examples), loss {:.4}",
-                path.display(),
+                "{name}: {files} ({} examples, {protocol} protocol), loss {:.4}",
                 dataset.len(),
                 evaluation.loss
             )?;
@@ -70,34 +87,30 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The examples of a split of the run's configuration. A validation split that was set aside is set aside again.
-fn split(config: &RunConfig, name: Option<&str>) -> Result<(String, PathBuf, Examples)> {
-    let data = &config.data;
-    let available: Vec<&str> = [
-        Some("train"),
-        Some("validation"),
-        data.test.as_ref().map(|_| "test"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let name = name.unwrap_or(if data.test.is_some() {
-        "test"
-    } else {
-        "validation"
+/// A split of the run's configuration. A validation split that was set aside is set aside again.
+fn split(
+    predictor: &Predictor,
+    config: &RunConfig,
+    name: Option<&str>,
+    cache: Option<&Path>,
+) -> Result<(String, Dataset)> {
+    let sources = Sources::of(config)?;
+    let name = name.unwrap_or(match sources.test {
+        Some(_) => "test",
+        None => "validation",
     });
-    let read = |path: &Path| Examples::read(path, config.task, data, true);
-    let (path, examples) = match (name, &data.validation, &data.test) {
-        ("test", _, Some(path)) | ("validation", Some(path), _) => (path, read(path)?),
-        ("train", Some(_), _) => (&data.train, read(&data.train)?),
+    let read = |source: &Source| predictor.dataset(&source.split, cache);
+    let dataset = match (name, &sources.validation, &sources.test) {
+        ("test", _, Some(source)) | ("validation", Some(source), _) => read(source)?,
+        ("train", Some(_), _) => read(&sources.train)?,
         ("train" | "validation", None, _) => {
-            let (train, validation) = ls_train::trainer::set_aside(read(&data.train)?, config)?;
-            (
-                &data.train,
-                if name == "train" { train } else { validation },
-            )
+            let train = read(&sources.train)?;
+            let (train, validation) = ls_train::trainer::set_aside(&train, config)?;
+            if name == "train" { train } else { validation }
         }
         _ => {
+            let test = sources.test.as_ref().map(|_| "test");
+            let available: Vec<&str> = ["train", "validation"].into_iter().chain(test).collect();
             return Err(TrainError::NoSplit {
                 split: name.into(),
                 available: available.join(", "),
@@ -105,5 +118,5 @@ fn split(config: &RunConfig, name: Option<&str>) -> Result<(String, PathBuf, Exa
             .into());
         }
     };
-    Ok((name.into(), path.clone(), examples))
+    Ok((name.into(), dataset))
 }

@@ -1,14 +1,14 @@
 //! `ls-cli predict`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_data::SequenceExample;
+use ls_data::{BadRows, CutReport, DataError, SequenceExample, SkippedRows, for_each_row};
 use ls_train::config::DataSettings;
 use ls_train::dataset::Examples;
-use ls_train::predict::{InputFormat, Overrides, Predictor, read_inputs, words_of};
+use ls_train::predict::{InputFormat, Inputs, Overrides, Predictor, words_of};
 use ls_train::{TaskKind, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::output::Display;
-use crate::{UsageError, device};
+use crate::{UsageError, device, hub};
 
 /// Inputs answered and written before the next are encoded.
 const CHUNK: usize = 4096;
@@ -36,7 +36,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         }
         (None, Some(model)) => {
             let predictor = Predictor::from_pretrained(
-                model,
+                &hub::model(model, false)?,
                 args.adapter.as_deref(),
                 &overrides(args)?,
                 &device,
@@ -53,27 +53,37 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         )
         .into());
     }
-    let (name, examples) = inputs(args, task, &columns)?;
-    let total = examples.len();
+    let (name, inputs) = inputs(args, task, &columns)?;
     let mut display = Display::new();
-    display.start("predicting", total);
+    display.start("predicting", 0);
     let mut out: Box<dyn Write> = match &mut part {
         Some(Target::Part(part, _)) => Box::new(BufWriter::new(part)),
         Some(Target::Stream(file)) => Box::new(BufWriter::new(file)),
         None => Box::new(std::io::stdout().lock()),
     };
-    let (mut cut_examples, mut cut_words) = (0, 0);
-    for start in (0..total).step_by(CHUNK) {
-        let indices: Vec<usize> = (start..(start + CHUNK).min(total)).collect();
-        let (answers, dataset) = predictor.predict(&name, examples.pick(&indices), |done| {
-            display.tick(start + done)
-        })?;
-        cut_examples += dataset.cut.cut_examples;
-        cut_words += dataset.cut.cut_words;
+    let mut cut = CutReport::default();
+    let mut answer = |examples: Examples| -> Result<()> {
+        let before = cut.inputs;
+        let (answers, dataset) =
+            predictor.predict(&name, &examples, |done| display.tick(before + done))?;
+        cut += dataset.cut;
         for answer in &answers {
             out.write_all(render(answer, task, args.format).as_bytes())?;
         }
-    }
+        Ok(())
+    };
+    let policy = BadRows {
+        skip: args.skip_bad_rows,
+        ..BadRows::default()
+    };
+    let skipped = match inputs {
+        Inputs::Sequence(rows) => in_chunks(rows, &name, policy, |chunk| {
+            answer(Examples::Sequence(chunk))
+        })?,
+        Inputs::Token(rows) => {
+            in_chunks(rows, &name, policy, |chunk| answer(Examples::Token(chunk)))?
+        }
+    };
     out.flush()?;
     drop(out);
     display.finish();
@@ -81,18 +91,45 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         part.persist(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if cut_examples > 0 {
+    display.skipped((&skipped.shown, skipped.count));
+    if cut.cut_examples > 0 {
         let words = if task == TaskKind::Token {
-            format!(", {cut_words} words got no tag but O")
+            format!(", {} words got no tag but O", cut.cut_words)
         } else {
             String::new()
         };
-        let max_length = predictor.settings.max_length;
         display.line(format!(
-            "warning: {cut_examples} of {total} inputs were cut at {max_length} tokens{words}"
+            "warning: {} of {} inputs were cut at {} tokens{words}",
+            cut.cut_examples, cut.examples, predictor.settings.max_length
         ));
     }
     Ok(())
+}
+
+/// Calls `each` with so many good rows at a time that memory stays bounded.
+fn in_chunks<T>(
+    rows: impl Iterator<Item = ls_data::Result<T>>,
+    name: &Path,
+    policy: BadRows,
+    mut each: impl FnMut(Vec<T>) -> Result<()>,
+) -> Result<SkippedRows> {
+    let mut chunk = Vec::new();
+    let skipped = for_each_row(rows, name, policy, |row| {
+        chunk.push(row);
+        match chunk.len() {
+            CHUNK => each(std::mem::take(&mut chunk)),
+            _ => Ok(()),
+        }
+    })
+    .map_err(|error: anyhow::Error| match error.downcast::<DataError>() {
+        // So that its kind decides the exit code.
+        Ok(error) => TrainError::from(error).into(),
+        Err(error) => error,
+    })?;
+    if !chunk.is_empty() {
+        each(chunk)?;
+    }
+    Ok(skipped)
 }
 
 fn overrides(args: &PredictArgs) -> Result<Overrides> {
@@ -126,32 +163,25 @@ fn choice<T: DeserializeOwned>(
 }
 
 /// The inputs and a name for them in messages.
-fn inputs(
-    args: &PredictArgs,
-    task: TaskKind,
-    columns: &DataSettings,
-) -> Result<(PathBuf, Examples)> {
+fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(PathBuf, Inputs)> {
     if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
     }
     if !args.texts.is_empty() {
         no_pairs(columns)?;
-        let texts = args
-            .texts
-            .iter()
-            .enumerate()
-            .map(|(at, text)| SequenceExample {
-                text: text.clone(),
-                text_pair: None,
-                label: None,
-                line: at + 1,
-                extra: None,
-            });
-        let examples = match task {
-            TaskKind::Sequence => Examples::Sequence(texts.collect()),
-            TaskKind::Token => Examples::Token(texts.map(words_of).collect()),
+        let texts = args.texts.clone().into_iter().enumerate();
+        let texts = texts.map(|(at, text)| SequenceExample {
+            text,
+            text_pair: None,
+            label: None,
+            line: at + 1,
+            extra: None,
+        });
+        let inputs = match task {
+            TaskKind::Sequence => Inputs::Sequence(Box::new(texts.map(Ok))),
+            TaskKind::Token => Inputs::Token(Box::new(texts.map(words_of).map(Ok))),
         };
-        return Ok(("argument".into(), examples));
+        return Ok(("argument".into(), inputs));
     }
     match args.input.as_deref() {
         Some(path) if path != Path::new("-") => {
@@ -159,9 +189,9 @@ fn inputs(
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }
-            let file =
-                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((path.into(), read_inputs(file, path, format, task, columns)?))
+            let inputs = Inputs::open_file(path, format, task, columns)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((path.into(), inputs))
         }
         None if std::io::IsTerminal::is_terminal(&std::io::stdin()) => Err(UsageError {
             message: "nothing to label".into(),
@@ -169,7 +199,7 @@ fn inputs(
         }
         .into()),
         _ => {
-            let mut stdin: Box<dyn BufRead> = Box::new(BufReader::new(std::io::stdin().lock()));
+            let mut stdin = BufReader::new(std::io::stdin());
             let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?, task);
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
@@ -177,7 +207,7 @@ fn inputs(
             let name = Path::new("stdin");
             Ok((
                 name.into(),
-                read_inputs(stdin.by_ref() as &mut dyn Read, name, format, task, columns)?,
+                Inputs::open(stdin, name, format, task, columns)?,
             ))
         }
     }

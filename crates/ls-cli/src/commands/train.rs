@@ -8,12 +8,15 @@ use ls_train::{Report, RunConfig};
 
 use crate::args::TrainArgs;
 use crate::output::{Display, bytes, duration};
-use crate::{UsageError, builtin, device};
+use crate::{UsageError, builtin, device, hub};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let config = read_config(args)?;
+    let mut config = read_config(args)?;
+    config.data.skip_bad_rows |= args.skip_bad_rows;
+    config.model.path = hub::model(&config.model.path, args.download)?;
+    hub::data(&mut config.data, args.download)?;
     let run = match args.run.clone().or_else(|| config.run.clone()) {
         Some(run) => run,
         None => free_folder(&args.config)?,
@@ -86,9 +89,10 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
     let split = &report.reported_split;
     writeln!(
         out,
-        "{:<24} {:.4}",
+        "{:<24} {:.4}   ({} protocol)",
         format!("{split} {metric}"),
-        value(&report.scores, report.loss)
+        value(&report.scores, report.loss),
+        report.protocol
     )?;
     for baseline in report.baselines.iter().rev() {
         writeln!(

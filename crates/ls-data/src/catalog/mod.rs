@@ -45,6 +45,8 @@ pub struct DatasetSpec {
     pub citation: &'static str,
     /// Limit in tokens of the paper's runs (arXiv 2310.01208, its repository's scripts).
     pub paper_max_length: usize,
+    /// Whether the paper's data has a tag on the first word of a name only.
+    pub paper_starts_only: bool,
     /// What to know before quoting a score, and what could not be checked.
     pub notes: &'static str,
     forms: &'static [Form],

@@ -75,6 +75,7 @@ const SST2: DatasetSpec = DatasetSpec {
     licence: "not stated",
     citation: SOCHER,
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "Train has phrases as well as sentences (67,349), or sentences only (6,920) in SetFit's files \
             and in tables without header. The test split of GLUE has no labels: its scores are those \
             of validation; SetFit's test split is the treebank's and has them. The revision of \
@@ -186,6 +187,7 @@ const SST5: DatasetSpec = DatasetSpec {
     licence: "not stated",
     citation: SOCHER,
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "The trees give the sentences as the treebank has them, brackets as -LRB- and -RRB-; SetFit's \
             files have undone that, so texts differ a little between the two.",
     forms: &[
@@ -234,6 +236,7 @@ const AGNEWS: DatasetSpec = DatasetSpec {
                Text Classification}, author={Zhang, Xiang and Zhao, Junbo and LeCun, Yann}, \
                booktitle={NeurIPS}, year={2015}}",
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "There is no validation split. Integers count from 1 in the original CSV and in fastText's \
             lines, from 0 elsewhere. The text is title, space and description; backslashes are those \
             of the source. That SetFit's label_text has these names was not checked.",
@@ -329,6 +332,7 @@ const TWITTERFIN: DatasetSpec = DatasetSpec {
     citation: "@misc{twitterfin, title={Twitter Financial News Sentiment}, author={{zeroshot}}, \
                howpublished={Hugging Face Hub}, year={2022}}",
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "There is no test split: published scores are those of validation. The card says 9,938 and \
             2,486 rows, the Hub's viewer 9.54k and 2.39k; the counts here agree with the viewer and \
             were not checked against the files.",
@@ -445,6 +449,7 @@ const AMAZON_CATEGORY: DatasetSpec = DatasetSpec {
     licence: REVIEW_LICENCE,
     citation: KEUNG,
     paper_max_length: 200,
+    paper_starts_only: false,
     notes: "The task of the paper: 31 categories, names in the order of its scripts, text is the title, a \
             line break and the review. Only the original files have categories, and they were \
             withdrawn; amazon_reviews_multi_stars is what mirrors still have.",
@@ -477,6 +482,7 @@ const AMAZON_STARS: DatasetSpec = DatasetSpec {
     licence: REVIEW_LICENCE,
     citation: KEUNG,
     paper_max_length: 200,
+    paper_starts_only: false,
     notes: "Not the task of the paper, which is amazon_reviews_multi. Mirrors count stars from 0, the \
             original from 1; so the names are no bare digits. How mirrors join title and review was not \
             checked.",
@@ -567,6 +573,7 @@ const CONLL03: DatasetSpec = DatasetSpec {
                Task: Language-Independent Named Entity Recognition}, author={Tjong Kim Sang, Erik F. \
                and De Meulder, Fien}, booktitle={CoNLL}, year={2003}, pages={142--147}}",
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "The original files are IOB1, the Hub's IOB2; sentences are counted without -DOCSTART-. tner \
             numbers the labels in another order than eriktks: names come from the files. The files of \
             the Hub were not at hand: paths are those its pages name.",
@@ -751,6 +758,7 @@ const ONTONOTES5: DatasetSpec = DatasetSpec {
                {OntoNotes}}, author={Pradhan, Sameer and others}, booktitle={CoNLL}, year={2013}, \
                pages={143--152}}",
     paper_max_length: 64,
+    paper_starts_only: true,
     notes: "There are two sizes: 59,924 / 8,528 / 8,262 sentences (tner, and the paper's files) and \
             75,187 / 9,603 / 9,479 (version 4 of CoNLL 2012); results on one say nothing of the other. \
             The paper's files mark only the first word of a name, with 19 labels, so scores on them \
@@ -932,6 +940,7 @@ const WNUT17: DatasetSpec = DatasetSpec {
                van Erp, Marieke and Limsopatham, Nut}, booktitle={W-NUT}, year={2017}, \
                pages={140--147}}",
     paper_max_length: 64,
+    paper_starts_only: false,
     notes: "tner numbers the labels from B-corporation = 0, where O is 12; its card says 2,395 training \
             sentences, which was not checked. The original development file ends in a byte order mark.",
     forms: &[

@@ -46,12 +46,12 @@ impl fmt::Display for SkippedRows {
 /// # Errors
 /// Without skipping, the fault of the one bad row, or [`DataError::BadRows`] of several. No row at
 /// all, no good row, whatever `each` says, and faults of the whole file.
-pub fn for_each_row<T>(
+pub fn for_each_row<T, E: From<DataError>>(
     rows: impl Iterator<Item = Result<T>>,
     path: &Path,
     policy: BadRows,
-    mut each: impl FnMut(T) -> Result<()>,
-) -> Result<SkippedRows> {
+    mut each: impl FnMut(T) -> Result<(), E>,
+) -> Result<SkippedRows, E> {
     let mut first = None;
     let mut bad = SkippedRows::default();
     let mut good = 0_usize;
@@ -66,7 +66,7 @@ pub fn for_each_row<T>(
             Err(error) => {
                 let ends = !error.is_row();
                 if ends && (policy.skip || bad.count == 0) {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 bad.count += 1;
                 if bad.shown.len() < policy.limit {
@@ -80,15 +80,17 @@ pub fn for_each_row<T>(
         }
     }
     match first {
-        Some(error) if bad.count == 1 && (!policy.skip || good == 0) => Err(error),
+        Some(error) if bad.count == 1 && (!policy.skip || good == 0) => Err(error.into()),
         Some(_) if !policy.skip || good == 0 => Err(DataError::BadRows {
             path: path.to_path_buf(),
             shown: bad.shown,
             count: bad.count,
-        }),
+        }
+        .into()),
         None if good == 0 => Err(DataError::Empty {
             path: path.to_path_buf(),
-        }),
+        }
+        .into()),
         _ => Ok(bad),
     }
 }
@@ -166,7 +168,7 @@ mod tests {
         let (_, result) = run(&all, true, 3);
         assert!(matches!(result, Err(DataError::BadRows { count: 9, .. })));
         let none = std::iter::empty::<Result<usize>>();
-        let result = for_each_row(none, Path::new("f"), BadRows::default(), |_| Ok(()));
+        let result: Result<_> = for_each_row(none, Path::new("f"), BadRows::default(), |_| Ok(()));
         assert_eq!(result.unwrap_err().to_string(), "f: holds no examples");
     }
 
@@ -176,7 +178,7 @@ mod tests {
         let check = |bad: &[usize], skip: bool| {
             let rows = rows(bad).chain([Err(broken())]);
             let policy = BadRows { skip, limit: 20 };
-            let result = for_each_row(rows, Path::new("f"), policy, |_| Ok(()));
+            let result: Result<_> = for_each_row(rows, Path::new("f"), policy, |_| Ok(()));
             result.unwrap_err().to_string()
         };
         assert_eq!(check(&[], false), "f: no such file");

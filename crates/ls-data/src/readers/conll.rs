@@ -122,7 +122,7 @@ fn check_width(found: usize, columns: &TokenColumns, place: Place<'_>) -> Result
     }
     // The last column of a file of bare words is the word, not its tag.
     if columns.tagged && columns.tag.unwrap_or(found - 1) == columns.token {
-        return Err(DataError::FieldCount {
+        return Err(DataError::NoTagColumn {
             path: place.path.to_path_buf(),
             line: place.line,
             found,

@@ -317,8 +317,23 @@ pub fn read_sequence_from(
 /// # Errors
 /// A blank line (it would be an input without an output), bytes that are not UTF-8, no lines.
 pub fn read_lines_from(reader: impl Read, name: &Path) -> Result<Vec<SequenceExample>> {
+    collect(line_rows(reader, name), name)
+}
+
+/// As [`read_lines_from`], one at a time.
+pub fn line_reader(
+    reader: impl Read + Send + 'static,
+    name: &Path,
+) -> impl Iterator<Item = Result<SequenceExample>> + Send + 'static {
+    line_rows(reader, name)
+}
+
+fn line_rows<R: Read>(
+    reader: R,
+    name: &Path,
+) -> impl Iterator<Item = Result<SequenceExample>> + use<R> {
     let mut lines = Lines::new(BufReader::new(reader), name);
-    let rows = std::iter::from_fn(|| {
+    std::iter::from_fn(move || {
         lines.find_map(|line| {
             Ok(Some(SequenceExample {
                 text: line.place.required(line.text, "text")?.to_string(),
@@ -328,8 +343,7 @@ pub fn read_lines_from(reader: impl Read, name: &Path) -> Result<Vec<SequenceExa
                 extra: None,
             }))
         })
-    });
-    collect(rows, name)
+    })
 }
 
 /// Reads tagged or plain word lists from a file into memory; [`ReadSpec::read_tokens`] streams

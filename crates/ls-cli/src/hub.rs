@@ -1,0 +1,85 @@
+//! Names of the Hugging Face Hub where folders are expected: from its cache, or fetched with `--download`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ls_data::catalog::{DatasetSpec, HubSource};
+use ls_hub::{Files, RepoKind, RepoRef, Settings};
+use ls_train::config::DataSettings;
+
+/// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
+///
+/// # Errors
+///
+/// If it is neither, or cannot be fetched. A path that looks like no name of the Hub is left for the loader to refuse.
+pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
+    let name = path.to_str().unwrap_or_default();
+    let named = ls_hub::looks_like_hub_id(name);
+    if path.is_dir() || !(named || download) {
+        return Ok(path.into());
+    }
+    let resolved = ls_hub::resolve_model(path, download);
+    resolved.with_context(|| format!("{} is no folder here", path.display()))
+}
+
+/// Fills in the folder of a known data set: `datasets/` and its name if there is one, else what the cache has of it, else, with
+/// `--download`, what the Hub has.
+///
+/// # Errors
+///
+/// If it cannot be fetched. One that is nowhere is left for the reader, whose error says what it looked for.
+pub fn data(data: &mut DataSettings, download: bool) -> Result<()> {
+    let Some(known) = data.known() else {
+        return Ok(());
+    };
+    if data.dir.is_some() || Path::new("datasets").join(known.name).is_dir() {
+        return Ok(());
+    }
+    let settings = Settings::from_env();
+    let language = data.language.as_deref();
+    for source in known.hub {
+        if let Ok(dir) = resolve(known, source, language, false, &settings) {
+            data.dir = Some(dir);
+            return Ok(());
+        }
+    }
+    match known.hub.first() {
+        Some(source) if download => {
+            data.dir = Some(resolve(known, source, language, true, &settings)?);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn resolve(
+    known: &DatasetSpec,
+    source: &HubSource,
+    language: Option<&str>,
+    download: bool,
+    settings: &Settings,
+) -> Result<PathBuf> {
+    let at = RepoRef::new(source.repo, source.revision)?;
+    let languages = match language {
+        Some(language) => vec![language],
+        None => known.languages.to_vec(),
+    };
+    let expand = |file: &&str| match file.contains("{lang}") {
+        true => languages
+            .iter()
+            .map(|l| file.replace("{lang}", l))
+            .collect(),
+        false => vec![file.to_string()],
+    };
+    let files = source.files.iter().flat_map(expand).collect();
+    let command = format!("cargo xtask fetch-data {}", known.name);
+    let files = Files::Named(files);
+    Ok(ls_hub::resolve(
+        RepoKind::Dataset,
+        at,
+        files,
+        command,
+        download,
+        settings,
+    )?)
+}

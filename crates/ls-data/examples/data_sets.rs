@@ -1,0 +1,37 @@
+//! The known data sets as the table in `datasets/README.md`.
+
+use ls_data::catalog;
+
+fn main() {
+    println!("| name | what | splits | forms | on the Hub | terms |\n|---|---|---|---|---|---|");
+    for spec in catalog::all() {
+        let sizes: Vec<String> = spec
+            .splits
+            .iter()
+            .map(|split| {
+                let count = split.examples.map_or("?".into(), |n| n.to_string());
+                format!("{} {count}", split.name.name())
+            })
+            .collect();
+        let forms: Vec<&str> = spec.forms().collect();
+        let hub: Vec<String> = spec.hub.iter().map(|h| format!("`{}`", h.repo)).collect();
+        println!(
+            "| `{}` | [{}]({}), {} labels | {} | {} | {} | {} |",
+            spec.name,
+            spec.title,
+            spec.homepage,
+            spec.labels.len(),
+            sizes.join(", "),
+            forms.join("; "),
+            if hub.is_empty() {
+                "no".into()
+            } else {
+                hub.join(", ")
+            },
+            spec.licence,
+        );
+    }
+    for spec in catalog::all() {
+        println!("\n**{}.** {}", spec.name, spec.notes);
+    }
+}

@@ -1,0 +1,78 @@
+//! How fast a file becomes examples: `encode_speed TOKENIZER_DIR FILE texts|words REPEATS`, a line of JSON for each repeat.
+//!
+//! `bare` is the tokenizer's own `encode_batch` over all texts at once, which were read beforehand; `file` is everything from
+//! the file on disk to encoded examples in a file; `again` opens what `file` left. `benches/encode` runs it beside Python.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ls_data::{
+    BadRows, DataError, FileFormat, InputLimits, ReadSpec, SplitSource, TagChanges, TextTokenizer,
+};
+use tokenizers::Tokenizer;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [tokenizer_dir, file, kind, repeats] = arguments.as_slice() else {
+        return Err("usage: encode_speed TOKENIZER_DIR FILE texts|words REPEATS".into());
+    };
+    let (dir, file) = (Path::new(tokenizer_dir), PathBuf::from(file));
+    let format = FileFormat::from_path(&file)?;
+    let words = kind == "words";
+    let mut read = ReadSpec::new(format);
+    read.sequence.keep_extra = false;
+    read.tokens.keep_extra = false;
+    let source = SplitSource {
+        files: vec![file],
+        read,
+        tags: TagChanges::default(),
+        bad_rows: BadRows::default(),
+    };
+    let mut texts = Vec::new();
+    if words {
+        source.for_each_words(|_, row| {
+            texts.push(row.tokens.join(" "));
+            Ok::<_, DataError>(())
+        })?;
+    } else {
+        source.for_each_sequence(|_, row| {
+            texts.push(row.text);
+            Ok::<_, DataError>(())
+        })?;
+    }
+    let limits = match words {
+        true => InputLimits::windows(256),
+        false => InputLimits::truncate(256),
+    };
+    let timed = |work: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
+        let start = Instant::now();
+        work().map(|()| start.elapsed().as_secs_f64())
+    };
+    for _ in 0..repeats.parse()? {
+        // Each with a tokenizer of its own, whose cache is empty.
+        let bare = Tokenizer::from_file(dir.join("tokenizer.json")).map_err(|e| e.to_string())?;
+        let mut tokens = 0;
+        let seconds_bare = timed(&mut || {
+            let inputs: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let encoded = bare.encode_batch(inputs, true).map_err(|e| e.to_string())?;
+            tokens = encoded.iter().map(|e| e.len()).sum();
+            Ok(())
+        })?;
+        let cache = tempfile::tempdir()?;
+        let tokenizer = TextTokenizer::from_dir(dir)?;
+        let encode = || source.encode(words, &tokenizer, &limits, Some(cache.path()));
+        let mut examples = 0;
+        let seconds_file = timed(&mut || {
+            examples = encode()?.len();
+            Ok(())
+        })?;
+        let seconds_again = timed(&mut || {
+            encode()?;
+            Ok(())
+        })?;
+        println!(
+            r#"{{"examples":{examples},"tokens":{tokens},"bare":{seconds_bare:.3},"file":{seconds_file:.3},"again":{seconds_again:.3}}}"#
+        );
+    }
+    Ok(())
+}

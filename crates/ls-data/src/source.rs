@@ -1,0 +1,268 @@
+//! A split's files and how they are read: to examples, or to ids that a later run finds again.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::convert::{Malformed, convert_tags};
+use crate::encoded::{EncodedSplit, SplitWriter, in_parallel};
+use crate::error::{DataError, Result};
+use crate::example::{SequenceExample, TokenExample};
+use crate::long::InputLimits;
+use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
+use crate::scheme::TagScheme;
+use crate::span::decode_spans;
+use crate::tokenize::TextTokenizer;
+
+/// Changes with everything that changes what is encoded.
+const VERSION: &str = "ls-data encoding 1";
+/// Files smaller than this together are encoded anew each time: it takes less than a second, and leaves nothing behind.
+const SMALL: u64 = 8 << 20;
+
+/// What is done to the tags of a file before they are labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TagChanges {
+    /// The scheme that they are rewritten in; without, they stay as they are.
+    pub to: Option<TagScheme>,
+    /// What happens to tags that are not whole spans by the file's scheme.
+    pub malformed: Malformed,
+    /// Only the first word of a span keeps its tag, as `B-`; the others become `O`. So the data of the published code of
+    /// arXiv 2310.01208 has OntoNotes.
+    pub starts_only: bool,
+}
+
+/// A split's files and how they are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitSource {
+    /// One file, or several that follow each other.
+    pub files: Vec<PathBuf>,
+    /// How they are read.
+    pub read: ReadSpec,
+    /// What is done to their tags.
+    pub tags: TagChanges,
+    /// What happens to bad rows.
+    pub bad_rows: BadRows,
+}
+
+impl SplitSource {
+    /// Calls `each` with every text: the number of its file and itself.
+    ///
+    /// # Errors
+    /// A file or a row of it cannot be used; whatever `each` says.
+    pub fn for_each_sequence<E: From<DataError>>(
+        &self,
+        mut each: impl FnMut(usize, SequenceExample) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (index, file) in self.files.iter().enumerate() {
+            let rows = self.read.read_sequence(file)?;
+            for_each_row(rows, file, self.bad_rows, |row| each(index, row))?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every list of words: the number of its file and itself.
+    ///
+    /// # Errors
+    /// As [`SplitSource::for_each_sequence`].
+    pub fn for_each_words<E: From<DataError>>(
+        &self,
+        mut each: impl FnMut(usize, TokenExample) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (index, file) in self.files.iter().enumerate() {
+            let rows = self.read.read_tokens(file)?;
+            let rows = rows.map(|row| row.and_then(|row| self.change_tags(row, file)));
+            for_each_row(rows, file, self.bad_rows, |row| each(index, row))?;
+        }
+        Ok(())
+    }
+
+    fn change_tags(&self, mut example: TokenExample, file: &Path) -> Result<TokenExample> {
+        let TagChanges {
+            to,
+            malformed,
+            starts_only,
+        } = self.tags;
+        let Some(tags) = &mut example.tags else {
+            return Ok(example);
+        };
+        let scheme = self.read.scheme;
+        if let Some(to) = to.or(scheme.filter(|_| malformed == Malformed::Refuse)) {
+            let converted = convert_tags(tags, scheme.unwrap_or(to), to, malformed);
+            *tags = converted.map_err(|error| DataError::BadTags {
+                path: file.to_path_buf(),
+                line: example.line,
+                reason: error.to_string(),
+            })?;
+        }
+        if starts_only {
+            let spans = decode_spans(tags);
+            tags.fill("O".to_string());
+            for span in spans {
+                tags[span.start] = format!("B-{}", span.entity_type);
+            }
+        }
+        Ok(example)
+    }
+
+    /// Encodes the split, texts or lists of words. With a `cache` folder, a large split that was encoded before from the same
+    /// bytes, by the same tokenizer and with the same settings is only opened.
+    ///
+    /// # Errors
+    /// A file or a row of it cannot be used. A cache that cannot be written is no error: a warning is logged, and the split
+    /// stays in a temporary file.
+    pub fn encode(
+        &self,
+        words: bool,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+        cache: Option<&Path>,
+    ) -> Result<EncodedSplit> {
+        let mut size = 0;
+        for file in &self.files {
+            size += std::fs::metadata(file).map_or(0, |data| data.len());
+        }
+        if size < SMALL {
+            return self.write(SplitWriter::in_memory(words), words, tokenizer, limits);
+        }
+        let Some(cache) = cache else {
+            let writer = SplitWriter::in_temporary_file(words)?;
+            return self.write(writer, words, tokenizer, limits);
+        };
+        let path = cache.join(format!("{}.bin", self.key(words, tokenizer, limits)?));
+        if path.exists() {
+            match EncodedSplit::open(&path) {
+                Ok(split) => {
+                    tracing::info!("{}: encoded before, as {}", self.name(), path.display());
+                    return Ok(split.with_files(&self.files));
+                }
+                Err(error) => tracing::warn!("encoding anew: {error}"),
+            }
+        }
+        let writer = match SplitWriter::in_file(words, &path) {
+            Ok(writer) => writer,
+            Err(error) => {
+                tracing::warn!("what is encoded is not kept: {error}");
+                SplitWriter::in_temporary_file(words)?
+            }
+        };
+        self.write(writer, words, tokenizer, limits)
+    }
+
+    /// The files, for messages.
+    pub fn name(&self) -> String {
+        let names: Vec<_> = self.files.iter().map(|f| f.display().to_string()).collect();
+        names.join(", ")
+    }
+
+    fn write(
+        &self,
+        mut writer: SplitWriter,
+        words: bool,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+    ) -> Result<EncodedSplit> {
+        for file in &self.files {
+            writer.begin_file(file);
+            let no_tokens = |line: usize| DataError::NoTokens {
+                path: file.clone(),
+                line,
+            };
+            let skipped: SkippedRows = if words {
+                let encode = |row: TokenExample| {
+                    let row = self.change_tags(row, file)?;
+                    let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
+                    match encoded.empty_words < row.tokens.len() {
+                        true => Ok((row, encoded)),
+                        false => Err(no_tokens(row.line)),
+                    }
+                };
+                in_parallel(self.read.read_tokens(file)?, encode, |rows| {
+                    for_each_row(rows, file, self.bad_rows, |(row, encoded)| {
+                        writer.push_words(&row, &encoded)
+                    })
+                })?
+            } else {
+                let encode = |row: SequenceExample| {
+                    let pair = row.text_pair.as_deref();
+                    let encoded = tokenizer.sequence_inputs(&row.text, pair, limits)?;
+                    match encoded.text_tokens > 0 {
+                        true => Ok((row, encoded)),
+                        false => Err(no_tokens(row.line)),
+                    }
+                };
+                in_parallel(self.read.read_sequence(file)?, encode, |rows| {
+                    for_each_row(rows, file, self.bad_rows, |(row, encoded)| {
+                        writer.push_sequence(&row, &encoded)
+                    })
+                })?
+            };
+            writer.skipped(&skipped.shown, skipped.count);
+        }
+        writer.finish()
+    }
+
+    /// Stands for everything that decides what is encoded: the bytes of the files and of the tokenizer, and the settings.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn key(
+        &self,
+        words: bool,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+    ) -> Result<String> {
+        let mut hash = Sha256::new();
+        // With its length before each part, so that no two lists of parts run together to the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(VERSION.as_bytes());
+        let settings = (words, limits, &self.read, self.tags, self.bad_rows.skip);
+        part(&serde_json::to_vec(&settings).unwrap_or_default());
+        for bytes in tokenizer.identity()? {
+            part(&bytes);
+        }
+        for file in &self.files {
+            part(&file_hash(file)?);
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+fn file_hash(path: &Path) -> Result<Vec<u8>> {
+    let read = |source| DataError::Read {
+        path: path.into(),
+        source,
+    };
+    let mut file = File::open(path).map_err(read)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(read)? {
+            0 => return Ok(hash.finalize().to_vec()),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else `~/.cache/ls-llama`. Everything
+/// in it may be removed at any time.
+pub fn default_cache() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(dir) = set("LS_LLAMA_CACHE") {
+        return Some(dir.into());
+    }
+    let base = match set("XDG_CACHE_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(set("HOME").or_else(|| set("USERPROFILE"))?).join(".cache"),
+    };
+    Some(base.join("ls-llama"))
+}

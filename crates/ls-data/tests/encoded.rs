@@ -1,0 +1,313 @@
+//! Splits as ids: the same in memory, in a file and found again; bad rows, labels and parts.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ls_data::{
+    BadRows, DataError, EncodedSplit, FileFormat, InputLimits, LabelSet, Malformed, ReadSpec,
+    SplitSource, SplitWriter, TagChanges, TagScheme, TextTokenizer, TokenExample,
+};
+
+fn tokenizer(name: &str) -> TextTokenizer {
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers");
+    TextTokenizer::from_dir(&folders.join(name)).unwrap()
+}
+
+fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
+    SplitSource {
+        files: files.to_vec(),
+        read: ReadSpec::new(format),
+        tags: TagChanges::default(),
+        bad_rows: BadRows::default(),
+    }
+}
+
+/// Everything a split says, in words.
+fn said(split: &EncodedSplit) -> String {
+    let mut text = String::new();
+    for row in split.examples(0..split.len()).unwrap() {
+        let tags = split.tags(&row).unwrap();
+        writeln!(
+            text,
+            "{} {} {:?} {tags:?} {} {:?}",
+            row.file, row.line, row.label, row.words, row.cut
+        )
+        .unwrap();
+        for input in row.inputs.clone() {
+            writeln!(text, "  {:?}", split.input(input).unwrap()).unwrap();
+        }
+    }
+    let seen = split.seen_labels();
+    let report = split.report();
+    writeln!(text, "{seen:?} {report:?} {:?}", split.highest_id()).unwrap();
+    writeln!(text, "{:?} {:?}", split.lengths(), split.skipped()).unwrap();
+    text
+}
+
+/// A file that is large enough to be kept.
+fn large(dir: &Path, name: &str, words: bool) -> PathBuf {
+    let mut text = String::new();
+    let mut line = 0;
+    while text.len() < 9 << 20 {
+        line += 1;
+        let filler = "a fine cast and a dull plot ".repeat(200);
+        if words {
+            for (i, word) in filler.split(' ').filter(|w| !w.is_empty()).enumerate() {
+                let tag = if i % 5 == line % 5 { "B-X" } else { "O" };
+                writeln!(text, "{word}\t{tag}").unwrap();
+            }
+            text.push('\n');
+        } else {
+            writeln!(
+                text,
+                r#"{{"text":"{filler}{line}","label":"l{}"}}"#,
+                line % 3
+            )
+            .unwrap();
+        }
+    }
+    let path = dir.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_large_split_is_the_same_in_a_file_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, format, words) in [
+        ("a.jsonl", FileFormat::Jsonl, false),
+        ("a.conll", FileFormat::Conll, true),
+    ] {
+        let tokenizer = tokenizer("llama3");
+        let file = large(dir.path(), name, words);
+        let source = source(std::slice::from_ref(&file), format);
+        let limits = InputLimits::windows(256);
+        let cache = dir.path().join(format!("cache-{words}"));
+        let kept = || -> Vec<PathBuf> {
+            let mut files: Vec<_> = fs::read_dir(&cache)
+                .unwrap()
+                .map(|e| e.unwrap().path())
+                .collect();
+            files.sort();
+            files
+        };
+
+        let without = source.encode(words, &tokenizer, &limits, None).unwrap();
+        let first = source
+            .encode(words, &tokenizer, &limits, Some(&cache))
+            .unwrap();
+        let whole = said(&first);
+        assert_eq!(said(&without), whole);
+        assert!(first.report().windowed_examples > 0);
+        let files = kept();
+        assert_eq!(files.len(), 1, "one file, no temporary ones: {files:?}");
+        let written = fs::metadata(&files[0]).unwrap().modified().unwrap();
+
+        // Also under another name: the content counts.
+        let moved = dir.path().join(format!("moved-{name}"));
+        fs::rename(&file, &moved).unwrap();
+        let source = SplitSource {
+            files: vec![moved.clone()],
+            ..source
+        };
+        let again = source
+            .encode(words, &tokenizer, &limits, Some(&cache))
+            .unwrap();
+        assert_eq!(said(&again), whole);
+        assert_eq!(again.files(), std::slice::from_ref(&moved));
+        assert_eq!(kept(), files);
+        assert_eq!(
+            fs::metadata(&files[0]).unwrap().modified().unwrap(),
+            written
+        );
+
+        // A cut file is not trusted.
+        let bytes = fs::read(&files[0]).unwrap();
+        fs::write(&files[0], &bytes[..bytes.len() / 2]).unwrap();
+        assert!(EncodedSplit::open(&files[0]).is_err());
+        let anew = source
+            .encode(words, &tokenizer, &limits, Some(&cache))
+            .unwrap();
+        assert_eq!(said(&anew), whole);
+        assert_eq!(kept(), files);
+        assert!(EncodedSplit::open(&files[0]).is_ok());
+
+        // Other settings, another tokenizer, other bytes: other keys.
+        let key = source.key(words, &tokenizer, &limits).unwrap();
+        let other = |limits| source.key(words, &tokenizer, &limits).unwrap();
+        assert_ne!(key, other(InputLimits::windows(255)));
+        assert_ne!(key, other(InputLimits::truncate(256)));
+        let llama2 = self::tokenizer("llama2");
+        assert_ne!(key, source.key(words, &llama2, &limits).unwrap());
+        let mut bytes = fs::read(&moved).unwrap();
+        bytes.extend(if words { &b"a\tO\n"[..] } else { b"\n" });
+        fs::write(&moved, bytes).unwrap();
+        assert_ne!(key, source.key(words, &tokenizer, &limits).unwrap());
+
+        // A cache that cannot be made is no reason to stop.
+        let blocked = dir.path().join("blocked");
+        fs::write(&blocked, "").unwrap();
+        let limits = InputLimits::windows(128);
+        let kept = source
+            .encode(words, &tokenizer, &limits, Some(&blocked))
+            .unwrap();
+        assert_eq!(
+            kept.len(),
+            source
+                .encode(words, &tokenizer, &limits, None)
+                .unwrap()
+                .len()
+        );
+    }
+}
+
+#[test]
+fn files_that_are_no_split_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    for bytes in [&b""[..], b"LSLENC\x00\x01LSLENC\x00\x01", &[255; 100]] {
+        fs::write(&path, bytes).unwrap();
+        assert!(EncodedSplit::open(&path).is_err(), "{bytes:?}");
+    }
+    // A footer that promises more than there is.
+    let footer = br#"{"files":[],"examples":9000,"inputs":9000,"words":false,"labels":[],"highest":null,"report":{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0},"skipped":[[],0]}"#;
+    let length = (footer.len() as u64).to_le_bytes();
+    let magic = b"LSLENC\x00\x01";
+    fs::write(&path, [&magic[..], footer, &length, magic].concat()).unwrap();
+    assert!(EncodedSplit::open(&path).is_err());
+    assert!(matches!(
+        EncodedSplit::open(&dir.path().join("no")),
+        Err(DataError::NotFound { .. })
+    ));
+    let empty = SplitWriter::in_memory(false).finish();
+    assert!(matches!(empty, Err(DataError::Empty { .. })));
+}
+
+#[test]
+fn rows_without_tokens_are_bad_rows_and_files_follow_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let one = write(
+        "1.jsonl",
+        "{\"text\":\"fine\",\"label\":\"b\"}\n\n{\"text\":7}\n{\"text\":\"a\",\"label\":\"a\"}\n",
+    );
+    let two = write(
+        "2.jsonl",
+        "{\"text\":\"a warm ending\",\"label\":\"b\"}\n{\"text\":\"x\"}\n",
+    );
+    let mut source = source(&[one.clone(), two.clone()], FileFormat::Jsonl);
+    let (tokenizer, limits) = (tokenizer("llama2"), InputLimits::truncate(64));
+    let error = source.encode(false, &tokenizer, &limits, None).unwrap_err();
+    let expected = format!(
+        "{}:3: key `text`: found an integer, expected a string",
+        one.display()
+    );
+    assert_eq!(error.to_string(), expected);
+
+    source.bad_rows.skip = true;
+    let split = source.encode(false, &tokenizer, &limits, None).unwrap();
+    let rows = split.examples(0..split.len()).unwrap();
+    let places: Vec<_> = rows.iter().map(|row| (row.file, row.line)).collect();
+    assert_eq!(places, [(0, 1), (0, 4), (1, 1)]);
+    let (shown, count) = split.skipped();
+    assert_eq!((shown.len(), count), (2, 2));
+    assert!(
+        shown[1].starts_with(&format!("{}:2: no key `label`", two.display())),
+        "{shown:?}"
+    );
+    let seen: Vec<_> = split
+        .seen_labels()
+        .iter()
+        .map(|l| (l.name.as_str(), l.count, l.file, l.line))
+        .collect();
+    assert_eq!(seen, [("b", 2, 0, 1), ("a", 1, 0, 4)]);
+    let labels: Vec<_> = rows.iter().map(|row| row.label).collect();
+    assert_eq!(labels, [Some(0), Some(1), Some(0)]);
+    let names = seen.iter().map(|(name, ..)| *name);
+    assert_eq!(LabelSet::of_classes(names).unwrap().names(), ["a", "b"]);
+
+    let mut places = Vec::new();
+    let each = |file, row: ls_data::SequenceExample| {
+        places.push((file, row.line));
+        Ok::<_, DataError>(())
+    };
+    source.for_each_sequence(each).unwrap();
+    assert_eq!(places, [(0, 1), (0, 4), (1, 1)]);
+}
+
+#[test]
+fn a_list_that_tokenises_to_nothing_names_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.jsonl");
+    fs::write(
+        &path,
+        "{\"tokens\":[\"a\",\"\"],\"tags\":[\"O\",\"O\"]}\n{\"tokens\":[\"\"],\"tags\":[\"O\"]}\n",
+    )
+    .unwrap();
+    let source = source(std::slice::from_ref(&path), FileFormat::Jsonl);
+    let (tokenizer, limits) = (tokenizer("llama3"), InputLimits::windows(64));
+    let error = source.encode(true, &tokenizer, &limits, None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}:2: the text tokenises to nothing", path.display())
+    );
+}
+
+#[test]
+fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.conll");
+    // IOB1, where B- stands only between two spans of a type.
+    fs::write(
+        &path,
+        "Ada I-PER\nLovelace I-PER\nAlan B-PER\nin O\nParis I-LOC\n\nBonn E-LOC\n",
+    )
+    .unwrap();
+    let tags = |scheme, changes: TagChanges, skip| {
+        let mut source = source(std::slice::from_ref(&path), FileFormat::Conll);
+        source.read.scheme = scheme;
+        source.tags = changes;
+        source.bad_rows.skip = skip;
+        let mut all = Vec::new();
+        let each = |_, row: TokenExample| {
+            all.push(row.tags.unwrap().join(" "));
+            Ok::<_, DataError>(())
+        };
+        source.for_each_words(each).map(|()| all)
+    };
+    let to = |to, malformed| TagChanges {
+        to,
+        malformed,
+        starts_only: false,
+    };
+    let (refuse, repair) = (Malformed::Refuse, Malformed::Repair);
+    let as_it_is = tags(None, TagChanges::default(), false).unwrap();
+    assert_eq!(as_it_is, ["I-PER I-PER B-PER O I-LOC", "E-LOC"]);
+
+    let iob1 = Some(TagScheme::Iob1);
+    let error = tags(iob1, to(Some(TagScheme::Iob2), refuse), false).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("{}:7: tag `E-LOC`", path.display())),
+        "{text}"
+    );
+    assert!(text.contains("data.malformed"), "{text}");
+    // Also where nothing is rewritten, once the scheme is known.
+    assert!(tags(iob1, to(None, refuse), false).is_err());
+    let skipped = tags(iob1, to(Some(TagScheme::Iob2), refuse), true).unwrap();
+    assert_eq!(skipped, ["B-PER I-PER B-PER O B-LOC"]);
+    let repaired = tags(iob1, to(Some(TagScheme::Bilou), repair), false).unwrap();
+    assert_eq!(repaired, ["B-PER L-PER U-PER O U-LOC", "U-LOC"]);
+    let starts = TagChanges {
+        starts_only: true,
+        ..TagChanges::default()
+    };
+    let starts = tags(None, starts, false).unwrap();
+    assert_eq!(starts, ["B-PER O B-PER O B-LOC", "B-LOC"]);
+}

@@ -1,0 +1,392 @@
+//! The real binary on data: known sets by name, long inputs, tag schemes, bad rows, the two protocols, names of the Hub.
+
+#![allow(clippy::unwrap_used)]
+
+mod util;
+
+use serde_json::{Value, json};
+use util::{Outcome, Sandbox};
+
+const BASE: &str = r#"
+[model]
+path = "model"
+[lora]
+r = 4
+lora_alpha = 8
+lora_dropout = 0.0
+target_modules = "all-linear"
+[train]
+micro_batch_size = 4
+learning_rate = 1e-2
+epochs = 1
+"#;
+
+fn sandbox(head: &str, data: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("run.toml", format!("{head}\n{BASE}\n[data]\n{data}"));
+    sandbox
+}
+
+fn run(sandbox: &Sandbox, run: &str, set: &[&str]) -> Outcome {
+    let set = set.iter().flat_map(|assignment| ["--set", assignment]);
+    let args = ["train", "--config", "run.toml", "--run", run];
+    sandbox.run(&args.into_iter().chain(set).collect::<Vec<_>>())
+}
+
+fn trained(sandbox: &Sandbox, name: &str, set: &[&str]) -> Outcome {
+    let outcome = run(sandbox, name, set);
+    assert_eq!(outcome.code, 0, "{set:?}: {}", outcome.stderr);
+    outcome
+}
+
+#[track_caller]
+fn says(outcome: &Outcome, code: i32, parts: &[&str]) {
+    assert_eq!(outcome.code, code, "{}", outcome.stderr);
+    for part in parts {
+        assert!(
+            outcome.stderr.contains(part),
+            "{part:?} is not in {}",
+            outcome.stderr
+        );
+    }
+}
+
+/// Sentences of `words` words, whose last is a place.
+fn conll(sentences: usize, words: usize, tags: [&str; 2]) -> String {
+    let mut text = String::new();
+    for sentence in 0..sentences {
+        let person = ["Ann", "Bob", "Lin"][sentence % 3];
+        text += &format!("{person} {}\nLee {}\n", tags[0], tags[1]);
+        for word in 2..words - 1 {
+            text += &format!("{} O\n", ["the", "boat", "of", "old"][word % 4]);
+        }
+        let place = ["Bern", "Oslo"][sentence % 2];
+        text += &format!("{place} {}\n\n", tags[0].replace("PER", "LOC"));
+    }
+    text
+}
+
+const IOB2: [&str; 2] = ["B-PER", "I-PER"];
+
+#[test]
+fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
+    let head = "task = \"token\"";
+    let sandbox = sandbox(
+        head,
+        "train = \"t.conll\"\nvalidation = \"t.conll\"\ntest = \"t.conll\"",
+    );
+    sandbox.write("t.conll", conll(12, 40, IOB2));
+    let set = ["data.max_length=20", "data.stride=6", "train.epochs=12"];
+    let outcome = trained(&sandbox, "windows", &set);
+    says(
+        &outcome,
+        0,
+        &[
+            "nothing is cut",
+            "longer than data.max_length: 12 examples, read in ",
+        ],
+    );
+    let report = sandbox.json("windows/report.json");
+    assert_eq!(report["protocol"], "strict");
+    assert_eq!(report["cut"]["test"]["cut_words"], 0);
+    // The last word of each sentence is found: it stands in no first window.
+    let locations = &report["scores"]["per_type"]["LOC"];
+    assert_eq!(locations["support"], 12);
+    assert!(locations["f1"].as_f64().unwrap() > 0.9, "{report}");
+    let predictions = sandbox.jsonl("windows/predictions.jsonl");
+    for line in &predictions {
+        assert_eq!(line["tags"].as_array().unwrap().len(), 40);
+        assert_eq!(line["gold"].as_array().unwrap().len(), 40);
+    }
+    // New inputs are read the same way.
+    let text = format!("Ann Lee {}Oslo", "the boat of old ".repeat(9));
+    let output = sandbox.ok(&["predict", "--run", "windows", &text]);
+    let answer: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(answer["tags"].as_array().unwrap().last().unwrap(), "B-LOC");
+
+    // Cut: a word without a prediction is O, and scored.
+    let set = [
+        "data.max_length=20",
+        "data.long_inputs=truncate",
+        "train.epochs=12",
+    ];
+    trained(&sandbox, "cut", &set);
+    let report = sandbox.json("cut/report.json");
+    let cut = report["cut"]["test"]["cut_words"].as_u64().unwrap();
+    assert!(cut > 12, "{report}");
+    assert_eq!(report["scores"]["per_type"]["LOC"]["support"], 12);
+    assert_eq!(report["scores"]["per_type"]["LOC"]["f1"], 0.0);
+    assert_eq!(report["scores"]["tokens"], 12 * 40);
+
+    // As the paper measures: what is cut is not scored at all, and the test split chooses the checkpoint.
+    let set = [
+        "data.max_length=20",
+        "data.protocol=paper",
+        "train.epochs=12",
+    ];
+    let outcome = trained(&sandbox, "paper", &set);
+    assert!(
+        outcome.stdout.contains("(paper protocol)"),
+        "{}",
+        outcome.stdout
+    );
+    let report = sandbox.json("paper/report.json");
+    assert_eq!(report["protocol"], "paper");
+    assert_eq!(report["scores"]["tokens"], 12 * 40 - cut);
+    assert!(report["scores"]["per_type"]["LOC"].is_null(), "{report}");
+    let output = sandbox.ok(&["evaluate", "--run", "paper", "--format", "json"]);
+    let scores: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(scores["protocol"], "paper");
+    assert_eq!(scores["cut_words"], cut);
+    assert_eq!(scores["span_f1_micro"], report["scores"]["span_f1_micro"]);
+}
+
+#[test]
+fn a_long_text_is_cut_where_it_is_told_or_read_in_windows() {
+    let sandbox = sandbox(
+        "task = \"sequence\"",
+        "train = \"t.csv\"\nvalidation = \"t.csv\"\nmax_length = 12",
+    );
+    // The class is told by the last words alone.
+    let rows = (0..24).map(|i| {
+        let end = ["good and warm,pos", "bad and sad,neg"][i % 2];
+        format!("the old road to the sea and the boat of the day was {end}\n")
+    });
+    sandbox.write("t.csv", format!("text,label\n{}", rows.collect::<String>()));
+    let accuracy = |name: &str, set: &str| {
+        trained(&sandbox, name, &["train.epochs=8", set]);
+        let report = sandbox.json(&format!("{name}/report.json"));
+        let cut = report["cut"]["validation"]["cut_examples"]
+            .as_u64()
+            .unwrap();
+        (report["scores"]["accuracy"].as_f64().unwrap(), cut)
+    };
+    assert_eq!(accuracy("head", "data.long_inputs=truncate"), (0.5, 24));
+    assert_eq!(accuracy("tail", "data.long_inputs=tail"), (1.0, 24));
+    assert_eq!(accuracy("both", "data.long_inputs=head_tail"), (1.0, 24));
+    assert_eq!(accuracy("windows", "data.long_inputs=window"), (1.0, 0));
+    let outcome = run(
+        &sandbox,
+        "x",
+        &["data.long_inputs=window", "data.text_pair=\"label\""],
+    );
+    says(&outcome, 2, &["data.long_inputs: pairs of texts are cut"]);
+}
+
+#[test]
+fn tags_of_another_scheme_are_converted_refused_or_repaired() {
+    let head = "task = \"token\"";
+    let sandbox = sandbox(head, "train = \"t.conll\"\nvalidation = \"t.conll\"");
+    sandbox.write("t.conll", conll(8, 6, ["I-PER", "I-PER"]));
+    let labels = |name: &str| sandbox.json(&format!("{name}/best/labels.json"));
+    trained(&sandbox, "as-is", &[]);
+    assert_eq!(labels("as-is"), json!(["O", "I-LOC", "I-PER"]));
+    let iob1 = ["data.scheme=iob1", "data.train_scheme=iob2"];
+    trained(&sandbox, "iob2", &iob1);
+    assert_eq!(labels("iob2"), json!(["O", "B-LOC", "B-PER", "I-PER"]));
+    let gold = sandbox.jsonl("iob2/predictions.jsonl")[0]["gold"].clone();
+    assert_eq!(gold, json!(["B-PER", "I-PER", "O", "O", "O", "B-LOC"]));
+    trained(
+        &sandbox,
+        "bilou",
+        &["data.scheme=iob1", "data.train_scheme=bilou"],
+    );
+    assert_eq!(labels("bilou"), json!(["O", "U-LOC", "B-PER", "L-PER"]));
+
+    let outcome = run(&sandbox, "x", &["data.scheme=iob2"]);
+    says(
+        &outcome,
+        1,
+        &["t.conll:1: tag `I-PER`", "data.malformed", "and 0 more"][..2].as_ref(),
+    );
+    trained(
+        &sandbox,
+        "repaired",
+        &[
+            "data.scheme=iob2",
+            "data.train_scheme=iob2",
+            "data.malformed=repair",
+        ],
+    );
+    assert_eq!(labels("repaired"), labels("iob2"));
+    let outcome = run(&sandbox, "x", &["data.scheme=iob7"]);
+    says(&outcome, 2, &["iob7", "iobes"]);
+}
+
+#[test]
+fn bad_rows_are_all_named_and_skipped_on_request() {
+    let sandbox = sandbox(
+        "task = \"sequence\"",
+        "train = \"t.jsonl\"\nvalidation = \"v.jsonl\"",
+    );
+    let row = |i: usize| {
+        let label = ["pos", "neg"][i % 2];
+        format!(
+            "{}\n",
+            json!({"text": format!("the boat {i}"), "label": label})
+        )
+    };
+    let good: String = (0..12).map(row).collect();
+    let bad = "{\"text\": \"a\"}\nno object\n{\"text\": 3, \"label\": \"pos\"}\n";
+    sandbox.write("t.jsonl", format!("{good}{bad}"));
+    sandbox.write("v.jsonl", &good);
+    says(
+        &run(&sandbox, "out", &[]),
+        1,
+        &[
+            "t.jsonl:13: no key `label`",
+            "t.jsonl:14:",
+            "t.jsonl:15: key `text`: found an integer",
+        ],
+    );
+    let args = [
+        "train",
+        "--config",
+        "run.toml",
+        "--run",
+        "out",
+        "--skip-bad-rows",
+    ];
+    let outcome = sandbox.run(&args);
+    says(
+        &outcome,
+        0,
+        &["train: 12 examples", "3 bad rows skipped", "t.jsonl:14:"],
+    );
+
+    trained(&sandbox, "plain", &["data.train=v.jsonl"]);
+    let evaluate = ["evaluate", "--run", "plain", "--data", "t.jsonl"];
+    says(&sandbox.run(&evaluate), 1, &["t.jsonl:14:"]);
+    let outcome = sandbox.run(&[&evaluate[..], &["--skip-bad-rows"]].concat());
+    says(&outcome, 0, &["3 bad rows skipped"]);
+    let predict = ["predict", "--run", "out", "--input", "t.jsonl"];
+    let outcome = sandbox.run(&predict);
+    says(&outcome, 1, &["t.jsonl:14:", "t.jsonl:15:"]);
+    assert_eq!(
+        outcome.stdout, "",
+        "nothing is written of an input that fails at once"
+    );
+    let outcome = sandbox.run(&[&predict[..], &["--skip-bad-rows"]].concat());
+    says(&outcome, 0, &["2 bad rows skipped"]);
+    assert_eq!(outcome.stdout.lines().count(), 13);
+}
+
+#[test]
+fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
+    let sandbox = sandbox("task = \"sequence\"", "dataset = \"sst2\"\nmax_length = 32");
+    let outcome = run(&sandbox, "out", &[]);
+    says(
+        &outcome,
+        2,
+        &["datasets/sst2", "cargo xtask fetch-data sst2", "data.dir"],
+    );
+    sandbox.write("datasets/sst2/nothing.txt", "x");
+    let outcome = run(&sandbox, "out", &[]);
+    says(&outcome, 1, &["train.tsv", "cargo xtask fetch-data sst2"]);
+
+    let tsv = |rows: usize| {
+        let rows =
+            (0..rows).map(|i| format!("the boat was {}\t{}\n", ["bad", "good"][i % 2], i % 2));
+        format!("sentence\tlabel\n{}", rows.collect::<String>())
+    };
+    sandbox.write("datasets/sst2/train.tsv", tsv(30));
+    sandbox.write("datasets/sst2/dev.tsv", tsv(8));
+    let outcome = trained(&sandbox, "out", &[]);
+    // GLUE's test split has no labels: the development split is reported, and has no part in the choice.
+    says(
+        &outcome,
+        0,
+        &[
+            "labels: negative 4, positive 4",
+            "published with 872 examples",
+        ],
+    );
+    let report = sandbox.json("out/report.json");
+    assert_eq!(report["reported_split"], "test");
+    assert_eq!(report["cut"]["validation"]["examples"], 3);
+    assert_eq!(report["cut"]["test"]["examples"], 8);
+    trained(&sandbox, "paper", &["data.protocol=paper"]);
+    let report = sandbox.json("paper/report.json");
+    assert_eq!(report["cut"]["validation"]["examples"], 8);
+    let config = sandbox.read("paper/config.toml");
+    assert!(
+        config.contains("max_length = 32") && config.contains("long_inputs = \"truncate\""),
+        "{config}"
+    );
+    sandbox.ok(&["evaluate", "--run", "paper"]);
+
+    let outcome = run(&sandbox, "x", &["data.train=t.csv", "data.dataset=ssst2"]);
+    says(
+        &outcome,
+        2,
+        &["unknown data set \"ssst2\"", "did you mean \"sst2\""],
+    );
+    let outcome = run(&sandbox, "x", &["data.train=t.csv"]);
+    says(&outcome, 2, &["data.dataset names the files"]);
+    let outcome = run(&sandbox, "x", &["data.dataset=conll03"]);
+    says(&outcome, 2, &["conll03 is labelled by token"]);
+}
+
+#[test]
+fn entity_starts_are_what_the_paper_scores_on_ontonotes() {
+    let sandbox = sandbox("task = \"token\"", "dataset = \"ontonotes5\"");
+    let conll = conll(6, 6, ["B-PERSON", "I-PERSON"])
+        .replace("B-LOCSON", "B-GPE")
+        .replace(' ', "\t");
+    for split in ["train", "validation", "test"] {
+        sandbox.write(&format!("datasets/ontonotes5/{split}.conll"), &conll);
+    }
+    trained(&sandbox, "strict", &[]);
+    trained(&sandbox, "paper", &["data.protocol=paper"]);
+    let gold = |run: &str| sandbox.jsonl(&format!("{run}/predictions.jsonl"))[0]["gold"].clone();
+    assert_eq!(gold("strict")[1], "I-PERSON");
+    assert_eq!(gold("paper")[1], "O");
+    let labels = |run: &str| sandbox.json(&format!("{run}/best/labels.json"));
+    assert_eq!(labels("strict").as_array().unwrap().len(), 37);
+    assert_eq!(labels("paper").as_array().unwrap().len(), 19);
+}
+
+#[test]
+fn a_name_of_the_hub_is_found_in_the_cache_or_says_how_to_fetch_it() {
+    let sandbox = sandbox(
+        "task = \"sequence\"",
+        "train = \"t.csv\"\nvalidation = \"t.csv\"",
+    );
+    sandbox.write("t.csv", "text,label\ngood,a\nbad,b\n");
+    let set = ["model.path=meta-llama/Llama-2-7b-hf"];
+    says(
+        &run(&sandbox, "out", &set),
+        2,
+        &[
+            "not in the cache",
+            "cargo xtask fetch-weights",
+            "--download",
+        ],
+    );
+    says(
+        &run(&sandbox, "out", &["model.path=smollm2-135m"]),
+        2,
+        &["SmolLM2-135M", "cargo xtask fetch-weights"],
+    );
+
+    // A snapshot, laid out as huggingface_hub does.
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repo = "hf/hub/models--org--tiny";
+    sandbox.write(&format!("{repo}/refs/main"), commit);
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    ] {
+        let bytes = std::fs::read(sandbox.path(&format!("model/{file}"))).unwrap();
+        sandbox.write(&format!("{repo}/snapshots/{commit}/{file}"), bytes);
+    }
+    trained(&sandbox, "out", &["model.path=org/tiny"]);
+    assert!(
+        sandbox
+            .read("out/config.toml")
+            .contains(&format!("snapshots/{commit}"))
+    );
+    sandbox.ok(&["evaluate", "--run", "out"]);
+}
