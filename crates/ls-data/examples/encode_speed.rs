@@ -2,6 +2,7 @@
 //!
 //! `bare` is the tokenizer's own `encode_batch` over all texts at once, which were read beforehand; `file` is everything from
 //! the file on disk to encoded examples in a file; `again` opens what `file` left. `benches/encode` runs it beside Python.
+//! With 0 repeats it does `file` and `again` once, and prints the highest resident memory that took (where /proc tells it).
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -28,6 +29,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tags: TagChanges::default(),
         bad_rows: BadRows::default(),
     };
+    let limits = match words {
+        true => InputLimits::windows(256),
+        false => InputLimits::truncate(256),
+    };
+    let repeats: usize = repeats.parse()?;
+    if repeats == 0 {
+        let cache = tempfile::tempdir()?;
+        let tokenizer = TextTokenizer::from_dir(dir)?;
+        for what in ["file", "again"] {
+            let start = Instant::now();
+            let split = source.encode(words, &tokenizer, &limits, Some(cache.path()))?;
+            let seconds = start.elapsed().as_secs_f64();
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+            let peak = peak.unwrap_or("VmHWM: unknown");
+            println!("{what}: {} examples in {seconds:.2} s, {peak}", split.len());
+        }
+        return Ok(());
+    }
     let mut texts = Vec::new();
     if words {
         source.for_each_words(|_, row| {
@@ -40,15 +60,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok::<_, DataError>(())
         })?;
     }
-    let limits = match words {
-        true => InputLimits::windows(256),
-        false => InputLimits::truncate(256),
-    };
     let timed = |work: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
         let start = Instant::now();
         work().map(|()| start.elapsed().as_secs_f64())
     };
-    for _ in 0..repeats.parse()? {
+    for _ in 0..repeats {
         // Each with a tokenizer of its own, whose cache is empty.
         let bare = Tokenizer::from_file(dir.join("tokenizer.json")).map_err(|e| e.to_string())?;
         let mut tokens = 0;

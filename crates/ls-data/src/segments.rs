@@ -28,7 +28,7 @@ const PATTERNS: [&str; 3] = [
 const MARK: char = '▁';
 
 /// Pieces that one thread remembers; then it begins anew.
-const REMEMBERED: usize = 1 << 16;
+const REMEMBERED: usize = 1 << 15;
 /// Longer pieces (in bytes) are not remembered: they do not come again.
 const LONGEST: usize = 48;
 

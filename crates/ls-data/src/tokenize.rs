@@ -465,7 +465,7 @@ impl TextTokenizer {
     /// word goes to none. (Words encoded one by one would lose their leading space in byte-level
     /// tokenizers and get other ids than in running text.)
     ///
-    /// Truncation drops whole words from the end: half a word is no evidence for a tag.
+    /// Truncation cuts the end, as transformers does: a word of which a token is left still has its label.
     ///
     /// # Errors
     /// No room for text; a failure of the tokenizer.
@@ -799,13 +799,11 @@ fn cut_words(
     }
     let (mut cut_tokens, mut cut_words) = (0, 0);
     if text.len() > room {
-        // Back to where the first word begins that does not fit.
-        let mut end = text.start + room;
-        while end > text.start && word_ids[end].is_some() && word_ids[end - 1] == word_ids[end] {
-            end -= 1;
-        }
+        let end = text.start + room;
+        let kept = word_ids[..end].iter().flatten().next_back().copied();
         let mut cut: Vec<usize> = word_ids[end..text.end].iter().flatten().copied().collect();
         cut.dedup();
+        cut.retain(|word| Some(*word) != kept);
         (cut_tokens, cut_words) = (text.end - end, cut.len());
         input_ids.drain(end..text.end);
         word_ids.drain(end..text.end);

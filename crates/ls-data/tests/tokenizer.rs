@@ -214,7 +214,7 @@ fn a_copy_of_the_files_is_the_same_tokenizer() {
 }
 
 #[test]
-fn truncation_drops_whole_words_and_counts_them() {
+fn truncation_cuts_at_a_token_and_counts_the_words_that_have_none_left() {
     for name in ["llama2", "llama3"] {
         let tokenizer = tokenizer(name);
         let list = words(&["the", "supercalifragilistic", "😀", "", "harbour", "end"]);
@@ -228,6 +228,9 @@ fn truncation_drops_whole_words_and_counts_them() {
             );
             assert_eq!(cut.input_ids.len(), cut.word_ids.len());
             assert_eq!(cut.input_ids.len() + cut.cut_tokens, whole.input_ids.len());
+            assert_eq!(cut.input_ids.len(), max_length.min(whole.input_ids.len()));
+            assert!(whole.input_ids.starts_with(&cut.input_ids));
+            assert!(whole.word_ids.starts_with(&cut.word_ids));
             let tokens_of = |word: usize, ids: &[Option<usize>]| {
                 ids.iter().filter(|id| **id == Some(word)).count()
             };
@@ -237,11 +240,7 @@ fn truncation_drops_whole_words_and_counts_them() {
                     tokens_of(word, &cut.word_ids),
                     tokens_of(word, &whole.word_ids),
                 );
-                assert!(
-                    kept == 0 || kept == all,
-                    "{name}: word {word} was cut in the middle"
-                );
-                lost += usize::from(kept < all);
+                lost += usize::from(kept == 0 && all > 0);
             }
             assert_eq!(
                 (cut.cut_words, cut.empty_words),

@@ -264,7 +264,7 @@ impl std::fmt::Display for Protocol {
 
 /// One file, or several that follow each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
 pub enum Files {
     /// One.
     One(PathBuf),
@@ -912,6 +912,12 @@ impl RunConfig {
         ] {
             let empty = files.as_ref().is_some_and(|files| files.paths().is_empty());
             check(!empty, format!("{name}: is an empty list"));
+        }
+        if let (Some(stride), Some(max_length)) = (self.data.stride, self.data.max_length) {
+            check(
+                stride < max_length,
+                format!("data.stride: {stride} is not under data.max_length {max_length}"),
+            );
         }
         if let Some(long) = self.data.long_inputs {
             let words = self.task == TaskKind::Token;

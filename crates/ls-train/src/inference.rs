@@ -32,7 +32,8 @@ pub struct InferenceSettings {
     pub pooling: Option<Pooling>,
     /// Longest input in tokens.
     pub max_length: usize,
-    /// What happens to longer ones.
+    /// What happens to longer ones. Files that do not say it are of models whose inputs were cut.
+    #[serde(default = "truncate")]
     pub long_inputs: LongInputs,
     /// Tokens that neighbouring windows share, where it is not a quarter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +60,10 @@ pub struct InferenceSettings {
     pub quantization: Option<QuantizationName>,
     /// Examples of one pass.
     pub batch_size: usize,
+}
+
+fn truncate() -> LongInputs {
+    LongInputs::Truncate
 }
 
 /// The current version of [`InferenceSettings`].

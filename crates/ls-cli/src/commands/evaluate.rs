@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ls_data::FileFormat;
+use ls_train::config::Protocol;
 use ls_train::dataset::Dataset;
 use ls_train::sources::{Source, Sources, named};
 use ls_train::{Predictor, RunConfig, TrainError};
@@ -31,7 +32,9 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
                 data.format = None;
             }
             let mut source = named(&data, std::slice::from_ref(path), true)?;
-            if data.known().is_some() {
+            if let Some(known) = data.known() {
+                source.split.tags.starts_only =
+                    protocol == Protocol::Paper && known.paper_starts_only;
                 // The file has this data set's columns by their usual names, and its labels.
                 source.split.read.label_names = Some(predictor.settings.labels.names().to_vec());
             }
