@@ -98,6 +98,21 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
         assert_eq!(line["tags"].as_array().unwrap().len(), 40);
         assert_eq!(line["gold"].as_array().unwrap().len(), 40);
     }
+    // One of which the tokenizer makes nothing is passed over on request.
+    let words = |words: Value| json!({ "tokens": words }).to_string() + "\n";
+    sandbox.write(
+        "w.jsonl",
+        words(json!(["Ann"])) + &words(json!([""])) + &words(json!(["Bob"])),
+    );
+    let input = ["predict", "--run", "windows", "--input", "w.jsonl"];
+    says(
+        &sandbox.run(&input),
+        1,
+        &["w.jsonl:2: the text tokenises to nothing"],
+    );
+    let outcome = sandbox.run(&[&input[..], &["--skip-bad-rows"]].concat());
+    says(&outcome, 0, &["1 bad rows skipped", "w.jsonl:2:"]);
+    assert_eq!(outcome.stdout.lines().count(), 2);
     // New inputs are read the same way.
     let text = format!("Ann Lee {}Oslo", "the boat of old ".repeat(9));
     let output = sandbox.ok(&["predict", "--run", "windows", &text]);
@@ -186,28 +201,30 @@ fn tags_of_another_scheme_are_converted_refused_or_repaired() {
     assert_eq!(labels("iob2"), json!(["O", "B-LOC", "B-PER", "I-PER"]));
     let gold = sandbox.jsonl("iob2/predictions.jsonl")[0]["gold"].clone();
     assert_eq!(gold, json!(["B-PER", "I-PER", "O", "O", "O", "B-LOC"]));
-    trained(
-        &sandbox,
-        "bilou",
-        &["data.scheme=iob1", "data.train_scheme=bilou"],
-    );
+    let bilou = [
+        "data.scheme=iob1",
+        "data.train_scheme=bilou",
+        "train.epochs=12",
+    ];
+    trained(&sandbox, "bilou", &bilou);
+    let report = sandbox.json("bilou/report.json");
+    // Spans of one word beside each other are not run together.
+    assert_eq!(report["scores"]["per_type"]["PER"]["support"], 8);
+    assert_eq!(report["scores"]["per_type"]["LOC"]["support"], 8);
+    let entities = sandbox.jsonl("bilou/predictions.jsonl")[0]["entities"].clone();
+    let entities: Vec<&str> = entities
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entity| entity["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(entities, ["Ann Lee", "Bern"]);
     assert_eq!(labels("bilou"), json!(["O", "U-LOC", "B-PER", "L-PER"]));
 
     let outcome = run(&sandbox, "x", &["data.scheme=iob2"]);
-    says(
-        &outcome,
-        1,
-        &["t.conll:1: tag `I-PER`", "data.malformed", "and 0 more"][..2].as_ref(),
-    );
-    trained(
-        &sandbox,
-        "repaired",
-        &[
-            "data.scheme=iob2",
-            "data.train_scheme=iob2",
-            "data.malformed=repair",
-        ],
-    );
+    says(&outcome, 1, &["t.conll:1: tag `I-PER`", "data.malformed"]);
+    let repair = ["data.scheme=iob2", "data.malformed=repair"];
+    trained(&sandbox, "repaired", &repair);
     assert_eq!(labels("repaired"), labels("iob2"));
     let outcome = run(&sandbox, "x", &["data.scheme=iob7"]);
     says(&outcome, 2, &["iob7", "iobes"]);
@@ -325,6 +342,119 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     says(&outcome, 2, &["data.dataset names the files"]);
     let outcome = run(&sandbox, "x", &["data.dataset=conll03"]);
     says(&outcome, 2, &["conll03 is labelled by token"]);
+}
+
+#[test]
+fn a_windowed_text_weighs_as_much_as_a_short_one() {
+    let data =
+        "train = \"t.csv\"\nvalidation = \"t.csv\"\nmax_length = 16\nlong_inputs = \"window\"";
+    let sandbox = sandbox("task = \"sequence\"", data);
+    let long = "the old road to the sea was warm and good ".repeat(20);
+    let rows = (0..20).map(|i| match i % 2 {
+        0 => "a dull sad day,neg\n".to_string(),
+        _ => format!("{long},pos\n"),
+    });
+    sandbox.write("t.csv", format!("text,label\n{}", rows.collect::<String>()));
+    trained(&sandbox, "out", &["train.epochs=2"]);
+    let report = sandbox.json("out/report.json");
+    assert_eq!(report["cut"]["train"]["windowed_examples"], 10);
+    assert_eq!(report["scores"]["accuracy"], 1.0);
+    // The loss is of texts, as the scores are.
+    let [loss, log_loss] =
+        [&report["loss"], &report["scores"]["log_loss"]].map(|v| v.as_f64().unwrap());
+    assert!((loss - log_loss).abs() < 1e-5, "{loss} {log_loss}");
+    assert_eq!(report["reported_split_chose"], true);
+}
+
+#[test]
+fn predictions_stand_beside_their_own_rows_and_keep_their_gold() {
+    let sandbox = sandbox(
+        "task = \"sequence\"",
+        "train = \"t.csv\"\nvalidation_fraction = 0.3",
+    );
+    // Rows that all stand in line 1.
+    let rows = (0..30).map(|i| format!("row {i} was {}\r", ["bad,neg", "good,pos"][i % 2]));
+    sandbox.write("t.csv", format!("text,label\r{}", rows.collect::<String>()));
+    trained(&sandbox, "out", &[]);
+    let predictions = sandbox.jsonl("out/predictions.jsonl");
+    assert!(predictions.len() >= 8);
+    for line in &predictions {
+        let good = line["text"].as_str().unwrap().ends_with("good");
+        assert_eq!(line["gold"], ["neg", "pos"][usize::from(good)], "{line}");
+    }
+    // Fields of the input with the names of answers; and one that only a reader of whole objects stumbles over.
+    let row = |i: usize, more: &str| {
+        let label = ["neg", "pos"][i % 2];
+        format!(
+            "{{\"text\":\"the boat {i}\",\"kind\":\"{label}\",\"label\":\"other\",\"gold\":\"ounce\"{more}}}\n"
+        )
+    };
+    sandbox.write("t.jsonl", (0..8).map(|i| row(i, "")).collect::<String>());
+    let set = [
+        "data.train=t.jsonl",
+        "data.validation=t.jsonl",
+        "data.label=kind",
+    ];
+    trained(&sandbox, "fields", &set);
+    let line = &sandbox.jsonl("fields/predictions.jsonl")[0];
+    let parts = [
+        &line["gold"],
+        &line["input_gold"],
+        &line["input_label"],
+        &line["kind"],
+    ];
+    assert_eq!(parts, ["neg", "ounce", "other", "neg"]);
+    sandbox.write(
+        "t.jsonl",
+        (0..8)
+            .map(|i| row(i, ",\"user\":\"\\ud83d oops\""))
+            .collect::<String>(),
+    );
+    trained(&sandbox, "odd", &set);
+    assert_eq!(sandbox.jsonl("odd/predictions.jsonl").len(), 8);
+    assert!(sandbox.path("odd/report.json").exists());
+}
+
+#[test]
+fn other_files_of_a_known_set_are_read_as_its_own() {
+    let sandbox = sandbox("task = \"token\"", "dataset = \"conll03\"");
+    // As first published: IOB1, four columns, documents.
+    let mut text = "-DOCSTART- -X- O O\n\n".to_string();
+    for place in ["Bern", "Oslo", "Lima"] {
+        text += &format!(
+            "Ann NNP I-NP I-PER\nLee NNP I-NP I-PER\nin IN I-PP O\n{place} NNP I-NP I-LOC\n\n"
+        );
+    }
+    for split in ["eng.train", "eng.testa", "eng.testb"] {
+        sandbox.write(&format!("datasets/conll03/{split}"), &text);
+    }
+    trained(&sandbox, "out", &["train.epochs=12"]);
+    let score = |args: &[&str]| {
+        let args = [&["evaluate", "--run", "out", "--format", "json"], args].concat();
+        let found: Value = serde_json::from_str(&sandbox.ok(&args)).unwrap();
+        found["span_f1_micro"].as_f64().unwrap()
+    };
+    assert_eq!(score(&[]), 1.0);
+    assert_eq!(score(&["--data", "datasets/conll03/eng.testb"]), 1.0);
+    sandbox.write("more/eng.train", &text);
+    assert_eq!(score(&["--data", "more/eng.train"]), 1.0);
+    let labels = trained(&sandbox, "bilou", &["data.train_scheme=bilou"]);
+    says(&labels, 0, &["U-LOC 3"]);
+    let outcome = sandbox.run(&[
+        "predict",
+        "--run",
+        "out",
+        "--input",
+        "datasets/conll03/eng.testa",
+        "--format",
+        "conll",
+    ]);
+    says(&outcome, 0, &[]);
+    assert!(
+        outcome.stdout.starts_with("Ann\tB-PER\nLee\tI-PER\n"),
+        "{}",
+        outcome.stdout
+    );
 }
 
 #[test]

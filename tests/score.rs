@@ -625,6 +625,26 @@ fn what_cannot_be_scored_is_refused_with_its_place() {
     }
 }
 
+#[test]
+fn bilou_is_read_leniently_by_its_own_prefixes() {
+    let sandbox = Sandbox::empty();
+    let conll = |tags: &[&str]| -> String { tags.iter().map(|tag| format!("w {tag}\n")).collect() };
+    let gold = ["U-PER", "U-PER", "O", "B-PER", "L-PER", "B-PER", "L-PER"];
+    let pred = ["U-PER", "U-PER", "O", "O", "O", "B-PER", "L-PER"];
+    sandbox.write("gold.conll", conll(&gold));
+    sandbox.write("pred.conll", conll(&pred));
+    let files = ["--gold", "gold.conll", "--pred", "pred.conll"];
+    for scheme in [
+        &[][..],
+        &["--scheme", "bilou"],
+        &["--mode", "strict", "--scheme", "bilou"],
+    ] {
+        let scores = json_of(&sandbox, &[&files[..], scheme].concat());
+        assert_eq!(scores["per_type"]["PER"]["support"], 4, "{scheme:?}");
+        assert_eq!(scores["span_f1_micro"], 6.0 / 7.0, "{scheme:?}");
+    }
+}
+
 /// What a run leaves scores as the run reported it.
 #[test]
 fn the_predictions_of_a_run_give_the_scores_of_its_report() {

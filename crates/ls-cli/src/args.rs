@@ -31,8 +31,8 @@ pub enum Command {
     /// file is enough if it holds both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval
     /// reads, or JSONL with `gold` beside the answer, as predict and the predictions.jsonl of a run hold it.
     ///
-    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB and IOE); for labels it is
-    /// a table. Where a JSONL file of predictions has the
+    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB and IOE) and for files without -DOCSTART- lines, which it
+    /// counts as words; for labels it is a table. Where a JSONL file of predictions has the
     /// probability of each class (`scores`), log-loss and expected calibration error are among the scores.
     Score(ScoreArgs),
 }
@@ -112,7 +112,7 @@ pub struct ScoreArgs {
     #[arg(long, value_enum, default_value_t = ReadMode::Default)]
     pub mode: ReadMode,
     /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou [default: iob2]. Without
-    /// strict mode it changes nothing: the default mode reads the tags of every scheme in the same lenient way
+    /// strict mode only bilou matters (and is seen from the gold tags): the default mode reads all others in the same lenient way
     #[arg(long, value_name = "SCHEME")]
     pub scheme: Option<TagScheme>,
     /// Where the answers stand in both files: a key, the name of a column, or the number of a column, from 0

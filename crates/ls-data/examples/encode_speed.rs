@@ -50,12 +50,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut texts = Vec::new();
     if words {
-        source.for_each_words(|_, row| {
+        source.for_each_words(|_, _, row| {
             texts.push(row.tokens.join(" "));
             Ok::<_, DataError>(())
         })?;
     } else {
-        source.for_each_sequence(|_, row| {
+        source.for_each_sequence(|_, _, row| {
             texts.push(row.text);
             Ok::<_, DataError>(())
         })?;

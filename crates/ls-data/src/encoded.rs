@@ -114,6 +114,8 @@ pub struct EncodedRow {
     pub file: usize,
     /// Its line, counted from 1.
     pub line: usize,
+    /// Its number among the rows of its file, counted from 0.
+    pub number: usize,
     /// Its inputs: one, or several windows.
     pub inputs: Range<usize>,
     /// Label of a text as an index into [`EncodedSplit::seen_labels`]; none where it has none, and for a list of words.
@@ -190,8 +192,8 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<(
 }
 
 /// Bytes of a row of the table of examples: where its record is, its line; first input, inputs, label or words, file; tokens,
-/// and tokens and words that were cut, and empty words.
-const EXAMPLE: usize = 48;
+/// and tokens and words that were cut, and empty words; its number.
+const EXAMPLE: usize = 52;
 /// Bytes of a row of the table of inputs: where its record is, its example, tokens, first and last labelled word.
 const INPUT: usize = 24;
 
@@ -346,6 +348,7 @@ impl EncodedSplit {
         EncodedRow {
             file: value(28),
             line: u64_at(row, 8) as usize,
+            number: value(48),
             inputs: first..first + inputs,
             label: (!is_words && label_or_words != NONE as usize).then_some(label_or_words),
             words,
@@ -546,19 +549,20 @@ impl SplitWriter {
         self.footer.skipped.1 += count;
     }
 
-    /// Adds a text.
+    /// Adds a text, the row of this number in its file, counted from 0.
     ///
     /// # Errors
     /// It tokenises to nothing; the file cannot be written.
     pub fn push_sequence(
         &mut self,
+        number: usize,
         example: &SequenceExample,
         encoded: &SequenceInputs,
     ) -> Result<()> {
         self.record.clear();
         let label = example.label.as_deref();
         let label = label.map_or(NONE, |label| self.label(label, example.line));
-        let cut = [encoded.text_tokens, encoded.cut_tokens, 0, 0];
+        let cut = [encoded.text_tokens, encoded.cut_tokens, 0, 0, number];
         self.add_row(example.line, encoded.inputs.len(), label, cut)?;
         for ids in &encoded.inputs {
             self.add_input(ids, example.line, 0..0)?;
@@ -567,11 +571,16 @@ impl SplitWriter {
         self.write_record()
     }
 
-    /// Adds a list of words.
+    /// Adds a list of words, the row of this number in its file, counted from 0.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn push_words(&mut self, example: &TokenExample, encoded: &WordInputs) -> Result<()> {
+    pub fn push_words(
+        &mut self,
+        number: usize,
+        example: &TokenExample,
+        encoded: &WordInputs,
+    ) -> Result<()> {
         self.record.clear();
         let gold: Vec<u32> = match &example.tags {
             Some(tags) => {
@@ -585,6 +594,7 @@ impl SplitWriter {
             encoded.cut_tokens,
             encoded.cut_words,
             encoded.empty_words,
+            number,
         ];
         self.add_row(example.line, encoded.inputs.len(), gold.len() as u32, cut)?;
         self.add_to_record(&gold);
@@ -632,7 +642,7 @@ impl SplitWriter {
         line: usize,
         inputs: usize,
         label_or_words: u32,
-        cut: [usize; 4],
+        cut: [usize; 5],
     ) -> Result<()> {
         let mut row = Vec::with_capacity(EXAMPLE);
         row.extend((MAGIC.len() as u64 + self.written).to_le_bytes());

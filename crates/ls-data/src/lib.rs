@@ -103,7 +103,7 @@ pub use readers::{
 };
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
-pub use span::{Span, decode_spans, decode_spans_strict};
+pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use tokenize::{
     CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, SequenceInputs, TextTokenizer,
     WordInput, WordInputs,

@@ -18,7 +18,7 @@ use crate::span::decode_spans;
 use crate::tokenize::TextTokenizer;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 1";
+const VERSION: &str = "ls-data encoding 2";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and leaves nothing behind.
 const SMALL: u64 = 8 << 20;
 
@@ -48,33 +48,39 @@ pub struct SplitSource {
 }
 
 impl SplitSource {
-    /// Calls `each` with every text: the number of its file and itself.
+    /// Calls `each` with every text: the number of its file, its number among the file's rows, and itself.
     ///
     /// # Errors
     /// A file or a row of it cannot be used; whatever `each` says.
     pub fn for_each_sequence<E: From<DataError>>(
         &self,
-        mut each: impl FnMut(usize, SequenceExample) -> Result<(), E>,
+        mut each: impl FnMut(usize, usize, SequenceExample) -> Result<(), E>,
     ) -> Result<(), E> {
         for (index, file) in self.files.iter().enumerate() {
-            let rows = self.read.read_sequence(file)?;
-            for_each_row(rows, file, self.bad_rows, |row| each(index, row))?;
+            let rows = numbered(self.read.read_sequence(file)?);
+            for_each_row(rows, file, self.bad_rows, |(number, row)| {
+                each(index, number, row)
+            })?;
         }
         Ok(())
     }
 
-    /// Calls `each` with every list of words: the number of its file and itself.
+    /// Calls `each` with every list of words: the number of its file, its number among the file's rows, and itself.
     ///
     /// # Errors
     /// As [`SplitSource::for_each_sequence`].
     pub fn for_each_words<E: From<DataError>>(
         &self,
-        mut each: impl FnMut(usize, TokenExample) -> Result<(), E>,
+        mut each: impl FnMut(usize, usize, TokenExample) -> Result<(), E>,
     ) -> Result<(), E> {
         for (index, file) in self.files.iter().enumerate() {
-            let rows = self.read.read_tokens(file)?;
-            let rows = rows.map(|row| row.and_then(|row| self.change_tags(row, file)));
-            for_each_row(rows, file, self.bad_rows, |row| each(index, row))?;
+            let rows = numbered(self.read.read_tokens(file)?).map(|row| {
+                let (number, row) = row?;
+                Ok((number, self.change_tags(row, file)?))
+            });
+            for_each_row(rows, file, self.bad_rows, |(number, row)| {
+                each(index, number, row)
+            })?;
         }
         Ok(())
     }
@@ -89,7 +95,7 @@ impl SplitSource {
             return Ok(example);
         };
         let scheme = self.read.scheme;
-        if let Some(to) = to.or(scheme.filter(|_| malformed == Malformed::Refuse)) {
+        if let Some(to) = to.or(scheme) {
             let converted = convert_tags(tags, scheme.unwrap_or(to), to, malformed);
             *tags = converted.map_err(|error| DataError::BadTags {
                 path: file.to_path_buf(),
@@ -171,31 +177,31 @@ impl SplitSource {
                 line,
             };
             let skipped: SkippedRows = if words {
-                let encode = |row: TokenExample| {
+                let encode = |(number, row): (usize, TokenExample)| {
                     let row = self.change_tags(row, file)?;
                     let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
                     match encoded.empty_words < row.tokens.len() {
-                        true => Ok((row, encoded)),
+                        true => Ok((number, row, encoded)),
                         false => Err(no_tokens(row.line)),
                     }
                 };
-                in_parallel(self.read.read_tokens(file)?, encode, |rows| {
-                    for_each_row(rows, file, self.bad_rows, |(row, encoded)| {
-                        writer.push_words(&row, &encoded)
+                in_parallel(numbered(self.read.read_tokens(file)?), encode, |rows| {
+                    for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
+                        writer.push_words(number, &row, &encoded)
                     })
                 })?
             } else {
-                let encode = |row: SequenceExample| {
+                let encode = |(number, row): (usize, SequenceExample)| {
                     let pair = row.text_pair.as_deref();
                     let encoded = tokenizer.sequence_inputs(&row.text, pair, limits)?;
                     match encoded.text_tokens > 0 {
-                        true => Ok((row, encoded)),
+                        true => Ok((number, row, encoded)),
                         false => Err(no_tokens(row.line)),
                     }
                 };
-                in_parallel(self.read.read_sequence(file)?, encode, |rows| {
-                    for_each_row(rows, file, self.bad_rows, |(row, encoded)| {
-                        writer.push_sequence(&row, &encoded)
+                in_parallel(numbered(self.read.read_sequence(file)?), encode, |rows| {
+                    for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
+                        writer.push_sequence(number, &row, &encoded)
                     })
                 })?
             };
@@ -228,9 +234,18 @@ impl SplitSource {
         }
         for file in &self.files {
             part(&file_hash(file)?);
+            // Names of integer tags that stand beside the file.
+            let names = file.with_file_name("label.json");
+            part(&std::fs::read(names).unwrap_or_default());
         }
         Ok(hex(&hash.finalize()))
     }
+}
+
+/// The rows, counted from 0, bad ones too: what tells two of them apart where they stand in one line.
+fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Result<(usize, T)>> {
+    rows.enumerate()
+        .map(|(number, row)| row.map(|row| (number, row)))
 }
 
 fn file_hash(path: &Path) -> Result<Vec<u8>> {

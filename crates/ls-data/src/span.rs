@@ -1,5 +1,7 @@
 //! Tags to spans: leniently, as the conlleval script counts, and strictly, by a scheme.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
@@ -51,6 +53,22 @@ pub fn decode_spans<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
         before = here;
     }
     spans
+}
+
+/// A tag of BILOU as IOBES writes it (`L-` as `E-`, `U-` as `S-`); any other as it is. [`decode_spans`] knows, like seqeval and
+/// conlleval, only the latter, and would run spans of the former together.
+pub fn bilou_as_iobes(tag: &str) -> Cow<'_, str> {
+    match tag.split_at_checked(1) {
+        Some(("L", rest)) if rest.is_empty() || rest.starts_with('-') => format!("E{rest}").into(),
+        Some(("U", rest)) if rest.is_empty() || rest.starts_with('-') => format!("S{rest}").into(),
+        _ => tag.into(),
+    }
+}
+
+/// Whether any of these tags is one that only BILOU has: `L-` or `U-` and a type.
+pub fn has_bilou_tags<'a>(tags: impl IntoIterator<Item = &'a str>) -> bool {
+    tags.into_iter()
+        .any(|tag| tag.starts_with("L-") || tag.starts_with("U-"))
 }
 
 fn chunk_ends(before: Tag, here: Tag) -> bool {
@@ -209,6 +227,19 @@ mod tests {
             error.to_string(),
             "tag `S-PER` at word 0 is not an iob2 tag; iob2 tags begin with one of IOB"
         );
+    }
+
+    #[test]
+    fn bilou_is_read_leniently_once_its_prefixes_are_the_usual_ones() {
+        let tags = [
+            "U-PER", "U-PER", "O", "B-PER", "L-PER", "B-LOC", "L-LOC", "L", "LOC",
+        ];
+        assert!(has_bilou_tags(tags));
+        assert!(!has_bilou_tags(["B-PER", "LOC", "U", "E-L"]));
+        let usual: Vec<_> = tags.iter().map(|tag| bilou_as_iobes(tag)).collect();
+        assert_eq!(usual[7..], ["E", "LOC"]);
+        let expected = ["PER:0-1", "PER:1-2", "PER:3-5", "LOC:5-7"];
+        assert_eq!(written(decode_spans(&usual[..7])), expected);
     }
 
     #[test]

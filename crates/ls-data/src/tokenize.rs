@@ -716,8 +716,11 @@ fn word_windows(
     let mut current = 0;
     for (word, piece) in pieces.iter().enumerate() {
         if let Some(piece) = piece {
-            let best = long::best_window(&windows, piece, text.len(), limits.context);
-            current = best.map_or(current, |best| best.max(current));
+            // No word goes to a window before its neighbour's, and none to one that begins behind it.
+            let end = windows.partition_point(|window| window.start <= piece.start);
+            let near = &windows[current.min(end)..end];
+            let best = long::best_window(near, piece, text.len(), limits.context);
+            current += best.unwrap_or(0);
         }
         bounds[current + 1] = word + 1;
     }

@@ -146,6 +146,12 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         fs::write(&moved, bytes).unwrap();
         assert_ne!(key, source.key(words, &tokenizer, &limits).unwrap());
 
+        // Names that stand beside the file count too.
+        let key = source.key(words, &tokenizer, &limits).unwrap();
+        fs::write(dir.path().join("label.json"), "{\"O\": 0}").unwrap();
+        assert_ne!(key, source.key(words, &tokenizer, &limits).unwrap());
+        fs::remove_file(dir.path().join("label.json")).unwrap();
+
         // A cache that cannot be made is no reason to stop.
         let blocked = dir.path().join("blocked");
         fs::write(&blocked, "").unwrap();
@@ -233,7 +239,7 @@ fn rows_without_tokens_are_bad_rows_and_files_follow_each_other() {
     assert_eq!(LabelSet::of_classes(names).unwrap().names(), ["a", "b"]);
 
     let mut places = Vec::new();
-    let each = |file, row: ls_data::SequenceExample| {
+    let each = |file, _, row: ls_data::SequenceExample| {
         places.push((file, row.line));
         Ok::<_, DataError>(())
     };
@@ -275,7 +281,7 @@ fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
         source.tags = changes;
         source.bad_rows.skip = skip;
         let mut all = Vec::new();
-        let each = |_, row: TokenExample| {
+        let each = |_, _, row: TokenExample| {
             all.push(row.tags.unwrap().join(" "));
             Ok::<_, DataError>(())
         };
@@ -298,6 +304,9 @@ fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
         "{text}"
     );
     assert!(text.contains("data.malformed"), "{text}");
+    // Repaired too where nothing else is asked for.
+    let same = tags(Some(TagScheme::Iob2), to(None, repair), false).unwrap();
+    assert_eq!(same, ["B-PER I-PER B-PER O B-LOC", "B-LOC"]);
     // Also where nothing is rewritten, once the scheme is known.
     assert!(tags(iob1, to(None, refuse), false).is_err());
     let skipped = tags(iob1, to(Some(TagScheme::Iob2), refuse), true).unwrap();

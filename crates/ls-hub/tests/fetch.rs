@@ -89,6 +89,28 @@ fn a_model_is_fetched_as_python_has_it_and_no_more_of_it_than_is_needed() {
 }
 
 #[test]
+fn a_name_is_resolved_by_fetching_it_only_where_that_is_asked_for() {
+    let hub = LoopbackHub::model(sharded());
+    let settings = hub.settings();
+    let resolve =
+        |download: bool| ls_hub::resolve_model_with(Path::new("org/name"), download, &settings);
+    let error = resolve(false).unwrap_err();
+    let command = "cargo xtask fetch-weights org/name";
+    assert!(
+        error.is_usage() && error.to_string().contains(command),
+        "{error}"
+    );
+    assert!(hub.log().is_empty());
+    let snapshot = hub.repo_dir().join("snapshots").join(COMMIT);
+    assert_eq!(resolve(true).unwrap(), snapshot);
+    // From now on the cache has it.
+    let asked = hub.log().len();
+    assert_eq!(resolve(false).unwrap(), snapshot);
+    assert_eq!(resolve(true).unwrap(), snapshot);
+    assert_eq!(hub.log().len(), asked);
+}
+
+#[test]
 fn what_is_there_is_not_fetched_again() {
     let hub = LoopbackHub::model(sharded());
     let first = hub.fetch().unwrap();

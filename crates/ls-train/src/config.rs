@@ -243,13 +243,16 @@ impl LoraSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// Every word is scored, spans as conlleval and seqeval count them, and no example chooses the checkpoint and is
-    /// reported too.
+    /// Every word is scored, spans as conlleval and seqeval count them, and the split that is reported has no part in choosing
+    /// the checkpoint; where only a validation split is given, it does both, and the report says so.
     #[default]
     Strict,
     /// As the published code of arXiv 2310.01208 measures: the reported split also chooses the checkpoint, inputs are cut at
     /// `max_length` (64 sub-words unless set; 200 for amazon_reviews_multi), words beyond it are not scored, only the first
     /// word of an OntoNotes entity has a tag, and models without the causal mask attend to padding.
+    ///
+    /// One thing stays: a lone `▁` before a word is no sub-word of it here. In the reference it carries the label of a word that
+    /// it stands before (in LLaMA 2's vocabulary, of numbers).
     Paper,
 }
 
@@ -349,9 +352,10 @@ pub struct DataSettings {
     /// Scheme that tags are rewritten in before they are labels; by default they stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_scheme: Option<TagScheme>,
-    /// What happens, where a scheme is named, to tags that it does not allow: `refuse` or `repair` (as conlleval reads them).
-    #[serde(default)]
-    pub malformed: Malformed,
+    /// What happens, where a scheme is known, to tags that it does not allow: `refuse`, or `repair` (as conlleval reads them),
+    /// which known data sets need: the published WNUT 17 has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub malformed: Option<Malformed>,
     /// Whether rows that cannot be used are passed over (and listed) rather than an error.
     #[serde(default)]
     pub skip_bad_rows: bool,
@@ -404,7 +408,7 @@ impl DataSettings {
             labels: None,
             scheme: None,
             train_scheme: None,
-            malformed: Malformed::default(),
+            malformed: None,
             skip_bad_rows: false,
             max_length: None,
             long_inputs: None,
@@ -459,11 +463,11 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Passes over `data.train`.
     pub epochs: usize,
-    /// Examples of one forward pass.
+    /// Inputs of one forward pass: examples, or windows of long ones.
     pub micro_batch_size: usize,
     /// Forward passes of one optimizer step.
     pub gradient_accumulation_steps: usize,
-    /// Examples of one evaluation pass.
+    /// Inputs of one evaluation pass.
     pub eval_batch_size: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -932,6 +936,14 @@ impl RunConfig {
                     .into(),
             );
         }
+        if self.data.protocol == Protocol::Paper {
+            let cut = matches!(self.data.long_inputs, None | Some(LongInputs::Truncate));
+            check(
+                cut,
+                "data.long_inputs: the protocol paper cuts the end (truncate); leave it out, or use the protocol strict"
+                    .into(),
+            );
+        }
         if self.task == TaskKind::Sequence {
             check(
                 self.data.scheme.is_none() && self.data.train_scheme.is_none(),
@@ -1170,6 +1182,7 @@ mod tests {
                 test: Some(Files::Several(vec!["t".into(), "u".into()])),
                 scheme: Some(TagScheme::Iob1),
                 train_scheme: Some(TagScheme::Iobes),
+                malformed: Some(Malformed::Repair),
                 max_length: Some(64),
                 long_inputs: Some(LongInputs::Window),
                 stride: Some(8),

@@ -253,12 +253,12 @@ impl Dataset {
                     tokenizer.sequence_inputs(&example.text, pair, limits)
                 };
                 in_parallel(examples.iter().map(Ok), encode, |encoded| {
-                    for (example, encoded) in examples.iter().zip(encoded) {
+                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
                         let encoded = encoded?;
                         if encoded.text_tokens == 0 {
                             return Err(no_tokens(example.line));
                         }
-                        writer.push_sequence(example, &encoded)?;
+                        writer.push_sequence(number, example, &encoded)?;
                     }
                     Ok(())
                 })?;
@@ -270,12 +270,12 @@ impl Dataset {
                 let encode =
                     |example: &TokenExample| tokenizer.word_inputs(&example.tokens, limits);
                 in_parallel(examples.iter().map(Ok), encode, |encoded| {
-                    for (example, encoded) in examples.iter().zip(encoded) {
+                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
                         let encoded = encoded?;
                         if encoded.empty_words == example.tokens.len() {
                             return Err(no_tokens(example.line));
                         }
-                        writer.push_words(example, &encoded)?;
+                        writer.push_words(number, example, &encoded)?;
                     }
                     Ok(())
                 })?;
@@ -429,6 +429,26 @@ impl Dataset {
         Ok(words.into_iter().map(|word| word.filter(scored)).collect())
     }
 
+    /// What an input weighs in the loss: a text that is read in windows weighs as much as any other, each window its share. A
+    /// word has its target in one window only, so that a list's windows weigh 1.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub fn weight(&self, index: usize) -> Result<f64> {
+        if self.is_words() || self.cut.windowed_examples == 0 {
+            return Ok(1.0);
+        }
+        let example = self.input(index)?.example;
+        let row = self.split.examples(example..example + 1)?.swap_remove(0);
+        Ok(1.0 / row.inputs.len() as f64)
+    }
+
+    /// Examples of the whole split, of which this may be a part.
+    pub fn len_of_split(&self) -> usize {
+        self.split.len()
+    }
+
     /// The targets of an input: a class, or one per id.
     ///
     /// # Errors
@@ -539,16 +559,19 @@ impl Dataset {
         mut each: impl FnMut(usize, Example<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut next = 0;
-        let place = |index: usize| -> Result<Option<(usize, usize)>> {
+        let place = |index: usize| -> Result<Option<(usize, usize, usize)>> {
             match index < self.len() {
-                true => Ok(Some(self.row(index).map(|row| (row.file, row.line))?)),
+                true => Ok(Some(
+                    self.row(index)
+                        .map(|row| (row.file, row.number, row.line))?,
+                )),
                 false => Ok(None),
             }
         };
         let mut wanted = place(0)?;
-        let mut see = |file: usize, example: Example<'_>| {
+        let mut see = |file: usize, number: usize, example: Example<'_>| {
             // Rows that were skipped, or belong to another part, stand between.
-            if wanted == Some((file, example.line())) {
+            if wanted == Some((file, number, example.line())) {
                 each(next, example)?;
                 next += 1;
                 wanted = place(next)?;
@@ -556,8 +579,11 @@ impl Dataset {
             Ok::<_, TrainError>(())
         };
         match self.is_words() {
-            true => source.for_each_words(|file, row| see(file, Example::Token(&row)))?,
-            false => source.for_each_sequence(|file, row| see(file, Example::Sequence(&row)))?,
+            true => source
+                .for_each_words(|file, number, row| see(file, number, Example::Token(&row)))?,
+            false => source.for_each_sequence(|file, number, row| {
+                see(file, number, Example::Sequence(&row))
+            })?,
         }
         match next == self.len() {
             true => Ok(()),

@@ -200,6 +200,14 @@ impl TrainError {
 }
 
 fn fetch_data(name: &str) -> String {
+    if let Some(known) = ls_data::catalog::find(name)
+        && known.hub.is_empty()
+    {
+        return format!(
+            "it is not on the Hub ({}): name the folder of its files in data.dir",
+            known.homepage
+        );
+    }
     format!(
         "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
     )

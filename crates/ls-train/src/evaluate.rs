@@ -1,9 +1,11 @@
 //! One pass over a split: logits, loss, predictions and scores.
 
+use std::borrow::Cow;
+
 use burn::tensor::Device;
 use ls_data::{
     ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, sequential_order, word_predictions,
+    SpanScores, bilou_as_iobes, has_bilou_tags, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 use serde::Serialize;
@@ -190,11 +192,9 @@ pub fn predictions(
             let words = dataset.words_of(example)?;
             let mut decisions = vec![None; words];
             for input in inputs {
-                let word_ids = dataset.word_ids(input)?;
-                let tokens: Vec<usize> = (0..word_ids.len()).collect();
-                let places = word_predictions(&word_ids, words, position, &tokens);
-                for (word, at) in places.into_iter().enumerate() {
-                    if let Some(at) = at {
+                for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
+                    let Some(word) = word else { continue };
+                    if decisions[word].is_none() || position == LabelPosition::Last {
                         let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
                         decisions[word] = Some(decide(logits));
                     }
@@ -248,6 +248,7 @@ pub fn score(
             ClassificationScores::compute(&gold, &predicted, names)?
         }));
     }
+    let names = lenient_names(labels);
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());
     for (example, prediction) in predictions.iter().enumerate() {
         let Prediction::Token(words) = prediction else {
@@ -256,7 +257,7 @@ pub fn score(
         let tags = dataset.gold(example)?;
         let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
         let kept = words.iter().zip(&tags).filter(|(word, _)| counted(word));
-        let name = |tag: usize| labels.name(tag);
+        let name = |tag: usize| names[tag].as_ref();
         let (of_model, of_file): (Vec<&str>, Vec<&str>) = kept
             .map(|(word, tag)| (word.as_ref().map_or("O", |d| name(d.label)), name(*tag)))
             .unzip();
@@ -270,7 +271,16 @@ pub fn score(
     )?))
 }
 
-/// Scores of answering `label` for every example, or every word.
+/// The tags as lenient reading knows them: those of BILOU as IOBES writes them.
+pub fn lenient_names(labels: &LabelSet) -> Vec<Cow<'_, str>> {
+    let names = labels.names().iter().map(String::as_str);
+    match has_bilou_tags(names.clone()) {
+        true => names.map(bilou_as_iobes).collect(),
+        false => names.map(Cow::from).collect(),
+    }
+}
+
+/// Scores of answering `label` for every example, or every word that is scored by the protocol.
 ///
 /// # Errors
 ///
@@ -289,7 +299,16 @@ pub fn score_constant(
     let constant = |example: usize| {
         Ok(match dataset.is_words() {
             false => Prediction::Sequence(decision.clone()),
-            true => Prediction::Token(vec![Some(decision.clone()); dataset.words_of(example)?]),
+            true => {
+                // Also of a constant answer, only words of which the model would see something.
+                let mut words = vec![None; dataset.words_of(example)?];
+                for input in dataset.inputs_of(example)? {
+                    for word in dataset.word_ids(input)?.into_iter().flatten() {
+                        words[word] = Some(decision.clone());
+                    }
+                }
+                Prediction::Token(words)
+            }
         })
     };
     let predictions = (0..dataset.len())
@@ -344,28 +363,31 @@ pub fn evaluate(
     })
 }
 
-/// Mean cross-entropy of the labels that count, from logits on the host.
+/// Mean cross-entropy of the labels that count, from logits on the host: of a text's logits as they are predicted from, of
+/// each word's where it is labelled.
 fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> Result<f64> {
     let (mut sum, mut count) = (0.0, 0usize);
-    for (input, logits) in logits.iter().enumerate() {
-        let targets = dataset.targets(input)?;
-        let labels = match &targets {
-            ExampleLabels::None => &[][..],
-            ExampleLabels::Class(class) => std::slice::from_ref(class),
-            ExampleLabels::Tokens(tags) => tags,
-        };
-        for (logits, &label) in logits
-            .chunks_exact(num_labels)
-            .zip(labels)
-            .filter(|(_, label)| **label != IGNORE_INDEX)
-        {
-            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let total: f64 = logits
-                .iter()
-                .map(|&logit| f64::from(logit - max).exp())
-                .sum();
-            sum += total.ln() - f64::from(logits[label as usize] - max);
-            count += 1;
+    let mut add = |logits: &[f32], label: i64| {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponentials = logits.iter().map(|&logit| f64::from(logit - max).exp());
+        sum += exponentials.sum::<f64>().ln() - f64::from(logits[label as usize] - max);
+        count += 1;
+    };
+    if !dataset.is_words() {
+        for example in 0..dataset.len() {
+            let of_example = mean(&logits[dataset.inputs_of(example)?]);
+            for class in dataset.gold(example)? {
+                add(&of_example, class as i64);
+            }
+        }
+    } else {
+        for (input, logits) in logits.iter().enumerate() {
+            if let ExampleLabels::Tokens(tags) = dataset.targets(input)? {
+                let counted = logits.chunks_exact(num_labels).zip(tags);
+                for (logits, tag) in counted.filter(|(_, tag)| *tag != IGNORE_INDEX) {
+                    add(logits, tag);
+                }
+            }
         }
     }
     Ok(sum / count.max(1) as f64)

@@ -50,6 +50,27 @@ pub fn cross_entropy_sum(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
         .neg()
 }
 
+/// As [`cross_entropy_sum`] where every label counts, each as much as its weight says.
+///
+/// # Shapes
+///
+/// - `logits`: `[n, num_labels]`, f32; `labels`, `weights`: `n` values
+/// - output: `[1]`
+///
+/// # Panics
+///
+/// If the lengths differ, or a label is past `num_labels`.
+pub fn weighted_cross_entropy_sum(logits: Tensor<2>, labels: &[i64], weights: &[f64]) -> Tensor<1> {
+    let device = logits.device();
+    let shape = [labels.len(), 1];
+    let targets: Vec<i32> = labels.iter().map(|label| *label as i32).collect();
+    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, shape), &device);
+    let weights: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
+    let weights = Tensor::<2>::from_data(TensorData::new(weights, shape), &device);
+    let picked = log_softmax(logits, 1).gather(1, targets);
+    (picked * weights).sum().neg()
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -58,6 +79,15 @@ mod tests {
 
     fn loss(logits: [[f32; 3]; 2], labels: &[i64]) -> f32 {
         cross_entropy_sum(Tensor::from_data(logits, &Device::flex()), labels).into_scalar()
+    }
+
+    #[test]
+    fn weights_count_labels_in_parts() {
+        let logits = [[1.0, 2.0, 3.0], [5.0, -1.0, 0.5]];
+        let tensor = Tensor::from_data(logits, &Device::flex());
+        let weighted: f32 = weighted_cross_entropy_sum(tensor, &[1, 0], &[0.5, 2.0]).into_scalar();
+        let [first, second] = [[1, IGNORE_INDEX], [IGNORE_INDEX, 0]].map(|l| loss(logits, &l));
+        assert!((weighted - (0.5 * first + 2.0 * second)).abs() < 1e-6);
     }
 
     #[test]

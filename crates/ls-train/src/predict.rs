@@ -1,12 +1,13 @@
 //! Labels for new text: a trained model ready to answer, and its answers as JSON objects.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use burn::tensor::Device;
 use ls_data::{
-    FileFormat, LabelSet, SequenceExample, SplitSource, TextTokenizer, TokenExample, decode_spans,
-    line_reader, split_words,
+    FileFormat, InputLimits, LabelSet, ReadSpec, SequenceExample, SplitSource, TextTokenizer,
+    TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags, line_reader, split_words,
 };
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
@@ -18,7 +19,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, Prediction, evaluate, logits, predictions, tags};
 use crate::inference::{FORMAT_VERSION, InferenceSettings};
 use crate::run_dir::RunDir;
-use crate::sources::read_spec;
+use crate::sources::{known_form, read_spec};
 
 /// What a command may say about a model that was not trained here, or over its settings.
 #[derive(Debug, Clone, Default)]
@@ -218,6 +219,38 @@ impl Predictor {
         Ok((objects.collect(), dataset))
     }
 
+    /// The inputs, where one of which the tokenizer makes nothing is a row's fault. `path` is for messages.
+    pub fn with_tokens(&self, path: &Path, inputs: Inputs) -> Inputs {
+        let no_tokens = |path: &Path, line: usize| ls_data::DataError::NoTokens {
+            path: path.into(),
+            line,
+        };
+        let (tokenizer, limits, path) = (
+            self.tokenizer.clone(),
+            InputLimits::truncate(self.settings.max_length),
+            path.to_path_buf(),
+        );
+        match inputs {
+            Inputs::Sequence(rows) => Inputs::Sequence(Box::new(rows.map(move |row| {
+                let row = row?;
+                let found =
+                    tokenizer.sequence_inputs(&row.text, row.text_pair.as_deref(), &limits)?;
+                match found.text_tokens {
+                    0 => Err(no_tokens(&path, row.line)),
+                    _ => Ok(row),
+                }
+            }))),
+            Inputs::Token(rows) => Inputs::Token(Box::new(rows.map(move |row| {
+                let row = row?;
+                let found = tokenizer.word_inputs(&row.tokens, &limits)?;
+                match found.empty_words == row.tokens.len() {
+                    true => Err(no_tokens(&path, row.line)),
+                    false => Ok(row),
+                }
+            }))),
+        }
+    }
+
     /// A labelled split, encoded for this model.
     ///
     /// # Errors
@@ -340,6 +373,26 @@ pub enum Inputs {
 }
 
 impl Inputs {
+    /// Opens a file of inputs in the form of the known data set that the model learned from, if it did and the file is one.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be used.
+    pub fn open_known(
+        path: &Path,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Option<Self>> {
+        let Some(source) = known_form(settings, path)? else {
+            return Ok(None);
+        };
+        let mut spec = source.split.read;
+        spec.sequence.label = None;
+        spec.tokens.tagged = false;
+        (spec.sequence.keep_extra, spec.tokens.keep_extra) = (true, true);
+        Self::read(&spec, path, task).map(Some)
+    }
+
     /// Opens a file of inputs for prediction, as [`Inputs::open`].
     ///
     /// # Errors
@@ -353,17 +406,20 @@ impl Inputs {
     ) -> Result<Self> {
         if let InputFormat::File(format @ FileFormat::Parquet) = format {
             // Read by jumps, not as a stream.
-            let spec = read_spec(settings, format, false);
-            return Ok(match task {
-                TaskKind::Sequence => Self::Sequence(Box::new(spec.read_sequence(path)?)),
-                TaskKind::Token => Self::Token(Box::new(spec.read_tokens(path)?)),
-            });
+            return Self::read(&read_spec(settings, format, false), path, task);
         }
         let file = std::fs::File::open(path).map_err(|source| TrainError::Io {
             path: path.into(),
             source,
         })?;
         Self::open(file, path, format, task, settings)
+    }
+
+    fn read(spec: &ReadSpec, path: &Path, task: TaskKind) -> Result<Self> {
+        Ok(match task {
+            TaskKind::Sequence => Self::Sequence(Box::new(spec.read_sequence(path)?)),
+            TaskKind::Token => Self::Token(Box::new(spec.read_tokens(path)?)),
+        })
     }
 
     /// Opens inputs for prediction; labels in them are not needed. Texts for a tagger are split into words.
@@ -487,9 +543,20 @@ pub fn prediction_object(
             }
             answer.insert("tokens".into(), json!(example.tokens));
             answer.insert("tags".into(), json!(tags));
+            let bilou = has_bilou_tags(labels.names().iter().map(String::as_str));
+            let lenient: Vec<_> = tags
+                .iter()
+                .map(|tag| {
+                    if bilou {
+                        bilou_as_iobes(tag)
+                    } else {
+                        (*tag).into()
+                    }
+                })
+                .collect();
             answer.insert(
                 "entities".into(),
-                Value::Array(entities(prediction, &tags, &text, &places)),
+                Value::Array(entities(prediction, &lenient, &text, &places)),
             );
             merge(answer, object)
         }
@@ -515,13 +582,26 @@ fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
     Value::Object(answer)
 }
 
+/// The gold answer goes under `gold`: the example's own label, else (where none were wanted) what the input has under the
+/// name of an answer. What the input has there besides keeps its value under `input_` and its name.
 fn set_aside_gold(object: &mut Map<String, Value>, key: &str, gold: Option<Value>) {
-    if object.contains_key("gold") {
-        return;
-    }
-    let given = object.remove(key);
-    if let Some(gold) = gold.or(given) {
-        object.insert("gold".into(), gold);
+    match gold {
+        Some(gold) => {
+            if object.get(key) == Some(&gold) {
+                object.remove(key);
+            }
+            if let Some(other) = object.insert("gold".into(), gold.clone())
+                && other != gold
+            {
+                object.insert("input_gold".into(), other);
+            }
+        }
+        None if object.contains_key("gold") => {}
+        None => {
+            if let Some(given) = object.remove(key) {
+                object.insert("gold".into(), given);
+            }
+        }
     }
 }
 
@@ -566,7 +646,7 @@ fn locate(text: &str, tokens: &[String]) -> Option<Vec<(usize, usize)>> {
 
 fn entities(
     prediction: &Prediction,
-    tags: &[&str],
+    tags: &[Cow<'_, str>],
     text: &str,
     places: &[(usize, usize)],
 ) -> Vec<Value> {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::catalog::{LocatedSplit, SplitName};
+use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
-    BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SplitSource, TagChanges, TagScheme,
-    TokenColumns,
+    BadRows, ColumnRef, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges,
+    TagScheme, TokenColumns,
 };
 
 use crate::config::{DataSettings, Protocol, RunConfig};
@@ -22,6 +22,8 @@ pub struct Sources {
     pub test: Option<Source>,
     /// Label names in order, where they are known beforehand.
     pub labels: Option<Vec<String>>,
+    /// The name that the split in `test` was published under, where that is another.
+    pub published: Option<&'static str>,
     /// The form that a known data set was found in.
     pub form: Option<&'static str>,
 }
@@ -54,6 +56,17 @@ impl Sources {
                     });
                 }
                 let located = known.locate(dir, data.language.as_deref())?;
+                if located.form == catalog::PAPER_ONTONOTES && data.protocol == Protocol::Strict {
+                    let reason = format!(
+                        "{}: only the first word of an entity has a tag in these files, so that spans cannot be scored: set data.protocol = \"paper\", or give data.dir another form of {}",
+                        located.form, known.name
+                    );
+                    return Err(TrainError::Settings {
+                        path: dir.into(),
+                        reason,
+                    });
+                }
+                let labels = known_labels(data, known);
                 let mut splits = [None, None, None];
                 for split in &located.splits {
                     if split.labelled {
@@ -65,6 +78,20 @@ impl Sources {
                     split: SplitName::Train.name().into(),
                 })?;
                 // Where the published test split has no labels, or there is none, the validation split is what is reported.
+                let published = test.is_none().then_some(SplitName::Validation.name());
+                let lacks = |name| located.split(name).is_none();
+                if known
+                    .splits
+                    .iter()
+                    .any(|split| split.name == SplitName::Test)
+                    && lacks(SplitName::Test)
+                {
+                    tracing::warn!(
+                        "{}: no test split of {} in it: its validation split is reported in the place of it",
+                        dir.display(),
+                        known.name
+                    );
+                }
                 let (validation, test) = match test {
                     None => (None, validation),
                     Some(test) => (validation, Some(test)),
@@ -72,8 +99,9 @@ impl Sources {
                 Self {
                     train,
                     validation,
+                    published: published.filter(|_| test.is_some()),
                     test,
-                    labels: data.labels.clone().or(Some(known.label_names())),
+                    labels: Some(labels),
                     form: Some(located.form),
                 }
             }
@@ -87,6 +115,7 @@ impl Sources {
                     validation: data.validation.as_ref().map(source).transpose()?,
                     test: data.test.as_ref().map(source).transpose()?,
                     labels: data.labels.clone(),
+                    published: None,
                     form: None,
                 }
             }
@@ -119,6 +148,11 @@ impl Sources {
         Ok(sources)
     }
 
+    /// Whether the split that is reported also chooses the checkpoint.
+    pub fn reported_split_chose(&self) -> bool {
+        self.test.is_none() || self.test == self.validation
+    }
+
     /// Every file of every split.
     pub fn files(&self) -> Vec<&Path> {
         let splits = [
@@ -134,6 +168,29 @@ impl Sources {
         }
         files
     }
+}
+
+/// The label names of a known data set in the scheme that is trained.
+fn known_labels(data: &DataSettings, known: &DatasetSpec) -> Vec<String> {
+    if let Some(labels) = &data.labels {
+        return labels.clone();
+    }
+    let prefixes: &[&str] = match data.train_scheme {
+        None | Some(TagScheme::Iob1 | TagScheme::Iob2) => return known.label_names(),
+        Some(TagScheme::Ioe1 | TagScheme::Ioe2) => &["I", "E"],
+        Some(TagScheme::Iobes) => &["B", "I", "E", "S"],
+        Some(TagScheme::Bilou) => &["B", "I", "L", "U"],
+    };
+    let types = known
+        .labels
+        .iter()
+        .filter_map(|label| label.strip_prefix("B-"));
+    let tags = types.flat_map(|name| {
+        prefixes
+            .iter()
+            .map(move |prefix| format!("{prefix}-{name}"))
+    });
+    ["O".to_string()].into_iter().chain(tags).collect()
 }
 
 fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
@@ -155,10 +212,65 @@ fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
     }
 }
 
+/// A file as one of the run's known data set, if it has one: the split of the folder that it stands in, else in the form of the
+/// run's own files.
+///
+/// # Errors
+///
+/// If a folder cannot be looked through.
+pub fn known_form(data: &DataSettings, file: &Path) -> Result<Option<Source>> {
+    let Some(known) = data.known() else {
+        return Ok(None);
+    };
+    let language = data.language.as_deref();
+    let same = |found: &PathBuf| {
+        found == file || found.canonicalize().ok() == file.canonicalize().ok() && file.exists()
+    };
+    let of_folder = |dir: &Path| {
+        let located = known.locate(dir, language).ok()?;
+        let split = located
+            .splits
+            .iter()
+            .find(|split| split.files.iter().any(same))?;
+        Some(known_source(data, split))
+    };
+    let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let folders = [parent.unwrap_or(Path::new(".")).to_path_buf()];
+    let own = data.dir.iter().cloned();
+    let found = folders
+        .into_iter()
+        .chain(own)
+        .find_map(|dir| of_folder(&dir));
+    let found = match found {
+        Some(found) => Some(found),
+        None => {
+            // Another file: as the run's own, if it is written the same way.
+            let dir = data.dir.clone().unwrap_or_default();
+            let located = known.locate(&dir, language).ok();
+            let split = located.as_ref().and_then(|located| located.splits.first());
+            let source = split.map(|split| known_source(data, split));
+            source.filter(|source| {
+                FileFormat::from_path(file).is_ok_and(|format| format == source.split.read.format)
+            })
+        }
+    };
+    let starts_only = data.protocol == Protocol::Paper && known.paper_starts_only;
+    Ok(found.map(|mut source| {
+        source.split.files = vec![file.to_path_buf()];
+        source.split.tags.starts_only = starts_only;
+        source.expected = None;
+        source
+    }))
+}
+
 fn changes(data: &DataSettings, to: Option<TagScheme>) -> TagChanges {
+    let default = match data.known() {
+        Some(_) => Malformed::Repair,
+        None => Malformed::Refuse,
+    };
     TagChanges {
         to: data.train_scheme.or(to),
-        malformed: data.malformed,
+        malformed: data.malformed.unwrap_or(default),
         starts_only: false,
     }
 }

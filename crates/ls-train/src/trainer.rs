@@ -16,9 +16,9 @@ use crate::config::{Protocol, RunConfig, TaskKind};
 use crate::dataset::{Dataset, Encoding};
 use crate::environment::{Environment, peak_memory};
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Evaluation, Pass, Scores, evaluate};
+use crate::evaluate::{Evaluation, Pass, Prediction, Scores, evaluate};
 use crate::inference::{FORMAT_VERSION, InferenceSettings};
-use crate::loss::cross_entropy_sum;
+use crate::loss::{cross_entropy_sum, weighted_cross_entropy_sum};
 use crate::memory::expected_memory;
 use crate::optim::{adamw, clip_grad_norm, learning_rate};
 use crate::predict::prediction_object;
@@ -131,6 +131,8 @@ pub struct EvaluationRecord {
     pub kind: &'static str,
     /// Split.
     pub split: String,
+    /// How its scores were taken.
+    pub protocol: Protocol,
     /// Steps done.
     pub step: usize,
     /// Passes over the data so far.
@@ -164,6 +166,14 @@ pub struct Report {
     pub best: EvaluationRecord,
     /// Which split the scores below are of: `test`, or `validation` where there is no test split.
     pub reported_split: String,
+    /// Whether that split also chose the checkpoint: by the protocol `paper`, and where no other was given.
+    pub reported_split_chose: bool,
+    /// The name that the reported split was published under, where that is another: SST-2's and Twitter's `validation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_split: Option<&'static str>,
+    /// The form that a known data set was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<&'static str>,
     /// Of the best checkpoint.
     pub loss: f64,
     /// Of the best checkpoint.
@@ -346,14 +356,6 @@ pub fn train(
             observer.event(&Event::Evaluating { done, total });
         },
     )?;
-    let source = match reported_split {
-        "test" => sources.test.as_ref(),
-        _ => sources.validation.as_ref(),
-    };
-    let source = &source.unwrap_or(&sources.train).split;
-    run.write_lines(&run.predictions(), |write| {
-        write_predictions(reported, source, &evaluation, &splits.labels, write)
-    })?;
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         task: config.task,
@@ -361,6 +363,9 @@ pub fn train(
         metric: metric.clone(),
         best: fitted.best,
         reported_split: reported_split.into(),
+        reported_split_chose: sources.reported_split_chose(),
+        published_split: sources.published,
+        form: sources.form,
         loss: evaluation.loss,
         scores: evaluation.scores,
         baselines,
@@ -374,6 +379,26 @@ pub fn train(
         run: run.root().to_path_buf(),
     };
     run.write_json(&run.report(), &report)?;
+    let source = match reported_split {
+        "test" => sources.test.as_ref(),
+        _ => sources.validation.as_ref(),
+    };
+    let source = &source.unwrap_or(&sources.train).split;
+    let write = |keep_extra: bool| {
+        run.write_lines(&run.predictions(), |write| {
+            let labels = &splits.labels;
+            write_predictions(
+                reported,
+                source,
+                keep_extra,
+                &evaluation.predictions,
+                labels,
+                write,
+            )
+        })
+    };
+    // A row of which the wanted keys can be read may have others that cannot.
+    write(true).or_else(|_| write(false))?;
     Ok(report)
 }
 
@@ -432,9 +457,8 @@ impl Splits {
             Some(test) => Some(read(test)?.with_labels(&labels)?),
             None => None,
         };
-        let whole = sources.validation.as_ref().map(|_| &sources.train);
         let splits = [
-            ("train", Some(&train), whole),
+            ("train", Some(&train), Some(&sources.train)),
             ("validation", Some(&validation), sources.validation.as_ref()),
             ("test", test.as_ref(), sources.test.as_ref()),
         ];
@@ -446,7 +470,8 @@ impl Splits {
             observer.event(&Event::Data {
                 split,
                 files: dataset.files(),
-                expected: expected.filter(|expected| *expected != dataset.len()),
+                // A part that was set aside counts with what it was taken from.
+                expected: expected.filter(|expected| *expected != dataset.len_of_split()),
                 labels: names.zip(counts).collect(),
                 cut: &dataset.cut,
                 skipped: dataset.skipped(),
@@ -488,16 +513,17 @@ pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Datase
 fn write_predictions(
     dataset: &Dataset,
     source: &SplitSource,
-    evaluation: &Evaluation,
+    keep_extra: bool,
+    predictions: &[Prediction],
     labels: &LabelSet,
     write: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
     let mut source = source.clone();
-    source.read.sequence.keep_extra = true;
-    source.read.tokens.keep_extra = true;
+    source.read.sequence.keep_extra = keep_extra;
+    source.read.tokens.keep_extra = keep_extra;
     dataset.for_each_example(&source, |index, example| {
-        let prediction = &evaluation.predictions[index];
-        let object = prediction_object(example, &dataset.gold(index)?, prediction, labels);
+        let gold = dataset.gold(index)?;
+        let object = prediction_object(example, &gold, &predictions[index], labels);
         write(&object.to_string())
     })
 }
@@ -700,28 +726,42 @@ struct Outcome {
     tokens: usize,
 }
 
-/// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever pass it is in.
+/// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever pass it is in; the windows of
+/// a long text share its weight.
 fn backward(
     model: &LlamaClassifier,
     context: &Context<'_>,
     micro_batches: &[Vec<usize>],
     options: &ls_data::BatchOptions,
 ) -> Result<Outcome> {
+    let train = context.train;
+    let windowed = !train.is_words() && train.cut.windowed_examples > 0;
     let batches: Vec<_> = micro_batches
         .iter()
-        .map(|inputs| context.train.batch(inputs, options))
+        .map(|inputs| {
+            let weights = match windowed {
+                true => inputs.iter().map(|input| train.weight(*input)).collect(),
+                false => Ok(Vec::new()),
+            };
+            Ok((train.batch(inputs, options)?, weights?))
+        })
         .collect::<Result<_>>()?;
-    let count = batches
-        .iter()
-        .map(ls_data::Batch::counted_labels)
-        .sum::<usize>()
-        .max(1);
+    let weight = |(batch, weights): &(ls_data::Batch, Vec<f64>)| match windowed {
+        true => weights.iter().sum(),
+        false => batch.counted_labels() as f64,
+    };
+    let count = batches.iter().map(weight).sum::<f64>();
+    let count = if count > 0.0 { count } else { 1.0 };
     let mut accumulator = GradientsAccumulator::new();
     let (mut loss, mut tokens) = (0.0, 0);
-    for batch in &batches {
+    for (batch, weights) in &batches {
         let input = model_input(batch, context.model_config, context.device)?;
-        let batch_loss: Tensor<1> =
-            cross_entropy_sum(model.forward(&input), &flat_labels(batch)).div_scalar(count as f64);
+        let (logits, labels) = (model.forward(&input), flat_labels(batch));
+        let sum = match windowed {
+            true => weighted_cross_entropy_sum(logits, &labels, weights),
+            false => cross_entropy_sum(logits, &labels),
+        };
+        let batch_loss: Tensor<1> = sum.div_scalar(count);
         loss += f64::from(batch_loss.clone().into_scalar::<f32>());
         tokens += batch.real_tokens();
         let gradients = GradientsParams::from_grads(batch_loss.backward(), model);
@@ -755,6 +795,7 @@ fn evaluate_validation(
     Ok(EvaluationRecord {
         kind: "evaluation",
         split: "validation".into(),
+        protocol: context.config.data.protocol,
         step,
         epoch: step as f64 / steps_per_epoch as f64,
         loss: evaluation.loss,

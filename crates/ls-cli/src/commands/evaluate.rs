@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ls_data::FileFormat;
-use ls_train::config::Protocol;
 use ls_train::dataset::Dataset;
-use ls_train::sources::{Source, Sources, named};
+use ls_train::sources::{Source, Sources, known_form, named};
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
@@ -26,18 +25,22 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let cache = config.data.cache.then(ls_data::default_cache).flatten();
     let (name, dataset) = match &args.data {
         Some(path) => {
-            let mut data = config.data.clone();
-            if FileFormat::from_path(path).is_ok() {
-                // The run's format is that of its own files.
-                data.format = None;
-            }
-            let mut source = named(&data, std::slice::from_ref(path), true)?;
-            if let Some(known) = data.known() {
-                source.split.tags.starts_only =
-                    protocol == Protocol::Paper && known.paper_starts_only;
-                // The file has this data set's columns by their usual names, and its labels.
-                source.split.read.label_names = Some(predictor.settings.labels.names().to_vec());
-            }
+            let source = match known_form(&config.data, path)? {
+                Some(source) => source,
+                None => {
+                    let mut data = config.data.clone();
+                    if FileFormat::from_path(path).is_ok() {
+                        // The run's format is that of its own files.
+                        data.format = None;
+                    }
+                    let mut source = named(&data, std::slice::from_ref(path), true)?;
+                    if data.known().is_some() {
+                        source.split.read.label_names =
+                            Some(predictor.settings.labels.names().to_vec());
+                    }
+                    source
+                }
+            };
             let dataset = predictor.dataset(&source.split, cache.as_deref())?;
             ("data".to_string(), dataset)
         }

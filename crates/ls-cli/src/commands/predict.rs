@@ -53,7 +53,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         )
         .into());
     }
-    let (name, inputs) = inputs(args, task, &columns)?;
+    let (name, mut inputs) = inputs(args, task, &columns)?;
+    if args.skip_bad_rows {
+        inputs = predictor.with_tokens(&name, inputs);
+    }
     let mut display = Display::new();
     display.start("predicting", 0);
     let mut out: Box<dyn Write> = match &mut part {
@@ -185,6 +188,9 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
     }
     match args.input.as_deref() {
         Some(path) if path != Path::new("-") => {
+            if let Some(inputs) = Inputs::open_known(path, task, columns)? {
+                return Ok((path.into(), inputs));
+            }
             let format = InputFormat::from_path(path)?;
             if format == InputFormat::Lines {
                 no_pairs(columns)?;

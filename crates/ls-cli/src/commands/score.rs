@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use ls_data::{
     AnswerColumn, AnswerKind, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef,
     Comparison, DataError, Interval, LabelAnswer, LabelSet, Resampling, SpanMode, SpanTally,
-    TagAnswer, TagScheme, Tally, bootstrap, check_aligned, class_names, compare, conlleval_report,
-    decode_spans_strict, probability_rows, read_answers,
+    TagAnswer, TagScheme, Tally, bilou_as_iobes, bootstrap, check_aligned, class_names, compare,
+    conlleval_report, decode_spans_strict, has_bilou_tags, probability_rows, read_answers,
 };
 use ls_train::TrainError;
 use ls_train::evaluate::Scores;
@@ -233,10 +233,21 @@ fn score_tags(
             }
         }
     }
+    // Lenient reading knows the prefixes of IOBES, not those of BILOU.
+    let all = answers[0].iter().flat_map(|answer| &answer.tags);
+    let bilou = mode == SpanMode::Default
+        && match args.scheme {
+            Some(scheme) => scheme == TagScheme::Bilou,
+            None => has_bilou_tags(all.map(String::as_str)),
+        };
     let [gold, pred, other] = answers.map(|answers| {
         let tags = answers.iter().map(|answer| &answer.tags);
-        tags.map(|tags| tags.iter().map(String::as_str).collect())
-            .collect::<Vec<Vec<&str>>>()
+        let read = |tag: &String| match bilou {
+            true => bilou_as_iobes(tag).into_owned(),
+            false => tag.clone(),
+        };
+        tags.map(|tags| tags.iter().map(read).collect())
+            .collect::<Vec<Vec<String>>>()
     });
     let tallies = SpanTally::of_systems(&gold, [&pred, &other], mode).map_err(TrainError::from)?;
     let [pred, other] = &tallies;

@@ -89,11 +89,18 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
     let split = &report.reported_split;
     writeln!(
         out,
-        "{:<24} {:.4}   ({} protocol)",
+        "{:<24} {:.4}   ({} protocol{})",
         format!("{split} {metric}"),
         value(&report.scores, report.loss),
-        report.protocol
+        report.protocol,
+        report
+            .published_split
+            .map(|name| format!("; published as the {name} split"))
+            .unwrap_or_default()
     )?;
+    if let Some(form) = report.form {
+        writeln!(out, "data                     {form}")?;
+    }
     for baseline in report.baselines.iter().rev() {
         writeln!(
             out,

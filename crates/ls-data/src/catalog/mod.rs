@@ -52,6 +52,9 @@ pub struct DatasetSpec {
     forms: &'static [Form],
 }
 
+/// The form of OntoNotes in which only the first word of an entity has a tag.
+pub const PAPER_ONTONOTES: &str = "JSON lines of the paper's repository";
+
 /// What is labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

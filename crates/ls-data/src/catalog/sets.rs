@@ -781,7 +781,7 @@ const ONTONOTES5: DatasetSpec = DatasetSpec {
             read: forms::tner,
         },
         Form {
-            name: "JSON lines of the paper's repository",
+            name: super::PAPER_ONTONOTES,
             splits: &[
                 split(
                     Train,
