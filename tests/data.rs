@@ -224,7 +224,12 @@ fn tags_of_another_scheme_are_converted_refused_or_repaired() {
     let outcome = run(&sandbox, "x", &["data.scheme=iob2"]);
     says(&outcome, 1, &["t.conll:1: tag `I-PER`", "data.malformed"]);
     let repair = ["data.scheme=iob2", "data.malformed=repair"];
-    trained(&sandbox, "repaired", &repair);
+    let outcome = trained(&sandbox, "repaired", &repair);
+    says(
+        &outcome,
+        0,
+        &["the tags of 8 sentences are not as iob2 has them"],
+    );
     assert_eq!(labels("repaired"), labels("iob2"));
     let outcome = run(&sandbox, "x", &["data.scheme=iob7"]);
     says(&outcome, 2, &["iob7", "iobes"]);
@@ -272,6 +277,23 @@ fn bad_rows_are_all_named_and_skipped_on_request() {
     );
 
     trained(&sandbox, "plain", &["data.train=v.jsonl"]);
+    // Of labels that the training split does not have, each is named once.
+    let odd =
+        ["x", "pos", "y", "x"].map(|label| json!({"text": "the boat", "label": label}).to_string());
+    sandbox.write("odd.jsonl", odd.join("\n"));
+    let outcome = run(
+        &sandbox,
+        "x",
+        &["data.train=v.jsonl", "data.validation=odd.jsonl"],
+    );
+    says(
+        &outcome,
+        1,
+        &[
+            "odd.jsonl:1: unknown label `x`",
+            "odd.jsonl:3: unknown label `y`",
+        ],
+    );
     let evaluate = ["evaluate", "--run", "plain", "--data", "t.jsonl"];
     says(&sandbox.run(&evaluate), 1, &["t.jsonl:14:"]);
     let outcome = sandbox.run(&[&evaluate[..], &["--skip-bad-rows"]].concat());

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::convert::{Malformed, convert_tags};
+use crate::convert::{Malformed, check_tags, convert_tags};
 use crate::encoded::{EncodedSplit, SplitWriter, in_parallel};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -76,7 +77,7 @@ impl SplitSource {
         for (index, file) in self.files.iter().enumerate() {
             let rows = numbered(self.read.read_tokens(file)?).map(|row| {
                 let (number, row) = row?;
-                Ok((number, self.change_tags(row, file)?))
+                Ok((number, self.change_tags(row, file, &AtomicUsize::new(0))?))
             });
             for_each_row(rows, file, self.bad_rows, |(number, row)| {
                 each(index, number, row)
@@ -85,7 +86,13 @@ impl SplitSource {
         Ok(())
     }
 
-    fn change_tags(&self, mut example: TokenExample, file: &Path) -> Result<TokenExample> {
+    /// The example with its tags as they are trained; `repaired` counts those that their scheme does not allow.
+    fn change_tags(
+        &self,
+        mut example: TokenExample,
+        file: &Path,
+        repaired: &AtomicUsize,
+    ) -> Result<TokenExample> {
         let TagChanges {
             to,
             malformed,
@@ -95,6 +102,11 @@ impl SplitSource {
             return Ok(example);
         };
         let scheme = self.read.scheme;
+        if malformed == Malformed::Repair
+            && scheme.is_some_and(|scheme| check_tags(tags, scheme).is_err())
+        {
+            repaired.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(to) = to.or(scheme) {
             let converted = convert_tags(tags, scheme.unwrap_or(to), to, malformed);
             *tags = converted.map_err(|error| DataError::BadTags {
@@ -170,6 +182,7 @@ impl SplitSource {
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<EncodedSplit> {
+        let repaired = AtomicUsize::new(0);
         for file in &self.files {
             writer.begin_file(file);
             let no_tokens = |line: usize| DataError::NoTokens {
@@ -178,7 +191,7 @@ impl SplitSource {
             };
             let skipped: SkippedRows = if words {
                 let encode = |(number, row): (usize, TokenExample)| {
-                    let row = self.change_tags(row, file)?;
+                    let row = self.change_tags(row, file, &repaired)?;
                     let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
                     match encoded.empty_words < row.tokens.len() {
                         true => Ok((number, row, encoded)),
@@ -206,6 +219,14 @@ impl SplitSource {
                 })?
             };
             writer.skipped(&skipped.shown, skipped.count);
+        }
+        if let (1.., Some(scheme)) = (repaired.load(Ordering::Relaxed), self.read.scheme) {
+            tracing::warn!(
+                "{}: the tags of {} sentences are not as {} has them, and were read as conlleval reads them",
+                self.name(),
+                repaired.load(Ordering::Relaxed),
+                scheme.name()
+            );
         }
         writer.finish()
     }

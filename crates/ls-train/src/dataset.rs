@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ls_data::{
-    Batch, BatchOptions, CutReport, EncodedExample, EncodedInput, EncodedRow, EncodedSplit,
-    ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet, SequenceExample,
-    SplitSource, SplitWriter, TextTokenizer, TokenExample, align_labels, collate, in_parallel,
+    Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
+    EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet,
+    SequenceExample, SplitSource, SplitWriter, TextTokenizer, TokenExample, align_labels, collate,
+    in_parallel,
 };
 
 use crate::error::{Result, TrainError};
@@ -160,11 +161,25 @@ impl Dataset {
     ///
     /// If an example has no label, or one that is not in the set.
     pub fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
-        let class = |seen: &ls_data::SeenLabel| {
-            labels.encode(&seen.name, &self.split.files()[seen.file], seen.line)
-        };
-        let classes = self.split.seen_labels().iter().map(class);
-        self.classes = classes.collect::<Result<_, _>>()?;
+        let mut unknown = Vec::new();
+        for seen in self.split.seen_labels() {
+            match labels.encode(&seen.name, &self.split.files()[seen.file], seen.line) {
+                Ok(class) => self.classes.push(class),
+                Err(error) => unknown.push(error),
+            }
+        }
+        match unknown.len() {
+            0 => {}
+            1 => return Err(unknown.swap_remove(0).into()),
+            count => {
+                return Err(DataError::BadRows {
+                    path: self.split.files()[0].clone(),
+                    shown: unknown.iter().take(20).map(ToString::to_string).collect(),
+                    count,
+                }
+                .into());
+            }
+        }
         self.check_labelled()?;
         Ok(self)
     }
@@ -240,7 +255,7 @@ impl Dataset {
         encoding: Encoding<'_>,
     ) -> Result<Self> {
         let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
-        let no_tokens = |line: usize| ls_data::DataError::NoTokens {
+        let no_tokens = |line: usize| DataError::NoTokens {
             path: path.into(),
             line,
         };

@@ -122,6 +122,8 @@ pub struct StepRecord {
     pub tokens: usize,
     /// Time of the step.
     pub seconds: f64,
+    /// Of it, time until the step's batches were read and padded: what a device waits for.
+    pub data_seconds: f64,
 }
 
 /// A line of `metrics.jsonl`: an evaluation.
@@ -653,6 +655,7 @@ fn fit(
                 grad_norm,
                 tokens: outcome.tokens,
                 seconds: started.elapsed().as_secs_f64(),
+                data_seconds: outcome.data_seconds,
             };
             tokens += record.tokens;
             seconds += record.seconds;
@@ -724,6 +727,7 @@ struct Outcome {
     /// Mean over the labels that count in the whole step.
     loss: f64,
     tokens: usize,
+    data_seconds: f64,
 }
 
 /// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever pass it is in; the windows of
@@ -736,6 +740,7 @@ fn backward(
 ) -> Result<Outcome> {
     let train = context.train;
     let windowed = !train.is_words() && train.cut.windowed_examples > 0;
+    let started = Instant::now();
     let batches: Vec<_> = micro_batches
         .iter()
         .map(|inputs| {
@@ -746,6 +751,7 @@ fn backward(
             Ok((train.batch(inputs, options)?, weights?))
         })
         .collect::<Result<_>>()?;
+    let data_seconds = started.elapsed().as_secs_f64();
     let weight = |(batch, weights): &(ls_data::Batch, Vec<f64>)| match windowed {
         true => weights.iter().sum(),
         false => batch.counted_labels() as f64,
@@ -771,6 +777,7 @@ fn backward(
         gradients: accumulator.grads(),
         loss,
         tokens,
+        data_seconds,
     })
 }
 
