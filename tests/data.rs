@@ -480,6 +480,20 @@ fn other_files_of_a_known_set_are_read_as_its_own() {
 }
 
 #[test]
+fn a_text_may_be_joined_from_columns_and_classes_counted_from_one() {
+    let data = "train = \"t.csv\"\nvalidation = \"t.csv\"\nheader = false\ntext = 1\ntext_append = [2]\nlabel = 0\nfirst_label = 1\nlabels = [\"World\", \"Sports\"]";
+    let sandbox = sandbox("task = \"sequence\"", data);
+    let row = |i: usize| format!("\"{}\",\"title {i}\",\"and \"\"text\"\"\"\n", i % 2 + 1);
+    sandbox.write("t.csv", (0..8).map(row).collect::<String>());
+    trained(&sandbox, "out", &[]);
+    let line = &sandbox.jsonl("out/predictions.jsonl")[1];
+    assert_eq!(
+        [&line["text"], &line["gold"]],
+        ["title 1 and \"text\"", "Sports"]
+    );
+}
+
+#[test]
 fn entity_starts_are_what_the_paper_scores_on_ontonotes() {
     let sandbox = sandbox("task = \"token\"", "dataset = \"ontonotes5\"");
     let conll = conll(6, 6, ["B-PERSON", "I-PERSON"])

@@ -12,11 +12,11 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -415,6 +415,26 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
+/// Beginning of the name of a file that is not whole yet.
+const PART: &str = "part-";
+
+/// Removes what encodings that were killed have left: parts that nobody has written to for a day. One that cannot be removed
+/// is left for the next time.
+fn sweep(folder: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let part = entry.file_name().to_string_lossy().starts_with(PART);
+        let written = entry.metadata().and_then(|data| data.modified());
+        let age = written.ok().and_then(|written| written.elapsed().ok());
+        if part && age.is_some_and(|age| age > DAY) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Where a writer puts its bytes.
 #[derive(Debug)]
 enum Sink {
@@ -474,7 +494,9 @@ impl SplitWriter {
         };
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(write)?;
-        let (mut file, name) = NamedTempFile::new_in(folder).map_err(write)?.into_parts();
+        sweep(folder);
+        let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
+        let (mut file, name) = part.map_err(write)?.into_parts();
         file.write_all(MAGIC).map_err(write)?;
         let table = || Ok(Sink::File(BufWriter::new(tempfile::tempfile_in(folder)?)));
         let sinks = [

@@ -170,6 +170,26 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
 }
 
 #[test]
+fn what_killed_encodings_left_is_removed_after_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, hours: u64| {
+        let file = fs::File::create(dir.path().join(name)).unwrap();
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+        file.set_modified(time).unwrap();
+    };
+    write("part-old", 25);
+    write("part-new", 23);
+    write("0123.bin", 1000);
+    drop(SplitWriter::in_file(false, &dir.path().join("x.bin")).unwrap());
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["0123.bin", "part-new"]);
+}
+
+#[test]
 fn files_that_are_no_split_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");

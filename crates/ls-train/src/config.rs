@@ -331,12 +331,18 @@ pub struct DataSettings {
     /// Column of the text.
     #[serde(default = "default_text")]
     pub text: ColumnRef,
+    /// Columns that are joined to the text, each behind a space: a description behind its title.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text_append: Vec<ColumnRef>,
     /// Column of a second text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<ColumnRef>,
     /// Column of the label.
     #[serde(default = "default_label")]
     pub label: ColumnRef,
+    /// The integer that stands for the first of `labels`.
+    #[serde(default)]
+    pub first_label: i64,
     /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<ColumnRef>,
@@ -401,8 +407,10 @@ impl DataSettings {
             format: None,
             header: true,
             text: default_text(),
+            text_append: Vec::new(),
             text_pair: None,
             label: default_label(),
+            first_label: 0,
             tokens: None,
             tags: None,
             labels: None,
@@ -596,8 +604,10 @@ const KEYS: &[(&str, &[&str])] = &[
             "format",
             "header",
             "text",
+            "text_append",
             "text_pair",
             "label",
+            "first_label",
             "tokens",
             "tags",
             "labels",
@@ -1188,6 +1198,7 @@ mod tests {
                 stride: Some(8),
                 padding: Some(PaddingMode::Masked),
                 format: Some("csv".into()),
+                text_append: vec![ColumnRef::Index(2)],
                 text_pair: Some(ColumnRef::Index(1)),
                 tokens: Some(ColumnRef::Index(0)),
                 tags: Some(ColumnRef::Index(1)),

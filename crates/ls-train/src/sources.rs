@@ -323,6 +323,8 @@ pub fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool) -> Rea
 fn sequence_columns(data: &DataSettings, labelled: bool) -> SequenceColumns {
     SequenceColumns {
         text: data.text.clone(),
+        append: data.text_append.clone(),
+        first_label: data.first_label,
         text_pair: data.text_pair.clone(),
         label: labelled.then(|| data.label.clone()),
         keep_extra: !labelled,
