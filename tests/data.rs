@@ -358,7 +358,7 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     says(
         &outcome,
         2,
-        &["unknown data set \"ssst2\"", "did you mean \"sst2\""],
+        &["no data set is called `ssst2`", "did you mean `sst2`"],
     );
     let outcome = run(&sandbox, "x", &["data.train=t.csv"]);
     says(&outcome, 2, &["data.dataset names the files"]);

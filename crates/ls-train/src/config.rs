@@ -861,18 +861,9 @@ impl RunConfig {
         let known = self.data.known();
         match (&self.data.dataset, known) {
             (Some(name), None) => {
-                let names = catalog::all().iter().map(|known| known.name);
-                let nearest = nearest(name, names.clone())
-                    .map(|nearest| format!("; did you mean {nearest:?}?"));
-                let names: Vec<_> = names.collect();
-                check(
-                    false,
-                    format!(
-                        "data.dataset: unknown data set {name:?} (known: {}){}",
-                        names.join(", "),
-                        nearest.unwrap_or_default()
-                    ),
-                );
+                let unknown = catalog::get(name).err();
+                let fault = unknown.map(|error| error.to_string()).unwrap_or_default();
+                check(false, format!("data.dataset: {fault}"));
             }
             (Some(_), Some(known)) => {
                 let files = [&self.data.train, &self.data.validation, &self.data.test];
@@ -1042,15 +1033,6 @@ impl RunConfig {
             TaskKind::Sequence => Vec::new(),
         }
     }
-}
-
-/// The name that is likeliest meant.
-fn nearest(word: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    names
-        .map(|name| (strsim::jaro_winkler(name, word), name))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }
 
 /// Sets one dotted key. The value is read as TOML, or as a string where that fails.

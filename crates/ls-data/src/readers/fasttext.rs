@@ -1,44 +1,16 @@
 //! Lines of fastText to sequence examples: `__label__` with the label, then the text.
 
-use std::io::BufRead;
-
-use super::lines::{Line, Lines};
-use super::{Labels, SequenceColumns};
+use super::Labels;
+use super::lines::Line;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
 /// What a label begins with.
 const PREFIX: &str = "__label__";
 
-/// Rows of a file. Blank lines are passed over.
-pub(super) struct Rows<R> {
-    lines: Lines<R>,
-    labels: Labels,
-    labelled: bool,
-}
-
-impl<R: BufRead> Rows<R> {
-    pub(super) fn new(lines: Lines<R>, columns: &SequenceColumns, labels: Labels) -> Self {
-        Self {
-            lines,
-            labels,
-            labelled: columns.label.is_some(),
-        }
-    }
-}
-
-impl<R: BufRead> Iterator for Rows<R> {
-    type Item = Result<SequenceExample>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.lines
-            .map_row(|line| row(line, &self.labels, self.labelled))
-    }
-}
-
 /// The label must stand first and alone: fastText itself takes a word with the prefix for a label
 /// wherever it stands, so a second one would be lost, or be read as text.
-fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<SequenceExample> {
+pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<SequenceExample> {
     let place = line.place;
     let text = line.text.trim();
     let (label, text) = match text.strip_prefix(PREFIX) {

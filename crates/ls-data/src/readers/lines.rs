@@ -3,8 +3,9 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::{BYTE_ORDER_MARK, MAX_ROW, Place};
+use super::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
 use crate::error::{DataError, Result};
+use crate::example::SequenceExample;
 
 /// Lines without their ends (`\n` or `\r\n`) and without a byte order mark. Memory is bounded by
 /// the longest line, and that by [`MAX_ROW`].
@@ -117,6 +118,24 @@ impl<R: BufRead> Lines<R> {
             });
         }
         Ok(true)
+    }
+}
+
+/// Rows of a file whose lines are examples each. Blank lines are passed over.
+pub(super) struct LineRows<R> {
+    pub(super) lines: Lines<R>,
+    pub(super) labels: Labels,
+    pub(super) labelled: bool,
+    /// What a line is in this format.
+    pub(super) row: fn(Line<'_>, &Labels, bool) -> Result<SequenceExample>,
+}
+
+impl<R: BufRead> Iterator for LineRows<R> {
+    type Item = Result<SequenceExample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.lines
+            .map_row(|line| (self.row)(line, &self.labels, self.labelled))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::lines::{LineRows, Lines};
 use super::{
     FileFormat, Labels, SequenceColumns, TokenColumns, conll, conll2012, csv, fasttext, jsonl,
     label_json, open, trees,
@@ -200,8 +200,7 @@ enum SequenceRows<R> {
     Csv(csv::CsvRows<R>),
     Tsv(csv::TsvRows<R>),
     Jsonl(jsonl::SequenceRows<R>),
-    FastText(fasttext::Rows<R>),
-    Trees(trees::Rows<R>),
+    Lines(LineRows<R>),
 }
 
 impl<R: std::io::BufRead> Iterator for SequenceRows<R> {
@@ -212,8 +211,7 @@ impl<R: std::io::BufRead> Iterator for SequenceRows<R> {
             Self::Csv(rows) => rows.next(),
             Self::Tsv(rows) => rows.next(),
             Self::Jsonl(rows) => rows.next(),
-            Self::FastText(rows) => rows.next(),
-            Self::Trees(rows) => rows.next(),
+            Self::Lines(rows) => rows.next(),
         }
     }
 }
@@ -235,10 +233,15 @@ pub(super) fn sequence_rows<R: Read>(
         FileFormat::Jsonl => {
             SequenceRows::Jsonl(jsonl::SequenceRows::new(lines(reader), columns, labels)?)
         }
-        FileFormat::FastText => {
-            SequenceRows::FastText(fasttext::Rows::new(lines(reader), columns, labels))
-        }
-        FileFormat::Trees => SequenceRows::Trees(trees::Rows::new(lines(reader), columns, labels)),
+        FileFormat::FastText | FileFormat::Trees => SequenceRows::Lines(LineRows {
+            lines: lines(reader),
+            labels,
+            labelled: columns.label.is_some(),
+            row: match spec.format {
+                FileFormat::FastText => fasttext::row,
+                _ => trees::row,
+            },
+        }),
         FileFormat::Parquet => return Err(parquet_stream(name)),
         FileFormat::Conll | FileFormat::Conll2012 => {
             return Err(spec.unsupported(name, "texts with labels"));

@@ -3,40 +3,12 @@
 //!
 //! Words are taken as they are written: a bracket of the text stands as `-LRB-` or `-RRB-`.
 
-use std::io::BufRead;
-
-use super::lines::{Line, Lines};
-use super::{Labels, SequenceColumns};
+use super::Labels;
+use super::lines::Line;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
-/// Trees of a file, one a line. Blank lines are passed over.
-pub(super) struct Rows<R> {
-    lines: Lines<R>,
-    labels: Labels,
-    labelled: bool,
-}
-
-impl<R: BufRead> Rows<R> {
-    pub(super) fn new(lines: Lines<R>, columns: &SequenceColumns, labels: Labels) -> Self {
-        Self {
-            lines,
-            labels,
-            labelled: columns.label.is_some(),
-        }
-    }
-}
-
-impl<R: BufRead> Iterator for Rows<R> {
-    type Item = Result<SequenceExample>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.lines
-            .map_row(|line| row(line, &self.labels, self.labelled))
-    }
-}
-
-fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<SequenceExample> {
+pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<SequenceExample> {
     let place = line.place;
     let (label, words) = parse(line.text).map_err(|(at, fault)| DataError::Tree {
         path: place.path.to_path_buf(),
