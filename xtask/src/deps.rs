@@ -10,9 +10,10 @@ use serde_json::Value;
 use crate::{cargo, report, stdout};
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
-const ARROWS: [(&str, &[&str]); 8] = [
-    ("ls-lora", &[]),
-    ("ls-model", &["ls-lora"]),
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("ls-lora", &["ls-ops"]),
+    ("ls-ops", &[]),
+    ("ls-model", &["ls-lora", "ls-ops"]),
     ("ls-data", &[]),
     ("ls-hub", &["ls-data"]),
     ("ls-train", &["ls-data", "ls-lora", "ls-model"]),
@@ -28,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 const WITHOUT_BURN: [&str; 3] = ["ls-data", "ls-hub", "xtask"];
 
 /// Members that leave the backend to whoever builds the program.
-const WITHOUT_BACKEND: [&str; 3] = ["ls-lora", "ls-model", "ls-train"];
+const WITHOUT_BACKEND: [&str; 4] = ["ls-lora", "ls-ops", "ls-model", "ls-train"];
 
 /// burn's features that are a backend or belong to some.
 const BACKENDS: [&str; 12] = [

@@ -5,8 +5,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use ls_ops::{Dropout, add_low_rank, dropout};
 
-use crate::dropout::dropout;
 use crate::error::{LoraError, Result};
 use crate::quantized::Quantization;
 
@@ -179,6 +179,23 @@ impl LoraAdapter {
         } else {
             (x, false)
         }
+    }
+
+    /// `y` with the adapter's share added, f32. `x` is the layer's input, before dropout.
+    pub(crate) fn add_to(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let (a, b) = (self.lora_a.val(), self.lora_b.val());
+        if self.start.is_some() || a.dtype() != DType::F32 {
+            return y + self.delta(self.input(x).0);
+        }
+        let mut x = to_dtype(x, DType::F32);
+        let mut mask = None;
+        if self.dropout > 0.0 && self.is_training() {
+            mask = Dropout::draw(self.dropout, &x.device());
+            if mask.is_none() {
+                x = dropout(x, self.dropout);
+            }
+        }
+        add_low_rank(y, x, a, b, self.scaling, mask)
     }
 
     /// The adapter's share of a linear layer's output, f32 `[tokens, out]`, for an input from [`LoraAdapter::input`].

@@ -39,7 +39,6 @@
 pub mod adapter;
 mod combine;
 pub mod config;
-pub mod dropout;
 pub mod embedding;
 pub mod error;
 mod init;
@@ -63,10 +62,10 @@ use burn::tensor::{DType, Tensor};
 
 pub use adapter::{Dora, LayerKind, LoraAdapter, LoraLayer, MergeDrift, Start};
 pub use config::{Bias, InitLoraWeights, LoraConfig, TaskType};
-pub use dropout::dropout;
 pub use embedding::LoraEmbedding;
 pub use error::{LoraError, Result};
 pub use linear::LoraLinear;
+pub use ls_ops::dropout;
 pub use model::{Combination, LoraModel, MergeReport};
 pub use module::{LoraModule, ModulePath, adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use optim::{LoraPlus, LoraPlusGroups};

@@ -129,10 +129,10 @@ impl LoraLinear {
         let dtype = y.dtype();
         let mut y = to_dtype(y, DType::F32);
         for adapter in self.adapters.iter().filter(|adapter| adapter.active) {
-            let (dropped, has_dropped) = adapter.input(x.clone());
             y = match &adapter.dora {
-                None => y + adapter.delta(dropped),
+                None => adapter.add_to(y, x.clone()),
                 Some(dora) => {
+                    let (dropped, has_dropped) = adapter.input(x.clone());
                     let scale = adapter.dora_scale(dora, |x| self.base_layer.matmul_f32(x));
                     // As PEFT has it: with dropout, the base's part is of the dropped input too.
                     let base = if has_dropped {

@@ -401,7 +401,7 @@ impl BaseLayer {
     #[must_use]
     pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(linear) => x.matmul(linear.weight.val()),
+            Self::Dense(linear) => ls_ops::linear(x, linear.weight.val()),
             Self::Quantized(linear) => linear.weight.matmul(x),
         }
     }
@@ -409,7 +409,7 @@ impl BaseLayer {
     /// The product of a plain f32 matrix with the weight, in f32.
     pub(crate) fn matmul_f32(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(linear) => x.matmul(to_dtype(plain(linear.weight.val()), DType::F32)),
+            Self::Dense(linear) => ls_ops::linear(x, linear.weight.val()),
             Self::Quantized(linear) => linear.weight.matmul(x),
         }
     }
@@ -472,15 +472,6 @@ fn pack(values: &[f32], [rows, columns]: [usize; 2], format: Quantization) -> Pa
             }
         });
     Packed { codes, scales }
-}
-
-/// Whether a device computes on the host.
-#[cfg(feature = "flex")]
-pub(crate) fn is_flex(device: &Device) -> bool {
-    matches!(
-        device.clone().inner().as_dispatch(),
-        DispatchDevice::Flex(_)
-    )
 }
 
 /// Whether the operations below were built for a device.

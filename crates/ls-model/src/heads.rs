@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, lora_module};
 use serde::{Deserialize, Serialize};
 
@@ -199,14 +199,17 @@ impl LlamaClassifier {
     /// - [`Task::Sequence`]: `[batch, num_labels]`
     /// - [`Task::Token`]: `[tokens, num_labels]`, the real tokens of all rows end to end
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        let hidden = self.model.forward(input); // [tokens, hidden_size]
+        let hidden = match self.task {
+            Task::Sequence(Pooling::Last) => self.model.forward_last(input), // [batch, hidden_size]
+            _ => self.model.forward(input), // [tokens, hidden_size]
+        };
         let hidden = if hidden.dtype() == DType::F32 {
             hidden
         } else {
             hidden.cast(DType::F32)
         };
         match self.task {
-            Task::Sequence(Pooling::Last) => self.score(hidden.select(0, last_tokens(input))),
+            Task::Sequence(Pooling::Last) => self.score(hidden),
             Task::Sequence(Pooling::Mean) => self.score(averaging_matrix(input).matmul(hidden)),
             Task::Sequence(Pooling::Max) => largest(self.score(hidden), input),
             Task::Token { dropout } => {
@@ -241,22 +244,6 @@ pub(crate) const PROJECTIONS: [&str; 7] = [
     "mlp.up_proj",
     "mlp.down_proj",
 ];
-
-/// Index of each row's last token among all tokens, `[batch]`.
-fn last_tokens(input: &ModelInput) -> Tensor<1, Int> {
-    let mut start = 0;
-    let places = input
-        .lengths
-        .iter()
-        .zip(&input.last)
-        .map(|(&length, &last)| {
-            start += length;
-            (start - length + last) as i32
-        });
-    let places: Vec<i32> = places.collect();
-    let shape = [places.len()];
-    Tensor::from_data(TensorData::new(places, shape), &input.input_ids.device())
-}
 
 /// `[batch, tokens]`: one over the row's length where the token is the row's, else zero.
 fn averaging_matrix(input: &ModelInput) -> Tensor<2> {

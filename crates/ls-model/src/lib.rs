@@ -25,6 +25,7 @@
 //! Reading order: [`llama`] (the forward pass), [`mask`] (who sees whom), [`input`] (how padding is kept out),
 //! [`heads`], [`pretrained`] and [`config`].
 
+mod attention;
 pub mod config;
 pub mod error;
 pub mod heads;

@@ -4,17 +4,15 @@
 //! `kv` = key/value heads, `groups` = query heads per key/value head.
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{silu, softmax};
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, DType, Tensor};
+use burn::tensor::{DType, Tensor};
 use ls_lora::{LoraEmbedding, LoraLinear, lora_module};
 
+use crate::attention::{BatchContext, Heads, Pooled};
 use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::mask::{AttentionMode, Visibility};
-use crate::rope::{RopeConfig, Rotation};
+use crate::rope::RopeConfig;
 
 /// Root mean square normalisation; the mean is taken in f32 whatever the dtype, as transformers does.
 #[derive(Module, Debug)]
@@ -27,20 +25,7 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let dtype = x.dtype();
-        let x = if dtype == DType::F32 {
-            x
-        } else {
-            x.cast(DType::F32)
-        };
-        let mean_square = x.clone().square().mean_dim(1); // [tokens, 1]
-        let x = x / mean_square.add_scalar(self.eps).sqrt();
-        let x = if dtype == DType::F32 {
-            x
-        } else {
-            x.cast(dtype)
-        };
-        x * self.weight.val().unsqueeze()
+        ls_ops::rms_norm(x, self.weight.val(), self.eps)
     }
 }
 
@@ -67,92 +52,25 @@ impl Attention {
     fn forward(
         &self,
         x: Tensor<2>,
-        batch: &BatchContext<'_>,
-        blocked: &Option<Tensor<4, Bool>>,
+        batch: &mut BatchContext<'_>,
+        visibility: Visibility,
+        pooled: Option<&Pooled>,
     ) -> Tensor<2> {
-        let input = batch.input;
-        let tokens = input.tokens();
-        let (rows, longest) = (input.batch_size(), input.longest());
-        let (heads, kv, head_dim) = (
-            self.num_attention_heads,
-            self.num_key_value_heads,
-            self.head_dim,
-        );
-        let groups = heads / kv;
-
-        let q = self
-            .q_proj
-            .forward(x.clone())
-            .reshape([tokens, heads, head_dim]);
-        let k = self
-            .k_proj
-            .forward(x.clone())
-            .reshape([tokens, kv, head_dim]);
-        let v = self.v_proj.forward(x); // [tokens, kv * head_dim]
-        let q = batch.rotation.apply(q).reshape([tokens, heads * head_dim]);
-        let k = batch.rotation.apply(k).reshape([tokens, kv * head_dim]);
-
-        // The query heads that share a key/value head become further query rows of it, so that keys and values are
-        // neither repeated nor copied.
-        let q = input
-            .pad(q)
-            .reshape([rows, longest, kv, groups, head_dim])
-            .permute([0, 2, 3, 1, 4])
-            .reshape([rows, kv, groups * longest, head_dim]);
-        let k = input
-            .pad(k)
-            .reshape([rows, longest, kv, head_dim])
-            .swap_dims(1, 2); // [rows, kv, longest, head_dim]
-        let v = input
-            .pad(v)
-            .reshape([rows, longest, kv, head_dim])
-            .swap_dims(1, 2);
-
-        let out = scaled_dot_product(q, k, v, blocked.clone()) // [rows, kv, groups * longest, head_dim]
-            .reshape([rows, kv, groups, longest, head_dim])
-            .permute([0, 3, 1, 2, 4])
-            .reshape([rows * longest, heads * head_dim]);
-        self.o_proj.forward(input.unpad(out)) // [tokens, hidden_size]
+        let heads = Heads {
+            heads: self.num_attention_heads,
+            kv: self.num_key_value_heads,
+            dim: self.head_dim,
+        };
+        let project = |queries: Tensor<2>, x: Tensor<2>| {
+            [
+                self.q_proj.forward(queries),   // [tokens, heads * head_dim]
+                self.k_proj.forward(x.clone()), // [tokens, kv * head_dim]
+                self.v_proj.forward(x),
+            ]
+        };
+        let out = batch.attend(x, heads, visibility, pooled, project);
+        self.o_proj.forward(out) // [tokens, hidden_size]
     }
-}
-
-/// `softmax(q kᵀ / sqrt(head_dim)) v` with `blocked` positions (`true` = not attended) left out.
-///
-/// # Shapes
-///
-/// - `q`: `[rows, kv, queries, head_dim]`; `k`, `v`: `[rows, kv, keys, head_dim]`
-/// - `blocked`: `[rows, 1, queries, keys]`
-fn scaled_dot_product(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    blocked: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    let [rows, kv, queries, head_dim] = q.dims();
-    let keys = k.dims()[2];
-    let blocked = blocked.map(|blocked| blocked.expand([rows, kv, queries, keys]));
-    if ![&q, &k, &v].iter().any(|tensor| tensor.is_autodiff()) {
-        // Off the graph burn has a fused kernel; on it, it would take the steps below one by one, in the input's dtype.
-        return attention(q, k, v, blocked, None, AttentionModuleOptions::default());
-    }
-    let dtype = q.dtype();
-    let mut scores = q
-        .mul_scalar(1.0 / (head_dim as f64).sqrt())
-        .matmul(k.swap_dims(2, 3)); // [rows, kv, queries, keys]
-    if dtype != DType::F32 {
-        scores = scores.cast(DType::F32);
-    }
-    if let Some(blocked) = blocked {
-        // Finite, so that no row can become NaN.
-        scores = scores.mask_fill(blocked, -1e9);
-    }
-    let weights = softmax(scores, 3);
-    let weights = if dtype == DType::F32 {
-        weights
-    } else {
-        weights.cast(dtype)
-    };
-    weights.matmul(v)
 }
 
 /// Gated MLP: `down(silu(gate(x)) * up(x))`.
@@ -168,8 +86,9 @@ pub struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = silu(self.gate_proj.forward(x.clone())); // [tokens, intermediate_size]
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
+        let up = self.up_proj.forward(x);
+        self.down_proj.forward(ls_ops::swiglu(gate, up))
     }
 }
 
@@ -187,24 +106,26 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
+    /// With `pooled`, the hidden states of its tokens alone: what no later layer reads is not computed.
     fn forward(
         &self,
         x: Tensor<2>,
-        batch: &BatchContext<'_>,
-        blocked: &Option<Tensor<4, Bool>>,
+        batch: &mut BatchContext<'_>,
+        visibility: Visibility,
+        pooled: Option<&Pooled>,
     ) -> Tensor<2> {
-        let x = x.clone()
-            + self
-                .self_attn
-                .forward(self.input_layernorm.forward(x), batch, blocked);
+        let attended = self.self_attn.forward(
+            self.input_layernorm.forward(x.clone()),
+            batch,
+            visibility,
+            pooled,
+        );
+        let x = match pooled {
+            Some(pooled) => pooled.of(x),
+            None => x,
+        } + attended;
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
     }
-}
-
-/// What all layers share for one batch.
-struct BatchContext<'a> {
-    input: &'a ModelInput,
-    rotation: Rotation,
 }
 
 /// The decoder without a head: token ids to normalised hidden states.
@@ -241,31 +162,30 @@ impl LlamaModel {
             .collect())
     }
 
-    /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`, in the weights' dtype.
+    /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`; on the CPU in f32, elsewhere in the
+    /// weights' dtype.
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
+        self.run(input, None)
+    }
+
+    /// The hidden state of the last token of each row's text ([`ModelInput::last`]) alone, `[batch, hidden_size]`.
+    ///
+    /// The same as those rows of [`LlamaModel::forward`]; the last block leaves out what only the others need.
+    pub fn forward_last(&self, input: &ModelInput) -> Tensor<2> {
+        self.run(input, Some(&Pooled::last(input)))
+    }
+
+    fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
         let mut x = self.embed_tokens.rows(input.input_ids.clone()); // [tokens, hidden_size]
         let device = x.device();
-        let mut rotation = self.rope.rotation(&input.lengths, &device);
-        if x.dtype() != DType::F32 {
-            rotation = rotation.cast(x.dtype());
+        if x.dtype() != DType::F32 && ls_ops::is_host(&device) {
+            // A CPU computes in f32; weights stay as they are.
+            x = x.cast(DType::F32);
         }
-        let batch = BatchContext { input, rotation };
-        // Layers that see alike share a mask.
-        let mut masks: Vec<(Visibility, Option<Tensor<4, Bool>>)> = Vec::new();
-        for (layer, &visibility) in self.layers.iter().zip(&self.visibility) {
-            let at = match masks.iter().position(|(of, _)| *of == visibility) {
-                Some(at) => at,
-                None => {
-                    let groups =
-                        layer.self_attn.num_attention_heads / layer.self_attn.num_key_value_heads;
-                    masks.push((
-                        visibility,
-                        visibility.blocked(&input.lengths, groups, &device),
-                    ));
-                    masks.len() - 1
-                }
-            };
-            x = layer.forward(x, &batch, &masks[at].1);
+        let mut batch = BatchContext::new(input, &self.rope, &device, x.dtype());
+        let last = self.layers.len().saturating_sub(1);
+        for (at, (layer, &visibility)) in self.layers.iter().zip(&self.visibility).enumerate() {
+            x = layer.forward(x, &mut batch, visibility, pooled.filter(|_| at == last));
         }
         self.norm.forward(x)
     }

@@ -4,6 +4,7 @@
 //! and k load without permuting rows. Angles are computed in f64.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ls_ops::RotaryTable;
 
 /// How frequencies are stretched beyond the pretraining length (names of transformers' `modeling_rope_utils.py`).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,7 +90,7 @@ impl RopeConfig {
     }
 
     /// Cosines and sines for rows of the given lengths laid end to end, positions starting at 0 in each row.
-    pub fn rotation(&self, lengths: &[usize], device: &Device) -> Rotation {
+    pub fn table(&self, lengths: &[usize]) -> RotaryTable {
         let half = self.head_dim / 2;
         let tokens: usize = lengths.iter().sum();
         let mut cos = Vec::with_capacity(tokens * half);
@@ -101,10 +102,10 @@ impl RopeConfig {
             .filter(|&length| !self.stretches(length))
             .max()
             .unwrap_or(0);
-        let (plain_cos, plain_sin) = table(&self.inverse_frequencies(0), longest_plain);
+        let (plain_cos, plain_sin) = angles(&self.inverse_frequencies(0), longest_plain);
         for &length in lengths {
             if self.stretches(length) {
-                let (row_cos, row_sin) = table(&self.inverse_frequencies(length), length);
+                let (row_cos, row_sin) = angles(&self.inverse_frequencies(length), length);
                 cos.extend(row_cos);
                 sin.extend(row_sin);
             } else {
@@ -112,6 +113,14 @@ impl RopeConfig {
                 sin.extend_from_slice(&plain_sin[..length * half]);
             }
         }
+        RotaryTable { cos, sin }
+    }
+
+    /// The same on a device.
+    pub fn rotation(&self, lengths: &[usize], device: &Device) -> Rotation {
+        let half = self.head_dim / 2;
+        let RotaryTable { cos, sin } = self.table(lengths);
+        let tokens: usize = lengths.iter().sum();
         let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, 1, half]), device);
         Rotation {
             cos: tensor(cos),
@@ -124,7 +133,7 @@ impl RopeConfig {
     }
 }
 
-fn table(frequencies: &[f64], length: usize) -> (Vec<f32>, Vec<f32>) {
+fn angles(frequencies: &[f64], length: usize) -> (Vec<f32>, Vec<f32>) {
     (0..length)
         .flat_map(|position| {
             frequencies

@@ -1,0 +1,211 @@
+//! [`attention`]: rotary embedding and grouped-query attention over rows laid end to end, on the CPU.
+//!
+//! Scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135, 2307.08691): the graph holds queries,
+//! keys, values, the output and one number per query. There is no padding: each row of the batch is its own range of tokens.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+use crate::autodiff::register;
+
+#[cfg(feature = "flex")]
+mod kernel;
+
+/// Cosines and sines of the angle of each pair of each token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotaryTable {
+    /// `[tokens, head_dim / 2]`.
+    pub cos: Vec<f32>,
+    /// `[tokens, head_dim / 2]`.
+    pub sin: Vec<f32>,
+}
+
+/// One row of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its queries among all queries.
+    pub queries: Range<usize>,
+    /// Its keys and values among all keys.
+    pub keys: Range<usize>,
+    /// The place among its keys of its first query.
+    pub first: usize,
+}
+
+/// What [`attention`] needs to know besides the tensors. Segments cover queries and keys in order, without gaps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionPlan {
+    /// Rows of the batch.
+    pub segments: Vec<Segment>,
+    /// Query heads.
+    pub heads: usize,
+    /// Heads of keys and values; a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether a token sees those to its right.
+    pub bidirectional: bool,
+    /// A sliding window, as transformers counts it: the own position and `window - 1` before it when causal, `window` to
+    /// either side when bidirectional.
+    pub window: Option<usize>,
+    /// Angles of the queries.
+    pub query_rotation: Arc<RotaryTable>,
+    /// Angles of the keys.
+    pub key_rotation: Arc<RotaryTable>,
+}
+
+impl AttentionPlan {
+    fn check(&self, q: [usize; 2], k: [usize; 2], v: [usize; 2]) {
+        let (heads, kv, width) = (self.heads, self.kv_heads, self.head_dim);
+        assert!(
+            kv > 0 && heads.is_multiple_of(kv),
+            "{heads} query heads do not share {kv} key heads"
+        );
+        let (mut queries, mut keys) = (0, 0);
+        for segment in &self.segments {
+            assert!(
+                segment.queries.start == queries && segment.keys.start == keys,
+                "segments follow each other"
+            );
+            (queries, keys) = (segment.queries.end, segment.keys.end);
+            assert!(
+                segment.first + segment.queries.len() <= segment.keys.len(),
+                "every query stands at a key"
+            );
+        }
+        assert_eq!(
+            q,
+            [queries, heads * width],
+            "queries are [tokens, heads * head_dim]"
+        );
+        assert_eq!(
+            k,
+            [keys, kv * width],
+            "keys are [tokens, kv_heads * head_dim]"
+        );
+        assert_eq!(v, k, "values are shaped as keys");
+        for (table, tokens) in [(&self.query_rotation, queries), (&self.key_rotation, keys)] {
+            let len = tokens * (width / 2);
+            assert!(
+                table.cos.len() == len && table.sin.len() == len,
+                "an angle for each pair of each token"
+            );
+        }
+    }
+}
+
+/// `softmax(rotate(q) rotate(k)ᵀ / sqrt(head_dim)) v` within each segment, over the keys that the plan lets a query see.
+///
+/// Pairs of the rotary embedding are half a head apart, as transformers has them.
+///
+/// # Shapes
+///
+/// - `q` and the output: `[queries, heads * head_dim]`; `k`, `v`: `[keys, kv_heads * head_dim]`
+///
+/// # Panics
+///
+/// If the plan does not fit the tensors, or they are not on the CPU.
+#[must_use]
+pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, plan: &Arc<AttentionPlan>) -> Tensor<2> {
+    plan.check(q.dims(), k.dims(), v.dims());
+    Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        plan.clone(),
+    ))
+}
+
+/// The operation.
+#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+pub(crate) trait AttentionOps: Backend {
+    /// The output.
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        plan: Arc<AttentionPlan>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Its two passes, for backends below the graph.
+pub(crate) trait AttentionPasses: Backend {
+    /// The output, and the logarithm of each query's sum of exponentials, `[heads, queries]`.
+    fn forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        plan: &AttentionPlan,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of queries, keys and values, from what the forward pass was given and gave.
+    fn backward(
+        state: AttentionState<Self>,
+        d_out: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// What the graph keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionState<B: Backend> {
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    v: FloatTensor<B>,
+    out: FloatTensor<B>,
+    log_sum: FloatTensor<B>,
+    plan: Arc<AttentionPlan>,
+}
+
+impl<B: AttentionOps + AttentionPasses, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        plan: Arc<AttentionPlan>,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct AttentionBackward;
+
+        impl<B: AttentionPasses> Backward<B, 3> for AttentionBackward {
+            type State = AttentionState<B>;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 3>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let d_out = grads.consume::<B>(&ops.node);
+                let (dq, dk, dv) = B::backward(ops.state, d_out);
+                let [q, k, v] = ops.parents.map(|node| node.map(|node| node.id));
+                register::<B>(grads, q, || dq);
+                register::<B>(grads, k, || dk);
+                register::<B>(grads, v, || dv);
+            }
+        }
+
+        let prep = AttentionBackward.prepare::<C>([q.node(), k.node(), v.node()]);
+        let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
+        match prep.compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (out, log_sum) = B::forward(q.clone(), k.clone(), v.clone(), &plan);
+                let state = AttentionState {
+                    q,
+                    k,
+                    v,
+                    out: out.clone(),
+                    log_sum,
+                    plan,
+                };
+                prep.finish(state, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, plan)),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Matrix products over slices, by rten-gemm.
+
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions};
+use rten_tensor::NdTensorView;
+
+thread_local! {
+    /// The kernel for this machine, found once in each thread.
+    static EXECUTOR: GemmExecutor<f32> = GemmExecutor::new();
+}
+
+/// A matrix in memory, by strides.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows end to end.
+    pub(crate) fn new(values: &'a [f32], shape: [usize; 2]) -> Self {
+        Self::strided(values, shape, shape[1])
+    }
+
+    /// Rows that begin `stride` elements apart.
+    pub(crate) fn strided(values: &'a [f32], shape: [usize; 2], stride: usize) -> Self {
+        Self {
+            values,
+            shape,
+            strides: [stride, 1],
+        }
+    }
+
+    /// The transpose, without moving anything.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            values: self.values,
+            shape: [self.shape[1], self.shape[0]],
+            strides: [self.strides[1], self.strides[0]],
+        }
+    }
+
+    fn view(self) -> NdTensorView<'a, f32, 2> {
+        // The shape is that of the slice it was made with.
+        NdTensorView::from_slice_with_strides(self.shape, self.values, self.strides)
+            .expect("a matrix lies within its slice")
+    }
+
+    fn is_empty(self) -> bool {
+        self.shape.contains(&0)
+    }
+}
+
+/// `a b`.
+pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let len = a.shape[0] * b.shape[1];
+    if a.is_empty() || b.is_empty() {
+        return vec![0.0; len];
+    }
+    let mut out = Vec::with_capacity(len);
+    EXECUTOR
+        .with(|executor| {
+            executor
+                .gemm_uninit(
+                    &mut out.spare_capacity_mut()[..len],
+                    GemmInputA::Unpacked(a.view()),
+                    GemmInputB::Unpacked(b.view()),
+                    GemmUninitOptions::default(),
+                )
+                .map(|written| written.len())
+        })
+        .expect("shapes fit each other");
+    // SAFETY: the product was written to the first `len` elements: rten-gemm hands them back as initialised.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.set_len(len);
+    }
+    out
+}
+
+/// `out = alpha * a b + beta * out`.
+pub(crate) fn accumulate(out: &mut [f32], alpha: f32, a: Matrix<'_>, b: Matrix<'_>, beta: f32) {
+    if a.is_empty() || b.is_empty() {
+        for value in out {
+            *value = if beta == 0.0 { 0.0 } else { *value * beta };
+        }
+        return;
+    }
+    let options = GemmOptions {
+        alpha,
+        beta,
+        ..GemmOptions::default()
+    };
+    EXECUTOR
+        .with(|executor| {
+            let (a, b) = (a.view(), b.view());
+            executor.gemm(
+                out,
+                GemmInputA::Unpacked(a),
+                GemmInputB::Unpacked(b),
+                options,
+            )
+        })
+        .expect("shapes fit each other");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(len: usize, seed: usize) -> Vec<f32> {
+        (0..len)
+            .map(|i| ((i * 37 + seed) % 19) as f32 - 9.0)
+            .collect()
+    }
+
+    #[test]
+    fn every_orientation_and_odd_size_gives_the_products_of_a_loop() {
+        for [m, k, n] in [
+            [1, 1, 1],
+            [3, 5, 2],
+            [7, 1, 33],
+            [17, 40, 9],
+            [65, 130, 70],
+            [2, 0, 3],
+        ] {
+            let (a, b) = (values(m * k, 1), values(k * n, 5));
+            let transpose = |values: &[f32], [rows, columns]: [usize; 2]| -> Vec<f32> {
+                (0..rows * columns)
+                    .map(|i| values[i % rows * columns + i / rows])
+                    .collect()
+            };
+            // Whole numbers: sums are exact in any order.
+            let expected: Vec<f32> = (0..m * n)
+                .map(|i| (0..k).map(|at| a[i / n * k + at] * b[at * n + i % n]).sum())
+                .collect();
+            let (a_t, b_t) = (transpose(&a, [m, k]), transpose(&b, [k, n]));
+            let lefts = [Matrix::new(&a, [m, k]), Matrix::new(&a_t, [k, m]).t()];
+            let rights = [Matrix::new(&b, [k, n]), Matrix::new(&b_t, [n, k]).t()];
+            for left in lefts {
+                for right in rights {
+                    assert_eq!(product(left, right), expected, "{m} {k} {n}");
+                    let mut out = vec![1.0; m * n];
+                    accumulate(&mut out, 2.0, left, right, 3.0);
+                    let expected: Vec<f32> = expected.iter().map(|v| 2.0 * v + 3.0).collect();
+                    assert_eq!(out, expected, "{m} {k} {n}");
+                }
+            }
+        }
+    }
+}

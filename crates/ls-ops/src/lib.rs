@@ -1,0 +1,72 @@
+//! Fused operations for LLaMA fine-tuning on [burn](https://burn.dev), each with a backward pass of its own.
+//!
+//! burn composes a model of small operations. On its CPU backend most of them run on one thread and allocate their result,
+//! and the graph keeps every one until the backward pass. Here are the few that matter, as one operation each: forward and
+//! backward run on all cores, and the graph keeps the inputs alone.
+//!
+//! | operation | what it computes |
+//! |---|---|
+//! | [`linear`] | `x W` with a frozen weight, f32, f16 or bf16 in memory |
+//! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
+//! | [`rms_norm`] | root mean square normalisation |
+//! | [`swiglu`] | `silu(gate) * up` |
+//! | [`attention`] | rotary embedding and grouped-query attention over rows laid end to end, without a score matrix |
+//!
+//! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, loops compiled for the instruction set that
+//! is found at run time. On other backends they are burn's own operations under the same backward pass ([`attention`] and the
+//! dropout of [`add_low_rank`] are for the CPU alone).
+
+mod attention;
+mod autodiff;
+mod dropout;
+mod linear;
+mod low_rank;
+mod rms_norm;
+mod swiglu;
+
+#[cfg(feature = "flex")]
+mod gemm;
+#[cfg(feature = "flex")]
+mod host;
+
+pub use attention::{AttentionPlan, RotaryTable, Segment, attention};
+pub use dropout::dropout;
+pub use linear::linear;
+pub use low_rank::{Dropout, add_low_rank};
+pub use rms_norm::rms_norm;
+pub use swiglu::swiglu;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, Tensor};
+
+/// Whether the operations were built for a device; where they were not, the functions take burn's own operations instead.
+fn is_supported(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}
+
+/// Whether a device computes on the host, where the kernels are.
+#[must_use]
+pub fn is_host(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}
+
+/// Off the graph. (`inner` panics on a tensor that was never on it.)
+fn plain<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.is_autodiff() {
+        tensor.inner()
+    } else {
+        tensor
+    }
+}

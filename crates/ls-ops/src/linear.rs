@@ -1,0 +1,265 @@
+//! [`linear`]: the product with a frozen weight.
+
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::Tensor;
+
+/// `x W` with a frozen weight, in the dtype of `x`. No gradient of the weight is formed. (One that requires a gradient gets it, by
+/// burn's own operations.)
+///
+/// The weight may be f16 or bf16 beside an f32 input: on the CPU it is widened a part at a time, so that it stays in memory as
+/// it is.
+///
+/// ```
+/// use burn::tensor::{DType, Device, Tensor};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<2>::from_data([[1.0, 2.0]], &device);
+/// let weight = Tensor::<2>::from_data([[1.0, 0.5, -1.0], [0.0, 0.25, 2.0]], &device).cast(DType::BF16);
+/// let y = ls_ops::linear(x, weight);
+/// assert_eq!(y.into_data().try_into_vec::<f32>().ok(), Some(vec![1.0, 1.0, 3.0]));
+/// ```
+///
+/// # Shapes
+///
+/// - `x`: `[tokens, in]`; `weight`: `[in, out]`; output: `[tokens, out]`
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+#[must_use]
+pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let (input, rows) = (x.dims()[1], weight.dims()[0]);
+    assert_eq!(input, rows, "the input's last axis is the weight's first");
+    if weight.is_require_grad() || !crate::is_supported(&x.device()) {
+        let dtype = x.dtype();
+        return x.matmul(weight.cast(dtype));
+    }
+    let weight = crate::plain(weight);
+    Tensor::from_dispatch(<Dispatch as LinearOps>::frozen_product(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+    ))
+}
+
+/// The products, on every backend that this crate is built for. Bodies are the portable form.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Autodiff
+)]
+pub(crate) trait LinearOps: Backend {
+    /// `x W`, in the dtype of `x`.
+    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let weight = cast_like::<Self>(weight, &x);
+        Self::float_matmul(x, weight)
+    }
+
+    /// `y Wᵀ`, in the dtype of `y`.
+    fn frozen_product_transposed(
+        y: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let weight = cast_like::<Self>(weight, &y);
+        Self::float_matmul(y, Self::float_transpose(weight))
+    }
+}
+
+fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
+    if tensor.dtype() == like.dtype() {
+        tensor
+    } else {
+        B::float_cast(tensor, like.dtype().into())
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl LinearOps for burn::backend::Cube {}
+
+#[cfg(feature = "flex")]
+impl LinearOps for Flex {
+    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        let ([tokens, _], [_, columns]) = (host::dims(&x), host::dims(&weight));
+        let x = host::Values::of(x);
+        let y = flex::multiply(x.as_slice(), tokens, weight);
+        host::in_dtype(host::tensor(y, [tokens, columns]), dtype)
+    }
+
+    fn frozen_product_transposed(
+        y: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let dtype = y.dtype();
+        let ([tokens, _], [rows, _]) = (host::dims(&y), host::dims(&weight));
+        let y = host::Values::of(y);
+        let x = flex::multiply_transposed(y.as_slice(), tokens, weight);
+        host::in_dtype(host::tensor(x, [tokens, rows]), dtype)
+    }
+}
+
+#[cfg(feature = "flex")]
+use crate::host;
+
+/// The products on the CPU. A weight of two bytes a value is widened a part at a time: the buffer stays in the cache, and the
+/// weight never stands in memory twice.
+#[cfg(feature = "flex")]
+mod flex {
+    use std::ops::Range;
+
+    use burn::backend::Flex;
+    use burn::backend::tensor::FloatTensor;
+    use burn::tensor::{DType, bf16, f16};
+
+    use crate::gemm::{Matrix, accumulate, product};
+    use crate::host::{dims, filled, vectorised};
+
+    /// Values of a weight that are widened at a time.
+    const PART: usize = 1 << 20;
+
+    /// `x W` for `x` of `[tokens, in]`.
+    pub(super) fn multiply(x: &[f32], tokens: usize, weight: FloatTensor<Flex>) -> Vec<f32> {
+        let [rows, columns] = dims(&weight);
+        let weight = contiguous(weight);
+        if let Some(weight) = weight.as_slice::<f32>() {
+            return product(
+                Matrix::new(x, [tokens, rows]),
+                Matrix::new(weight, [rows, columns]),
+            );
+        }
+        let mut y = vec![0.0; tokens * columns];
+        let step = (PART / columns.max(1)).max(1);
+        for start in (0..rows).step_by(step) {
+            let part = start..(start + step).min(rows);
+            let len = part.len();
+            let values = widened(&weight, columns, part, 0..columns);
+            let x = Matrix::strided(&x[start..], [tokens, len], rows);
+            let beta = if start == 0 { 0.0 } else { 1.0 };
+            accumulate(&mut y, 1.0, x, Matrix::new(&values, [len, columns]), beta);
+        }
+        y
+    }
+
+    /// `y Wᵀ` for `y` of `[tokens, out]`.
+    pub(super) fn multiply_transposed(
+        y: &[f32],
+        tokens: usize,
+        weight: FloatTensor<Flex>,
+    ) -> Vec<f32> {
+        let [rows, columns] = dims(&weight);
+        let weight = contiguous(weight);
+        if let Some(weight) = weight.as_slice::<f32>() {
+            return product(
+                Matrix::new(y, [tokens, columns]),
+                Matrix::new(weight, [rows, columns]).t(),
+            );
+        }
+        let mut x = vec![0.0; tokens * rows];
+        let step = (PART / rows.max(1)).max(1);
+        for start in (0..columns).step_by(step) {
+            let part = start..(start + step).min(columns);
+            let len = part.len();
+            let values = widened(&weight, columns, 0..rows, part);
+            let y = Matrix::strided(&y[start..], [tokens, len], columns);
+            let beta = if start == 0 { 0.0 } else { 1.0 };
+            accumulate(&mut x, 1.0, y, Matrix::new(&values, [rows, len]).t(), beta);
+        }
+        x
+    }
+
+    fn contiguous(weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
+        if weight.is_contiguous() {
+            weight
+        } else {
+            weight.to_contiguous()
+        }
+    }
+
+    /// A part of a weight of two bytes a value as f32.
+    fn widened(
+        weight: &FloatTensor<Flex>,
+        stride: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Vec<f32> {
+        let width = columns.len();
+        // Whole rows, some ten thousand values a task.
+        let rows_of_task = (1usize << 14).div_ceil(width.max(1));
+        let widen = |read: &(dyn Fn(usize, &mut crate::host::Uninit<'_>) + Sync)| {
+            filled(rows.len() * width, rows_of_task * width, |task, out| {
+                let first = rows.start + task * rows_of_task;
+                let count = rows_of_task.min(rows.end - first);
+                for row in first..first + count {
+                    read(row * stride + columns.start, out);
+                }
+            })
+        };
+        match weight.dtype() {
+            DType::BF16 => {
+                let values = weight.as_slice::<bf16>().unwrap_or_default();
+                widen(&|start, out| {
+                    let values = &values[start..][..width];
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            out.write(
+                                width,
+                                #[inline(always)]
+                                |i| f32::from_bits(u32::from(values[i].to_bits()) << 16),
+                            );
+                        },
+                    );
+                })
+            }
+            DType::F16 => {
+                let values = weight.as_slice::<f16>().unwrap_or_default();
+                widen(&|start, out| {
+                    let values = &values[start..][..width];
+                    out.write(width, |i| values[i].to_f32());
+                })
+            }
+            other => panic!("a weight is f32, f16 or bf16, not {other:?}"),
+        }
+    }
+}
+
+impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
+    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct LinearBackward;
+
+        impl<B: LinearOps> Backward<B, 1> for LinearBackward {
+            type State = FloatTensor<B>;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let weight = ops.state;
+                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+                    B::frozen_product_transposed(dy, weight)
+                });
+            }
+        }
+
+        let weight = weight.into_primitive();
+        match LinearBackward
+            .prepare::<C>([x.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let y = B::frozen_product(x.into_primitive(), weight.clone());
+                prep.finish(weight, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::frozen_product(x.into_primitive(), weight)),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! [`rms_norm`]: root mean square normalisation.
+
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
+
+/// `x / sqrt(mean(x²) + eps) * weight` over the last axis (arXiv 1910.07467) with a frozen scale, in the dtype of `x`; the mean
+/// is taken in f32, and rounded once before the scale, as transformers does. (A scale that requires a gradient gets it, by burn's
+/// own operations.)
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<2>::from_data([[3.0, -4.0]], &device);
+/// let weight = Tensor::<1>::from_data([1.0, 2.0], &device);
+/// let y = ls_ops::rms_norm(x, weight, 0.0);
+/// // The root of the mean square is sqrt(12.5).
+/// let expected = Tensor::<2>::from_data([[0.8485281, -2.2627417]], &device);
+/// assert!(y.all_close(expected, None, Some(1e-6)));
+/// ```
+///
+/// # Shapes
+///
+/// - `x` and the output: `[tokens, width]`; `weight`: `[width]`
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+#[must_use]
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let (width, scales) = (x.dims()[1], weight.dims()[0]);
+    assert_eq!(width, scales, "one scale for each channel");
+    if weight.is_require_grad() || !crate::is_supported(&x.device()) {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
+        return (x / root).cast(dtype) * weight.cast(dtype).unsqueeze();
+    }
+    let weight = crate::plain(weight);
+    Tensor::from_dispatch(<Dispatch as RmsNormOps>::rms_norm(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        eps,
+    ))
+}
+
+/// The normalisation and its gradient, on every backend that this crate is built for. Bodies are the portable form.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Autodiff
+)]
+pub(crate) trait RmsNormOps: Backend {
+    /// `x / sqrt(mean(x²) + eps) * weight`.
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        portable::<Self>(x, weight, eps)
+    }
+
+    /// The gradient of `x`.
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        let [_, width] = x.shape().dims();
+        let x = Self::float_cast(x, FloatDType::F32);
+        let dy = Self::float_cast(dy, FloatDType::F32);
+        let weight = Self::float_cast(weight, FloatDType::F32);
+        let dy = Self::float_mul(dy, Self::float_reshape(weight, Shape::new([1, width])));
+        let scale = inverse_root::<Self>(x.clone(), eps);
+        let normal = Self::float_mul(x, scale.clone());
+        let along = Self::float_mean_dim(Self::float_mul(dy.clone(), normal.clone()), 1);
+        let dx = Self::float_mul(Self::float_sub(dy, Self::float_mul(normal, along)), scale);
+        Self::float_cast(dx, dtype.into())
+    }
+}
+
+/// The normalisation by operations that every backend has.
+fn portable<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f64) -> FloatTensor<B> {
+    let dtype = x.dtype();
+    let [_, width] = x.shape().dims();
+    let x = B::float_cast(x, FloatDType::F32);
+    let scale = inverse_root::<B>(x.clone(), eps);
+    let y = B::float_cast(B::float_mul(x, scale), dtype.into());
+    let weight = B::float_cast(weight, dtype.into());
+    B::float_mul(y, B::float_reshape(weight, Shape::new([1, width])))
+}
+
+/// `1 / sqrt(mean(x²) + eps)`, `[tokens, 1]`.
+fn inverse_root<B: Backend>(x: FloatTensor<B>, eps: f64) -> FloatTensor<B> {
+    let mean = B::float_mean_dim(B::float_mul(x.clone(), x), 1);
+    B::float_recip(B::float_sqrt(B::float_add_scalar(mean, eps.into())))
+}
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl RmsNormOps for burn::backend::Cube {}
+
+#[cfg(feature = "flex")]
+impl RmsNormOps for Flex {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        use crate::host::{CHUNK, Values, dims, filled, sum, tensor, vectorised};
+
+        if x.dtype() != DType::F32 {
+            return portable::<Self>(x, weight, eps);
+        }
+        let [tokens, width] = dims(&x);
+        let (x, weight) = (Values::of(x), Values::of(weight));
+        let (x, weight) = (x.as_slice(), weight.as_slice());
+        let rows = CHUNK.div_ceil(width.max(1));
+        let y = filled(tokens * width, rows * width, |task, out| {
+            let end = ((task + 1) * rows).min(tokens);
+            for row in task * rows..end {
+                let x = &x[row * width..][..width];
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let mean = sum(
+                            width,
+                            #[inline(always)]
+                            |i| x[i] * x[i],
+                        ) / width as f32;
+                        let scale = 1.0 / (mean + eps as f32).sqrt();
+                        out.write(
+                            width,
+                            #[inline(always)]
+                            |i| x[i] * scale * weight[i],
+                        );
+                    },
+                );
+            }
+        });
+        tensor(y, [tokens, width])
+    }
+
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        use crate::host::{CHUNK, Values, dims, filled, in_dtype, sum, tensor, vectorised};
+
+        let (dtype, [tokens, width]) = (x.dtype(), dims(&x));
+        let (x, weight, dy) = (Values::of(x), Values::of(weight), Values::of(dy));
+        let (x, weight, dy) = (x.as_slice(), weight.as_slice(), dy.as_slice());
+        let rows = CHUNK.div_ceil(width.max(1));
+        let dx = filled(tokens * width, rows * width, |task, out| {
+            let end = ((task + 1) * rows).min(tokens);
+            for row in task * rows..end {
+                let x = &x[row * width..][..width];
+                let dy = &dy[row * width..][..width];
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let count = width as f32;
+                        let mean = sum(
+                            width,
+                            #[inline(always)]
+                            |i| x[i] * x[i],
+                        ) / count;
+                        let scale = 1.0 / (mean + eps as f32).sqrt();
+                        let along = sum(
+                            width,
+                            #[inline(always)]
+                            |i| dy[i] * weight[i] * x[i],
+                        ) / count;
+                        let along = along * scale * scale;
+                        out.write(
+                            width,
+                            #[inline(always)]
+                            |i| scale * (dy[i] * weight[i] - along * x[i]),
+                        );
+                    },
+                );
+            }
+        });
+        in_dtype(tensor(dx, [tokens, width]), dtype)
+    }
+}
+
+impl<B: RmsNormOps, C: CheckpointStrategy> RmsNormOps for Autodiff<B, C> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct RmsNormBackward;
+
+        impl<B: RmsNormOps> Backward<B, 1> for RmsNormBackward {
+            type State = (FloatTensor<B>, FloatTensor<B>, f64);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let (x, weight, eps) = ops.state;
+                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+                    B::rms_norm_backward(x, weight, dy, eps)
+                });
+            }
+        }
+
+        let weight = weight.into_primitive();
+        let prep = RmsNormBackward.prepare::<C>([x.node()]);
+        let x = x.into_primitive();
+        match prep.compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::rms_norm(x.clone(), weight.clone(), eps);
+                prep.finish((x, weight, eps), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::rms_norm(x, weight, eps)),
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! Every operation against its plain form in burn's own operations: values and gradients, odd sizes, one row, one head, masks
+//! that leave one key, f32 and bf16; and against finite differences.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
+use ls_ops::{
+    AttentionPlan, RotaryTable, Segment, add_low_rank, attention, linear, rms_norm, swiglu,
+};
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let plain = if tensor.is_autodiff() {
+        tensor.inner()
+    } else {
+        tensor
+    };
+    plain.cast(DType::F32).into_data().try_into_vec().unwrap()
+}
+
+/// Numbers of both signs without a pattern that sums could hide.
+fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
+        .collect()
+}
+
+fn leaf<const D: usize>(shape: [usize; D], seed: usize) -> Tensor<D> {
+    constant(shape, seed).autodiff().require_grad()
+}
+
+fn constant<const D: usize>(shape: [usize; D], seed: usize) -> Tensor<D> {
+    let data = TensorData::new(numbers(shape.iter().product(), seed), shape);
+    Tensor::from_data(data, (&Device::flex(), DType::F32))
+}
+
+/// A loss in which every output weighs differently.
+fn backward(y: Tensor<2>) -> Gradients {
+    let weights = constant(y.dims(), 77);
+    (y * weights).sum().backward()
+}
+
+#[track_caller]
+fn assert_near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let size = expected.iter().fold(1.0f32, |max, v| max.max(v.abs()));
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= tolerance * size,
+            "{what}: at {at} {found}, expected {expected}"
+        );
+    }
+}
+
+/// Value and gradients of two forms of one function, from the same leaves.
+#[track_caller]
+fn compare(
+    leaves: &[Tensor<2>],
+    fused: impl Fn(&[Tensor<2>]) -> Tensor<2>,
+    plain: impl Fn(&[Tensor<2>]) -> Tensor<2>,
+    what: &str,
+) {
+    let (y, expected) = (fused(leaves), plain(leaves));
+    assert_near(&values(y.clone()), &values(expected.clone()), 2e-6, what);
+    // Off the graph the same.
+    let inner: Vec<Tensor<2>> = leaves.iter().map(|leaf| leaf.clone().inner()).collect();
+    assert_eq!(
+        values(fused(&inner)),
+        values(y.clone()),
+        "{what}, off the graph"
+    );
+    let (found, expected) = (backward(y), backward(expected));
+    for (at, leaf) in leaves.iter().enumerate() {
+        let (found, expected) = (leaf.grad(&found), leaf.grad(&expected));
+        let what = format!("{what}, gradient {at}");
+        assert_near(
+            &values(found.unwrap()),
+            &values(expected.unwrap()),
+            5e-6,
+            &what,
+        );
+    }
+}
+
+/// The gradients of a fused function against differences of its own values.
+fn against_differences(leaves: &[Tensor<2>], fused: impl Fn(&[Tensor<2>]) -> Tensor<2>) {
+    let gradients = backward(fused(leaves));
+    let loss = |leaves: &[Tensor<2>]| -> f64 {
+        let y = values(fused(leaves));
+        let weights = numbers(y.len(), 77);
+        let products = y
+            .iter()
+            .zip(weights)
+            .map(|(y, w)| f64::from(*y) * f64::from(w));
+        products.sum()
+    };
+    for (at, leaf) in leaves.iter().enumerate() {
+        let found = values(leaf.grad(&gradients).unwrap());
+        let base = values(leaf.clone());
+        for element in (0..base.len()).step_by(base.len().div_ceil(7)) {
+            let moved = |by: f32| {
+                let mut moved = base.clone();
+                moved[element] += by;
+                let data = TensorData::new(moved, leaf.dims());
+                let mut leaves: Vec<Tensor<2>> =
+                    leaves.iter().map(|leaf| leaf.clone().inner()).collect();
+                leaves[at] = Tensor::from_data(data, (&Device::flex(), DType::F32));
+                loss(&leaves)
+            };
+            let step = 5e-3;
+            let expected = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+            let difference = (f64::from(found[element]) - expected).abs();
+            assert!(
+                difference < 3e-3 * expected.abs().max(1.0),
+                "leaf {at}, element {element}: {} against {expected}",
+                found[element]
+            );
+        }
+    }
+}
+
+#[test]
+fn linear_is_the_product_and_its_gradient() {
+    for [tokens, d_in, d_out] in [[1, 1, 1], [1, 7, 3], [5, 33, 17], [70, 65, 130]] {
+        let weight = constant([d_in, d_out], 3);
+        let x = [leaf([tokens, d_in], 1)];
+        compare(
+            &x,
+            |x| linear(x[0].clone(), weight.clone()),
+            |x| x[0].clone().matmul(weight.clone()),
+            &format!("{tokens} {d_in} {d_out}"),
+        );
+        // A transposed view of a weight.
+        let turned = constant([d_out, d_in], 4).transpose();
+        compare(
+            &x,
+            |x| linear(x[0].clone(), turned.clone()),
+            |x| x[0].clone().matmul(turned.clone()),
+            "a view",
+        );
+    }
+    let weight = constant([5, 4], 3);
+    against_differences(&[leaf([3, 5], 1)], |x| linear(x[0].clone(), weight.clone()));
+}
+
+#[test]
+fn a_half_weight_multiplies_as_its_values_do() {
+    // The last is past what is widened at a time, in both directions.
+    for [tokens, d_in, d_out] in [[1, 1, 1], [3, 70, 19], [4, 1300, 1700]] {
+        for dtype in [DType::BF16, DType::F16] {
+            let weight = constant([d_in, d_out], 3).cast(dtype);
+            let wide = weight.clone().cast(DType::F32);
+            compare(
+                &[leaf([tokens, d_in], 1)],
+                |x| linear(x[0].clone(), weight.clone()),
+                |x| x[0].clone().matmul(wide.clone()),
+                &format!("{tokens} {d_in} {d_out} {dtype:?}"),
+            );
+        }
+    }
+    // A half input gives a half output.
+    let x = constant([2, 8], 1).cast(DType::BF16);
+    let y = linear(x, constant([8, 3], 3).cast(DType::BF16));
+    assert_eq!((y.dtype(), y.dims()), (DType::BF16, [2, 3]));
+}
+
+#[test]
+fn no_tokens_give_no_rows() {
+    let x = Tensor::<2>::zeros([0, 6], &Device::flex());
+    assert_eq!(linear(x.clone(), constant([6, 4], 1)).dims(), [0, 4]);
+    assert_eq!(swiglu(x.clone(), x.clone()).dims(), [0, 6]);
+    assert_eq!(rms_norm(x, constant([6], 1), 1e-5).dims(), [0, 6]);
+}
+
+#[test]
+fn swiglu_is_the_gated_product_and_its_gradients() {
+    for shape in [[1, 1], [3, 17], [9, 2000]] {
+        compare(
+            &[leaf(shape, 1), leaf(shape, 2)],
+            |x| swiglu(x[0].clone().mul_scalar(6.0), x[1].clone()),
+            |x| silu(x[0].clone().mul_scalar(6.0)) * x[1].clone(),
+            &format!("{shape:?}"),
+        );
+    }
+    against_differences(&[leaf([2, 9], 1), leaf([2, 9], 2)], |x| {
+        swiglu(x[0].clone(), x[1].clone())
+    });
+    // What overflows an exponential is no NaN.
+    let far = Tensor::<2>::from_data([[-1e30, 1e30, -100.0]], &Device::flex());
+    let y = values(swiglu(far.clone(), far.ones_like()));
+    assert!(
+        y[0].abs() < 1e-3 && y[1] == 1e30 && y[2].abs() < 1e-3,
+        "{y:?}"
+    );
+}
+
+fn plain_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let mean = x.clone().square().mean_dim(1);
+    x / mean.add_scalar(eps).sqrt() * weight.unsqueeze()
+}
+
+#[test]
+fn rms_norm_is_the_plain_form_and_its_gradient() {
+    for shape in [[1, 1], [1, 40], [37, 17], [50, 576]] {
+        let weight = constant([shape[1]], 5);
+        compare(
+            &[leaf(shape, 1)],
+            |x| rms_norm(x[0].clone(), weight.clone(), 1e-5),
+            |x| plain_norm(x[0].clone(), weight.clone(), 1e-5),
+            &format!("{shape:?}"),
+        );
+    }
+    let weight = constant([9], 5);
+    against_differences(&[leaf([3, 9], 1)], |x| {
+        rms_norm(x[0].clone(), weight.clone(), 1e-5)
+    });
+    // In bf16 as transformers does it: normalised in f32, rounded, scaled.
+    let x = constant([4, 33], 1).cast(DType::BF16);
+    let weight = constant([33], 5).cast(DType::BF16);
+    let y = rms_norm(x.clone(), weight.clone(), 1e-5);
+    let one = Tensor::ones([33], (&Device::flex(), DType::F32));
+    let expected = plain_norm(x.cast(DType::F32), one, 1e-5).cast(DType::BF16) * weight.unsqueeze();
+    assert_eq!(values(y), values(expected));
+}
+
+#[test]
+fn a_weight_that_trains_gets_its_gradient() {
+    let x = constant([3, 5], 1);
+    let (weight, scale) = (leaf([5, 4], 2), leaf([5], 3));
+    let y = |linear: &dyn Fn(Tensor<2>) -> Tensor<2>, norm: &dyn Fn(Tensor<2>) -> Tensor<2>| {
+        backward(linear(norm(x.clone())))
+    };
+    let found = y(&|x| linear(x, weight.clone()), &|x| {
+        rms_norm(x, scale.clone(), 1e-5)
+    });
+    let expected = y(&|x| x.matmul(weight.clone()), &|x| {
+        plain_norm(x, scale.clone(), 1e-5)
+    });
+    let pair = |g: &Gradients| {
+        let (weight, scale) = (weight.grad(g).unwrap(), scale.grad(g).unwrap());
+        [values(weight), values(scale)].concat()
+    };
+    assert_near(&pair(&found), &pair(&expected), 2e-6, "trained weights");
+}
+
+#[test]
+fn the_low_rank_product_is_added_with_its_gradients() {
+    for [tokens, d_in, d_out, rank] in [[1, 1, 1, 1], [5, 33, 17, 3], [70, 65, 130, 12]] {
+        let leaves = [
+            leaf([tokens, d_out], 1),
+            leaf([tokens, d_in], 2),
+            leaf([d_in, rank], 3),
+            leaf([rank, d_out], 4),
+        ];
+        compare(
+            &leaves,
+            |x| {
+                let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
+                add_low_rank(y, x, a, b, 0.3, None)
+            },
+            |x| {
+                let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
+                y + x.matmul(a).matmul(b).mul_scalar(0.3)
+            },
+            &format!("{tokens} {d_in} {d_out} {rank}"),
+        );
+        // Only the factors are tracked, as in a model's first layer.
+        let (y, x) = (leaves[0].clone().inner(), leaves[1].clone().inner());
+        let (a, b) = (&leaves[2], &leaves[3]);
+        let found = backward(add_low_rank(
+            y.clone(),
+            x.clone(),
+            a.clone(),
+            b.clone(),
+            2.0,
+            None,
+        ));
+        let expected = backward(y + x.matmul(a.clone()).matmul(b.clone()).mul_scalar(2.0));
+        for factor in [a, b] {
+            let (found, expected) = (
+                factor.grad(&found).unwrap(),
+                factor.grad(&expected).unwrap(),
+            );
+            assert_near(&values(found), &values(expected), 5e-6, "factors alone");
+        }
+    }
+}
+
+#[test]
+fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
+    let device = Device::flex();
+    let (tokens, d_in, rank, d_out) = (300, 90, 4, 7);
+    let leaves = [
+        leaf([tokens, d_out], 1),
+        leaf([tokens, d_in], 2),
+        leaf([d_in, rank], 3),
+        leaf([rank, d_out], 4),
+    ];
+    let dropout = ls_ops::Dropout::draw(0.25, &device).unwrap();
+    // The mask itself, by an identity for A and B.
+    let square = Tensor::<2>::eye(d_in, &device);
+    let ones = Tensor::<2>::ones([tokens, d_in], &device);
+    let zeros = ones.zeros_like();
+    let mask = add_low_rank(zeros, ones, square.clone(), square, 1.0, Some(dropout));
+    let kept = values(mask.clone());
+    assert!(
+        kept.iter()
+            .all(|v| *v == 0.0 || (*v - 4.0 / 3.0).abs() < 1e-6)
+    );
+    let share = kept.iter().filter(|v| **v == 0.0).count() as f64 / kept.len() as f64;
+    assert!((share - 0.25).abs() < 0.02, "{share}");
+    compare(
+        &leaves,
+        |x| {
+            let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
+            add_low_rank(y, x, a, b, 0.3, Some(dropout))
+        },
+        |x| {
+            let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
+            y + (x * mask.clone()).matmul(a).matmul(b).mul_scalar(0.3)
+        },
+        "dropout",
+    );
+    let other = ls_ops::Dropout::draw(0.25, &device).unwrap();
+    assert_ne!(dropout, other);
+}
+
+/// A batch of rows for [`attention`]; `only` keeps one query of each row, the one at that place from its end.
+fn plan(
+    lengths: &[usize],
+    [heads, kv_heads, head_dim]: [usize; 3],
+    (bidirectional, window): (bool, Option<usize>),
+    only: Option<usize>,
+) -> Arc<AttentionPlan> {
+    let mut segments = Vec::new();
+    let (mut queries, mut keys) = (0, 0);
+    let mut query_places = Vec::new();
+    for &length in lengths {
+        let (first, count) = match only {
+            Some(from_end) => (length - 1 - from_end.min(length - 1), 1),
+            None => (0, length),
+        };
+        segments.push(Segment {
+            queries: queries..queries + count,
+            keys: keys..keys + length,
+            first,
+        });
+        query_places.extend(first..first + count);
+        queries += count;
+        keys += length;
+    }
+    let table = |places: &[usize]| {
+        let half = head_dim / 2;
+        let angles: Vec<f64> = places
+            .iter()
+            .flat_map(|&place| (0..half).map(move |i| place as f64 * 0.7f64.powi(i as i32)))
+            .collect();
+        Arc::new(RotaryTable {
+            cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
+            sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
+        })
+    };
+    let key_places: Vec<usize> = lengths.iter().flat_map(|&length| 0..length).collect();
+    Arc::new(AttentionPlan {
+        segments,
+        heads,
+        kv_heads,
+        head_dim,
+        bidirectional,
+        window,
+        query_rotation: table(&query_places),
+        key_rotation: table(&key_places),
+    })
+}
+
+/// One head of one row at a time, with every score in memory.
+fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
+    let (dim, half) = (plan.head_dim, plan.head_dim / 2);
+    let device = Device::flex();
+    let rotated = |x: Tensor<2>, table: &RotaryTable, start: usize| {
+        let [rows, _] = x.dims();
+        let angles = |values: &[f32]| {
+            let values = values[start * half..(start + rows) * half].to_vec();
+            Tensor::<2>::from_data(TensorData::new(values, [rows, half]), &device)
+        };
+        let (cos, sin) = (angles(&table.cos), angles(&table.sin));
+        let first = x.clone().slice([0..rows, 0..half]);
+        let second = x.slice([0..rows, half..2 * half]);
+        let turned = vec![
+            first.clone() * cos.clone() - second.clone() * sin.clone(),
+            second * cos + first * sin,
+        ];
+        Tensor::cat(turned, 1)
+    };
+    let rows = plan.segments.iter().map(|segment| {
+        let (queries, keys) = (segment.queries.clone(), segment.keys.clone());
+        let heads = (0..plan.heads).map(|head| {
+            let kv = head / (plan.heads / plan.kv_heads);
+            let of = |x: &Tensor<2>, rows: std::ops::Range<usize>, head: usize| {
+                x.clone().slice([rows, head * dim..(head + 1) * dim])
+            };
+            let q = rotated(
+                of(q, queries.clone(), head),
+                &plan.query_rotation,
+                queries.start,
+            );
+            let k = rotated(of(k, keys.clone(), kv), &plan.key_rotation, keys.start);
+            let scores = q.matmul(k.transpose()).div_scalar((dim as f64).sqrt());
+            let blocked: Vec<bool> = (0..queries.len())
+                .flat_map(|query| (0..keys.len()).map(move |key| (segment.first + query, key)))
+                .map(|(query, key)| match (plan.bidirectional, plan.window) {
+                    (true, None) => false,
+                    (true, Some(window)) => query.abs_diff(key) > window,
+                    (false, window) => {
+                        key > query || window.is_some_and(|window| query >= key + window)
+                    }
+                })
+                .collect();
+            let shape = [queries.len(), keys.len()];
+            let blocked: Tensor<2, Bool> =
+                Tensor::from_data(TensorData::new(blocked, shape), &device);
+            softmax(scores.mask_fill(blocked, -1e9), 1).matmul(of(v, keys.clone(), kv))
+        });
+        Tensor::cat(heads.collect(), 1)
+    });
+    Tensor::cat(rows.collect(), 0)
+}
+
+fn check_attention(
+    lengths: &[usize],
+    shape: [usize; 3],
+    visibility: (bool, Option<usize>),
+    only: Option<usize>,
+) {
+    let plan = plan(lengths, shape, visibility, only);
+    let [heads, kv, dim] = shape;
+    let keys: usize = lengths.iter().sum();
+    let queries = plan
+        .segments
+        .last()
+        .map_or(0, |segment| segment.queries.end);
+    // Large scores, so that the softmax is far from even.
+    let leaves = [
+        leaf([queries, heads * dim], 1),
+        leaf([keys, kv * dim], 2),
+        leaf([keys, kv * dim], 3),
+    ];
+    let sharp = |q: &Tensor<2>| q.clone().mul_scalar(4.0);
+    compare(
+        &leaves,
+        |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), &plan),
+        |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], &plan),
+        &format!("{lengths:?} {shape:?} {visibility:?} {only:?}"),
+    );
+}
+
+const VISIBILITIES: [(bool, Option<usize>); 6] = [
+    (false, None),
+    (true, None),
+    (false, Some(1)),
+    (false, Some(3)),
+    (true, Some(0)),
+    (true, Some(2)),
+];
+
+#[test]
+fn attention_is_the_plain_form_over_ragged_rows() {
+    for visibility in VISIBILITIES {
+        for shape in [[1, 1, 2], [4, 2, 6], [3, 1, 8], [2, 2, 10]] {
+            check_attention(&[5, 1, 9], shape, visibility, None);
+        }
+        check_attention(&[1], [2, 1, 4], visibility, None);
+    }
+}
+
+#[test]
+fn attention_over_more_than_a_tile() {
+    for visibility in [
+        (false, None),
+        (true, None),
+        (false, Some(70)),
+        (true, Some(300)),
+    ] {
+        check_attention(&[65, 3, 600], [2, 1, 4], visibility, None);
+    }
+}
+
+#[test]
+fn attention_of_one_query_of_each_row() {
+    for visibility in VISIBILITIES {
+        check_attention(&[5, 1, 9], [4, 2, 6], visibility, Some(0));
+        check_attention(&[5, 1, 300], [4, 2, 6], visibility, Some(2));
+    }
+}
+
+#[test]
+fn attention_agrees_with_finite_differences() {
+    let plan = plan(&[4, 2], [2, 1, 4], (false, None), None);
+    let leaves = [leaf([6, 8], 1), leaf([6, 4], 2), leaf([6, 4], 3)];
+    against_differences(&leaves, |x| {
+        attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan)
+    });
+}
+
+#[test]
+fn a_row_does_not_know_its_neighbours() {
+    let [heads, kv, dim] = [4, 2, 6];
+    let together = plan(&[7, 40], [heads, kv, dim], (false, None), None);
+    let alone = plan(&[7], [heads, kv, dim], (false, None), None);
+    let (q, k, v) = (
+        constant([47, heads * dim], 1),
+        constant([47, kv * dim], 2),
+        constant([47, kv * dim], 3),
+    );
+    let first = |x: &Tensor<2>| x.clone().slice([0..7]);
+    let expected = values(attention(first(&q), first(&k), first(&v), &alone));
+    assert_eq!(values(first(&attention(q, k, v, &together))), expected);
+}
