@@ -1,8 +1,8 @@
 //! A Hugging Face folder -> a model, one tensor at a time.
 //!
 //! Files are read with positioned reads rather than mapped: mapped pages count as resident memory, and the whole
-//! checkpoint would be resident beside the model. A tensor's bytes are converted and transposed into the compute type
-//! and dropped before the next one is read.
+//! checkpoint would be resident beside the model. A tensor is read a band of rows at a time, converted and transposed into the
+//! compute type on all cores.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use ls_lora::{Dtype, LoraConfig, LoraEmbedding, LoraLayer, LoraLinear, Quantization, TensorFile};
+use rayon::prelude::*;
 
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
@@ -19,7 +20,8 @@ use crate::heads::{LlamaClassifier, PROJECTIONS, Task};
 use crate::llama::{Attention, DecoderLayer, LlamaModel, Mlp, RmsNorm};
 use crate::mask::AttentionMode;
 
-/// Element type of the frozen weights and of the activations. Head, adapters and loss are always f32.
+/// Element type of the frozen weights, and off the CPU of the activations. On the CPU these are f32; head, adapters and loss
+/// always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeType {
@@ -489,7 +491,7 @@ struct Loader<'a> {
     loaded: usize,
     /// Tensors to load.
     total: usize,
-    /// Bytes of the tensor being read, kept for the next one.
+    /// Bytes of the part of a tensor that is being read, kept for the next one.
     buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(usize, usize),
 }
@@ -566,37 +568,37 @@ impl Loader<'_> {
     ) -> Result<TensorData> {
         let file = &self.checkpoint.files[self.checkpoint.place[name]];
         let dtype = file.get(name).map(|(dtype, _)| dtype);
-        file.read_into(name, &mut self.buffer)?;
-        let bytes = &self.buffer;
         let shape = if transposed {
             [columns, rows]
         } else {
             [rows, columns]
         };
-        let (f32_of, bf16_of): (Decode<f32>, Decode<bf16>) = match dtype {
-            Some(Dtype::BF16) => (
-                |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-                |b| bf16::from_le_bytes([b[0], b[1]]),
-            ),
-            Some(Dtype::F16) => (
-                |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
-                |b| bf16::from_f32(f16::from_le_bytes([b[0], b[1]]).to_f32()),
-            ),
-            _ => (
-                |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-                |b| bf16::from_f32(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-            ),
+        let mut source = Source {
+            file,
+            name,
+            rows,
+            columns,
+            transposed,
+            buffer: &mut self.buffer,
         };
-        let size = if dtype == Some(Dtype::F32) { 4 } else { 2 };
-        let data = match self.compute {
-            ComputeType::F32 => TensorData::new(
-                convert(bytes, size, rows, columns, transposed, f32_of),
-                shape,
-            ),
-            ComputeType::Bf16 => TensorData::new(
-                convert(bytes, size, rows, columns, transposed, bf16_of),
-                shape,
-            ),
+        let bf16_bits = |b: [u8; 2]| bf16::from_le_bytes(b);
+        let f16_value = |b: [u8; 2]| f16::from_le_bytes(b).to_f32();
+        let data = match (self.compute, dtype) {
+            (ComputeType::F32, Some(Dtype::BF16)) => {
+                TensorData::new(source.read(|b| bf16_bits(b).to_f32())?, shape)
+            }
+            (ComputeType::F32, Some(Dtype::F16)) => TensorData::new(source.read(f16_value)?, shape),
+            (ComputeType::F32, _) => TensorData::new(source.read(f32::from_le_bytes)?, shape),
+            (ComputeType::Bf16, Some(Dtype::BF16)) => {
+                TensorData::new(source.read(bf16_bits)?, shape)
+            }
+            (ComputeType::Bf16, Some(Dtype::F16)) => {
+                TensorData::new(source.read(|b| bf16::from_f32(f16_value(b)))?, shape)
+            }
+            (ComputeType::Bf16, _) => {
+                let read = source.read(|b| bf16::from_f32(f32::from_le_bytes(b)));
+                TensorData::new(read?, shape)
+            }
         };
         self.loaded += 1;
         (self.progress)(self.loaded, self.total);
@@ -604,38 +606,74 @@ impl Loader<'_> {
     }
 }
 
-/// One value from its bytes in a file.
-type Decode<T> = fn(&[u8]) -> T;
-
-/// Decodes row-major values, transposing in tiles that stay in the cache.
-fn convert<T: Copy + Default>(
-    bytes: &[u8],
-    size: usize,
+/// A matrix in a file. It is read a band of rows at a time, so that there is room for one band beside the result.
+struct Source<'a> {
+    file: &'a TensorFile,
+    name: &'a str,
     rows: usize,
     columns: usize,
     transposed: bool,
-    decode: impl Fn(&[u8]) -> T,
-) -> Vec<T> {
-    if !transposed {
-        return bytes.chunks_exact(size).map(decode).collect();
-    }
-    const TILE: usize = 32;
-    let mut out = vec![T::default(); rows * columns];
-    for row_tile in (0..rows).step_by(TILE) {
-        for column_tile in (0..columns).step_by(TILE) {
-            for column in column_tile..(column_tile + TILE).min(columns) {
-                for row in row_tile..(row_tile + TILE).min(rows) {
-                    let at = (row * columns + column) * size;
-                    out[column * rows + row] = decode(&bytes[at..at + size]);
-                }
+    buffer: &'a mut Vec<u8>,
+}
+
+impl Source<'_> {
+    /// Bytes of a band; it stays in the cache until it is decoded.
+    const BAND: usize = 4 << 20;
+
+    /// Its values in row-major order, of the transpose if that is wanted; `N` is the size of a value in the file.
+    fn read<T: Copy + Default + Send, const N: usize>(
+        &mut self,
+        decode: impl Fn([u8; N]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let (rows, columns) = (self.rows, self.columns);
+        let mut out = vec![T::default(); rows * columns];
+        let width = columns * N;
+        let band = (Self::BAND / width.max(1)).max(1);
+        for first in (0..rows).step_by(band) {
+            let count = band.min(rows - first);
+            self.buffer.resize(count * width, 0);
+            let (file, name) = (self.file, self.name);
+            let piece = 1 << 20;
+            self.buffer
+                .par_chunks_mut(piece)
+                .enumerate()
+                .try_for_each(|(at, bytes)| {
+                    file.read_part(name, first * width + at * piece, bytes)
+                })?;
+            let values = self.buffer.as_chunks::<N>().0;
+            if self.transposed {
+                // Of so many neighbouring columns each cache line of the band is read once.
+                const COLUMNS: usize = 16;
+                out.par_chunks_mut(COLUMNS * rows)
+                    .enumerate()
+                    .for_each(|(tile, out)| {
+                        for (at, out) in out.chunks_mut(rows).enumerate() {
+                            let column = tile * COLUMNS + at;
+                            let values = values[column..].iter().step_by(columns);
+                            for (out, value) in out[first..first + count].iter_mut().zip(values) {
+                                *out = decode(*value);
+                            }
+                        }
+                    });
+            } else {
+                const VALUES: usize = 1 << 16;
+                out[first * columns..(first + count) * columns]
+                    .par_chunks_mut(VALUES)
+                    .zip(values.par_chunks(VALUES))
+                    .for_each(|(out, values)| {
+                        for (out, value) in out.iter_mut().zip(values) {
+                            *out = decode(*value);
+                        }
+                    });
             }
         }
+        Ok(out)
     }
-    out
 }
 
 #[cfg(test)]
 mod tests {
+    use ls_lora::HostTensor;
     use serde_json::{Value, json};
 
     use super::*;
@@ -894,6 +932,40 @@ mod tests {
     }
 
     #[test]
+    fn a_matrix_of_several_bands_is_read_whole_either_way_up() {
+        let (rows, columns) = (1501, 1101);
+        let values: Vec<f32> = (0..rows * columns).map(|i| (i % 251) as f32).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let wide = HostTensor::from_f32([rows, columns], &values);
+        let half = wide.to_dtype(Dtype::BF16).unwrap();
+        ls_lora::write_tensors(&path, [("wide", &wide), ("half", &half)]).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        for transposed in [false, true] {
+            let mut buffers = [Vec::new(), Vec::new()];
+            let expected: Vec<f32> = match transposed {
+                false => values.clone(),
+                true => (0..rows * columns)
+                    .map(|i| values[i % rows * columns + i / rows])
+                    .collect(),
+            };
+            let [first, second] = &mut buffers;
+            let source = |name, buffer| Source {
+                file: &file,
+                name,
+                rows,
+                columns,
+                transposed,
+                buffer,
+            };
+            let read = source("wide", first).read(f32::from_le_bytes);
+            assert!(read.unwrap() == expected);
+            let read = source("half", second).read(|b| bf16::from_le_bytes(b).to_f32());
+            assert!(read.unwrap() == expected);
+        }
+    }
+
+    #[test]
     fn weights_are_frozen_constants_in_the_compute_type_and_the_head_is_f32() {
         let dir = Tiny::with_head().write();
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
@@ -909,7 +981,8 @@ mod tests {
         assert_eq!(embeddings.dtype(), DType::BF16);
         assert_eq!(model.score.weight.val().dtype(), DType::F32);
         let input = ModelInput::new(&[[1u32, 2]], &checkpoint.config, &device).unwrap();
-        assert_eq!(model.model.forward(&input).dtype(), DType::BF16);
+        // A CPU computes in f32, whatever it keeps.
+        assert_eq!(model.model.forward(&input).dtype(), DType::F32);
         assert_eq!(model.forward(&input).dtype(), DType::F32);
     }
 
