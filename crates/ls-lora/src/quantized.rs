@@ -20,6 +20,8 @@ use burn::backend::{AutodiffBackend, Backend};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, FloatDType, Int, Shape, Slice, Tensor, TensorData};
+#[cfg(feature = "flex")]
+use ls_ops::LinearOps;
 use rayon::prelude::*;
 
 use crate::adapter::{plain, to_dtype};
@@ -604,7 +606,8 @@ impl QuantizedOps for Flex {
         let mut sum = None;
         for part in packed.parts() {
             let columns = [Slice::from(0..tokens), Slice::from(part.clone())];
-            let y = Self::float_matmul(Self::float_slice(x.clone(), &columns), packed.unpack(part));
+            let x = Self::float_slice(x.clone(), &columns);
+            let y = Self::frozen_product(x, packed.unpack(part));
             sum = Some(match sum {
                 None => y,
                 Some(sum) => Self::float_add(sum, y),
@@ -613,7 +616,7 @@ impl QuantizedOps for Flex {
         match sum {
             Some(sum) if dtype == DType::F32 => sum,
             Some(sum) => Self::float_cast(sum, dtype.into()),
-            None => Self::float_matmul(x, packed.unpack(0..rows)),
+            None => Self::frozen_product(x, packed.unpack(0..rows)),
         }
     }
 
@@ -630,7 +633,7 @@ impl QuantizedOps for Flex {
         let y = to_f32(y);
         let parts = packed
             .parts()
-            .map(|part| Self::float_matmul(y.clone(), Self::float_transpose(packed.unpack(part))));
+            .map(|part| Self::frozen_product_transposed(y.clone(), packed.unpack(part)));
         let x = Self::float_cat(parts.collect(), 1);
         if dtype == DType::F32 {
             x

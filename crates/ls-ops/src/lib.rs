@@ -31,7 +31,7 @@ mod host;
 
 pub use attention::{AttentionPlan, RotaryTable, Segment, attention};
 pub use dropout::dropout;
-pub use linear::linear;
+pub use linear::{LinearOps, linear};
 pub use low_rank::{Dropout, add_low_rank};
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;

@@ -47,20 +47,21 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     ))
 }
 
-/// The products, on every backend that this crate is built for. Bodies are the portable form.
+/// The products below the graph, for operations of other crates that multiply by a frozen weight; on every backend that this
+/// crate is built for. Bodies are the portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),
     Autodiff
 )]
-pub(crate) trait LinearOps: Backend {
-    /// `x W`, in the dtype of `x`.
+pub trait LinearOps: Backend {
+    /// `x W`, in the dtype of `x`; `x` is `[tokens, in]`, the weight `[in, out]`.
     fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = cast_like::<Self>(weight, &x);
         Self::float_matmul(x, weight)
     }
 
-    /// `y Wᵀ`, in the dtype of `y`.
+    /// `y Wᵀ`, in the dtype of `y`; `y` is `[tokens, out]`, the weight `[in, out]`.
     fn frozen_product_transposed(
         y: FloatTensor<Self>,
         weight: FloatTensor<Self>,
