@@ -41,6 +41,9 @@ struct Args {
     /// Tokens of a row
     #[arg(long, default_value_t = 64)]
     length: usize,
+    /// Compute each block again in the backward pass
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Iterations before the ones that count
     #[arg(long, default_value_t = 2)]
     warmup: usize,
@@ -124,9 +127,14 @@ fn train(args: &Args, device: &Device) -> Result<(Record, Option<f64>)> {
     for at in 0..args.warmup + args.iterations {
         let started = Instant::now();
         let input = batch(&vec![args.length; args.rows], &checkpoint.config, device)?;
-        let loss = mean_loss(model.forward(&input), &labels);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let (loss, mut gradients) = if args.gradient_checkpointing {
+            model.backward_checkpointed(&input, |logits| mean_loss(logits, &labels))
+        } else {
+            let loss = mean_loss(model.forward(&input), &labels);
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            (loss, gradients)
+        };
+        let value = f64::from(loss.into_scalar::<f32>());
         if at == 0 {
             // Only here, where the time does not count when there is a warm-up.
             record.grad_norm = Some(clip_grad_norm(&model, &mut gradients, 0.0));
@@ -186,6 +194,7 @@ fn line(args: &Args, record: &Record, loaded: Option<f64>) -> Value {
         "dtype": name(args.dtype),
         "rows": args.rows,
         "length": args.length,
+        "gradient_checkpointing": args.gradient_checkpointing,
         "seconds": record.seconds,
         "losses": record.losses,
         "grad_norm": record.grad_norm,

@@ -607,7 +607,7 @@ impl QuantizedOps for Flex {
         for part in packed.parts() {
             let columns = [Slice::from(0..tokens), Slice::from(part.clone())];
             let x = Self::float_slice(x.clone(), &columns);
-            let y = Self::frozen_product(x, packed.unpack(part));
+            let y = Self::product(x, packed.unpack(part));
             sum = Some(match sum {
                 None => y,
                 Some(sum) => Self::float_add(sum, y),
@@ -616,7 +616,7 @@ impl QuantizedOps for Flex {
         match sum {
             Some(sum) if dtype == DType::F32 => sum,
             Some(sum) => Self::float_cast(sum, dtype.into()),
-            None => Self::frozen_product(x, packed.unpack(0..rows)),
+            None => Self::product(x, packed.unpack(0..rows)),
         }
     }
 
@@ -633,7 +633,7 @@ impl QuantizedOps for Flex {
         let y = to_f32(y);
         let parts = packed
             .parts()
-            .map(|part| Self::frozen_product_transposed(y.clone(), packed.unpack(part)));
+            .map(|part| Self::product_transposed(y.clone(), packed.unpack(part)));
         let x = Self::float_cat(parts.collect(), 1);
         if dtype == DType::F32 {
             x

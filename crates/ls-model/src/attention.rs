@@ -11,7 +11,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use ls_ops::{AttentionPlan, RotaryTable, Segment};
 
-use crate::input::ModelInput;
+use crate::input::{ModelInput, mixed_seed};
 use crate::mask::Visibility;
 use crate::rope::{RopeConfig, Rotation};
 
@@ -63,6 +63,7 @@ impl Pooled {
 /// What all layers share for one batch.
 pub(crate) struct BatchContext<'a> {
     input: &'a ModelInput,
+    device: Device,
     rotation: Angles,
     /// Layers that see alike share this.
     views: Vec<(Visibility, View)>,
@@ -83,25 +84,30 @@ enum View {
 }
 
 impl<'a> BatchContext<'a> {
-    pub(crate) fn new(
-        input: &'a ModelInput,
-        rope: &RopeConfig,
-        device: &Device,
-        dtype: DType,
-    ) -> Self {
-        let rotation = if ls_ops::is_host(device) {
+    /// `x` is what the first block reads.
+    pub(crate) fn new(input: &'a ModelInput, rope: &RopeConfig, x: &Tensor<2>) -> Self {
+        let device = x.device();
+        let rotation = if ls_ops::is_host(&device) {
             Angles::Host(Arc::new(rope.table(&input.lengths)))
         } else {
-            let rotation = rope.rotation(&input.lengths, device);
-            Angles::Device(match dtype {
+            let rotation = rope.rotation(&input.lengths, &device);
+            Angles::Device(match x.dtype() {
                 DType::F32 => rotation,
                 dtype => rotation.cast(dtype),
             })
         };
         Self {
             input,
+            device,
             rotation,
             views: Vec::new(),
+        }
+    }
+
+    /// Gives the block at this place the part of the batch's dropout seed that is its own.
+    pub(crate) fn seed_dropout(&self, block: usize) {
+        if let Some(seed) = self.input.dropout_seed {
+            self.device.seed(mixed_seed(seed, block));
         }
     }
 

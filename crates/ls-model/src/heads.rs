@@ -199,10 +199,20 @@ impl LlamaClassifier {
     /// - [`Task::Sequence`]: `[batch, num_labels]`
     /// - [`Task::Token`]: `[tokens, num_labels]`, the real tokens of all rows end to end
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        let hidden = match self.task {
-            Task::Sequence(Pooling::Last) => self.model.forward_last(input), // [batch, hidden_size]
-            _ => self.model.forward(input), // [tokens, hidden_size]
+        let hidden = match self.pools_last() {
+            true => self.model.forward_last(input), // [batch, hidden_size]
+            false => self.model.forward(input),     // [tokens, hidden_size]
         };
+        self.head(hidden, input)
+    }
+
+    /// Whether the head reads the last token of each row alone.
+    pub(crate) fn pools_last(&self) -> bool {
+        self.task == Task::Sequence(Pooling::Last)
+    }
+
+    /// Logits from what [`LlamaClassifier::forward`] takes of the decoder.
+    pub(crate) fn head(&self, hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> {
         let hidden = if hidden.dtype() == DType::F32 {
             hidden
         } else {

@@ -19,6 +19,8 @@ pub struct ModelInput {
     /// Place of the last token of the text in each row: what `last` pools. The end of the row, unless padding counts as
     /// tokens ([`ModelInput::with_text_lengths`]).
     pub last: Vec<usize>,
+    /// Fixes what dropout drops ([`ModelInput::with_dropout_seed`]).
+    pub dropout_seed: Option<u64>,
     /// For each place of the rectangle the token to put there, `[batch * longest]`; `None` if there is no padding.
     to_padded: Option<Tensor<1, Int>>,
     /// For each token its place in the rectangle, `[tokens]`.
@@ -71,9 +73,17 @@ impl ModelInput {
             input_ids: index(ids, device),
             lengths,
             last,
+            dropout_seed: None,
             to_padded,
             to_tokens,
         })
+    }
+
+    /// Fixes what dropout drops in training: each block seeds the device's generator with a part of this seed that is its own,
+    /// so that a block that is computed again drops the same. Without one, masks come from the generator as it stands.
+    pub fn with_dropout_seed(mut self, seed: u64) -> Self {
+        self.dropout_seed = Some(seed);
+        self
     }
 
     /// Says how many tokens of each row are its text, for rows whose padding (on the right) counts as tokens: the
@@ -160,6 +170,14 @@ impl ModelInput {
             None => x,
         }
     }
+}
+
+/// One of many seeds that follow from one: far from those of its neighbours (splitmix64).
+pub fn mixed_seed(seed: u64, at: usize) -> u64 {
+    let mut z = seed.wrapping_add((at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 fn index(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {

@@ -23,9 +23,10 @@
 //! ```
 //!
 //! Reading order: [`llama`] (the forward pass), [`mask`] (who sees whom), [`input`] (how padding is kept out),
-//! [`heads`], [`pretrained`] and [`config`].
+//! [`heads`], [`checkpointing`] (gradients in little memory), [`pretrained`] and [`config`].
 
 mod attention;
+pub mod checkpointing;
 pub mod config;
 pub mod error;
 pub mod heads;

@@ -24,7 +24,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         ls_ops::rms_norm(x, self.weight.val(), self.eps)
     }
 }
@@ -176,18 +176,36 @@ impl LlamaModel {
     }
 
     fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
-        let mut x = self.embed_tokens.rows(input.input_ids.clone()); // [tokens, hidden_size]
-        let device = x.device();
-        if x.dtype() != DType::F32 && ls_ops::is_host(&device) {
-            // A CPU computes in f32; weights stay as they are.
-            x = x.cast(DType::F32);
-        }
-        let mut batch = BatchContext::new(input, &self.rope, &device, x.dtype());
-        let last = self.layers.len().saturating_sub(1);
-        for (at, (layer, &visibility)) in self.layers.iter().zip(&self.visibility).enumerate() {
-            x = layer.forward(x, &mut batch, visibility, pooled.filter(|_| at == last));
+        let mut x = self.embed(input);
+        let mut batch = BatchContext::new(input, &self.rope, &x);
+        for (at, layer) in self.layers.iter().enumerate() {
+            x = self.block(at, layer, x, &mut batch, pooled);
         }
         self.norm.forward(x)
+    }
+
+    /// What the first block reads, `[tokens, hidden_size]`.
+    pub(crate) fn embed(&self, input: &ModelInput) -> Tensor<2> {
+        let x = self.embed_tokens.rows(input.input_ids.clone());
+        if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
+            // A CPU computes in f32; weights stay as they are.
+            return x.cast(DType::F32);
+        }
+        x
+    }
+
+    /// The block at this place, whose weights are those of `layer`. Of the last one the tokens of `pooled` alone.
+    pub(crate) fn block(
+        &self,
+        at: usize,
+        layer: &DecoderLayer,
+        x: Tensor<2>,
+        batch: &mut BatchContext<'_>,
+        pooled: Option<&Pooled>,
+    ) -> Tensor<2> {
+        batch.seed_dropout(at);
+        let is_last = at + 1 == self.layers.len();
+        layer.forward(x, batch, self.visibility[at], pooled.filter(|_| is_last))
     }
 }
 

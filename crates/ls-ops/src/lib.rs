@@ -6,7 +6,7 @@
 //!
 //! | operation | what it computes |
 //! |---|---|
-//! | [`linear`] | `x W` with a frozen weight, f32, f16 or bf16 in memory |
+//! | [`linear`] | `x W`, the weight in f32, f16 or bf16 in memory |
 //! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`swiglu`] | `silu(gate) * up` |
@@ -37,7 +37,7 @@ pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 /// Whether the operations were built for a device; where they were not, the functions take burn's own operations instead.
 fn is_supported(device: &Device) -> bool {
@@ -59,14 +59,5 @@ pub fn is_host(device: &Device) -> bool {
         DispatchDevice::Flex(_) => true,
         #[allow(unreachable_patterns)]
         _ => false,
-    }
-}
-
-/// Off the graph. (`inner` panics on a tensor that was never on it.)
-fn plain<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.is_autodiff() {
-        tensor.inner()
-    } else {
-        tensor
     }
 }

@@ -1,16 +1,18 @@
-//! [`linear`]: the product with a frozen weight.
+//! [`linear`]: the product with a weight, frozen as a rule.
 
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
-/// `x W` with a frozen weight, in the dtype of `x`. No gradient of the weight is formed. (One that requires a gradient gets it, by
-/// burn's own operations.)
+use crate::autodiff::register;
+
+/// `x W`, in the dtype of `x`. A weight that is not on the graph is frozen: no gradient of it is formed, and the graph does not
+/// keep `x`.
 ///
 /// The weight may be f16 or bf16 beside an f32 input: on the CPU it is widened a part at a time, so that it stays in memory as
 /// it is.
@@ -36,18 +38,17 @@ use burn::tensor::Tensor;
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     let (input, rows) = (x.dims()[1], weight.dims()[0]);
     assert_eq!(input, rows, "the input's last axis is the weight's first");
-    if weight.is_require_grad() || !crate::is_supported(&x.device()) {
+    if !crate::is_supported(&x.device()) {
         let dtype = x.dtype();
         return x.matmul(weight.cast(dtype));
     }
-    let weight = crate::plain(weight);
-    Tensor::from_dispatch(<Dispatch as LinearOps>::frozen_product(
+    Tensor::from_dispatch(<Dispatch as LinearOps>::product(
         x.into_dispatch(),
         weight.into_dispatch(),
     ))
 }
 
-/// The products below the graph, for operations of other crates that multiply by a frozen weight; on every backend that this
+/// The products below the graph, for operations of other crates that multiply by a weight; on every backend that this
 /// crate is built for. Bodies are the portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
@@ -56,18 +57,20 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 )]
 pub trait LinearOps: Backend {
     /// `x W`, in the dtype of `x`; `x` is `[tokens, in]`, the weight `[in, out]`.
-    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = cast_like::<Self>(weight, &x);
         Self::float_matmul(x, weight)
     }
 
     /// `y Wᵀ`, in the dtype of `y`; `y` is `[tokens, out]`, the weight `[in, out]`.
-    fn frozen_product_transposed(
-        y: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn product_transposed(y: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = cast_like::<Self>(weight, &y);
         Self::float_matmul(y, Self::float_transpose(weight))
+    }
+
+    /// The gradient of the weight: `xᵀ dy`, in the dtype of `x`.
+    fn weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(Self::float_transpose(x), dy)
     }
 }
 
@@ -84,7 +87,7 @@ impl LinearOps for burn::backend::Cube {}
 
 #[cfg(feature = "flex")]
 impl LinearOps for Flex {
-    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = x.dtype();
         let ([tokens, _], [_, columns]) = (host::dims(&x), host::dims(&weight));
         let x = host::Values::of(x);
@@ -92,15 +95,25 @@ impl LinearOps for Flex {
         host::in_dtype(host::tensor(y, [tokens, columns]), dtype)
     }
 
-    fn frozen_product_transposed(
-        y: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn product_transposed(y: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = y.dtype();
         let ([tokens, _], [rows, _]) = (host::dims(&y), host::dims(&weight));
         let y = host::Values::of(y);
         let x = flex::multiply_transposed(y.as_slice(), tokens, weight);
         host::in_dtype(host::tensor(x, [tokens, rows]), dtype)
+    }
+
+    fn weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        use crate::gemm::{Matrix, product};
+
+        let dtype = x.dtype();
+        let ([tokens, rows], [_, columns]) = (host::dims(&x), host::dims(&dy));
+        let (x, dy) = (host::Values::of(x), host::Values::of(dy));
+        let gradient = product(
+            Matrix::new(x.as_slice(), [tokens, rows]).t(),
+            Matrix::new(dy.as_slice(), [tokens, columns]),
+        );
+        host::in_dtype(host::tensor(gradient, [rows, columns]), dtype)
     }
 }
 
@@ -230,37 +243,50 @@ mod flex {
 }
 
 impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
-    fn frozen_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct LinearBackward;
 
-        impl<B: LinearOps> Backward<B, 1> for LinearBackward {
-            type State = FloatTensor<B>;
+        #[derive(Debug, Clone)]
+        struct State<B: Backend> {
+            /// Only for a weight that trains.
+            x: Option<FloatTensor<B>>,
+            weight: FloatTensor<B>,
+        }
+
+        impl<B: LinearOps> Backward<B, 2> for LinearBackward {
+            type State = State<B>;
 
             fn backward(
                 self,
-                ops: Ops<Self::State, 1>,
+                ops: Ops<Self::State, 2>,
                 grads: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
-                let weight = ops.state;
-                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-                    B::frozen_product_transposed(dy, weight)
-                });
+                let dy = grads.consume::<B>(&ops.node);
+                let [node_x, node_weight] = ops.parents.map(|node| node.map(|node| node.id));
+                let State { x, weight } = ops.state;
+                if let Some(x) = x {
+                    register::<B>(grads, node_weight, || {
+                        cast_like::<B>(B::weight_gradient(x, dy.clone()), &weight)
+                    });
+                }
+                register::<B>(grads, node_x, || B::product_transposed(dy, weight));
             }
         }
 
-        let weight = weight.into_primitive();
-        match LinearBackward
-            .prepare::<C>([x.node()])
-            .compute_bound()
-            .stateful()
-        {
+        let trains = weight.is_tracked();
+        let prep = LinearBackward.prepare::<C>([x.node(), weight.node()]);
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        match prep.compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::frozen_product(x.into_primitive(), weight.clone());
-                prep.finish(weight, y)
+                let state = State::<B> {
+                    x: trains.then(|| x.clone()),
+                    weight: weight.clone(),
+                };
+                prep.finish(state, B::product(x, weight))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::frozen_product(x.into_primitive(), weight)),
+            OpsKind::UnTracked(prep) => prep.finish(B::product(x, weight)),
         }
     }
 }

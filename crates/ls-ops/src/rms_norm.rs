@@ -4,14 +4,15 @@
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType, Shape, Tensor};
 
-/// `x / sqrt(mean(x²) + eps) * weight` over the last axis (arXiv 1910.07467) with a frozen scale, in the dtype of `x`; the mean
-/// is taken in f32, and rounded once before the scale, as transformers does. (A scale that requires a gradient gets it, by burn's
-/// own operations.)
+use crate::autodiff::register;
+
+/// `x / sqrt(mean(x²) + eps) * weight` over the last axis (arXiv 1910.07467), in the dtype of `x`; the mean is taken in f32, and
+/// rounded once before the scale, as transformers does.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -36,13 +37,12 @@ use burn::tensor::{DType, FloatDType, Shape, Tensor};
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let (width, scales) = (x.dims()[1], weight.dims()[0]);
     assert_eq!(width, scales, "one scale for each channel");
-    if weight.is_require_grad() || !crate::is_supported(&x.device()) {
+    if !crate::is_supported(&x.device()) {
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
         return (x / root).cast(dtype) * weight.cast(dtype).unsqueeze();
     }
-    let weight = crate::plain(weight);
     Tensor::from_dispatch(<Dispatch as RmsNormOps>::rms_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -80,6 +80,20 @@ pub(crate) trait RmsNormOps: Backend {
         let along = Self::float_mean_dim(Self::float_mul(dy.clone(), normal.clone()), 1);
         let dx = Self::float_mul(Self::float_sub(dy, Self::float_mul(normal, along)), scale);
         Self::float_cast(dx, dtype.into())
+    }
+
+    /// The gradient of the scale, in f32.
+    fn rms_norm_weight_backward(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        let [_, width] = x.shape().dims();
+        let x = Self::float_cast(x, FloatDType::F32);
+        let dy = Self::float_cast(dy, FloatDType::F32);
+        let scale = inverse_root::<Self>(x.clone(), eps);
+        let along = Self::float_mul(dy, Self::float_mul(x, scale));
+        Self::float_reshape(Self::float_sum_dim(along, 0), Shape::new([width]))
     }
 }
 
@@ -191,25 +205,28 @@ impl<B: RmsNormOps, C: CheckpointStrategy> RmsNormOps for Autodiff<B, C> {
         #[derive(Debug)]
         struct RmsNormBackward;
 
-        impl<B: RmsNormOps> Backward<B, 1> for RmsNormBackward {
+        impl<B: RmsNormOps> Backward<B, 2> for RmsNormBackward {
             type State = (FloatTensor<B>, FloatTensor<B>, f64);
 
             fn backward(
                 self,
-                ops: Ops<Self::State, 1>,
+                ops: Ops<Self::State, 2>,
                 grads: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
+                let dy = grads.consume::<B>(&ops.node);
+                let [node_x, node_weight] = ops.parents.map(|node| node.map(|node| node.id));
                 let (x, weight, eps) = ops.state;
-                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-                    B::rms_norm_backward(x, weight, dy, eps)
+                register::<B>(grads, node_weight, || {
+                    let gradient = B::rms_norm_weight_backward(x.clone(), dy.clone(), eps);
+                    B::float_cast(gradient, weight.dtype().into())
                 });
+                register::<B>(grads, node_x, || B::rms_norm_backward(x, weight, dy, eps));
             }
         }
 
-        let weight = weight.into_primitive();
-        let prep = RmsNormBackward.prepare::<C>([x.node()]);
-        let x = x.into_primitive();
+        let prep = RmsNormBackward.prepare::<C>([x.node(), weight.node()]);
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
         match prep.compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let y = B::rms_norm(x.clone(), weight.clone(), eps);

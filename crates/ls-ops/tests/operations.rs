@@ -225,22 +225,35 @@ fn rms_norm_is_the_plain_form_and_its_gradient() {
 
 #[test]
 fn a_weight_that_trains_gets_its_gradient() {
-    let x = constant([3, 5], 1);
-    let (weight, scale) = (leaf([5, 4], 2), leaf([5], 3));
-    let y = |linear: &dyn Fn(Tensor<2>) -> Tensor<2>, norm: &dyn Fn(Tensor<2>) -> Tensor<2>| {
-        backward(linear(norm(x.clone())))
-    };
-    let found = y(&|x| linear(x, weight.clone()), &|x| {
-        rms_norm(x, scale.clone(), 1e-5)
+    let norm = |x: &[Tensor<2>]| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5);
+    for [tokens, d_in, d_out] in [[1, 1, 1], [5, 33, 17], [70, 65, 130]] {
+        let what = format!("{tokens} {d_in} {d_out}");
+        compare(
+            &[leaf([tokens, d_in], 1), leaf([d_in, d_out], 2)],
+            |x| linear(x[0].clone(), x[1].clone()),
+            |x| x[0].clone().matmul(x[1].clone()),
+            &format!("linear {what}"),
+        );
+        compare(
+            &[leaf([tokens, d_in], 1), leaf([1, d_in], 2)],
+            norm,
+            |x| plain_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5),
+            &format!("norm {what}"),
+        );
+    }
+    against_differences(&[leaf([3, 5], 1), leaf([5, 4], 2)], |x| {
+        linear(x[0].clone(), x[1].clone())
     });
-    let expected = y(&|x| x.matmul(weight.clone()), &|x| {
-        plain_norm(x, scale.clone(), 1e-5)
-    });
-    let pair = |g: &Gradients| {
-        let (weight, scale) = (weight.grad(g).unwrap(), scale.grad(g).unwrap());
-        [values(weight), values(scale)].concat()
-    };
-    assert_near(&pair(&found), &pair(&expected), 2e-6, "trained weights");
+    against_differences(&[leaf([3, 5], 1), leaf([1, 5], 2)], norm);
+
+    // Of an input that is off the graph; in the weight's own dtype.
+    let (x, weight) = (constant([3, 5], 1), constant([5, 4], 2));
+    let half = weight.cast(DType::BF16).autodiff().require_grad();
+    let gradient = half.grad(&backward(linear(x.clone(), half.clone())));
+    let gradient = gradient.unwrap();
+    assert_eq!(gradient.dtype(), DType::BF16);
+    let expected = x.transpose().matmul(constant([3, 4], 77));
+    assert_eq!(values(gradient), values(expected.cast(DType::BF16)));
 }
 
 #[test]

@@ -475,6 +475,8 @@ pub struct TrainSettings {
     pub micro_batch_size: usize,
     /// Forward passes of one optimizer step.
     pub gradient_accumulation_steps: usize,
+    /// Compute each block again in the backward pass: less memory, more time, the same gradients.
+    pub gradient_checkpointing: bool,
     /// Inputs of one evaluation pass.
     pub eval_batch_size: usize,
     /// Peak learning rate.
@@ -520,6 +522,7 @@ impl Default for TrainSettings {
             epochs: 3,
             micro_batch_size: 8,
             gradient_accumulation_steps: 1,
+            gradient_checkpointing: false,
             eval_batch_size: 32,
             learning_rate: 1e-4,
             lr_scheduler: LrScheduler::Linear,
@@ -632,6 +635,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "epochs",
             "micro_batch_size",
             "gradient_accumulation_steps",
+            "gradient_checkpointing",
             "eval_batch_size",
             "learning_rate",
             "lr_scheduler",

@@ -9,6 +9,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use ls_data::{CutReport, LabelSet, SplitSource, TextTokenizer, epoch_order, split_off};
 use ls_lora::{LoraConfig, LoraPlus, ParameterCount, TaskType, TrainableTensor, trainable_tensors};
+use ls_model::input::mixed_seed;
 use ls_model::{ADAPTER, AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
 use serde::Serialize;
 
@@ -625,8 +626,8 @@ fn fit(
             let rate = learning_rate(settings, step, total_steps);
             step += 1;
             // Dropout draws from the device's generator, whose state cannot be saved: each step has its own.
-            context.device.seed(step_seed(settings.seed, step));
-            let outcome = backward(&model, context, micro_batches, &options)?;
+            let seed = mixed_seed(settings.seed, step);
+            let outcome = backward(&model, context, micro_batches, &options, seed)?;
             let not_finite = |quantity, value| TrainError::NotFinite {
                 quantity,
                 value,
@@ -731,12 +732,13 @@ struct Outcome {
 }
 
 /// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever pass it is in; the windows of
-/// a long text share its weight.
+/// a long text share its weight. `seed` fixes dropout.
 fn backward(
     model: &LlamaClassifier,
     context: &Context<'_>,
     micro_batches: &[Vec<usize>],
     options: &ls_data::BatchOptions,
+    seed: u64,
 ) -> Result<Outcome> {
     let train = context.train;
     let windowed = !train.is_words() && train.cut.windowed_examples > 0;
@@ -760,17 +762,27 @@ fn backward(
     let count = if count > 0.0 { count } else { 1.0 };
     let mut accumulator = GradientsAccumulator::new();
     let (mut loss, mut tokens) = (0.0, 0);
-    for (batch, weights) in &batches {
+    for (at, (batch, weights)) in batches.iter().enumerate() {
         let input = model_input(batch, context.model_config, context.device)?;
-        let (logits, labels) = (model.forward(&input), flat_labels(batch));
-        let sum = match windowed {
-            true => weighted_cross_entropy_sum(logits, &labels, weights),
-            false => cross_entropy_sum(logits, &labels),
+        let input = input.with_dropout_seed(mixed_seed(seed, at));
+        let labels = flat_labels(batch);
+        let loss_of = |logits: Tensor<2>| {
+            let sum = match windowed {
+                true => weighted_cross_entropy_sum(logits, &labels, weights),
+                false => cross_entropy_sum(logits, &labels),
+            };
+            sum.div_scalar(count)
         };
-        let batch_loss: Tensor<1> = sum.div_scalar(count);
-        loss += f64::from(batch_loss.clone().into_scalar::<f32>());
+        let (batch_loss, gradients) = match context.config.train.gradient_checkpointing {
+            true => model.backward_checkpointed(&input, loss_of),
+            false => {
+                let loss = loss_of(model.forward(&input));
+                let gradients = GradientsParams::from_grads(loss.backward(), model);
+                (loss, gradients)
+            }
+        };
+        loss += f64::from(batch_loss.into_scalar::<f32>());
         tokens += batch.real_tokens();
-        let gradients = GradientsParams::from_grads(batch_loss.backward(), model);
         accumulator.accumulate(model, gradients);
     }
     Ok(Outcome {
@@ -822,14 +834,6 @@ fn better(metric: &str, value: f64, best: f64) -> bool {
         } else {
             value > best
         }
-}
-
-/// A seed for each step, far from its neighbours' (splitmix64).
-fn step_seed(seed: u64, step: usize) -> u64 {
-    let mut z = seed.wrapping_add((step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// Runs the longest batch of each split once, so that what would fail in an evaluation fails now.

@@ -1,0 +1,167 @@
+//! Gradient checkpointing gives the gradients of the whole graph, bit for bit.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use ls_lora::{Bias, LoraConfig, LoraModule, TargetModules, add_adapter, host_values};
+use ls_model::{ADAPTER, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task};
+
+const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
+
+/// The generator that dropout draws from is one for the whole process.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+fn generator() -> MutexGuard<'static, ()> {
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn checkpoint(name: &str) -> Checkpoint {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/parity/models");
+    Checkpoint::open(&models.join(name)).unwrap()
+}
+
+/// A classifier with a new head over the decoder of a fixture.
+fn classifier(name: &str, attention: &str, task: Task, device: &Device) -> LlamaClassifier {
+    let checkpoint = checkpoint(name);
+    let attention = attention.parse().unwrap();
+    let base = checkpoint
+        .load_model(&attention, ComputeType::F32, device, |_, _| ())
+        .unwrap();
+    LlamaClassifier::new(base, &checkpoint.config, task, 3, device)
+}
+
+/// With an adapter whose B is not zero, so that every factor has a gradient.
+fn adapted(mut model: LlamaClassifier, config: &LoraConfig, device: &Device) -> LlamaClassifier {
+    device.seed(3);
+    add_adapter(&mut model, ADAPTER, config, device).unwrap();
+    for (_, layer) in model.layers_mut() {
+        for lora in layer.adapters_mut() {
+            let shape = lora.lora_b.val().dims();
+            let options = (device, DType::F32);
+            let b = Tensor::random(shape, Distribution::Normal(0.0, 0.3), options);
+            lora.lora_b = Param::from_tensor(b);
+        }
+    }
+    model
+}
+
+fn loss(logits: Tensor<2>) -> Tensor<1> {
+    logits.square().sum()
+}
+
+/// The bits of every gradient, in the order of the modules, and whether each is there.
+fn bits(model: &LlamaClassifier, gradients: &GradientsParams) -> Vec<Option<Vec<u32>>> {
+    struct Bits<'a>(&'a GradientsParams, Vec<Option<Vec<u32>>>);
+    impl ModuleVisitor for Bits<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id);
+            let bits = |tensor: Tensor<D>| {
+                let data = tensor.into_data().convert::<f32>();
+                let values = data.try_into_vec::<f32>().unwrap();
+                values.into_iter().map(f32::to_bits).collect()
+            };
+            self.1.push(gradient.map(bits));
+        }
+    }
+    let mut bits = Bits(gradients, Vec::new());
+    model.visit(&mut bits);
+    bits.1
+}
+
+fn input(name: &str, device: &Device) -> ModelInput {
+    let input = ModelInput::new(&ROWS, &checkpoint(name).config, device).unwrap();
+    input.with_dropout_seed(11)
+}
+
+fn compare(model: &LlamaClassifier, input: &ModelInput, what: &str) {
+    let expected = loss(model.forward(input));
+    let value = host_values(expected.clone().inner());
+    let expected = GradientsParams::from_grads(expected.backward(), model);
+    let (found_value, found) = model.backward_checkpointed(input, loss);
+    assert_eq!(host_values(found_value), value, "{what}");
+    assert!(!found.is_empty(), "{what}");
+    assert_eq!(found.len(), expected.len(), "{what}");
+    assert_eq!(bits(model, &found), bits(model, &expected), "{what}");
+}
+
+#[test]
+fn gradients_are_bit_for_bit_those_without() {
+    let _generator = generator();
+    let device = Device::flex().autodiff();
+    let all = LoraConfig::new(2, 6.0)
+        .with_target_modules(TargetModules::AllLinear)
+        .with_lora_dropout(0.3);
+    for name in ["gqa", "qwen2-window"] {
+        for attention in ["causal", "bidirectional", "from:1"] {
+            for task in [
+                Task::Sequence(Pooling::Last),
+                Task::Sequence(Pooling::Mean),
+                Task::Sequence(Pooling::Max),
+                Task::Token { dropout: 0.4 },
+            ] {
+                let model = classifier(name, attention, task, &device);
+                let model = adapted(model, &all, &device);
+                let what = format!("{name} {attention} {task:?}");
+                compare(&model, &input(name, &device), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_it_is_that_trains() {
+    let _generator = generator();
+    let device = Device::flex().autodiff();
+    let config = |names: &[&str]| {
+        LoraConfig::new(2, 6.0)
+            .with_target_modules(TargetModules::list(names.iter().copied()))
+            .with_lora_dropout(0.3)
+    };
+    let of_layers = |layers: &[usize]| {
+        let mut config = config(&["q_proj", "down_proj"]);
+        config.layers_to_transform = Some(layers.to_vec());
+        config
+    };
+    let name = "qwen2-window";
+    let last = checkpoint(name).config.num_hidden_layers - 1;
+    assert!(last > 1);
+    for (what, config) in [
+        ("the embedding", config(&["embed_tokens"])),
+        ("all", config(&["embed_tokens", "v_proj", "up_proj"])),
+        ("the first", of_layers(&[0])),
+        ("one between", of_layers(&[1])),
+        ("the last", of_layers(&[last])),
+        ("dora", config(&["q_proj", "o_proj"]).with_dora(true)),
+        ("biases", config(&["v_proj"]).with_bias(Bias::All)),
+    ] {
+        for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.0 }] {
+            let model = classifier(name, "causal", task, &device);
+            let model = adapted(model, &config, &device);
+            compare(&model, &input(name, &device), what);
+        }
+    }
+    let head = classifier(name, "causal", Task::Sequence(Pooling::Last), &device);
+    compare(&head, &input(name, &device), "the head");
+}
+
+#[test]
+fn dropout_follows_its_seed() {
+    let _generator = generator();
+    let device = Device::flex().autodiff();
+    let config = LoraConfig::new(2, 6.0)
+        .with_target_modules(TargetModules::AllLinear)
+        .with_lora_dropout(0.3);
+    let model = classifier("gqa", "causal", Task::Token { dropout: 0.4 }, &device);
+    let model = adapted(model, &config, &device);
+    let of = |seed| {
+        let input = input("gqa", &device).with_dropout_seed(seed);
+        let (value, gradients) = model.backward_checkpointed(&input, loss);
+        (host_values(value), bits(&model, &gradients))
+    };
+    assert_eq!(of(1), of(1));
+    assert_ne!(of(1), of(2));
+}
