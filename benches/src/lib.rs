@@ -1,14 +1,49 @@
-//! What the benchmarks share: random checkpoints of a chosen shape, and batches for them.
+//! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them, and the timed loops.
 //!
 //! The numbers stand in `benches/README.md`, with the commands that made them.
 
+pub mod device_memory;
+pub mod flops;
+pub mod gpu_table;
+
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Distribution, Tensor};
-use ls_lora::{HostTensor, host_values, write_tensors};
-use ls_model::{Checkpoint, LlamaConfig, ModelInput};
+use burn::module::Param;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use clap::ValueEnum;
+use ls_lora::{
+    HostTensor, LoraConfig, LoraModule, TargetModules, add_adapter, host_values, write_tensors,
+};
+use ls_model::{
+    ADAPTER, AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel,
+    ModelInput, Pooling, Task,
+};
+use ls_train::config::TrainSettings;
+use ls_train::environment::peak_memory;
+use ls_train::loss::cross_entropy_sum;
+use ls_train::optim::{adamw, clip_grad_norm};
 use serde_json::{Value, json};
+
+/// Element type of the frozen weights, as the command lines have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// Brain floats.
+    Bf16,
+}
+
+impl From<Dtype> for ComputeType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+        }
+    }
+}
 
 /// Shape of a decoder, in the names of `config.json`.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +82,37 @@ pub const LLAMA_135M: Shape = Shape {
     vocab_size: 49_152,
 };
 
+/// 1.03 billion parameters: the shape of TinyLlama, without its language-modelling head.
+pub const LLAMA_1_1B: Shape = Shape {
+    hidden_size: 2048,
+    intermediate_size: 5632,
+    num_hidden_layers: 22,
+    num_attention_heads: 32,
+    num_key_value_heads: 4,
+    vocab_size: 32_000,
+};
+
+/// 6.6 billion parameters: the shape of LLaMA-2-7B, without its language-modelling head.
+pub const LLAMA_7B: Shape = Shape {
+    hidden_size: 4096,
+    intermediate_size: 11_008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 32,
+    vocab_size: 32_000,
+};
+
 impl Shape {
+    /// The shape as a configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the shape is none of a decoder.
+    pub fn config(self) -> Result<LlamaConfig> {
+        let text = self.to_json().to_string();
+        LlamaConfig::from_json(&text, Path::new("config.json")).context("read the shape")
+    }
+
     /// The shape as a `config.json`.
     pub fn to_json(self) -> Value {
         json!({
@@ -150,9 +215,201 @@ pub fn batch(lengths: &[usize], config: &LlamaConfig, device: &Device) -> Result
     ModelInput::new(&rows, config, device).context("make a batch")
 }
 
+/// Rank of the adapter of [`random_classifier`].
+pub const RANK: usize = 12;
+
+/// Classes of its head.
+pub const CLASSES: usize = 2;
+
+/// A sequence classifier without files, with an adapter on q and v: what `benches/vs_peft/make.py` writes, made on the device.
+///
+/// B is random too, so that A has a gradient from the first step on. Adapter and head train when `device` is an autodiff device.
+///
+/// # Errors
+///
+/// If the attention mode or the adapter does not fit the shape.
+pub fn random_classifier(
+    config: &LlamaConfig,
+    attention: &AttentionMode,
+    dtype: Dtype,
+    device: &Device,
+) -> Result<LlamaClassifier> {
+    let model = LlamaModel::random(config, attention, dtype.into(), device)?;
+    let task = Task::Sequence(Pooling::Last);
+    let mut classifier = LlamaClassifier::new(model, config, task, CLASSES, device);
+    let lora = LoraConfig::new(RANK, 32.0)
+        .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
+        .with_task_type(task.task_type());
+    add_adapter(&mut classifier, ADAPTER, &lora, device)?;
+    for (_, layer) in classifier.layers_mut() {
+        for adapter in layer.adapters_mut() {
+            let shape = adapter.lora_b.val().dims();
+            let values = Distribution::Normal(0.0, 0.02);
+            adapter.lora_b =
+                Param::from_tensor(Tensor::random(shape, values, (device, DType::F32)));
+        }
+    }
+    Ok(classifier)
+}
+
+/// What is timed: batches of one size, and how many of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Rows of the batch.
+    pub rows: usize,
+    /// Tokens of a row.
+    pub length: usize,
+    /// Iterations before the ones that count.
+    pub warmup: usize,
+    /// Iterations that count.
+    pub iterations: usize,
+    /// Whether each block is computed again in the backward pass.
+    pub gradient_checkpointing: bool,
+}
+
+/// What the iterations of a run left.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Of the iterations that count.
+    pub seconds: Vec<f64>,
+    /// Of all iterations.
+    pub losses: Vec<f64>,
+    /// Of the first step.
+    pub grad_norm: Option<f64>,
+}
+
+impl Timing {
+    /// The batch, made from lists of ids as a training loop makes it.
+    ///
+    /// # Errors
+    ///
+    /// If a row is empty.
+    pub fn batch(&self, config: &LlamaConfig, device: &Device) -> Result<ModelInput> {
+        batch(&vec![self.length; self.rows], config, device)
+    }
+
+    /// Row after row, the classes by turns.
+    pub fn labels(&self, model: &LlamaClassifier) -> Vec<i64> {
+        let classes = model.num_labels();
+        (0..self.rows).map(|row| (row % classes) as i64).collect()
+    }
+
+    /// Training steps: forward, cross-entropy, backward, AdamW. A step ends when the device is done. The trained model comes back.
+    ///
+    /// # Errors
+    ///
+    /// If a batch cannot be made or the device fails.
+    pub fn train(
+        &self,
+        mut model: LlamaClassifier,
+        config: &LlamaConfig,
+        device: &Device,
+    ) -> Result<(Record, LlamaClassifier)> {
+        let labels = self.labels(&model);
+        let (mut optimizer, rate) = optimizer();
+        let mut record = Record::default();
+        for at in 0..self.warmup + self.iterations {
+            let started = Instant::now();
+            let input = self.batch(config, device)?;
+            let (loss, mut gradients) = if self.gradient_checkpointing {
+                model.backward_checkpointed(&input, |logits| mean_loss(logits, &labels))
+            } else {
+                let loss = mean_loss(model.forward(&input), &labels);
+                let gradients = GradientsParams::from_grads(loss.backward(), &model);
+                (loss, gradients)
+            };
+            let value = f64::from(loss.into_scalar::<f32>());
+            if at == 0 {
+                // Only here, where the time does not count when there is a warm-up.
+                record.grad_norm = Some(clip_grad_norm(&model, &mut gradients, 0.0));
+            }
+            model = optimizer.step(rate, model, gradients);
+            device.sync().context("wait for the device")?;
+            self.push(&mut record, at, started, value);
+        }
+        Ok((record, model))
+    }
+
+    /// Forward passes.
+    ///
+    /// # Errors
+    ///
+    /// If a batch cannot be made.
+    pub fn infer(
+        &self,
+        model: &LlamaClassifier,
+        config: &LlamaConfig,
+        device: &Device,
+    ) -> Result<Record> {
+        let labels = self.labels(model);
+        let mut record = Record::default();
+        for at in 0..self.warmup + self.iterations {
+            let started = Instant::now();
+            let input = self.batch(config, device)?;
+            let loss = mean_loss(model.forward(&input), &labels);
+            let value = f64::from(loss.into_scalar::<f32>());
+            self.push(&mut record, at, started, value);
+        }
+        Ok(record)
+    }
+
+    fn push(&self, record: &mut Record, at: usize, started: Instant, loss: f64) {
+        if at >= self.warmup {
+            record.seconds.push(started.elapsed().as_secs_f64());
+        }
+        record.losses.push(loss);
+    }
+}
+
+/// The optimizer of both sides, and its learning rate.
+pub fn optimizer() -> (ModuleOptimizer, f64) {
+    let settings = TrainSettings {
+        learning_rate: 1e-4,
+        weight_decay: 0.0,
+        adam_beta1: 0.9,
+        adam_beta2: 0.999,
+        adam_epsilon: 1e-8,
+        ..TrainSettings::default()
+    };
+    (adamw(&settings), settings.learning_rate)
+}
+
+/// The mean cross-entropy.
+pub fn mean_loss(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
+    cross_entropy_sum(logits, labels).div_scalar(labels.len() as f64)
+}
+
+/// The middle value; of an even number the mean of the two in the middle, of none NaN.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        len => (sorted[(len - 1) / 2] + sorted[len / 2]) / 2.0,
+    }
+}
+
+/// The highest resident memory of this process so far, in MiB.
+pub fn peak_rss_mib() -> Option<f64> {
+    peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
+}
+
+/// A choice by the name that the command line has for it.
+pub fn name(choice: impl ValueEnum) -> Option<String> {
+    let value = choice.to_possible_value()?;
+    Some(value.get_name().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_stands_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
 
     #[test]
     fn a_random_checkpoint_opens_and_has_the_shapes_parameters() {

@@ -37,7 +37,9 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
     let check_cuda = || {
         let mut command = cargo(root);
         command.env("DOCS_RS", "1");
-        exec(command.args(["check", "-p", "ls-cli", "--features", "cuda"]))
+        command.args(["check", "-p", "ls-cli", "-p", "ls-benches"]);
+        command.args(["--bin", "ls-cli", "--bin", "ls-bench-gpu"]);
+        exec(command.args(["--features", "ls-cli/cuda,ls-benches/cuda"]))
     };
     // A project outside the workspace, which compiles burn with features of its own.
     let outside = || {

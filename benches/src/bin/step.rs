@@ -4,19 +4,13 @@
 //! their tensors from lists of ids within the measured time, as a training loop does.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
-use ls_benches::batch;
+use ls_benches::{Dtype, Record, Timing, name, peak_rss_mib};
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, Pooling, Task};
-use ls_train::config::TrainSettings;
-use ls_train::environment::peak_memory;
-use ls_train::loss::cross_entropy_sum;
-use ls_train::optim::{adamw, clip_grad_norm};
 use serde_json::{Value, json};
 
 /// One training step or one inference pass of a classifier with an adapter, timed
@@ -63,20 +57,6 @@ enum What {
     Infer,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
-}
-
-/// What the iterations of a run left.
-#[derive(Default)]
-struct Record {
-    seconds: Vec<f64>,
-    losses: Vec<f64>,
-    grad_norm: Option<f64>,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.rows > 0 && args.length > 0, "the batch is empty");
@@ -97,10 +77,7 @@ fn main() -> Result<()> {
 
 /// Loads the decoder and puts the adapter and its head on it. Both train when `device` is an autodiff device.
 fn load(args: &Args, device: &Device) -> Result<(LlamaClassifier, Checkpoint)> {
-    let compute = match args.dtype {
-        Dtype::F32 => ComputeType::F32,
-        Dtype::Bf16 => ComputeType::Bf16,
-    };
+    let compute = ComputeType::from(args.dtype);
     let checkpoint = Checkpoint::open(&args.model)?;
     let backbone = checkpoint.load_model(&AttentionMode::Causal, compute, device, |_, _| ())?;
     let adapter = PeftAdapter::load(&args.adapter)?;
@@ -112,80 +89,30 @@ fn load(args: &Args, device: &Device) -> Result<(LlamaClassifier, Checkpoint)> {
 }
 
 fn train(args: &Args, device: &Device) -> Result<(Record, Option<f64>)> {
-    let (mut model, checkpoint) = load(args, device)?;
-    let (loaded, labels) = (peak_mib(), labels(args, &model));
-    let settings = TrainSettings {
-        learning_rate: 1e-4,
-        weight_decay: 0.0,
-        adam_beta1: 0.9,
-        adam_beta2: 0.999,
-        adam_epsilon: 1e-8,
-        ..TrainSettings::default()
-    };
-    let mut optimizer = adamw(&settings);
-    let mut record = Record::default();
-    for at in 0..args.warmup + args.iterations {
-        let started = Instant::now();
-        let input = batch(&vec![args.length; args.rows], &checkpoint.config, device)?;
-        let (loss, mut gradients) = if args.gradient_checkpointing {
-            model.backward_checkpointed(&input, |logits| mean_loss(logits, &labels))
-        } else {
-            let loss = mean_loss(model.forward(&input), &labels);
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            (loss, gradients)
-        };
-        let value = f64::from(loss.into_scalar::<f32>());
-        if at == 0 {
-            // Only here, where the time does not count when there is a warm-up.
-            record.grad_norm = Some(clip_grad_norm(&model, &mut gradients, 0.0));
-        }
-        model = optimizer.step(settings.learning_rate, model, gradients);
-        record.push(args, at, started, value);
-    }
+    let (model, checkpoint) = load(args, device)?;
+    let loaded = peak_rss_mib();
+    let (record, _) = args.timing().train(model, &checkpoint.config, device)?;
     Ok((record, loaded))
 }
 
 fn infer(args: &Args, device: &Device) -> Result<(Record, Option<f64>)> {
     let (model, checkpoint) = load(args, device)?;
     let model = LoraModel::new(model).merge_and_unload()?.0;
-    let (loaded, labels) = (peak_mib(), labels(args, &model));
-    let mut record = Record::default();
-    for at in 0..args.warmup + args.iterations {
-        let started = Instant::now();
-        let input = batch(&vec![args.length; args.rows], &checkpoint.config, device)?;
-        let loss = mean_loss(model.forward(&input), &labels);
-        record.push(args, at, started, f64::from(loss.into_scalar::<f32>()));
-    }
+    let loaded = peak_rss_mib();
+    let record = args.timing().infer(&model, &checkpoint.config, device)?;
     Ok((record, loaded))
 }
 
-impl Record {
-    fn push(&mut self, args: &Args, at: usize, started: Instant, loss: f64) {
-        if at >= args.warmup {
-            self.seconds.push(started.elapsed().as_secs_f64());
+impl Args {
+    fn timing(&self) -> Timing {
+        Timing {
+            rows: self.rows,
+            length: self.length,
+            warmup: self.warmup,
+            iterations: self.iterations,
+            gradient_checkpointing: self.gradient_checkpointing,
         }
-        self.losses.push(loss);
     }
-}
-
-/// Row after row, the classes by turns.
-fn labels(args: &Args, model: &LlamaClassifier) -> Vec<i64> {
-    let classes = model.num_labels();
-    (0..args.rows).map(|row| (row % classes) as i64).collect()
-}
-
-fn mean_loss(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
-    cross_entropy_sum(logits, labels).div_scalar(labels.len() as f64)
-}
-
-fn peak_mib() -> Option<f64> {
-    peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
-}
-
-/// A choice by the name that the command line has for it.
-fn name(choice: impl ValueEnum) -> Option<String> {
-    let value = choice.to_possible_value()?;
-    Some(value.get_name().into())
 }
 
 fn line(args: &Args, record: &Record, loaded: Option<f64>) -> Value {
@@ -198,7 +125,7 @@ fn line(args: &Args, record: &Record, loaded: Option<f64>) -> Value {
         "seconds": record.seconds,
         "losses": record.losses,
         "grad_norm": record.grad_norm,
-        "peak_rss_mib": peak_mib(),
+        "peak_rss_mib": peak_rss_mib(),
         "peak_rss_loaded_mib": loaded,
         "threads": rayon::current_num_threads(),
         "versions": { "ls_llama": env!("CARGO_PKG_VERSION"), "burn": "0.22.1" },

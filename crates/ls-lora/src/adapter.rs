@@ -182,17 +182,17 @@ impl LoraAdapter {
     }
 
     /// `y` with the adapter's share added, f32. `x` is the layer's input, before dropout.
-    pub(crate) fn add_to(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn add_to(&self, y: Tensor<2>, mut x: Tensor<2>) -> Tensor<2> {
         let (a, b) = (self.lora_a.val(), self.lora_b.val());
         if self.start.is_some() || a.dtype() != DType::F32 {
             return y + self.delta(self.input(x).0);
         }
-        let mut x = to_dtype(x, DType::F32);
+        // Without dropout the graph keeps the input in its own dtype.
         let mut mask = None;
         if self.dropout > 0.0 && self.is_training() {
             mask = Dropout::draw(self.dropout, &x.device());
             if mask.is_none() {
-                x = dropout(x, self.dropout);
+                x = dropout(to_dtype(x, DType::F32), self.dropout);
             }
         }
         add_low_rank(y, x, a, b, self.scaling, mask)

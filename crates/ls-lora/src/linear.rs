@@ -121,7 +121,7 @@ impl LoraLinear {
         let mut y = self.base_layer.matmul(x.clone());
         let bias = self.base_layer.bias().map(|bias| bias.val());
         if let Some(bias) = &bias {
-            y = y + bias.clone().unsqueeze();
+            y = y + to_dtype(bias.clone(), x.dtype()).unsqueeze();
         }
         if self.is_merged() || !self.adapters.iter().any(|adapter| adapter.active) {
             return y;

@@ -451,6 +451,21 @@ fn a_bf16_base_keeps_its_type_and_the_factors_train_in_f32() {
         &formula(&wave(ROWS * IN, 0.4), SCALING),
         0.06,
     );
+    // Of f32 rows the output is f32, and weights and bias are all that is rounded.
+    let mut wide = layer.clone();
+    let BaseLayer::Dense(Linear { weight, bias }) = wide.base_layer else {
+        panic!("packed");
+    };
+    wide.base_layer = BaseLayer::Dense(Linear {
+        weight: weight.map(|w| w.cast(DType::F32)),
+        bias: bias.map(|b| b.map(|b| b.cast(DType::F32))),
+    });
+    let x32 = inputs(&plain());
+    let (found, expected) = (layer.forward(x32.clone()), wide.forward(x32));
+    assert_eq!(found.dtype(), DType::F32);
+    let expected: Vec<f64> = as_f64(&host_values(expected));
+    assert_near(&host_values(found), &expected, 1e-6);
+
     let loss = layer.forward(x.clone()).cast(DType::F32).square().mean();
     let gradients = loss.backward();
     let lora = &layer.adapters[0];

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::softmax;
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use ls_ops::{AttentionPlan, RotaryTable, Segment};
 
 use crate::input::{ModelInput, mixed_seed};
+use crate::llama::Part;
 use crate::mask::Visibility;
 use crate::rope::{RopeConfig, Rotation};
 
@@ -31,6 +29,8 @@ pub(crate) struct Pooled {
     /// Among all tokens, `[batch]`.
     index: Tensor<1, Int>,
     places: Vec<usize>,
+    /// Within its row.
+    in_row: Vec<usize>,
 }
 
 impl Pooled {
@@ -51,6 +51,7 @@ impl Pooled {
         Self {
             index: Tensor::from_data(TensorData::new(index, shape), &input.input_ids.device()),
             places,
+            in_row: input.last.clone(),
         }
     }
 
@@ -67,27 +68,43 @@ pub(crate) struct BatchContext<'a> {
     rotation: Angles,
     /// Layers that see alike share this.
     views: Vec<(Visibility, View)>,
+    done: Option<&'a mut dyn FnMut(Part)>,
 }
 
 /// The angles of the rotary embedding where they are used.
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Angles {
     Host(Arc<RotaryTable>),
     Device(Rotation),
 }
 
 /// What a layer needs to attend.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as kinds of layers"
+)]
 enum View {
     /// For the fused operation: over all tokens, and over the pooled ones.
     Rows(Arc<AttentionPlan>),
-    /// For the rectangle: blocked positions, `[batch, 1, groups * longest, longest]`.
+    /// For the rectangle: blocked positions, `[batch or 1, 1, groups * longest, longest]`.
     Rectangle(Option<Tensor<4, Bool>>),
 }
 
 impl<'a> BatchContext<'a> {
     /// `x` is what the first block reads.
     pub(crate) fn new(input: &'a ModelInput, rope: &RopeConfig, x: &Tensor<2>) -> Self {
+        Self::with_rows(ls_ops::is_host(&x.device()), input, rope, x)
+    }
+
+    /// Whether rows are attended as they lie, or over a rectangle.
+    fn with_rows(
+        as_they_lie: bool,
+        input: &'a ModelInput,
+        rope: &RopeConfig,
+        x: &Tensor<2>,
+    ) -> Self {
         let device = x.device();
-        let rotation = if ls_ops::is_host(&device) {
+        let rotation = if as_they_lie {
             Angles::Host(Arc::new(rope.table(&input.lengths)))
         } else {
             let rotation = rope.rotation(&input.lengths, &device);
@@ -101,6 +118,20 @@ impl<'a> BatchContext<'a> {
             device,
             rotation,
             views: Vec::new(),
+            done: None,
+        }
+    }
+
+    /// Tells `done` of every part of the forward pass whose operations are all on the device's queue.
+    pub(crate) fn telling(mut self, done: &'a mut dyn FnMut(Part)) -> Self {
+        self.done = Some(done);
+        self
+    }
+
+    /// Says that a part is done.
+    pub(crate) fn done(&mut self, part: Part) {
+        if let Some(done) = &mut self.done {
+            done(part);
         }
     }
 
@@ -149,23 +180,30 @@ impl<'a> BatchContext<'a> {
                 ls_ops::attention(q, k, v, &plan)
             }
             Angles::Device(rotation) => {
-                let blocked = match self.view(visibility) {
-                    Some(View::Rectangle(blocked)) => blocked.clone(),
-                    _ => {
-                        let groups = heads.heads / heads.kv;
-                        let lengths = &self.input.lengths;
-                        let blocked = visibility.blocked(lengths, groups, &x.device());
-                        let view = View::Rectangle(blocked.clone());
-                        self.views.push((visibility, view));
-                        blocked
+                let groups = heads.heads / heads.kv;
+                let lengths = &self.input.lengths;
+                let blocked = match pooled {
+                    Some(pooled) => {
+                        visibility.blocked(lengths, Some(&pooled.in_row), groups, &x.device())
                     }
+                    None => match self.view(visibility) {
+                        Some(View::Rectangle(blocked)) => blocked.clone(),
+                        _ => {
+                            let blocked = visibility.blocked(lengths, None, groups, &x.device());
+                            self.views
+                                .push((visibility, View::Rectangle(blocked.clone())));
+                            blocked
+                        }
+                    },
                 };
-                let [q, k, v] = project(x.clone(), x);
-                let out = over_rectangle(q, k, v, blocked, self.input, rotation, heads);
-                match pooled {
-                    Some(pooled) => pooled.of(out),
-                    None => out,
-                }
+                let queries = match pooled {
+                    Some(pooled) => pooled.of(x.clone()),
+                    None => x.clone(),
+                };
+                let qkv = project(queries, x);
+                over_rectangle(
+                    qkv, blocked, visibility, self.input, pooled, rotation, heads,
+                )
             }
         }
     }
@@ -187,7 +225,7 @@ impl<'a> BatchContext<'a> {
         for (row, &length) in self.input.lengths.iter().enumerate() {
             let keys = start..start + length;
             let (queries, first) = match pooled {
-                Some(pooled) => (row..row + 1, pooled.places[row] - start),
+                Some(pooled) => (row..row + 1, pooled.in_row[row]),
                 None => (keys.clone(), 0),
             };
             segments.push(Segment {
@@ -224,37 +262,41 @@ impl<'a> BatchContext<'a> {
     }
 }
 
-/// Attention over the batch as a rectangle.
+/// Attention over the batch as a rectangle; with `pooled`, the queries are those of its tokens.
 fn over_rectangle(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
+    [q, k, v]: [Tensor<2>; 3],
     blocked: Option<Tensor<4, Bool>>,
+    visibility: Visibility,
     input: &ModelInput,
+    pooled: Option<&Pooled>,
     rotation: &Rotation,
-    Heads {
+    heads: Heads,
+) -> Tensor<2> {
+    let (rows, longest) = (input.batch_size(), input.longest());
+    let Heads {
         heads,
         kv,
         dim: head_dim,
-    }: Heads,
-) -> Tensor<2> {
-    let tokens = input.tokens();
-    let (rows, longest) = (input.batch_size(), input.longest());
+    } = heads;
     let groups = heads / kv;
-    let rotate = |x: Tensor<2>, heads: usize| {
-        let x = rotation.apply(x.reshape([tokens, heads, head_dim]));
-        x.reshape([tokens, heads * head_dim])
+    let rotate = |x: Tensor<2>, rotation: &Rotation| {
+        let [tokens, width] = x.dims();
+        let x = rotation.apply(x.reshape([tokens, width / head_dim, head_dim]));
+        x.reshape([tokens, width])
+    };
+    let (q, queries) = match pooled {
+        Some(pooled) => (rotate(q, &rotation.select(pooled.index.clone())), 1),
+        None => (input.pad(rotate(q, rotation)), longest),
     };
 
     // The query heads that share a key/value head become further query rows of it, so that keys and values are neither
     // repeated nor copied.
-    let q = input
-        .pad(rotate(q, heads))
-        .reshape([rows, longest, kv, groups, head_dim])
+    let q = q
+        .reshape([rows, queries, kv, groups, head_dim])
         .permute([0, 2, 3, 1, 4])
-        .reshape([rows, kv, groups * longest, head_dim]);
+        .reshape([rows, kv, groups * queries, head_dim]);
     let k = input
-        .pad(rotate(k, kv))
+        .pad(rotate(k, rotation))
         .reshape([rows, longest, kv, head_dim])
         .swap_dims(1, 2); // [rows, kv, longest, head_dim]
     let v = input
@@ -262,48 +304,107 @@ fn over_rectangle(
         .reshape([rows, longest, kv, head_dim])
         .swap_dims(1, 2);
 
-    let out = scaled_dot_product(q, k, v, blocked) // [rows, kv, groups * longest, head_dim]
-        .reshape([rows, kv, groups, longest, head_dim])
+    // Padding is on the right, where no real query looks.
+    let causal = !visibility.bidirectional
+        && visibility.window.is_none_or(|window| window >= longest)
+        && groups * queries == longest
+        && blocked.is_some();
+    let out = ls_ops::attention_over_rectangle(q, k, v, blocked, causal) // [rows, kv, groups * queries, head_dim]
+        .reshape([rows, kv, groups, queries, head_dim])
         .permute([0, 3, 1, 2, 4])
-        .reshape([rows * longest, heads * head_dim]);
-    input.unpad(out)
+        .reshape([rows * queries, heads * head_dim]);
+    match pooled {
+        Some(_) => out,
+        None => input.unpad(out),
+    }
 }
 
-/// `softmax(q kᵀ / sqrt(head_dim)) v` with `blocked` positions (`true` = not attended) left out.
-///
-/// # Shapes
-///
-/// - `q`: `[rows, kv, queries, head_dim]`; `k`, `v`: `[rows, kv, keys, head_dim]`
-/// - `blocked`: `[rows, 1, queries, keys]`
-fn scaled_dot_product(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    blocked: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    let [rows, kv, queries, head_dim] = q.dims();
-    let keys = k.dims()[2];
-    let blocked = blocked.map(|blocked| blocked.expand([rows, kv, queries, keys]));
-    if ![&q, &k, &v].iter().any(|tensor| tensor.is_autodiff()) {
-        // Off the graph burn has a fused kernel; on it, it would take the steps below one by one, in the input's dtype.
-        return attention(q, k, v, blocked, None, AttentionModuleOptions::default());
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+    use ls_lora::host_values;
+
+    use super::*;
+    use crate::tiny::{HIDDEN, Tiny, assert_close};
+
+    /// The output and the gradients of a layer's projections, either way.
+    fn attended(
+        as_they_lie: bool,
+        rows: &[Vec<u32>],
+        heads: Heads,
+        visibility: Visibility,
+        pool: bool,
+        weights: &[Tensor<2>; 3],
+    ) -> [Vec<f32>; 4] {
+        let (config, device) = (Tiny::new().config(), Device::flex());
+        let input = ModelInput::new(rows, &config, &device).unwrap();
+        let rope = RopeConfig {
+            head_dim: heads.dim,
+            ..config.rope
+        };
+        let pooled = Pooled::last(&input);
+        let pooled = pool.then_some(&pooled);
+        let x: Vec<f32> = (0..input.tokens() * HIDDEN)
+            .map(|i| (i as f32 * 1.7).sin())
+            .collect();
+        let x = Tensor::from_data(TensorData::new(x, [input.tokens(), HIDDEN]), &device);
+        let mut batch = BatchContext::with_rows(as_they_lie, &input, &rope, &x);
+        let leaves = weights
+            .clone()
+            .map(|weight| weight.autodiff().require_grad());
+        let [q, k, v] = leaves.clone();
+        // Twice, so that what is kept for the second layer is used.
+        let mut layer = || {
+            batch.attend(x.clone(), heads, visibility, pooled, |queries, x| {
+                [
+                    queries.matmul(q.clone()),
+                    x.clone().matmul(k.clone()),
+                    x.matmul(v.clone()),
+                ]
+            })
+        };
+        let _ = layer();
+        let out = layer();
+        let weighing: Vec<f32> = (0..out.shape().num_elements())
+            .map(|i| (i as f32 * 0.9).cos())
+            .collect();
+        let weighing = Tensor::from_data(TensorData::new(weighing, out.dims()), &device);
+        let gradients = (out.clone() * weighing).sum().backward();
+        let [dq, dk, dv] = leaves.map(|leaf| host_values(leaf.grad(&gradients).unwrap()));
+        [host_values(out.inner()), dq, dk, dv]
     }
-    let dtype = q.dtype();
-    let mut scores = q
-        .mul_scalar(1.0 / (head_dim as f64).sqrt())
-        .matmul(k.swap_dims(2, 3)); // [rows, kv, queries, keys]
-    if dtype != DType::F32 {
-        scores = scores.cast(DType::F32);
+
+    #[test]
+    fn a_rectangle_gives_what_rows_as_they_lie_give() {
+        let device = Device::flex();
+        let ragged = [vec![1, 5, 12, 7, 3], vec![3], vec![9, 2, 4]];
+        let even = [vec![1, 5, 12], vec![3, 2, 2]];
+        for (heads, kv) in [(4, 2), (2, 2), (3, 1)] {
+            let heads = Heads { heads, kv, dim: 4 };
+            let weights = [heads.heads, kv, kv].map(|heads| {
+                Tensor::random([HIDDEN, heads * 4], Distribution::Normal(0.0, 1.0), &device)
+            });
+            for bidirectional in [false, true] {
+                for window in [None, Some(1), Some(2), Some(9)] {
+                    let visibility = Visibility {
+                        bidirectional,
+                        window,
+                    };
+                    for (rows, pool) in [
+                        (&ragged[..], false),
+                        (&ragged[..], true),
+                        (&even[..], false),
+                        (&even[..], true),
+                    ] {
+                        let [found, expected] = [false, true].map(|as_they_lie| {
+                            attended(as_they_lie, rows, heads, visibility, pool, &weights)
+                        });
+                        for (found, expected) in found.iter().zip(&expected) {
+                            assert_close(found, expected, 2e-5);
+                        }
+                    }
+                }
+            }
+        }
     }
-    if let Some(blocked) = blocked {
-        // Finite, so that no row can become NaN.
-        scores = scores.mask_fill(blocked, -1e9);
-    }
-    let weights = softmax(scores, 3);
-    let weights = if dtype == DType::F32 {
-        weights
-    } else {
-        weights.cast(dtype)
-    };
-    weights.matmul(v)
 }

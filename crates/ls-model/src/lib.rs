@@ -34,6 +34,7 @@ pub mod input;
 pub mod llama;
 pub mod mask;
 pub mod pretrained;
+pub mod random;
 pub mod rope;
 #[cfg(test)]
 mod tiny;
@@ -42,6 +43,6 @@ pub use config::{Architecture, LlamaConfig};
 pub use error::{ModelError, Result};
 pub use heads::{ADAPTER, LlamaClassifier, Pooling, Task};
 pub use input::ModelInput;
-pub use llama::LlamaModel;
+pub use llama::{LlamaModel, Part};
 pub use mask::AttentionMode;
 pub use pretrained::{Checkpoint, ComputeType, Precision};

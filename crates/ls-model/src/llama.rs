@@ -124,8 +124,24 @@ impl DecoderLayer {
             Some(pooled) => pooled.of(x),
             None => x,
         } + attended;
-        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+        batch.done(Part::Attention);
+        let x = x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
+        batch.done(Part::Mlp);
+        x
     }
+}
+
+/// A part of the forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The rows of the embedding table.
+    Embedding,
+    /// A block's attention, with the norm before it.
+    Attention,
+    /// A block's MLP, with the norm before it.
+    Mlp,
+    /// The norm after the last block.
+    Norm,
 }
 
 /// The decoder without a head: token ids to normalised hidden states.
@@ -165,23 +181,43 @@ impl LlamaModel {
     /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`; on the CPU in f32, elsewhere in the
     /// weights' dtype.
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        self.run(input, None)
+        let x = self.embed(input);
+        let batch = BatchContext::new(input, &self.rope, &x);
+        self.run(x, batch, None)
     }
 
     /// The hidden state of the last token of each row's text ([`ModelInput::last`]) alone, `[batch, hidden_size]`.
     ///
     /// The same as those rows of [`LlamaModel::forward`]; the last block leaves out what only the others need.
     pub fn forward_last(&self, input: &ModelInput) -> Tensor<2> {
-        self.run(input, Some(&Pooled::last(input)))
+        self.forward_last_in_parts(input, &mut |_| ())
     }
 
-    fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
-        let mut x = self.embed(input);
-        let mut batch = BatchContext::new(input, &self.rope, &x);
+    /// [`LlamaModel::forward_last`], telling `done` of every part when all its operations are on the device's queue: who waits
+    /// for the device there knows what each part takes.
+    pub fn forward_last_in_parts(
+        &self,
+        input: &ModelInput,
+        done: &mut dyn FnMut(Part),
+    ) -> Tensor<2> {
+        let x = self.embed(input);
+        done(Part::Embedding);
+        let batch = BatchContext::new(input, &self.rope, &x).telling(done);
+        self.run(x, batch, Some(&Pooled::last(input)))
+    }
+
+    fn run(
+        &self,
+        mut x: Tensor<2>,
+        mut batch: BatchContext<'_>,
+        pooled: Option<&Pooled>,
+    ) -> Tensor<2> {
         for (at, layer) in self.layers.iter().enumerate() {
             x = self.block(at, layer, x, &mut batch, pooled);
         }
-        self.norm.forward(x)
+        let x = self.norm.forward(x);
+        batch.done(Part::Norm);
+        x
     }
 
     /// What the first block reads, `[tokens, hidden_size]`.

@@ -183,12 +183,15 @@ impl Visibility {
 
     /// The blocked positions (`true` = not attended) for rows padded on the right to the longest, or `None` if nothing is.
     ///
+    /// With `only` each row has one query, the one at that place in it; else all of its places are queries.
+    ///
     /// # Shapes
     ///
-    /// - output: `[batch, 1, groups * longest, longest]`, the query rows repeated once per query head of a key/value head
+    /// - output: `[batch or 1, 1, groups * queries, longest]`, the query rows repeated once per query head of a key/value head
     pub fn blocked(
         self,
         lengths: &[usize],
+        only: Option<&[usize]>,
         groups: usize,
         device: &Device,
     ) -> Option<Tensor<4, Bool>> {
@@ -198,16 +201,21 @@ impl Visibility {
         if longest <= 1 || !(padded || hides) {
             return None;
         }
-        let mut blocked = Vec::with_capacity(lengths.len() * longest * longest);
-        for &length in lengths {
-            for query in 0..longest {
+        // Rows of one length see alike.
+        let alike = !padded && only.is_none();
+        let rows = if alike { 1 } else { lengths.len() };
+        let queries = if only.is_some() { 1 } else { longest };
+        let mut blocked = Vec::with_capacity(rows * queries * longest);
+        for (row, &length) in lengths[..rows].iter().enumerate() {
+            let first = only.map_or(0, |places| places[row]);
+            for query in first..first + queries {
                 for key in 0..longest {
                     // A padded query's output is dropped; it sees all real keys so that its softmax stays finite.
                     blocked.push(key >= length || (query < length && !self.sees(query, key)));
                 }
             }
         }
-        let shape = [lengths.len(), 1, longest, longest];
+        let shape = [rows, 1, queries, longest];
         let blocked = Tensor::from_data(TensorData::new(blocked, shape), device);
         Some(blocked.repeat_dim(2, groups))
     }
@@ -329,12 +337,11 @@ mod tests {
             bidirectional,
             window,
         };
-        let blocked = visibility.blocked(lengths, groups, &Device::flex())?;
+        let blocked = visibility.blocked(lengths, None, groups, &Device::flex())?;
         let longest = *lengths.iter().max().unwrap();
-        assert_eq!(
-            blocked.dims(),
-            [lengths.len(), 1, groups * longest, longest]
-        );
+        let alike = lengths.iter().all(|&length| length == longest);
+        let rows = if alike { 1 } else { lengths.len() };
+        assert_eq!(blocked.dims(), [rows, 1, groups * longest, longest]);
         let blocked = blocked.into_data().try_into_vec::<bool>().unwrap();
         let line = |row: &[bool]| row.iter().map(|&b| if b { '#' } else { '.' }).collect();
         Some(blocked.chunks(longest).map(line).collect())
@@ -413,6 +420,30 @@ mod tests {
         let once = table(false, None, &[3, 2], 1).unwrap();
         let expected: Vec<String> = once.chunks(3).flat_map(|row| [row, row].concat()).collect();
         assert_eq!(table(false, None, &[3, 2], 2).unwrap(), expected);
+    }
+
+    #[test]
+    fn one_query_of_each_row_sees_what_it_sees_among_all() {
+        let (lengths, places) = ([2, 5, 3], [1, 2, 0]);
+        for bidirectional in [false, true] {
+            for window in [None, Some(1), Some(2)] {
+                let all = table(bidirectional, window, &lengths, 1).unwrap();
+                let visibility = Visibility {
+                    bidirectional,
+                    window,
+                };
+                let only = visibility.blocked(&lengths, Some(&places), 2, &Device::flex());
+                let only = only.unwrap();
+                assert_eq!(only.dims(), [3, 1, 2, 5]);
+                let only = only.into_data().try_into_vec::<bool>().unwrap();
+                for (row, place) in places.into_iter().enumerate() {
+                    let expected: Vec<bool> =
+                        all[row * 5 + place].chars().map(|c| c == '#').collect();
+                    assert_eq!(only[row * 10..][..5], expected);
+                    assert_eq!(only[row * 10 + 5..][..5], expected);
+                }
+            }
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl ComputeType {
         }
     }
 
-    fn dtype(self) -> DType {
+    pub(crate) fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -195,8 +195,6 @@ impl Checkpoint {
         device: &Device,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<LlamaModel> {
-        let config = &self.config;
-        let visibility = LlamaModel::visibility(config, attention)?;
         let device = device.clone().without_autodiff();
         let Precision {
             compute,
@@ -212,50 +210,7 @@ impl Checkpoint {
             buffer: Vec::new(),
             progress: &mut progress,
         };
-        let embed_tokens = loader.matrix(
-            "embed_tokens.weight",
-            [config.vocab_size, config.hidden_size],
-            false,
-        )?;
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for layer in 0..config.num_hidden_layers {
-            let mut linear = |at: usize| {
-                let (shape, bias) = projection(config, at);
-                loader.linear(&format!("layers.{layer}.{}", PROJECTIONS[at]), shape, bias)
-            };
-            let self_attn = Attention {
-                q_proj: linear(0)?,
-                k_proj: linear(1)?,
-                v_proj: linear(2)?,
-                o_proj: linear(3)?,
-                num_attention_heads: config.num_attention_heads,
-                num_key_value_heads: config.num_key_value_heads,
-                head_dim: config.head_dim,
-            };
-            let mlp = Mlp {
-                gate_proj: linear(4)?,
-                up_proj: linear(5)?,
-                down_proj: linear(6)?,
-            };
-            layers.push(DecoderLayer {
-                self_attn,
-                mlp,
-                input_layernorm: loader.norm(&format!("layers.{layer}.input_layernorm.weight"))?,
-                post_attention_layernorm: loader
-                    .norm(&format!("layers.{layer}.post_attention_layernorm.weight"))?,
-            });
-        }
-        let norm = loader.norm("norm.weight")?;
-        let model = LlamaModel {
-            embed_tokens: LoraEmbedding::new(Embedding {
-                weight: embed_tokens,
-            }),
-            layers,
-            norm,
-            rope: config.rope.clone(),
-            visibility,
-        };
-        Ok(model.no_grad())
+        assemble(&self.config, attention, &mut loader)
     }
 
     /// Loads a whole classifier: the decoder and the head that the files hold.
@@ -395,6 +350,73 @@ impl Checkpoint {
     }
 }
 
+/// Where the weights of a decoder come from, asked for in the order of the forward pass.
+pub(crate) trait Weights {
+    /// The embedding table, `[vocab_size, hidden_size]`.
+    fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>>;
+    /// A projection of a block, `[in, out]`.
+    fn linear(&mut self, name: &str, shape: [usize; 2], bias: bool) -> Result<LoraLinear>;
+    /// The scale of a norm.
+    fn norm(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>>;
+}
+
+/// A frozen decoder of these weights.
+pub(crate) fn assemble(
+    config: &LlamaConfig,
+    attention: &AttentionMode,
+    weights: &mut dyn Weights,
+) -> Result<LlamaModel> {
+    let visibility = LlamaModel::visibility(config, attention)?;
+    let embed_tokens = weights.embedding([config.vocab_size, config.hidden_size])?;
+    let norm = |weights: &mut dyn Weights, name: &str| -> Result<RmsNorm> {
+        Ok(RmsNorm {
+            weight: weights.norm(name, config.hidden_size)?,
+            eps: config.rms_norm_eps,
+        })
+    };
+    let mut layers = Vec::with_capacity(config.num_hidden_layers);
+    for layer in 0..config.num_hidden_layers {
+        let mut linear = |at: usize| {
+            let (shape, bias) = projection(config, at);
+            weights.linear(&format!("layers.{layer}.{}", PROJECTIONS[at]), shape, bias)
+        };
+        let self_attn = Attention {
+            q_proj: linear(0)?,
+            k_proj: linear(1)?,
+            v_proj: linear(2)?,
+            o_proj: linear(3)?,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        };
+        let mlp = Mlp {
+            gate_proj: linear(4)?,
+            up_proj: linear(5)?,
+            down_proj: linear(6)?,
+        };
+        layers.push(DecoderLayer {
+            self_attn,
+            mlp,
+            input_layernorm: norm(weights, &format!("layers.{layer}.input_layernorm"))?,
+            post_attention_layernorm: norm(
+                weights,
+                &format!("layers.{layer}.post_attention_layernorm"),
+            )?,
+        });
+    }
+    let norm = norm(weights, "norm")?;
+    let model = LlamaModel {
+        embed_tokens: LoraEmbedding::new(Embedding {
+            weight: embed_tokens,
+        }),
+        layers,
+        norm,
+        rope: config.rope.clone(),
+        visibility,
+    };
+    Ok(model.no_grad())
+}
+
 /// `[in, out]` of a block's projection by its place in [`PROJECTIONS`], and whether it has a bias.
 fn projection(config: &LlamaConfig, at: usize) -> ([usize; 2], bool) {
     let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
@@ -496,7 +518,11 @@ struct Loader<'a> {
     progress: &'a mut dyn FnMut(usize, usize),
 }
 
-impl Loader<'_> {
+impl Weights for Loader<'_> {
+    fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
+        self.matrix("embed_tokens.weight", shape, false)
+    }
+
     /// A layer with its `[out, in]` weight transposed to `[in, out]`.
     fn linear(&mut self, name: &str, [d_in, d_out]: [usize; 2], bias: bool) -> Result<LoraLinear> {
         let weight = self.matrix(&format!("{name}.weight"), [d_out, d_in], true)?;
@@ -513,14 +539,12 @@ impl Loader<'_> {
         Ok(layer)
     }
 
-    fn norm(&mut self, name: &str) -> Result<RmsNorm> {
-        let weight = self.vector(name, self.checkpoint.config.hidden_size)?;
-        Ok(RmsNorm {
-            weight,
-            eps: self.checkpoint.config.rms_norm_eps,
-        })
+    fn norm(&mut self, name: &str, width: usize) -> Result<Param<Tensor<1>>> {
+        self.vector(&format!("{name}.weight"), width)
     }
+}
 
+impl Loader<'_> {
     fn matrix(
         &mut self,
         name: &str,

@@ -3,7 +3,7 @@
 //! Pairs are `(i, i + head_dim / 2)`, as `rotate_half` of transformers has them, so that checkpoints and adapters for q
 //! and k load without permuting rows. Angles are computed in f64.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ls_ops::RotaryTable;
 
 /// How frequencies are stretched beyond the pretraining length (names of transformers' `modeling_rope_utils.py`).
@@ -160,24 +160,21 @@ impl Rotation {
         }
     }
 
+    /// Those of some tokens alone.
+    pub fn select(&self, tokens: Tensor<1, Int>) -> Self {
+        Self {
+            cos: self.cos.clone().select(0, tokens.clone()),
+            sin: self.sin.clone().select(0, tokens),
+        }
+    }
+
     /// Rotates every head of every token.
     ///
     /// # Shapes
     ///
     /// - input, output: `[tokens, heads, head_dim]`
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let [tokens, heads, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
-        let second = x.slice([0..tokens, 0..heads, half..head_dim]);
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        Tensor::cat(
-            vec![
-                first.clone() * cos.clone() - second.clone() * sin.clone(),
-                second * cos + first * sin,
-            ],
-            2,
-        )
+        ls_ops::rotary(x, self.cos.clone(), self.sin.clone())
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`swiglu`] | `silu(gate) * up` |
 //! | [`attention`] | rotary embedding and grouped-query attention over rows laid end to end, without a score matrix |
+//! | [`rotary`], [`attention_over_rectangle`] | the same over padded rows, on any backend; the graph keeps no scores |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, loops compiled for the instruction set that
 //! is found at run time. On other backends they are burn's own operations under the same backward pass ([`attention`] and the
@@ -19,8 +20,10 @@
 mod attention;
 mod autodiff;
 mod dropout;
+mod dtype;
 mod linear;
 mod low_rank;
+mod rectangle;
 mod rms_norm;
 mod swiglu;
 
@@ -33,6 +36,7 @@ pub use attention::{AttentionPlan, RotaryTable, Segment, attention};
 pub use dropout::dropout;
 pub use linear::{LinearOps, linear};
 pub use low_rank::{Dropout, add_low_rank};
+pub use rectangle::{attention_over_rectangle, rotary};
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
 

@@ -6,10 +6,11 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::autodiff::register;
+use crate::dtype::cast_like;
 
 /// `x W`, in the dtype of `x`. A weight that is not on the graph is frozen: no gradient of it is formed, and the graph does not
 /// keep `x`.
@@ -71,14 +72,6 @@ pub trait LinearOps: Backend {
     /// The gradient of the weight: `xᵀ dy`, in the dtype of `x`.
     fn weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(Self::float_transpose(x), dy)
-    }
-}
-
-fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
-    if tensor.dtype() == like.dtype() {
-        tensor
-    } else {
-        B::float_cast(tensor, like.dtype().into())
     }
 }
 

@@ -6,12 +6,13 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 #[cfg(feature = "flex")]
 use burn::tensor::DType;
 use burn::tensor::Tensor;
 
 use crate::autodiff::register;
+use crate::dtype::{cast_like, cast_to};
 
 /// Dropout of an adapter's input. The mask is kept as its seed, and made again in the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +48,8 @@ impl Dropout {
 ///
 /// # Shapes
 ///
-/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`; one dtype
+/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`; one dtype but for `x`, which is kept
+///   in its own and widened for one product at a time
 ///
 /// # Panics
 ///
@@ -68,6 +70,7 @@ pub fn add_low_rank(
     assert_eq!(b.dims(), [rank, d_out], "B is [r, out]");
     if !crate::is_supported(&y.device()) {
         assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
+        let x = x.cast(a.dtype());
         return y + x.matmul(a).mul_scalar(scaling).matmul(b);
     }
     Tensor::from_dispatch(<Dispatch as LowRankOps>::add_low_rank(
@@ -107,7 +110,7 @@ pub(crate) trait LowRankOps: Backend {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
-        Self::float_matmul(x, a)
+        Self::float_matmul(cast_like::<Self>(x, &a), a)
     }
 
     /// `y + scaling * thin B`.
@@ -148,6 +151,7 @@ pub(crate) trait LowRankOps: Backend {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
+        let x = cast_like::<Self>(x, &d_thin);
         Self::float_matmul(Self::float_transpose(x), d_thin)
     }
 
@@ -187,7 +191,7 @@ impl LowRankOps for Flex {
         a: FloatTensor<Self>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        let (dtype, [tokens, d_in], [_, rank]) = (x.dtype(), dims(&x), dims(&a));
+        let (dtype, [tokens, d_in], [_, rank]) = (a.dtype(), dims(&x), dims(&a));
         let (x, a) = (Values::of(x), Values::of(a));
         let a = Matrix::new(a.as_slice(), [d_in, rank]);
         let thin = match dropout {
@@ -269,7 +273,7 @@ impl LowRankOps for Flex {
         d_thin: FloatTensor<Self>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        let (dtype, [tokens, d_in], [_, rank]) = (x.dtype(), dims(&x), dims(&d_thin));
+        let (dtype, [tokens, d_in], [_, rank]) = (d_thin.dtype(), dims(&x), dims(&d_thin));
         let (x, d_thin) = (Values::of(x), Values::of(d_thin));
         let d_thin = Matrix::new(d_thin.as_slice(), [tokens, rank]);
         let da = match dropout {
@@ -346,11 +350,15 @@ impl<B: LowRankOps, C: CheckpointStrategy> LowRankOps for Autodiff<B, C> {
                     B::low_rank_b_backward(dy.clone(), thin, scaling)
                 });
                 if node_x.is_some() || node_a.is_some() {
+                    let dtype = x.dtype();
                     let d_thin = B::low_rank_up_backward(dy.clone(), b, scaling);
                     register::<B>(grads, node_a, || {
                         B::low_rank_a_backward(x, d_thin.clone(), dropout)
                     });
-                    register::<B>(grads, node_x, || B::low_rank_x_backward(d_thin, a, dropout));
+                    register::<B>(grads, node_x, || {
+                        let dx = B::low_rank_x_backward(d_thin, a, dropout);
+                        cast_to::<B>(dx, dtype)
+                    });
                 }
                 register::<B>(grads, node_y, || dy);
             }

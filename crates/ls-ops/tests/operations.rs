@@ -1,6 +1,9 @@
 //! Every operation against its plain form in burn's own operations: values and gradients, odd sizes, one row, one head, masks
 //! that leave one key, f32 and bf16; and against finite differences.
 
+// clippy.toml allows it in the tests themselves only, not in what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use burn::tensor::activation::{silu, softmax};
@@ -300,6 +303,23 @@ fn the_low_rank_product_is_added_with_its_gradients() {
 }
 
 #[test]
+fn a_half_input_of_the_low_rank_product_counts_as_its_values() {
+    let [y, a, b] = [leaf([5, 7], 1), leaf([9, 3], 3), leaf([3, 7], 4)];
+    let results = [DType::BF16, DType::F32].map(|dtype| {
+        let x = constant([5, 9], 2).cast(DType::BF16).cast(dtype);
+        let x = x.autodiff().require_grad();
+        let out = add_low_rank(y.clone(), x.clone(), a.clone(), b.clone(), 0.3, None);
+        assert_eq!(out.dtype(), DType::F32);
+        let gradients = backward(out.clone());
+        let dx = x.grad(&gradients).unwrap();
+        assert_eq!(dx.dtype(), dtype);
+        let [dy, da, db] = [&y, &a, &b].map(|leaf| values(leaf.grad(&gradients).unwrap()));
+        [values(out), dy, da, db, values(dx.cast(DType::BF16))]
+    });
+    assert_eq!(results[0], results[1]);
+}
+
+#[test]
 fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
     let device = Device::flex();
     let (tokens, d_in, rank, d_out) = (300, 90, 4, 7);
@@ -525,7 +545,7 @@ fn a_row_does_not_know_its_neighbours() {
         constant([47, kv * dim], 2),
         constant([47, kv * dim], 3),
     );
-    let first = |x: &Tensor<2>| x.clone().slice([0..7]);
+    let first = |x: &Tensor<2>| x.clone().narrow(0, 0, 7);
     let expected = values(attention(first(&q), first(&k), first(&v), &alone));
     assert_eq!(values(first(&attention(q, k, v, &together))), expected);
 }

@@ -1,0 +1,169 @@
+//! [`LlamaModel::random`]: a decoder without files, its weights drawn where they are used.
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use ls_lora::LoraLinear;
+
+use crate::config::LlamaConfig;
+use crate::error::Result;
+use crate::llama::LlamaModel;
+use crate::mask::AttentionMode;
+use crate::pretrained::{ComputeType, Weights, assemble};
+
+impl LlamaModel {
+    /// A frozen decoder as transformers initialises a fresh one: weights N(0, `initializer_range`) from the device's seeded
+    /// generator, norms one, biases zero.
+    ///
+    /// The values are drawn on the device in the compute type: nothing is ever in host memory, and no f32 copy is made. They are
+    /// not the same on different kinds of device.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use burn::tensor::Device;
+    /// use ls_model::{AttentionMode, ComputeType, LlamaConfig, LlamaModel, ModelInput};
+    ///
+    /// # fn main() -> Result<(), ls_model::ModelError> {
+    /// let config = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
+    ///     "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}"#;
+    /// let config = LlamaConfig::from_json(config, Path::new("config.json"))?;
+    /// let device = Device::flex();
+    /// let model = LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device)?;
+    /// let input = ModelInput::new(&[[1u32, 2, 3]], &config, &device)?;
+    /// assert_eq!(model.forward(&input).dims(), [3, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the mode does not fit the model's layers.
+    pub fn random(
+        config: &LlamaConfig,
+        attention: &AttentionMode,
+        compute: ComputeType,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut weights = Random {
+            device: device.clone().without_autodiff(),
+            dtype: compute.dtype(),
+            deviation: config.initializer_range,
+        };
+        assemble(config, attention, &mut weights)
+    }
+}
+
+struct Random {
+    device: Device,
+    dtype: DType,
+    deviation: f64,
+}
+
+impl Random {
+    fn matrix(&self, shape: [usize; 2]) -> Param<Tensor<2>> {
+        let distribution = Distribution::Normal(0.0, self.deviation);
+        Param::from_tensor(Tensor::random(
+            shape,
+            distribution,
+            (&self.device, self.dtype),
+        ))
+    }
+}
+
+impl Weights for Random {
+    fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
+        Ok(self.matrix(shape))
+    }
+
+    fn linear(&mut self, _name: &str, shape: [usize; 2], bias: bool) -> Result<LoraLinear> {
+        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.dtype));
+        Ok(LoraLinear::new(Linear {
+            weight: self.matrix(shape),
+            bias: bias.then(|| Param::from_tensor(zeros())),
+        }))
+    }
+
+    fn norm(&mut self, _name: &str, width: usize) -> Result<Param<Tensor<1>>> {
+        let ones = Tensor::ones([width], (&self.device, self.dtype));
+        Ok(Param::from_tensor(ones))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ls_lora::{LoraModule, ParameterCount, host_values};
+
+    use super::*;
+    use crate::ModelInput;
+    use crate::tiny::{HIDDEN, LAYERS, Tiny, VOCABULARY};
+
+    #[test]
+    fn a_random_decoder_has_the_shapes_and_the_deviation_of_its_configuration() {
+        let mut tiny = Tiny::new();
+        tiny.config["initializer_range"] = serde_json::json!(0.05);
+        tiny.config["intermediate_size"] = serde_json::json!(900);
+        tiny.config["attention_bias"] = serde_json::json!(true);
+        let config = tiny.config();
+        let (plain, autodiff) = (Device::flex(), Device::flex().autodiff());
+        for (compute, dtype, device) in [
+            (ComputeType::F32, DType::F32, &plain),
+            (ComputeType::Bf16, DType::BF16, &autodiff),
+        ] {
+            let model =
+                LlamaModel::random(&config, &AttentionMode::Causal, compute, device).unwrap();
+            // 4 heads of width 4, 2 of keys; q, k, v and o have biases.
+            let block = HIDDEN * (16 + 8 + 8) + 16 * HIDDEN + (16 + 8 + 8 + HIDDEN);
+            let block = block + 3 * HIDDEN * 900 + 2 * HIDDEN;
+            let all = VOCABULARY * HIDDEN + LAYERS * block + HIDDEN;
+            assert_eq!(
+                ParameterCount::of(&model),
+                ParameterCount { trainable: 0, all }
+            );
+            assert_eq!(model.layers().len(), 1 + 7 * LAYERS);
+            let mlp = &model.layers[1].mlp;
+            let weight = mlp.down_proj.base_layer.weight();
+            assert_eq!(weight.dims(), [900, HIDDEN]);
+            let values = host_values(weight);
+            let mean_square = values.iter().map(|w| w * w).sum::<f32>() / values.len() as f32;
+            // 9,000 draws: known to a per cent.
+            assert!((mean_square.sqrt() / 0.05 - 1.0).abs() < 0.05);
+            let norm = model.norm.weight.val();
+            assert_eq!((norm.dtype(), norm.is_autodiff()), (dtype, false));
+            assert!(host_values(norm).iter().all(|&scale| scale == 1.0));
+            let bias = model.layers[0].self_attn.q_proj.base_layer.bias().unwrap();
+            assert!(host_values(bias.val()).iter().all(|&bias| bias == 0.0));
+
+            let input = ModelInput::new(&[vec![1u32, 5, 12], vec![3]], &config, device).unwrap();
+            let states = host_values(model.forward(&input));
+            assert!(states.iter().all(|state| state.is_finite()));
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_pass_are_told_in_order_and_change_nothing() {
+        use crate::Part::{Attention, Embedding, Mlp, Norm};
+        let (config, device) = (Tiny::new().config(), Device::flex());
+        let model =
+            LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device).unwrap();
+        let input = ModelInput::new(&[vec![1u32, 5, 12], vec![3]], &config, &device).unwrap();
+        let mut parts = Vec::new();
+        let states = model.forward_last_in_parts(&input, &mut |part| parts.push(part));
+        let mut expected = vec![Embedding];
+        expected.extend([Attention, Mlp].repeat(LAYERS));
+        expected.push(Norm);
+        assert_eq!(parts, expected);
+        assert_eq!(host_values(states), host_values(model.forward_last(&input)));
+    }
+
+    #[test]
+    fn a_mode_that_does_not_fit_is_refused() {
+        let mode = AttentionMode::From(LAYERS);
+        let random = LlamaModel::random(
+            &Tiny::new().config(),
+            &mode,
+            ComputeType::F32,
+            &Device::flex(),
+        );
+        assert!(random.unwrap_err().to_string().contains("past the last"));
+    }
+}
