@@ -9,7 +9,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::median;
+use crate::timing::median;
 
 /// How many times as fast as transformers + peft a step must be.
 const STEP: f64 = 1.3;

@@ -1,10 +1,12 @@
-//! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them, and the timed loops.
+//! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them, operations, and ways to time.
 //!
 //! The numbers stand in `benches/README.md`, with the commands that made them.
 
 pub mod device_memory;
 pub mod flops;
 pub mod gpu_table;
+pub mod operations;
+pub mod timing;
 
 use std::path::Path;
 use std::time::Instant;
@@ -379,16 +381,6 @@ pub fn mean_loss(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
     cross_entropy_sum(logits, labels).div_scalar(labels.len() as f64)
 }
 
-/// The middle value; of an even number the mean of the two in the middle, of none NaN.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len => (sorted[(len - 1) / 2] + sorted[len / 2]) / 2.0,
-    }
-}
-
 /// The highest resident memory of this process so far, in MiB.
 pub fn peak_rss_mib() -> Option<f64> {
     peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
@@ -403,13 +395,6 @@ pub fn name(choice: impl ValueEnum) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_stands_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 
     #[test]
     fn a_random_checkpoint_opens_and_has_the_shapes_parameters() {

@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("ls-cli", &["ls-data", "ls-hub", "ls-train"]),
     (
         "ls-benches",
-        &["ls-data", "ls-lora", "ls-model", "ls-train"],
+        &["ls-data", "ls-lora", "ls-model", "ls-ops", "ls-train"],
     ),
     ("xtask", &[]),
 ];

@@ -15,9 +15,10 @@ use clap::{Parser, ValueEnum};
 use ls_benches::device_memory::DeviceMemory;
 use ls_benches::flops::Work;
 use ls_benches::gpu_table;
+use ls_benches::timing::median;
 use ls_benches::{
     Dtype, LLAMA_1_1B, LLAMA_7B, LLAMA_15M, LLAMA_135M, Record, Shape, Timing, batch, mean_loss,
-    median, name, optimizer, peak_rss_mib, random_classifier,
+    name, optimizer, peak_rss_mib, random_classifier,
 };
 use ls_lora::{LoraModel, LoraModule, host_values};
 use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig, Part};

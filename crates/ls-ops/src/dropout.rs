@@ -1,7 +1,7 @@
 //! [`dropout`]: a mask that costs little beside the layer.
 //!
 //! burn's Bernoulli mask draws one number per element on one thread, which costs more than a whole adapter on a CPU. There
-//! the mask is made on the host instead, 16 random bits an element, from a seed that the device's generator gives; whoever
+//! the mask is made on the host instead, a hash of the element's place, from a seed that the device's generator gives; whoever
 //! keeps the seed can make the same mask again.
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
@@ -58,8 +58,8 @@ pub(crate) fn draw_seed(device: &Device) -> u64 {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask {
     seed: u64,
-    /// An element is kept if its 16 bits are below; so the probability is met to 1/65,536.
-    threshold: u16,
+    /// An element is kept if its 32 bits are below; so the probability is met to 2^-32.
+    threshold: u32,
     scale: f32,
 }
 
@@ -69,72 +69,89 @@ impl Mask {
         let keep = 1.0 - probability;
         Self {
             seed,
-            threshold: (keep * 65_536.0).round().min(65_535.0) as u16,
+            // The conversion saturates.
+            threshold: (keep * 2f64.powi(32)).round() as u32,
             scale: (1.0 / keep) as f32,
         }
     }
 
     /// The factors of all elements.
     fn values(self, len: usize) -> Vec<f32> {
-        self.over(len, |_, factor| factor)
+        use crate::host::{CHUNK, filled, vectorised};
+
+        filled(len, CHUNK, |chunk, out| {
+            let (factors, count) = (self.factors(chunk), CHUNK.min(len - chunk * CHUNK));
+            vectorised(
+                #[inline(always)]
+                || out.write(count, |i| factors.of(i)),
+            );
+        })
     }
 
     /// The values with the mask on.
     pub(crate) fn applied(self, x: &[f32]) -> Vec<f32> {
-        self.over(
-            x.len(),
-            #[inline(always)]
-            |i, factor| x[i] * factor,
-        )
-    }
-
-    /// `value(i, factor of i)` for every element.
-    fn over(self, len: usize, value: impl Fn(usize, f32) -> f32 + Sync) -> Vec<f32> {
         use crate::host::{CHUNK, filled, vectorised};
 
-        // Each chunk has a generator of its own, so that the mask does not depend on the threads.
-        filled(len, CHUNK, |at, out| {
-            let start = at * CHUNK;
-            let count = CHUNK.min(len - start);
-            let mut state = WyRand(self.seed ^ (at as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        filled(x.len(), CHUNK, |chunk, out| {
+            let start = chunk * CHUNK;
+            let x = &x[start..x.len().min(start + CHUNK)];
+            let factors = self.factors(chunk);
             vectorised(
                 #[inline(always)]
-                || {
-                    // Bits first, decisions next: two loops that compilers turn into vector instructions.
-                    let mut bits = [0u16; 64];
-                    let mut done = 0;
-                    while done < count {
-                        for four in bits.as_chunks_mut::<4>().0 {
-                            let word = state.next();
-                            *four = [0, 16, 32, 48].map(|shift| (word >> shift) as u16);
-                        }
-                        let now = bits.len().min(count - done);
-                        out.write(
-                            now,
-                            #[inline(always)]
-                            |i| {
-                                let kept = bits[i] < self.threshold;
-                                value(start + done + i, if kept { self.scale } else { 0.0 })
-                            },
-                        );
-                        done += now;
-                    }
-                },
+                || out.write(x.len(), |i| x[i] * factors.of(i)),
             );
         })
     }
+
+    /// Those of a chunk of the elements: a function of their places, so that the mask does not depend on the threads.
+    fn factors(self, chunk: usize) -> Factors {
+        Factors {
+            bits: Bits::new(self.seed, chunk),
+            mask: self,
+        }
+    }
 }
 
-/// wyrand (Wang Yi, <https://github.com/wangyi-fudan/wyhash>): one multiplication for 64 bits.
 #[cfg(feature = "flex")]
-struct WyRand(u64);
+#[derive(Clone, Copy)]
+struct Factors {
+    bits: Bits,
+    mask: Mask,
+}
 
 #[cfg(feature = "flex")]
-impl WyRand {
+impl Factors {
+    /// Of an element by its place in the chunk.
     #[inline(always)]
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0xA076_1D64_78BD_642F);
-        let wide = u128::from(self.0) * u128::from(self.0 ^ 0xE703_7ED1_A0B4_28DB);
-        (wide >> 64) as u64 ^ wide as u64
+    fn of(self, place: usize) -> f32 {
+        let kept = self.bits.of(place as u32) < self.mask.threshold;
+        if kept { self.mask.scale } else { 0.0 }
+    }
+}
+
+/// Random bits by place: all operations are on 32 bits, so that vector instructions do many places at once.
+#[cfg(feature = "flex")]
+#[derive(Clone, Copy)]
+struct Bits([u32; 2]);
+
+#[cfg(feature = "flex")]
+impl Bits {
+    /// Of one of the streams that a seed has (the finalizer of splitmix64).
+    fn new(seed: u64, stream: usize) -> Self {
+        let mut z = seed.wrapping_add((stream as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        Self([z as u32, (z >> 32) as u32])
+    }
+
+    /// Chris Wellons' triple32 (<https://github.com/skeeto/hash-prospector>) with the stream's keys before and within.
+    #[inline(always)]
+    fn of(self, place: u32) -> u32 {
+        let mut x = place ^ self.0[0];
+        x = (x ^ (x >> 17)).wrapping_mul(0xED5A_D4BB);
+        x = (x ^ (x >> 11)).wrapping_add(self.0[1]).wrapping_mul(0xAC4C_1B51);
+        x = (x ^ (x >> 15)).wrapping_mul(0x3184_8BAB);
+        x ^ (x >> 14)
     }
 }

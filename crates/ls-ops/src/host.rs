@@ -164,11 +164,13 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking off 1.5 * 2^23 rounds to a whole number.
+    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits. (A conversion to an integer saturates,
+    // and is done one element at a time.)
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x < -87.3 { -87.3 } else { x };
     let clamped = if clamped > 88.72 { 88.72 } else { clamped };
-    let power = clamped * std::f32::consts::LOG2_E + ROUND - ROUND;
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let power = shifted - ROUND;
     let r = clamped - power * LN2_HIGH - power * LN2_LOW;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_2e-3;
@@ -177,10 +179,11 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
+    let power = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     // In two steps, so that 2^128 does not overflow on the way.
-    let half = (power * 0.5) as i32;
-    let rest = power as i32 - half;
-    let scale = |power: i32| f32::from_bits(((power + 127) << 23) as u32);
+    let half = power >> 1;
+    let rest = power.wrapping_sub(half);
+    let scale = |power: i32| f32::from_bits((power.wrapping_add(127) << 23) as u32);
     let y = p * scale(half) * scale(rest);
     if x < -87.3 { 0.0 } else { y }
 }

@@ -1,0 +1,83 @@
+//! `ls-bench-epoch`: the batches of a run's first epoch in their order, and the adapter that it begins with.
+//!
+//! For `benches/vs_peft/epoch.sh`: `order.json` and the PEFT folder `adapter/` let another program train on the same batches
+//! from the same weights as `ls-cli train` with the same configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use clap::Parser;
+use ls_data::{BatchOptions, TextTokenizer, epoch_order};
+use ls_lora::{TaskType, add_adapter};
+use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, Task};
+use ls_train::RunConfig;
+use ls_train::config::TaskKind;
+use ls_train::dataset::Encoding;
+use ls_train::sources::Sources;
+use ls_train::trainer::Splits;
+use serde_json::json;
+
+/// The batches of a run's first epoch in their order, and the adapter that it begins with
+#[derive(Debug, Parser)]
+#[command(name = "ls-bench-epoch")]
+struct Args {
+    /// Configuration of the run
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set a key of the configuration (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let config = RunConfig::from_file(&args.config, &args.set)?;
+    ensure!(
+        config.task == TaskKind::Sequence && config.train.gradient_accumulation_steps == 1,
+        "only for texts, and for steps of one batch"
+    );
+    let checkpoint = Checkpoint::open(&config.model.path)?;
+    let attention = config.model.attention.clone();
+    let attention = attention.unwrap_or_else(|| checkpoint.config.attention());
+    let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
+    let encoding = Encoding {
+        tokenizer: &tokenizer,
+        vocab_size: checkpoint.config.vocab_size,
+        limits: config.limits(&attention),
+        label_position: config.data.label_position,
+    };
+    let splits = Splits::read(&config, &Sources::of(&config)?, encoding, &mut ())?;
+    let options = BatchOptions {
+        batch_size: config.train.micro_batch_size,
+        pad_id: tokenizer.pad_token().id,
+        padding_side: config.data.padding_side,
+        padding_mode: config.data.padding.unwrap_or_default(),
+        pad_to: config.data.pad_to,
+        group_by_length: config.train.group_by_length,
+    };
+    let lengths = splits.train.lengths();
+    let batches = epoch_order(lengths, &options, config.train.seed, 0);
+    std::fs::create_dir_all(&args.out).with_context(|| format!("create {}", args.out.display()))?;
+    let path = args.out.join("order.json");
+    let order = json!({ "lengths": lengths, "batches": batches });
+    std::fs::write(&path, order.to_string())
+        .with_context(|| format!("write {}", path.display()))?;
+
+    // As a run makes them: from its seed, the head first. If that changes, the losses of the first steps show it.
+    let device = Device::flex();
+    let model = checkpoint.load_model(&attention, config.model.precision(), &device, |_, _| ())?;
+    let training = device.autodiff();
+    training.seed(config.train.seed);
+    let task = Task::Sequence(config.pooling());
+    let labels = splits.labels.len();
+    let mut model = LlamaClassifier::new(model, &checkpoint.config, task, labels, &training);
+    let mut lora = config.lora.config();
+    lora.task_type = Some(TaskType::SeqCls);
+    add_adapter(&mut model, ADAPTER, &lora, &training)?;
+    model.to_adapter(&lora).save(args.out.join("adapter"))?;
+    Ok(())
+}
