@@ -11,7 +11,8 @@ use ls_benches::LLAMA_135M;
 use ls_benches::operations::{
     Form, Heads, Operation, Pass, attention, block, linear, low_rank, rms_norm, swiglu,
 };
-use ls_benches::timing::{by_turns, median, ratio, warm_allocator};
+use ls_benches::timing::{by_turns, median, ratio};
+use ls_train::environment::keep_freed_memory;
 
 const TOKENS: usize = 512;
 const ROUNDS: usize = 15;
@@ -36,7 +37,7 @@ fn operations() -> Vec<Operation> {
 }
 
 fn ops(criterion: &mut Criterion) {
-    warm_allocator();
+    keep_freed_memory();
     let mut lines = Vec::new();
     for operation in operations() {
         let mut group = criterion.benchmark_group(format!("ops/{}", operation.name));

@@ -3,7 +3,7 @@
 //! Attention counts the pairs of tokens that see each other, whatever a kernel computes beside them, so that a rate is never
 //! flattered. Norms, activations, the softmax, the head and the optimizer are not counted.
 
-use crate::{RANK, Shape};
+use crate::Shape;
 
 /// Multiply-adds of one pass over a batch of equal rows, with the last token of each row pooled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Work {
     pub rows: usize,
     /// Tokens of a row.
     pub length: usize,
+    /// Rank of the adapter on q and v.
+    pub rank: usize,
     /// Whether a token sees those to its right.
     pub bidirectional: bool,
 }
@@ -67,7 +69,7 @@ impl Work {
     pub fn step(self, shape: Shape) -> f64 {
         let sizes = Sizes::of(shape);
         let last = shape.num_hidden_layers - 1;
-        let rank = RANK as f64;
+        let rank = self.rank as f64;
         let backward: f64 = (0..=last)
             .map(|layer| {
                 let block = self.block(layer == last);
@@ -142,6 +144,7 @@ mod tests {
         let work = Work {
             rows: 2,
             length: 3,
+            rank: 12,
             bidirectional: false,
         };
         // One query for each of 2 rows, 6 keys, 2 x 3 pairs.
@@ -158,6 +161,7 @@ mod tests {
         let work = Work {
             rows: 8,
             length: 64,
+            rank: 12,
             bidirectional: true,
         };
         // 31 blocks of 202 million weights; adapters and attention are small beside them.

@@ -126,7 +126,7 @@ impl Shape {
             "num_attention_heads": self.num_attention_heads,
             "num_key_value_heads": self.num_key_value_heads,
             "vocab_size": self.vocab_size,
-            "max_position_embeddings": 1024,
+            "max_position_embeddings": 4096,
             "rms_norm_eps": 1e-5,
             "rope_theta": 10_000.0,
         })
@@ -217,13 +217,28 @@ pub fn batch(lengths: &[usize], config: &LlamaConfig, device: &Device) -> Result
     ModelInput::new(&rows, config, device).context("make a batch")
 }
 
-/// Rank of the adapter of [`random_classifier`].
-pub const RANK: usize = 12;
+/// What [`random_classifier`] puts on a decoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Rank of the adapter on q and v.
+    pub rank: usize,
+    /// What the head labels.
+    pub task: Task,
+    /// Classes of the head.
+    pub num_labels: usize,
+}
 
-/// Classes of its head.
-pub const CLASSES: usize = 2;
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            rank: 12,
+            task: Task::Sequence(Pooling::Last),
+            num_labels: 2,
+        }
+    }
+}
 
-/// A sequence classifier without files, with an adapter on q and v: what `benches/vs_peft/make.py` writes, made on the device.
+/// A classifier without files, with an adapter on q and v: what `benches/vs_peft/make.py` writes, made on the device.
 ///
 /// B is random too, so that A has a gradient from the first step on. Adapter and head train when `device` is an autodiff device.
 ///
@@ -234,12 +249,17 @@ pub fn random_classifier(
     config: &LlamaConfig,
     attention: &AttentionMode,
     dtype: Dtype,
+    tuning: Tuning,
     device: &Device,
 ) -> Result<LlamaClassifier> {
     let model = LlamaModel::random(config, attention, dtype.into(), device)?;
-    let task = Task::Sequence(Pooling::Last);
-    let mut classifier = LlamaClassifier::new(model, config, task, CLASSES, device);
-    let lora = LoraConfig::new(RANK, 32.0)
+    let Tuning {
+        rank,
+        task,
+        num_labels,
+    } = tuning;
+    let mut classifier = LlamaClassifier::new(model, config, task, num_labels, device);
+    let lora = LoraConfig::new(rank, 32.0)
         .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
         .with_task_type(task.task_type());
     add_adapter(&mut classifier, ADAPTER, &lora, device)?;
@@ -290,10 +310,14 @@ impl Timing {
         batch(&vec![self.length; self.rows], config, device)
     }
 
-    /// Row after row, the classes by turns.
+    /// Of row after row, or token after token, the classes by turns.
     pub fn labels(&self, model: &LlamaClassifier) -> Vec<i64> {
+        let count = match model.task {
+            Task::Sequence(_) => self.rows,
+            Task::Token { .. } => self.rows * self.length,
+        };
         let classes = model.num_labels();
-        (0..self.rows).map(|row| (row % classes) as i64).collect()
+        (0..count).map(|at| (at % classes) as i64).collect()
     }
 
     /// Training steps: forward, cross-entropy, backward, AdamW. A step ends when the device is done. The trained model comes back.

@@ -44,12 +44,6 @@ pub fn ratio(times: &[f64], over: &[f64]) -> f64 {
     median(&ratios)
 }
 
-/// As in a process that has loaded a model: glibc maps every buffer anew, with a page fault for each of its pages, until a
-/// larger one was freed. Without this the first measurements are of another state than the last.
-pub fn warm_allocator() {
-    drop(std::hint::black_box(vec![1u8; 31 << 20]));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,12 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         exec(clippy.args(["--", "-D", "warnings"]))?;
         exec(cargo(root).arg("test").args(features))
     };
+    // What operations cost beside reference loops, so that a slow machine does not fail.
+    let guard = || {
+        let mut command = cargo(root);
+        command.args(["run", "-p", "ls-benches", "--bin", "ls-bench-guard"]);
+        exec(&mut command)
+    };
     let test = || exec(cargo(root).args(["test", "--workspace"]));
 
     let mut steps: Vec<(&str, Step<'_>)> = vec![
@@ -67,6 +73,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
         ("doc", Box::new(doc)),
         ("outside", Box::new(outside)),
         ("hub", Box::new(hub)),
+        ("guard", Box::new(guard)),
         ("test", Box::new(test)),
     ];
     if cuda {

@@ -17,11 +17,12 @@ use ls_benches::flops::Work;
 use ls_benches::gpu_table;
 use ls_benches::timing::median;
 use ls_benches::{
-    Dtype, LLAMA_1_1B, LLAMA_7B, LLAMA_15M, LLAMA_135M, Record, Shape, Timing, batch, mean_loss,
-    name, optimizer, peak_rss_mib, random_classifier,
+    Dtype, LLAMA_1_1B, LLAMA_7B, LLAMA_15M, LLAMA_135M, Record, Shape, Timing, Tuning, batch,
+    mean_loss, name, optimizer, peak_rss_mib, random_classifier,
 };
 use ls_lora::{LoraModel, LoraModule, host_values};
 use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig, Part};
+use ls_train::environment::keep_freed_memory;
 use serde_json::{Map, Value, json};
 
 /// A classifier with an adapter, timed on a GPU and compared with the CPU
@@ -132,6 +133,7 @@ const WIDE: Shape = Shape {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    keep_freed_memory();
     if let (What::Table, Some(results)) = (args.what, &args.results) {
         let text = std::fs::read_to_string(results)
             .with_context(|| format!("read {}", results.display()))?;
@@ -180,6 +182,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
     let work = Work {
         rows: args.rows,
         length: args.length,
+        rank: Tuning::default().rank,
         bidirectional: args.attention == AttentionMode::Bidirectional,
     };
     let (record, loaded, operations, profile);
@@ -187,7 +190,13 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
     let peak;
     if args.what == What::Step {
         let device = device.clone().autodiff();
-        let model = random_classifier(&config, &args.attention, args.dtype, &device)?;
+        let model = random_classifier(
+            &config,
+            &args.attention,
+            args.dtype,
+            Tuning::default(),
+            &device,
+        )?;
         device.sync().context("make the weights")?;
         loaded = memory.as_ref().map(DeviceMemory::peak_mib);
         let (found, model) = timing.train(model, &config, &device)?;
@@ -196,7 +205,13 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         operations = 2.0 * work.step(shape);
         profile = profiled(args.profile, timing, model, &config, &device)?;
     } else {
-        let model = random_classifier(&config, &args.attention, args.dtype, device)?;
+        let model = random_classifier(
+            &config,
+            &args.attention,
+            args.dtype,
+            Tuning::default(),
+            device,
+        )?;
         let model = LoraModel::new(model).merge_and_unload()?.0;
         device.sync().context("make the weights")?;
         loaded = memory.as_ref().map(DeviceMemory::peak_mib);
@@ -343,7 +358,7 @@ fn matrix_rate(size: usize, dtype: Dtype, device: &Device) -> Result<f64> {
     for at in 0..12 {
         device.sync().context("wait for the device")?;
         let started = Instant::now();
-        let product = a.clone().matmul(b.clone());
+        let product = ls_ops::linear(a.clone(), b.clone());
         device.sync().context("multiply matrices")?;
         if at > 3 {
             best = best.min(started.elapsed().as_secs_f64());
@@ -364,8 +379,13 @@ fn parity(args: &Args, device: &Device) -> Result<ExitCode> {
                 let config = shape.config()?;
                 let host = Device::flex();
                 host.seed(7);
-                let model =
-                    random_classifier(&config, &attention, dtype, &host.clone().autodiff())?;
+                let model = random_classifier(
+                    &config,
+                    &attention,
+                    dtype,
+                    Tuning::default(),
+                    &host.clone().autodiff(),
+                )?;
                 // Weights that are far enough from zero for errors to show beside rounding.
                 let model = model.map(&mut Scaled { by: 4.0 });
                 let expected = results(&model, &config, &lengths, &host)?;

@@ -12,6 +12,8 @@
 //! AVX-512). Each side's time is a low quantile of many rounds of a fraction of a millisecond: other work on the machine makes
 //! rounds longer, never shorter. What is too costly is measured again, longer, up to four times, and its least ratio counts.
 //!
+//! Ratios are recorded for each instruction set; on a machine whose set has none they are only shown.
+//!
 //! One thread, because the time of two on a busy machine is the other work's: an operation that stops being parallel is not
 //! noticed here, but in the benches beside burn's own operations.
 
@@ -27,10 +29,11 @@ use clap::Parser;
 use ls_benches::operations::{
     Form, Heads, Operation, Pass, attention, linear, low_rank, rms_norm, swiglu,
 };
-use ls_benches::timing::{quantile, seconds, warm_allocator};
+use ls_benches::timing::{quantile, seconds};
 use ls_benches::{Shape, batch};
 use ls_lora::{LoraConfig, TaskType, add_adapter};
 use ls_model::{ADAPTER, AttentionMode, ComputeType, LlamaClassifier, LlamaModel, Pooling, Task};
+use ls_train::environment::keep_freed_memory;
 use ls_train::loss::cross_entropy_sum;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_simd::{Isa, SimdOp};
@@ -52,7 +55,7 @@ struct Args {
     /// File of the recorded ratios
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/guard.toml"))]
     file: PathBuf,
-    /// Write the file anew instead of comparing with it
+    /// Record what is found here instead of comparing with it
     #[arg(long)]
     record: bool,
     /// Time for each operation
@@ -77,23 +80,26 @@ fn main() -> Result<()> {
         .use_current_thread()
         .build_global()
         .context("start the thread")?;
-    warm_allocator();
+    keep_freed_memory();
     Device::flex().seed(7);
     let cases = cases()?;
     let time = Duration::from_secs_f64(args.seconds);
+    let mut all = recorded(&args)?;
+    let set = instruction_set();
     if args.record {
-        let found = cases.iter().map(|case| (&case.name, measure(case, time)));
-        let lines: String = found
-            .map(|(name, ratio)| format!("{name:?} = {ratio:.3}\n"))
-            .collect();
-        let head = "# Cost of each operation over its reference loop's: written by `ls-bench-guard --record`.\n";
-        return std::fs::write(&args.file, head.to_string() + &lines)
-            .with_context(|| format!("write {}", args.file.display()));
+        let found = cases
+            .iter()
+            .map(|case| (case.name.clone(), measure(case, time)));
+        all.insert(set.into(), found.collect());
+        return record(&args, &all);
     }
-    let text = std::fs::read_to_string(&args.file)
-        .with_context(|| format!("read {}", args.file.display()))?;
-    let recorded: BTreeMap<String, f64> =
-        toml::from_str(&text).with_context(|| format!("read {}", args.file.display()))?;
+    let Some(recorded) = all.get(set) else {
+        println!("nothing is recorded for {set}; what is found here:");
+        for case in &cases {
+            println!("{:<28} {:>8.3}", case.name, measure(case, time));
+        }
+        return Ok(());
+    };
     let missing: Vec<&str> = recorded
         .keys()
         .map(String::as_str)
@@ -131,9 +137,48 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// What loops are compiled for on this machine; vector widths change what a ratio is.
+fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "avx512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return "avx2";
+        }
+    }
+    std::env::consts::ARCH
+}
+
+/// Ratios by instruction set and case.
+type Ratios = BTreeMap<String, BTreeMap<String, f64>>;
+
+fn recorded(args: &Args) -> Result<Ratios> {
+    if args.record && !args.file.exists() {
+        return Ok(Ratios::new());
+    }
+    let text = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("read {}", args.file.display()))?;
+    toml::from_str(&text).with_context(|| format!("read {}", args.file.display()))
+}
+
+fn record(args: &Args, all: &Ratios) -> Result<()> {
+    let mut text = "# Cost of each operation over its reference loop's, by instruction set: written by `cargo run -p ls-benches \
+        --bin ls-bench-guard -- --record`.\n"
+        .to_string();
+    for (set, ratios) in all {
+        text += &format!("\n[{set}]\n");
+        for (name, ratio) in ratios {
+            text += &format!("{name:?} = {ratio:.3}\n");
+        }
+    }
+    std::fs::write(&args.file, text).with_context(|| format!("write {}", args.file.display()))
+}
+
 /// NaN is worse than anything.
 fn is_worse(found: f64, recorded: f64) -> bool {
-    !(found <= recorded * (1.0 + ALLOWANCE))
+    found.is_nan() || found > recorded * (1.0 + ALLOWANCE)
 }
 
 /// The least of the ratios that are measured until one passes.

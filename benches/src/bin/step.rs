@@ -11,6 +11,7 @@ use clap::{Parser, ValueEnum};
 use ls_benches::{Dtype, Record, Timing, name, peak_rss_mib};
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, Pooling, Task};
+use ls_train::environment::keep_freed_memory;
 use serde_json::{Value, json};
 
 /// One training step or one inference pass of a classifier with an adapter, timed
@@ -59,6 +60,7 @@ enum What {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    keep_freed_memory();
     ensure!(args.rows > 0 && args.length > 0, "the batch is empty");
     // Everything below that runs in parallel, burn's CPU backend included, does so in this pool.
     let threads = args.threads.unwrap_or(0);

@@ -20,6 +20,7 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    ls_train::environment::keep_freed_memory();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()

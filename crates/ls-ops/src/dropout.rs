@@ -150,7 +150,9 @@ impl Bits {
     fn of(self, place: u32) -> u32 {
         let mut x = place ^ self.0[0];
         x = (x ^ (x >> 17)).wrapping_mul(0xED5A_D4BB);
-        x = (x ^ (x >> 11)).wrapping_add(self.0[1]).wrapping_mul(0xAC4C_1B51);
+        x = (x ^ (x >> 11))
+            .wrapping_add(self.0[1])
+            .wrapping_mul(0xAC4C_1B51);
         x = (x ^ (x >> 15)).wrapping_mul(0x3184_8BAB);
         x ^ (x >> 14)
     }

@@ -65,3 +65,7 @@ pub fn is_host(device: &Device) -> bool {
         _ => false,
     }
 }
+
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
