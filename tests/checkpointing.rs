@@ -7,8 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use ls_lora::{Bias, LoraConfig, LoraModule, TargetModules, add_adapter, host_values};
-use ls_model::{ADAPTER, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task};
+use ls_lora::{
+    Bias, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
+};
+use ls_model::{
+    ADAPTER, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Precision, Task,
+};
 
 const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
 
@@ -26,10 +30,20 @@ fn checkpoint(name: &str) -> Checkpoint {
 
 /// A classifier with a new head over the decoder of a fixture.
 fn classifier(name: &str, attention: &str, task: Task, device: &Device) -> LlamaClassifier {
+    classifier_in(ComputeType::F32.into(), name, attention, task, device)
+}
+
+fn classifier_in(
+    precision: Precision,
+    name: &str,
+    attention: &str,
+    task: Task,
+    device: &Device,
+) -> LlamaClassifier {
     let checkpoint = checkpoint(name);
     let attention = attention.parse().unwrap();
     let base = checkpoint
-        .load_model(&attention, ComputeType::F32, device, |_, _| ())
+        .load_model(&attention, precision, device, |_, _| ())
         .unwrap();
     LlamaClassifier::new(base, &checkpoint.config, task, 3, device)
 }
@@ -146,6 +160,30 @@ fn whatever_it_is_that_trains() {
     }
     let head = classifier(name, "causal", Task::Sequence(Pooling::Last), &device);
     compare(&head, &input(name, &device), "the head");
+}
+
+#[test]
+fn however_the_frozen_weights_are_held() {
+    let _generator = generator();
+    let device = Device::flex().autodiff();
+    let config = LoraConfig::new(2, 6.0)
+        .with_target_modules(TargetModules::AllLinear)
+        .with_lora_dropout(0.3);
+    for (compute, quantization) in [
+        (ComputeType::Bf16, None),
+        (ComputeType::F32, Some(Quantization::Nf4)),
+        (ComputeType::Bf16, Some(Quantization::Int8)),
+    ] {
+        let precision = Precision {
+            compute,
+            quantization,
+        };
+        for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.4 }] {
+            let model = classifier_in(precision, "gqa", "causal", task, &device);
+            let model = adapted(model, &config, &device);
+            compare(&model, &input("gqa", &device), &format!("{precision:?}"));
+        }
+    }
 }
 
 #[test]

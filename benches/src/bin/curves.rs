@@ -14,7 +14,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Parser;
 use ls_benches::flops::Work;
-use ls_benches::timing::median;
+use ls_benches::timing::{median, ratio};
 use ls_benches::{Dtype, Shape, Timing, Tuning, random_classifier};
 use ls_model::{AttentionMode, Task};
 use ls_train::environment::keep_freed_memory;
@@ -27,13 +27,16 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 #[derive(Debug, Parser)]
 #[command(name = "ls-bench-curves")]
 struct Args {
-    /// Steps that count at each point; the median is taken
+    /// Steps that count in each of three turns; medians are taken
     #[arg(long, default_value_t = 5)]
     iterations: usize,
     /// Only the axes whose name has this in it
     #[arg(long, default_value = "")]
     axis: String,
 }
+
+/// Turns of the two ways at each point.
+const ROUNDS: usize = 3;
 
 /// One point.
 #[derive(Debug, Clone, Copy)]
@@ -157,19 +160,23 @@ fn main() -> Result<()> {
         for &value in values {
             let mut point = middle();
             change(&mut point, value);
-            let [whole, checkpointed] = [
-                point.measure(args.iterations, false)?,
-                point.measure(args.iterations, true)?,
-            ];
+            // By turns, so that what slows the machine for a while slows both.
+            let (mut whole, mut checkpointed) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                whole.push(point.measure(args.iterations, false)?);
+                checkpointed.push(point.measure(args.iterations, true)?);
+            }
+            let times = |costs: &[Cost]| costs.iter().map(|cost| cost.time).collect::<Vec<_>>();
+            let slower = ratio(&times(&checkpointed), &times(&whole));
+            let (time, memory) = (median(&times(&whole)), whole[0].memory);
             let expected = point.expected();
             println!(
-                "| {value} | {:.1?} | {:.2} | {:.1} MiB | {:.2} | {:.2} times | {:.1} MiB |",
-                Duration::from_secs_f64(whole.time),
-                whole.time / unit.time / (expected.time / expected_unit.time),
-                mib(whole.memory),
-                whole.memory / unit.memory / (expected.memory / expected_unit.memory),
-                checkpointed.time / whole.time,
-                mib(checkpointed.memory),
+                "| {value} | {:.1?} | {:.2} | {:.1} MiB | {:.2} | {slower:.2} times | {:.1} MiB |",
+                Duration::from_secs_f64(time),
+                time / unit.time / (expected.time / expected_unit.time),
+                mib(memory),
+                memory / unit.memory / (expected.memory / expected_unit.memory),
+                mib(checkpointed[0].memory),
             );
         }
     }

@@ -90,14 +90,63 @@ impl LoraLinear {
     ///
     /// # Shapes
     ///
-    /// - input: `[.., in]`, in the base layer's dtype (of a packed weight: any)
-    /// - output: `[.., out]`, in the same dtype; the base's and the adapters' shares are added in f32
+    /// - input: `[.., in]`, f32 or in the base layer's dtype (of a packed weight: any)
+    /// - output: `[.., out]`, in the input's dtype; the base's and the adapters' shares are added in f32
     ///
     /// # Panics
     ///
     /// Panics if the input's last axis is not `in`.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.apply(x, BaseLayer::matmul)
+    }
+
+    /// The graph of [`LoraLinear::forward`]: the same gradients, but what is returned means nothing, so that the base's product
+    /// need not be computed.
+    ///
+    /// For gradient checkpointing, where the last product of a block that is computed again is not read.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::{Device, Tensor};
+    /// use ls_lora::{LoraLinear, host_values};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let layer = LoraLinear::from(LinearConfig::new(3, 2).init(&device));
+    /// let x = || Tensor::<2>::ones([4, 3], &device).require_grad();
+    /// let (a, b) = (x(), x());
+    /// let expected = a.grad(&layer.forward(a.clone()).sum().backward()).map(host_values);
+    /// let found = b.grad(&layer.forward_graph(b.clone()).sum().backward()).map(host_values);
+    /// assert_eq!(found, expected);
+    /// ```
+    ///
+    /// # Shapes
+    ///
+    /// As those of [`LoraLinear::forward`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if the input's last axis is not `in`.
+    #[must_use]
+    pub fn forward_graph<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        // DoRA's gradients need the value.
+        let active = || self.adapters.iter().filter(|adapter| adapter.active);
+        let reads = !self.is_merged() && active().any(|adapter| adapter.dora.is_some());
+        self.apply(
+            x,
+            if reads {
+                BaseLayer::matmul
+            } else {
+                BaseLayer::matmul_graph
+            },
+        )
+    }
+
+    fn apply<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        product: fn(&BaseLayer, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<D> {
         let mut shape = x.dims();
         let [d_in, d_out] = self.base_layer.shape();
         assert_eq!(
@@ -112,13 +161,17 @@ impl LoraLinear {
             return Tensor::zeros(shape, (&x.device(), x.dtype()));
         }
         // Rows end to end: products of two-dimensional tensors are burn's fast ones.
-        let y = self.forward_rows(x.reshape([tokens, d_in]));
+        let y = self.apply_rows(x.reshape([tokens, d_in]), product);
         shape[D - 1] = d_out;
         y.reshape(shape)
     }
 
-    fn forward_rows(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut y = self.base_layer.matmul(x.clone());
+    fn apply_rows(
+        &self,
+        x: Tensor<2>,
+        product: fn(&BaseLayer, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let mut y = product(&self.base_layer, x.clone());
         let bias = self.base_layer.bias().map(|bias| bias.val());
         if let Some(bias) = &bias {
             y = y + to_dtype(bias.clone(), x.dtype()).unsqueeze();

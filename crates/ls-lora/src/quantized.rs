@@ -316,6 +316,15 @@ impl QuantizedWeight {
     /// Panics if the weight was moved to a backend that this crate was not built for.
     #[must_use]
     pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
+        self.product(x, true)
+    }
+
+    /// The graph of [`QuantizedWeight::matmul`], whose value means nothing.
+    pub(crate) fn matmul_graph(&self, x: Tensor<2>) -> Tensor<2> {
+        self.product(x, false)
+    }
+
+    fn product(&self, x: Tensor<2>, with_value: bool) -> Tensor<2> {
         Tensor::from_dispatch(<Dispatch as QuantizedOps>::quantized_matmul(
             x.into_dispatch(),
             plain(self.scales.clone()).into_dispatch(),
@@ -323,6 +332,7 @@ impl QuantizedWeight {
             plain(self.table.clone()).into_dispatch(),
             self.rows,
             self.format.bits(),
+            with_value,
         ))
     }
 }
@@ -405,6 +415,14 @@ impl BaseLayer {
         match self {
             Self::Dense(linear) => ls_ops::linear(x, linear.weight.val()),
             Self::Quantized(linear) => linear.weight.matmul(x),
+        }
+    }
+
+    /// The graph of [`BaseLayer::matmul`], whose value means nothing.
+    pub(crate) fn matmul_graph(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(linear) => ls_ops::linear_graph(x, linear.weight.val()),
+            Self::Quantized(linear) => linear.weight.matmul_graph(x),
         }
     }
 
@@ -506,7 +524,7 @@ pub(crate) trait QuantizedOps: Backend {
         unpack_portable::<Self>(scales, codes, table, rows, bits)
     }
 
-    /// `x` times the unpacked weight, in the dtype of `x`.
+    /// `x` times the unpacked weight, in the dtype of `x`; zeros where only the graph is wanted.
     fn quantized_matmul(
         x: FloatTensor<Self>,
         scales: FloatTensor<Self>,
@@ -514,7 +532,11 @@ pub(crate) trait QuantizedOps: Backend {
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
+        with_value: bool,
     ) -> FloatTensor<Self> {
+        if !with_value {
+            return unread::<Self>(&x, &codes);
+        }
         let weight = Self::unpack_weight(scales, codes, table, rows, bits);
         let weight = cast_like::<Self>(weight, &x);
         Self::float_matmul(x, weight)
@@ -533,6 +555,13 @@ pub(crate) trait QuantizedOps: Backend {
         let weight = cast_like::<Self>(weight, &y);
         Self::float_matmul(y, Self::float_transpose(weight))
     }
+}
+
+/// What stands for a product of these that nobody reads.
+fn unread<B: Backend>(x: &FloatTensor<B>, codes: &IntTensor<B>) -> FloatTensor<B> {
+    let ([tokens, _], [_, columns]) = (x.shape().dims(), codes.shape().dims());
+    let shape = Shape::new([tokens, columns]);
+    B::float_zeros(shape, &x.device(), x.dtype().into())
 }
 
 /// Unpacks a weight by operations that every backend has.
@@ -598,7 +627,11 @@ impl QuantizedOps for Flex {
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
+        with_value: bool,
     ) -> FloatTensor<Self> {
+        if !with_value {
+            return unread::<Self>(&x, &codes);
+        }
         let packed = PackedRows::new(scales, codes, table, rows, bits);
         let dtype = x.dtype();
         let x = to_f32(x);
@@ -769,6 +802,7 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
+        with_value: bool,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct InputGradient;
@@ -812,7 +846,13 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
             bits,
         };
         let forward = |x, state: State<B>| {
-            B::quantized_matmul(x, state.scales, state.codes, state.table, rows, bits)
+            let State {
+                scales,
+                codes,
+                table,
+                ..
+            } = state;
+            B::quantized_matmul(x, scales, codes, table, rows, bits, with_value)
         };
         match InputGradient
             .prepare::<C>([x.node()])

@@ -3,7 +3,8 @@
 //! The first pass goes through the blocks off the graph and keeps what each reads. Then, from the last block down, one block
 //! at a time is put on the graph, run, and gone through backwards; its graph is gone before the next one's is made. So the
 //! activations that stand at once are those of one block, and one `[tokens, hidden_size]` for each other. The price is a
-//! second forward pass, but of the last block and of those below the first that trains.
+//! second forward pass, but of the last block, of those below the first that trains, and of each block's last product: nobody
+//! reads what a block gives the second time, only its graph.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -12,7 +13,7 @@ use burn::tensor::{Gradients, Tensor};
 use crate::attention::{BatchContext, Pooled};
 use crate::heads::LlamaClassifier;
 use crate::input::ModelInput;
-use crate::llama::DecoderLayer;
+use crate::llama::{DecoderLayer, Wanted};
 
 /// What a part of the model reads, off the graph.
 struct Cut {
@@ -63,8 +64,8 @@ impl LlamaClassifier {
         // The embedding's graph holds ids and little more; it stands until the end.
         let embedded = model.embed(input);
         let mut batch = BatchContext::new(input, &model.rope, &embedded);
-        let mut block = |place: usize, layer: &DecoderLayer, x: Tensor<2>| {
-            model.block(place, layer, x, &mut batch, pooled.as_ref())
+        let mut block = |place: usize, layer: &DecoderLayer, x: Tensor<2>, wanted: Wanted| {
+            model.block(place, layer, x, &mut batch, pooled.as_ref(), wanted)
         };
 
         let mut cut = Cut {
@@ -77,8 +78,13 @@ impl LlamaClassifier {
             let trains = trains(layer);
             // In a frozen copy adapters drop as they do in training, and nothing comes on the graph.
             let x = match trains {
-                true => block(place, &layer.clone().no_grad(), cut.x.clone()),
-                false => block(place, layer, cut.x.clone()),
+                true => block(
+                    place,
+                    &layer.clone().no_grad(),
+                    cut.x.clone(),
+                    Wanted::Value,
+                ),
+                false => block(place, layer, cut.x.clone(), Wanted::Value),
             };
             let next = Cut {
                 x,
@@ -93,7 +99,7 @@ impl LlamaClassifier {
         // The last block, head and loss have one graph: it would be the first to be gone through again.
         let leaf = cut.leaf();
         let hidden = match model.layers.last() {
-            Some(layer) => block(last, layer, leaf.clone()),
+            Some(layer) => block(last, layer, leaf.clone(), Wanted::Value),
             None => leaf.clone(),
         };
         let loss = loss(self.head(model.norm.forward(hidden), input));
@@ -111,22 +117,17 @@ impl LlamaClassifier {
         for (place, cut) in cuts.into_iter().rev() {
             let Some(dy) = upstream else { break };
             let (layer, leaf) = (&model.layers[place], cut.leaf());
-            let y = block(place, layer, leaf.clone());
-            let mut found = backward_from(y, dy);
+            let y = block(place, layer, leaf.clone(), Wanted::Graph);
+            let mut found = ls_ops::pull_back(y, dy);
             collect(layer, &mut found, &mut gradients);
             upstream = cut.gradient(&leaf, &mut found);
         }
         if let Some(dy) = upstream {
-            let mut found = backward_from(embedded, dy);
+            let mut found = ls_ops::pull_back(embedded, dy);
             collect(&model.embed_tokens, &mut found, &mut gradients);
         }
         (value, gradients)
     }
-}
-
-/// The backward pass below a tensor that has this gradient.
-fn backward_from(y: Tensor<2>, dy: Tensor<2>) -> Gradients {
-    (y * dy).sum().backward()
 }
 
 /// Whether a module has a parameter that trains.

@@ -85,11 +85,24 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
         let up = self.up_proj.forward(x);
-        self.down_proj.forward(ls_ops::swiglu(gate, up))
+        let gated = ls_ops::swiglu(gate, up);
+        match wanted {
+            Wanted::Value => self.down_proj.forward(gated),
+            Wanted::Graph => self.down_proj.forward_graph(gated),
+        }
     }
+}
+
+/// What of a block's output is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Its value, and its graph where it has one.
+    Value,
+    /// Its graph alone: the block is gone through backwards and forgotten.
+    Graph,
 }
 
 /// One decoder block.
@@ -113,6 +126,7 @@ impl DecoderLayer {
         batch: &mut BatchContext<'_>,
         visibility: Visibility,
         pooled: Option<&Pooled>,
+        wanted: Wanted,
     ) -> Tensor<2> {
         let attended = self.self_attn.forward(
             self.input_layernorm.forward(x.clone()),
@@ -125,7 +139,8 @@ impl DecoderLayer {
             None => x,
         } + attended;
         batch.done(Part::Attention);
-        let x = x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x));
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        let x = x + self.mlp.forward(normed, wanted);
         batch.done(Part::Mlp);
         x
     }
@@ -213,7 +228,7 @@ impl LlamaModel {
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         for (at, layer) in self.layers.iter().enumerate() {
-            x = self.block(at, layer, x, &mut batch, pooled);
+            x = self.block(at, layer, x, &mut batch, pooled, Wanted::Value);
         }
         let x = self.norm.forward(x);
         batch.done(Part::Norm);
@@ -238,10 +253,12 @@ impl LlamaModel {
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
         pooled: Option<&Pooled>,
+        wanted: Wanted,
     ) -> Tensor<2> {
         batch.seed_dropout(at);
         let is_last = at + 1 == self.layers.len();
-        layer.forward(x, batch, self.visibility[at], pooled.filter(|_| is_last))
+        let pooled = pooled.filter(|_| is_last);
+        layer.forward(x, batch, self.visibility[at], pooled, wanted)
     }
 }
 

@@ -23,6 +23,7 @@ mod dropout;
 mod dtype;
 mod linear;
 mod low_rank;
+mod pull_back;
 mod rectangle;
 mod rms_norm;
 mod swiglu;
@@ -34,8 +35,9 @@ mod host;
 
 pub use attention::{AttentionPlan, RotaryTable, Segment, attention};
 pub use dropout::dropout;
-pub use linear::{LinearOps, linear};
+pub use linear::{LinearOps, linear, linear_graph};
 pub use low_rank::{Dropout, add_low_rank};
+pub use pull_back::pull_back;
 pub use rectangle::{attention_over_rectangle, rotary};
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;

@@ -6,8 +6,8 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
 
 use crate::autodiff::register;
 use crate::dtype::cast_like;
@@ -37,8 +37,7 @@ use crate::dtype::cast_like;
 /// If the shapes do not fit each other.
 #[must_use]
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let (input, rows) = (x.dims()[1], weight.dims()[0]);
-    assert_eq!(input, rows, "the input's last axis is the weight's first");
+    check(&x, &weight);
     if !crate::is_supported(&x.device()) {
         let dtype = x.dtype();
         return x.matmul(weight.cast(dtype));
@@ -47,6 +46,45 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         x.into_dispatch(),
         weight.into_dispatch(),
     ))
+}
+
+/// [`linear`] of which only the graph is wanted: its gradients are those of [`linear`], its value is not computed and means
+/// nothing.
+///
+/// For the last product of a part of a model that is gone through a second time only to be gone through backwards.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+///
+/// let x = Tensor::<2>::from_data([[1.0, 2.0]], &Device::flex().autodiff()).require_grad();
+/// let weight = Tensor::<2>::from_data([[3.0], [4.0]], &Device::flex());
+/// let gradients = ls_ops::linear_graph(x.clone(), weight).sum().backward();
+/// let gradient = x.grad(&gradients).and_then(|gradient| gradient.into_data().try_into_vec::<f32>().ok());
+/// assert_eq!(gradient, Some(vec![3.0, 4.0]));
+/// ```
+///
+/// # Shapes
+///
+/// As those of [`linear`].
+///
+/// # Panics
+///
+/// If the shapes do not fit each other.
+#[must_use]
+pub fn linear_graph(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    check(&x, &weight);
+    if !crate::is_supported(&x.device()) {
+        return linear(x, weight);
+    }
+    Tensor::from_dispatch(<Dispatch as LinearOps>::product_graph(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+    ))
+}
+
+fn check(x: &Tensor<2>, weight: &Tensor<2>) {
+    let (input, rows) = (x.dims()[1], weight.dims()[0]);
+    assert_eq!(input, rows, "the input's last axis is the weight's first");
 }
 
 /// The products below the graph, for operations of other crates that multiply by a weight; on every backend that this
@@ -61,6 +99,13 @@ pub trait LinearOps: Backend {
     fn product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = cast_like::<Self>(weight, &x);
         Self::float_matmul(x, weight)
+    }
+
+    /// [`LinearOps::product`] without its value, for the graph alone.
+    fn product_graph(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ([tokens, _], [_, columns]) = (x.shape().dims(), weight.shape().dims());
+        let shape = Shape::new([tokens, columns]);
+        Self::float_zeros(shape, &x.device(), x.dtype().into())
     }
 
     /// `y Wᵀ`, in the dtype of `y`; `y` is `[tokens, out]`, the weight `[in, out]`.
@@ -237,49 +282,62 @@ mod flex {
 
 impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct LinearBackward;
+        tracked::<B, C>(x, weight, B::product)
+    }
 
-        #[derive(Debug, Clone)]
-        struct State<B: Backend> {
-            /// Only for a weight that trains.
-            x: Option<FloatTensor<B>>,
-            weight: FloatTensor<B>,
-        }
+    fn product_graph(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        tracked::<B, C>(x, weight, B::product_graph)
+    }
+}
 
-        impl<B: LinearOps> Backward<B, 2> for LinearBackward {
-            type State = State<B>;
+/// The node of a product whose value `forward` gives.
+fn tracked<B: LinearOps, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    forward: fn(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    #[derive(Debug)]
+    struct LinearBackward;
 
-            fn backward(
-                self,
-                ops: Ops<Self::State, 2>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let dy = grads.consume::<B>(&ops.node);
-                let [node_x, node_weight] = ops.parents.map(|node| node.map(|node| node.id));
-                let State { x, weight } = ops.state;
-                if let Some(x) = x {
-                    register::<B>(grads, node_weight, || {
-                        cast_like::<B>(B::weight_gradient(x, dy.clone()), &weight)
-                    });
-                }
-                register::<B>(grads, node_x, || B::product_transposed(dy, weight));
+    #[derive(Debug, Clone)]
+    struct State<B: Backend> {
+        /// Only for a weight that trains.
+        x: Option<FloatTensor<B>>,
+        weight: FloatTensor<B>,
+    }
+
+    impl<B: LinearOps> Backward<B, 2> for LinearBackward {
+        type State = State<B>;
+
+        fn backward(
+            self,
+            ops: Ops<Self::State, 2>,
+            grads: &mut Gradients,
+            _checkpointer: &mut Checkpointer,
+        ) {
+            let dy = grads.consume::<B>(&ops.node);
+            let [node_x, node_weight] = ops.parents.map(|node| node.map(|node| node.id));
+            let State { x, weight } = ops.state;
+            if let Some(x) = x {
+                register::<B>(grads, node_weight, || {
+                    cast_like::<B>(B::weight_gradient(x, dy.clone()), &weight)
+                });
             }
+            register::<B>(grads, node_x, || B::product_transposed(dy, weight));
         }
+    }
 
-        let trains = weight.is_tracked();
-        let prep = LinearBackward.prepare::<C>([x.node(), weight.node()]);
-        let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        match prep.compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = State::<B> {
-                    x: trains.then(|| x.clone()),
-                    weight: weight.clone(),
-                };
-                prep.finish(state, B::product(x, weight))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::product(x, weight)),
+    let trains = weight.is_tracked();
+    let prep = LinearBackward.prepare::<C>([x.node(), weight.node()]);
+    let (x, weight) = (x.into_primitive(), weight.into_primitive());
+    match prep.compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let state = State::<B> {
+                x: trains.then(|| x.clone()),
+                weight: weight.clone(),
+            };
+            prep.finish(state, forward(x, weight))
         }
+        OpsKind::UnTracked(prep) => prep.finish(forward(x, weight)),
     }
 }
