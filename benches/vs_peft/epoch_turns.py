@@ -68,7 +68,8 @@ class Side:
             time.sleep(0.005)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
-        self.counts.update(range(first + 1, len(self.steps)))
+        # Steps are numbered from 1; the next one was stopped in.
+        self.counts.update(range(first + 2, len(self.steps) + 1))
 
 
 def sides(args):
