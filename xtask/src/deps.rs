@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_forbidden_import_is_named() {
-        let expected = ["ls-lora imports ls-data (allowed: none)"];
+        let expected = ["ls-lora imports ls-data (allowed: ls-ops)"];
         check(
             &[("ls-lora", &[("ls-data", "normal", &[])]), ("ls-data", &[])],
             &[],
