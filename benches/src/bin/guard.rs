@@ -12,7 +12,7 @@
 //! AVX-512). Each side's time is a low quantile of many rounds of a fraction of a millisecond: other work on the machine makes
 //! rounds longer, never shorter. What is too costly is measured again, longer, up to four times, and its least ratio counts.
 //!
-//! Ratios are recorded for each instruction set; on a machine whose set has none they are only shown.
+//! Ratios are recorded for each design of processor; on one that has none they are only shown.
 //!
 //! One thread, because the time of two on a busy machine is the other work's: an operation that stops being parallel is not
 //! noticed here, but in the benches beside burn's own operations.
@@ -85,16 +85,16 @@ fn main() -> Result<()> {
     let cases = cases()?;
     let time = Duration::from_secs_f64(args.seconds);
     let mut all = recorded(&args)?;
-    let set = instruction_set();
+    let processor = processor();
     if args.record {
         let found = cases
             .iter()
             .map(|case| (case.name.clone(), measure(case, time)));
-        all.insert(set.into(), found.collect());
+        all.insert(processor, found.collect());
         return record(&args, &all);
     }
-    let Some(recorded) = all.get(set) else {
-        println!("nothing is recorded for {set}; what is found here:");
+    let Some(recorded) = all.get(&processor) else {
+        println!("nothing is recorded for {processor}; what is found here:");
         for case in &cases {
             println!("{:<28} {:>8.3}", case.name, measure(case, time));
         }
@@ -137,21 +137,24 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What loops are compiled for on this machine; vector widths change what a ratio is.
-fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-    }
-    std::env::consts::ARCH
+/// The processor's design, as Linux numbers it: caches and the widths of units change what a ratio is.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+        let value = fields.find_map(|(key, value)| (key.trim() == name).then_some(value.trim()));
+        value.unwrap_or("unknown")
+    };
+    let parts = [
+        std::env::consts::ARCH,
+        field("vendor_id"),
+        field("cpu family"),
+        field("model"),
+    ];
+    parts.join("-")
 }
 
-/// Ratios by instruction set and case.
+/// Ratios by processor and case.
 type Ratios = BTreeMap<String, BTreeMap<String, f64>>;
 
 fn recorded(args: &Args) -> Result<Ratios> {
@@ -164,11 +167,11 @@ fn recorded(args: &Args) -> Result<Ratios> {
 }
 
 fn record(args: &Args, all: &Ratios) -> Result<()> {
-    let mut text = "# Cost of each operation over its reference loop's, by instruction set: written by `cargo run -p ls-benches \
+    let mut text = "# Cost of each operation over its reference loop's, by processor: written by `cargo run -p ls-benches \
         --bin ls-bench-guard -- --record`.\n"
         .to_string();
-    for (set, ratios) in all {
-        text += &format!("\n[{set}]\n");
+    for (processor, ratios) in all {
+        text += &format!("\n[{processor}]\n");
         for (name, ratio) in ratios {
             text += &format!("{name:?} = {ratio:.3}\n");
         }
