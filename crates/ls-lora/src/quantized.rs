@@ -15,7 +15,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 #[cfg(feature = "flex")]
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Dispatch, DispatchDevice, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Dispatch, TensorMetadata, backend_extension};
 use burn::backend::{AutodiffBackend, Backend};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -191,7 +191,7 @@ impl QuantizedWeight {
     pub fn quantize(weight: Tensor<2>, format: Quantization) -> Result<Self> {
         let weight = plain(weight);
         let device = weight.device();
-        if !is_supported(&device) {
+        if !ls_ops::is_supported(&device) {
             return Err(LoraError::BackendNotBuilt {
                 device: format!("{device:?}"),
             });
@@ -492,18 +492,6 @@ fn pack(values: &[f32], [rows, columns]: [usize; 2], format: Quantization) -> Pa
             }
         });
     Packed { codes, scales }
-}
-
-/// Whether the operations below were built for a device.
-fn is_supported(device: &Device) -> bool {
-    match device.clone().inner().as_dispatch() {
-        #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
-        #[cfg(any(feature = "cuda", feature = "wgpu"))]
-        DispatchDevice::Cube(_) => true,
-        #[allow(unreachable_patterns)]
-        _ => false,
-    }
 }
 
 /// The operations on packed weights, on every backend that this crate is built for. Bodies are the portable form.

@@ -46,7 +46,8 @@ use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
 /// Whether the operations were built for a device; where they were not, the functions take burn's own operations instead.
-fn is_supported(device: &Device) -> bool {
+#[must_use]
+pub fn is_supported(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
