@@ -19,7 +19,7 @@ use burn::backend::{Autodiff, Dispatch, TensorMetadata, backend_extension};
 use burn::backend::{AutodiffBackend, Backend};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, FloatDType, Int, Shape, Slice, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Int, Shape, Slice, Tensor, TensorData};
 #[cfg(feature = "flex")]
 use ls_ops::LinearOps;
 use rayon::prelude::*;
