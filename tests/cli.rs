@@ -509,16 +509,7 @@ fn a_seed_fixes_everything() {
             run,
             &[seed, "lora.lora_dropout=0.2", "train.eval_steps=2"],
         );
-        let mut metrics = sandbox.jsonl(&format!("{run}/metrics.jsonl"));
-        for record in &mut metrics {
-            let record = record.as_object_mut().unwrap();
-            assert!(record.remove("seconds").is_some());
-            record.remove("data_seconds");
-        }
-        (
-            metrics,
-            std::fs::read(sandbox.path(&format!("{run}/best/adapter_model.safetensors"))).unwrap(),
-        )
+        left_behind(&sandbox, run)
     };
     let (first, again, other) = (
         run("first", "train.seed=1"),
@@ -529,6 +520,35 @@ fn a_seed_fixes_everything() {
     assert!(first.1 == again.1, "the adapters differ");
     assert_ne!(first.0, other.0);
     assert!(first.1 != other.1, "the adapters do not differ");
+}
+
+/// What a run leaves that does not depend on the machine's speed or memory: its metrics and its best adapter.
+fn left_behind(sandbox: &Sandbox, run: &str) -> (Vec<Value>, Vec<u8>) {
+    let mut metrics = sandbox.jsonl(&format!("{run}/metrics.jsonl"));
+    for record in &mut metrics {
+        let record = record.as_object_mut().unwrap();
+        assert!(record.remove("seconds").is_some());
+        record.remove("data_seconds");
+    }
+    let adapter = sandbox.path(&format!("{run}/best/adapter_model.safetensors"));
+    (metrics, std::fs::read(adapter).unwrap())
+}
+
+#[test]
+fn gradient_checkpointing_changes_nothing_but_memory_and_time() {
+    for sandbox in [sequence(), token()] {
+        let common = ["lora.lora_dropout=0.2", "train.epochs=2"];
+        let run = |run: &str, setting: &str| {
+            train(&sandbox, run, &[&common[..], &[setting]].concat());
+            left_behind(&sandbox, run)
+        };
+        let without = run("without", "train.gradient_checkpointing=false");
+        let with = run("with", "train.gradient_checkpointing=true");
+        assert_eq!(with.0, without.0);
+        assert!(with.1 == without.1, "the adapters differ");
+        let config = sandbox.read("with/config.toml");
+        assert!(config.contains("gradient_checkpointing = true"), "{config}");
+    }
 }
 
 #[test]

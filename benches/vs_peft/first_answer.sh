@@ -41,7 +41,7 @@ def timed(command):
 
 
 differ = []
-print("| shape | ours | theirs | ours / theirs | peak MiB, ours | theirs |")
+print("| shape | ours | theirs | theirs / ours | peak MiB, ours | theirs |")
 print("|---|---|---|---|---|---|")
 for shape in shapes:
     model, adapter = str(out / shape / "model"), str(out / shape / "adapter")
@@ -52,13 +52,13 @@ for shape in shapes:
     ]
     rounds = [[timed(command) for command in commands] for _ in range(runs + 1)][1:]
     times = [statistics.median(one[side][0] for one in rounds) for side in (0, 1)]
-    ratio = statistics.median(one[0][0] / one[1][0] for one in rounds)
+    ratio = statistics.median(one[1][0] / one[0][0] for one in rounds)
     peaks = [max(one[side][1] for one in rounds) for side in (0, 1)]
     answers = [rounds[0][side][2] for side in (0, 1)]
     if answers[0]["label"] != answers[1]["label"] or abs(answers[0]["score"] - answers[1]["score"]) > 1e-3:
         differ.append(f"{shape}: {answers[0]} and {answers[1]}")
     print(
-        f"| {shape} | {times[0] * 1000:.0f} ms | {times[1] * 1000:.0f} ms | {ratio:.3f} | {peaks[0]:.0f} | {peaks[1]:.0f} |",
+        f"| {shape} | {times[0] * 1000:.0f} ms | {times[1] * 1000:.0f} ms | {ratio:.1f} | {peaks[0]:.0f} | {peaks[1]:.0f} |",
         flush=True,
     )
 if differ:

@@ -31,6 +31,7 @@ def arguments():
     add("--dtype", choices=DTYPES, default="f32", help="of the frozen weights")
     add("--rows", type=int, default=8)
     add("--length", type=int, default=64, help="tokens of a row")
+    add("--gradient-checkpointing", action="store_true", help="compute each block again in the backward pass")
     add("--warmup", type=int, default=2, help="iterations before the ones that count")
     add("--iterations", type=int, default=7)
     add("--threads", type=int, default=os.cpu_count())
@@ -84,6 +85,8 @@ def main():
     grad_norm = None
     if args.what == "train":
         model.train()
+        if args.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         trainable = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trainable, lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     else:

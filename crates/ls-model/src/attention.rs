@@ -304,10 +304,10 @@ fn over_rectangle(
         .reshape([rows, longest, kv, head_dim])
         .swap_dims(1, 2);
 
-    // Padding is on the right, where no real query looks.
+    // A query for each key, in their order. Padding is on the right, where no real query looks.
     let causal = !visibility.bidirectional
         && visibility.window.is_none_or(|window| window >= longest)
-        && groups * queries == longest
+        && (pooled.is_none() && groups == 1)
         && blocked.is_some();
     let out = ls_ops::attention_over_rectangle(q, k, v, blocked, causal) // [rows, kv, groups * queries, head_dim]
         .reshape([rows, kv, groups, queries, head_dim])
@@ -335,6 +335,7 @@ mod tests {
         visibility: Visibility,
         pool: bool,
         weights: &[Tensor<2>; 3],
+        dtype: DType,
     ) -> [Vec<f32>; 4] {
         let (config, device) = (Tiny::new().config(), Device::flex());
         let input = ModelInput::new(rows, &config, &device).unwrap();
@@ -347,11 +348,12 @@ mod tests {
         let x: Vec<f32> = (0..input.tokens() * HIDDEN)
             .map(|i| (i as f32 * 1.7).sin())
             .collect();
-        let x = Tensor::from_data(TensorData::new(x, [input.tokens(), HIDDEN]), &device);
+        let x: Tensor<2> = Tensor::from_data(TensorData::new(x, [input.tokens(), HIDDEN]), &device);
+        let x = x.cast(dtype);
         let mut batch = BatchContext::with_rows(as_they_lie, &input, &rope, &x);
         let leaves = weights
             .clone()
-            .map(|weight| weight.autodiff().require_grad());
+            .map(|weight| weight.cast(dtype).autodiff().require_grad());
         let [q, k, v] = leaves.clone();
         // Twice, so that what is kept for the second layer is used.
         let mut layer = || {
@@ -368,7 +370,8 @@ mod tests {
         let weighing: Vec<f32> = (0..out.shape().num_elements())
             .map(|i| (i as f32 * 0.9).cos())
             .collect();
-        let weighing = Tensor::from_data(TensorData::new(weighing, out.dims()), &device);
+        let weighing: Tensor<2> = Tensor::from_data(TensorData::new(weighing, out.dims()), &device);
+        let weighing = weighing.cast(dtype);
         let gradients = (out.clone() * weighing).sum().backward();
         let [dq, dk, dv] = leaves.map(|leaf| host_values(leaf.grad(&gradients).unwrap()));
         [host_values(out.inner()), dq, dk, dv]
@@ -382,7 +385,7 @@ mod tests {
         for (heads, kv) in [(4, 2), (2, 2), (3, 1)] {
             let heads = Heads { heads, kv, dim: 4 };
             let weights = [heads.heads, kv, kv].map(|heads| {
-                Tensor::random([HIDDEN, heads * 4], Distribution::Normal(0.0, 1.0), &device)
+                Tensor::random([HIDDEN, heads * 4], Distribution::Normal(0.0, 0.5), &device)
             });
             for bidirectional in [false, true] {
                 for window in [None, Some(1), Some(2), Some(9)] {
@@ -396,11 +399,16 @@ mod tests {
                         (&even[..], false),
                         (&even[..], true),
                     ] {
-                        let [found, expected] = [false, true].map(|as_they_lie| {
-                            attended(as_they_lie, rows, heads, visibility, pool, &weights)
-                        });
-                        for (found, expected) in found.iter().zip(&expected) {
-                            assert_close(found, expected, 2e-5);
+                        let of = |as_they_lie, dtype| {
+                            attended(as_they_lie, rows, heads, visibility, pool, &weights, dtype)
+                        };
+                        let expected = of(true, DType::F32);
+                        // Of bf16, 2^-8 of the largest value for each of some sums.
+                        for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::BF16, 0.03)] {
+                            for (found, expected) in of(false, dtype).iter().zip(&expected) {
+                                let largest = expected.iter().fold(1.0, |a, b| b.abs().max(a));
+                                assert_close(found, expected, tolerance * largest);
+                            }
                         }
                     }
                 }

@@ -4,7 +4,8 @@
 //! at a time is put on the graph, run, and gone through backwards; its graph is gone before the next one's is made. So the
 //! activations that stand at once are those of one block, and one `[tokens, hidden_size]` for each other. The price is a
 //! second forward pass, but of the last block, of those below the first that trains, and of each block's last product: nobody
-//! reads what a block gives the second time, only its graph.
+//! reads what a block gives the second time, only its graph. Where the head reads one token of a row, the last block holds
+//! little more than keys and values, and the one before it is not computed again either.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -73,8 +74,10 @@ impl LlamaClassifier {
             needs_gradient: embedded.is_tracked(),
         };
         let mut cuts = Vec::with_capacity(model.layers.len());
-        let last = model.layers.len().saturating_sub(1);
-        for (place, layer) in model.layers.iter().enumerate().take(last) {
+        // From here on with head and loss on one graph: its blocks would be the first to be gone through again.
+        let at_once = if pooled.is_some() { 2 } else { 1 };
+        let top = model.layers.len().saturating_sub(at_once);
+        for (place, layer) in model.layers.iter().enumerate().take(top) {
             let trains = trains(layer);
             // In a frozen copy adapters drop as they do in training, and nothing comes on the graph.
             let x = match trains {
@@ -96,19 +99,18 @@ impl LlamaClassifier {
             }
         }
 
-        // The last block, head and loss have one graph: it would be the first to be gone through again.
         let leaf = cut.leaf();
-        let hidden = match model.layers.last() {
-            Some(layer) => block(last, layer, leaf.clone(), Wanted::Value),
-            None => leaf.clone(),
-        };
+        let mut hidden = leaf.clone();
+        for (place, layer) in model.layers.iter().enumerate().skip(top) {
+            hidden = block(place, layer, hidden, Wanted::Value);
+        }
         let loss = loss(self.head(model.norm.forward(hidden), input));
         let value = loss.clone().inner();
         let mut gradients = GradientsParams::new();
         let mut found = loss.backward();
         collect(&self.score, &mut found, &mut gradients);
         collect(&model.norm, &mut found, &mut gradients);
-        if let Some(layer) = model.layers.last() {
+        for layer in &model.layers[top..] {
             collect(layer, &mut found, &mut gradients);
         }
         let mut upstream = cut.gradient(&leaf, &mut found);

@@ -40,6 +40,16 @@ impl ComputeType {
         }
     }
 
+    /// Element type of the activations over frozen weights of this one.
+    #[must_use]
+    pub fn of_activations(self, device: &Device) -> Self {
+        if ls_ops::is_host(device) {
+            Self::F32
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -51,7 +61,7 @@ impl ComputeType {
 /// How the frozen weights are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// Element type of the activations, and of the weights that are not packed.
+    /// Element type of the weights that are not packed, and off the CPU of the activations.
     pub compute: ComputeType,
     /// Packs the weights of the linear layers, if set (QLoRA). Embeddings and norms are not packed.
     pub quantization: Option<Quantization>,

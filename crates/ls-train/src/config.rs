@@ -62,7 +62,7 @@ pub struct ModelSettings {
     /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Element type of the activations and of the frozen weights: `f32` or `bf16`.
+    /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
     #[serde(default = "default_dtype")]
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for 8.

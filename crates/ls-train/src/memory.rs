@@ -1,42 +1,24 @@
 //! How much memory a run will want, before it begins.
 
-use ls_model::Checkpoint;
+use burn::tensor::Device;
+use ls_model::{LlamaConfig, Pooling};
 
-use crate::config::{QuantizationName, RunConfig};
+use crate::config::{QuantizationName, RunConfig, Targets, TaskKind};
 
 /// Estimated peak of training in bytes: weights, what trains with its gradient and AdamW's two moments, and the
 /// activations that the backward pass of the longest step keeps.
 ///
-/// Counted from the operations of a block as `ls_model::llama` has them; a backend's own buffers come on top.
+/// Counted from what the operations of a block keep (`ls_model::llama`, `ls_ops`); a backend's own buffers come on top.
+/// `parameters` is the size of the frozen decoder.
 pub fn expected_memory(
     config: &RunConfig,
-    checkpoint: &Checkpoint,
+    model: &LlamaConfig,
+    parameters: usize,
     lengths: &[usize],
     trainable: usize,
+    device: &Device,
 ) -> usize {
-    let model = &checkpoint.config;
     let compute = config.model.dtype.size();
-    let rows = config.train.micro_batch_size.min(lengths.len());
-    let mut longest = lengths.to_vec();
-    longest.sort_unstable_by(|a, b| b.cmp(a));
-    let length = longest.first().copied().unwrap_or(0);
-    let tokens: usize = longest.iter().take(rows).sum();
-
-    let queries = model.num_attention_heads * model.head_dim;
-    let keys = model.num_key_value_heads * model.head_dim;
-    // Kept per token and block: normalised and residual states, projections before and after rotation and layout, and of
-    // the MLP gate, its sigmoid and silu, up and the product.
-    let per_token = 8 * model.hidden_size + 6 * queries + 6 * keys + 5 * model.intermediate_size;
-    // Scores before and after the mask, and the softmax.
-    let scores = 3 * rows * model.num_attention_heads * length * length;
-    // Every adapted layer keeps its dropped-out input.
-    let adapted = if config.lora.lora_dropout > 0.0 {
-        2 * 2 * model.hidden_size
-    } else {
-        0
-    };
-    let block = (tokens * (per_token + adapted)) * compute + scores * 4;
-    let parameters = checkpoint.num_parameters();
     let table = model.vocab_size * model.hidden_size;
     let weights = match config.model.quantization {
         None => parameters * compute,
@@ -44,5 +26,47 @@ pub fn expected_memory(
         Some(QuantizationName::Nf4) => table * compute + (parameters - table) * 17 / 32,
         Some(QuantizationName::Int8) => table * compute + (parameters - table) * 33 / 32,
     };
-    weights + trainable * 16 + model.num_hidden_layers * block
+
+    let rows = config.train.micro_batch_size.min(lengths.len());
+    let mut longest = lengths.to_vec();
+    longest.sort_unstable_by(|a, b| b.cmp(a));
+    let tokens: usize = longest.iter().take(rows).sum();
+    let values = tokens * values_per_token(config, model);
+    weights + trainable * 16 + values * config.model.dtype.of_activations(device).size()
+}
+
+/// Values that stand at the peak for each token of a step.
+fn values_per_token(config: &RunConfig, model: &LlamaConfig) -> usize {
+    let (hidden, mlp) = (model.hidden_size, model.intermediate_size);
+    let queries = model.num_attention_heads * model.head_dim;
+    let keys = model.num_key_value_heads * model.head_dim;
+    let adapts = |names: &[&str]| match &config.lora.target_modules {
+        Targets::List(targets) => targets
+            .iter()
+            .any(|target| names.iter().any(|name| target.ends_with(name))),
+        Targets::Text(_) => true,
+    };
+    // What adapters read, where nothing else keeps it.
+    let normed = |names| if adapts(names) { hidden } else { 0 };
+    let gated = if adapts(&["down_proj"]) { mlp } else { 0 };
+    let before_attention = hidden + normed(&["q_proj", "k_proj", "v_proj"]) + 2 * keys;
+    let block = before_attention
+        + 2 * queries // and what attention gives
+        + hidden
+        + normed(&["gate_proj", "up_proj"])
+        + 2 * mlp
+        + gated;
+    // Of the last block, where one token of a row is read, the rest is of that token alone.
+    let reads_last = config.task == TaskKind::Sequence && config.pooling() == Pooling::Last;
+    let last = if reads_last { before_attention } else { block };
+    let blocks = match (model.num_hidden_layers, config.train.gradient_checkpointing) {
+        (0, _) => 0,
+        (1, _) => last,
+        // The two last blocks together, or the last, and the inputs of those below.
+        (layers, true) if reads_last => (layers - 2) * hidden + block + last,
+        (layers, true) => (layers - 1) * hidden + block,
+        (layers, false) => (layers - 1) * block + last,
+    };
+    // The gradients of gate, up and their product, and of what the block gives.
+    blocks + 3 * mlp + hidden
 }

@@ -302,9 +302,11 @@ pub fn train(
         epochs: config.train.epochs,
         expected_memory: expected_memory(
             config,
-            &checkpoint,
+            &checkpoint.config,
+            checkpoint.num_parameters(),
             splits.train.lengths(),
             parameters.trainable,
+            device,
         ),
     });
 
