@@ -67,6 +67,7 @@ impl AttentionPlan {
             kv > 0 && heads.is_multiple_of(kv),
             "{heads} query heads do not share {kv} key heads"
         );
+        assert!(width.is_multiple_of(2), "{width} channels are no pairs");
         let (mut queries, mut keys) = (0, 0);
         for segment in &self.segments {
             assert!(

@@ -177,6 +177,9 @@ mod flex {
     /// `x W` for `x` of `[tokens, in]`.
     pub(super) fn multiply(x: &[f32], tokens: usize, weight: FloatTensor<Flex>) -> Vec<f32> {
         let [rows, columns] = dims(&weight);
+        if tokens == 0 {
+            return Vec::new();
+        }
         let weight = contiguous(weight);
         if let Some(weight) = weight.as_slice::<f32>() {
             return product(
@@ -204,6 +207,9 @@ mod flex {
         weight: FloatTensor<Flex>,
     ) -> Vec<f32> {
         let [rows, columns] = dims(&weight);
+        if tokens == 0 {
+            return Vec::new();
+        }
         let weight = contiguous(weight);
         if let Some(weight) = weight.as_slice::<f32>() {
             return product(

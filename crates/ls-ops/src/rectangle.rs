@@ -37,10 +37,14 @@ const SCORES: usize = if cfg!(test) { 300 } else { 1 << 26 };
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other.
+/// If the shapes do not fit each other or `head_dim` is odd.
 #[must_use]
 pub fn rotary(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
     let [tokens, _, head_dim] = x.dims();
+    assert!(
+        head_dim.is_multiple_of(2),
+        "{head_dim} channels are no pairs"
+    );
     for angles in [&cos, &sin] {
         assert_eq!(
             angles.dims(),
@@ -483,6 +487,17 @@ mod tests {
         )
     }
 
+    /// Every key but one, another one for each query.
+    fn all_but_one(queries: usize, keys: usize) -> Tensor<4, Bool> {
+        let blocked: Vec<bool> = (0..queries * keys)
+            .map(|i| i % keys != (i / keys * 5 + 1) % keys)
+            .collect();
+        Tensor::from_data(
+            TensorData::new(blocked, [1, 1, queries, keys]),
+            &Device::flex(),
+        )
+    }
+
     fn triangle(size: usize) -> Tensor<4, Bool> {
         Tensor::<2, Bool>::tril_mask([size, size], 0, &Device::flex()).unsqueeze()
     }
@@ -500,6 +515,7 @@ mod tests {
                 (None, false),
                 (Some(holes(1, queries, keys)), false),
                 (Some(holes(rows, queries, keys)), false),
+                (Some(all_but_one(queries, keys)), false),
             ];
             if queries == keys {
                 masks.push((Some(triangle(keys)), true));
@@ -528,12 +544,61 @@ mod tests {
     }
 
     #[test]
+    fn gradients_agree_with_finite_differences() {
+        let shape = [2, 2, 3, 4];
+        let angles = constant([6, 1, 2], 9);
+        for (blocked, causal) in [
+            (None, false),
+            (Some(triangle(3)), true),
+            (Some(all_but_one(3, 3)), false),
+        ] {
+            let f = |[q, k, v]: [Tensor<4>; 3]| {
+                let q = rotary(
+                    q.reshape([6, 2, 4]),
+                    angles.clone().cos(),
+                    angles.clone().sin(),
+                );
+                attention_over_rectangle(q.reshape(shape), k, v, blocked.clone(), causal)
+            };
+            let leaves = [1, 2, 3].map(|seed| leaf(shape, seed));
+            let weights = constant(shape, 77);
+            let gradients = (f(leaves.clone()) * weights.clone()).sum().backward();
+            let loss = |leaves: [Tensor<4>; 3]| -> f64 {
+                let products = values(f(leaves)).into_iter().zip(values(weights.clone()));
+                products.map(|(y, w)| f64::from(y) * f64::from(w)).sum()
+            };
+            for (at, leaf) in leaves.iter().enumerate() {
+                let found = values(leaf.grad(&gradients).unwrap());
+                for element in [0, 13, 29, 47] {
+                    let moved = |by: f32| {
+                        let mut moved = values(leaf.clone().inner());
+                        moved[element] += by;
+                        let mut leaves = leaves.clone().map(Tensor::inner);
+                        leaves[at] =
+                            Tensor::from_data(TensorData::new(moved, shape), &Device::flex());
+                        loss(leaves)
+                    };
+                    let step = 5e-3;
+                    let expected = (moved(step) - moved(-step)) / f64::from(2.0 * step);
+                    let difference = (f64::from(found[element]) - expected).abs();
+                    assert!(
+                        difference < 3e-3 * expected.abs().max(1.0),
+                        "leaf {at}, element {element}: {} against {expected}",
+                        found[element]
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn attention_in_bf16_is_near_that_in_f32() {
         let size = 12;
         for (blocked, causal) in [
             (None, false),
             (Some(holes(3, size, size)), false),
             (Some(triangle(size)), true),
+            (Some(all_but_one(size, size)), false),
         ] {
             let results = [DType::BF16, DType::F32].map(|dtype| {
                 let leaves = [1, 2, 3].map(|seed| {

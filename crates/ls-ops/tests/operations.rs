@@ -1,5 +1,5 @@
 //! Every operation against its plain form in burn's own operations: values and gradients, odd sizes, one row, one head, masks
-//! that leave one key, f32 and bf16; and against finite differences.
+//! that leave one key, f32 and bf16; and against finite differences. Those over a rectangle are tested in `src/rectangle.rs`.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::{
-    AttentionPlan, RotaryTable, Segment, add_low_rank, attention, linear, rms_norm, swiglu,
+    AttentionPlan, RotaryTable, Segment, add_low_rank, attention, linear, linear_graph, pull_back,
+    rms_norm, swiglu,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -122,6 +123,65 @@ fn against_differences(leaves: &[Tensor<2>], fused: impl Fn(&[Tensor<2>]) -> Ten
     }
 }
 
+/// A function of bf16 against the same of f32, from values that both have: what it gives and the gradients are bf16, and near.
+#[track_caller]
+fn half_is_near(shapes: &[[usize; 2]], fused: impl Fn(&[Tensor<2>]) -> Tensor<2>, what: &str) {
+    let of = |dtype| {
+        let leaves: Vec<Tensor<2>> = shapes
+            .iter()
+            .enumerate()
+            .map(|(at, &shape)| {
+                let rounded = constant(shape, at + 1).cast(DType::BF16);
+                rounded.cast(dtype).autodiff().require_grad()
+            })
+            .collect();
+        let y = fused(&leaves);
+        assert_eq!(y.dtype(), dtype, "{what}");
+        let weights = constant(y.dims(), 77).cast(DType::BF16).cast(dtype);
+        let gradients = (y.clone() * weights).sum().backward();
+        let mut all = vec![values(y)];
+        for leaf in leaves {
+            let gradient = leaf.grad(&gradients).unwrap();
+            assert_eq!(gradient.dtype(), dtype, "{what}");
+            all.push(values(gradient));
+        }
+        all
+    };
+    for (found, expected) in of(DType::BF16).iter().zip(of(DType::F32)) {
+        assert_near(found, &expected, 1e-2, what);
+    }
+}
+
+#[test]
+fn every_operation_takes_bf16() {
+    for [tokens, d_in, d_out] in [[1, 1, 1], [5, 33, 17]] {
+        let what = format!("{tokens} {d_in} {d_out}");
+        half_is_near(
+            &[[tokens, d_in], [d_in, d_out]],
+            |x| linear(x[0].clone(), x[1].clone()),
+            &format!("linear {what}"),
+        );
+        half_is_near(
+            &[[tokens, d_in], [1, d_in]],
+            |x| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5),
+            &format!("norm {what}"),
+        );
+        half_is_near(
+            &[[tokens, d_in], [tokens, d_in]],
+            |x| swiglu(x[0].clone(), x[1].clone()),
+            &format!("swiglu {what}"),
+        );
+    }
+    for visibility in [(false, None), (true, None), (false, Some(1))] {
+        let plan = plan(&[4, 1, 2], [2, 1, 6], visibility, None);
+        half_is_near(
+            &[[7, 12], [7, 6], [7, 6]],
+            |x| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan),
+            &format!("attention {visibility:?}"),
+        );
+    }
+}
+
 #[test]
 fn linear_is_the_product_and_its_gradient() {
     for [tokens, d_in, d_out] in [[1, 1, 1], [1, 7, 3], [5, 33, 17], [70, 65, 130]] {
@@ -144,6 +204,39 @@ fn linear_is_the_product_and_its_gradient() {
     }
     let weight = constant([5, 4], 3);
     against_differences(&[leaf([3, 5], 1)], |x| linear(x[0].clone(), weight.clone()));
+}
+
+#[test]
+fn the_graph_of_a_product_gives_the_gradients_of_the_product() {
+    for [tokens, d_in, d_out] in [[1, 1, 1], [5, 33, 17]] {
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = constant([d_in, d_out], 3).cast(dtype);
+            let dy = constant([tokens, d_out], 4);
+            let gradient = |form: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                // Not a leaf, so that what comes before the product is gone through as well.
+                let x = leaf([tokens, d_in], 1);
+                let y = form(x.clone().square(), weight.clone());
+                assert_eq!(y.dims(), [tokens, d_out]);
+                x.grad(&pull_back(y, dy.clone())).unwrap()
+            };
+            assert_eq!(values(gradient(linear_graph)), values(gradient(linear)));
+        }
+    }
+}
+
+#[test]
+fn pulling_back_is_the_backward_pass_of_the_weighted_sum() {
+    for [tokens, d_in, d_out] in [[1, 1, 1], [5, 33, 17]] {
+        let leaves = [leaf([tokens, d_in], 1), leaf([d_in, d_out], 2)];
+        let y = || leaves[0].clone().square().matmul(leaves[1].clone());
+        let dy = constant([tokens, d_out], 5);
+        let found = pull_back(y(), dy.clone());
+        let expected = (y() * dy).sum().backward();
+        for leaf in &leaves {
+            let (found, expected) = (leaf.grad(&found), leaf.grad(&expected));
+            assert_eq!(values(found.unwrap()), values(expected.unwrap()));
+        }
+    }
 }
 
 #[test]
@@ -173,6 +266,12 @@ fn no_tokens_give_no_rows() {
     assert_eq!(linear(x.clone(), constant([6, 4], 1)).dims(), [0, 4]);
     assert_eq!(swiglu(x.clone(), x.clone()).dims(), [0, 6]);
     assert_eq!(rms_norm(x, constant([6], 1), 1e-5).dims(), [0, 6]);
+    // More than is widened at a time, in both directions.
+    let half = constant([1300, 1700], 1).cast(DType::BF16);
+    let x = Tensor::<2>::zeros([0, 1300], &Device::flex().autodiff()).require_grad();
+    let y = linear(x.clone(), half);
+    assert_eq!(y.dims(), [0, 1700]);
+    assert_eq!(x.grad(&y.sum().backward()).unwrap().dims(), [0, 1300]);
 }
 
 #[test]
@@ -300,6 +399,54 @@ fn the_low_rank_product_is_added_with_its_gradients() {
             assert_near(&values(found), &values(expected), 5e-6, "factors alone");
         }
     }
+}
+
+#[test]
+fn the_low_rank_product_agrees_with_finite_differences() {
+    let leaves = [
+        leaf([4, 5], 1),
+        leaf([4, 6], 2),
+        leaf([6, 2], 3),
+        leaf([2, 5], 4),
+    ];
+    for dropout in [None, ls_ops::Dropout::draw(0.4, &Device::flex())] {
+        against_differences(&leaves, |x| {
+            let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
+            add_low_rank(y, x, a, b, 0.7, dropout)
+        });
+    }
+}
+
+#[test]
+fn what_the_low_rank_product_is_added_to_stays_as_it_was() {
+    let [x, a, b] =
+        [([5, 9], 2), ([9, 3], 3), ([3, 7], 4)].map(|(shape, seed)| constant(shape, seed));
+    let add = |y| add_low_rank(y, x.clone(), a.clone(), b.clone(), 0.3, None);
+    let (alone, shared) = (constant([5, 7], 1), constant([5, 7], 1));
+    let before = values(shared.clone());
+    // Nobody else has the first: it may be added to in place.
+    assert_eq!(values(add(alone)), values(add(shared.clone())));
+    assert_eq!(values(shared.clone()), before);
+    let expected = shared
+        + x.clone()
+            .matmul(a.clone())
+            .matmul(b.clone())
+            .mul_scalar(0.3);
+    assert_near(
+        &values(add(constant([5, 7], 1))),
+        &values(expected),
+        2e-6,
+        "in place",
+    );
+    // A view of a part of something larger.
+    let whole = constant([9, 7], 1);
+    let part = add(whole.clone().narrow(0, 2, 5));
+    assert_eq!(values(whole), values(constant([9, 7], 1)));
+    let expected = add(Tensor::from_data(
+        constant([9, 7], 1).narrow(0, 2, 5).into_data(),
+        &Device::flex(),
+    ));
+    assert_eq!(values(part), values(expected));
 }
 
 #[test]
@@ -533,6 +680,14 @@ fn attention_agrees_with_finite_differences() {
     against_differences(&leaves, |x| {
         attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan)
     });
+}
+
+#[test]
+#[should_panic(expected = "pairs")]
+fn a_head_of_odd_width_has_no_pairs() {
+    let plan = plan(&[2], [1, 1, 3], (false, None), None);
+    let [q, k, v] = [1, 2, 3].map(|seed| constant([2, 3], seed));
+    let _ = attention(q, k, v, &plan);
 }
 
 #[test]
