@@ -9,7 +9,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_ops::{AttentionPlan, Dropout, RotaryTable, Segment};
 
-use crate::Shape;
+use crate::{LLAMA_135M, Shape};
 
 /// One way to compute an operation from its inputs.
 type Way = Box<dyn Fn(&[Tensor<2>]) -> Tensor<2>>;
@@ -41,6 +41,30 @@ pub enum Pass {
     Forward,
     /// The output and the gradients of all inputs, for a gradient of ones.
     Both,
+}
+
+/// Passes and how a report names them.
+pub const PASSES: [(&str, Pass); 2] = [("forward", Pass::Forward), ("both", Pass::Both)];
+/// Forms and how a report names them.
+pub const FORMS: [(&str, Form); 2] = [("fused", Form::Fused), ("plain", Form::Plain)];
+
+/// Each operation, and a block, at the size of a 135M LLaMA, for 512 tokens; attention also of one row of 1024.
+pub fn of_135m() -> Vec<Operation> {
+    const TOKENS: usize = 512;
+    let shape = LLAMA_135M;
+    let (hidden, mlp) = (shape.hidden_size, shape.intermediate_size);
+    let heads = Heads::of(shape);
+    vec![
+        linear(TOKENS, [hidden, mlp], DType::F32),
+        linear(TOKENS, [hidden, mlp], DType::BF16),
+        low_rank(TOKENS, hidden, 12, None),
+        low_rank(TOKENS, hidden, 12, Some(0.1)),
+        rms_norm(TOKENS, hidden),
+        swiglu(TOKENS, mlp),
+        attention(8, 64, heads),
+        attention(1, 1024, heads),
+        block(8, 64, shape),
+    ]
 }
 
 impl Operation {

@@ -98,7 +98,7 @@ pub fn peak_memory() -> Option<u64> {
 /// Lets glibc's allocator keep what is freed for what comes next: a program that computes should say so once, at its beginning.
 ///
 /// Every step takes and frees the same buffers. By default glibc gives large ones back to the system at once, and each is mapped
-/// and zeroed anew, page by page, when it is next written; the highest memory is the same. Does nothing elsewhere.
+/// and zeroed anew, page by page, when it is next written. Does nothing elsewhere.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
