@@ -12,7 +12,7 @@
 //! AVX-512). Each side's time is a low quantile of many rounds of a fraction of a millisecond: other work on the machine makes
 //! rounds longer, never shorter. What is too costly is measured again, longer, up to four times, and its least ratio counts.
 //!
-//! Ratios are recorded for each design of processor. On one that has none the bound is loose: twice the largest of the others.
+//! Ratios are recorded for each design of processor. On one that has none the bound is loose: three times the largest of the others.
 //!
 //! One thread, because the time of two on a busy machine is the other work's: an operation that stops being parallel is not
 //! noticed here, but in the benches beside burn's own operations.
@@ -42,7 +42,7 @@ use rten_tensor::NdTensorView;
 /// How much more costly than recorded is still passed.
 const ALLOWANCE: f64 = 0.2;
 /// How much more costly than on any other processor is passed on one that has no record.
-const FOREIGN_ALLOWANCE: f64 = 1.0;
+const FOREIGN_ALLOWANCE: f64 = 2.0;
 /// How often what is too costly is measured again.
 const RETRIES: u32 = 4;
 /// The least time of one measurement, in seconds.
@@ -96,7 +96,9 @@ fn main() -> Result<()> {
         return record(&args, &all);
     }
     if !all.contains_key(&processor) {
-        println!("nothing is recorded for {processor}: up to twice the most of any other passes");
+        println!(
+            "nothing is recorded for {processor}: up to three times the most of any other passes"
+        );
     }
     let limits = limits(&all, &processor);
     let missing: Vec<&str> = limits
@@ -411,8 +413,8 @@ mod tests {
         let limit = |processor| limits(&all, processor)["a"].1;
         assert!(!is_worse(1.19, limit("one")) && !is_worse(0.1, limit("one")));
         assert!(is_worse(1.21, limit("one")) && is_worse(f64::NAN, limit("one")));
-        // On one that is not known, twice the largest.
-        assert!(!is_worse(5.9, limit("three")) && is_worse(6.1, limit("three")));
+        // On one that is not known, three times the largest.
+        assert!(!is_worse(8.9, limit("three")) && is_worse(9.1, limit("three")));
     }
 
     #[test]
