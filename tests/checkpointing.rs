@@ -11,7 +11,8 @@ use ls_lora::{
     Bias, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
 };
 use ls_model::{
-    ADAPTER, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Precision, Task,
+    ADAPTER, AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel,
+    ModelInput, Pooling, Precision, Task,
 };
 
 const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
@@ -182,6 +183,35 @@ fn however_the_frozen_weights_are_held() {
             let model = classifier_in(precision, "gqa", "causal", task, &device);
             let model = adapted(model, &config, &device);
             compare(&model, &input("gqa", &device), &format!("{precision:?}"));
+        }
+    }
+}
+
+#[test]
+fn however_few_blocks_there_are() {
+    let _generator = generator();
+    let device = Device::flex().autodiff();
+    let lora = LoraConfig::new(2, 6.0)
+        .with_target_modules(TargetModules::AllLinear)
+        .with_lora_dropout(0.3);
+    for depth in [1, 2] {
+        let config = format!(
+            r#"{{"model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12,
+            "num_hidden_layers": {depth}, "num_attention_heads": 2, "max_position_embeddings": 32, "rms_norm_eps": 1e-5}}"#
+        );
+        let config = LlamaConfig::from_json(&config, Path::new("config.json")).unwrap();
+        for task in [
+            Task::Sequence(Pooling::Last),
+            Task::Sequence(Pooling::Mean),
+            Task::Token { dropout: 0.4 },
+        ] {
+            let causal = AttentionMode::Causal;
+            let base = LlamaModel::random(&config, &causal, ComputeType::F32, &device).unwrap();
+            let model = LlamaClassifier::new(base, &config, task, 3, &device);
+            let model = adapted(model, &lora, &device);
+            let input = ModelInput::new(&ROWS, &config, &device).unwrap();
+            let input = input.with_dropout_seed(11);
+            compare(&model, &input, &format!("{depth} blocks, {task:?}"));
         }
     }
 }

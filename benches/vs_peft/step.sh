@@ -6,8 +6,8 @@
 # SHAPES is a list of 15m, 135m and 1.1b in one argument (default: "15m 135m"), ROUNDS how often both sides have their
 # turn (default: 3). ROWS, LENGTH, WARMUP, ITERATIONS and THREADS from the environment replace 8, 64, 2, 7 and the number
 # of cores; WHAT, DTYPE and CHECKPOINTING replace "train infer", f32 (of the frozen weights; or bf16) and 0 (or 1: gradient
-# checkpointing in training, on both sides). Prints a table; exits with 1 if the losses of the two sides differ by more than 1e-3 of theirs (5e-2 in bf16). Run it on an
-# idle machine.
+# checkpointing in training, on both sides). Prints a table; exits with 1 if the losses of the two sides differ by more than
+# 1e-3 of theirs (5e-2 in bf16). Run it on an idle machine.
 set -euo pipefail
 python=$1 out=$2 shapes=${3:-"15m 135m"} rounds=${4:-3}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
