@@ -137,28 +137,33 @@ pub(crate) trait AttentionOps: Backend {
 
 /// Its two passes, for backends below the graph.
 pub(crate) trait AttentionPasses: Backend {
-    /// The output, and the logarithm of each query's sum of exponentials, `[heads, queries]`.
+    /// The output, and what the backward pass needs.
     fn forward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        plan: &AttentionPlan,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        plan: Arc<AttentionPlan>,
+    ) -> (FloatTensor<Self>, AttentionState<Self>);
 
-    /// The gradients of queries, keys and values, from what the forward pass was given and gave.
+    /// The gradients of queries, keys and values.
     fn backward(
         state: AttentionState<Self>,
         d_out: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What the graph keeps.
+/// What the graph keeps: the inputs as the kernels read them, which takes as much memory as they did.
 #[derive(Debug, Clone)]
 pub(crate) struct AttentionState<B: Backend> {
+    /// Rotated and scaled, `[heads * queries, head_dim]`.
     q: FloatTensor<B>,
+    /// Rotated, `[kv_heads * keys, head_dim]`.
     k: FloatTensor<B>,
+    /// `[kv_heads * keys, head_dim]`.
     v: FloatTensor<B>,
+    /// `[queries, heads * head_dim]`.
     out: FloatTensor<B>,
+    /// The logarithm of each query's sum of exponentials, `[heads, queries]`.
     log_sum: FloatTensor<B>,
     plan: Arc<AttentionPlan>,
 }
@@ -195,15 +200,7 @@ impl<B: AttentionOps + AttentionPasses, C: CheckpointStrategy> AttentionOps for 
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
         match prep.compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (out, log_sum) = B::forward(q.clone(), k.clone(), v.clone(), &plan);
-                let state = AttentionState {
-                    q,
-                    k,
-                    v,
-                    out: out.clone(),
-                    log_sum,
-                    plan,
-                };
+                let (out, state) = B::forward(q, k, v, plan);
                 prep.finish(state, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, plan)),

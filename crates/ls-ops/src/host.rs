@@ -1,6 +1,7 @@
 //! Tensors of the CPU backend as slices, loops for the instruction set at hand, and elementary functions that vectorise.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use burn::backend::Flex;
 use burn::backend::TensorMetadata;
@@ -97,6 +98,41 @@ pub(crate) fn filled(
         values.set_len(len);
     }
     values
+}
+
+/// Two new vectors of one length, in parallel, in the widest instruction set of this machine. `values` is called with each
+/// range of elements and gives a closure, marked `#[inline(always)]`, for the two elements at a place of that range.
+pub(crate) fn filled_pair<V: Fn(usize) -> (f32, f32)>(
+    len: usize,
+    values: impl Fn(Range<usize>) -> V + Sync,
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut first, mut second) = (Vec::with_capacity(len), Vec::with_capacity(len));
+    first.spare_capacity_mut()[..len]
+        .par_chunks_mut(CHUNK)
+        .zip(second.spare_capacity_mut()[..len].par_chunks_mut(CHUNK))
+        .enumerate()
+        .for_each(|(task, (first, second))| {
+            let count = first.len();
+            let second = &mut second[..count];
+            vectorised(
+                #[inline(always)]
+                || {
+                    let values = values(task * CHUNK..task * CHUNK + count);
+                    for at in 0..count {
+                        let (one, other) = values(at);
+                        first[at].write(one);
+                        second[at].write(other);
+                    }
+                },
+            );
+        });
+    // SAFETY: every chunk was written whole, and the chunks are the first `len` elements of both.
+    #[allow(unsafe_code)]
+    unsafe {
+        first.set_len(len);
+        second.set_len(len);
+    }
+    (first, second)
 }
 
 /// Memory that is written once, from its beginning.

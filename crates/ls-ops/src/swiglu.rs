@@ -107,46 +107,25 @@ impl SwigluOps for Flex {
         up: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        use crate::host::{CHUNK, Values, dims, filled, in_dtype, sigmoid, tensor, vectorised};
+        use crate::host::{Values, dims, filled_pair, in_dtype, sigmoid, tensor};
 
         let (dtype, shape) = (gate.dtype(), dims(&gate));
         let (gate, up, dy) = (Values::of(gate), Values::of(up), Values::of(dy));
         let (gate, up, dy) = (gate.as_slice(), up.as_slice(), dy.as_slice());
-        let len = gate.len();
-        let gradient = |value: &(dyn Fn(usize, usize, &mut crate::host::Uninit<'_>) + Sync)| {
-            filled(len, CHUNK, |at, out| {
-                value(at * CHUNK, (at * CHUNK + CHUNK).min(len), out);
-            })
-        };
-        let d_gate = gradient(&|start, end, out| {
-            let (gate, up, dy) = (&gate[start..end], &up[start..end], &dy[start..end]);
-            vectorised(
+        let (d_gate, d_up) = filled_pair(
+            gate.len(),
+            #[inline(always)]
+            |part| {
+                let (gate, up) = (&gate[part.clone()], &up[part.clone()]);
+                let dy = &dy[part];
                 #[inline(always)]
-                || {
-                    out.write(
-                        gate.len(),
-                        #[inline(always)]
-                        |i| {
-                            let s = sigmoid(gate[i]);
-                            dy[i] * up[i] * (s * (1.0 + gate[i] * (1.0 - s)))
-                        },
-                    );
-                },
-            );
-        });
-        let d_up = gradient(&|start, end, out| {
-            let (gate, dy) = (&gate[start..end], &dy[start..end]);
-            vectorised(
-                #[inline(always)]
-                || {
-                    out.write(
-                        gate.len(),
-                        #[inline(always)]
-                        |i| dy[i] * (gate[i] * sigmoid(gate[i])),
-                    );
-                },
-            );
-        });
+                move |i| {
+                    let s = sigmoid(gate[i]);
+                    let silu = gate[i] * s;
+                    (dy[i] * up[i] * (s + silu * (1.0 - s)), dy[i] * silu)
+                }
+            },
+        );
         (
             in_dtype(tensor(d_gate, shape), dtype),
             in_dtype(tensor(d_up, shape), dtype),

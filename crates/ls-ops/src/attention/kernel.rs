@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{AttentionOps, AttentionPasses, AttentionPlan, AttentionState, RotaryTable, Segment};
 use crate::gemm::{Matrix, accumulate};
-use crate::host::{Values, dims, exp, in_dtype, largest, sum, tensor, vectorised};
+use crate::host::{Uninit, Values, dims, exp, filled, in_dtype, largest, sum, tensor, vectorised};
 
 /// Queries of one tile.
 const QUERIES: usize = 64;
@@ -42,7 +42,7 @@ impl AttentionOps for Flex {
         v: FloatTensor<Self>,
         plan: Arc<AttentionPlan>,
     ) -> FloatTensor<Self> {
-        Self::forward(q, k, v, &plan).0
+        Self::forward(q, k, v, plan).0
     }
 }
 
@@ -51,12 +51,15 @@ impl AttentionPasses for Flex {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        plan: &AttentionPlan,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plan: Arc<AttentionPlan>,
+    ) -> (FloatTensor<Self>, AttentionState<Self>) {
         let dtype = q.dtype();
         let ([queries, width], [keys, _]) = (dims(&q), dims(&k));
-        let inputs = Inputs::new(&q, &k, &v, plan);
-        let dim = plan.head_dim;
+        let (dim, kv_heads) = (plan.head_dim, plan.kv_heads);
+        let (q_table, k_table) = (Some(&*plan.query_rotation), Some(&*plan.key_rotation));
+        let all_q = heads_first(q, plan.heads, dim, q_table, plan.scale());
+        let all_k = heads_first(k, kv_heads, dim, k_table, 1.0);
+        let all_v = heads_first(v, kv_heads, dim, None, 1.0);
         let mut out = vec![0.0f32; queries * width];
         let mut log_sum = vec![0.0f32; plan.heads * queries];
         let mut tasks = Vec::new();
@@ -86,15 +89,21 @@ impl AttentionPasses for Flex {
                 let (head, segment, range, place, out, log_sum) = task;
                 let at = (head / group * keys + segment.keys.start) * dim;
                 let len = segment.keys.len() * dim;
-                let q = &inputs.q[(head * queries + range.start) * dim..][..range.len() * dim];
-                let (k, v) = (&inputs.k[at..][..len], &inputs.v[at..][..len]);
-                tile.forward(plan, q, k, v, place, out, log_sum);
+                let q = &all_q[(head * queries + range.start) * dim..][..range.len() * dim];
+                let (k, v) = (&all_k[at..][..len], &all_v[at..][..len]);
+                tile.forward(&plan, q, k, v, place, out, log_sum);
             });
-        let out = tokens_first(&out, queries, plan.heads, dim, None);
-        (
-            in_dtype(tensor(out, [queries, width]), dtype),
-            tensor(log_sum, [plan.heads, queries]),
-        )
+        let out = tokens_first(&out, queries, plan.heads, dim, None, 1.0);
+        let out = in_dtype(tensor(out, [queries, width]), dtype);
+        let state = AttentionState {
+            q: tensor(all_q, [plan.heads * queries, dim]),
+            k: tensor(all_k, [kv_heads * keys, dim]),
+            v: tensor(all_v, [kv_heads * keys, dim]),
+            out: out.clone(),
+            log_sum: tensor(log_sum, [plan.heads, queries]),
+            plan,
+        };
+        (out, state)
     }
 
     fn backward(
@@ -109,16 +118,21 @@ impl AttentionPasses for Flex {
             log_sum,
             plan,
         } = state;
-        let dtype = q.dtype();
-        let ([queries, width], [keys, kv_width]) = (dims(&q), dims(&k));
+        let (dtype, [queries, width]) = (out.dtype(), dims(&out));
         let (dim, group) = (plan.head_dim, plan.heads / plan.kv_heads);
-        let inputs = Inputs::new(&q, &k, &v, &plan);
+        let kv_width = plan.kv_heads * dim;
+        let keys = dims(&k)[0] / plan.kv_heads;
+        let (q, k, v) = (Values::of(q), Values::of(k), Values::of(v));
+        let (all_q, all_k, all_v) = (q.as_slice(), k.as_slice(), v.as_slice());
         let log_sum = Values::of(log_sum);
         let log_sum = log_sum.as_slice();
-        let (out, d_out) = (Values::of(out), Values::of(d_out));
+        let out = Values::of(out);
         // The sum over a query's probabilities times their gradients is that over its output times the output's.
-        let along = products_of_heads(out.as_slice(), d_out.as_slice(), queries, plan.heads, dim);
-        let d_out = heads_first(d_out.as_slice(), queries, plan.heads, dim, None, 1.0);
+        let along = {
+            let d_out = Values::of(d_out.clone());
+            products_of_heads(out.as_slice(), d_out.as_slice(), queries, plan.heads, dim)
+        };
+        let d_out = heads_first(d_out, plan.heads, dim, None, 1.0);
 
         let mut dq = vec![0.0f32; queries * width];
         let mut dk = vec![0.0f32; keys * kv_width];
@@ -158,7 +172,7 @@ impl AttentionPasses for Flex {
                 let segment = task.segment;
                 let at = (task.kv_head * keys + segment.keys.start) * dim;
                 let len = segment.keys.len() * dim;
-                let (k, v) = (&inputs.k[at..][..len], &inputs.v[at..][..len]);
+                let (k, v) = (&all_k[at..][..len], &all_v[at..][..len]);
                 for (within, dq) in task.dq.iter_mut().enumerate() {
                     let head = task.kv_head * group + within;
                     let rows = head * queries + segment.queries.start;
@@ -166,7 +180,7 @@ impl AttentionPasses for Flex {
                     tile.backward(
                         &plan,
                         Head {
-                            q: &inputs.q[rows * dim..][..len * dim],
+                            q: &all_q[rows * dim..][..len * dim],
                             k,
                             v,
                             d_out: &d_out[rows * dim..][..len * dim],
@@ -181,13 +195,10 @@ impl AttentionPasses for Flex {
                 }
             });
         // Queries came in scaled, so their gradients go out scaled; keys' have it by the queries.
-        let scale = plan.scale();
-        dq.par_chunks_mut(1 << 14)
-            .for_each(|chunk| chunk.iter_mut().for_each(|value| *value *= scale));
-        let (q_table, k_table) = (&plan.query_rotation, &plan.key_rotation);
-        let dq = tokens_first(&dq, queries, plan.heads, dim, Some(q_table));
-        let dk = tokens_first(&dk, keys, plan.kv_heads, dim, Some(k_table));
-        let dv = tokens_first(&dv, keys, plan.kv_heads, dim, None);
+        let (q_table, k_table) = (Some(&*plan.query_rotation), Some(&*plan.key_rotation));
+        let dq = tokens_first(&dq, queries, plan.heads, dim, q_table, plan.scale());
+        let dk = tokens_first(&dk, keys, plan.kv_heads, dim, k_table, 1.0);
+        let dv = tokens_first(&dv, keys, plan.kv_heads, dim, None, 1.0);
         (
             in_dtype(tensor(dq, [queries, width]), dtype),
             in_dtype(tensor(dk, [keys, kv_width]), dtype),
@@ -204,45 +215,36 @@ struct GradientTask<'a> {
     dq: Vec<&'a mut [f32]>,
 }
 
-/// The inputs with heads first: queries rotated and scaled, keys rotated.
-struct Inputs {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-}
-
-impl Inputs {
-    fn new(
-        q: &FloatTensor<Flex>,
-        k: &FloatTensor<Flex>,
-        v: &FloatTensor<Flex>,
-        plan: &AttentionPlan,
-    ) -> Self {
-        let (dim, kv) = (plan.head_dim, plan.kv_heads);
-        let ([queries, _], [keys, _]) = (dims(q), dims(k));
-        let (q, k, v) = (
-            Values::of(q.clone()),
-            Values::of(k.clone()),
-            Values::of(v.clone()),
-        );
-        let (q_table, k_table) = (Some(&*plan.query_rotation), Some(&*plan.key_rotation));
-        Self {
-            q: heads_first(
-                q.as_slice(),
-                queries,
-                plan.heads,
-                dim,
-                q_table,
-                plan.scale(),
-            ),
-            k: heads_first(k.as_slice(), keys, kv, dim, k_table, 1.0),
-            v: heads_first(v.as_slice(), keys, kv, dim, None, 1.0),
-        }
-    }
-}
+/// Heads of tokens that one task moves.
+const ROWS: usize = 128;
 
 /// `[tokens, heads * dim]` to `[heads, tokens, dim]`, rotated by the table's angles, times `scale`.
 fn heads_first(
+    x: FloatTensor<Flex>,
+    heads: usize,
+    dim: usize,
+    table: Option<&RotaryTable>,
+    scale: f32,
+) -> Vec<f32> {
+    let [tokens, width] = dims(&x);
+    let x = Values::of(x);
+    let x = x.as_slice();
+    filled(tokens * width, ROWS * dim, |task, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in task * ROWS..((task + 1) * ROWS).min(heads * tokens) {
+                    let (head, token) = (row / tokens, row % tokens);
+                    let x = &x[token * width + head * dim..][..dim];
+                    write_rotated(out, x, table, token, 1.0, scale);
+                }
+            },
+        );
+    })
+}
+
+/// `[heads, tokens, dim]` to `[tokens, heads * dim]`, rotated back by the table's angles, times `scale`.
+fn tokens_first(
     x: &[f32],
     tokens: usize,
     heads: usize,
@@ -250,87 +252,53 @@ fn heads_first(
     table: Option<&RotaryTable>,
     scale: f32,
 ) -> Vec<f32> {
-    let mut out = vec![0.0f32; x.len()];
-    let part = tokens.clamp(1, 64);
-    // Tasks of one head and some tokens; the last of a head may be shorter.
-    let mut tasks = Vec::new();
-    for (head, mut out) in out.chunks_mut((tokens * dim).max(1)).enumerate() {
-        for start in (0..tokens).step_by(part) {
-            let count = part.min(tokens - start);
-            let (tile, rest) = out.split_at_mut(count * dim);
-            out = rest;
-            tasks.push((head, start, tile));
-        }
-    }
-    tasks.into_par_iter().for_each(|(head, start, out)| {
+    filled(x.len(), ROWS * dim, |task, out| {
         vectorised(
             #[inline(always)]
             || {
-                for (at, out) in out.chunks_mut(dim).enumerate() {
-                    let token = start + at;
-                    let x = &x[token * heads * dim + head * dim..][..dim];
-                    match table {
-                        Some(table) => rotate(x, out, table, token, 1.0, scale),
-                        None => {
-                            for (out, x) in out.iter_mut().zip(x) {
-                                *out = x * scale;
-                            }
-                        }
-                    }
+                for row in task * ROWS..((task + 1) * ROWS).min(heads * tokens) {
+                    let (token, head) = (row / heads, row % heads);
+                    let x = &x[(head * tokens + token) * dim..][..dim];
+                    write_rotated(out, x, table, token, -1.0, scale);
                 }
             },
         );
-    });
-    out
+    })
 }
 
-/// `[heads, tokens, dim]` to `[tokens, heads * dim]`, rotated back by the table's angles.
-fn tokens_first(
-    x: &[f32],
-    tokens: usize,
-    heads: usize,
-    dim: usize,
-    table: Option<&RotaryTable>,
-) -> Vec<f32> {
-    let mut out = vec![0.0f32; x.len()];
-    let rows = 16;
-    out.par_chunks_mut((rows * heads * dim).max(1))
-        .enumerate()
-        .for_each(|(part, out)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (at, out) in out.chunks_mut(heads * dim).enumerate() {
-                        let token = part * rows + at;
-                        for (head, out) in out.chunks_mut(dim).enumerate() {
-                            let x = &x[(head * tokens + token) * dim..][..dim];
-                            match table {
-                                Some(table) => rotate(x, out, table, token, -1.0, 1.0),
-                                None => out.copy_from_slice(x),
-                            }
-                        }
-                    }
-                },
-            );
-        });
-    out
-}
-
-/// Rotates one head of one token; `sign` -1 is the inverse.
+/// Writes one head of one token, rotated by the table's angles, if there are any; `sign` -1 is the inverse.
 #[inline(always)]
-fn rotate(x: &[f32], out: &mut [f32], table: &RotaryTable, token: usize, sign: f32, scale: f32) {
+fn write_rotated(
+    out: &mut Uninit<'_>,
+    x: &[f32],
+    table: Option<&RotaryTable>,
+    token: usize,
+    sign: f32,
+    scale: f32,
+) {
+    let Some(table) = table else {
+        out.write(
+            x.len(),
+            #[inline(always)]
+            |i| x[i] * scale,
+        );
+        return;
+    };
     let half = x.len() / 2;
     let cos = &table.cos[token * half..][..half];
     let sin = &table.sin[token * half..][..half];
     let (x1, x2) = x.split_at(half);
-    let (out1, out2) = out.split_at_mut(half);
     let x2 = &x2[..half];
-    let out2 = &mut out2[..half];
-    for i in 0..half {
-        let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
-        out1[i] = x1[i] * c - x2[i] * s;
-        out2[i] = x2[i] * c + x1[i] * s;
-    }
+    out.write(
+        half,
+        #[inline(always)]
+        |i| x1[i] * (cos[i] * scale) - x2[i] * (sin[i] * sign * scale),
+    );
+    out.write(
+        half,
+        #[inline(always)]
+        |i| x2[i] * (cos[i] * scale) + x1[i] * (sin[i] * sign * scale),
+    );
 }
 
 /// The scalar product of each head of two `[tokens, heads * dim]`, as `[heads, tokens]`.
