@@ -152,7 +152,7 @@ pub(crate) trait AttentionPasses: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What the graph keeps: the inputs as the kernels read them, which takes as much memory as they did.
+/// What the graph keeps: the inputs as the kernels read them, in f32 (for f32 inputs as much memory as they took).
 #[derive(Debug, Clone)]
 pub(crate) struct AttentionState<B: Backend> {
     /// Rotated and scaled, `[heads * queries, head_dim]`.

@@ -142,7 +142,7 @@ pub(crate) struct Uninit<'a> {
 }
 
 impl Uninit<'_> {
-    /// Writes the next elements, one for each of the iterator's items; there must be room for `len` of them.
+    /// Writes the next `len` elements, `values(i)` for each `i` below `len`; there must be room for them.
     #[inline(always)]
     pub(crate) fn write(&mut self, len: usize, mut values: impl FnMut(usize) -> f32) {
         let out = &mut self.out[self.written..][..len];
