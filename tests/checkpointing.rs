@@ -92,6 +92,12 @@ fn input(name: &str, device: &Device) -> ModelInput {
     input.with_dropout_seed(11)
 }
 
+fn all_linear() -> LoraConfig {
+    LoraConfig::new(2, 6.0)
+        .with_target_modules(TargetModules::AllLinear)
+        .with_lora_dropout(0.3)
+}
+
 fn compare(model: &LlamaClassifier, input: &ModelInput, what: &str) {
     let expected = loss(model.forward(input));
     let value = host_values(expected.clone().inner());
@@ -107,9 +113,7 @@ fn compare(model: &LlamaClassifier, input: &ModelInput, what: &str) {
 fn gradients_are_bit_for_bit_those_without() {
     let _generator = generator();
     let device = Device::flex().autodiff();
-    let all = LoraConfig::new(2, 6.0)
-        .with_target_modules(TargetModules::AllLinear)
-        .with_lora_dropout(0.3);
+    let all = all_linear();
     for name in ["gqa", "qwen2-window"] {
         for attention in ["causal", "bidirectional", "from:1"] {
             for task in [
@@ -167,9 +171,7 @@ fn whatever_it_is_that_trains() {
 fn however_the_frozen_weights_are_held() {
     let _generator = generator();
     let device = Device::flex().autodiff();
-    let config = LoraConfig::new(2, 6.0)
-        .with_target_modules(TargetModules::AllLinear)
-        .with_lora_dropout(0.3);
+    let config = all_linear();
     for (compute, quantization) in [
         (ComputeType::Bf16, None),
         (ComputeType::F32, Some(Quantization::Nf4)),
@@ -191,9 +193,7 @@ fn however_the_frozen_weights_are_held() {
 fn however_few_blocks_there_are() {
     let _generator = generator();
     let device = Device::flex().autodiff();
-    let lora = LoraConfig::new(2, 6.0)
-        .with_target_modules(TargetModules::AllLinear)
-        .with_lora_dropout(0.3);
+    let lora = all_linear();
     for depth in [1, 2] {
         let config = format!(
             r#"{{"model_type": "llama", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12,
@@ -220,9 +220,7 @@ fn however_few_blocks_there_are() {
 fn dropout_follows_its_seed() {
     let _generator = generator();
     let device = Device::flex().autodiff();
-    let config = LoraConfig::new(2, 6.0)
-        .with_target_modules(TargetModules::AllLinear)
-        .with_lora_dropout(0.3);
+    let config = all_linear();
     let model = classifier("gqa", "causal", Task::Token { dropout: 0.4 }, &device);
     let model = adapted(model, &config, &device);
     let of = |seed| {

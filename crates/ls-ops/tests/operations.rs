@@ -272,6 +272,26 @@ fn no_tokens_give_no_rows() {
     let y = linear(x.clone(), half);
     assert_eq!(y.dims(), [0, 1700]);
     assert_eq!(x.grad(&y.sum().backward()).unwrap().dims(), [0, 1300]);
+    // The gate's gradients, and attention over no rows at all.
+    let empty =
+        |width: usize| Tensor::<2>::zeros([0, width], &Device::flex().autodiff()).require_grad();
+    let (gate, up) = (empty(6), empty(6));
+    let gradients = swiglu(gate.clone(), up.clone()).sum().backward();
+    for x in [gate, up] {
+        assert_eq!(x.grad(&gradients).unwrap().dims(), [0, 6]);
+    }
+    let (q, k, v) = (empty(8), empty(4), empty(4));
+    let y = attention(
+        q.clone(),
+        k.clone(),
+        v.clone(),
+        &plan(&[], [4, 2, 2], (false, None), None),
+    );
+    assert_eq!(y.dims(), [0, 8]);
+    let gradients = y.sum().backward();
+    for (x, width) in [(q, 8), (k, 4), (v, 4)] {
+        assert_eq!(x.grad(&gradients).unwrap().dims(), [0, width]);
+    }
 }
 
 #[test]
