@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use ls_data::TagScheme;
-use ls_train::TaskKind;
+use ls_data::{TagScheme, TaskKind};
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -106,8 +106,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
     /// What is answered: a label for each text, or a tag for each word [default: what the files hold]
-    #[arg(long, value_enum)]
-    pub task: Option<Task>,
+    #[arg(long, value_parser = task())]
+    pub task: Option<TaskKind>,
     /// How spans are read from tags
     #[arg(long, value_enum, default_value_t = ReadMode::Default)]
     pub mode: ReadMode,
@@ -166,11 +166,11 @@ pub struct PredictArgs {
     /// What to label: a sequence as a whole, or every token
     #[arg(
         long,
-        value_enum,
+        value_parser = task(),
         conflicts_with = "run",
         required_unless_present = "run"
     )]
-    pub task: Option<Task>,
+    pub task: Option<TaskKind>,
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
     #[arg(long, value_name = "MODE", conflicts_with = "run")]
     pub attention: Option<String>,
@@ -211,22 +211,15 @@ pub struct PredictArgs {
     pub texts: Vec<String>,
 }
 
-/// What a model labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Task {
-    /// A text as a whole.
-    Sequence,
-    /// Every word of it.
-    Token,
-}
-
-impl From<Task> for TaskKind {
-    fn from(task: Task) -> Self {
-        match task {
-            Task::Sequence => Self::Sequence,
-            Task::Token => Self::Token,
-        }
-    }
+/// Reads `--task`.
+fn task() -> impl TypedValueParser<Value = TaskKind> {
+    let value = |task: TaskKind| {
+        PossibleValue::new(task.name()).help(match task {
+            TaskKind::Sequence => "A text as a whole",
+            TaskKind::Token => "Every word of it",
+        })
+    };
+    PossibleValuesParser::new(TaskKind::ALL.map(value)).try_map(|name| name.parse::<TaskKind>())
 }
 
 /// How to print answers.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ls_data::{
-    BadRows, DataError, FileFormat, InputLimits, ReadSpec, SplitSource, TagChanges, TextTokenizer,
+    BadRows, DataError, FileFormat, InputLimits, ReadSpec, SplitSource, TagChanges, TaskKind,
+    TextTokenizer,
 };
 use tokenizers::Tokenizer;
 
@@ -19,7 +20,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (dir, file) = (Path::new(tokenizer_dir), PathBuf::from(file));
     let format = FileFormat::from_path(&file)?;
-    let words = kind == "words";
+    let task = if kind == "words" {
+        TaskKind::Token
+    } else {
+        TaskKind::Sequence
+    };
     let mut read = ReadSpec::new(format);
     read.sequence.keep_extra = false;
     read.tokens.keep_extra = false;
@@ -29,9 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tags: TagChanges::default(),
         bad_rows: BadRows::default(),
     };
-    let limits = match words {
-        true => InputLimits::windows(256),
-        false => InputLimits::truncate(256),
+    let limits = match task {
+        TaskKind::Token => InputLimits::windows(256),
+        TaskKind::Sequence => InputLimits::truncate(256),
     };
     let repeats: usize = repeats.parse()?;
     if repeats == 0 {
@@ -39,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let tokenizer = TextTokenizer::from_dir(dir)?;
         for what in ["file", "again"] {
             let start = Instant::now();
-            let split = source.encode(words, &tokenizer, &limits, Some(cache.path()))?;
+            let split = source.encode(task, &tokenizer, &limits, Some(cache.path()))?;
             let seconds = start.elapsed().as_secs_f64();
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             let peak = status.lines().find(|line| line.starts_with("VmHWM"));
@@ -49,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     let mut texts = Vec::new();
-    if words {
+    if task == TaskKind::Token {
         source.for_each_words(|_, _, row| {
             texts.push(row.tokens.join(" "));
             Ok::<_, DataError>(())
@@ -76,7 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?;
         let cache = tempfile::tempdir()?;
         let tokenizer = TextTokenizer::from_dir(dir)?;
-        let encode = || source.encode(words, &tokenizer, &limits, Some(cache.path()));
+        let encode = || source.encode(task, &tokenizer, &limits, Some(cache.path()));
         let mut examples = 0;
         let seconds_file = timed(&mut || {
             examples = encode()?.len();

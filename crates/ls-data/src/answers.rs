@@ -15,15 +15,7 @@ use crate::readers::{
     ColumnRef, FileFormat, SequenceColumns, TokenColumns, json_message, read_sequence_from,
     read_tokens_from,
 };
-
-/// What is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnswerKind {
-    /// A label for each text.
-    Labels,
-    /// A tag for each word.
-    Tags,
-}
+use crate::task::TaskKind;
 
 /// Where a file holds the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +31,8 @@ pub enum AnswerColumn<'a> {
 /// How answers are read.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerOptions<'a> {
-    /// What is answered; `None` goes by the file.
-    pub kind: Option<AnswerKind>,
+    /// What is labelled: texts or words; `None` goes by the file.
+    pub task: Option<TaskKind>,
     /// Where the answers stand.
     pub column: AnswerColumn<'a>,
     /// Names of integer labels, and then the only ones there are.
@@ -101,17 +93,17 @@ pub enum Answers {
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without answers is one.
 pub fn read_answers(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answers> {
-    let format = match (FileFormat::from_path(name), options.kind) {
-        (Ok(FileFormat::Tsv), Some(AnswerKind::Tags)) => FileFormat::Conll,
+    let format = match (FileFormat::from_path(name), options.task) {
+        (Ok(FileFormat::Tsv), Some(TaskKind::Token)) => FileFormat::Conll,
         (Ok(format), _) => format,
         (Err(_), _) if without_mark(bytes).trim_ascii_start().starts_with(b"{") => {
             FileFormat::Jsonl
         }
         (Err(_), _) => FileFormat::Conll,
     };
-    let mut answers = match (format, options.kind) {
+    let mut answers = match (format, options.task) {
         (FileFormat::Jsonl, _) => of_objects(bytes, name, options)?,
-        (FileFormat::Conll, None) | (_, Some(AnswerKind::Tags)) => {
+        (FileFormat::Conll, None) | (_, Some(TaskKind::Token)) => {
             Answers::Tags(of_columns(bytes, name, format, options.column)?)
         }
         (_, _) => Answers::Labels(of_table(bytes, name, format, options)?),
@@ -256,7 +248,7 @@ fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<
         });
     };
     let usual = ["tags", "ner_tags", "label"];
-    let key = match (options.column, options.kind) {
+    let key = match (options.column, options.task) {
         (AnswerColumn::At(ColumnRef::Name(key)), _) => key,
         (AnswerColumn::At(ColumnRef::Index(index)), _) => {
             return Err(DataError::IndexInJson {
@@ -265,25 +257,25 @@ fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<
             });
         }
         (AnswerColumn::Gold, _) => "gold",
-        (AnswerColumn::Usual, Some(AnswerKind::Labels)) => "label",
-        (AnswerColumn::Usual, kind) => usual
+        (AnswerColumn::Usual, Some(TaskKind::Sequence)) => "label",
+        (AnswerColumn::Usual, task) => usual
             .into_iter()
-            .filter(|key| kind.is_none() || *key != "label")
+            .filter(|key| task.is_none() || *key != "label")
             .find(|key| first.object.contains_key(*key))
-            .unwrap_or(if kind.is_none() { "label" } else { "tags" }),
+            .unwrap_or(if task.is_none() { "label" } else { "tags" }),
     };
-    let kind = options.kind.unwrap_or(match first.get(key)? {
-        Value::Array(_) => AnswerKind::Tags,
-        _ => AnswerKind::Labels,
+    let task = options.task.unwrap_or(match first.get(key)? {
+        Value::Array(_) => TaskKind::Token,
+        _ => TaskKind::Sequence,
     });
     let has_names = options.names.is_some();
-    Ok(match kind {
-        AnswerKind::Labels => Answers::Labels(
+    Ok(match task {
+        TaskKind::Sequence => Answers::Labels(
             rows.iter()
                 .map(|row| row.label(key))
                 .collect::<Result<_>>()?,
         ),
-        AnswerKind::Tags => Answers::Tags(
+        TaskKind::Token => Answers::Tags(
             rows.iter()
                 .map(|row| row.tags(key, has_names))
                 .collect::<Result<_>>()?,

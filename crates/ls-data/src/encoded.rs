@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
+use crate::task::TaskKind;
 use crate::tokenize::{CutReport, SequenceInputs, WordInputs};
 
 const MAGIC: &[u8; 8] = b"LSLENC\x00\x01";
@@ -99,6 +100,7 @@ struct Footer {
     files: Vec<PathBuf>,
     examples: usize,
     inputs: usize,
+    /// Whether the examples are lists of words.
     words: bool,
     labels: Vec<SeenLabel>,
     highest: Option<HighestId>,
@@ -286,9 +288,13 @@ impl EncodedSplit {
         self.len() == 0
     }
 
-    /// Whether the examples are lists of words.
-    pub fn is_words(&self) -> bool {
-        self.footer.words
+    /// What is labelled: texts, or the words of lists.
+    pub fn task(&self) -> TaskKind {
+        if self.footer.words {
+            TaskKind::Token
+        } else {
+            TaskKind::Sequence
+        }
     }
 
     /// Tokens of each input.
@@ -343,7 +349,7 @@ impl EncodedSplit {
     fn row(&self, row: &[u8]) -> EncodedRow {
         let value = |at: usize| u32_at(row, at) as usize;
         let (first, inputs, label_or_words) = (value(16), value(20), value(24));
-        let is_words = self.is_words();
+        let is_words = self.footer.words;
         let words = if is_words { label_or_words } else { 0 };
         EncodedRow {
             file: value(28),
@@ -476,18 +482,18 @@ pub struct SplitWriter {
 }
 
 impl SplitWriter {
-    /// Keeps everything in memory. `words` says whether the examples are lists of words.
-    pub fn in_memory(words: bool) -> Self {
+    /// Keeps everything in memory.
+    pub fn in_memory(task: TaskKind) -> Self {
         let records = Sink::Memory(MAGIC.to_vec());
         let table = || Sink::Memory(Vec::new());
-        Self::new(words, PathBuf::new(), None, [records, table(), table()])
+        Self::new(task, PathBuf::new(), None, [records, table(), table()])
     }
 
     /// Writes a file that appears at `path` when it is whole.
     ///
     /// # Errors
     /// The folder cannot be made or written in.
-    pub fn in_file(words: bool, path: &Path) -> Result<Self> {
+    pub fn in_file(task: TaskKind, path: &Path) -> Result<Self> {
         let write = |source| DataError::Write {
             path: path.into(),
             source,
@@ -505,7 +511,7 @@ impl SplitWriter {
             table().map_err(write)?,
         ];
         Ok(Self::new(
-            words,
+            task,
             path.into(),
             Some((name, path.into())),
             sinks,
@@ -516,7 +522,7 @@ impl SplitWriter {
     ///
     /// # Errors
     /// The system has no room for temporary files.
-    pub fn in_temporary_file(words: bool) -> Result<Self> {
+    pub fn in_temporary_file(task: TaskKind) -> Result<Self> {
         let path = std::env::temp_dir();
         let sink = |start: &[u8]| -> io::Result<Sink> {
             let mut file = tempfile::tempfile()?;
@@ -528,11 +534,11 @@ impl SplitWriter {
             path: path.clone(),
             source,
         })?;
-        Ok(Self::new(words, path, None, sinks))
+        Ok(Self::new(task, path, None, sinks))
     }
 
     fn new(
-        words: bool,
+        task: TaskKind,
         path: PathBuf,
         target: Option<(tempfile::TempPath, PathBuf)>,
         sinks: [Sink; 3],
@@ -550,7 +556,7 @@ impl SplitWriter {
                 files: Vec::new(),
                 examples: 0,
                 inputs: 0,
-                words,
+                words: task == TaskKind::Token,
                 labels: Vec::new(),
                 highest: None,
                 report: CutReport::default(),

@@ -516,6 +516,12 @@ pub enum DataError {
         /// Name that was given.
         name: String,
     },
+    /// A task that does not exist.
+    #[error("unknown task {name:?} (expected sequence or token)")]
+    UnknownTask {
+        /// Name that was given.
+        name: String,
+    },
     /// Gold and predictions differ in number.
     #[error("{found} predictions for {expected} gold {what}{}", sentence.map(|s| format!(" in sentence {s}")).unwrap_or_default())]
     ScoreLength {

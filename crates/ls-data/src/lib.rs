@@ -71,13 +71,14 @@ pub mod scheme;
 mod segments;
 pub mod source;
 pub mod span;
+mod task;
 pub mod tokenize;
 pub mod words;
 
 pub use align::{LabelPosition, align_labels, word_predictions};
 pub use answers::{
-    AnswerColumn, AnswerKind, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned,
-    class_names, probability_rows, read_answers,
+    AnswerColumn, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned, class_names,
+    probability_rows, read_answers,
 };
 pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
@@ -104,6 +105,7 @@ pub use readers::{
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
+pub use task::TaskKind;
 pub use tokenize::{
     CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, SequenceInputs, TextTokenizer,
     WordInput, WordInputs,

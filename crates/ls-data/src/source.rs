@@ -16,6 +16,7 @@ use crate::long::InputLimits;
 use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
 use crate::scheme::TagScheme;
 use crate::span::decode_spans;
+use crate::task::TaskKind;
 use crate::tokenize::TextTokenizer;
 
 /// Changes with everything that changes what is encoded.
@@ -125,7 +126,7 @@ impl SplitSource {
         Ok(example)
     }
 
-    /// Encodes the split, texts or lists of words. With a `cache` folder, a large split that was encoded before from the same
+    /// Encodes the split. With a `cache` folder, a large split that was encoded before from the same
     /// bytes, by the same tokenizer and with the same settings is only opened.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl SplitSource {
     /// stays in a temporary file.
     pub fn encode(
         &self,
-        words: bool,
+        task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
         cache: Option<&Path>,
@@ -143,13 +144,13 @@ impl SplitSource {
             size += std::fs::metadata(file).map_or(0, |data| data.len());
         }
         if size < SMALL {
-            return self.write(SplitWriter::in_memory(words), words, tokenizer, limits);
+            return self.write(SplitWriter::in_memory(task), task, tokenizer, limits);
         }
         let Some(cache) = cache else {
-            let writer = SplitWriter::in_temporary_file(words)?;
-            return self.write(writer, words, tokenizer, limits);
+            let writer = SplitWriter::in_temporary_file(task)?;
+            return self.write(writer, task, tokenizer, limits);
         };
-        let path = cache.join(format!("{}.bin", self.key(words, tokenizer, limits)?));
+        let path = cache.join(format!("{}.bin", self.key(task, tokenizer, limits)?));
         if path.exists() {
             match EncodedSplit::open(&path) {
                 Ok(split) => {
@@ -159,14 +160,14 @@ impl SplitSource {
                 Err(error) => tracing::warn!("encoding anew: {error}"),
             }
         }
-        let writer = match SplitWriter::in_file(words, &path) {
+        let writer = match SplitWriter::in_file(task, &path) {
             Ok(writer) => writer,
             Err(error) => {
                 tracing::warn!("what is encoded is not kept: {error}");
-                SplitWriter::in_temporary_file(words)?
+                SplitWriter::in_temporary_file(task)?
             }
         };
-        self.write(writer, words, tokenizer, limits)
+        self.write(writer, task, tokenizer, limits)
     }
 
     /// The files, for messages.
@@ -178,7 +179,7 @@ impl SplitSource {
     fn write(
         &self,
         mut writer: SplitWriter,
-        words: bool,
+        task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<EncodedSplit> {
@@ -189,7 +190,7 @@ impl SplitSource {
                 path: file.clone(),
                 line,
             };
-            let skipped: SkippedRows = if words {
+            let skipped: SkippedRows = if task == TaskKind::Token {
                 let encode = |(number, row): (usize, TokenExample)| {
                     let row = self.change_tags(row, file, &repaired)?;
                     let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
@@ -237,7 +238,7 @@ impl SplitSource {
     /// A file cannot be read.
     pub fn key(
         &self,
-        words: bool,
+        task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<String> {
@@ -248,6 +249,7 @@ impl SplitSource {
             hash.update(bytes);
         };
         part(VERSION.as_bytes());
+        let words = task == TaskKind::Token;
         let settings = (words, limits, &self.read, self.tags, self.bad_rows.skip);
         part(&serde_json::to_vec(&settings).unwrap_or_default());
         for bytes in tokenizer.identity()? {

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use ls_data::{
-    AnswerColumn, AnswerKind, AnswerOptions, Answers, ColumnRef, DataError, LabelAnswer, LabelSet,
-    TagAnswer, check_aligned, class_names, probability_rows, read_answers,
+    AnswerColumn, AnswerOptions, Answers, ColumnRef, DataError, LabelAnswer, LabelSet, TagAnswer,
+    TaskKind, check_aligned, class_names, probability_rows, read_answers,
 };
 
 const USUAL: AnswerOptions<'static> = AnswerOptions {
-    kind: None,
+    task: None,
     column: AnswerColumn::Usual,
     names: None,
     header: true,
@@ -67,7 +67,7 @@ fn tags_come_from_columns_and_from_objects() {
         assert_eq!(all_tags(name, text, first), ["NN VB", "NN"]);
     }
     let as_tags = AnswerOptions {
-        kind: Some(AnswerKind::Tags),
+        task: Some(TaskKind::Token),
         ..USUAL
     };
     let tabs = "Zoë\tO\tB-PER\nran\tO\tO\n\nRome\tO\tB-LOC";
@@ -172,11 +172,11 @@ fn what_cannot_be_read_names_its_place() {
         ..USUAL
     };
     let labels = AnswerOptions {
-        kind: Some(AnswerKind::Labels),
+        task: Some(TaskKind::Sequence),
         ..USUAL
     };
     let tags = AnswerOptions {
-        kind: Some(AnswerKind::Tags),
+        task: Some(TaskKind::Token),
         ..USUAL
     };
     let gold = AnswerOptions {

@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use ls_data::catalog::{self, DatasetSpec, LocatedDataset, LocatedSplit, SplitName, TaskKind};
+use ls_data::TaskKind;
+use ls_data::catalog::{self, DatasetSpec, LocatedDataset, LocatedSplit, SplitName};
 use ls_data::{DataError, TagScheme};
 
 use SplitName::{Test, Train, Validation};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BadRows, DataError, EncodedSplit, FileFormat, InputLimits, LabelSet, Malformed, ReadSpec,
-    SplitSource, SplitWriter, TagChanges, TagScheme, TextTokenizer, TokenExample,
+    SplitSource, SplitWriter, TagChanges, TagScheme, TaskKind, TextTokenizer, TokenExample,
 };
 
 fn tokenizer(name: &str) -> TextTokenizer {
@@ -47,13 +47,13 @@ fn said(split: &EncodedSplit) -> String {
 }
 
 /// A file that is large enough to be kept.
-fn large(dir: &Path, name: &str, words: bool) -> PathBuf {
+fn large(dir: &Path, name: &str, task: TaskKind) -> PathBuf {
     let mut text = String::new();
     let mut line = 0;
     while text.len() < 9 << 20 {
         line += 1;
         let filler = "a fine cast and a dull plot ".repeat(200);
-        if words {
+        if task == TaskKind::Token {
             for (i, word) in filler.split(' ').filter(|w| !w.is_empty()).enumerate() {
                 let tag = if i % 5 == line % 5 { "B-X" } else { "O" };
                 writeln!(text, "{word}\t{tag}").unwrap();
@@ -76,15 +76,15 @@ fn large(dir: &Path, name: &str, words: bool) -> PathBuf {
 #[test]
 fn a_large_split_is_the_same_in_a_file_and_found_again() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, format, words) in [
-        ("a.jsonl", FileFormat::Jsonl, false),
-        ("a.conll", FileFormat::Conll, true),
+    for (name, format, task) in [
+        ("a.jsonl", FileFormat::Jsonl, TaskKind::Sequence),
+        ("a.conll", FileFormat::Conll, TaskKind::Token),
     ] {
         let tokenizer = tokenizer("llama3");
-        let file = large(dir.path(), name, words);
+        let file = large(dir.path(), name, task);
         let source = source(std::slice::from_ref(&file), format);
         let limits = InputLimits::windows(256);
-        let cache = dir.path().join(format!("cache-{words}"));
+        let cache = dir.path().join(format!("cache-{task}"));
         let kept = || -> Vec<PathBuf> {
             let mut files: Vec<_> = fs::read_dir(&cache)
                 .unwrap()
@@ -94,9 +94,9 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
             files
         };
 
-        let without = source.encode(words, &tokenizer, &limits, None).unwrap();
+        let without = source.encode(task, &tokenizer, &limits, None).unwrap();
         let first = source
-            .encode(words, &tokenizer, &limits, Some(&cache))
+            .encode(task, &tokenizer, &limits, Some(&cache))
             .unwrap();
         let whole = said(&first);
         assert_eq!(said(&without), whole);
@@ -113,7 +113,7 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
             ..source
         };
         let again = source
-            .encode(words, &tokenizer, &limits, Some(&cache))
+            .encode(task, &tokenizer, &limits, Some(&cache))
             .unwrap();
         assert_eq!(said(&again), whole);
         assert_eq!(again.files(), std::slice::from_ref(&moved));
@@ -128,28 +128,32 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         fs::write(&files[0], &bytes[..bytes.len() / 2]).unwrap();
         assert!(EncodedSplit::open(&files[0]).is_err());
         let anew = source
-            .encode(words, &tokenizer, &limits, Some(&cache))
+            .encode(task, &tokenizer, &limits, Some(&cache))
             .unwrap();
         assert_eq!(said(&anew), whole);
         assert_eq!(kept(), files);
         assert!(EncodedSplit::open(&files[0]).is_ok());
 
         // Other settings, another tokenizer, other bytes: other keys.
-        let key = source.key(words, &tokenizer, &limits).unwrap();
-        let other = |limits| source.key(words, &tokenizer, &limits).unwrap();
+        let key = source.key(task, &tokenizer, &limits).unwrap();
+        let other = |limits| source.key(task, &tokenizer, &limits).unwrap();
         assert_ne!(key, other(InputLimits::windows(255)));
         assert_ne!(key, other(InputLimits::truncate(256)));
         let llama2 = self::tokenizer("llama2");
-        assert_ne!(key, source.key(words, &llama2, &limits).unwrap());
+        assert_ne!(key, source.key(task, &llama2, &limits).unwrap());
         let mut bytes = fs::read(&moved).unwrap();
-        bytes.extend(if words { &b"a\tO\n"[..] } else { b"\n" });
+        bytes.extend(if task == TaskKind::Token {
+            &b"a\tO\n"[..]
+        } else {
+            b"\n"
+        });
         fs::write(&moved, bytes).unwrap();
-        assert_ne!(key, source.key(words, &tokenizer, &limits).unwrap());
+        assert_ne!(key, source.key(task, &tokenizer, &limits).unwrap());
 
         // Names that stand beside the file count too.
-        let key = source.key(words, &tokenizer, &limits).unwrap();
+        let key = source.key(task, &tokenizer, &limits).unwrap();
         fs::write(dir.path().join("label.json"), "{\"O\": 0}").unwrap();
-        assert_ne!(key, source.key(words, &tokenizer, &limits).unwrap());
+        assert_ne!(key, source.key(task, &tokenizer, &limits).unwrap());
         fs::remove_file(dir.path().join("label.json")).unwrap();
 
         // A cache that cannot be made is no reason to stop.
@@ -157,12 +161,12 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         fs::write(&blocked, "").unwrap();
         let limits = InputLimits::windows(128);
         let kept = source
-            .encode(words, &tokenizer, &limits, Some(&blocked))
+            .encode(task, &tokenizer, &limits, Some(&blocked))
             .unwrap();
         assert_eq!(
             kept.len(),
             source
-                .encode(words, &tokenizer, &limits, None)
+                .encode(task, &tokenizer, &limits, None)
                 .unwrap()
                 .len()
         );
@@ -180,7 +184,7 @@ fn what_killed_encodings_left_is_removed_after_a_day() {
     write("part-old", 25);
     write("part-new", 23);
     write("0123.bin", 1000);
-    drop(SplitWriter::in_file(false, &dir.path().join("x.bin")).unwrap());
+    drop(SplitWriter::in_file(TaskKind::Sequence, &dir.path().join("x.bin")).unwrap());
     let mut left: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -207,7 +211,7 @@ fn files_that_are_no_split_are_refused() {
         EncodedSplit::open(&dir.path().join("no")),
         Err(DataError::NotFound { .. })
     ));
-    let empty = SplitWriter::in_memory(false).finish();
+    let empty = SplitWriter::in_memory(TaskKind::Sequence).finish();
     assert!(matches!(empty, Err(DataError::Empty { .. })));
 }
 
@@ -229,7 +233,9 @@ fn rows_without_tokens_are_bad_rows_and_files_follow_each_other() {
     );
     let mut source = source(&[one.clone(), two.clone()], FileFormat::Jsonl);
     let (tokenizer, limits) = (tokenizer("llama2"), InputLimits::truncate(64));
-    let error = source.encode(false, &tokenizer, &limits, None).unwrap_err();
+    let error = source
+        .encode(TaskKind::Sequence, &tokenizer, &limits, None)
+        .unwrap_err();
     let expected = format!(
         "{}:3: key `text`: found an integer, expected a string",
         one.display()
@@ -237,7 +243,9 @@ fn rows_without_tokens_are_bad_rows_and_files_follow_each_other() {
     assert_eq!(error.to_string(), expected);
 
     source.bad_rows.skip = true;
-    let split = source.encode(false, &tokenizer, &limits, None).unwrap();
+    let split = source
+        .encode(TaskKind::Sequence, &tokenizer, &limits, None)
+        .unwrap();
     let rows = split.examples(0..split.len()).unwrap();
     let places: Vec<_> = rows.iter().map(|row| (row.file, row.line)).collect();
     assert_eq!(places, [(0, 1), (0, 4), (1, 1)]);
@@ -278,7 +286,9 @@ fn a_list_that_tokenises_to_nothing_names_its_line() {
     .unwrap();
     let source = source(std::slice::from_ref(&path), FileFormat::Jsonl);
     let (tokenizer, limits) = (tokenizer("llama3"), InputLimits::windows(64));
-    let error = source.encode(true, &tokenizer, &limits, None).unwrap_err();
+    let error = source
+        .encode(TaskKind::Token, &tokenizer, &limits, None)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("{}:2: the text tokenises to nothing", path.display())

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ls_data::{BadRows, FileFormat, ReadSpec};
+use ls_data::{BadRows, FileFormat, ReadSpec, TaskKind};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -40,7 +40,7 @@ fn encoding_a_large_file_keeps_neither_its_texts_nor_its_ids_in_memory() {
     let before = ALLOCATOR.current_usage();
     let split = {
         source
-            .encode(false, &tokenizer, &limits, Some(&cache))
+            .encode(TaskKind::Sequence, &tokenizer, &limits, Some(&cache))
             .unwrap()
     };
     let peak = ALLOCATOR.peak_usage() - before;

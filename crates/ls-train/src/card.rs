@@ -1,9 +1,9 @@
 //! The model card beside an adapter: what it is and how Python loads it.
 
+use ls_data::TaskKind;
 use ls_lora::LoraConfig;
 use ls_model::AttentionMode;
 
-use crate::config::TaskKind;
 use crate::inference::InferenceSettings;
 
 /// The text of `README.md` in an adapter folder.
@@ -52,10 +52,7 @@ pub fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
         lora.r,
         lora.lora_alpha,
         lora.lora_dropout,
-        match settings.task {
-            TaskKind::Sequence => "sequence",
-            TaskKind::Token => "token",
-        },
+        settings.task,
         labels.len(),
         settings.pad_token_id,
     )

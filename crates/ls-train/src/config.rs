@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ls_data::catalog;
 use ls_data::{
     ColumnRef, Context, FileFormat, InputLimits, LabelPosition, LongInputs, Malformed, PaddingMode,
-    PaddingSide, TagScheme,
+    PaddingSide, TagScheme, TaskKind,
 };
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling, Precision};
@@ -17,16 +17,6 @@ use toml::{Table, Value};
 
 use crate::error::{Result, TrainError};
 use crate::evaluate::Scores;
-
-/// What is labelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskKind {
-    /// A whole text: one of several classes.
-    Sequence,
-    /// Every word of a text: a tag.
-    Token,
-}
 
 /// A run: model, adapter, data and training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -876,17 +866,12 @@ impl RunConfig {
                     "data.train, data.validation, data.test: data.dataset names the files; leave one or the other out"
                         .into(),
                 );
-                let task = match known.task {
-                    catalog::TaskKind::Sequence => TaskKind::Sequence,
-                    catalog::TaskKind::Token => TaskKind::Token,
-                };
                 check(
-                    task == self.task,
+                    known.task == self.task,
                     format!(
-                        "task: {} is labelled by {task:?}, not by {:?}",
-                        known.name, self.task
-                    )
-                    .to_lowercase(),
+                        "task: {} is labelled by {}, not by {}",
+                        known.name, known.task, self.task
+                    ),
                 );
                 if let Some(language) = &self.data.language {
                     check(

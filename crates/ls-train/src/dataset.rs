@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ls_data::{
     Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
     EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet,
-    SequenceExample, SplitSource, SplitWriter, TextTokenizer, TokenExample, align_labels, collate,
-    in_parallel,
+    SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, align_labels,
+    collate, in_parallel,
 };
 
 use crate::error::{Result, TrainError};
@@ -208,7 +208,7 @@ impl Dataset {
             .iter()
             .map(|label| label.count)
             .sum();
-        let expected = match self.split.is_words() {
+        let expected = match self.is_words() {
             true => self.cut.words,
             false => self.split.len(),
         };
@@ -236,11 +236,11 @@ impl Dataset {
     /// If the file or a row of it cannot be used, or as [`Dataset::new`].
     pub fn encode(
         source: &SplitSource,
-        words: bool,
+        task: TaskKind,
         encoding: Encoding<'_>,
         cache: Option<&Path>,
     ) -> Result<Self> {
-        let split = source.encode(words, encoding.tokenizer, &encoding.limits, cache)?;
+        let split = source.encode(task, encoding.tokenizer, &encoding.limits, cache)?;
         Self::new(split, encoding)
     }
 
@@ -261,7 +261,7 @@ impl Dataset {
         };
         let split = match examples {
             Examples::Sequence(examples) => {
-                let mut writer = SplitWriter::in_memory(false);
+                let mut writer = SplitWriter::in_memory(TaskKind::Sequence);
                 writer.begin_file(path);
                 let encode = |example: &SequenceExample| {
                     let pair = example.text_pair.as_deref();
@@ -280,7 +280,7 @@ impl Dataset {
                 writer.finish()?
             }
             Examples::Token(examples) => {
-                let mut writer = SplitWriter::in_memory(true);
+                let mut writer = SplitWriter::in_memory(TaskKind::Token);
                 writer.begin_file(path);
                 let encode =
                     |example: &TokenExample| tokenizer.word_inputs(&example.tokens, limits);
@@ -351,7 +351,7 @@ impl Dataset {
 
     /// Whether the examples are lists of words.
     pub fn is_words(&self) -> bool {
-        self.split.is_words()
+        self.split.task() == TaskKind::Token
     }
 
     /// Tokens of each input. An example is one input, or several where it is read in windows.

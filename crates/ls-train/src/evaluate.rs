@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use burn::tensor::Device;
 use ls_data::{
     ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, bilou_as_iobes, has_bilou_tags, sequential_order,
+    SpanScores, TaskKind, bilou_as_iobes, has_bilou_tags, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 use serde::Serialize;
 
-use crate::config::{Protocol, TaskKind};
+use crate::config::Protocol;
 use crate::dataset::Dataset;
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;

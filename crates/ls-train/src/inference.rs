@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
+    TaskKind,
 };
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{QuantizationName, TaskKind, context};
+use crate::config::{QuantizationName, context};
 use crate::error::{Result, TrainError};
 use crate::run_dir::INFERENCE_FILE;
 

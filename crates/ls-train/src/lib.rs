@@ -19,7 +19,7 @@ pub mod sources;
 pub mod tensors;
 pub mod trainer;
 
-pub use config::{RunConfig, TaskKind};
+pub use config::RunConfig;
 pub use error::{Result, TrainError};
 pub use inference::InferenceSettings;
 pub use predict::Predictor;

@@ -1,9 +1,10 @@
 //! How much memory a run will want, before it begins.
 
 use burn::tensor::Device;
+use ls_data::TaskKind;
 use ls_model::{LlamaConfig, Pooling};
 
-use crate::config::{QuantizationName, RunConfig, Targets, TaskKind};
+use crate::config::{QuantizationName, RunConfig, Targets};
 
 /// Estimated peak of training in bytes: weights, what trains with its gradient and AdamW's two moments, and the
 /// activations that the backward pass of the longest step keeps.

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ls_data::{
-    FileFormat, InputLimits, LabelSet, ReadSpec, SequenceExample, SplitSource, TextTokenizer,
-    TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags, line_reader, split_words,
+    FileFormat, InputLimits, LabelSet, ReadSpec, SequenceExample, SplitSource, TaskKind,
+    TextTokenizer, TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags, line_reader,
+    split_words,
 };
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
 use serde_json::{Map, Value, json};
 
-use crate::config::{DataSettings, Protocol, RunConfig, TaskKind, default_long_inputs};
+use crate::config::{DataSettings, Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Example, Examples};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, Prediction, evaluate, logits, predictions, tags};
@@ -257,8 +258,8 @@ impl Predictor {
     ///
     /// If a file is unlabelled, or a label is not one of the model's.
     pub fn dataset(&self, source: &SplitSource, cache: Option<&Path>) -> Result<Dataset> {
-        let words = self.settings.task == TaskKind::Token;
-        Dataset::encode(source, words, self.encoding(), cache)?.with_labels(&self.settings.labels)
+        let task = self.settings.task;
+        Dataset::encode(source, task, self.encoding(), cache)?.with_labels(&self.settings.labels)
     }
 
     /// Scores on a labelled split. `tick` hears how many inputs are done.

@@ -7,13 +7,13 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use ls_data::{CutReport, LabelSet, SplitSource, TextTokenizer, epoch_order, split_off};
+use ls_data::{CutReport, LabelSet, SplitSource, TaskKind, TextTokenizer, epoch_order, split_off};
 use ls_lora::{LoraConfig, LoraPlus, ParameterCount, TaskType, TrainableTensor, trainable_tensors};
 use ls_model::input::mixed_seed;
 use ls_model::{ADAPTER, AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, LlamaModel};
 use serde::Serialize;
 
-use crate::config::{Protocol, RunConfig, TaskKind};
+use crate::config::{Protocol, RunConfig};
 use crate::dataset::{Dataset, Encoding};
 use crate::environment::{Environment, peak_memory};
 use crate::error::{Result, TrainError};
@@ -442,10 +442,10 @@ impl Splits {
         encoding: Encoding<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let words = config.task == TaskKind::Token;
         let cache = config.data.cache.then(ls_data::default_cache).flatten();
-        let read =
-            |source: &Source| Dataset::encode(&source.split, words, encoding, cache.as_deref());
+        let read = |source: &Source| {
+            Dataset::encode(&source.split, config.task, encoding, cache.as_deref())
+        };
         let train = read(&sources.train)?;
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,

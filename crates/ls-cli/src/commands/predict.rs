@@ -5,11 +5,13 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_data::{BadRows, CutReport, DataError, SequenceExample, SkippedRows, for_each_row};
+use ls_data::{
+    BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row,
+};
+use ls_train::TrainError;
 use ls_train::config::DataSettings;
 use ls_train::dataset::Examples;
 use ls_train::predict::{InputFormat, Inputs, Overrides, Predictor, words_of};
-use ls_train::{TaskKind, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -143,7 +145,7 @@ fn overrides(args: &PredictArgs) -> Result<Overrides> {
         None => None,
     };
     Ok(Overrides {
-        task: args.task.map(TaskKind::from),
+        task: args.task,
         attention,
         pooling,
         labels: args.labels.clone(),

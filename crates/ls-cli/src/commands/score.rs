@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ls_data::{
-    AnswerColumn, AnswerKind, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef,
-    Comparison, DataError, Interval, LabelAnswer, LabelSet, Resampling, SpanMode, SpanTally,
-    TagAnswer, TagScheme, Tally, bilou_as_iobes, bootstrap, check_aligned, class_names, compare,
+    AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
+    DataError, Interval, LabelAnswer, LabelSet, Resampling, SpanMode, SpanTally, TagAnswer,
+    TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names, compare,
     conlleval_report, decode_spans_strict, has_bilou_tags, probability_rows, read_answers,
 };
 use ls_train::TrainError;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::table;
 use crate::UsageError;
-use crate::args::{ReadMode, ScoreArgs, ScoreFormat, Task};
+use crate::args::{ReadMode, ScoreArgs, ScoreFormat};
 
 /// The path that stands for standard input, and its name in messages.
 const STDIN: [&str; 2] = ["-", "stdin"];
@@ -129,26 +129,22 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         false => [both.unwrap_or(AnswerColumn::Usual); 2],
     };
     let pred_column = of_predictions.unwrap_or(pred_column);
-    let kind = args.task.map(|task| match task {
-        Task::Sequence => AnswerKind::Labels,
-        Task::Token => AnswerKind::Tags,
-    });
-    let options = |column, kind| AnswerOptions {
-        kind,
+    let options = |column, task| AnswerOptions {
+        task,
         column,
         names: names.as_ref(),
         header: !args.no_header,
     };
 
     let (gold_name, gold_bytes) = bytes(gold_path)?;
-    let gold = read_answers(&gold_bytes, &gold_name, &options(gold_column, kind))
+    let gold = read_answers(&gold_bytes, &gold_name, &options(gold_column, args.task))
         .map_err(|error| explained(error, in_one))?;
-    let kind = Some(match gold {
-        Answers::Labels(_) => AnswerKind::Labels,
-        Answers::Tags(_) => AnswerKind::Tags,
+    let task = Some(match gold {
+        Answers::Labels(_) => TaskKind::Sequence,
+        Answers::Tags(_) => TaskKind::Token,
     });
     let system = |path: PathBuf, bytes: &[u8]| -> Result<File> {
-        let answers = read_answers(bytes, &path, &options(pred_column, kind))
+        let answers = read_answers(bytes, &path, &options(pred_column, task))
             .map_err(|error| explained(error, false))?;
         check_aligned(&gold, &gold_name, &answers, &path).map_err(TrainError::from)?;
         Ok(File { path, answers })

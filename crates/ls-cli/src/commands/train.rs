@@ -135,8 +135,8 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
     )?;
     let run = shown(&report.run);
     let text = match config.task {
-        ls_train::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
-        ls_train::TaskKind::Token => "Jordan opened a new factory in Preston",
+        ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
+        ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
     };
     let program = std::env::args().next().unwrap_or("ls-cli".into());
     writeln!(

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, nearest};
 use crate::readers::ReadSpec;
+use crate::task::TaskKind;
 use forms::Form;
 
 /// A known data set.
@@ -54,16 +55,6 @@ pub struct DatasetSpec {
 
 /// The form of OntoNotes in which only the first word of an entity has a tag.
 pub const PAPER_ONTONOTES: &str = "JSON lines of the paper's repository";
-
-/// What is labelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskKind {
-    /// Texts.
-    Sequence,
-    /// Words.
-    Token,
-}
 
 /// Part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use super::SplitName::{Test, Train, Validation};
 use super::forms::{self, Form, FormSplit, split};
-use super::{DatasetSpec, HubSource, SplitName, SplitSpec, TaskKind};
+use super::{DatasetSpec, HubSource, SplitName, SplitSpec};
+use crate::task::TaskKind;
 
 pub(super) const ALL: &[DatasetSpec] = &[
     SST2,
