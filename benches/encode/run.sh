@@ -4,8 +4,8 @@
 set -euo pipefail
 python="$1" data="$2" rounds="$3"
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-cargo build --release -p ls-data --example encode_speed
-ours="${CARGO_TARGET_DIR:-$here/../../target}/release/examples/encode_speed"
+cargo build -p ls-data --example encode_speed
+ours="${CARGO_TARGET_DIR:-$here/../../target}/debug/examples/encode_speed"
 for kind in texts words; do
   for tokenizer in bytelevel sentencepiece; do
     : > "$data/$kind-$tokenizer.ours"

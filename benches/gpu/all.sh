@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, in a few minutes: parity with the CPU, training steps and inference of LLaMA-2-7B's shape
-# with random weights beside transformers + peft by turns, memory, the share of the bf16 rate, a profile, and the demo (run.sh).
+# Everything that is measured on a GPU, in a few minutes: parity with the CPU, training steps and
+# inference of LLaMA-2-7B's shape with random weights beside transformers + peft by turns, memory,
+# the share of the bf16 rate, a profile, and the demo (run.sh).
 #
 #     benches/gpu/all.sh PACK_OR_BIN PYTHON OUT
 #
-# PACK_OR_BIN: a folder with ls-bench-gpu (and ls-cli, for the demo), or ls-bench-gpu itself. PYTHON: one with torch for CUDA,
-# transformers and peft. OUT: a new folder; OUT/results.jsonl and OUT/table.md are made, and a log of every run.
+# PACK_OR_BIN: a folder with ls-bench-gpu (and ls-cli, for the demo), or ls-bench-gpu itself.
+# PYTHON: one with torch for CUDA, transformers and peft. OUT: a new folder; OUT/results.jsonl and
+# OUT/table.md are made, and a log of every run.
 #
-# A side that is missing or runs out of memory is a row of the table. Exits with 1 if a limit is missed. From the environment:
-# DEVICE (cuda), SHAPE (7b), BATCHES ("8x64 32x512"), ROUNDS (2), WARMUP (5), ITERATIONS (7), MATRIX (8192), LIMIT_S (900, of one run).
+# A side that is missing or runs out of memory is a row of the table. Exits with 1 if a limit is
+# missed. From the environment: DEVICE (cuda), SHAPE (7b), BATCHES ("8x64 32x512"), ROUNDS (2),
+# WARMUP (5), ITERATIONS (7), MATRIX (8192), LIMIT_S (900, of one run).
 set -uo pipefail
 
 if [[ $# -ne 3 ]]; then
@@ -18,7 +21,7 @@ fi
 bin="$(realpath "$1")"
 [[ -d "$bin" ]] && bin="$bin/ls-bench-gpu"
 if [[ ! -x "$bin" ]]; then
-  echo "$bin is no program: cargo build --release -p ls-benches --bin ls-bench-gpu --features cuda" >&2
+  echo "$bin is no program: cargo build -p ls-benches --bin ls-bench-gpu --features cuda" >&2
   exit 2
 fi
 cli="$(dirname "$bin")/ls-cli"

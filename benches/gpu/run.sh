@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Compares CUDA with the CPU on the demo: the losses of the first steps, the final accuracy, and the predictions of one
-# trained adapter. Needs a CUDA machine, python3, and the program built with both backends:
+# Compares CUDA with the CPU on the demo: the losses of the first steps, the final accuracy, and the
+# predictions of one trained adapter. Needs a CUDA machine, python3, and the program built with both
+# backends:
 #
-#     cargo build --release -p ls-cli --features cuda
-#     benches/gpu/run.sh target/release/ls-cli [OUT]
+#     cargo build -p ls-cli --features cuda
+#     benches/gpu/run.sh target/debug/ls-cli [OUT]
 #
 # Exits with 1 if anything differs by more than the limits below.
 set -euo pipefail

@@ -1,6 +1,6 @@
 //! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them, operations, and ways to time.
 //!
-//! The numbers stand in `benches/README.md`, with the commands that made them.
+//! The numbers stand in `docs/measured.md`, with the commands that made them.
 
 pub mod device_memory;
 pub mod flops;

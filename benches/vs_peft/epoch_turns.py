@@ -83,8 +83,8 @@ def sides(args):
             settings += ["--set", assignment]
         batches, run = runs / order.replace(" ", "-"), runs / name.replace(" ", "-").replace(",", "")
         if padding is None:
-            subprocess.run([args.release / "ls-bench-epoch", *settings, "--out", batches], check=True, env=env)
-            command = [args.release / "ls-cli", "train", *settings, "--run", run]
+            subprocess.run([args.programs / "ls-bench-epoch", *settings, "--out", batches], check=True, env=env)
+            command = [args.programs / "ls-cli", "train", *settings, "--run", run]
             metrics = run / "metrics.jsonl"
         else:
             command = [sys.executable, HERE / "epoch.py", "--model", model, "--adapter", batches / "adapter", "--data", args.out / "data" / "train.tsv"]
@@ -109,7 +109,7 @@ def compare(mine, other):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--release", type=Path, required=True, help="folder of the built programs")
+    parser.add_argument("--programs", type=Path, required=True, help="folder of the built programs")
     parser.add_argument("--out", type=Path, required=True, help="folder of epoch.sh")
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# From process start to the label of one sentence: `ls-cli predict` beside a minimal program with transformers + peft.
+# From process start to the label of one sentence: `ls-cli predict` beside a minimal program with
+# transformers + peft.
 #
 #   benches/vs_peft/first_answer.sh PYTHON OUT_DIR [SHAPES] [RUNS]
 #
-# SHAPES is a list of 15m, 135m and 1.1b in one argument (default: "15m 135m"), RUNS how often each side is timed, by turns
-# (default: 5), after one run each that does not count: files and libraries are in the page cache then. Prints a table; exits
-# with 1 if the answers differ.
+# SHAPES is a list of 15m, 135m and 1.1b in one argument (default: "15m 135m"), RUNS how often each
+# side is timed, by turns (default: 5), after one run each that does not count: files and libraries
+# are in the page cache then. Prints a table; exits with 1 if the answers differ.
 set -euo pipefail
 python=$1 out=$2 shapes=${3:-"15m 135m"} runs=${4:-5}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cargo build --release --manifest-path "$here/../../Cargo.toml" -p ls-cli --bin ls-cli
-ours="${CARGO_TARGET_DIR:-$here/../../target}/release/ls-cli"
+cargo build --manifest-path "$here/../../Cargo.toml" -p ls-cli --bin ls-cli
+ours="${CARGO_TARGET_DIR:-$here/../../target}/debug/ls-cli"
 for shape in $shapes; do
   [ -e "$out/$shape/adapter/adapter_model.safetensors" ] || "$python" "$here/make.py" "$out/$shape" --shape "$shape" >&2
 done

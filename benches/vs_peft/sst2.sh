@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# SST-2 side by side: for each seed this program, then transformers + peft, with the same settings on the same machine.
+# SST-2 side by side: for each seed this program, then transformers + peft, with the same settings
+# on the same machine.
 #
 #   benches/vs_peft/sst2.sh LS_CLI PYTHON MODEL_DIR SST2_DIR OUT_DIR [SEEDS]
 #

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
-# One training step, and one inference pass with the adapter merged, beside transformers + peft: random weights, CPU.
+# One training step, and one inference pass with the adapter merged, beside transformers + peft:
+# random weights, CPU.
 #
 #   benches/vs_peft/step.sh PYTHON OUT_DIR [SHAPES] [ROUNDS]
 #
-# SHAPES is a list of 15m, 135m and 1.1b in one argument (default: "15m 135m"), ROUNDS how often both sides have their
-# turn (default: 3). ROWS, LENGTH, WARMUP, ITERATIONS and THREADS from the environment replace 8, 64, 2, 7 and the number
-# of cores; WHAT, DTYPE and CHECKPOINTING replace "train infer", f32 (of the frozen weights; or bf16) and 0 (or 1: gradient
-# checkpointing in training, on both sides). Prints a table; exits with 1 if the losses of the two sides differ by more than
-# 1e-3 of theirs (5e-2 in bf16). Run it on an idle machine.
+# SHAPES is a list of 15m, 135m and 1.1b in one argument (default: "15m 135m"), ROUNDS how often
+# both sides have their turn (default: 3). ROWS, LENGTH, WARMUP, ITERATIONS and THREADS from the
+# environment replace 8, 64, 2, 7 and the number of cores; WHAT, DTYPE and CHECKPOINTING replace
+# "train infer", f32 (of the frozen weights; or bf16) and 0 (or 1: gradient checkpointing in
+# training, on both sides). Prints a table; exits with 1 if the losses of the two sides differ by
+# more than 1e-3 of theirs (5e-2 in bf16). Run it on an idle machine.
 set -euo pipefail
 python=$1 out=$2 shapes=${3:-"15m 135m"} rounds=${4:-3}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 threads=${THREADS:-$(nproc)}
 options=(--rows "${ROWS:-8}" --length "${LENGTH:-64}" --warmup "${WARMUP:-2}" --iterations "${ITERATIONS:-7}" --threads "$threads" --dtype "${DTYPE:-f32}")
-cargo build --release --manifest-path "$here/../Cargo.toml" -p ls-benches --bin ls-bench-step
-ours="${CARGO_TARGET_DIR:-$here/../../target}/release/ls-bench-step"
+cargo build --manifest-path "$here/../Cargo.toml" -p ls-benches --bin ls-bench-step
+ours="${CARGO_TARGET_DIR:-$here/../../target}/debug/ls-bench-step"
 mkdir -p "$out"
 for shape in $shapes; do
-  # A folder that is there is used again: its weights would be the same. The adapter is written last.
+  # A folder that is there is used again: its weights would be the same. The adapter is written
+  # last.
   [ -e "$out/$shape/adapter/adapter_model.safetensors" ] || "$python" "$here/make.py" "$out/$shape" --shape "$shape" >&2
   for what in ${WHAT:-train infer}; do
     folders=(--model "$out/$shape/model" --adapter "$out/$shape/adapter")
