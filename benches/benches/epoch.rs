@@ -1,4 +1,4 @@
-//! An epoch of the demonstration (`configs/demo-sentiment.toml`), from its files to the report: reading, encoding, training,
+//! One epoch of the demonstration (`configs/demo-sentiment.toml`): reading, encoding, training,
 //! evaluation and the run folder.
 
 use std::path::Path;

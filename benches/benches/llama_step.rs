@@ -1,7 +1,8 @@
-//! One training step of a 15M LLaMA classifier, forward, backward and AdamW, in real tokens per second.
+//! One training step of a 15M LLaMA classifier: forward, backward and AdamW, in real tokens per
+//! second.
 //!
-//! The batch is 8 rows of up to 64 tokens, once full and once ragged. Padding never enters a matrix product, so that
-//! the ragged batch should cost about as much less as it has fewer tokens.
+//! The batch is 8 rows of up to 64 tokens, once full and once ragged. Padding enters no matrix
+//! product, so the cost of the ragged batch should shrink with its number of tokens.
 
 use std::hint::black_box;
 

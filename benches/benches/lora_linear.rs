@@ -1,9 +1,10 @@
-//! What an adapter adds to a frozen linear layer: forward and backward to the input, 512 tokens at a time.
+//! The cost of an adapter on a frozen linear layer: forward and backward to the input, 512 tokens.
 //!
-//! `apply_lora` is burn's own LoRA, which composes the dense weight on every pass and forms a gradient of its size.
+//! `apply_lora` is burn's own LoRA, which composes the dense weight on every pass and forms a
+//! gradient of its size.
 //!
-//! Variants take turns within each size, so that a machine that slows down slows all of them; the ratios of the medians are
-//! printed at the end.
+//! Variants take turns within each size, so that a machine that slows down slows all of them. The
+//! ratios of the medians are printed at the end.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -73,8 +74,9 @@ fn variants(size: usize, device: &Device) -> Vec<(&'static str, Step)> {
 }
 
 fn lora_linear(criterion: &mut Criterion) {
-    // As in a process that has loaded a model: glibc maps every buffer anew, with a page fault for each of its pages, until a
-    // larger one was freed. Without this the first variants of a size are measured in another state than the last.
+    // As in a process that has loaded a model: glibc maps every buffer anew, with a page fault for
+    // each of its pages, until a larger one was freed. Without this the first variants of a size
+    // are measured in another state than the last.
     drop(black_box(vec![1u8; 31 << 20]));
     let device = Device::flex().autodiff();
     device.seed(7);

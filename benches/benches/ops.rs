@@ -1,5 +1,6 @@
-//! Each operation of ls-ops, and a decoder block, at the size of a 135M LLaMA: forward, and forward with backward, beside the
-//! plain form in burn's own operations. `ls-bench-ops` prints the ratios of the two forms by turns.
+//! Each operation of ls-ops and a decoder block, forward and backward, beside the plain form in
+//! burn's own operations, at the size of a 135M LLaMA. `ls-bench-ops` prints the ratios of the two
+//! by turns.
 
 use std::time::Duration;
 

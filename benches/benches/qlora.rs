@@ -1,8 +1,8 @@
-//! What packing the frozen weights saves and costs: memory and time of a training step of a 135M LLaMA classifier in f32, bf16,
-//! 8 bits and 4 bits.
+//! Memory and time of a training step of a 135M LLaMA classifier with the frozen weights in f32,
+//! bf16, 8 bits and 4 bits.
 //!
-//! `cargo bench -p ls-benches --bench qlora [15m]`. Memory is counted by the allocator. The formats take turns, and times are
-//! medians of their ratios within a round.
+//! `cargo bench -p ls-benches --profile dev --bench qlora [15m]`. The allocator counts the memory.
+//! The formats take turns, and times are medians of their ratios within a round.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Milliseconds between two readings.
 const INTERVAL: &str = "100";
 
-/// Watches the GPUs from [`DeviceMemory::watch`] until it is dropped. Start it before the first use of a device.
+/// Watches the GPUs from [`DeviceMemory::watch`] until it is dropped. Start it before the first use
+/// of a device.
 pub struct DeviceMemory {
     watchers: Vec<Child>,
-    /// Peak of this process, MiB; 0 while `nvidia-smi` has not listed it, as in a container with process ids of its own.
+    /// Peak of this process, MiB; 0 while `nvidia-smi` has not listed it, as in a container with
+    /// process ids of its own.
     process: Arc<AtomicU64>,
     /// Peak of the whole device over what was used at the start, MiB.
     device: Arc<AtomicU64>,
@@ -49,7 +51,8 @@ impl DeviceMemory {
         Some(memory)
     }
 
-    /// The peak so far in MiB: of this process where it is known, else of the device over what was used at the start.
+    /// The peak so far in MiB: of this process where it is known, else of the device over what was
+    /// used at the start.
     pub fn peak_mib(&self) -> u64 {
         match self.process.load(Ordering::Relaxed) {
             0 => self.device.load(Ordering::Relaxed),

@@ -1,7 +1,8 @@
-//! How many multiply-adds the matrix products of a pass take, as this project computes it.
+//! The multiply-adds in the matrix products of a pass, as this project computes it.
 //!
-//! Attention counts the pairs of tokens that see each other, whatever a kernel computes beside them, so that a rate is never
-//! flattered. Norms, activations, the softmax, the head and the optimizer are not counted.
+//! Attention counts the pairs of tokens that see each other, however many a kernel computes, so
+//! that a rate is never flattered. Norms, activations, the softmax, the head and the optimizer do
+//! not count.
 
 use crate::Shape;
 
@@ -86,7 +87,8 @@ impl Work {
             .map(|layer| {
                 let block = self.block(layer == last);
                 let ins = if layer > 0 { 3.0 } else { 2.0 };
-                // Forward: once in, once out. Backward: both gradients of out, A's and the input's of in.
+                // Forward: once in, once out. Backward: both gradients of out, A's and the input's
+                // of in.
                 [(block.queries, sizes.queries), (self.tokens(), sizes.keys)]
                     .map(|(tokens, out)| tokens * rank * (ins * sizes.hidden + 3.0 * out))
                     .iter()

@@ -1,8 +1,8 @@
-//! The table of `benches/gpu/all.sh`: what ran, beside the limits.
+//! The table of `benches/gpu/all.sh`: results beside their limits.
 //!
-//! A line of the results is `{"side": "ours" | "theirs", "result": LINE}` with a line of `ls-bench-gpu` or `peft.py`, or with
-//! `{"what", "rows", "length", "failed": REASON}` in its place; `{"check": NAME, "failed": REASON | null}` for a check that is
-//! a program of its own.
+//! A line of the results is `{"side": "ours" | "theirs", "result": LINE}`, where LINE is a line of
+//! `ls-bench-gpu` or `peft.py`, or `{"what", "rows", "length", "failed": REASON}` in its place. A
+//! check that is a program of its own gives `{"check": NAME, "failed": REASON | null}`.
 
 use std::fmt::Write;
 

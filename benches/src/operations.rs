@@ -48,7 +48,8 @@ pub const PASSES: [(&str, Pass); 2] = [("forward", Pass::Forward), ("both", Pass
 /// Forms and how a report names them.
 pub const FORMS: [(&str, Form); 2] = [("fused", Form::Fused), ("plain", Form::Plain)];
 
-/// Each operation, and a block, at the size of a 135M LLaMA, for 512 tokens; attention also of one row of 1024.
+/// Each operation, and a block, at the size of a 135M LLaMA, for 512 tokens; attention also of one
+/// row of 1024.
 pub fn of_135m() -> Vec<Operation> {
     const TOKENS: usize = 512;
     let shape = LLAMA_135M;
@@ -99,7 +100,8 @@ impl Operation {
         }
     }
 
-    /// Largest difference of the two forms' outputs, relative to the largest output: what says that they are the same.
+    /// Largest difference of the two forms' outputs, relative to the largest output: what says that
+    /// they are the same.
     pub fn apart(&self) -> f32 {
         let (fused, plain) = ((self.fused)(&self.inputs), (self.plain)(&self.inputs));
         let largest = |x: Tensor<2>| x.abs().max().into_scalar::<f32>();
@@ -116,7 +118,8 @@ fn weight(shape: [usize; 2]) -> Tensor<2> {
     random(shape).div_scalar((shape[0] as f64).sqrt())
 }
 
-/// The product with a frozen weight of `[d_in, d_out]`; in bf16 the plain form widens it every time.
+/// The product with a frozen weight of `[d_in, d_out]`; in bf16 the plain form widens it every
+/// time.
 pub fn linear(tokens: usize, [d_in, d_out]: [usize; 2], dtype: DType) -> Operation {
     let weight = weight([d_in, d_out]).cast(dtype);
     let plain = weight.clone();
@@ -129,7 +132,8 @@ pub fn linear(tokens: usize, [d_in, d_out]: [usize; 2], dtype: DType) -> Operati
     )
 }
 
-/// What an adapter of this rank adds to a square layer, with the dropout's probability if there is one.
+/// What an adapter of this rank adds to a square layer, with the dropout's probability if there is
+/// one.
 pub fn low_rank(tokens: usize, width: usize, rank: usize, dropout: Option<f64>) -> Operation {
     const SCALING: f64 = 2.0;
     let name = match dropout {
@@ -347,7 +351,8 @@ impl PlainAttention {
     }
 }
 
-/// One decoder block of `shape`, all its weights frozen, over `rows` rows of one length. (Adapters are [`low_rank`].)
+/// One decoder block of `shape`, all its weights frozen, over `rows` rows of one length. (Adapters
+/// are [`low_rank`].)
 pub fn block(rows: usize, length: usize, shape: Shape) -> Operation {
     let heads = Heads::of(shape);
     let (hidden, mlp, keys) = (

@@ -1,4 +1,4 @@
-//! Times that bear a machine which does not hold still: by turns, and medians.
+//! Timing on a machine whose speed varies: turns and medians.
 
 use std::time::Instant;
 
@@ -38,7 +38,8 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median of the ratios within a round, so that what slows the machine for a while slows both sides of a ratio.
+/// The median of the ratios within a round, so that what slows the machine for a while slows both
+/// sides of a ratio.
 pub fn ratio(times: &[f64], over: &[f64]) -> f64 {
     let ratios: Vec<f64> = times.iter().zip(over).map(|(a, b)| a / b).collect();
     median(&ratios)

@@ -1,12 +1,13 @@
 //! `ls-bench-curves`: time and memory of a training step against each size of the work, on the CPU.
 //!
-//! One size is changed at a time from a small classifier (6 blocks of width 288, f32, causal, LoRA r 12 on q and v, 8 rows of 64
-//! tokens). Time is the median of some steps; memory is what the allocator handed out at the peak beyond the model, the
-//! gradients included.
+//! It changes one size at a time of a small classifier (6 blocks of width 288, f32, causal, LoRA r
+//! 12 on q and v, 8 rows of 64 tokens). Time is the median of some steps. Memory is the allocator's
+//! peak beyond the model, gradients included.
 //!
-//! `time / work` is the time over the operations of the matrix products (`flops.rs`, with attention's square in the length) and
-//! `memory / work` the memory over tokens x blocks x width, both as multiples of the row that every axis shares: 1 all the way
-//! down is linear. What does not grow with the axis makes the numbers fall where the work is small.
+//! `time / work` is the time over the operations of the matrix products (`flops.rs`, with
+//! attention's square in the length), and `memory / work` is the memory over tokens x blocks x
+//! width. Both are multiples of the row that every axis shares: 1 all the way down is linear. Costs
+//! that do not grow with the axis make the numbers fall where the work is small.
 
 use std::time::Duration;
 

@@ -1,21 +1,26 @@
-//! `ls-bench-guard`: fails when an operation has become more than 20 % more costly than it was recorded.
+//! `ls-bench-guard`: fails if an operation costs over 20 % more than the recorded cost.
 //!
-//! Cost is not a time but a ratio to a reference loop, run by turns with the operation in the same process on one thread:
+//! A cost is not a time but a ratio to a reference loop, which runs by turns with the operation in
+//! the same process on one thread:
 //!
-//! - what is made of matrix products (linear, low rank, attention, a training step): products of rten-gemm of the same shapes,
-//!   into memory that is there already;
-//! - what goes over its elements (rms_norm, swiglu): a loop of the same kind over as many, compiled for the same instruction
-//!   set at run time, into new memory as the operations do.
+//! - for operations made of matrix products (linear, low rank, attention, a training step):
+//!   products of rten-gemm of the same shapes, into memory that is allocated already;
+//! - for operations on elements (rms_norm, swiglu): a loop of the same kind over as many elements,
+//!   compiled for the same instruction set at run time, into new memory as the operations do.
 //!
-//! So both sides of a ratio have the vector width, the caches and the frequency of the machine in common, and instructions
-//! need not be counted, for which a machine must have counters (virtual ones often have none) or valgrind (which knows no
-//! AVX-512). Each side's time is a low quantile of many rounds of a fraction of a millisecond: other work on the machine makes
-//! rounds longer, never shorter. What is too costly is measured again, longer, up to four times, and its least ratio counts.
+//! So both sides of a ratio share the machine's vector width, caches and frequency. Counting
+//! instructions instead would need hardware counters, which virtual machines often lack, or
+//! valgrind, which does not know AVX-512. Each side's time is a low quantile of many rounds of a
+//! fraction of a millisecond: other work on the machine makes rounds longer, never shorter. The
+//! guard measures an operation that costs too much again, longer, up to four times, and takes the
+//! least ratio.
 //!
-//! Ratios are recorded for each design of processor. On one that has none the bound is loose: three times the largest of the others.
+//! Ratios are recorded for each design of processor. On a processor without a record the bound is
+//! loose: three times the largest ratio of the others.
 //!
-//! One thread, because the time of two on a busy machine is the other work's: an operation that stops being parallel is not
-//! noticed here, but in the benches beside burn's own operations.
+//! The guard uses one thread, because on a busy machine the time of two depends on the other work.
+//! So it does not notice an operation that stops being parallel; the benches beside burn's
+//! operations do.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -50,7 +55,8 @@ const SHORTEST: f64 = 3e-4;
 /// Of all rounds, the part that may be undisturbed.
 const UNDISTURBED: f64 = 0.2;
 
-/// Fails when an operation has become more than 20 % more costly, relative to a reference loop, than recorded
+/// Fails when an operation has become more than 20 % more costly, relative to a reference loop,
+/// than recorded
 #[derive(Debug, Parser)]
 #[command(name = "ls-bench-guard")]
 struct Args {
@@ -138,7 +144,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The processor's design, as Linux numbers it: caches and the widths of units change what a ratio is.
+/// The processor's design, as Linux numbers it: caches and the widths of units change what a ratio
+/// is.
 fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
@@ -168,8 +175,8 @@ fn recorded(args: &Args) -> Result<Ratios> {
 }
 
 fn record(args: &Args, all: &Ratios) -> Result<()> {
-    let mut text = "# Cost of each operation over its reference loop's, by processor: written by `cargo run -p ls-benches \
-        --bin ls-bench-guard -- --record`.\n"
+    let mut text = "# Cost of each operation over its reference loop's, by processor: written by\n\
+        # `cargo run -p ls-benches --bin ls-bench-guard -- --record`.\n"
         .to_string();
     for (processor, ratios) in all {
         text += &format!("\n[{processor}]\n");
@@ -301,7 +308,8 @@ fn cases() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A training step of a small classifier without the optimizer, against the products with its frozen weights.
+/// A training step of a small classifier without the optimizer, against the products with its
+/// frozen weights.
 fn step() -> Result<Case> {
     let device = Device::flex().autodiff();
     let shape = SMALL.config()?;
@@ -365,7 +373,8 @@ fn products(shapes: &[[usize; 3]]) -> Run {
     })
 }
 
-/// `passes` passes over `len` elements of two inputs, each with some twenty operations and a division: what a gate takes.
+/// `passes` passes over `len` elements of two inputs, each with some twenty operations and a
+/// division: what a gate takes.
 fn elements(len: usize, passes: usize) -> Run {
     let (a, b) = (numbers(len), numbers(len));
     Box::new(move || {

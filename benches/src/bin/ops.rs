@@ -1,6 +1,8 @@
-//! `ls-bench-ops`: each operation of ls-ops, and a decoder block, beside the plain form in burn's own operations.
+//! `ls-bench-ops`: each operation of ls-ops and a decoder block, beside the plain form in burn's
+//! own operations, as a table.
 //!
-//! At the size of a 135M LLaMA, with all threads; the ratios are medians over rounds in which the two forms take turns.
+//! The size is that of a 135M LLaMA, with all threads. Ratios are medians over rounds in which the
+//! two forms take turns.
 
 use ls_benches::operations::{Form, PASSES, of_135m};
 use ls_benches::timing::{by_turns, median, ratio};

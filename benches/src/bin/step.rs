@@ -1,7 +1,8 @@
 //! `ls-bench-step`: a training step or an inference pass of a classifier, as one JSON line.
 //!
-//! The other side is `benches/vs_peft/step.py`, with the same arguments, the same batch and the same line. Both make
-//! their tensors from lists of ids within the measured time, as a training loop does.
+//! `benches/vs_peft/step.py` is the other side: it takes the same arguments and the same batch and
+//! prints the same line. Both make their tensors from lists of ids within the measured time, as a
+//! training loop does.
 
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Loads the decoder and puts the adapter and its head on it. Both train when `device` is an autodiff device.
+/// Loads the decoder and puts the adapter and its head on it. Both train when `device` is an
+/// autodiff device.
 fn load(args: &Args, device: &Device) -> Result<(LlamaClassifier, Checkpoint)> {
     let compute = ComputeType::from(args.dtype);
     let checkpoint = Checkpoint::open(&args.model)?;
