@@ -53,8 +53,8 @@ CONFIG = {
 def train_tokenizer(corpus, folder):
     """A byte-fallback BPE laid out as LLaMA 2's: three specials, 256 bytes, then pieces by rank."""
     bpe = Tokenizer(models.BPE(unk_token="<unk>"))
-    # Only for training, so that no piece crosses a space or holds punctuation or two digits; LLaMA 2
-    # itself has no pre-tokenizer, and with these merges it needs none.
+    # Only for training, so that no piece crosses a space or holds punctuation or two digits; LLaMA
+    # 2 itself has no pre-tokenizer, and with these merges it needs none.
     bpe.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
         pre_tokenizers.Punctuation("isolated"),

@@ -146,8 +146,8 @@ ADJECTIVES = {
     },
 }
 
-# domain -> things (the whole), aspects (noun, s/p/m for singular, plural, mass, class of adjectives),
-# what one does again, and events that say it all without an adjective.
+# domain -> things (the whole), aspects (noun, s/p/m for singular, plural, mass, class of
+# adjectives), what one does again, and events that say it all without an adjective.
 DOMAINS = {
     "film": {
         "things": ["film", "sequel", "comedy", "thriller", "cartoon*"], "class": "story",
@@ -743,8 +743,8 @@ def product(g, short=False):
 
 ENTITY = {"PER": person, "LOC": place, "ORG": company, "PROD": product}
 
-# Openers that say nothing about the type of the name after them; the empty ones put the name first, and the
-# second list asks for a past tense ...
+# Openers that say nothing about the type of the name after them; the empty ones put the name first,
+# and the second list asks for a past tense ...
 OPENERS = lines(
     "| | | | | | | We heard that | Everyone knows that | It is true that | According to the report , | I like it that |"
     "Nobody believed that | It seems that | The paper wrote that | They told us that | Perhaps | As far as I know , |"
