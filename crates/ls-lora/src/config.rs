@@ -2,6 +2,11 @@
 //!
 //! Field meanings and defaults are those of peft 0.21.2. Which modules a configuration selects is `target.rs`.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{LoraError, Result};
@@ -22,6 +27,9 @@ const DEFAULT_LORA_ALPHA: f64 = 8.0;
 const LARGEST_RANK: usize = 1 << 24;
 /// peft's default for llama, mistral, gemma and qwen2.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
+
+/// The names that [`InitLoraWeights`] is written as.
+const INITS: &str = "default, gaussian, orthogonal, pissa, pissa_niter_N or olora";
 
 /// How a fresh adapter's A and B start. However they do, a fresh adapter changes nothing.
 ///
@@ -76,18 +84,11 @@ impl InitLoraWeights {
     pub fn has_start(self) -> bool {
         matches!(self, Self::Pissa { .. } | Self::Olora)
     }
-
-    fn to_json(self) -> Value {
-        match self {
-            Self::Default => json!(true),
-            other => json!(other.to_string()),
-        }
-    }
 }
 
 /// The value that files have, but `default` for `true`.
-impl std::fmt::Display for InitLoraWeights {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for InitLoraWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
             Self::Gaussian => f.write_str("gaussian"),
@@ -99,6 +100,7 @@ impl std::fmt::Display for InitLoraWeights {
     }
 }
 
+/// As [`fmt::Display`] writes it; `gaussian` and `olora` in any case, as peft reads them.
 impl std::str::FromStr for InitLoraWeights {
     type Err = LoraError;
 
@@ -106,17 +108,52 @@ impl std::str::FromStr for InitLoraWeights {
         let niter = text.strip_prefix("pissa_niter_").map(str::parse);
         Ok(match (text, niter) {
             ("default", _) => Self::Default,
-            ("gaussian", _) => Self::Gaussian,
             ("orthogonal", _) => Self::Orthogonal,
             ("pissa", _) => Self::Pissa { niter: None },
-            ("olora", _) => Self::Olora,
             (_, Some(Ok(niter))) => Self::Pissa { niter: Some(niter) },
+            _ if text.eq_ignore_ascii_case("gaussian") => Self::Gaussian,
+            _ if text.eq_ignore_ascii_case("olora") => Self::Olora,
             _ => {
-                let known =
-                    "default, gaussian, orthogonal, pissa, pissa_niter_N or olora is needed";
-                return Err(invalid("init_lora_weights", text, known));
+                let reason = format!("{INITS} is needed");
+                return Err(invalid("init_lora_weights", text, reason));
             }
         })
+    }
+}
+
+/// As PEFT's files have it: `true`, or the name of another start.
+impl Serialize for InitLoraWeights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Default => serializer.serialize_bool(true),
+            other => serializer.collect_str(other),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for InitLoraWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Init;
+        impl Visitor<'_> for Init {
+            type Value = InitLoraWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "true, {INITS}")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+                if value {
+                    Ok(InitLoraWeights::Default)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Bool(value), &self))
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Init)
     }
 }
 
@@ -140,7 +177,8 @@ impl std::str::FromStr for InitLoraWeights {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Bias {
     /// None of them.
@@ -152,16 +190,6 @@ pub enum Bias {
     All,
 }
 
-impl Bias {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::LoraOnly => "lora_only",
-            Self::All => "all",
-        }
-    }
-}
-
 /// What an adapted model is for; it decides which heads are trained in full.
 ///
 /// ```
@@ -171,7 +199,8 @@ impl Bias {
 /// assert_eq!(config.to_json()["task_type"], "SEQ_CLS");
 /// assert_eq!(config.saved_modules(), TaskType::SeqCls.head_modules());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum TaskType {
     /// Sequence classification.
@@ -181,6 +210,7 @@ pub enum TaskType {
     /// Causal language modelling.
     CausalLm,
     /// Sequence-to-sequence language modelling.
+    #[serde(rename = "SEQ_2_SEQ_LM")]
     Seq2SeqLm,
     /// Extractive question answering.
     QuestionAns,
@@ -189,15 +219,6 @@ pub enum TaskType {
 }
 
 impl TaskType {
-    const ALL: [Self; 6] = [
-        Self::SeqCls,
-        Self::TokenCls,
-        Self::CausalLm,
-        Self::Seq2SeqLm,
-        Self::QuestionAns,
-        Self::FeatureExtraction,
-    ];
-
     /// The name in files, such as `SEQ_CLS`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -229,8 +250,8 @@ impl TaskType {
     }
 }
 
-impl std::fmt::Display for TaskType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
@@ -446,7 +467,7 @@ impl LoraConfig {
             }
         }
         if self.init_lora_weights.has_start() {
-            let init = self.init_lora_weights.to_json();
+            let init = json!(self.init_lora_weights);
             if self.use_dora {
                 let reason = "with DoRA it cannot be saved as a plain adapter";
                 return Err(invalid("init_lora_weights", init, reason));
@@ -651,14 +672,14 @@ impl LoraConfig {
             "arrow_config": null,
             "auto_mapping": null,
             "base_model_name_or_path": self.base_model_name_or_path,
-            "bias": self.bias.as_str(),
+            "bias": self.bias,
             "corda_config": null,
             "ensure_weight_tying": false,
             "eva_config": null,
-            "exclude_modules": self.exclude_modules.as_ref().map(TargetModules::to_json),
+            "exclude_modules": self.exclude_modules.as_ref().map(sorted),
             "fan_in_fan_out": false,
             "inference_mode": true,
-            "init_lora_weights": self.init_lora_weights.to_json(),
+            "init_lora_weights": self.init_lora_weights,
             "kasa_config": null,
             "layer_replication": null,
             "layers_pattern": self.layers_pattern,
@@ -678,9 +699,9 @@ impl LoraConfig {
             "r": self.r,
             "rank_pattern": ranks,
             "revision": self.revision,
-            "target_modules": self.target_modules.to_json(),
+            "target_modules": sorted(&self.target_modules),
             "target_parameters": null,
-            "task_type": self.task_type.map(TaskType::as_str),
+            "task_type": self.task_type,
             "trainable_token_indices": null,
             "use_bdlora": null,
             "use_dora": self.use_dora,
@@ -792,16 +813,6 @@ impl LoraConfig {
             }
             Some(one) => Some(vec![count("layers_to_transform", one)?]),
         };
-        let task_type = match fields.string("task_type")? {
-            None => None,
-            Some(name) => match TaskType::ALL.into_iter().find(|t| t.as_str() == name) {
-                Some(task) => Some(task),
-                None => {
-                    let known = TaskType::ALL.map(TaskType::as_str).join(", ");
-                    return Err(invalid("task_type", name, format!("peft knows {known}")));
-                }
-            },
-        };
         let mut modules_to_save: Vec<String> = Vec::new();
         // peft appends the heads again each time it loads and saves.
         for name in fields.strings("modules_to_save")?.unwrap_or_default() {
@@ -827,20 +838,21 @@ impl LoraConfig {
             alpha_pattern: fields.pattern("alpha_pattern", real)?,
             modules_to_save,
             init_lora_weights: init_lora_weights(fields.get("init_lora_weights"), &mut warnings)?,
-            bias: match fields.string("bias")? {
-                None | Some("none") => Bias::None,
-                Some("lora_only") => Bias::LoraOnly,
-                Some("all") => Bias::All,
-                Some(other) => {
-                    return Err(invalid("bias", other, "peft knows none, lora_only, all"));
-                }
-            },
-            task_type,
+            bias: fields.named("bias")?.unwrap_or_default(),
+            task_type: fields.named("task_type")?,
             base_model_name_or_path: fields.string("base_model_name_or_path")?.map(str::to_owned),
             revision: fields.string("revision")?.map(str::to_owned),
         };
         config.validate()?;
         Ok((config, warnings))
+    }
+}
+
+/// Module names sorted, for they are sets in peft, which writes them in an order that changes from run to run.
+fn sorted(targets: &TargetModules) -> Value {
+    match targets {
+        TargetModules::List(names) => json!(names.iter().collect::<BTreeSet<_>>()),
+        other => json!(other),
     }
 }
 
@@ -930,22 +942,14 @@ fn init_lora_weights(value: Option<&Value>, warnings: &mut Vec<String>) -> Resul
     let Some(value) = value else {
         return Ok(InitLoraWeights::Default);
     };
-    let base_untouched = match value {
-        Value::Bool(true) => return Ok(InitLoraWeights::Default),
-        Value::Bool(false) => true,
-        Value::String(name) if name.eq_ignore_ascii_case("gaussian") => {
-            return Ok(InitLoraWeights::Gaussian);
+    match InitLoraWeights::deserialize(value) {
+        Ok(InitLoraWeights::Pissa { niter: Some(_) }) => {
+            return Err(unsupported("init_lora_weights", value));
         }
-        Value::String(name) if name == "orthogonal" => return Ok(InitLoraWeights::Orthogonal),
-        Value::String(name) if name == "pissa" => {
-            return Ok(InitLoraWeights::Pissa { niter: None });
-        }
-        Value::String(name) if name.eq_ignore_ascii_case("olora") => {
-            return Ok(InitLoraWeights::Olora);
-        }
-        Value::String(name) => matches!(name.as_str(), "eva" | "mica"),
-        _ => false,
-    };
+        Ok(init) => return Ok(init),
+        Err(_) => {}
+    }
+    let base_untouched = [json!(false), json!("eva"), json!("mica")].contains(value);
     if !base_untouched {
         return Err(unsupported("init_lora_weights", value));
     }
@@ -969,6 +973,15 @@ impl<'a> Fields<'a> {
                 .ok_or_else(|| invalid(key, v, "a string is needed"))
         };
         self.get(key).map(text).transpose()
+    }
+
+    /// One of an enum's names.
+    fn named<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>> {
+        let read = |name: &'a str| {
+            T::deserialize(de::value::BorrowedStrDeserializer::new(name))
+                .map_err(|error: de::value::Error| invalid(key, name, error.to_string()))
+        };
+        self.string(key)?.map(read).transpose()
     }
 
     fn boolean(&self, key: &str) -> Result<bool> {
@@ -1417,6 +1430,59 @@ mod tests {
         ));
         // Python writes such numbers, JSON has none.
         assert!(LoraConfig::from_json(r#"{"peft_type": "LORA", "lora_alpha": NaN}"#).is_err());
+    }
+
+    #[test]
+    fn enums_are_written_as_pefts_files_have_them() {
+        let both = |text: &str| -> (InitLoraWeights, Value) {
+            let init = serde_json::from_str(text).unwrap();
+            (init, serde_json::to_value(init).unwrap())
+        };
+        assert_eq!(both("true"), (InitLoraWeights::Default, json!(true)));
+        assert_eq!(both("\"default\""), (InitLoraWeights::Default, json!(true)));
+        for name in ["gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"] {
+            let (init, written) = both(&format!("{name:?}"));
+            assert_eq!(written, name);
+            assert_eq!(init.to_string(), name);
+        }
+        assert_eq!(serde_json::to_value(Bias::LoraOnly).unwrap(), "lora_only");
+        for name in [
+            "SEQ_CLS",
+            "TOKEN_CLS",
+            "CAUSAL_LM",
+            "SEQ_2_SEQ_LM",
+            "QUESTION_ANS",
+            "FEATURE_EXTRACTION",
+        ] {
+            let task: TaskType = serde_json::from_value(json!(name)).unwrap();
+            assert_eq!((task.as_str(), json!(task)), (name, json!(name)));
+        }
+        for text in ["\"all-linear\"", "\".*_proj\"", "[\"v_proj\",\"q_proj\"]"] {
+            let targets: TargetModules = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&targets).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn values_that_an_enum_does_not_have_are_named_with_those_that_it_has() {
+        fn fault<T: de::DeserializeOwned + fmt::Debug>(text: &str) -> String {
+            serde_json::from_str::<T>(text).unwrap_err().to_string()
+        }
+        let known = "default, gaussian, orthogonal, pissa, pissa_niter_N";
+        for (text, found) in [("\"xavier\"", "xavier"), ("false", "`false`"), ("3", "`3`")] {
+            let error = fault::<InitLoraWeights>(text);
+            assert!(error.contains(found) && error.contains(known), "{error}");
+        }
+        let error = fault::<Bias>("\"some\"");
+        assert!(
+            error.contains("`some`") && error.contains("`lora_only`"),
+            "{error}"
+        );
+        let error = fault::<TargetModules>("7");
+        assert!(
+            error.contains("`7`") && error.contains("all-linear"),
+            "{error}"
+        );
     }
 
     #[test]

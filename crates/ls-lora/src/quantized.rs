@@ -23,6 +23,7 @@ use burn::tensor::{DType, FloatDType, Int, Shape, Slice, Tensor, TensorData};
 #[cfg(feature = "flex")]
 use ls_ops::LinearOps;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::adapter::{plain, to_dtype};
 use crate::error::{LoraError, Result};
@@ -62,7 +63,8 @@ pub const BLOCK: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Quantization {
     /// 4 bits: the 16 quantiles of a normal distribution (NormalFloat, arXiv 2305.14314).

@@ -4,9 +4,12 @@
 //! base model, without the `base_model.model.` of files.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use regex::Regex;
-use serde_json::{Value, json};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{LoraConfig, invalid};
 use crate::error::{LoraError, Result};
@@ -69,22 +72,38 @@ impl TargetModules {
             Self::Pattern(text.to_owned())
         }
     }
+}
 
-    /// As files hold it; lists sorted, for peft writes its sets in an order that changes from run to run.
-    ///
-    /// ```
-    /// use ls_lora::TargetModules;
-    ///
-    /// assert_eq!(TargetModules::list(["v_proj", "q_proj"]).to_json().to_string(), r#"["q_proj","v_proj"]"#);
-    /// assert_eq!(TargetModules::AllLinear.to_json(), "all-linear");
-    /// ```
-    #[must_use]
-    pub fn to_json(&self) -> Value {
+/// A list of names, or one string.
+impl Serialize for TargetModules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::List(names) => json!(names.iter().collect::<BTreeSet<_>>()),
-            Self::Pattern(pattern) => json!(pattern),
-            Self::AllLinear => json!("all-linear"),
+            Self::List(names) => names.serialize(serializer),
+            Self::Pattern(pattern) => serializer.serialize_str(pattern),
+            Self::AllLinear => serializer.serialize_str("all-linear"),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetModules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Targets;
+        impl<'de> Visitor<'de> for Targets {
+            type Value = TargetModules;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of module names, a regular expression or \"all-linear\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(TargetModules::parse(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(names)).map(TargetModules::List)
+            }
+        }
+        deserializer.deserialize_any(Targets)
     }
 }
 

@@ -57,7 +57,7 @@ pub struct ModelSettings {
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantization: Option<QuantizationName>,
+    pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classifier_dropout: Option<f64>,
@@ -74,78 +74,17 @@ pub struct LoraSettings {
     /// Dropout on the adapter's input.
     pub lora_dropout: f64,
     /// A list of names, one regular expression, or `all-linear`.
-    pub target_modules: Targets,
+    pub target_modules: TargetModules,
     /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
     pub use_rslora: bool,
     /// Train the length of each column of a weight by itself (DoRA).
     pub use_dora: bool,
     /// `default` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (any number) or `olora`.
-    pub init_lora_weights: InitName,
+    pub init_lora_weights: InitLoraWeights,
     /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
-    pub bias: BiasName,
+    pub bias: Bias,
     /// Modules that train in full beside the head, by the end of their name.
     pub modules_to_save: Vec<String>,
-}
-
-/// `target_modules` as written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Targets {
-    /// Suffixes of module names.
-    List(Vec<String>),
-    /// `all-linear`, or a regular expression for whole names.
-    Text(String),
-}
-
-/// `init_lora_weights` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct InitName(pub InitLoraWeights);
-
-impl TryFrom<String> for InitName {
-    type Error = ls_lora::LoraError;
-
-    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
-}
-
-impl From<InitName> for String {
-    fn from(name: InitName) -> Self {
-        name.0.to_string()
-    }
-}
-
-/// `bias` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BiasName {
-    /// None of them.
-    #[default]
-    None,
-    /// Those of the adapted layers.
-    LoraOnly,
-    /// All of them.
-    All,
-}
-
-/// `quantization` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QuantizationName {
-    /// 4 bits a value.
-    Nf4,
-    /// 8 bits a value.
-    Int8,
-}
-
-impl From<QuantizationName> for Quantization {
-    fn from(name: QuantizationName) -> Self {
-        match name {
-            QuantizationName::Nf4 => Self::Nf4,
-            QuantizationName::Int8 => Self::Int8,
-        }
-    }
 }
 
 impl ModelSettings {
@@ -153,7 +92,7 @@ impl ModelSettings {
     pub fn precision(&self) -> Precision {
         Precision {
             compute: self.dtype,
-            quantization: self.quantization.map(Into::into),
+            quantization: self.quantization,
         }
     }
 }
@@ -164,11 +103,11 @@ impl Default for LoraSettings {
             r: 12,
             lora_alpha: 32.0,
             lora_dropout: 0.1,
-            target_modules: Targets::List(vec!["q_proj".into(), "v_proj".into()]),
+            target_modules: TargetModules::list(["q_proj", "v_proj"]),
             use_rslora: false,
             use_dora: false,
-            init_lora_weights: InitName::default(),
-            bias: BiasName::None,
+            init_lora_weights: InitLoraWeights::Default,
+            bias: Bias::None,
             modules_to_save: Vec::new(),
         }
     }
@@ -180,20 +119,10 @@ impl LoraSettings {
         let mut config = LoraConfig::new(self.r, self.lora_alpha);
         config.lora_dropout = self.lora_dropout;
         config.use_rslora = self.use_rslora;
-        config.target_modules = match &self.target_modules {
-            Targets::List(names) => TargetModules::List(names.clone()),
-            Targets::Text(text) if text.eq_ignore_ascii_case("all-linear") => {
-                TargetModules::AllLinear
-            }
-            Targets::Text(text) => TargetModules::Pattern(text.clone()),
-        };
+        config.target_modules = self.target_modules.clone();
         config.use_dora = self.use_dora;
-        config.init_lora_weights = self.init_lora_weights.0;
-        config.bias = match self.bias {
-            BiasName::None => Bias::None,
-            BiasName::LoraOnly => Bias::LoraOnly,
-            BiasName::All => Bias::All,
-        };
+        config.init_lora_weights = self.init_lora_weights;
+        config.bias = self.bias;
         config.modules_to_save.clone_from(&self.modules_to_save);
         config
     }
@@ -1152,7 +1081,7 @@ mod tests {
                 attention: Some(AttentionMode::Causal),
                 pooling: Some(Pooling::Last),
                 dtype: ComputeType::F32,
-                quantization: Some(QuantizationName::Nf4),
+                quantization: Some(Quantization::Nf4),
                 classifier_dropout: Some(0.1),
             },
             data: DataSettings {
@@ -1222,10 +1151,7 @@ mod tests {
         let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
         let config = RunConfig::from_toml(MINIMAL, "", &set).unwrap();
         assert_eq!(config.train.learning_rate, 1e-3);
-        assert_eq!(
-            config.lora.target_modules,
-            Targets::List(vec!["q_proj".into()])
-        );
+        assert_eq!(config.lora.target_modules, TargetModules::list(["q_proj"]));
         assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
         assert_eq!(config.data.label, ColumnRef::Index(1));
     }

@@ -6,10 +6,11 @@ use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
     TaskKind,
 };
+use ls_lora::Quantization;
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{QuantizationName, context};
+use crate::config::context;
 use crate::error::{Result, TrainError};
 use crate::run_dir::INFERENCE_FILE;
 
@@ -58,7 +59,7 @@ pub struct InferenceSettings {
     pub dtype: ComputeType,
     /// How the frozen weights are packed, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantization: Option<QuantizationName>,
+    pub quantization: Option<Quantization>,
     /// Examples of one pass.
     pub batch_size: usize,
 }
@@ -129,7 +130,7 @@ impl InferenceSettings {
     pub fn precision(&self) -> Precision {
         Precision {
             compute: self.dtype,
-            quantization: self.quantization.map(Into::into),
+            quantization: self.quantization,
         }
     }
 

@@ -2,9 +2,10 @@
 
 use burn::tensor::Device;
 use ls_data::TaskKind;
+use ls_lora::TargetModules;
 use ls_model::{LlamaConfig, Pooling};
 
-use crate::config::{QuantizationName, RunConfig, Targets};
+use crate::config::RunConfig;
 
 /// Estimated peak of training in bytes: weights, what trains with its gradient and AdamW's two moments, and the
 /// activations that the backward pass of the longest step keeps.
@@ -24,8 +25,7 @@ pub fn expected_memory(
     let weights = match config.model.quantization {
         None => parameters * compute,
         // A code, and a 16-bit scale for every 64; the embedding table stays as it is.
-        Some(QuantizationName::Nf4) => table * compute + (parameters - table) * 17 / 32,
-        Some(QuantizationName::Int8) => table * compute + (parameters - table) * 33 / 32,
+        Some(format) => table * compute + (parameters - table) * (4 * format.bits() + 1) / 32,
     };
 
     let rows = config.train.micro_batch_size.min(lengths.len());
@@ -42,10 +42,10 @@ fn values_per_token(config: &RunConfig, model: &LlamaConfig) -> usize {
     let queries = model.num_attention_heads * model.head_dim;
     let keys = model.num_key_value_heads * model.head_dim;
     let adapts = |names: &[&str]| match &config.lora.target_modules {
-        Targets::List(targets) => targets
+        TargetModules::List(targets) => targets
             .iter()
             .any(|target| names.iter().any(|name| target.ends_with(name))),
-        Targets::Text(_) => true,
+        _ => true,
     };
     // What adapters read, where nothing else keeps it.
     let normed = |names| if adapts(names) { hidden } else { 0 };
