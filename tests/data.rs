@@ -364,6 +364,52 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     says(&outcome, 2, &["data.dataset names the files"]);
     let outcome = run(&sandbox, "x", &["data.dataset=conll03"]);
     says(&outcome, 2, &["conll03 is labelled by token"]);
+    let outcome = run(&sandbox, "x", &["data.language=it"]);
+    says(&outcome, 2, &["data.language: sst2 has no language `it`"]);
+    trained(&sandbox, "language", &["data.language=EN"]);
+}
+
+#[test]
+fn a_data_set_of_ones_own_is_described_in_a_file() {
+    let data = "dataset = \"sets/moods.toml\"\nmax_length = 32";
+    let sandbox = sandbox("task = \"sequence\"", data);
+    says(
+        &run(&sandbox, "x", &[]),
+        2,
+        &["data.dataset: sets/moods.toml: no such file"],
+    );
+    let head = "task = \"sequence\"\nlabels = [\"bad\", \"good\"]\n";
+    let form = |rest: &str| {
+        let text = format!(
+            "{head}[splits]\ntrain = {{ examples = 24 }}\n[[forms]]\nname = \"reviews\"\nformat = \"tsv\"\n{rest}"
+        );
+        sandbox.write("sets/moods.toml", text);
+    };
+    form("txt = \"review\"\n");
+    let fault = "data.dataset: sets/moods.toml: line 8: unknown field `txt`";
+    says(&run(&sandbox, "x", &[]), 2, &[fault]);
+    form(
+        "text = \"review\"\nsplits.train.files = [\"train*.tsv\"]\nsplits.test.files = [\"test.tsv\"]\n",
+    );
+    says(&run(&sandbox, "x", &[]), 2, &["sets/moods", "data.dir"]);
+
+    let rows = |count: usize| {
+        let row = |i: usize| format!("the boat was {}\t{}\n", ["bad", "good"][i % 2], i % 2);
+        format!("review\tlabel\n{}", (0..count).map(row).collect::<String>())
+    };
+    sandbox.write("sets/moods/train-a.tsv", rows(12));
+    sandbox.write("sets/moods/train-b.tsv", rows(8));
+    sandbox.write("sets/moods/test.tsv", rows(6));
+    let outcome = trained(&sandbox, "out", &[]);
+    says(&outcome, 0, &["published with 24 examples"]);
+    assert_eq!(sandbox.json("out/best/labels.json"), json!(["bad", "good"]));
+    assert_eq!(
+        sandbox.json("out/report.json")["cut"]["test"]["examples"],
+        6
+    );
+    // The run knows its files from any folder.
+    sandbox.ok(&["evaluate", "--run", "out"]);
+    assert!(sandbox.read("out/config.toml").contains("/sets/moods.toml"));
 }
 
 #[test]

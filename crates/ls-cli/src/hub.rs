@@ -32,20 +32,20 @@ pub fn data(data: &mut DataSettings, download: bool) -> Result<()> {
     let Some(known) = data.known() else {
         return Ok(());
     };
-    if data.dir.is_some() || Path::new("datasets").join(known.name).is_dir() {
+    if data.dir.is_some() || known.default_dir().is_dir() {
         return Ok(());
     }
     let settings = Settings::from_env();
     let language = data.language.as_deref();
-    for source in known.hub {
-        if let Ok(dir) = resolve(known, source, language, false, &settings) {
+    for source in &known.hub {
+        if let Ok(dir) = resolve(&known, source, language, false, &settings) {
             data.dir = Some(dir);
             return Ok(());
         }
     }
     match known.hub.first() {
         Some(source) if download => {
-            data.dir = Some(resolve(known, source, language, true, &settings)?);
+            data.dir = Some(resolve(&known, source, language, true, &settings)?);
             Ok(())
         }
         _ => Ok(()),
@@ -59,21 +59,9 @@ fn resolve(
     download: bool,
     settings: &Settings,
 ) -> Result<PathBuf> {
-    let at = RepoRef::new(source.repo, source.revision)?;
-    let languages = match language {
-        Some(language) => vec![language],
-        None => known.languages.to_vec(),
-    };
-    let expand = |file: &&str| match file.contains("{lang}") {
-        true => languages
-            .iter()
-            .map(|l| file.replace("{lang}", l))
-            .collect(),
-        false => vec![file.to_string()],
-    };
-    let files = source.files.iter().flat_map(expand).collect();
+    let at = RepoRef::new(&source.repo, &source.revision)?;
+    let files = Files::Named(known.hub_files(source, language.as_slice())?);
     let command = format!("cargo xtask fetch-data {}", known.name);
-    let files = Files::Named(files);
     Ok(ls_hub::resolve(
         RepoKind::Dataset,
         at,

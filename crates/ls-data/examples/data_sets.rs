@@ -5,13 +5,9 @@ use ls_data::catalog;
 fn main() {
     println!("| name | what | splits | forms | on the Hub | terms |\n|---|---|---|---|---|---|");
     for spec in catalog::all() {
-        let sizes: Vec<String> = spec
-            .splits
-            .iter()
-            .map(|split| {
-                let count = split.examples.map_or("?".into(), |n| n.to_string());
-                format!("{} {count}", split.name.name())
-            })
+        let sizes = spec.splits.iter();
+        let sizes: Vec<String> = sizes
+            .map(|(split, size)| format!("{} {}", split.name(), size.examples))
             .collect();
         let forms: Vec<&str> = spec.forms().collect();
         let hub: Vec<String> = spec.hub.iter().map(|h| format!("`{}`", h.repo)).collect();

@@ -1,6 +1,6 @@
 //! The one error type of the crate: where it went wrong, what was found, what was expected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
@@ -310,25 +310,33 @@ pub enum DataError {
         /// The most similar of them.
         nearest: Option<String>,
     },
+    /// The description of a data set cannot be used.
+    #[error("{}: {fault}", path.display())]
+    Description {
+        /// TOML file that was read.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// A folder holds a known data set in none of its known forms.
-    #[error("{}: no files of {dataset}; looked for {}{}{}", path.display(), list(looked_for), unfit_files(unfit), fetch_hint(dataset, *fetchable))]
+    #[error("{}: no files of {dataset}; looked for {}{}{}", path.display(), list(looked_for), unfit_files(unfit), remedy)]
     NoDatasetFiles {
         /// Folder that was read.
         path: PathBuf,
         /// Name of the data set.
-        dataset: &'static str,
+        dataset: String,
         /// A file of each form.
         looked_for: Vec<String>,
         /// Files that have such a name but another form.
         unfit: Vec<PathBuf>,
-        /// Whether the Hub still has it.
-        fetchable: bool,
+        /// Where they can be had.
+        remedy: String,
     },
     /// A data set has several languages and none was chosen.
     #[error("{dataset} has several languages; choose one of {}", list(known))]
     LanguageNeeded {
         /// Name of the data set.
-        dataset: &'static str,
+        dataset: String,
         /// Its languages.
         known: Vec<String>,
     },
@@ -336,7 +344,7 @@ pub enum DataError {
     #[error("{dataset} has no language `{language}`; it has {}", list(known))]
     UnknownLanguage {
         /// Name of the data set.
-        dataset: &'static str,
+        dataset: String,
         /// Language that was asked for.
         language: String,
         /// Its languages.
@@ -620,6 +628,17 @@ impl DataError {
     }
 }
 
+/// The error of a label that is none of `known`.
+pub(crate) fn unknown_label(label: &str, known: &[String], path: &Path, line: usize) -> DataError {
+    DataError::UnknownLabel {
+        path: path.to_path_buf(),
+        line,
+        label: label.to_string(),
+        known: known.to_vec(),
+        nearest: nearest(label, known.iter().map(String::as_str)),
+    }
+}
+
 /// Messages, one a line, and how many of `count` are not among them.
 pub(crate) fn lines_and_more(shown: &[String], count: usize) -> String {
     let mut text = shown.join("\n");
@@ -662,13 +681,6 @@ fn unfit_files(unfit: &[PathBuf]) -> String {
         "; there is {}, but its first line is of another form",
         list(&names)
     )
-}
-
-fn fetch_hint(dataset: &str, fetchable: bool) -> String {
-    match fetchable {
-        true => format!("; `cargo xtask fetch-data {dataset}` fetches it"),
-        false => "; it is no longer given out, so the files must be your own".to_string(),
-    }
 }
 
 fn hint(nearest: &Option<String>) -> String {

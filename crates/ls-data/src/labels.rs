@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result, unknown_label};
 use crate::example::{SequenceExample, TokenExample};
 
 /// Target of a position that carries no label: the loss and the scores skip it.
@@ -204,16 +204,6 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
             path: path.to_path_buf(),
             source,
         })
-}
-
-pub(crate) fn unknown_label(label: &str, known: &[String], path: &Path, line: usize) -> DataError {
-    DataError::UnknownLabel {
-        path: path.to_path_buf(),
-        line,
-        label: label.to_string(),
-        known: known.to_vec(),
-        nearest: nearest(label, known.iter().map(String::as_str)),
-    }
 }
 
 /// Rank of the prefix and the type of a tag like `B-PER`.

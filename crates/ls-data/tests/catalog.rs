@@ -78,7 +78,7 @@ fn check(case: &Case<'_>) {
             .map(|(text, label)| (text.to_string(), label.to_string()))
             .collect();
         assert_eq!(
-            read(spec, split),
+            read(&spec, split),
             expected,
             "{} {} {name:?}",
             case.name,
@@ -86,7 +86,7 @@ fn check(case: &Case<'_>) {
         );
         assert_eq!(split.expected, *size);
         for (_, labels) in examples.iter().filter(|_| split.labelled) {
-            let known = |label: &str| spec.labels.contains(&label);
+            let known = |label: &str| spec.labels.iter().any(|known| known == label);
             match spec.task {
                 TaskKind::Sequence => assert!(known(labels), "{labels}"),
                 TaskKind::Token => assert!(labels.split(' ').all(known), "{labels}"),
@@ -557,12 +557,54 @@ fn wnut17() {
 }
 
 #[test]
+fn a_data_set_of_ones_own_is_described_in_a_file() {
+    let dir = folder(&[("names/train.conll", "the O\nOslo S-place\n")]);
+    let file = dir.path().join("names.toml");
+    let get = |text: &str| {
+        fs::write(&file, text).unwrap();
+        catalog::get(file.to_str().unwrap())
+    };
+    let head = "task = \"token\"\nlabels = [\"O\", \"B-place\", \"I-place\"]\n";
+    let form = "[[forms]]\nname = \"columns\"\nformat = \"conll\"\nscheme = \"iobes\"\n";
+    let train = "splits.train.files = [\"train.conll\"]\n";
+    let spec = get(&format!("{head}{form}{train}")).unwrap();
+    assert_eq!(spec.name, "names");
+    let located = spec.locate(&spec.default_dir(), None).unwrap();
+    assert_eq!(located.splits[0].read.scheme, Some(TagScheme::Iobes));
+    assert_eq!(located.splits[0].expected, None);
+
+    let fault = |text: &str| {
+        let message = get(text).unwrap_err().to_string();
+        message.replace(file.to_str().unwrap(), "file")
+    };
+    assert_eq!(fault(head), "file: line 1: missing field `forms`");
+    assert_eq!(
+        fault(&format!(
+            "{head}{form}{train}splits.train.examples = \"many\"\n"
+        )),
+        "file: line 8: expected a number or \"unknown\", found \"many\""
+    );
+    assert_eq!(
+        fault(&format!("{head}{form}{train}labels = [\"B-Ort\"]\n")),
+        "file: form \"columns\": labels: \"B-Ort\" is not among those of the data set"
+    );
+    assert_eq!(
+        fault(&format!("{head}{form}{train}{form}{train}")),
+        "file: forms: \"columns\" is described twice"
+    );
+    assert_eq!(
+        fault(&format!("{head}{form}splits = {{}}\n")),
+        "file: form \"columns\": splits: there are none"
+    );
+}
+
+#[test]
 fn a_folder_without_the_files_says_what_was_looked_for() {
     let dir = folder(&[("train.tsv", "id\ttext\n"), ("notes.md", "none")]);
     let message = |name: &str| {
         let spec = catalog::get(name).unwrap();
         let error = spec
-            .locate(dir.path(), Some(spec.languages[0]))
+            .locate(dir.path(), Some(&spec.languages[0]))
             .unwrap_err();
         error
             .to_string()
@@ -577,7 +619,7 @@ fn a_folder_without_the_files_says_what_was_looked_for() {
     assert_eq!(
         message("amazon_reviews_multi"),
         "dir: no files of amazon_reviews_multi; looked for `json/train/dataset_de_train.json`; it is \
-         no longer given out, so the files must be your own"
+         not on the Hub, so the files must be your own"
     );
     let gone = dir.path().join("gone");
     let missing = catalog::get("sst2").unwrap().locate(&gone, None);
@@ -645,7 +687,7 @@ fn a_snapshot_of_the_hub_is_a_folder_like_any_other() {
     let spec = catalog::get("twitterfin").unwrap();
     let located = spec.locate(&snapshot, None).unwrap();
     assert_eq!(
-        read(spec, &located.splits[0]),
+        read(&spec, &located.splits[0]),
         [("$AB up".into(), "Bullish".into())]
     );
     // A folder that is a link to one above it ends no search for files in any depth.
@@ -699,12 +741,12 @@ mod parquet {
             fs::copy(fixture(fixture_name), path).unwrap();
         }
         let spec = catalog::get(name).unwrap();
-        let located = spec.locate(dir.path(), Some(spec.languages[0])).unwrap();
+        let located = spec.locate(dir.path(), Some(&spec.languages[0])).unwrap();
         assert!(located.form.starts_with("Parquet"));
         located
             .splits
             .iter()
-            .map(|split| read(spec, split))
+            .map(|split| read(&spec, split))
             .collect()
     }
 

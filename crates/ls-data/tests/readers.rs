@@ -187,7 +187,7 @@ fn conll_with_tabs_spaces_documents_and_uneven_blank_lines() {
         tag: Some(1),
         ..Default::default()
     };
-    let examples = tokens(Conll, &part_of_speech, data.as_bytes()[20..].as_ref()).unwrap();
+    let examples = tokens(Conll, &part_of_speech, &data.as_bytes()[20..]).unwrap();
     assert_eq!(examples[0].tags.as_ref().unwrap(), &["NNP", "VBZ"]);
     let bare = TokenColumns {
         tagged: false,

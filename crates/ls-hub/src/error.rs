@@ -160,16 +160,9 @@ pub enum HubError {
         /// Where it is described.
         page: String,
     },
-    /// A data set has no such language.
-    #[error("{name}: no language `{given}`; there are {}", list(known))]
-    NoSuchLanguage {
-        /// Data set.
-        name: String,
-        /// What was given.
-        given: String,
-        /// Languages that it has.
-        known: Vec<String>,
-    },
+    /// A data set has no such language; the message names those it has.
+    #[error("{0}")]
+    NoSuchLanguage(String),
     /// A data set without a file in a form that can be read.
     #[error("{repo}: no parquet, JSON, CSV, TSV, CoNLL or text file")]
     NoData {
@@ -288,7 +281,7 @@ impl HubError {
                 | Self::NotCached { .. }
                 | Self::NotBuiltIn { .. }
                 | Self::NotOnHub { .. }
-                | Self::NoSuchLanguage { .. }
+                | Self::NoSuchLanguage(_)
         )
     }
 }

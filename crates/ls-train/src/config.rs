@@ -3,9 +3,10 @@
 //! A file is merged over the defaults, `key=value` overrides over the file, and the result is checked as a whole: all
 //! faults are reported together, before any weight is read. What was resolved is written to the run folder.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use ls_data::catalog;
+use ls_data::catalog::{self, DatasetSpec};
 use ls_data::{
     ColumnRef, Context, FileFormat, InputLimits, LabelPosition, LongInputs, Malformed, PaddingMode,
     PaddingSide, TagScheme, TaskKind,
@@ -348,9 +349,9 @@ impl DataSettings {
         }
     }
 
-    /// The known data set that is named, if one is.
-    pub fn known(&self) -> Option<&'static catalog::DatasetSpec> {
-        self.dataset.as_deref().and_then(catalog::find)
+    /// The known data set that is named, if one is and it can be used.
+    pub fn known(&self) -> Option<Cow<'static, DatasetSpec>> {
+        catalog::get(self.dataset.as_deref()?).ok()
     }
 }
 
@@ -802,19 +803,10 @@ impl RunConfig {
                         known.name, known.task, self.task
                     ),
                 );
-                if let Some(language) = &self.data.language {
-                    check(
-                        known.languages.contains(&language.as_str()),
-                        format!(
-                            "data.language: {} is in {}, not in {language:?}",
-                            known.name,
-                            if known.languages.is_empty() {
-                                "one language".into()
-                            } else {
-                                known.languages.join(", ")
-                            }
-                        ),
-                    );
+                if let Some(language) = &self.data.language
+                    && let Err(fault) = known.language(Some(language))
+                {
+                    check(false, format!("data.language: {fault}"));
                 }
             }
             (None, _) => {

@@ -200,17 +200,16 @@ impl TrainError {
 }
 
 fn fetch_data(name: &str) -> String {
-    if let Some(known) = ls_data::catalog::find(name)
-        && known.hub.is_empty()
-    {
-        return format!(
+    match ls_data::catalog::find(name) {
+        None => "name the folder of its files in data.dir".into(),
+        Some(known) if known.hub.is_empty() => format!(
             "it is not on the Hub ({}): name the folder of its files in data.dir",
             known.homepage
-        );
+        ),
+        Some(_) => format!(
+            "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
+        ),
     }
-    format!(
-        "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
-    )
 }
 
 fn list_faults(origin: &str, faults: &[String]) -> String {

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
+use ls_data::catalog::{DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
-    BadRows, ColumnRef, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges,
-    TagScheme, TokenColumns,
+    BadRows, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges, TagScheme,
+    TokenColumns,
 };
 
 use crate::config::{DataSettings, Protocol, RunConfig};
@@ -25,7 +25,7 @@ pub struct Sources {
     /// The name that the split in `test` was published under, where that is another.
     pub published: Option<&'static str>,
     /// The form that a known data set was found in.
-    pub form: Option<&'static str>,
+    pub form: Option<String>,
 }
 
 /// A split and what is known of it beforehand.
@@ -47,16 +47,16 @@ impl Sources {
         let data = &config.data;
         let mut sources = match data.known() {
             Some(known) => {
-                let default = Path::new("datasets").join(known.name);
+                let default = known.default_dir();
                 let dir = data.dir.as_deref().unwrap_or(&default);
                 if !dir.is_dir() {
                     return Err(TrainError::NoDataset {
                         path: dir.into(),
-                        name: known.name.into(),
+                        name: known.name.clone(),
                     });
                 }
                 let located = known.locate(dir, data.language.as_deref())?;
-                if located.form == catalog::PAPER_ONTONOTES && data.protocol == Protocol::Strict {
+                if located.starts_only && data.protocol == Protocol::Strict {
                     let reason = format!(
                         "{}: only the first word of an entity has a tag in these files, so that spans cannot be scored: set data.protocol = \"paper\", or give data.dir another form of {}",
                         located.form, known.name
@@ -66,7 +66,7 @@ impl Sources {
                         reason,
                     });
                 }
-                let labels = known_labels(data, known);
+                let labels = known_labels(data, &known);
                 let mut splits = [None, None, None];
                 for split in &located.splits {
                     if split.labelled {
@@ -80,12 +80,7 @@ impl Sources {
                 // Where the published test split has no labels, or there is none, the validation split is what is reported.
                 let published = test.is_none().then_some(SplitName::Validation.name());
                 let lacks = |name| located.split(name).is_none();
-                if known
-                    .splits
-                    .iter()
-                    .any(|split| split.name == SplitName::Test)
-                    && lacks(SplitName::Test)
-                {
+                if known.splits.test.is_some() && lacks(SplitName::Test) {
                     tracing::warn!(
                         "{}: no test split of {} in it: its validation split is reported in the place of it",
                         dir.display(),
@@ -176,7 +171,7 @@ fn known_labels(data: &DataSettings, known: &DatasetSpec) -> Vec<String> {
         return labels.clone();
     }
     let prefixes: &[&str] = match data.train_scheme {
-        None | Some(TagScheme::Iob1 | TagScheme::Iob2) => return known.label_names(),
+        None | Some(TagScheme::Iob1 | TagScheme::Iob2) => return known.labels.clone(),
         Some(TagScheme::Ioe1 | TagScheme::Ioe2) => &["I", "E"],
         Some(TagScheme::Iobes) => &["B", "I", "E", "S"],
         Some(TagScheme::Bilou) => &["B", "I", "L", "U"],
@@ -195,8 +190,6 @@ fn known_labels(data: &DataSettings, known: &DatasetSpec) -> Vec<String> {
 
 fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
     let mut read = located.read.clone();
-    read.sequence.keep_extra = false;
-    read.tokens.keep_extra = false;
     if data.scheme.is_some() {
         read.scheme = data.scheme;
     }
@@ -332,22 +325,10 @@ fn sequence_columns(data: &DataSettings, labelled: bool) -> SequenceColumns {
     }
 }
 
-/// A number is for CoNLL files, a name for JSON.
 fn token_columns(data: &DataSettings, labelled: bool) -> TokenColumns {
-    let mut columns = TokenColumns {
+    TokenColumns {
         tagged: labelled,
         keep_extra: !labelled,
-        ..TokenColumns::default()
-    };
-    match &data.tokens {
-        Some(ColumnRef::Index(column)) => columns.token = *column,
-        Some(ColumnRef::Name(key)) => columns.tokens_key = key.clone(),
-        None => {}
+        ..TokenColumns::at(data.tokens.as_ref(), data.tags.as_ref())
     }
-    match &data.tags {
-        Some(ColumnRef::Index(column)) => columns.tag = Some(*column),
-        Some(ColumnRef::Name(key)) => columns.tags_key = Some(key.clone()),
-        None => {}
-    }
-    columns
 }

@@ -176,7 +176,7 @@ pub struct Report {
     pub published_split: Option<&'static str>,
     /// The form that a known data set was found in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub form: Option<&'static str>,
+    pub form: Option<String>,
     /// Of the best checkpoint.
     pub loss: f64,
     /// Of the best checkpoint.
@@ -924,8 +924,12 @@ fn save_adapter(
 fn absolute_paths(config: &mut RunConfig) {
     let data = &mut config.data;
     if let Some(known) = data.known() {
-        let default = || Path::new("datasets").join(known.name);
-        data.dir.get_or_insert_with(default);
+        data.dir.get_or_insert_with(|| known.default_dir());
+        if let Some(file) = &known.file
+            && let Ok(absolute) = std::path::absolute(file)
+        {
+            data.dataset = Some(absolute.to_string_lossy().into_owned());
+        }
     }
     let files = [&mut data.train, &mut data.validation, &mut data.test];
     let files = files

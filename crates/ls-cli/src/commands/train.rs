@@ -98,7 +98,7 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
             .map(|name| format!("; published as the {name} split"))
             .unwrap_or_default()
     )?;
-    if let Some(form) = report.form {
+    if let Some(form) = &report.form {
         writeln!(out, "data                     {form}")?;
     }
     for baseline in report.baselines.iter().rev() {

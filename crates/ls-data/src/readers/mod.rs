@@ -25,9 +25,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, unknown_label};
 use crate::example::{SequenceExample, TokenExample};
-use crate::labels::unknown_label;
 use lines::Lines;
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
@@ -264,6 +263,22 @@ impl Default for TokenColumns {
 const DEFAULT_TAGS: [&str; 2] = ["tags", "ner_tags"];
 
 impl TokenColumns {
+    /// Words and tags at these places: a number is a column of CoNLL files, a name a key of JSON or a column of Parquet.
+    pub fn at(tokens: Option<&ColumnRef>, tags: Option<&ColumnRef>) -> Self {
+        let mut columns = Self::default();
+        match tokens {
+            Some(ColumnRef::Index(column)) => columns.token = *column,
+            Some(ColumnRef::Name(key)) => columns.tokens_key = key.clone(),
+            None => {}
+        }
+        match tags {
+            Some(ColumnRef::Index(column)) => columns.tag = Some(*column),
+            Some(ColumnRef::Name(key)) => columns.tags_key = Some(key.clone()),
+            None => {}
+        }
+        columns
+    }
+
     /// The key of the tags in an object or table whose keys `has` knows.
     fn tags_key_among(&self, has: impl Fn(&str) -> bool) -> &str {
         match &self.tags_key {

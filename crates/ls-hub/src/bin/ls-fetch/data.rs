@@ -1,6 +1,6 @@
 //! Which repository and which files the name of a data set stands for.
 
-use ls_data::catalog::{self, DatasetSpec};
+use ls_data::catalog;
 use ls_hub::fetch::FetchRequest;
 use ls_hub::models::nearest;
 use ls_hub::{Files, HubError, MAIN, RepoKind, RepoRef, is_repo_id};
@@ -18,18 +18,20 @@ pub fn request(name: &str, languages: &[String]) -> Result<FetchRequest, HubErro
     let (at, files) = match catalog::find(name) {
         Some(spec) => {
             let source = spec.hub.first().ok_or_else(|| HubError::NotOnHub {
-                name: spec.name.into(),
-                page: spec.homepage.into(),
+                name: spec.name.clone(),
+                page: spec.homepage.clone(),
             })?;
-            let files = expand(spec, source.files, languages)?;
-            let at = RepoRef::new(source.repo, revision.unwrap_or(source.revision))?;
+            let wanted: Vec<&str> = languages.iter().map(String::as_str).collect();
+            let files = spec.hub_files(source, &wanted);
+            let files = files.map_err(|error| HubError::NoSuchLanguage(error.to_string()))?;
+            let at = RepoRef::new(&source.repo, revision.unwrap_or(&source.revision))?;
             (at, Files::Named(files))
         }
         None if is_repo_id(name) => (RepoRef::new(name, revision.unwrap_or(MAIN))?, Files::Data),
         None => {
             return Err(HubError::NotARepo {
                 given: name.into(),
-                nearest: nearest(name, catalog::all().iter().map(|spec| spec.name)),
+                nearest: nearest(name, catalog::all().iter().map(|spec| spec.name.as_str())),
             });
         }
     };
@@ -40,45 +42,13 @@ pub fn request(name: &str, languages: &[String]) -> Result<FetchRequest, HubErro
     })
 }
 
-/// File names with `{lang}` replaced by each language.
-fn expand(
-    spec: &DatasetSpec,
-    files: &[&str],
-    languages: &[String],
-) -> Result<Vec<String>, HubError> {
-    let known = || spec.languages.iter().map(|known| known.to_string());
-    if let Some(given) = languages
-        .iter()
-        .find(|given| !known().any(|known| known == **given))
-    {
-        return Err(HubError::NoSuchLanguage {
-            name: spec.name.into(),
-            given: given.clone(),
-            known: known().collect(),
-        });
-    }
-    let wanted: Vec<String> = match languages {
-        [] => known().collect(),
-        _ => languages.to_vec(),
-    };
-    let mut expanded = Vec::new();
-    for file in files {
-        if file.contains("{lang}") {
-            expanded.extend(wanted.iter().map(|lang| file.replace("{lang}", lang)));
-        } else {
-            expanded.push(file.to_string());
-        }
-    }
-    Ok(expanded)
-}
-
 /// Lists the data sets of the catalogue.
 pub fn list() {
     for spec in catalog::all() {
         let place = spec
             .hub
             .first()
-            .map_or("not on the Hub", |source| source.repo);
+            .map_or("not on the Hub", |source| source.repo.as_str());
         println!("{:27} {:42} {}", spec.name, place, spec.licence);
     }
 }
@@ -90,7 +60,7 @@ mod tests {
     #[test]
     fn every_data_set_of_the_catalogue_can_be_asked_for_or_says_where_it_is() {
         for spec in catalog::all() {
-            match request(spec.name, &[]) {
+            match request(&spec.name, &[]) {
                 Ok(FetchRequest {
                     kind,
                     at,
@@ -133,13 +103,13 @@ mod tests {
             spec.hub.first().is_some_and(placeholder)
         });
         let spec = spec.unwrap();
-        let named = |languages: &[String]| match request(spec.name, languages).unwrap().files {
+        let named = |languages: &[String]| match request(&spec.name, languages).unwrap().files {
             Files::Named(files) => files,
             other => panic!("{other:?}"),
         };
         let one = named(&[spec.languages[0].to_string()]);
         assert_eq!(one.len() * spec.languages.len(), named(&[]).len());
-        let message = request(spec.name, &["xx".into()]).unwrap_err().to_string();
+        let message = request(&spec.name, &["xx".into()]).unwrap_err().to_string();
         assert!(message.contains("no language `xx`"), "{message}");
     }
 

@@ -1,0 +1,358 @@
+//! From a folder to the files of each split: which form of a data set is there, and how it is read.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
+use crate::error::{DataError, Result, unknown_label};
+use crate::readers::{FileFormat, ReadSpec, SequenceColumns, TokenColumns, read_label_json};
+use crate::scheme::TagScheme;
+use crate::task::TaskKind;
+
+/// What a folder holds of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocatedDataset {
+    /// Name of the form, for messages.
+    pub form: String,
+    /// Whether only the first word of a name has a tag in these files, so that spans cannot be scored.
+    pub starts_only: bool,
+    /// The splits that are there, in the order train, validation, test.
+    pub splits: Vec<LocatedSplit>,
+}
+
+impl LocatedDataset {
+    /// A split, if it is there.
+    pub fn split(&self, name: SplitName) -> Option<&LocatedSplit> {
+        self.splits.iter().find(|split| split.name == name)
+    }
+}
+
+/// The files of a split and how to read them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocatedSplit {
+    /// Which split.
+    pub name: SplitName,
+    /// Its files in order; several where it is in shards.
+    pub files: Vec<PathBuf>,
+    /// How each of them is read. The label names of the data set, or of the files, are in it.
+    pub read: ReadSpec,
+    /// Whether it has labels: the test split of GLUE has none.
+    pub labelled: bool,
+    /// Number of examples that this form has, if it is known.
+    pub expected: Option<usize>,
+}
+
+impl DatasetSpec {
+    /// Sees which of the known forms a folder holds. A snapshot of the Hub is a folder like any other.
+    ///
+    /// `language` is needed where there are several. Where a folder holds more than one form, the
+    /// first of [`forms`](Self::forms) counts.
+    ///
+    /// # Errors
+    /// No file of any form, with the names that were looked for; a language that is missing or
+    /// unknown; a `label.json` that cannot be used.
+    pub fn locate(&self, dir: &Path, language: Option<&str>) -> Result<LocatedDataset> {
+        let language = self.language(language)?;
+        let mut unfit = Vec::new();
+        for form in &self.forms {
+            let splits = self.splits_in(form, dir, language, &mut unfit)?;
+            if !splits.is_empty() {
+                return Ok(LocatedDataset {
+                    form: form.name.clone(),
+                    starts_only: form.starts_only,
+                    splits,
+                });
+            }
+        }
+        if !dir.is_dir() {
+            return Err(DataError::NotFound {
+                path: dir.to_path_buf(),
+            });
+        }
+        let sought = |form: &Form| {
+            let first = form.splits.iter().next();
+            let first = first.and_then(|(_, split)| split.files.first());
+            first.map_or(String::new(), |name| name.replace("{lang}", language))
+        };
+        Err(DataError::NoDatasetFiles {
+            path: dir.to_path_buf(),
+            dataset: self.name.clone(),
+            looked_for: self.forms.iter().map(sought).collect(),
+            unfit,
+            remedy: match &self.file {
+                _ if self.hub.is_empty() => {
+                    "; it is not on the Hub, so the files must be your own".into()
+                }
+                None => format!("; `cargo xtask fetch-data {}` fetches it", self.name),
+                Some(_) => "; --download fetches it".into(),
+            },
+        })
+    }
+
+    /// The splits that a folder holds in a form. Files of the right name that are not of this form are added to `unfit`.
+    fn splits_in(
+        &self,
+        form: &Form,
+        dir: &Path,
+        language: &str,
+        unfit: &mut Vec<PathBuf>,
+    ) -> Result<Vec<LocatedSplit>> {
+        let mut splits = Vec::new();
+        for (name, split) in form.splits.iter() {
+            let Some(files) = split.find(dir, language) else {
+                continue;
+            };
+            if !form.fits(&files[0])? {
+                if !unfit.contains(&files[0]) {
+                    unfit.push(files[0].clone());
+                }
+                continue;
+            }
+            splits.push(LocatedSplit {
+                name,
+                read: self.read_spec(form, split, &files[0])?,
+                labelled: split.labelled,
+                expected: match split.examples {
+                    FormSize::Published => self.splits.get(name).map(|size| size.examples),
+                    FormSize::Count(count) => Some(count),
+                    FormSize::Unknown => None,
+                },
+                files,
+            });
+        }
+        Ok(splits)
+    }
+
+    /// How a split is read whose first file this is.
+    fn read_spec(&self, form: &Form, split: &FormSplit, file: &Path) -> Result<ReadSpec> {
+        let mut read = ReadSpec::new(form.format);
+        read.header = form.header;
+        read.label_names = self.label_names(form, file)?;
+        match self.task {
+            TaskKind::Sequence => {
+                let usual = SequenceColumns::default();
+                let label = form.label.clone().or(usual.label);
+                read.sequence = SequenceColumns {
+                    text: form.text.clone().unwrap_or(usual.text),
+                    append: form.text_append.clone(),
+                    separator: form.separator.clone().unwrap_or(usual.separator),
+                    text_pair: form.text_pair.clone(),
+                    label: label.filter(|_| split.labelled),
+                    first_label: form.first_label,
+                    ..usual
+                };
+            }
+            TaskKind::Token => {
+                read.tokens = TokenColumns {
+                    tagged: split.labelled,
+                    ..TokenColumns::at(form.tokens.as_ref(), form.tags.as_ref())
+                };
+                read.scheme = match form.scheme {
+                    None if form.format == FileFormat::Conll => Some(scheme_of(&read, file)?),
+                    scheme => scheme,
+                };
+            }
+        }
+        read.sequence.keep_extra = false;
+        read.tokens.keep_extra = false;
+        Ok(read)
+    }
+
+    /// What the integers in a file stand for, if the form knows it.
+    fn label_names(&self, form: &Form, file: &Path) -> Result<Option<Vec<String>>> {
+        if let Some(name) = &form.labels_file {
+            let path = file.with_file_name(name);
+            let names = read_label_json(&path)?;
+            return match names.iter().find(|name| !self.labels.contains(name)) {
+                Some(other) => Err(unknown_label(other, &self.labels, &path, 1)),
+                None => Ok(Some(names)),
+            };
+        }
+        let names = form.labels.as_ref().unwrap_or(&self.labels);
+        Ok(Some(names.clone()).filter(|names| !names.is_empty()))
+    }
+}
+
+impl FormSplit {
+    pub(super) fn find(&self, dir: &Path, language: &str) -> Option<Vec<PathBuf>> {
+        let places = self.files.iter();
+        places
+            .map(|pattern| expand(dir, &pattern.replace("{lang}", language)))
+            .find(|files| !files.is_empty())
+    }
+}
+
+impl Form {
+    /// Whether a file with a name of this form is of it.
+    fn fits(&self, file: &Path) -> Result<bool> {
+        Ok(match self.format {
+            FileFormat::Parquet => true,
+            format => {
+                let line = first_line(file)?;
+                begins(format, &line) && self.first_line.fits(&line)
+            }
+        })
+    }
+}
+
+impl FirstLine {
+    fn fits(&self, line: &str) -> bool {
+        let any = |texts: &[String], fits: &dyn Fn(&str) -> bool| {
+            texts.is_empty() || texts.iter().any(|text| fits(text))
+        };
+        any(&self.starts_with, &|text| line.starts_with(text))
+            && any(&self.ends_with, &|text| line.ends_with(text))
+            && line.contains(&self.contains)
+    }
+}
+
+/// Whether a file of this format can begin with this line.
+fn begins(format: FileFormat, line: &str) -> bool {
+    let fields = || line.split_ascii_whitespace().count();
+    match format {
+        FileFormat::Jsonl => line.starts_with('{'),
+        FileFormat::Conll => !line.starts_with('{') && !line.starts_with("#begin") && fields() > 1,
+        FileFormat::Conll2012 => line.starts_with("#begin document") || fields() > 10,
+        FileFormat::FastText => line.starts_with("__label__"),
+        FileFormat::Trees => line.starts_with('('),
+        FileFormat::Csv | FileFormat::Tsv | FileFormat::Parquet => true,
+    }
+}
+
+/// The first line that is not blank, as far as it is text, or its beginning.
+fn first_line(path: &Path) -> Result<String> {
+    const MOST: u64 = 1 << 16;
+    let failed = |source| DataError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut reader = BufReader::new(file.take(MOST));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let count = reader.read_until(b'\n', &mut line).map_err(failed)?;
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if count == 0 || !text.is_empty() {
+            return Ok(text.to_string());
+        }
+    }
+}
+
+/// The files under `dir` that a pattern names, in order.
+fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let mut found = Vec::new();
+    walk(dir, &parts, &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn walk(dir: &Path, parts: &[&str], found: &mut Vec<PathBuf>) {
+    let Some((part, rest)) = parts.split_first() else {
+        return;
+    };
+    if *part == "**" {
+        walk(dir, rest, found);
+        // Folders that are links are passed over: they may lead back.
+        for (path, is_folder) in entries(dir) {
+            if is_folder {
+                walk(&path, parts, found);
+            }
+        }
+    } else if part.contains('*') {
+        for (path, _) in entries(dir) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| matches(name, part)) {
+                step(path, rest, found);
+            }
+        }
+    } else {
+        step(dir.join(part), rest, found);
+    }
+}
+
+fn step(path: PathBuf, rest: &[&str], found: &mut Vec<PathBuf>) {
+    if !rest.is_empty() {
+        walk(&path, rest, found);
+    } else if path.is_file() {
+        found.push(path);
+    }
+}
+
+fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| {
+            (
+                entry.path(),
+                entry.file_type().is_ok_and(|kind| kind.is_dir()),
+            )
+        })
+        .collect()
+}
+
+/// Whether a name is of a pattern in which `*` stands for anything.
+fn matches(name: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => name == pattern,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|behind| {
+            let ends = behind
+                .char_indices()
+                .map(|(at, _)| at)
+                .chain([behind.len()]);
+            ends.into_iter().any(|at| matches(&behind[at..], rest))
+        }),
+    }
+}
+
+/// The scheme of a file's tags by the first span that tells: CoNLL 2003 is passed on in both. A span
+/// that begins with `I-` is IOB1's; one that begins with `B-`, where none of its type is before it,
+/// IOB2's.
+fn scheme_of(read: &ReadSpec, file: &Path) -> Result<TagScheme> {
+    const SENTENCES: usize = 1000;
+    for sentence in read.read_tokens(file)?.take(SENTENCES) {
+        // What is wrong with the file is said when it is read.
+        let Ok(sentence) = sentence else { continue };
+        let mut before = "";
+        for tag in sentence.tags.iter().flatten() {
+            let kind = tag.get(2..).unwrap_or_default();
+            let continues = before.get(2..) == Some(kind);
+            match tag.get(..2) {
+                Some("I-") if !continues => return Ok(TagScheme::Iob1),
+                Some("B-") if !continues => return Ok(TagScheme::Iob2),
+                _ => before = tag,
+            }
+        }
+    }
+    Ok(TagScheme::Iob2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything_in_a_name() {
+        for (pattern, name) in [
+            ("train-*.parquet", "train-00000-of-00001.parquet"),
+            ("train*.json", "train.json"),
+            ("*", "é"),
+            ("*gold_conll", "a.v4_gold_conll"),
+            ("a*b*c", "abbc"),
+        ] {
+            assert!(matches(name, pattern), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("train-*.parquet", "validation-0.parquet"),
+            ("train*.json", "train.jsonl"),
+            ("a*b", "ab c"),
+            ("a", "ab"),
+        ] {
+            assert!(!matches(name, pattern), "{pattern} {name}");
+        }
+    }
+}
