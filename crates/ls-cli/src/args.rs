@@ -26,14 +26,16 @@ pub enum Command {
     Predict(PredictArgs),
     /// Score any predictions against gold labels or tags, both in files
     ///
-    /// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are no words) or from
-    /// JSONL (`tags` or `ner_tags`), labels from JSONL, CSV or TSV (`label`). The files may be of different forms. One
-    /// file is enough if it holds both: a CoNLL file with the predicted tag last and the gold one before it, as conlleval
-    /// reads, or JSONL with `gold` beside the answer, as predict and the predictions.jsonl of a run hold it.
+    /// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are
+    /// no words) or from JSONL (`tags` or `ner_tags`), labels from JSONL, CSV or TSV (`label`). The
+    /// files may have different formats. One file is enough if it holds both: a CoNLL file with
+    /// the predicted tag last and the gold tag before it, as conlleval reads, or JSONL with `gold`
+    /// beside the prediction, as predict and the predictions.jsonl of a run have it.
     ///
-    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB and IOE) and for files without -DOCSTART- lines, which it
-    /// counts as words; for labels it is a table. Where a JSONL file of predictions has the
-    /// probability of each class (`scores`), log-loss and expected calibration error are among the scores.
+    /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB
+    /// and IOE) and for files without -DOCSTART- lines, which it counts as words; for labels it is
+    /// a table. Where a JSONL file of predictions has the probability of each class (`scores`),
+    /// log-loss and expected calibration error are among the scores.
     Score(ScoreArgs),
 }
 
@@ -46,13 +48,14 @@ pub struct TrainArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Fetch a model or data set of the Hugging Face Hub that is not in the cache (needs the feature hub)
+    /// Fetch a model or data set from the Hugging Face Hub if it is not in the cache (needs the
+    /// feature hub)
     #[arg(long)]
     pub download: bool,
-    /// Pass over rows that cannot be used, and list them
+    /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Folder for everything the run leaves; by default runs/ and the configuration's name
+    /// Folder for everything that the run writes [default: runs/ and the configuration's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
     /// cpu, cuda, cuda:N or wgpu, as built in
@@ -72,7 +75,7 @@ pub struct EvaluateArgs {
     /// Another labelled file, with the run's columns
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// Pass over rows that cannot be used, and list them
+    /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
     /// How to print the scores
@@ -102,23 +105,26 @@ pub struct ScoreArgs {
     /// File with the predictions, or - for stdin; without --gold, the file with both
     #[arg(long, value_name = "FILE")]
     pub pred: Option<PathBuf>,
-    /// Another system's predictions: how its scores differ, and whether that may be chance (paired approximate randomisation)
+    /// Another system's predictions: how its scores differ, and whether that may be chance (paired
+    /// approximate randomisation)
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
-    /// What is answered: a label for each text, or a tag for each word [default: what the files hold]
+    /// What is predicted: a label for each text, or a tag for each word [default: what the files
+    /// hold]
     #[arg(long, value_parser = task())]
     pub task: Option<TaskKind>,
     /// How spans are read from tags
     #[arg(long, value_enum, default_value_t = ReadMode::Default)]
     pub mode: ReadMode,
-    /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou [default: iob2]. Without
-    /// strict mode only bilou matters (and is seen from the gold tags): the default mode reads all others in the same lenient way
+    /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou
+    /// [default: iob2]. Without strict mode only bilou matters (and is seen from the gold tags):
+    /// the default mode reads all others in the same lenient way
     #[arg(long, value_name = "SCHEME")]
     pub scheme: Option<TagScheme>,
-    /// Where the answers stand in both files: a key, the name of a column, or the number of a column, from 0
+    /// Key, column name or column number (from 0) of the labels or tags in both files
     #[arg(long, visible_alias = "tags", value_name = "KEY")]
     pub label: Option<String>,
-    /// Where the predictions stand, if not under --label
+    /// Key or column of the predictions, if not that of --label
     #[arg(long, visible_alias = "pred-tags", value_name = "KEY")]
     pub pred_label: Option<String>,
     /// Names of integer labels, from 0 on
@@ -130,7 +136,8 @@ pub struct ScoreArgs {
     /// How to print the scores
     #[arg(long, value_enum, default_value_t = ScoreFormat::Text)]
     pub format: ScoreFormat,
-    /// Give each score an interval from N resamples of the examples [default: none; with --compare 1000]
+    /// Give each score an interval from N resamples of the examples [default: none; with --compare
+    /// 1000]
     #[arg(long, value_name = "N")]
     pub bootstrap: Option<usize>,
     /// Fixes the random numbers of --bootstrap and --compare
@@ -157,7 +164,8 @@ pub struct PredictArgs {
     /// Folder of a finished run
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Hugging Face folder, or its name on the Hub if it is in the cache: a whole classifier, or the base of --adapter
+    /// Hugging Face folder, or its name on the Hub if it is in the cache: a whole classifier, or
+    /// the base of --adapter
     #[arg(long, value_name = "HF_DIR")]
     pub model: Option<PathBuf>,
     /// PEFT folder with the head in it
@@ -185,7 +193,8 @@ pub struct PredictArgs {
         conflicts_with = "run"
     )]
     pub labels: Option<Vec<String>>,
-    /// Longest input in tokens; a tagger reads longer ones in windows, of a text the end is cut, and counted
+    /// Longest input in tokens; a tagger reads longer inputs in windows, a classifier cuts their
+    /// end and counts them
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Element type of the weights: f32 or bf16
@@ -194,13 +203,13 @@ pub struct PredictArgs {
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,
-    /// Pass over rows that cannot be used, and list them
+    /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
     /// Write here instead of to stdout
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// How to print the answers
+    /// How to print the predictions
     #[arg(long, value_enum, default_value_t = PredictionFormat::Jsonl)]
     pub format: PredictionFormat,
     /// cpu, cuda, cuda:N or wgpu, as built in
@@ -222,7 +231,7 @@ fn task() -> impl TypedValueParser<Value = TaskKind> {
     PossibleValuesParser::new(TaskKind::ALL.map(value)).try_map(|name| name.parse::<TaskKind>())
 }
 
-/// How to print answers.
+/// How to print predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PredictionFormat {
     /// One object per input.

@@ -1,4 +1,4 @@
-//! The demonstration that the program carries: configurations, data and a tiny pretrained LLaMA.
+//! The demonstration embedded in the program: configurations, data and a tiny pretrained LLaMA.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ pub fn config(name: &Path) -> Option<&'static str> {
     }
 }
 
-/// Unpacks the files of the built-in configurations below `runs` and returns their folder. A file that is there already is
-/// left alone if it is the same.
+/// Unpacks the files of the built-in configurations below `runs` and returns their folder. A file
+/// that is already there with the same bytes is left alone.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
-//! `--device`: which of the backends built in runs this.
+//! `--device`: selects one of the backends that the program was built with.
 
 use anyhow::Result;
 use burn::tensor::Device;
 
-use crate::UsageError;
+use crate::error::UsageError;
 
 /// Names of the backends that this program was built with.
 const BUILT_IN: &[&str] = &[
@@ -15,7 +15,7 @@ const BUILT_IN: &[&str] = &[
     "wgpu",
 ];
 
-/// The device that is taken where none is named: the first that is built in.
+/// The device without `--device`: the first backend that is built in.
 pub fn default_name() -> &'static str {
     BUILT_IN.first().copied().unwrap_or("none")
 }

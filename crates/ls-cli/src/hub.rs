@@ -1,4 +1,4 @@
-//! Names of the Hugging Face Hub where folders are expected: from its cache, or fetched with `--download`.
+//! Resolves Hugging Face Hub names to folders: from the Hub's cache, or fetched with `--download`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,8 @@ use ls_train::config::DataSettings;
 ///
 /// # Errors
 ///
-/// If it is neither, or cannot be fetched. A path that looks like no name of the Hub is left for the loader to refuse.
+/// If it is neither, or cannot be fetched. The loader refuses a path that does not look like a
+/// Hub name.
 pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     let name = path.to_str().unwrap_or_default();
     let named = ls_hub::looks_like_hub_id(name);
@@ -22,12 +23,12 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     resolved.with_context(|| format!("{} is no folder here", path.display()))
 }
 
-/// Fills in the folder of a known data set: `datasets/` and its name if there is one, else what the cache has of it, else, with
-/// `--download`, what the Hub has.
+/// Fills in the folder of a known data set: `datasets/NAME` if it exists, else the cache's, else,
+/// with `--download`, what the Hub has.
 ///
 /// # Errors
 ///
-/// If it cannot be fetched. One that is nowhere is left for the reader, whose error says what it looked for.
+/// If it cannot be fetched. The reader reports a data set that is nowhere, and what it looked for.
 pub fn data(data: &mut DataSettings, download: bool) -> Result<()> {
     let Some(known) = data.known() else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar on a terminal, plain lines elsewhere. All of it on stderr.
+//! Shows a run's progress on stderr: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl Display {
         self.bar.finish_and_clear();
     }
 
-    /// Rows that were passed over: the first messages, then how many more.
+    /// Lists the skipped rows: the first messages, then how many more.
     pub fn skipped(&self, (shown, count): (&[String], usize)) {
         if count == 0 {
             return;
@@ -71,7 +71,7 @@ impl Display {
         }
     }
 
-    /// A bar over `length` things with a name; of 0 things, a count.
+    /// Starts a bar over `length` items; with 0 items, a counter.
     pub fn start(&mut self, name: &str, length: usize) {
         self.bar.finish_and_clear();
         self.bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
@@ -89,7 +89,7 @@ impl Display {
         self.started = Instant::now();
     }
 
-    /// How many of a bar's things are done.
+    /// Sets how many of the bar's items are done.
     pub fn tick(&self, done: usize) {
         self.bar.set_position(done as u64);
     }

@@ -1,4 +1,4 @@
-//! `ls-cli evaluate`.
+//! `ls-cli evaluate`: scores a run's best checkpoint on a split or a file.
 
 use std::io::Write;
 use std::path::Path;

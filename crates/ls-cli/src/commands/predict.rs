@@ -1,4 +1,4 @@
-//! `ls-cli predict`.
+//! `ls-cli predict`: labels texts from arguments, a file or stdin.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -17,10 +17,11 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::args::{PredictArgs, PredictionFormat};
+use crate::error::UsageError;
 use crate::output::Display;
-use crate::{UsageError, device, hub};
+use crate::{device, hub};
 
-/// Inputs answered and written before the next are encoded.
+/// Inputs that are predicted and written before the next ones are encoded.
 const CHUNK: usize = 4096;
 
 /// Runs the command.
@@ -111,7 +112,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// Calls `each` with so many good rows at a time that memory stays bounded.
+/// Calls `each` with up to `CHUNK` good rows at a time, so that memory stays bounded.
 fn in_chunks<T>(
     rows: impl Iterator<Item = ls_data::Result<T>>,
     name: &Path,
@@ -154,7 +155,7 @@ fn overrides(args: &PredictArgs) -> Result<Overrides> {
     })
 }
 
-/// A flag's value by the name that it has in a configuration.
+/// Parses a flag's value by its name in a configuration.
 fn choice<T: DeserializeOwned>(
     flag: &str,
     known: &str,
@@ -167,7 +168,7 @@ fn choice<T: DeserializeOwned>(
     })?))
 }
 
-/// The inputs and a name for them in messages.
+/// Opens the inputs; the path names them in messages.
 fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(PathBuf, Inputs)> {
     if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
@@ -221,7 +222,7 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
     }
 }
 
-/// A model that learned from pairs would answer a single text, but not what it was asked.
+/// Refuses single texts for a model that was trained on pairs: its labels would mean nothing.
 fn no_pairs(columns: &DataSettings) -> Result<()> {
     match &columns.text_pair {
         None => Ok(()),
@@ -236,7 +237,7 @@ fn no_pairs(columns: &DataSettings) -> Result<()> {
     }
 }
 
-/// An answer as it is printed, its line end included.
+/// A prediction as it is printed, its line end included.
 fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
     let text = |key: &str| one_line(answer[key].as_str().unwrap_or_default());
     match (format, task) {
@@ -328,7 +329,8 @@ fn part_of(path: &Path) -> Result<NamedTempFile> {
         .filter(|dir| !dir.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default and would stay so after the rename; the umask still applies.
+    // A temporary file is private by default and would stay so after the rename; the umask still
+    // applies.
     #[cfg(unix)]
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]

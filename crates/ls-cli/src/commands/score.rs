@@ -1,4 +1,4 @@
-//! `ls-cli score`.
+//! `ls-cli score`: scores predictions in files against gold labels or tags.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,25 +15,25 @@ use ls_train::evaluate::Scores;
 use serde_json::{Map, Value, json};
 
 use super::table::table;
-use crate::UsageError;
 use crate::args::{ReadMode, ScoreArgs, ScoreFormat};
+use crate::error::UsageError;
 
 /// The path that stands for standard input, and its name in messages.
 const STDIN: [&str; 2] = ["-", "stdin"];
 
-/// A file of answers.
+/// A file of labels or tags.
 struct File {
     path: PathBuf,
     answers: Answers,
 }
 
-/// The files of a command, which answer the same examples.
+/// The files of a command, aligned: the same examples in the same order.
 struct Files {
     gold: File,
     pred: File,
-    /// Another system's.
+    /// Another system's predictions.
     other: Option<File>,
-    /// Of the classes, where they are given.
+    /// Class names, if given.
     names: Option<LabelSet>,
 }
 
@@ -44,7 +44,7 @@ type Metrics = Vec<(&'static str, f64)>;
 struct Report {
     scores: Scores,
     metrics: Metrics,
-    /// Of each of the metrics, where they are asked for.
+    /// One per metric, with `--bootstrap`.
     intervals: Option<Vec<Interval>>,
     /// The other system's metrics, and how they differ.
     comparison: Option<(Metrics, Vec<Comparison>)>,
@@ -98,7 +98,7 @@ fn resampling(args: &ScoreArgs) -> Result<Resampling> {
     Ok(resampling)
 }
 
-/// Reads every file, the later ones as the first says, and sees that they fit together.
+/// Reads the files (the gold file decides the kind of all) and checks that they align.
 fn read(args: &ScoreArgs) -> Result<Files> {
     let names = args.labels.clone().map(LabelSet::from_names);
     let names = names.transpose().map_err(TrainError::from)?;
@@ -124,9 +124,10 @@ fn read(args: &ScoreArgs) -> Result<Files> {
     if once.iter().filter(|path| stdin(path)).count() > 1 {
         return Err(UsageError::new("only one of the files can be stdin").into());
     }
-    let [gold_column, pred_column] = match in_one {
-        true => [both.unwrap_or(AnswerColumn::Gold), AnswerColumn::Usual],
-        false => [both.unwrap_or(AnswerColumn::Usual); 2],
+    let [gold_column, pred_column] = if in_one {
+        [both.unwrap_or(AnswerColumn::Gold), AnswerColumn::Usual]
+    } else {
+        [both.unwrap_or(AnswerColumn::Usual); 2]
     };
     let pred_column = of_predictions.unwrap_or(pred_column);
     let options = |column, task| AnswerOptions {
@@ -149,12 +150,11 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         check_aligned(&gold, &gold_name, &answers, &path).map_err(TrainError::from)?;
         Ok(File { path, answers })
     };
-    let pred = match in_one {
-        true => system(gold_name.clone(), &gold_bytes)?,
-        false => {
-            let (path, bytes) = bytes(pred_path)?;
-            system(path, &bytes)?
-        }
+    let pred = if in_one {
+        system(gold_name.clone(), &gold_bytes)?
+    } else {
+        let (path, bytes) = bytes(pred_path)?;
+        system(path, &bytes)?
     };
     let other = match &args.compare {
         Some(path) => {
@@ -189,7 +189,7 @@ fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
     Ok((path.into(), bytes))
 }
 
-/// With the way out where an argument is what is missing.
+/// Adds a hint where an argument is missing.
 fn explained(error: DataError, in_one: bool) -> anyhow::Error {
     let hint = match error {
         DataError::NamesNeeded { .. } => "name them in their order with --labels O,B-PER,I-PER",
@@ -238,9 +238,12 @@ fn score_tags(
         };
     let [gold, pred, other] = answers.map(|answers| {
         let tags = answers.iter().map(|answer| &answer.tags);
-        let read = |tag: &String| match bilou {
-            true => bilou_as_iobes(tag).into_owned(),
-            false => tag.clone(),
+        let read = |tag: &String| {
+            if bilou {
+                bilou_as_iobes(tag).into_owned()
+            } else {
+                tag.clone()
+            }
         };
         tags.map(|tags| tags.iter().map(read).collect())
             .collect::<Vec<Vec<String>>>()
@@ -258,7 +261,7 @@ fn score_tags(
     )
 }
 
-/// Every tag is one of the scheme.
+/// Checks that every tag is one of the scheme.
 fn check_scheme(path: &Path, answers: &[TagAnswer], scheme: TagScheme) -> Result<()> {
     for answer in answers {
         let error = match decode_spans_strict(&answer.tags, scheme) {

@@ -1,4 +1,4 @@
-//! `ls-cli train`.
+//! `ls-cli train`: fine-tunes by a configuration and prints the report.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use ls_train::{Report, RunConfig};
 
 use crate::args::TrainArgs;
+use crate::error::UsageError;
 use crate::output::{Display, bytes, duration};
-use crate::{UsageError, builtin, device, hub};
+use crate::{builtin, device, hub};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
