@@ -1,27 +1,22 @@
 //! Every variant of LoRA on LLaMA classifiers gives peft's logits, losses and gradients, from peft's files and through our
 //! own (`fixtures/variants/make.py`); and, where Python has peft at hand, peft gives ours (`loop.py`).
-// clippy.toml allows it in the tests themselves only, not in what they share.
-#![allow(clippy::unwrap_used)]
-
-mod golden;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use golden::{Expected, assert_close, at_tokens, gradients_by_key, values};
 use ls_lora::{HostTensor, LoraModel, PeftAdapter, TensorFile};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
 };
-use ls_train::loss::{counted, cross_entropy_sum};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::golden::{Expected, assert_close, at_tokens, check_training, values};
+
 /// f32 against f32, of the largest logit.
 const LOGITS: f32 = 1e-5;
-const GRADIENTS: f32 = 1e-3;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -88,16 +83,7 @@ fn input(
     checkpoint: &Checkpoint,
     device: &Device,
 ) -> (ModelInput, Vec<Vec<u8>>) {
-    let whole = |name: &str| -> Vec<Vec<u32>> {
-        let rows = expected.rows(name).into_iter();
-        rows.map(|row| row.into_iter().map(|v| v as u32).collect())
-            .collect()
-    };
-    let mask: Vec<Vec<u8>> = whole("attention_mask")
-        .into_iter()
-        .map(|row| row.into_iter().map(|one| one as u8).collect())
-        .collect();
-    let ids = whole("input_ids");
+    let (ids, mask) = (expected.ids(), expected.mask());
     let input = ModelInput::from_padded(&ids, &mask, &checkpoint.config, device).unwrap();
     (input, mask)
 }
@@ -138,40 +124,13 @@ fn logits_losses_and_gradients_are_pefts() {
             true,
         );
 
-        let labels: Vec<i64> = if case.task == "token" {
+        let labels = if case.task == "token" {
             at_tokens(&expected.rows("labels"), &mask, 1)
         } else {
             expected.get("labels").1
-        }
-        .into_iter()
-        .map(|label| label as i64)
-        .collect();
-        let loss = cross_entropy_sum(logits, &labels).div_scalar(counted(&labels) as f32);
-        assert_close(
-            what,
-            &values(loss.clone()),
-            &expected.get("loss").1,
-            LOGITS,
-            true,
-        );
-        let found = gradients_by_key(&model, &adapter.config, &loss.backward());
-        let keys: Vec<String> = expected
-            .0
-            .names()
-            .filter_map(|name| name.strip_prefix("grad."))
-            .map(String::from)
-            .collect();
-        assert!(keys.len() > 2, "{what}: the fixture has no gradients");
-        assert_eq!(
-            found.keys().cloned().collect::<Vec<_>>(),
-            keys,
-            "{what}: trained tensors"
-        );
-        for key in keys {
-            let reference = expected.get(&format!("grad.{key}")).1;
-            let what = format!("{what}: gradient of {key}");
-            assert_close(&what, &found[&key], &reference, GRADIENTS, true);
-        }
+        };
+        let trained = (&model, &adapter.config);
+        check_training(what, trained, logits, &labels, &expected, (LOGITS, true));
     }
 }
 

@@ -1,7 +1,5 @@
 //! A Hub on loopback: one repository, its files behind redirects to a second server, and whatever a test wants to go wrong.
 
-#![allow(dead_code, clippy::unwrap_used)]
-
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

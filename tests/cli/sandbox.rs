@@ -26,8 +26,6 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-// Each test program uses some of these.
-#[allow(dead_code)]
 impl Sandbox {
     /// With a random two-layer LLaMA and its tokenizer in `model`.
     pub fn new() -> Self {
@@ -133,6 +131,11 @@ impl Sandbox {
             .collect()
     }
 
+    /// Runs the binary, which must print one JSON object.
+    pub fn ok_json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
     /// The binary, to be run here.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ls-cli"));
@@ -183,6 +186,20 @@ impl Sandbox {
         assert_eq!(outcome.code, 0, "{args:?}: {}", outcome.stderr);
         outcome.stdout
     }
+}
+
+#[track_caller]
+pub fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+/// The exit code, and what stderr must hold.
+#[track_caller]
+pub fn says(outcome: &Outcome, code: i32, parts: &[&str]) {
+    assert_eq!(outcome.code, code, "{}", outcome.stderr);
+    assert_contains(&outcome.stderr, parts);
 }
 
 /// Objects of JSON lines.

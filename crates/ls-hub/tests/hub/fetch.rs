@@ -1,9 +1,5 @@
 //! Fetching from a Hub on loopback: what is asked, what arrives, and everything that can go wrong on the way.
 
-#![allow(clippy::unwrap_used)]
-
-mod server;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,7 +8,8 @@ use std::time::{Duration, Instant};
 use ls_hub::fetch::{Event, Fetcher};
 use ls_hub::{Cache, Files, HubError, RepoKind};
 use serde_json::json;
-use server::*;
+
+use crate::server::*;
 
 /// Bytes of a file that went out of the second server, in all requests.
 fn sent(hub: &LoopbackHub, file: &RepoFile) -> usize {

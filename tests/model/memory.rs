@@ -1,8 +1,6 @@
 //! Peak resident memory of loading a checkpoint: at most 1.2 times its size in the compute type plus 200 MB.
 //!
-//! `cargo test --test memory -- --nocapture` shows the numbers.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
+//! `cargo test -p ls-cli --test model memory -- --nocapture` shows the numbers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,7 +97,7 @@ fn peak_of_loading(dir: &Path, compute: &str) -> f64 {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "loading_stays_near_the_size_of_the_weights",
+            "memory::loading_stays_near_the_size_of_the_weights",
             "--nocapture",
         ])
         .env(CHILD_FOLDER, dir)

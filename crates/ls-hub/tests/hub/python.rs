@@ -1,16 +1,13 @@
 //! One cache with Python: what either side fetches from a Hub on loopback, the other finds. Skipped without a Python that
 //! has huggingface_hub: `python3`, or the one that `LS_LLAMA_PYTHON` names.
 
-#![allow(clippy::unwrap_used)]
-
-mod server;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use ls_hub::{Cache, Files, RepoKind};
-use server::*;
+
+use crate::server::*;
 
 fn python() -> Option<PathBuf> {
     let given = std::env::var_os("LS_LLAMA_PYTHON").map(PathBuf::from);

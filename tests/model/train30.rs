@@ -1,8 +1,5 @@
 //! Thirty optimizer steps equal those of transformers + peft (`fixtures/train30/make.py`).
 
-// clippy.toml allows it in the tests themselves only, not in what they share.
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use burn::optim::GradientsParams;

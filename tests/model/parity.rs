@@ -1,24 +1,18 @@
 //! Hidden states, logits, losses and gradients equal those of transformers + peft (`fixtures/parity/make.py`).
 
-// clippy.toml allows it in the tests themselves only, not in what they share.
-#![allow(clippy::unwrap_used)]
-
-mod golden;
-
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use golden::{Expected, assert_close, at_tokens, gradients_by_key, values};
 use ls_lora::{LoraConfig, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
 };
-use ls_train::loss::{counted, cross_entropy_sum};
 use serde::Deserialize;
+
+use crate::golden::{Expected, assert_close, at_tokens, check_training, values};
 
 /// f32 against f32: the bounds that the comparison with the reference has to hold.
 const LOGITS: f32 = 1e-4;
-const GRADIENTS: f32 = 1e-3;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -102,16 +96,7 @@ type Rows = (Vec<Vec<u32>>, Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// The rows of a case.
 fn batch(case: &Case, expected: &Expected) -> Rows {
-    let ids: Vec<Vec<u32>> = expected
-        .rows("input_ids")
-        .iter()
-        .map(|row| row.iter().map(|&id| id as u32).collect())
-        .collect();
-    let real: Vec<Vec<u8>> = expected
-        .rows("attention_mask")
-        .iter()
-        .map(|row| row.iter().map(|&one| one as u8).collect())
-        .collect();
+    let (ids, real) = (expected.ids(), expected.mask());
     let attended = if case.attend_padding {
         real.iter().map(|row| vec![1; row.len()]).collect()
     } else {
@@ -198,56 +183,20 @@ fn check(case: &Case) {
         return;
     }
 
-    let labels: Vec<i64> = if case.task == "token" {
+    let labels = if case.task == "token" {
         at_tokens(&pick("labels"), &pick_mask, 1)
-            .iter()
-            .map(|&label| label as i64)
-            .collect()
     } else {
-        expected
-            .get("labels")
-            .1
-            .iter()
-            .map(|&label| label as i64)
-            .collect()
+        expected.get("labels").1
     };
-    let loss = cross_entropy_sum(logits, &labels).div_scalar(counted(&labels) as f32);
-    assert_close(
-        &format!("{}: loss", case.name),
-        &values(loss.clone()),
-        &expected.get("loss").1,
-        LOGITS,
-        false,
+    let trained = (&model, &lora);
+    check_training(
+        &case.name,
+        trained,
+        logits,
+        &labels,
+        &expected,
+        (LOGITS, false),
     );
-    let gradients = loss.backward();
-    let found = gradients_by_key(&model, &lora, &gradients);
-    let keys: Vec<String> = expected
-        .0
-        .names()
-        .filter_map(|name| name.strip_prefix("grad."))
-        .map(String::from)
-        .collect();
-    assert!(
-        keys.len() > 2,
-        "{}: the fixture has no gradients",
-        case.name
-    );
-    assert_eq!(
-        found.keys().cloned().collect::<Vec<_>>(),
-        keys,
-        "{}: trained tensors",
-        case.name
-    );
-    for key in keys {
-        let reference = expected.get(&format!("grad.{key}")).1;
-        assert_close(
-            &format!("{}: gradient of {key}", case.name),
-            &found[&key],
-            &reference,
-            GRADIENTS,
-            true,
-        );
-    }
 }
 
 fn check_all(of: impl Fn(&Case) -> bool) -> usize {

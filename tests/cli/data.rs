@@ -1,11 +1,9 @@
-//! The real binary on data: known sets by name, long inputs, tag schemes, bad rows, the two protocols, names of the Hub.
-
-#![allow(clippy::unwrap_used)]
-
-mod util;
+//! Where a command's data comes from: known sets by name, long inputs, tag schemes, bad rows, the two protocols.
 
 use serde_json::{Value, json};
-use util::{Outcome, Sandbox};
+
+use crate::runs::*;
+use crate::sandbox::{Outcome, Sandbox, assert_contains, says};
 
 const BASE: &str = r#"
 [model]
@@ -28,27 +26,7 @@ fn sandbox(head: &str, data: &str) -> Sandbox {
 }
 
 fn run(sandbox: &Sandbox, run: &str, set: &[&str]) -> Outcome {
-    let set = set.iter().flat_map(|assignment| ["--set", assignment]);
-    let args = ["train", "--config", "run.toml", "--run", run];
-    sandbox.run(&args.into_iter().chain(set).collect::<Vec<_>>())
-}
-
-fn trained(sandbox: &Sandbox, name: &str, set: &[&str]) -> Outcome {
-    let outcome = run(sandbox, name, set);
-    assert_eq!(outcome.code, 0, "{set:?}: {}", outcome.stderr);
-    outcome
-}
-
-#[track_caller]
-fn says(outcome: &Outcome, code: i32, parts: &[&str]) {
-    assert_eq!(outcome.code, code, "{}", outcome.stderr);
-    for part in parts {
-        assert!(
-            outcome.stderr.contains(part),
-            "{part:?} is not in {}",
-            outcome.stderr
-        );
-    }
+    sandbox.run(&train_args(run, set))
 }
 
 /// Sentences of `words` words, whose last is a place.
@@ -77,7 +55,7 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
     );
     sandbox.write("t.conll", conll(12, 40, IOB2));
     let set = ["data.max_length=20", "data.stride=6", "train.epochs=12"];
-    let outcome = trained(&sandbox, "windows", &set);
+    let outcome = train(&sandbox, "windows", &set);
     says(
         &outcome,
         0,
@@ -115,8 +93,7 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
     assert_eq!(outcome.stdout.lines().count(), 2);
     // New inputs are read the same way.
     let text = format!("Ann Lee {}Oslo", "the boat of old ".repeat(9));
-    let output = sandbox.ok(&["predict", "--run", "windows", &text]);
-    let answer: Value = serde_json::from_str(&output).unwrap();
+    let answer = sandbox.ok_json(&["predict", "--run", "windows", &text]);
     assert_eq!(answer["tags"].as_array().unwrap().last().unwrap(), "B-LOC");
 
     // Cut: a word without a prediction is O, and scored.
@@ -125,7 +102,7 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
         "data.long_inputs=truncate",
         "train.epochs=12",
     ];
-    trained(&sandbox, "cut", &set);
+    train(&sandbox, "cut", &set);
     let report = sandbox.json("cut/report.json");
     let cut = report["cut"]["test"]["cut_words"].as_u64().unwrap();
     assert!(cut > 12, "{report}");
@@ -139,18 +116,13 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
         "data.protocol=paper",
         "train.epochs=12",
     ];
-    let outcome = trained(&sandbox, "paper", &set);
-    assert!(
-        outcome.stdout.contains("(paper protocol)"),
-        "{}",
-        outcome.stdout
-    );
+    let outcome = train(&sandbox, "paper", &set);
+    assert_contains(&outcome.stdout, &["(paper protocol)"]);
     let report = sandbox.json("paper/report.json");
     assert_eq!(report["protocol"], "paper");
     assert_eq!(report["scores"]["tokens"], 12 * 40 - cut);
     assert!(report["scores"]["per_type"]["LOC"].is_null(), "{report}");
-    let output = sandbox.ok(&["evaluate", "--run", "paper", "--format", "json"]);
-    let scores: Value = serde_json::from_str(&output).unwrap();
+    let scores = sandbox.ok_json(&["evaluate", "--run", "paper", "--format", "json"]);
     assert_eq!(scores["protocol"], "paper");
     assert_eq!(scores["cut_words"], cut);
     assert_eq!(scores["span_f1_micro"], report["scores"]["span_f1_micro"]);
@@ -169,7 +141,7 @@ fn a_long_text_is_cut_where_it_is_told_or_read_in_windows() {
     });
     sandbox.write("t.csv", format!("text,label\n{}", rows.collect::<String>()));
     let accuracy = |name: &str, set: &str| {
-        trained(&sandbox, name, &["train.epochs=8", set]);
+        train(&sandbox, name, &["train.epochs=8", set]);
         let report = sandbox.json(&format!("{name}/report.json"));
         let cut = report["cut"]["validation"]["cut_examples"]
             .as_u64()
@@ -194,10 +166,10 @@ fn tags_of_another_scheme_are_converted_refused_or_repaired() {
     let sandbox = sandbox(head, "train = \"t.conll\"\nvalidation = \"t.conll\"");
     sandbox.write("t.conll", conll(8, 6, ["I-PER", "I-PER"]));
     let labels = |name: &str| sandbox.json(&format!("{name}/best/labels.json"));
-    trained(&sandbox, "as-is", &[]);
+    train(&sandbox, "as-is", &[]);
     assert_eq!(labels("as-is"), json!(["O", "I-LOC", "I-PER"]));
     let iob1 = ["data.scheme=iob1", "data.train_scheme=iob2"];
-    trained(&sandbox, "iob2", &iob1);
+    train(&sandbox, "iob2", &iob1);
     assert_eq!(labels("iob2"), json!(["O", "B-LOC", "B-PER", "I-PER"]));
     let gold = sandbox.jsonl("iob2/predictions.jsonl")[0]["gold"].clone();
     assert_eq!(gold, json!(["B-PER", "I-PER", "O", "O", "O", "B-LOC"]));
@@ -206,7 +178,7 @@ fn tags_of_another_scheme_are_converted_refused_or_repaired() {
         "data.train_scheme=bilou",
         "train.epochs=12",
     ];
-    trained(&sandbox, "bilou", &bilou);
+    train(&sandbox, "bilou", &bilou);
     let report = sandbox.json("bilou/report.json");
     // Spans of one word beside each other are not run together.
     assert_eq!(report["scores"]["per_type"]["PER"]["support"], 8);
@@ -224,7 +196,7 @@ fn tags_of_another_scheme_are_converted_refused_or_repaired() {
     let outcome = run(&sandbox, "x", &["data.scheme=iob2"]);
     says(&outcome, 1, &["t.conll:1: tag `I-PER`", "data.malformed"]);
     let repair = ["data.scheme=iob2", "data.malformed=repair"];
-    let outcome = trained(&sandbox, "repaired", &repair);
+    let outcome = train(&sandbox, "repaired", &repair);
     says(
         &outcome,
         0,
@@ -276,7 +248,7 @@ fn bad_rows_are_all_named_and_skipped_on_request() {
         &["train: 12 examples", "3 bad rows skipped", "t.jsonl:14:"],
     );
 
-    trained(&sandbox, "plain", &["data.train=v.jsonl"]);
+    train(&sandbox, "plain", &["data.train=v.jsonl"]);
     // Of labels that the training split does not have, each is named once.
     let odd =
         ["x", "pos", "y", "x"].map(|label| json!({"text": "the boat", "label": label}).to_string());
@@ -330,7 +302,7 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     };
     sandbox.write("datasets/sst2/train.tsv", tsv(30));
     sandbox.write("datasets/sst2/dev.tsv", tsv(8));
-    let outcome = trained(&sandbox, "out", &[]);
+    let outcome = train(&sandbox, "out", &[]);
     // GLUE's test split has no labels: the development split is reported, and has no part in the choice.
     says(
         &outcome,
@@ -344,7 +316,7 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     assert_eq!(report["reported_split"], "test");
     assert_eq!(report["cut"]["validation"]["examples"], 3);
     assert_eq!(report["cut"]["test"]["examples"], 8);
-    trained(&sandbox, "paper", &["data.protocol=paper"]);
+    train(&sandbox, "paper", &["data.protocol=paper"]);
     let report = sandbox.json("paper/report.json");
     assert_eq!(report["cut"]["validation"]["examples"], 8);
     let config = sandbox.read("paper/config.toml");
@@ -366,7 +338,7 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     says(&outcome, 2, &["conll03 is labelled by token"]);
     let outcome = run(&sandbox, "x", &["data.language=it"]);
     says(&outcome, 2, &["data.language: sst2 has no language `it`"]);
-    trained(&sandbox, "language", &["data.language=EN"]);
+    train(&sandbox, "language", &["data.language=EN"]);
 }
 
 #[test]
@@ -400,7 +372,7 @@ fn a_data_set_of_ones_own_is_described_in_a_file() {
     sandbox.write("sets/moods/train-a.tsv", rows(12));
     sandbox.write("sets/moods/train-b.tsv", rows(8));
     sandbox.write("sets/moods/test.tsv", rows(6));
-    let outcome = trained(&sandbox, "out", &[]);
+    let outcome = train(&sandbox, "out", &[]);
     says(&outcome, 0, &["published with 24 examples"]);
     assert_eq!(sandbox.json("out/best/labels.json"), json!(["bad", "good"]));
     assert_eq!(
@@ -409,7 +381,7 @@ fn a_data_set_of_ones_own_is_described_in_a_file() {
     );
     // The run knows its files from any folder.
     sandbox.ok(&["evaluate", "--run", "out"]);
-    assert!(sandbox.read("out/config.toml").contains("/sets/moods.toml"));
+    assert_contains(&sandbox.read("out/config.toml"), &["/sets/moods.toml"]);
 }
 
 #[test]
@@ -423,7 +395,7 @@ fn a_windowed_text_weighs_as_much_as_a_short_one() {
         _ => format!("{long},pos\n"),
     });
     sandbox.write("t.csv", format!("text,label\n{}", rows.collect::<String>()));
-    trained(&sandbox, "out", &["train.epochs=2"]);
+    train(&sandbox, "out", &["train.epochs=2"]);
     let report = sandbox.json("out/report.json");
     assert_eq!(report["cut"]["train"]["windowed_examples"], 10);
     assert_eq!(report["scores"]["accuracy"], 1.0);
@@ -443,7 +415,7 @@ fn predictions_stand_beside_their_own_rows_and_keep_their_gold() {
     // Rows that all stand in line 1.
     let rows = (0..30).map(|i| format!("row {i} was {}\r", ["bad,neg", "good,pos"][i % 2]));
     sandbox.write("t.csv", format!("text,label\r{}", rows.collect::<String>()));
-    trained(&sandbox, "out", &[]);
+    train(&sandbox, "out", &[]);
     let predictions = sandbox.jsonl("out/predictions.jsonl");
     assert!(predictions.len() >= 8);
     for line in &predictions {
@@ -463,7 +435,7 @@ fn predictions_stand_beside_their_own_rows_and_keep_their_gold() {
         "data.validation=t.jsonl",
         "data.label=kind",
     ];
-    trained(&sandbox, "fields", &set);
+    train(&sandbox, "fields", &set);
     let line = &sandbox.jsonl("fields/predictions.jsonl")[0];
     let parts = [
         &line["gold"],
@@ -478,7 +450,7 @@ fn predictions_stand_beside_their_own_rows_and_keep_their_gold() {
             .map(|i| row(i, ",\"user\":\"\\ud83d oops\""))
             .collect::<String>(),
     );
-    trained(&sandbox, "odd", &set);
+    train(&sandbox, "odd", &set);
     assert_eq!(sandbox.jsonl("odd/predictions.jsonl").len(), 8);
     assert!(sandbox.path("odd/report.json").exists());
 }
@@ -497,17 +469,16 @@ fn other_files_of_a_known_set_are_read_as_its_own() {
         sandbox.write(&format!("datasets/conll03/{split}"), &text);
     }
     // Enough to learn three sentences by heart, whatever dropout draws.
-    trained(&sandbox, "out", &["train.epochs=30"]);
+    train(&sandbox, "out", &["train.epochs=30"]);
     let score = |args: &[&str]| {
         let args = [&["evaluate", "--run", "out", "--format", "json"], args].concat();
-        let found: Value = serde_json::from_str(&sandbox.ok(&args)).unwrap();
-        found["span_f1_micro"].as_f64().unwrap()
+        sandbox.ok_json(&args)["span_f1_micro"].as_f64().unwrap()
     };
     assert_eq!(score(&[]), 1.0);
     assert_eq!(score(&["--data", "datasets/conll03/eng.testb"]), 1.0);
     sandbox.write("more/eng.train", &text);
     assert_eq!(score(&["--data", "more/eng.train"]), 1.0);
-    let labels = trained(&sandbox, "bilou", &["data.train_scheme=bilou"]);
+    let labels = train(&sandbox, "bilou", &["data.train_scheme=bilou"]);
     says(&labels, 0, &["U-LOC 3"]);
     let outcome = sandbox.run(&[
         "predict",
@@ -532,7 +503,7 @@ fn a_text_may_be_joined_from_columns_and_classes_counted_from_one() {
     let sandbox = sandbox("task = \"sequence\"", data);
     let row = |i: usize| format!("\"{}\",\"title {i}\",\"and \"\"text\"\"\"\n", i % 2 + 1);
     sandbox.write("t.csv", (0..8).map(row).collect::<String>());
-    trained(&sandbox, "out", &[]);
+    train(&sandbox, "out", &[]);
     let line = &sandbox.jsonl("out/predictions.jsonl")[1];
     assert_eq!(
         [&line["text"], &line["gold"]],
@@ -549,57 +520,12 @@ fn entity_starts_are_what_the_paper_scores_on_ontonotes() {
     for split in ["train", "validation", "test"] {
         sandbox.write(&format!("datasets/ontonotes5/{split}.conll"), &conll);
     }
-    trained(&sandbox, "strict", &[]);
-    trained(&sandbox, "paper", &["data.protocol=paper"]);
+    train(&sandbox, "strict", &[]);
+    train(&sandbox, "paper", &["data.protocol=paper"]);
     let gold = |run: &str| sandbox.jsonl(&format!("{run}/predictions.jsonl"))[0]["gold"].clone();
     assert_eq!(gold("strict")[1], "I-PERSON");
     assert_eq!(gold("paper")[1], "O");
     let labels = |run: &str| sandbox.json(&format!("{run}/best/labels.json"));
     assert_eq!(labels("strict").as_array().unwrap().len(), 37);
     assert_eq!(labels("paper").as_array().unwrap().len(), 19);
-}
-
-#[test]
-fn a_name_of_the_hub_is_found_in_the_cache_or_says_how_to_fetch_it() {
-    let sandbox = sandbox(
-        "task = \"sequence\"",
-        "train = \"t.csv\"\nvalidation = \"t.csv\"",
-    );
-    sandbox.write("t.csv", "text,label\ngood,a\nbad,b\n");
-    let set = ["model.path=meta-llama/Llama-2-7b-hf"];
-    says(
-        &run(&sandbox, "out", &set),
-        2,
-        &[
-            "not in the cache",
-            "cargo xtask fetch-weights",
-            "--download",
-        ],
-    );
-    says(
-        &run(&sandbox, "out", &["model.path=smollm2-135m"]),
-        2,
-        &["SmolLM2-135M", "cargo xtask fetch-weights"],
-    );
-
-    // A snapshot, laid out as huggingface_hub does.
-    let commit = "0123456789abcdef0123456789abcdef01234567";
-    let repo = "hf/hub/models--org--tiny";
-    sandbox.write(&format!("{repo}/refs/main"), commit);
-    for file in [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "model.safetensors",
-    ] {
-        let bytes = std::fs::read(sandbox.path(&format!("model/{file}"))).unwrap();
-        sandbox.write(&format!("{repo}/snapshots/{commit}/{file}"), bytes);
-    }
-    trained(&sandbox, "out", &["model.path=org/tiny"]);
-    assert!(
-        sandbox
-            .read("out/config.toml")
-            .contains(&format!("snapshots/{commit}"))
-    );
-    sandbox.ok(&["evaluate", "--run", "out"]);
 }

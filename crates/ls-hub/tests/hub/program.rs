@@ -1,14 +1,11 @@
 //! The program `ls-fetch` against a Hub on loopback: what it prints, how it ends, and what the environment tells it.
 
-#![allow(clippy::unwrap_used)]
-
-mod server;
-
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ls_hub::RepoKind;
-use server::*;
+
+use crate::server::*;
 
 /// The program with an environment of its own: `HF_HOME` is the folder in which `hub` is the cache.
 fn program(hub: &LoopbackHub) -> Command {

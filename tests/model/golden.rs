@@ -1,6 +1,4 @@
 //! Golden values from files, and a classifier's gradients under the keys that those files have.
-// Each test that shares it uses a part.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +7,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Gradients, Tensor};
 use ls_lora::{LoraConfig, TensorFile};
 use ls_model::LlamaClassifier;
+use ls_train::loss::{counted, cross_entropy_sum};
+
+/// f32 against f32, of the largest gradient of a tensor.
+const GRADIENTS: f32 = 1e-3;
 
 /// A file's tensors as f32 with their shapes.
 pub struct Expected(pub TensorFile);
@@ -42,6 +44,20 @@ impl Expected {
         values
             .chunks(shape[1..].iter().product())
             .map(<[f32]>::to_vec)
+            .collect()
+    }
+
+    /// The token ids of the padded batch.
+    pub fn ids(&self) -> Vec<Vec<u32>> {
+        let rows = self.rows("input_ids").into_iter();
+        rows.map(|row| row.into_iter().map(|id| id as u32).collect())
+            .collect()
+    }
+
+    /// 1 where the padded batch has a token.
+    pub fn mask(&self) -> Vec<Vec<u8>> {
+        let rows = self.rows("attention_mask").into_iter();
+        rows.map(|row| row.into_iter().map(|one| one as u8).collect())
             .collect()
     }
 }
@@ -81,10 +97,53 @@ pub fn at_tokens(rows: &[Vec<f32>], mask: &[Vec<u8>], width: usize) -> Vec<f32> 
         .collect()
 }
 
+/// The mean loss of `logits`, and the gradient of everything that trains.
+pub fn check_training(
+    what: &str,
+    (model, config): (&LlamaClassifier, &LoraConfig),
+    logits: Tensor<2>,
+    labels: &[f32],
+    expected: &Expected,
+    (loss_tolerance, relative): (f32, bool),
+) {
+    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+    let loss = cross_entropy_sum(logits, &labels).div_scalar(counted(&labels) as f32);
+    let reference = expected.get("loss").1;
+    let found = values(loss.clone());
+    assert_close(
+        &format!("{what}: loss"),
+        &found,
+        &reference,
+        loss_tolerance,
+        relative,
+    );
+    let found = gradients_by_key(model, config, &loss.backward());
+    let names = expected.0.names();
+    let keys: Vec<&str> = names
+        .filter_map(|name| name.strip_prefix("grad."))
+        .collect();
+    assert!(keys.len() > 2, "{what}: the fixture has no gradients");
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        keys,
+        "{what}: trained tensors"
+    );
+    for (key, found) in &found {
+        let reference = expected.get(&format!("grad.{key}")).1;
+        assert_close(
+            &format!("{what}: gradient of {key}"),
+            found,
+            &reference,
+            GRADIENTS,
+            true,
+        );
+    }
+}
+
 /// The gradients of everything that trains, by its key in an adapter file and in its layout there.
 ///
 /// Parameters are replaced by their gradients and asked for as an adapter. Nothing else may have a gradient.
-pub fn gradients_by_key(
+fn gradients_by_key(
     model: &LlamaClassifier,
     config: &LoraConfig,
     gradients: &Gradients,

@@ -1,17 +1,12 @@
 //! `ls-cli score` on files: conlleval's text, seqeval's and scikit-learn's numbers in JSON, and how it refuses what it cannot
 //! compare.
 
-// clippy.toml allows it in the tests themselves only, not in what they share.
-#![allow(clippy::unwrap_used)]
-
-// cli.rs uses the rest of it.
-#[allow(dead_code)]
-mod util;
-
 use std::path::Path;
 
 use serde_json::{Value, json};
-use util::Sandbox;
+
+use crate::runs::*;
+use crate::sandbox::{Sandbox, assert_contains};
 
 /// Gold and predicted tags with one right span, one of a wrong type, one that is missed and one without a `B-`.
 const BOTH: &str = "\
@@ -75,22 +70,7 @@ fn tags() -> Sandbox {
 }
 
 fn json_of(sandbox: &Sandbox, args: &[&str]) -> Value {
-    let text = sandbox.ok(&[&["score", "--format", "json"], args].concat());
-    serde_json::from_str(&text).unwrap()
-}
-
-#[track_caller]
-fn refused(sandbox: &Sandbox, args: &[&str], code: i32, says: &[&str]) {
-    let outcome = sandbox.run(&[&["score"], args].concat());
-    assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);
-    assert_eq!(outcome.stdout, "", "{args:?}");
-    for part in says {
-        let stderr = &outcome.stderr;
-        assert!(
-            stderr.contains(part),
-            "{args:?}: {part:?} is not in {stderr}"
-        );
-    }
+    sandbox.ok_json(&[&["score", "--format", "json"], args].concat())
 }
 
 #[test]
@@ -404,11 +384,7 @@ fn scores_that_are_no_probabilities_are_left_out_aloud() {
         (&found["accuracy"], found.get("log_loss")),
         (&json!(1.0), None)
     );
-    assert!(
-        outcome.stderr.contains("pred.jsonl: no log-loss"),
-        "{}",
-        outcome.stderr
-    );
+    assert_contains(&outcome.stderr, &["pred.jsonl: no log-loss"]);
 }
 
 #[test]
@@ -471,11 +447,11 @@ fn intervals_and_a_comparison_follow_the_seed() {
         rest.starts_with("intervals of level 0.95 from 200 resamples, seed 42\n"),
         "{rest}"
     );
-    assert!(
-        rest.contains("\nspan_f1_micro             0.3333   0.0000   0.6667\n"),
-        "{rest}"
+    assert_contains(
+        rest,
+        &["\nspan_f1_micro             0.3333   0.0000   0.6667\n"],
     );
-    assert!(rest.contains("compared with gold.conll: "), "{rest}");
+    assert_contains(rest, &["compared with gold.conll: "]);
 
     let sandbox = labels();
     let found = json_of(
@@ -621,7 +597,7 @@ fn what_cannot_be_scored_is_refused_with_its_place() {
         (&["--compare", "pred.conll"], 2, &["--gold"]),
         (&[], 2, &["--gold", "--pred"]),
     ] {
-        refused(&sandbox, args, code, says);
+        refused(&sandbox, &[&["score"], args].concat(), code, says);
     }
 }
 

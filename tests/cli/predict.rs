@@ -1,0 +1,632 @@
+//! `ls-cli predict`: its inputs, its answers, and what it refuses.
+
+use ls_lora::{HostTensor, write_tensors};
+use serde_json::{Value, json};
+
+use crate::runs::*;
+use crate::sandbox::{Sandbox, jsonl};
+
+#[test]
+fn predict_reads_arguments_files_and_stdin_and_keeps_fields_and_order() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    let texts = ["the sea was sad", "a bright, \"warm\" film", "bad"];
+    let answers = jsonl(&sandbox.ok(&[&["predict", "--run", "out"], &texts[..]].concat()));
+    assert_eq!(answers.len(), 3);
+    for (answer, text) in answers.iter().zip(texts) {
+        let keys: Vec<&String> = answer.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["text", "label", "score", "scores"]);
+        assert_eq!(answer["text"], text);
+        let (neg, pos) = (
+            answer["scores"]["neg"].as_f64().unwrap(),
+            answer["scores"]["pos"].as_f64().unwrap(),
+        );
+        assert!((neg + pos - 1.0).abs() < SAME);
+        assert_eq!(answer["label"], if pos > neg { "pos" } else { "neg" });
+        assert_close(&[answer["score"].as_f64().unwrap()], &[neg.max(pos)]);
+    }
+
+    let objects = texts.iter().enumerate().map(
+        |(id, text)| json!({"id": id, "text": text, "nested": {"a": [1, null]}, "label": "pos"}),
+    );
+    let lines = json_lines(objects);
+    sandbox.write("in.jsonl", &lines);
+    let from_file = jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "in.jsonl"]));
+    for (id, (mut answer, expected)) in from_file.iter().cloned().zip(&answers).enumerate() {
+        let object = answer.as_object_mut().unwrap();
+        assert_eq!(object.shift_remove("id"), Some(json!(id)));
+        assert_eq!(object.shift_remove("nested"), Some(json!({"a": [1, null]})));
+        // The label it came with is not the answer's.
+        assert_eq!(object.shift_remove("gold"), Some(json!("pos")));
+        assert_eq!(answer, *expected);
+    }
+
+    let predict = ["predict", "--run", "out"];
+    let stdin = |args: &[&str], input: &str| {
+        let outcome = sandbox.run_with(&[&predict[..], args].concat(), input);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        jsonl(&outcome.stdout)
+    };
+    assert_eq!(stdin(&["--input", "-"], &lines), from_file);
+    assert_eq!(stdin(&[], &lines), from_file);
+    assert_eq!(stdin(&[], &texts.join("\n")), answers);
+    sandbox.write("in.txt", texts.join("\r\n"));
+    assert_eq!(
+        jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "in.txt"])),
+        answers
+    );
+    sandbox.write(
+        "in.csv",
+        "id,text\n1,the sea was sad\n2,\"a bright, \"\"warm\"\" film\"\n3,bad\n",
+    );
+    assert_eq!(
+        jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "in.csv"])),
+        answers
+    );
+
+    let printed = sandbox.ok(&[
+        "predict",
+        "--run",
+        "out",
+        "--input",
+        "in.jsonl",
+        "--output",
+        "out.jsonl",
+    ]);
+    assert_eq!(printed, "");
+    assert_eq!(sandbox.jsonl("out.jsonl"), from_file);
+    let readers = |name: &str| std::fs::metadata(sandbox.path(name)).unwrap().permissions();
+    assert_eq!(readers("out.jsonl"), readers("in.jsonl"));
+
+    let text = sandbox.ok(&[&["predict", "--run", "out", "--format", "text"], &texts[..]].concat());
+    for (line, answer) in text.lines().zip(&answers) {
+        let score = answer["score"].as_f64().unwrap();
+        assert_eq!(
+            line,
+            format!(
+                "{}\t{score:.4}\t{}",
+                answer["label"].as_str().unwrap(),
+                answer["text"].as_str().unwrap()
+            )
+        );
+    }
+    assert_eq!(text.lines().count(), 3);
+}
+
+#[test]
+fn the_run_predictions_are_those_of_predict() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    let mut expected = sandbox.jsonl("out/predictions.jsonl");
+    for (prediction, (_, label)) in expected.iter_mut().zip(reviews()) {
+        assert_eq!(
+            prediction.as_object_mut().unwrap().shift_remove("gold"),
+            Some(json!(label))
+        );
+    }
+    assert_same_answers(
+        &jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "train.csv"])),
+        &expected,
+    );
+}
+
+#[test]
+fn entities_stand_where_their_offsets_say() {
+    let sandbox = token();
+    train(&sandbox, "out", &[]);
+    let text = "«Zoë» sold  boats in Élan. Ann sold\tboats in Oslo…";
+    let predict = ["predict", "--run", "out"];
+    let answer = jsonl(&sandbox.ok(&[&predict[..], &[text]].concat())).remove(0);
+    assert_eq!(answer["text"], text);
+    let entities = answer["entities"].as_array().unwrap();
+    let found: Vec<(&str, &str)> = entities
+        .iter()
+        .map(|entity| {
+            (
+                entity["type"].as_str().unwrap(),
+                entity["text"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert!(
+        found.contains(&("LOC", "Élan")) && found.contains(&("PER", "Ann")),
+        "{found:?}"
+    );
+    check_offsets(&answer, text);
+
+    // A list of words is joined by spaces; with a text beside it that splits into the same words, the text counts.
+    let words = ["Zoë", "sold", "boats", "in", "Élan", "."];
+    let lines = json_lines([
+        json!({"id": "a", "tokens": words, "tags": ["O", "O", "O", "O", "O", "O"]}),
+        json!({"tokens": words, "text": "Zoë sold boats in  Élan."}),
+        json!({"tokens": words, "text": "six other words are in here"}),
+    ]);
+    sandbox.write("in.jsonl", lines);
+    let answers = jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "in.jsonl"]));
+    assert_eq!(
+        (&answers[0]["id"], &answers[0]["gold"][0]),
+        (&json!("a"), &json!("O"))
+    );
+    let joined = words.join(" ");
+    for (answer, text) in answers
+        .iter()
+        .zip([&*joined, "Zoë sold boats in  Élan.", &*joined])
+    {
+        assert_eq!(
+            answer["tags"],
+            json!(["B-PER", "O", "O", "O", "B-LOC", "O"])
+        );
+        check_offsets(answer, text);
+    }
+
+    let conll = sandbox.ok(&[
+        "predict",
+        "--run",
+        "out",
+        "--input",
+        "train.conll",
+        "--format",
+        "conll",
+    ]);
+    assert_eq!(conll.replace('\t', " "), sandbox.read("train.conll"));
+    let lines = sandbox.ok(&["predict", "--run", "out", "--format", "text", &joined]);
+    let entity = &answers[0]["entities"][0];
+    assert!(
+        lines.starts_with(&format!(
+            "PER\tZoë\t0-3\t{:.4}\nLOC\tÉlan\t18-22\t",
+            entity["score"].as_f64().unwrap()
+        )),
+        "{lines}"
+    );
+}
+
+#[track_caller]
+fn check_offsets(answer: &Value, text: &str) {
+    let characters: Vec<char> = text.chars().collect();
+    let tokens: Vec<&str> = answer["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| token.as_str().unwrap())
+        .collect();
+    for entity in answer["entities"].as_array().unwrap() {
+        let at = |key: &str| usize::try_from(entity[key].as_u64().unwrap()).unwrap();
+        let slice: String = characters[at("start")..at("end")].iter().collect();
+        assert_eq!(entity["text"], slice);
+        assert!(
+            slice.starts_with(tokens[at("first_token")])
+                && slice.ends_with(tokens[at("last_token")]),
+            "{entity}"
+        );
+    }
+}
+
+#[test]
+fn a_model_with_its_adapter_answers_as_the_run_does() {
+    for (sandbox, task, text) in [
+        (sequence(), "sequence", "the film was sad"),
+        (token(), "token", "Zoë sold boats in Bern ."),
+    ] {
+        train(&sandbox, "out", &[]);
+        let pretrained = [
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "out/best",
+            "--task",
+            task,
+        ];
+        let of_run = sandbox.ok(&["predict", "--run", "out", text, "the sea"]);
+        assert_eq!(
+            sandbox.ok(&[&pretrained[..], &[text, "the sea"]].concat()),
+            of_run
+        );
+        // Other names for the same labels.
+        if task == "sequence" {
+            let named =
+                jsonl(&sandbox.ok(&[&pretrained[..], &["--labels", "minus,plus", text]].concat()))
+                    .remove(0);
+            assert_eq!(named["scores"]["minus"], jsonl(&of_run)[0]["scores"]["neg"]);
+        }
+    }
+}
+
+#[test]
+fn an_answer_does_not_depend_on_its_batch() {
+    let texts = [
+        "bad",
+        "the old sea was bright and warm and good",
+        "Ann sold boats in Bern .",
+        "a film of the day",
+        "Zoë",
+    ];
+    let cases = [
+        (sequence(), &[][..]),
+        (
+            sequence(),
+            &[
+                "model.attention=bidirectional",
+                "model.pooling=max",
+                "data.padding_side=left",
+            ],
+        ),
+        (token(), &["train.epochs=3"]),
+        // Every row is padded to the same length, alone or not.
+        (
+            sequence(),
+            &[
+                "model.attention=bidirectional",
+                "data.padding=attended",
+                "data.max_length=24",
+                "data.pad_to=24",
+            ],
+        ),
+    ];
+    for (sandbox, set) in cases {
+        train(&sandbox, "out", set);
+        let together = jsonl(&sandbox.ok(&[&["predict", "--run", "out"], &texts[..]].concat()));
+        let alone: Vec<Value> = texts
+            .iter()
+            .flat_map(|text| jsonl(&sandbox.ok(&["predict", "--run", "out", text])))
+            .collect();
+        assert_same_answers(&alone, &together);
+    }
+}
+
+#[test]
+fn attention_and_attended_padding_change_the_answers() {
+    let sandbox = sequence();
+    let set = [
+        "model.attention=bidirectional",
+        "data.max_length=24",
+        "data.pad_to=24",
+    ];
+    train(&sandbox, "masked", &set);
+    train(
+        &sandbox,
+        "attended",
+        &[&set[..], &["data.padding=attended"]].concat(),
+    );
+    let differ = |a: &[f64], b: &[f64]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 100.0 * SAME);
+    assert!(differ(
+        &losses(&sandbox, "masked"),
+        &losses(&sandbox, "attended")
+    ));
+
+    let text = "the film was bad";
+    let model = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "masked/best",
+        "--task",
+        "sequence",
+        "--pooling",
+        "mean",
+    ];
+    let scores = |attention: &str| {
+        numbers(
+            &jsonl(&sandbox.ok(&[&model[..], &["--attention", attention, text]].concat()))[0]["scores"],
+        )
+    };
+    let of_run = numbers(&jsonl(&sandbox.ok(&["predict", "--run", "masked", text]))[0]["scores"]);
+    assert_close(&scores("bidirectional"), &of_run);
+    assert!(differ(&scores("causal"), &of_run));
+    assert!(differ(&scores("from:1"), &of_run) && differ(&scores("from:1"), &scores("causal")));
+    assert_close(&scores("groups:11"), &of_run);
+}
+
+#[test]
+fn a_device_that_is_not_built_in_is_refused_with_those_that_are() {
+    let sandbox = sequence();
+    let (has_cuda, has_wgpu) = (cfg!(feature = "cuda"), cfg!(feature = "wgpu"));
+    for device in ["cuda", "cuda:1", "wgpu", "tpu"] {
+        if device.starts_with("cuda") && has_cuda || device == "wgpu" && has_wgpu {
+            continue;
+        }
+        let outcome = refused(
+            &sandbox,
+            &["predict", "--run", "out", "--device", device, "hi"],
+            2,
+            &[device, "built in: cpu"],
+        );
+        assert_eq!(
+            outcome.stderr.contains("hint: build with --features"),
+            device != "tpu",
+            "{}",
+            outcome.stderr
+        );
+    }
+    refused(
+        &sandbox,
+        &["predict", "--run", "out", "--device", "cuda:x", "hi"],
+        2,
+        &["\"cuda:x\"", "number"],
+    );
+    sandbox.ok(&[&train_args("out", &[])[..], &["--device", "cpu"]].concat());
+}
+
+#[test]
+fn a_broken_adapter_is_refused_by_file_and_tensor() {
+    type Break = fn(&Sandbox);
+    const WEIGHTS: &str = "adapter/adapter_model.safetensors";
+    const B: &str = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight";
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    let cases: [(Break, &[&str]); 14] = [
+        (
+            |s| cut_short(s, WEIGHTS, 3000),
+            &["adapter_model.safetensors is truncated: 3000 bytes"],
+        ),
+        (
+            |s| s.write(WEIGHTS, [7; 4000]),
+            &["adapter_model.safetensors is not a usable safetensors file"],
+        ),
+        (
+            |s| poison(s, WEIGHTS, B),
+            &["adapter_model.safetensors: tensor ", B, "NaN"],
+        ),
+        (
+            |s| {
+                let mut all = tensors(s, WEIGHTS);
+                all.remove(B);
+                write_tensors(
+                    s.path(WEIGHTS),
+                    all.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+                )
+                .unwrap();
+            },
+            &["adapter_model.safetensors: tensor ", B, "is missing"],
+        ),
+        (
+            |s| {
+                let mut all = tensors(s, WEIGHTS);
+                all.insert(B.into(), HostTensor::from_f32([5, 4], &[0.0; 20]));
+                write_tensors(
+                    s.path(WEIGHTS),
+                    all.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+                )
+                .unwrap();
+            },
+            &["up_proj.lora_B.weight has shape [5, 4], expected [24, 4]"],
+        ),
+        (
+            |s| s.write("adapter/adapter_config.json", "{"),
+            &["adapter_config.json", "not valid JSON"],
+        ),
+        (
+            |s| s.edit_json("adapter/adapter_config.json", json!({"r": 3})),
+            &["lora_A.weight has shape [4, ", "expected [3, "],
+        ),
+        (
+            |s| s.edit_json("adapter/adapter_config.json", json!({"peft_type": "IA3"})),
+            &["adapter_config.json", "`peft_type` = \"IA3\""],
+        ),
+        (
+            |s| {
+                s.edit_json(
+                    "adapter/adapter_config.json",
+                    json!({"task_type": "TOKEN_CLS"}),
+                )
+            },
+            &["task TOKEN_CLS", "SEQ_CLS"],
+        ),
+        (
+            |s| s.write("adapter/ls_llama.json", "{"),
+            &["ls_llama.json: EOF"],
+        ),
+        (
+            |s| s.edit_json("adapter/ls_llama.json", json!({"labels": ["a", "b", "c"]})),
+            &["adapter: names 3 labels, but its head has 2"],
+        ),
+        (
+            |s| s.edit_json("adapter/ls_llama.json", json!({"task": "token"})),
+            &["adapter: it labels a token, not a sequence"],
+        ),
+        (
+            |s| std::fs::remove_file(s.path(WEIGHTS)).unwrap(),
+            &["adapter_model.safetensors does not exist"],
+        ),
+        (
+            |s| std::fs::remove_dir_all(s.path("adapter")).unwrap(),
+            &["adapter does not exist"],
+        ),
+    ];
+    for (damage, says) in cases {
+        for file in sandbox.listing("out/best") {
+            sandbox.write(
+                &format!("adapter/{file}"),
+                std::fs::read(sandbox.path(&format!("out/best/{file}"))).unwrap(),
+            );
+        }
+        damage(&sandbox);
+        let predict = [
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "adapter",
+            "--task",
+            "sequence",
+            "hi",
+        ];
+        refused(&sandbox, &predict, 1, says);
+    }
+    // The adapter is whole, its base is not.
+    poison(&sandbox, "model/model.safetensors", "model.norm.weight");
+    refused(
+        &sandbox,
+        &["predict", "--run", "out", "hi"],
+        1,
+        &["an output of the model is NaN", "argument line 1"],
+    );
+}
+
+#[test]
+fn a_run_that_was_stopped_while_it_replaced_its_best_says_so() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    std::fs::rename(sandbox.path("out/best"), sandbox.path("out/.best.next")).unwrap();
+    std::fs::create_dir(sandbox.path("out/.best.last")).unwrap();
+    let says = ["not a run folder", "rename .best.next to best"];
+    refused(&sandbox, &["predict", "--run", "out", "hi"], 1, &says);
+    std::fs::rename(sandbox.path("out/.best.next"), sandbox.path("out/best")).unwrap();
+    sandbox.ok(&["predict", "--run", "out", "hi"]);
+}
+
+#[test]
+fn a_bad_command_is_refused_with_the_way_out() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    sandbox.write("answers.jsonl", "kept");
+    sandbox.write("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
+    sandbox.write("latin1.txt", b"the film\ncaf\xe9\n");
+    let adapter = ["predict", "--model", "model", "--adapter", "out/best"];
+    let with_adapter = |args: &[&'static str]| [&adapter[..], args].concat();
+    let cases: [(Vec<&str>, i32, &[&str]); 21] = [
+        (
+            with_adapter(&["--task", "sequence", "--labels", "a,b,c", "hi"]),
+            2,
+            &["head and the label names differ: expected 2 labels, found 3"],
+        ),
+        (
+            with_adapter(&["--task", "sequence", "--labels", "a,a", "hi"]),
+            2,
+            &["label `a` is named twice"],
+        ),
+        (
+            with_adapter(&["--task", "token", "hi"]),
+            1,
+            &["out/best: it labels a sequence, not a token"],
+        ),
+        (
+            with_adapter(&["--task", "sequence", "--pooling", "first", "hi"]),
+            2,
+            &["--pooling: expected one of last, mean, max", "\"first\""],
+        ),
+        (
+            with_adapter(&["--task", "sequence", "--attention", "from:9", "hi"]),
+            2,
+            &["layer 9 is past the last of 2 layers"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--labels", "a,b", "hi"],
+            2,
+            &["--run", "--labels"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--attention", "causal", "hi"],
+            2,
+            &["--run", "--attention"],
+        ),
+        (
+            vec!["predict", "--model", "model", "--task", "sequence", "hi"],
+            1,
+            &["tensor score.weight is missing", "hint: ", "--adapter"],
+        ),
+        (
+            vec!["predict", "--model", "none", "--task", "sequence", "hi"],
+            1,
+            &["none: no such folder"],
+        ),
+        (vec!["predict", "--model", "model", "hi"], 2, &["--task"]),
+        (vec!["predict", "hi"], 2, &["--run", "--model"]),
+        (
+            vec!["predict", "--run", "none", "hi"],
+            1,
+            &["none: not a run folder: no such folder"],
+        ),
+        (
+            vec!["predict", "--run", "model", "hi"],
+            1,
+            &["model: not a run folder: no config.toml"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--format", "conll", "hi"],
+            2,
+            &["--format conll is for taggers"],
+        ),
+        (
+            vec!["predict", "--run", "out", "a", " "],
+            2,
+            &["text 2 is empty"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--input", "none.csv"],
+            1,
+            &["none.csv", "No such file"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--input", "run.toml"],
+            2,
+            &["run.toml: unknown file extension"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--input", "latin1.txt"],
+            1,
+            &["latin1.txt:2:", "0xe9"],
+        ),
+        (
+            vec![
+                "predict",
+                "--run",
+                "out",
+                "--input",
+                "bad.jsonl",
+                "--output",
+                "answers.jsonl",
+            ],
+            1,
+            &["bad.jsonl:2: key `text`"],
+        ),
+        // Before anything is read, let alone answered.
+        (
+            vec![
+                "predict",
+                "--run",
+                "out",
+                "--input",
+                "bad.jsonl",
+                "--output",
+                "none/out.jsonl",
+            ],
+            1,
+            &["cannot write none/out.jsonl"],
+        ),
+        (
+            vec!["predict", "--run", "out"],
+            1,
+            &["stdin: holds no examples"],
+        ),
+    ];
+    for (args, code, says) in cases {
+        refused(&sandbox, &args, code, says);
+    }
+    let cases: [(Vec<&str>, i32, &[&str]); 4] = [
+        (
+            vec!["evaluate", "--run", "out", "--split", "test"],
+            2,
+            &["no test split", "train, validation"],
+        ),
+        (
+            vec!["evaluate", "--run", "out", "--data", "none.csv"],
+            1,
+            &["none.csv: no such file"],
+        ),
+        (
+            vec!["evaluate", "--run", "out", "--data", "bad.jsonl"],
+            1,
+            &["bad.jsonl:1: no key `label`"],
+        ),
+        (
+            vec!["evaluate", "--run", "none"],
+            1,
+            &["none: not a run folder"],
+        ),
+    ];
+    for (args, code, says) in cases {
+        refused(&sandbox, &args, code, says);
+    }
+}
