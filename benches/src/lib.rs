@@ -1,11 +1,13 @@
-//! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them, operations, and ways to time.
+//! What the benchmarks share: random checkpoints and models of a chosen shape, batches for them,
+//! operations, and ways to time.
 //!
-//! The numbers stand in `docs/measured.md`, with the commands that made them.
+//! `docs/measured.md` has the numbers and the commands that made them.
 
 pub mod device_memory;
 pub mod flops;
 pub mod gpu_table;
 pub mod operations;
+pub mod profile;
 pub mod timing;
 
 use std::path::Path;
@@ -131,39 +133,12 @@ impl Shape {
             "rope_theta": 10_000.0,
         })
     }
-
-    /// Every tensor of the decoder: its name, its shape as a file has it, and whether it is a norm.
-    fn tensors(self) -> Vec<(String, Vec<usize>, bool)> {
-        let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
-        let keys = hidden / self.num_attention_heads * self.num_key_value_heads;
-        let embeddings = vec![self.vocab_size, hidden];
-        let mut tensors = vec![("model.embed_tokens.weight".to_string(), embeddings, false)];
-        for layer in 0..self.num_hidden_layers {
-            for (name, shape) in [
-                ("self_attn.q_proj", [hidden, hidden]),
-                ("self_attn.k_proj", [keys, hidden]),
-                ("self_attn.v_proj", [keys, hidden]),
-                ("self_attn.o_proj", [hidden, hidden]),
-                ("mlp.gate_proj", [mlp, hidden]),
-                ("mlp.up_proj", [mlp, hidden]),
-                ("mlp.down_proj", [hidden, mlp]),
-            ] {
-                let name = format!("model.layers.{layer}.{name}.weight");
-                tensors.push((name, shape.to_vec(), false));
-            }
-            for name in ["input_layernorm", "post_attention_layernorm"] {
-                let name = format!("model.layers.{layer}.{name}.weight");
-                tensors.push((name, vec![hidden], true));
-            }
-        }
-        tensors.push(("model.norm.weight".to_string(), vec![hidden], true));
-        tensors
-    }
 }
 
 /// Writes a checkpoint of `shape` with random weights into `dir` and opens it.
 ///
-/// The weights are N(0, 0.02) from `device`'s generator, the norms one: a fresh LLaMA, as transformers makes it.
+/// The weights are N(0, 0.02) from `device`'s generator, the norms one: a fresh LLaMA, as
+/// transformers makes it.
 ///
 /// # Errors
 ///
@@ -173,11 +148,12 @@ pub fn random_checkpoint(dir: &Path, shape: Shape, device: &Device) -> Result<Ch
     std::fs::write(&config, shape.to_json().to_string())
         .with_context(|| format!("write {}", config.display()))?;
     let tensors: Vec<(String, HostTensor)> = shape
+        .config()?
         .tensors()
         .into_iter()
-        .map(|(name, shape, is_norm)| {
+        .map(|(name, shape)| {
             let len = shape.iter().product();
-            let values = if is_norm {
+            let values = if name.ends_with("norm.weight") {
                 vec![1.0; len]
             } else {
                 host_values(Tensor::<1>::random(
@@ -186,6 +162,7 @@ pub fn random_checkpoint(dir: &Path, shape: Shape, device: &Device) -> Result<Ch
                     device,
                 ))
             };
+            let name = format!("model.{name}");
             (name, HostTensor::from_f32(shape, &values))
         })
         .collect();
@@ -217,12 +194,12 @@ pub fn batch(lengths: &[usize], config: &LlamaConfig, device: &Device) -> Result
     ModelInput::new(&rows, config, device).context("make a batch")
 }
 
-/// What [`random_classifier`] puts on a decoder.
+/// The adapter and the head that [`random_classifier`] puts on a decoder.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// Rank of the adapter on q and v.
     pub rank: usize,
-    /// What the head labels.
+    /// What the head classifies.
     pub task: Task,
     /// Classes of the head.
     pub num_labels: usize,
@@ -238,9 +215,11 @@ impl Default for Tuning {
     }
 }
 
-/// A classifier without files, with an adapter on q and v: what `benches/vs_peft/make.py` writes, made on the device.
+/// Makes a classifier with an adapter on q and v on the device: what `benches/vs_peft/make.py`
+/// writes to files.
 ///
-/// B is random too, so that A has a gradient from the first step on. Adapter and head train when `device` is an autodiff device.
+/// B is random too, so that A has a gradient from the first step on. Adapter and head train when
+/// `device` is an autodiff device.
 ///
 /// # Errors
 ///
@@ -274,29 +253,29 @@ pub fn random_classifier(
     Ok(classifier)
 }
 
-/// What is timed: batches of one size, and how many of them.
+/// The batches that are timed, all of one size.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Rows of the batch.
     pub rows: usize,
     /// Tokens of a row.
     pub length: usize,
-    /// Iterations before the ones that count.
+    /// Iterations before the timed ones.
     pub warmup: usize,
-    /// Iterations that count.
+    /// Timed iterations.
     pub iterations: usize,
     /// Whether each block is computed again in the backward pass.
     pub gradient_checkpointing: bool,
 }
 
-/// What the iterations of a run left.
+/// The measurements of a run.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// Of the iterations that count.
+    /// Seconds of each timed iteration.
     pub seconds: Vec<f64>,
-    /// Of all iterations.
+    /// Loss of every iteration.
     pub losses: Vec<f64>,
-    /// Of the first step.
+    /// Norm of the gradients of the first step.
     pub grad_norm: Option<f64>,
 }
 
@@ -310,7 +289,7 @@ impl Timing {
         batch(&vec![self.length; self.rows], config, device)
     }
 
-    /// Of row after row, or token after token, the classes by turns.
+    /// Labels of all rows, or of all tokens: the classes by turns.
     pub fn labels(&self, model: &LlamaClassifier) -> Vec<i64> {
         let count = match model.task {
             Task::Sequence(_) => self.rows,
@@ -320,7 +299,8 @@ impl Timing {
         (0..count).map(|at| (at % classes) as i64).collect()
     }
 
-    /// Training steps: forward, cross-entropy, backward, AdamW. A step ends when the device is done. The trained model comes back.
+    /// Runs training steps (forward, cross-entropy, backward, AdamW, wait for the device) and
+    /// returns the trained model too.
     ///
     /// # Errors
     ///
@@ -356,7 +336,7 @@ impl Timing {
         Ok((record, model))
     }
 
-    /// Forward passes.
+    /// Runs forward passes.
     ///
     /// # Errors
     ///
@@ -387,7 +367,7 @@ impl Timing {
     }
 }
 
-/// The optimizer of both sides, and its learning rate.
+/// The optimizer that ours and `vs_peft` share, and its learning rate.
 pub fn optimizer() -> (ModuleOptimizer, f64) {
     let settings = TrainSettings {
         learning_rate: 1e-4,

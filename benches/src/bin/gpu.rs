@@ -1,7 +1,9 @@
-//! `ls-bench-gpu`: a training step, an inference pass and their results beside the CPU's, on a GPU, as JSON lines.
+//! `ls-bench-gpu`: a training step, an inference pass and their results beside the CPU's, on a GPU,
+//! as JSON lines.
 //!
-//! It reads no file: weights and batches are made on the device. The other side is `benches/gpu/peft.py`; `benches/gpu/all.sh`
-//! runs both. With `--device cpu` everything runs on the CPU, which is how it is tested without a GPU.
+//! It reads no file: weights and batches are made on the device. The other side is
+//! `benches/gpu/peft.py`; `benches/gpu/all.sh` runs both. With `--device cpu` everything runs on
+//! the CPU, which is how it is tested without a GPU.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,21 +11,21 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use clap::{Parser, ValueEnum};
 use ls_benches::device_memory::DeviceMemory;
 use ls_benches::flops::Work;
 use ls_benches::gpu_table;
+use ls_benches::profile;
 use ls_benches::timing::median;
 use ls_benches::{
     Dtype, LLAMA_1_1B, LLAMA_7B, LLAMA_15M, LLAMA_135M, Record, Shape, Timing, Tuning, batch,
-    mean_loss, name, optimizer, peak_rss_mib, random_classifier,
+    mean_loss, name, peak_rss_mib, random_classifier,
 };
 use ls_lora::{LoraModel, LoraModule, host_values};
-use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig, Part};
+use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig};
 use ls_train::environment::keep_freed_memory;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A classifier with an adapter, timed on a GPU and compared with the CPU
 #[derive(Debug, Parser)]
@@ -76,7 +78,8 @@ enum What {
     Step,
     /// Forward with the adapter merged
     Infer,
-    /// Logits and gradients of small models beside those of the CPU; exits with 1 if one is too far off
+    /// Logits and gradients of small models beside those of the CPU; exits with 1 if one is too far
+    /// off
     Parity,
     /// The results of all.sh as Markdown; exits with 1 if a limit is missed
     Table,
@@ -185,7 +188,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         rank: Tuning::default().rank,
         bidirectional: args.attention == AttentionMode::Bidirectional,
     };
-    let (record, loaded, operations, profile);
+    let (record, loaded, operations, parts);
     // Read before anything else takes memory.
     let peak;
     if args.what == What::Step {
@@ -203,7 +206,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         peak = Peak::read(memory.as_ref(), &device);
         record = found;
         operations = 2.0 * work.step(shape);
-        profile = profiled(args.profile, timing, model, &config, &device)?;
+        parts = profile::profile(args.profile, timing, model, &config, &device)?;
     } else {
         let model = random_classifier(
             &config,
@@ -218,7 +221,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         record = timing.infer(&model, &config, device)?;
         peak = Peak::read(memory.as_ref(), device);
         operations = 2.0 * work.forward(shape);
-        profile = Value::Null;
+        parts = Value::Null;
     }
     drop(memory);
     device.memory_cleanup();
@@ -250,7 +253,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         "teraflop_per_second": tera(rate),
         "matrix_teraflop_per_second": tera(reachable),
         "share_of_matrix": rate / reachable,
-        "profile_seconds": profile,
+        "profile_seconds": parts,
         "versions": { "ls_llama": env!("CARGO_PKG_VERSION"), "burn": "0.22.1" },
     }))
 }
@@ -274,72 +277,6 @@ impl Peak {
             pages,
         }
     }
-}
-
-/// Steps in which the device is waited for after each part: median seconds of each.
-fn profiled(
-    iterations: usize,
-    timing: Timing,
-    mut model: LlamaClassifier,
-    config: &LlamaConfig,
-    device: &Device,
-) -> Result<Value> {
-    const PARTS: [&str; 6] = [
-        "embedding",
-        "attention",
-        "mlp",
-        "head_and_loss",
-        "backward",
-        "optimizer",
-    ];
-    if iterations == 0 {
-        return Ok(Value::Null);
-    }
-    let labels = timing.labels(&model);
-    let (mut optimizer, rate) = optimizer();
-    let mut seconds = PARTS.map(|_| Vec::new());
-    for _ in 0..iterations {
-        let mut sums = PARTS.map(|_| 0.0);
-        let mut failure = None;
-        let mut since = Instant::now();
-        let mut done = |part: usize| {
-            if let Err(error) = device.sync() {
-                failure = Some(error);
-            }
-            let now = Instant::now();
-            sums[part] += (now - since).as_secs_f64();
-            since = now;
-        };
-        let input = timing.batch(config, device)?;
-        let hidden = model
-            .model
-            .forward_last_in_parts(&input, &mut |part| {
-                done(match part {
-                    Part::Embedding => 0,
-                    Part::Attention => 1,
-                    Part::Mlp => 2,
-                    Part::Norm => 3,
-                });
-            })
-            .cast(DType::F32);
-        let loss = mean_loss(hidden.matmul(model.score.weight.val()), &labels);
-        done(3);
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        done(4);
-        model = optimizer.step(rate, model, gradients);
-        done(5);
-        if let Some(error) = failure {
-            return Err(error).context("wait for the device");
-        }
-        for (seconds, sum) in seconds.iter_mut().zip(sums) {
-            seconds.push(sum);
-        }
-    }
-    let parts = PARTS.iter().zip(&seconds);
-    let medians: Map<String, Value> = parts
-        .map(|(part, seconds)| ((*part).to_string(), json!(median(seconds))))
-        .collect();
-    Ok(Value::Object(medians))
 }
 
 /// Operations a second of the best of some square products.
@@ -391,7 +328,8 @@ fn parity(args: &Args, device: &Device) -> Result<ExitCode> {
                 let expected = results(&model, &config, &lengths, &host)?;
                 let there = model.map(&mut Moved { device });
                 let found = results(&there, &config, &lengths, device)?;
-                // A GPU multiplies f32 as TF32 (10 bits) where that is faster; the CPU computes bf16 weights in f32.
+                // A GPU multiplies f32 as TF32 (10 bits) where that is faster; the CPU computes
+                // bf16 weights in f32.
                 let limit = match dtype {
                     Dtype::F32 => 1e-2,
                     Dtype::Bf16 => 1e-1,

@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p ls-model --example classify FOLDER ID...`
 //!
-//! The folder is what `save_pretrained` of transformers writes for a `...ForSequenceClassification` or a
-//! `...ForTokenClassification`; the ids are those of its tokenizer.
+//! The folder is what `save_pretrained` of transformers writes for a `...ForSequenceClassification`
+//! or a `...ForTokenClassification`; the ids are those of its tokenizer.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
-//! Attention over a batch whose rows lie end to end: what the layers share for one batch, and the two ways to compute it.
+//! Attention over a batch whose rows lie end to end: what the layers share for one batch, and two
+//! ways to compute it.
 //!
-//! On the CPU it is [`ls_ops::attention()`], which takes the rows as they lie. Elsewhere the rows are spread out to a rectangle,
-//! attended under a mask, and gathered back.
+//! On the CPU, [`ls_ops::attention()`] takes the rows as they lie. Elsewhere the rows are padded to
+//! a rectangle, attended under a mask, and gathered back.
 
 use std::sync::Arc;
 
@@ -9,11 +10,11 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use ls_ops::{AttentionPlan, RotaryTable, Segment};
 
 use crate::input::{ModelInput, mixed_seed};
-use crate::llama::Part;
 use crate::mask::Visibility;
-use crate::rope::{RopeConfig, Rotation};
+use crate::rope::RopeConfig;
+use crate::rotation::Rotation;
 
-/// Heads of an attention layer.
+/// The heads of an attention layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
     /// Query heads.
@@ -24,12 +25,13 @@ pub(crate) struct Heads {
     pub dim: usize,
 }
 
-/// The token of each row whose hidden state is asked for.
+/// One token of each row: the ones whose hidden states the head reads.
 pub(crate) struct Pooled {
-    /// Among all tokens, `[batch]`.
+    /// Their places among all tokens, `[batch]`.
     index: Tensor<1, Int>,
+    /// The same on the host.
     places: Vec<usize>,
-    /// Within its row.
+    /// Their places within their rows.
     in_row: Vec<usize>,
 }
 
@@ -61,42 +63,42 @@ impl Pooled {
     }
 }
 
-/// What all layers share for one batch.
+/// What the layers share for one batch.
 pub(crate) struct BatchContext<'a> {
     input: &'a ModelInput,
     device: Device,
     rotation: Angles,
-    /// Layers that see alike share this.
+    /// Layers with the same visibility share a view.
     views: Vec<(Visibility, View)>,
-    done: Option<&'a mut dyn FnMut(Part)>,
 }
 
-/// The angles of the rotary embedding where they are used.
+/// The angles of the rotary embedding, where attention reads them.
 #[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Angles {
     Host(Arc<RotaryTable>),
     Device(Rotation),
 }
 
-/// What a layer needs to attend.
+/// What attention needs of the layers with one visibility.
 #[expect(
     clippy::large_enum_variant,
     reason = "there are as many as kinds of layers"
 )]
 enum View {
-    /// For the fused operation: over all tokens, and over the pooled ones.
+    /// For the fused operation.
     Rows(Arc<AttentionPlan>),
-    /// For the rectangle: blocked positions, `[batch or 1, 1, groups * longest, longest]`.
+    /// For the rectangle: blocked positions (`true` = not attended),
+    /// `[batch or 1, 1, groups * longest, longest]`; `None` if nothing is blocked.
     Rectangle(Option<Tensor<4, Bool>>),
 }
 
 impl<'a> BatchContext<'a> {
-    /// `x` is what the first block reads.
+    /// `x` is the input of the first block.
     pub(crate) fn new(input: &'a ModelInput, rope: &RopeConfig, x: &Tensor<2>) -> Self {
         Self::with_rows(ls_ops::is_host(&x.device()), input, rope, x)
     }
 
-    /// Whether rows are attended as they lie, or over a rectangle.
+    /// `as_they_lie` chooses between the two ways; tests compare them.
     fn with_rows(
         as_they_lie: bool,
         input: &'a ModelInput,
@@ -118,24 +120,10 @@ impl<'a> BatchContext<'a> {
             device,
             rotation,
             views: Vec::new(),
-            done: None,
         }
     }
 
-    /// Tells `done` of every part of the forward pass whose operations are all on the device's queue.
-    pub(crate) fn telling(mut self, done: &'a mut dyn FnMut(Part)) -> Self {
-        self.done = Some(done);
-        self
-    }
-
-    /// Says that a part is done.
-    pub(crate) fn done(&mut self, part: Part) {
-        if let Some(done) = &mut self.done {
-            done(part);
-        }
-    }
-
-    /// Gives the block at this place the part of the batch's dropout seed that is its own.
+    /// Seeds the device with the block's own part of the batch's dropout seed.
     pub(crate) fn seed_dropout(&self, block: usize) {
         if let Some(seed) = self.input.dropout_seed {
             self.device.seed(mixed_seed(seed, block));
@@ -144,12 +132,13 @@ impl<'a> BatchContext<'a> {
 
     /// Attention of one layer.
     ///
-    /// `project` gives queries, keys and values of what it is handed: the tokens whose queries are wanted, and all tokens. With
-    /// `pooled` the queries may be those of its tokens alone; the result is.
+    /// `project(queries, x)` gives queries of its first argument, keys and values of its second.
+    /// With `pooled` the queries are the pooled tokens'.
     ///
     /// # Shapes
     ///
-    /// - `x`: `[tokens, hidden_size]`; output: `[tokens, heads * head_dim]`, with `pooled` `[batch, heads * head_dim]`
+    /// - `x`: `[tokens, hidden_size]`; output: `[tokens, heads * head_dim]`, with `pooled`
+    ///   `[batch, heads * head_dim]`
     pub(crate) fn attend(
         &mut self,
         x: Tensor<2>,
@@ -289,8 +278,8 @@ fn over_rectangle(
         None => (input.pad(rotate(q, rotation)), longest),
     };
 
-    // The query heads that share a key/value head become further query rows of it, so that keys and values are neither
-    // repeated nor copied.
+    // The query heads that share a key/value head become further query rows of it, so that keys and
+    // values are neither repeated nor copied.
     let q = q
         .reshape([rows, queries, kv, groups, head_dim])
         .permute([0, 2, 3, 1, 4])

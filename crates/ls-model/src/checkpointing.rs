@@ -1,11 +1,14 @@
 //! Gradient checkpointing by block (arXiv 1604.06174): the backward pass computes each block again.
 //!
-//! The first pass goes through the blocks off the graph and keeps what each reads. Then, from the last block down, one block
-//! at a time is put on the graph, run, and gone through backwards; its graph is gone before the next one's is made. So the
-//! activations that stand at once are those of one block, and one `[tokens, hidden_size]` for each other. The price is a
-//! second forward pass, but of the last block, of those below the first that trains, and of each block's last product: nobody
-//! reads what a block gives the second time, only its graph. Where the head reads one token of a row, the last block holds
-//! little more than keys and values, and the one before it is not computed again either.
+//! The first pass runs the blocks off the graph and keeps the input of each. Then, from the last
+//! block down, each block runs again on a graph of its own, and its backward pass frees that graph
+//! before the next one is built. So memory holds the activations of one block, and one
+//! `[tokens, hidden_size]` for each other block.
+//!
+//! The price is a second forward pass, without the last block, the blocks below the first that
+//! trains, and each block's last product (the second time, only the graph is needed). If the head
+//! reads one token of a row, the last block keeps little more than keys and values, and the block
+//! before it is not computed again either.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -16,23 +19,24 @@ use crate::heads::LlamaClassifier;
 use crate::input::ModelInput;
 use crate::llama::{DecoderLayer, Wanted};
 
-/// What a part of the model reads, off the graph.
+/// The input of a part of the model, off the graph.
 struct Cut {
     x: Tensor<2>,
-    /// Whether anything below trains.
+    /// Whether anything below it trains.
     needs_gradient: bool,
 }
 
 impl Cut {
-    /// Where a graph of its own begins.
+    /// The input as the leaf of a new graph.
     fn leaf(&self) -> Tensor<2> {
-        match self.needs_gradient {
-            true => self.x.clone().autodiff().require_grad(),
-            false => self.x.clone(),
+        if self.needs_gradient {
+            self.x.clone().autodiff().require_grad()
+        } else {
+            self.x.clone()
         }
     }
 
-    /// The gradient that has reached the leaf.
+    /// The gradient of the leaf.
     fn gradient(&self, leaf: &Tensor<2>, gradients: &mut Gradients) -> Option<Tensor<2>> {
         self.needs_gradient
             .then(|| leaf.grad_remove(gradients))
@@ -41,16 +45,16 @@ impl Cut {
 }
 
 impl LlamaClassifier {
-    /// The loss of a batch and the gradients of what trains: bit for bit those of `loss(self.forward(input))` and its backward
-    /// pass, in less memory and more time.
+    /// The loss of a batch and the gradients of what trains: bit for bit those of
+    /// `loss(self.forward(input))` and its backward pass, in less memory and more time.
     ///
-    /// Where there is dropout the input needs a seed ([`ModelInput::with_dropout_seed`]), or a block would drop something else
-    /// the second time.
+    /// With dropout, the input needs a seed ([`ModelInput::with_dropout_seed`]); else a block would
+    /// drop other values the second time.
     ///
     /// # Shapes
     ///
-    /// - `loss` is handed the logits as [`LlamaClassifier::forward`] gives them; its result, and what is returned of it off the
-    ///   graph: `[1]`
+    /// - `loss` takes the logits of [`LlamaClassifier::forward`] and gives `[1]`, which is returned
+    ///   off the graph
     ///
     /// # Panics
     ///
@@ -62,7 +66,7 @@ impl LlamaClassifier {
     ) -> (Tensor<1>, GradientsParams) {
         let model = &self.model;
         let pooled = self.pools_last().then(|| Pooled::last(input));
-        // The embedding's graph holds ids and little more; it stands until the end.
+        // The embedding's graph holds little more than ids; it is kept until the end.
         let embedded = model.embed(input);
         let mut batch = BatchContext::new(input, &model.rope, &embedded);
         let mut block = |place: usize, layer: &DecoderLayer, x: Tensor<2>, wanted: Wanted| {
@@ -74,20 +78,18 @@ impl LlamaClassifier {
             needs_gradient: embedded.is_tracked(),
         };
         let mut cuts = Vec::with_capacity(model.layers.len());
-        // From here on with head and loss on one graph: its blocks would be the first to be gone through again.
+        // From here on blocks, head and loss share one graph: these blocks would be computed again
+        // at once.
         let at_once = if pooled.is_some() { 2 } else { 1 };
         let top = model.layers.len().saturating_sub(at_once);
         for (place, layer) in model.layers.iter().enumerate().take(top) {
             let trains = trains(layer);
-            // In a frozen copy adapters drop as they do in training, and nothing comes on the graph.
-            let x = match trains {
-                true => block(
-                    place,
-                    &layer.clone().no_grad(),
-                    cut.x.clone(),
-                    Wanted::Value,
-                ),
-                false => block(place, layer, cut.x.clone(), Wanted::Value),
+            // In a frozen copy adapters drop as they do in training, and nothing is on the graph.
+            let x = if trains {
+                let frozen = layer.clone().no_grad();
+                block(place, &frozen, cut.x.clone(), Wanted::Value)
+            } else {
+                block(place, layer, cut.x.clone(), Wanted::Value)
             };
             let next = Cut {
                 x,
@@ -132,7 +134,7 @@ impl LlamaClassifier {
     }
 }
 
-/// Whether a module has a parameter that trains.
+/// Whether a parameter of the module trains.
 fn trains<M: Module>(module: &M) -> bool {
     struct Trains(bool);
     impl ModuleVisitor for Trains {
@@ -145,7 +147,7 @@ fn trains<M: Module>(module: &M) -> bool {
     trains.0
 }
 
-/// Moves the gradients of a module's parameters from those of a backward pass.
+/// Moves the gradients of a module's parameters from `found` to `gradients`.
 fn collect<M: Module>(module: &M, found: &mut Gradients, gradients: &mut GradientsParams) {
     struct Collect<'a> {
         found: &'a mut Gradients,

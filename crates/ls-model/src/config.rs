@@ -1,54 +1,18 @@
-//! `config.json` of a Hugging Face folder, resolved into what the forward pass needs.
+//! [`LlamaConfig`]: the shape of a decoder.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod read;
 
 use serde_json::{Map, Value};
 
-use crate::error::{ModelError, Result};
 use crate::mask::AttentionMode;
-use crate::rope::{RopeConfig, RopeScaling};
-
-/// The families whose decoder block this crate implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// LLaMA 2, 3, 3.1 and 3.2.
-    Llama,
-    /// Mistral: the LLaMA block with a sliding window.
-    Mistral,
-    /// Qwen2 and Qwen2.5: the LLaMA block with biases on q, k and v.
-    Qwen2,
-}
-
-impl Architecture {
-    /// Prefix of the transformers classes (`LlamaForSequenceClassification`).
-    pub fn class_prefix(self) -> &'static str {
-        match self {
-            Self::Llama => "Llama",
-            Self::Mistral => "Mistral",
-            Self::Qwen2 => "Qwen2",
-        }
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-        })
-    }
-}
+use crate::rope::RopeConfig;
 
 /// Shape of a decoder, with every default of transformers 5 filled in.
 ///
-/// Field names are those of `config.json`; what differs between the families is resolved here, so that nothing below
-/// this file asks for the family again.
+/// The field names are those of `config.json`. Reading the file resolves what differs between the
+/// families, so that no other code asks for the family again.
 #[derive(Debug, Clone)]
 pub struct LlamaConfig {
-    /// The family.
-    pub architecture: Architecture,
     /// Entries of the embedding table.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -96,53 +60,6 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
-    /// Reads `config.json` of a folder.
-    ///
-    /// # Errors
-    ///
-    /// If the file is missing, is not JSON, lacks a field, or asks for something this crate does not implement: an
-    /// architecture, activation, RoPE scaling or quantisation is refused by its name.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        if !dir.is_dir() {
-            return Err(ModelError::NotACheckpoint {
-                path: dir.to_path_buf(),
-                reason: "no such folder".into(),
-            });
-        }
-        if !path.exists() {
-            let reason = "no config.json: this is not a Hugging Face model folder".into();
-            return Err(ModelError::NotACheckpoint {
-                path: dir.to_path_buf(),
-                reason,
-            });
-        }
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        Self::from_json(&text, &path)
-    }
-
-    /// Parses the text of a `config.json`; `path` is only for messages.
-    ///
-    /// # Errors
-    ///
-    /// As [`LlamaConfig::from_dir`].
-    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|error| ModelError::Json {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })?;
-        let Value::Object(raw) = value else {
-            return Err(ModelError::Json {
-                path: path.to_path_buf(),
-                reason: "expected an object".into(),
-            });
-        };
-        resolve(Fields { path, map: &raw }, raw.clone())
-    }
-
     /// The attention mode that the checkpoint asks for.
     pub fn attention(&self) -> AttentionMode {
         if self.is_causal {
@@ -152,670 +69,77 @@ impl LlamaConfig {
         }
     }
 
-    /// Query heads per key/value head.
-    pub fn num_key_value_groups(&self) -> usize {
-        self.num_attention_heads / self.num_key_value_heads
-    }
-}
-
-fn resolve(fields: Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> {
-    let architecture = match fields.string("model_type")?.as_deref() {
-        Some("llama") => Architecture::Llama,
-        Some("mistral") => Architecture::Mistral,
-        Some("qwen2") => Architecture::Qwen2,
-        Some(other) => {
-            return Err(fields.unsupported("model_type", other, "llama, mistral, qwen2"));
-        }
-        None => return Err(fields.error("model_type", "is missing")),
-    };
-    if let Some(activation) = fields.string("hidden_act")?
-        && activation != "silu"
-    {
-        return Err(fields.unsupported("hidden_act", &activation, "silu"));
-    }
-    if fields
-        .map
-        .get("quantization_config")
-        .is_some_and(|value| !value.is_null())
-    {
-        let method = fields.map["quantization_config"]
-            .get("quant_method")
-            .and_then(Value::as_str)
-            .unwrap_or("unnamed");
-        return Err(fields.unsupported("quantization_config", method, "f32, f16 and bf16 weights"));
-    }
-
-    let hidden_size = fields.required_size("hidden_size")?;
-    let num_attention_heads = fields.required_size("num_attention_heads")?;
-    // An explicit null means as many as query heads; an absent field is the family's default.
-    let default_kv = match architecture {
-        _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
-        Architecture::Llama => num_attention_heads,
-        Architecture::Mistral => 8,
-        Architecture::Qwen2 => 32,
-    };
-    let num_key_value_heads = fields.size("num_key_value_heads")?.unwrap_or(default_kv);
-    if num_attention_heads % num_key_value_heads != 0 {
-        let reason = format!(
-            "{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
-        );
-        return Err(fields.error("num_key_value_heads", reason));
-    }
-    let head_dim = match fields.size("head_dim")? {
-        Some(head_dim) => head_dim,
-        None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
-        None => {
-            let reason = format!(
-                "{hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
-            );
-            return Err(fields.error("hidden_size", reason));
-        }
-    };
-    if head_dim % 2 != 0 {
-        return Err(fields.error(
-            "head_dim",
-            format!("{head_dim} is odd, rotary embedding needs an even one"),
-        ));
-    }
-    let num_hidden_layers = fields.required_size("num_hidden_layers")?;
-    let default_positions = match architecture {
-        Architecture::Llama => 2048,
-        Architecture::Mistral => 4096 * 32,
-        Architecture::Qwen2 => 32768,
-    };
-    let max_position_embeddings = fields
-        .size("max_position_embeddings")?
-        .unwrap_or(default_positions);
-    let attention_bias =
-        architecture == Architecture::Llama && fields.flag("attention_bias")?.unwrap_or(false);
-
-    Ok(LlamaConfig {
-        architecture,
-        vocab_size: fields.required_size("vocab_size")?,
-        hidden_size,
-        intermediate_size: fields.required_size("intermediate_size")?,
-        num_hidden_layers,
-        num_attention_heads,
-        num_key_value_heads,
-        head_dim,
-        max_position_embeddings,
-        rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-        rope: rope(&fields, head_dim, max_position_embeddings)?,
-        qkv_bias: attention_bias || architecture == Architecture::Qwen2,
-        o_bias: attention_bias,
-        mlp_bias: architecture == Architecture::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
-        sliding_window: sliding_window(&fields, architecture, num_hidden_layers)?,
-        tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        is_causal: fields.flag("is_causal")?.unwrap_or(true),
-        initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
-        classifier_dropout: fields.number("classifier_dropout")?.unwrap_or(0.1),
-        token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
-        labels: labels(&fields)?,
-        pad_token_id: fields.token_id("pad_token_id")?,
-        raw,
-    })
-}
-
-/// `rope_parameters` (transformers 5) or `rope_scaling` beside `rope_theta` (before).
-fn rope(
-    fields: &Fields<'_>,
-    head_dim: usize,
-    max_position_embeddings: usize,
-) -> Result<RopeConfig> {
-    let (name, map) = match (
-        fields.map.get("rope_parameters"),
-        fields.map.get("rope_scaling"),
-    ) {
-        // transformers gives the old spelling the first word.
-        (_, Some(Value::Object(map))) => ("rope_scaling", Some(map)),
-        (Some(Value::Object(map)), _) => ("rope_parameters", Some(map)),
-        (None | Some(Value::Null), None | Some(Value::Null)) => ("rope_parameters", None),
-        _ => return Err(fields.error("rope_parameters", "expected an object")),
-    };
-    let empty = Map::new();
-    let rope = Fields {
-        path: fields.path,
-        map: map.unwrap_or(&empty),
-    };
-    let named = |field: &str| format!("{name}.{field}");
-    if let Some(value) = rope.map.values().find(|value| value.is_object()) {
-        return Err(fields.unsupported(
+    /// The linear layers of a block, in the order of the forward pass.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use ls_model::LlamaConfig;
+    ///
+    /// # fn main() -> Result<(), ls_model::ModelError> {
+    /// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
+    ///     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}"#;
+    /// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
+    /// let [_q, k, .., down] = config.projections();
+    /// assert_eq!((k.name, k.shape), ("self_attn.k_proj", [8, 4]));
+    /// assert_eq!((down.name, down.shape), ("mlp.down_proj", [16, 8]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn projections(&self) -> [Projection; 7] {
+        let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
+        let queries = self.num_attention_heads * self.head_dim;
+        let keys = self.num_key_value_heads * self.head_dim;
+        [
+            ("self_attn.q_proj", [hidden, queries], self.qkv_bias),
+            ("self_attn.k_proj", [hidden, keys], self.qkv_bias),
+            ("self_attn.v_proj", [hidden, keys], self.qkv_bias),
+            ("self_attn.o_proj", [queries, hidden], self.o_bias),
+            ("mlp.gate_proj", [hidden, mlp], self.mlp_bias),
+            ("mlp.up_proj", [hidden, mlp], self.mlp_bias),
+            ("mlp.down_proj", [mlp, hidden], self.mlp_bias),
+        ]
+        .map(|(name, shape, has_bias)| Projection {
             name,
-            &value.to_string(),
-            "one set of parameters for all layers",
-        ));
+            shape,
+            has_bias,
+        })
     }
-    let theta = match rope.number("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.number("rope_theta")?.unwrap_or(10_000.0),
-    };
-    let partial = rope
-        .number("partial_rotary_factor")?
-        .or(fields.number("partial_rotary_factor")?)
-        .unwrap_or(1.0);
-    if partial != 1.0 {
-        return Err(fields.unsupported(
-            &named("partial_rotary_factor"),
-            &partial.to_string(),
-            "1.0",
-        ));
-    }
-    if theta <= 0.0 {
-        return Err(fields.error("rope_theta", format!("{theta} is not positive")));
-    }
-    let required = |field: &str| -> Result<f64> {
-        match rope.number(field)? {
-            Some(value) if value > 0.0 => Ok(value),
-            Some(value) => Err(fields.error(&named(field), format!("{value} is not positive"))),
-            None => Err(fields.error(&named(field), "is missing")),
-        }
-    };
-    let kind = rope
-        .string("rope_type")?
-        .or(rope.string("type")?)
-        .unwrap_or_else(|| "default".into());
-    let scaling = match kind.as_str() {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear {
-            factor: required("factor")?,
-        },
-        "dynamic" => RopeScaling::Dynamic {
-            factor: required("factor")?,
-        },
-        "llama3" => RopeScaling::Llama3 {
-            factor: required("factor")?,
-            low_freq_factor: required("low_freq_factor")?,
-            high_freq_factor: required("high_freq_factor")?,
-            original_max_position_embeddings: rope
-                .number("original_max_position_embeddings")?
-                .unwrap_or(max_position_embeddings as f64),
-        },
-        other => {
-            return Err(fields.unsupported(
-                &named("rope_type"),
-                other,
-                "default, linear, dynamic, llama3",
-            ));
-        }
-    };
-    Ok(RopeConfig {
-        theta,
-        scaling,
-        head_dim,
-        max_position_embeddings,
-    })
-}
 
-fn sliding_window(
-    fields: &Fields<'_>,
-    architecture: Architecture,
-    layers: usize,
-) -> Result<Vec<Option<usize>>> {
-    let window = match fields.map.get("sliding_window") {
-        // An explicit null switches it off; transformers defaults both families to 4096.
-        Some(Value::Null) => None,
-        Some(_) => fields.size("sliding_window")?,
-        None => Some(4096),
-    };
-    match architecture {
-        Architecture::Llama => Ok(vec![None; layers]),
-        Architecture::Mistral => Ok(vec![window; layers]),
-        Architecture::Qwen2 => {
-            let window = if fields.flag("use_sliding_window")?.unwrap_or(false) {
-                window
-            } else {
-                None
-            };
-            if let Some(Value::Array(types)) = fields.map.get("layer_types") {
-                if types.len() != layers {
-                    let reason = format!("has {} entries for {layers} layers", types.len());
-                    return Err(fields.error("layer_types", reason));
+    /// Every tensor of the decoder by its name in a checkpoint, without the prefix `model.`, and
+    /// its shape there (`[out, in]`).
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let hidden = self.hidden_size;
+        let table = vec![self.vocab_size, hidden];
+        let mut tensors = vec![("embed_tokens.weight".to_string(), table)];
+        for layer in 0..self.num_hidden_layers {
+            for Projection {
+                name,
+                shape: [d_in, d_out],
+                has_bias,
+            } in self.projections()
+            {
+                let name = format!("layers.{layer}.{name}");
+                tensors.push((format!("{name}.weight"), vec![d_out, d_in]));
+                if has_bias {
+                    tensors.push((format!("{name}.bias"), vec![d_out]));
                 }
-                return types
-                    .iter()
-                    .map(|kind| match kind.as_str() {
-                        Some("full_attention") => Ok(None),
-                        Some("sliding_attention") => Ok(window),
-                        _ => Err(fields.unsupported(
-                            "layer_types",
-                            &kind.to_string(),
-                            "full_attention, sliding_attention",
-                        )),
-                    })
-                    .collect();
             }
-            let first = fields.size_or_zero("max_window_layers")?.unwrap_or(28);
-            Ok((0..layers)
-                .map(|layer| if layer >= first { window } else { None })
-                .collect())
+            for name in ["input_layernorm", "post_attention_layernorm"] {
+                tensors.push((format!("layers.{layer}.{name}.weight"), vec![hidden]));
+            }
         }
+        tensors.push(("norm.weight".to_string(), vec![hidden]));
+        tensors
     }
 }
 
-fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
-    let map = match fields.map.get("id2label") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(map)) => map,
-        Some(other) => {
-            let reason = format!("expected an object, found {other}");
-            return Err(fields.error("id2label", reason));
-        }
-    };
-    let mut names = vec![None; map.len()];
-    for (id, name) in map {
-        let slot = id.parse::<usize>().ok().and_then(|id| names.get_mut(id));
-        match (slot, name.as_str()) {
-            (Some(slot), Some(name)) => *slot = Some(name.to_string()),
-            _ => {
-                return Err(fields.error(
-                    "id2label",
-                    format!("entry {id:?} is not one of 0..{}", map.len()),
-                ));
-            }
-        }
-    }
-    Ok(names.into_iter().collect())
-}
-
-/// Typed access to a JSON object, with errors that name file and field.
-struct Fields<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
-}
-
-impl Fields<'_> {
-    fn path(&self) -> PathBuf {
-        self.path.to_path_buf()
-    }
-
-    fn error(&self, field: &str, reason: impl Into<String>) -> ModelError {
-        ModelError::Config {
-            path: self.path(),
-            field: field.into(),
-            reason: reason.into(),
-        }
-    }
-
-    fn unsupported(&self, field: &str, value: &str, supported: &str) -> ModelError {
-        ModelError::Unsupported {
-            path: self.path(),
-            field: field.into(),
-            value: value.into(),
-            supported: supported.into(),
-        }
-    }
-
-    fn get<T>(
-        &self,
-        field: &str,
-        expected: &str,
-        read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<T>> {
-        match self.map.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match read(value) {
-                Some(value) => Ok(Some(value)),
-                None => Err(self.error(field, format!("expected {expected}, found {value}"))),
-            },
-        }
-    }
-
-    fn string(&self, field: &str) -> Result<Option<String>> {
-        self.get(field, "a string", |value| value.as_str().map(String::from))
-    }
-
-    fn number(&self, field: &str) -> Result<Option<f64>> {
-        self.get(field, "a number", Value::as_f64)
-    }
-
-    fn flag(&self, field: &str) -> Result<Option<bool>> {
-        self.get(field, "true or false", Value::as_bool)
-    }
-
-    fn size(&self, field: &str) -> Result<Option<usize>> {
-        self.get(field, "a positive integer", |value| {
-            value.as_u64().filter(|n| *n > 0).map(|n| n as usize)
-        })
-    }
-
-    fn size_or_zero(&self, field: &str) -> Result<Option<usize>> {
-        self.get(field, "a non-negative integer", |value| {
-            value.as_u64().map(|n| n as usize)
-        })
-    }
-
-    /// A negative id is how older conversions say that there is none.
-    fn token_id(&self, field: &str) -> Result<Option<u32>> {
-        let id = self.get(field, "a token id", |value| {
-            value.as_i64().filter(|id| *id <= u32::MAX.into())
-        })?;
-        Ok(id.and_then(|id| u32::try_from(id).ok()))
-    }
-
-    fn required_size(&self, field: &str) -> Result<usize> {
-        self.size(field)?
-            .ok_or_else(|| self.error(field, "is missing"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn read(value: &Value) -> Result<LlamaConfig> {
-        LlamaConfig::from_json(&value.to_string(), Path::new("folder/config.json"))
-    }
-
-    /// The least that a file can say, with these fields on top.
-    fn with(family: &str, fields: Value) -> Value {
-        let mut config = json!({
-            "model_type": family, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96,
-            "num_hidden_layers": 4, "num_attention_heads": 8,
-        });
-        if let (Value::Object(config), Value::Object(fields)) = (&mut config, fields) {
-            config.extend(fields);
-        }
-        config
-    }
-
-    fn llama(fields: Value) -> LlamaConfig {
-        read(&with("llama", fields)).unwrap()
-    }
-
-    #[track_caller]
-    fn refused(value: &Value, parts: &[&str]) {
-        let error = read(value).unwrap_err().to_string();
-        for part in parts.iter().chain(&["folder/config.json"]) {
-            assert!(error.contains(part), "{error} / {part}");
-        }
-    }
-
-    #[test]
-    fn llamas_defaults_are_transformers() {
-        let config = llama(json!({}));
-        assert_eq!(config.architecture, Architecture::Llama);
-        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
-        assert_eq!(config.num_key_value_groups(), 1);
-        assert_eq!(config.max_position_embeddings, 2048);
-        assert_eq!(config.rms_norm_eps, 1e-6);
-        assert_eq!(config.initializer_range, 0.02);
-        assert_eq!(
-            (config.qkv_bias, config.o_bias, config.mlp_bias),
-            (false, false, false)
-        );
-        assert_eq!(config.sliding_window, [None; 4]);
-        assert!(!config.tie_word_embeddings && config.is_causal);
-        assert_eq!(config.classifier_dropout, 0.1);
-        assert!(config.token_classification_bias);
-        assert_eq!(
-            config.rope,
-            RopeConfig {
-                theta: 10_000.0,
-                scaling: RopeScaling::Default,
-                head_dim: 8,
-                max_position_embeddings: 2048,
-            }
-        );
-        let biased = llama(json!({"attention_bias": true, "mlp_bias": true, "head_dim": 12}));
-        assert_eq!(
-            (biased.qkv_bias, biased.o_bias, biased.mlp_bias),
-            (true, true, true)
-        );
-        assert_eq!((biased.head_dim, biased.rope.head_dim), (12, 12));
-    }
-
-    #[test]
-    fn mistrals_defaults_are_transformers() {
-        let config = read(&with("mistral", json!({}))).unwrap();
-        assert_eq!(config.num_key_value_heads, 8);
-        assert_eq!(config.max_position_embeddings, 131_072);
-        assert_eq!(config.sliding_window, [Some(4096); 4]);
-        assert!(!config.qkv_bias);
-        let fields =
-            json!({"sliding_window": null, "num_attention_heads": 16, "num_key_value_heads": null});
-        let config = read(&with("mistral", fields)).unwrap();
-        assert_eq!(config.sliding_window, [None; 4]);
-        // Absent it is 8, null as many as query heads.
-        assert_eq!(config.num_key_value_heads, 16);
-    }
-
-    #[test]
-    fn qwen2s_defaults_are_transformers() {
-        let qwen2 = |fields: Value| read(&with("qwen2", fields));
-        // Its default of 32 key/value heads does not fit 8 query heads.
-        refused(&with("qwen2", json!({})), &["num_key_value_heads", "32"]);
-        let config = qwen2(json!({"num_key_value_heads": 2})).unwrap();
-        assert_eq!(
-            (config.qkv_bias, config.o_bias, config.mlp_bias),
-            (true, false, false)
-        );
-        assert_eq!(config.max_position_embeddings, 32_768);
-        assert_eq!(config.sliding_window, [None; 4]);
-        // The window has to be switched on, and starts at a layer.
-        let fields = json!({"num_key_value_heads": 2, "sliding_window": 7, "max_window_layers": 3});
-        let mut config = with("qwen2", fields);
-        assert_eq!(read(&config).unwrap().sliding_window, [None; 4]);
-        config["use_sliding_window"] = json!(true);
-        assert_eq!(
-            read(&config).unwrap().sliding_window,
-            [None, None, None, Some(7)]
-        );
-        let [full, sliding] = ["full_attention", "sliding_attention"];
-        config["layer_types"] = json!([sliding, full, full, sliding]);
-        assert_eq!(
-            read(&config).unwrap().sliding_window,
-            [Some(7), None, None, Some(7)]
-        );
-        config["layer_types"] = json!([full]);
-        refused(&config, &["layer_types", "1 entries for 4 layers"]);
-        config["layer_types"] = json!([full, full, full, "chunked_attention"]);
-        refused(&config, &["layer_types", "chunked_attention"]);
-    }
-
-    #[test]
-    fn both_spellings_of_rope_mean_the_same() {
-        let llama3 = json!({
-            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 64,
-        });
-        let old = llama(json!({"rope_theta": 500_000.0, "rope_scaling": llama3}));
-        let mut parameters = llama3.clone();
-        parameters["rope_theta"] = json!(500_000.0);
-        let new = llama(json!({"rope_parameters": parameters}));
-        assert_eq!(old.rope, new.rope);
-        assert_eq!(old.rope.theta, 500_000.0);
-        assert_eq!(
-            old.rope.scaling,
-            RopeScaling::Llama3 {
-                factor: 8.0,
-                low_freq_factor: 1.0,
-                high_freq_factor: 4.0,
-                original_max_position_embeddings: 64.0,
-            }
-        );
-        // The oldest spelling says `type`.
-        let linear = llama(json!({"rope_scaling": {"type": "linear", "factor": 4}}));
-        assert_eq!(linear.rope.scaling, RopeScaling::Linear { factor: 4.0 });
-        let dynamic = llama(json!({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}));
-        assert_eq!(dynamic.rope.scaling, RopeScaling::Dynamic { factor: 2.0 });
-        let plain = llama(json!({"rope_scaling": null, "rope_parameters": null, "rope_theta": 7}));
-        assert_eq!(
-            (plain.rope.theta, plain.rope.scaling),
-            (7.0, RopeScaling::Default)
-        );
-    }
-
-    #[test]
-    fn rope_that_cannot_be_is_refused() {
-        for (fields, parts) in [
-            (
-                json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}),
-                ["rope_scaling.rope_type", "yarn"],
-            ),
-            (
-                json!({"rope_parameters": {"rope_type": "longrope"}}),
-                ["rope_parameters.rope_type", "longrope"],
-            ),
-            (
-                json!({"rope_scaling": {"type": "linear"}}),
-                ["rope_scaling.factor", "is missing"],
-            ),
-            (
-                json!({"rope_scaling": {"type": "linear", "factor": 0}}),
-                ["rope_scaling.factor", "not positive"],
-            ),
-            (
-                json!({"rope_scaling": {"type": "linear", "factor": "4"}}),
-                ["factor", "expected a number, found \"4\""],
-            ),
-            (json!({"rope_theta": -1}), ["rope_theta", "not positive"]),
-            (
-                json!({"rope_scaling": 4}),
-                ["rope_parameters", "expected an object"],
-            ),
-            (
-                json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
-                ["rope_parameters", "one set"],
-            ),
-            (
-                json!({"partial_rotary_factor": 0.5}),
-                ["partial_rotary_factor", "0.5"],
-            ),
-        ] {
-            refused(&with("llama", fields), &parts);
-        }
-    }
-
-    #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
-        for (fields, parts) in [
-            (
-                json!({"model_type": "gpt2"}),
-                ["model_type \"gpt2\"", "llama, mistral, qwen2"],
-            ),
-            (
-                json!({"hidden_act": "gelu"}),
-                ["hidden_act \"gelu\"", "silu"],
-            ),
-            (
-                json!({"quantization_config": {"quant_method": "gptq"}}),
-                ["quantization_config \"gptq\"", "bf16"],
-            ),
-            (json!({"head_dim": 7}), ["head_dim", "odd"]),
-            (json!({"num_attention_heads": 64}), ["head_dim", "odd"]),
-            (
-                json!({"num_attention_heads": 6}),
-                ["hidden_size", "not a multiple"],
-            ),
-            (
-                json!({"num_key_value_heads": 3}),
-                [
-                    "num_key_value_heads",
-                    "3 does not divide num_attention_heads 8",
-                ],
-            ),
-        ] {
-            refused(&with("llama", fields), &parts);
-        }
-        assert!(
-            read(&with(
-                "llama",
-                json!({"quantization_config": null, "hidden_act": null})
-            ))
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn wrong_types_and_missing_fields_are_named() {
-        for (field, value, expected) in [
-            ("model_type", json!(null), "is missing"),
-            ("vocab_size", json!(null), "is missing"),
-            (
-                "hidden_size",
-                json!("64"),
-                "expected a positive integer, found \"64\"",
-            ),
-            (
-                "intermediate_size",
-                json!(0),
-                "expected a positive integer, found 0",
-            ),
-            (
-                "num_hidden_layers",
-                json!(4.5),
-                "expected a positive integer, found 4.5",
-            ),
-            (
-                "num_attention_heads",
-                json!(-8),
-                "expected a positive integer, found -8",
-            ),
-            ("rms_norm_eps", json!("small"), "expected a number"),
-            (
-                "attention_bias",
-                json!(1),
-                "expected true or false, found 1",
-            ),
-            ("is_causal", json!("no"), "expected true or false"),
-            ("hidden_act", json!(["silu"]), "expected a string"),
-            ("pad_token_id", json!("<pad>"), "expected a token id"),
-            ("id2label", json!(["a", "b"]), "expected an object"),
-        ] {
-            let mut config = with("llama", json!({}));
-            config[field] = value;
-            refused(&config, &[field, expected]);
-        }
-        for (text, part) in [
-            ("{", "not valid JSON"),
-            ("[]", "expected an object"),
-            ("", "not valid JSON"),
-        ] {
-            let error = LlamaConfig::from_json(text, Path::new("config.json")).unwrap_err();
-            assert!(error.to_string().contains(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn is_causal_false_means_bidirectional() {
-        assert_eq!(llama(json!({})).attention(), AttentionMode::Causal);
-        let config = llama(json!({"is_causal": false}));
-        assert_eq!(config.attention(), AttentionMode::Bidirectional);
-    }
-
-    #[test]
-    fn labels_come_in_the_order_of_their_ids() {
-        let labels = |map: Value| read(&with("llama", json!({"id2label": map})));
-        let eleven: serde_json::Map<_, _> = (0..11)
-            .rev()
-            .map(|id| (id.to_string(), json!(format!("L{id}"))))
-            .collect();
-        let expected: Vec<String> = (0..11).map(|id| format!("L{id}")).collect();
-        assert_eq!(
-            labels(Value::Object(eleven)).unwrap().labels,
-            Some(expected)
-        );
-        assert_eq!(llama(json!({})).labels, None);
-        for (map, entry) in [
-            (json!({"0": "a", "2": "b"}), "\"2\""),
-            (json!({"0": "a", "one": "b"}), "\"one\""),
-            (json!({"0": "a", "1": 3}), "\"1\""),
-        ] {
-            let error = labels(map).unwrap_err().to_string();
-            assert!(
-                error.contains("id2label") && error.contains(entry),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_negative_padding_id_is_none() {
-        let id = |value: Value| llama(json!({"pad_token_id": value})).pad_token_id;
-        assert_eq!(id(json!(0)), Some(0));
-        assert_eq!(id(json!(128_004)), Some(128_004));
-        assert_eq!((id(json!(-1)), id(json!(null))), (None, None));
-    }
+/// A linear layer of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projection {
+    /// Its place in the block, as checkpoints name it: `self_attn.q_proj`.
+    pub name: &'static str,
+    /// `[in, out]`.
+    pub shape: [usize; 2],
+    /// Whether it has a bias, `[out]`.
+    pub has_bias: bool,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a checkpoint, a configuration or a batch.
+//! [`ModelError`]: what is wrong with a checkpoint, a configuration or a batch.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A folder that is not a Hugging Face checkpoint.
+    /// The folder is not a Hugging Face checkpoint.
     #[error("{}: {reason}", path.display())]
     NotACheckpoint {
         /// The folder.
@@ -27,7 +27,7 @@ pub enum ModelError {
         /// What is missing.
         reason: String,
     },
-    /// A file that is not valid JSON.
+    /// The file is not valid JSON, or not of the expected form.
     #[error("{}: not valid JSON: {reason}", path.display())]
     Json {
         /// The file.
@@ -35,7 +35,7 @@ pub enum ModelError {
         /// Where and why.
         reason: String,
     },
-    /// A field of `config.json` that is absent, of the wrong type or contradicts another one.
+    /// A field of `config.json` is absent, of the wrong type, or contradicts another field.
     #[error("{}: {field}: {reason}", path.display())]
     Config {
         /// The file.
@@ -45,7 +45,7 @@ pub enum ModelError {
         /// Expected and found.
         reason: String,
     },
-    /// A configuration this crate does not implement.
+    /// A field of `config.json` asks for something that this crate does not implement.
     #[error("{}: {field} {value:?} is not supported (supported: {supported})", path.display())]
     Unsupported {
         /// The file.
@@ -57,7 +57,7 @@ pub enum ModelError {
         /// What is implemented.
         supported: String,
     },
-    /// An attention mode that does not parse or does not fit the model.
+    /// An attention mode does not parse or does not fit the model.
     #[error("attention mode {mode:?}: {reason}")]
     AttentionMode {
         /// The mode as written.
@@ -65,49 +65,49 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
-    /// A tensor that the configuration calls for is in no file.
+    /// No file holds a tensor that the configuration calls for.
     #[error("{}: tensor {name} is missing{}", path.display(), similar(.nearest))]
     TensorMissing {
         /// The file or index.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The most similar name that is there.
+        /// The most similar name in the files.
         nearest: Option<String>,
     },
-    /// A tensor with another shape than the configuration gives it.
+    /// A tensor has another shape than the configuration gives it.
     #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}", path.display())]
     TensorShape {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// By the configuration.
+        /// The shape by the configuration.
         expected: Vec<usize>,
-        /// In the file.
+        /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor whose element type cannot be a weight.
+    /// A tensor's element type is none of a weight.
     #[error("{}: tensor {name} has element type {found}, expected F32, F16 or BF16", path.display())]
     TensorDtype {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// In the file.
+        /// The element type in the file.
         found: String,
     },
-    /// The index names a shard that is not there.
+    /// The index names a shard that is absent.
     #[error("{}: shard {shard} is missing (the index places {tensors} tensors in it)", index.display())]
     ShardMissing {
         /// The index file.
         index: PathBuf,
         /// The shard's file name.
         shard: String,
-        /// How many tensors would be in it.
+        /// Number of tensors that the index places in it.
         tensors: usize,
     },
-    /// A token id past the model's vocabulary.
+    /// A token id is past the model's vocabulary.
     #[error(
         "token id {id} of row {row} is past the model's vocabulary of {vocab_size}: the tokenizer is not this model's"
     )]
@@ -119,13 +119,13 @@ pub enum ModelError {
         /// The model's vocabulary size.
         vocab_size: usize,
     },
-    /// A row without a single real token.
+    /// A row has no real token.
     #[error("row {row} of the batch has no tokens")]
     EmptyRow {
         /// The row of the batch.
         row: usize,
     },
-    /// Ids and attention mask of a batch do not fit together.
+    /// Ids and attention mask of a batch do not fit each other.
     #[error("row {row} of the batch: {reason}")]
     Batch {
         /// The row of the batch.
@@ -133,7 +133,7 @@ pub enum ModelError {
         /// Expected and found.
         reason: String,
     },
-    /// An adapter or tensor file.
+    /// An adapter or a tensor file is at fault.
     #[error(transparent)]
     Lora(#[from] LoraError),
 }

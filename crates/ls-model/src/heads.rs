@@ -1,4 +1,4 @@
-//! Classification heads on the decoder, and the pooling of sequences.
+//! [`LlamaClassifier`]: a decoder with a classification head, and the pooling of sequences.
 
 use std::fmt;
 use std::path::Path;
@@ -14,19 +14,20 @@ use crate::error::Result;
 use crate::input::ModelInput;
 use crate::llama::LlamaModel;
 
-/// The name of a classifier's adapter, as PEFT calls it where none is given.
+/// The name of a classifier's adapter: the one that PEFT uses by default.
 pub const ADAPTER: &str = "default";
 
-/// How the hidden states of a sequence become one score per class.
+/// How the hidden states of a sequence become one logit per class.
 ///
-/// As in the reference code of arXiv 2310.01208 pooling is over the *logits* of the tokens (after the head). For `last`
-/// and `mean` that equals pooling hidden states, which is how they are computed. Only real tokens count.
+/// As in the reference code of arXiv 2310.01208, pooling is over the *logits* of a sequence's real
+/// tokens (after the head). For `last` and `mean` that equals pooling hidden states, which is what
+/// is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// The last token.
+    /// The logits of the last token.
     Last,
-    /// The mean over the tokens.
+    /// The mean logits over the tokens.
     Mean,
     /// The largest logit of each class over the tokens.
     Max,
@@ -42,14 +43,14 @@ impl fmt::Display for Pooling {
     }
 }
 
-/// What the head labels.
+/// What the head classifies.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Task {
-    /// One class per row; the head has no bias.
+    /// Rows: one class each. The head has no bias.
     Sequence(Pooling),
-    /// One tag per token; bias and dropout as in the reference.
+    /// Tokens: one tag each. The head has a bias and dropout, as in the reference code.
     Token {
-        /// Probability with which an input of the head is zeroed in training.
+        /// Probability of zeroing an input of the head in training.
         dropout: f64,
     },
 }
@@ -71,15 +72,14 @@ pub struct LlamaClassifier {
     pub model: LlamaModel,
     /// The head, `[hidden_size, num_labels]`.
     pub score: Linear,
-    /// What the head labels.
+    /// What the head classifies.
     #[module(skip)]
     pub task: Task,
 }
 
 impl LlamaClassifier {
-    /// Puts a fresh head on a decoder: weights N(0, `initializer_range`) from the device's seeded generator, bias zero.
-    ///
-    /// The head is trainable when `device` is an autodiff device.
+    /// Puts a new head on a decoder: weights N(0, `initializer_range`) from the device's seeded
+    /// generator, bias zero. The head trains if `device` is an autodiff device.
     pub fn new(
         model: LlamaModel,
         config: &LlamaConfig,
@@ -107,13 +107,15 @@ impl LlamaClassifier {
         }
     }
 
-    /// Puts the head and the adapter of a PEFT folder on a decoder. Both are trainable when `device` is an autodiff device.
+    /// Puts the head and the adapter of a PEFT folder on a decoder. Both train if `device` is an
+    /// autodiff device.
     ///
-    /// `dir` is the folder the adapter came from, for messages.
+    /// `dir` is the adapter's folder, for messages.
     ///
     /// # Errors
     ///
-    /// If the head is missing, has the wrong shape or is of the other task, or an adapter tensor does not fit.
+    /// If the head is missing, of another shape or the other task's, or an adapter tensor does not
+    /// fit.
     pub fn with_adapter(
         model: LlamaModel,
         config: &LlamaConfig,
@@ -141,7 +143,7 @@ impl LlamaClassifier {
         };
         let bias = head("bias");
         if bias.is_some() && task_type == TaskType::SeqCls {
-            // PEFT itself would load it without a word.
+            // PEFT itself loads it silently.
             let (expected, found) = (
                 TaskType::SeqCls.as_str().into(),
                 TaskType::TokenCls.as_str().into(),
@@ -152,7 +154,7 @@ impl LlamaClassifier {
         let options = (device, DType::F32);
         let mut classifier = Self {
             model,
-            // Filled by the adapter's own head below.
+            // `load_adapter` below fills it.
             score: Linear {
                 weight: Param::from_tensor(Tensor::zeros(
                     [config.hidden_size, num_labels],
@@ -180,7 +182,7 @@ impl LlamaClassifier {
         Ok(classifier)
     }
 
-    /// The adapter and the head as PEFT stores them, under `config`.
+    /// The adapter and the head as PEFT stores them; `config` is the adapter's.
     pub fn to_adapter(&self, config: &LoraConfig) -> PeftAdapter {
         let mut config = config.clone();
         config.task_type = Some(self.task.task_type());
@@ -197,21 +199,22 @@ impl LlamaClassifier {
     /// # Shapes
     ///
     /// - [`Task::Sequence`]: `[batch, num_labels]`
-    /// - [`Task::Token`]: `[tokens, num_labels]`, the real tokens of all rows end to end
+    /// - [`Task::Token`]: `[tokens, num_labels]`, the real tokens of all rows laid end to end
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        let hidden = match self.pools_last() {
-            true => self.model.forward_last(input), // [batch, hidden_size]
-            false => self.model.forward(input),     // [tokens, hidden_size]
+        let hidden = if self.pools_last() {
+            self.model.forward_last(input) // [batch, hidden_size]
+        } else {
+            self.model.forward(input) // [tokens, hidden_size]
         };
         self.head(hidden, input)
     }
 
-    /// Whether the head reads the last token of each row alone.
+    /// Whether the head reads the last token of each row only.
     pub(crate) fn pools_last(&self) -> bool {
         self.task == Task::Sequence(Pooling::Last)
     }
 
-    /// Logits from what [`LlamaClassifier::forward`] takes of the decoder.
+    /// Logits of hidden states as [`LlamaClassifier::forward`] takes them from the decoder.
     pub(crate) fn head(&self, hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> {
         let hidden = if hidden.dtype() == DType::F32 {
             hidden
@@ -244,18 +247,8 @@ impl LlamaClassifier {
 
 lora_module!(LlamaClassifier { model } heads { score });
 
-/// The linear layers of a block by their names in a checkpoint.
-pub(crate) const PROJECTIONS: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
-
-/// `[batch, tokens]`: one over the row's length where the token is the row's, else zero.
+/// The matrix that takes the mean of each row, `[batch, tokens]`: `1 / length` at the row's tokens,
+/// else 0.
 fn averaging_matrix(input: &ModelInput) -> Tensor<2> {
     let tokens = input.tokens();
     let mut values = vec![0.0f32; input.batch_size() * tokens];
@@ -270,7 +263,8 @@ fn averaging_matrix(input: &ModelInput) -> Tensor<2> {
     )
 }
 
-/// The largest logit of each class over the tokens of a row: `[tokens, num_labels]` -> `[batch, num_labels]`.
+/// The largest logit of each class over the tokens of a row: `[tokens, num_labels]` ->
+/// `[batch, num_labels]`.
 fn largest(logits: Tensor<2>, input: &ModelInput) -> Tensor<2> {
     let num_labels = logits.dims()[1];
     // A padded place holds a copy of its row's last token, which cannot change a maximum.

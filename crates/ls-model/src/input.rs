@@ -1,34 +1,53 @@
 //! [`ModelInput`]: the real tokens of a batch, laid end to end.
 //!
-//! Padding never reaches a weight: the rows of every matrix product are the batch's real tokens. Only attention needs a
-//! rectangle, so its inputs are spread out to `[batch, longest]` and gathered back ([`ModelInput::pad`],
-//! [`ModelInput::unpad`]). That also makes a result independent of the side and amount of padding it arrived with.
+//! Padding never reaches a weight: the rows of every matrix product are the batch's real tokens, so
+//! that a result depends neither on the side nor on the amount of padding. Where attention needs a
+//! rectangle, its inputs are padded to `[batch, longest]` and its output is gathered back (`pad`,
+//! `unpad`).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
 
-/// A batch ready for the model.
+/// A batch on a device, ready for the model.
+///
+/// ```
+/// use std::path::Path;
+/// use burn::tensor::Device;
+/// use ls_model::{LlamaConfig, ModelInput};
+///
+/// # fn main() -> Result<(), ls_model::ModelError> {
+/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
+///     "num_hidden_layers": 2, "num_attention_heads": 2}"#;
+/// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
+/// let device = Device::flex();
+/// let (ids, mask) = ([vec![1, 5, 9], vec![0, 1, 7]], [vec![1, 1, 1], vec![0, 1, 1]]);
+/// let input = ModelInput::from_padded(&ids, &mask, &config, &device)?;
+/// assert_eq!((input.batch_size(), input.tokens()), (2, 5));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ModelInput {
     /// Ids of the real tokens, row after row, `[tokens]`.
     pub input_ids: Tensor<1, Int>,
     /// Real tokens of each row.
     pub lengths: Vec<usize>,
-    /// Place of the last token of the text in each row: what `last` pools. The end of the row, unless padding counts as
-    /// tokens ([`ModelInput::with_text_lengths`]).
+    /// Place in each row of the token that `last` pools. This is the row's last token, unless
+    /// padding counts as tokens ([`ModelInput::with_text_lengths`]).
     pub last: Vec<usize>,
-    /// Fixes what dropout drops ([`ModelInput::with_dropout_seed`]).
-    pub dropout_seed: Option<u64>,
-    /// For each place of the rectangle the token to put there, `[batch * longest]`; `None` if there is no padding.
+    /// Decides what dropout drops ([`ModelInput::with_dropout_seed`]).
+    pub(crate) dropout_seed: Option<u64>,
+    /// The token of each place of the rectangle, `[batch * longest]`; `None` if there is no
+    /// padding.
     to_padded: Option<Tensor<1, Int>>,
-    /// For each token its place in the rectangle, `[tokens]`.
+    /// The place in the rectangle of each token, `[tokens]`; `None` if there is no padding.
     to_tokens: Option<Tensor<1, Int>>,
 }
 
 impl ModelInput {
-    /// A batch of unpadded rows of token ids.
+    /// Makes a batch of unpadded rows of token ids.
     ///
     /// # Errors
     ///
@@ -60,7 +79,8 @@ impl ModelInput {
             );
             let mut start = 0;
             for (row, &length) in lengths.iter().enumerate() {
-                // What stands in a padded place is blocked as a key and dropped as a query: any token of the row will do.
+                // A padded place is blocked as a key and dropped as a query, so any token of the
+                // row will do.
                 padded.extend((0..longest).map(|at| (start + at.min(length - 1)) as i32));
                 tokens.extend((0..length).map(|at| (row * longest + at) as i32));
                 start += length;
@@ -79,15 +99,17 @@ impl ModelInput {
         })
     }
 
-    /// Fixes what dropout drops in training: each block seeds the device's generator with a part of this seed that is its own,
-    /// so that a block that is computed again drops the same. Without one, masks come from the generator as it stands.
+    /// Fixes what dropout drops in training: each block seeds the device's generator with its own
+    /// part of this seed, so that a block that is computed again drops the same values. Without a
+    /// seed, masks come from the generator in its current state.
     pub fn with_dropout_seed(mut self, seed: u64) -> Self {
         self.dropout_seed = Some(seed);
         self
     }
 
-    /// Says how many tokens of each row are its text, for rows whose padding (on the right) counts as tokens: the
-    /// reference's unmasked models attend to padding, but pool `last` at the text's end.
+    /// Sets the number of tokens of each row that are its text, for rows whose padding (on the
+    /// right) counts as tokens: the reference's unmasked models attend to padding, but pool `last`
+    /// at the text's end.
     pub fn with_text_lengths(mut self, text_lengths: &[usize]) -> Self {
         self.last = text_lengths
             .iter()
@@ -97,9 +119,12 @@ impl ModelInput {
         self
     }
 
-    /// A batch of rows that are padded on either side.
+    /// Makes a batch of rows that are padded on either side.
     ///
-    /// `attention_mask` is 1 for a token and 0 for padding; a row's tokens must be contiguous.
+    /// # Shapes
+    ///
+    /// - `input_ids`, `attention_mask` (1 = token, 0 = padding): one `Vec` for each row, both of
+    ///   one length; a row's tokens are contiguous
     ///
     /// # Errors
     ///
@@ -151,20 +176,20 @@ impl ModelInput {
     }
 
     /// Tokens of the longest row.
-    pub fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    /// Spreads the tokens out to a rectangle: `[tokens, width]` -> `[batch * longest, width]`.
-    pub fn pad(&self, x: Tensor<2>) -> Tensor<2> {
+    /// Pads the rows to a rectangle: `[tokens, width]` -> `[batch * longest, width]`.
+    pub(crate) fn pad(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.to_padded {
             Some(indices) => x.select(0, indices.clone()),
             None => x,
         }
     }
 
-    /// Gathers the tokens back: `[batch * longest, width]` -> `[tokens, width]`.
-    pub fn unpad(&self, x: Tensor<2>) -> Tensor<2> {
+    /// Gathers the real tokens of a rectangle: `[batch * longest, width]` -> `[tokens, width]`.
+    pub(crate) fn unpad(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.to_tokens {
             Some(indices) => x.select(0, indices.clone()),
             None => x,
@@ -172,7 +197,8 @@ impl ModelInput {
     }
 }
 
-/// One of many seeds that follow from one: far from those of its neighbours (splitmix64).
+/// The seed at place `at` of those that follow from one seed; neighbours are unrelated
+/// (splitmix64).
 pub fn mixed_seed(seed: u64, at: usize) -> u64 {
     let mut z = seed.wrapping_add((at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

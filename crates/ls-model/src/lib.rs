@@ -22,27 +22,33 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`llama`] (the forward pass), [`mask`] (who sees whom), [`input`] (how padding is kept out),
-//! [`heads`], [`checkpointing`] (gradients in little memory), [`pretrained`] and [`config`].
+//! Reading order: [`llama`] (the forward pass), [`mask`] (which token attends to which), [`input`]
+//! (how padding is kept out), [`heads`], [`checkpointing`] (gradients in little memory),
+//! [`pretrained`] (from files to a model), [`config`] and [`rope`].
 
+mod assemble;
 mod attention;
 pub mod checkpointing;
 pub mod config;
 pub mod error;
+mod fields;
 pub mod heads;
 pub mod input;
 pub mod llama;
 pub mod mask;
+mod precision;
 pub mod pretrained;
 pub mod random;
 pub mod rope;
+mod rotation;
 #[cfg(test)]
 mod tiny;
 
-pub use config::{Architecture, LlamaConfig};
+pub use config::{LlamaConfig, Projection};
 pub use error::{ModelError, Result};
 pub use heads::{ADAPTER, LlamaClassifier, Pooling, Task};
 pub use input::ModelInput;
-pub use llama::{LlamaModel, Part};
+pub use llama::LlamaModel;
 pub use mask::AttentionMode;
-pub use pretrained::{Checkpoint, ComputeType, Precision};
+pub use precision::{ComputeType, Precision};
+pub use pretrained::Checkpoint;

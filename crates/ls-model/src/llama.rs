@@ -1,7 +1,9 @@
 //! The decoder: attention, MLP, block and model. This is the file to read first.
 //!
-//! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes stand at line ends;
-//! `kv` = key/value heads, `groups` = query heads per key/value head.
+//! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
+//! stand at line ends; `kv` is the number of key/value heads.
+//!
+//! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
@@ -14,12 +16,12 @@ use crate::input::ModelInput;
 use crate::mask::{AttentionMode, Visibility};
 use crate::rope::RopeConfig;
 
-/// Root mean square normalisation; the mean is taken in f32 whatever the dtype, as transformers does.
+/// Root mean square normalisation. The mean is taken in f32 whatever the dtype, as in transformers.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
     /// Scale of each channel, `[hidden_size]`.
     pub weight: Param<Tensor<1>>,
-    /// Inside the root.
+    /// Added to the mean square.
     pub eps: f64,
 }
 
@@ -36,9 +38,9 @@ pub struct Attention {
     pub q_proj: LoraLinear,
     /// Keys, `hidden_size -> num_key_value_heads * head_dim`.
     pub k_proj: LoraLinear,
-    /// Values, as keys.
+    /// Values, `hidden_size -> num_key_value_heads * head_dim`.
     pub v_proj: LoraLinear,
-    /// Output, `num_attention_heads * head_dim -> hidden_size`.
+    /// Output projection, `num_attention_heads * head_dim -> hidden_size`.
     pub o_proj: LoraLinear,
     /// Query heads.
     pub num_attention_heads: usize,
@@ -56,6 +58,7 @@ impl Attention {
         visibility: Visibility,
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
+        let _span = tracing::trace_span!("attention").entered();
         let heads = Heads {
             heads: self.num_attention_heads,
             kv: self.num_key_value_heads,
@@ -86,6 +89,7 @@ pub struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
+        let _span = tracing::trace_span!("mlp").entered();
         let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
         let up = self.up_proj.forward(x);
         let gated = ls_ops::swiglu(gate, up);
@@ -96,12 +100,12 @@ impl Mlp {
     }
 }
 
-/// What of a block's output is read.
+/// What the caller needs of a block's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// Its value, and its graph where it has one.
+    /// The value, and the graph if there is one.
     Value,
-    /// Its graph alone: the block is gone through backwards and forgotten.
+    /// The graph only: the caller runs the backward pass and drops the value.
     Graph,
 }
 
@@ -112,14 +116,15 @@ pub struct DecoderLayer {
     pub self_attn: Attention,
     /// Feed-forward part.
     pub mlp: Mlp,
-    /// Before attention.
+    /// Normalises the input of attention.
     pub input_layernorm: RmsNorm,
-    /// Before the MLP.
+    /// Normalises the input of the MLP.
     pub post_attention_layernorm: RmsNorm,
 }
 
 impl DecoderLayer {
-    /// With `pooled`, the hidden states of its tokens alone: what no later layer reads is not computed.
+    /// With `pooled`, gives the hidden states of the pooled tokens only and computes no more than
+    /// they need.
     fn forward(
         &self,
         x: Tensor<2>,
@@ -138,25 +143,9 @@ impl DecoderLayer {
             Some(pooled) => pooled.of(x),
             None => x,
         } + attended;
-        batch.done(Part::Attention);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        let x = x + self.mlp.forward(normed, wanted);
-        batch.done(Part::Mlp);
-        x
+        x + self.mlp.forward(normed, wanted)
     }
-}
-
-/// A part of the forward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// The rows of the embedding table.
-    Embedding,
-    /// A block's attention, with the norm before it.
-    Attention,
-    /// A block's MLP, with the norm before it.
-    Mlp,
-    /// The norm after the last block.
-    Norm,
 }
 
 /// The decoder without a head: token ids to normalised hidden states.
@@ -166,23 +155,26 @@ pub struct LlamaModel {
     pub embed_tokens: LoraEmbedding,
     /// The blocks.
     pub layers: Vec<DecoderLayer>,
-    /// After the last block.
+    /// Normalises the output of the last block.
     pub norm: RmsNorm,
     /// Rotary embedding.
     #[module(skip)]
-    pub rope: RopeConfig,
-    /// What each layer lets a token see.
+    pub(crate) rope: RopeConfig,
+    /// What each layer lets a token attend to.
     #[module(skip)]
-    pub visibility: Vec<Visibility>,
+    pub(crate) visibility: Vec<Visibility>,
 }
 
 impl LlamaModel {
-    /// What each layer of `config` lets a token see under `attention`.
+    /// What each layer of `config` lets a token attend to under `attention`.
     ///
     /// # Errors
     ///
     /// If the mode does not fit the model's layers.
-    pub fn visibility(config: &LlamaConfig, attention: &AttentionMode) -> Result<Vec<Visibility>> {
+    pub(crate) fn visibility(
+        config: &LlamaConfig,
+        attention: &AttentionMode,
+    ) -> Result<Vec<Visibility>> {
         let bidirectional = attention.bidirectional_layers(config.num_hidden_layers)?;
         let visibility = bidirectional.into_iter().zip(&config.sliding_window);
         Ok(visibility
@@ -193,59 +185,43 @@ impl LlamaModel {
             .collect())
     }
 
-    /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`; on the CPU in f32, elsewhere in the
-    /// weights' dtype.
+    /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`; in f32 on
+    /// the CPU, in the weights' dtype elsewhere.
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {
-        let x = self.embed(input);
-        let batch = BatchContext::new(input, &self.rope, &x);
-        self.run(x, batch, None)
+        self.run(input, None)
     }
 
-    /// The hidden state of the last token of each row's text ([`ModelInput::last`]) alone, `[batch, hidden_size]`.
+    /// The hidden state of the last token of each row's text ([`ModelInput::last`]),
+    /// `[batch, hidden_size]`.
     ///
-    /// The same as those rows of [`LlamaModel::forward`]; the last block leaves out what only the others need.
+    /// The result equals those rows of [`LlamaModel::forward`]; the last block leaves out what only
+    /// the other tokens need.
     pub fn forward_last(&self, input: &ModelInput) -> Tensor<2> {
-        self.forward_last_in_parts(input, &mut |_| ())
+        self.run(input, Some(&Pooled::last(input)))
     }
 
-    /// [`LlamaModel::forward_last`], telling `done` of every part when all its operations are on the device's queue: who waits
-    /// for the device there knows what each part takes.
-    pub fn forward_last_in_parts(
-        &self,
-        input: &ModelInput,
-        done: &mut dyn FnMut(Part),
-    ) -> Tensor<2> {
-        let x = self.embed(input);
-        done(Part::Embedding);
-        let batch = BatchContext::new(input, &self.rope, &x).telling(done);
-        self.run(x, batch, Some(&Pooled::last(input)))
-    }
-
-    fn run(
-        &self,
-        mut x: Tensor<2>,
-        mut batch: BatchContext<'_>,
-        pooled: Option<&Pooled>,
-    ) -> Tensor<2> {
+    fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
+        let mut x = self.embed(input); // [tokens, hidden_size]
+        let mut batch = BatchContext::new(input, &self.rope, &x);
         for (at, layer) in self.layers.iter().enumerate() {
             x = self.block(at, layer, x, &mut batch, pooled, Wanted::Value);
         }
-        let x = self.norm.forward(x);
-        batch.done(Part::Norm);
-        x
+        self.norm.forward(x)
     }
 
-    /// What the first block reads, `[tokens, hidden_size]`.
+    /// The input of the first block, `[tokens, hidden_size]`.
     pub(crate) fn embed(&self, input: &ModelInput) -> Tensor<2> {
+        let _span = tracing::trace_span!("embedding").entered();
         let x = self.embed_tokens.rows(input.input_ids.clone());
         if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
-            // A CPU computes in f32; weights stay as they are.
+            // On the CPU activations are f32; weights keep their dtype.
             return x.cast(DType::F32);
         }
         x
     }
 
-    /// The block at this place, whose weights are those of `layer`. Of the last one the tokens of `pooled` alone.
+    /// Runs the block at place `at` with the weights of `layer`; the last block gives the pooled
+    /// tokens only.
     pub(crate) fn block(
         &self,
         at: usize,

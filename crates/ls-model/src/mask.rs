@@ -1,7 +1,7 @@
-//! Which tokens attend to which: attention modes and the masks made from them.
+//! Which tokens attend to which: attention modes, and the masks that follow from them.
 //!
-//! Masks here say what is **blocked**: `true` = not attended. (The `attention_mask` of a batch is the other way round,
-//! 1 = token, as in transformers.)
+//! A mask here marks what is **blocked**: `true` = not attended. The `attention_mask` of a batch is
+//! the other way round (1 = token), as in transformers.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,18 +11,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ModelError, Result};
 
-/// Which layers see tokens to their right.
+/// Which layers are bidirectional, that is, without a causal mask.
 ///
-/// LS-LLaMA (arXiv 2310.01208) is [`AttentionMode::Causal`], LS-unLLaMA [`AttentionMode::Bidirectional`]; arXiv
-/// 2401.14556 removes the mask in chosen layers only. Written as a string: `causal`, `bidirectional`, `from:16` (layer 16
-/// and all above), `layers:0-7,24-31` (inclusive ranges), `groups:0011` (the layers in as many equal groups as there are
-/// bits, first bit = lowest layers, 1 = bidirectional).
+/// LS-LLaMA (arXiv 2310.01208) is [`AttentionMode::Causal`], LS-unLLaMA
+/// [`AttentionMode::Bidirectional`]; arXiv 2401.14556 removes the mask in chosen layers only. As
+/// text a mode is
+///
+/// - `causal` or `bidirectional`,
+/// - `from:16`: layer 16 and all above,
+/// - `layers:0-7,24-31`: inclusive ranges,
+/// - `groups:0011`: the layers in as many equal groups as there are bits; the first bit is the
+///   lowest layers', 1 = bidirectional.
+///
+/// ```
+/// use ls_model::AttentionMode;
+///
+/// let mode: AttentionMode = "layers:0-7,24-31".parse()?;
+/// assert_eq!(mode, AttentionMode::Layers(vec![0..8, 24..32]));
+/// assert_eq!(mode.to_string(), "layers:0-7,24-31");
+/// # Ok::<(), ls_model::ModelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AttentionMode {
-    /// Every layer keeps the causal mask.
+    /// No layer is bidirectional.
     #[default]
     Causal,
-    /// No layer has it.
+    /// Every layer is bidirectional.
     Bidirectional,
     /// The layers from this one on are bidirectional.
     From(usize),
@@ -37,8 +51,8 @@ impl AttentionMode {
     ///
     /// # Errors
     ///
-    /// If the mode names a layer the model does not have, or its groups do not divide the layers evenly.
-    pub fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
+    /// If the mode names a layer that is not there, or its groups do not divide the layers evenly.
+    pub(crate) fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
         let error = |reason: String| ModelError::AttentionMode {
             mode: self.to_string(),
             reason,
@@ -160,18 +174,19 @@ impl<'de> Deserialize<'de> for AttentionMode {
     }
 }
 
-/// What one layer lets a token see.
+/// Which tokens a token of one layer attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visibility {
-    /// Tokens to the right too.
+pub(crate) struct Visibility {
+    /// Whether it attends to tokens on its right.
     pub bidirectional: bool,
     /// Sliding window in tokens, if the layer has one.
     pub window: Option<usize>,
 }
 
 impl Visibility {
-    /// Whether the token at `query` sees the one at `key`; the window's bounds are those of transformers'
-    /// `masking_utils.py` (the own position and `window - 1` before it; `window` to either side when bidirectional).
+    /// Whether the token at `query` attends to the one at `key`. The window's bounds are those of
+    /// transformers' `masking_utils.py`: the own position and `window - 1` before it; `window` to
+    /// either side if bidirectional.
     fn sees(self, query: usize, key: usize) -> bool {
         match (self.bidirectional, self.window) {
             (true, None) => true,
@@ -181,14 +196,16 @@ impl Visibility {
         }
     }
 
-    /// The blocked positions (`true` = not attended) for rows padded on the right to the longest, or `None` if nothing is.
+    /// The blocked positions (`true` = not attended) of rows padded on the right to the longest;
+    /// `None` if nothing is blocked.
     ///
-    /// With `only` each row has one query, the one at that place in it; else all of its places are queries.
+    /// With `only` each row has one query, at that place in the row; else every place is a query.
     ///
     /// # Shapes
     ///
-    /// - output: `[batch or 1, 1, groups * queries, longest]`, the query rows repeated once per query head of a key/value head
-    pub fn blocked(
+    /// - output: `[batch or 1, 1, groups * queries, longest]`, the query rows repeated for each of
+    ///   the `groups` query heads of a key/value head
+    pub(crate) fn blocked(
         self,
         lengths: &[usize],
         only: Option<&[usize]>,
@@ -201,7 +218,7 @@ impl Visibility {
         if longest <= 1 || !(padded || hides) {
             return None;
         }
-        // Rows of one length see alike.
+        // Rows of one length share a mask.
         let alike = !padded && only.is_none();
         let rows = if alike { 1 } else { lengths.len() };
         let queries = if only.is_some() { 1 } else { longest };
@@ -210,7 +227,8 @@ impl Visibility {
             let first = only.map_or(0, |places| places[row]);
             for query in first..first + queries {
                 for key in 0..longest {
-                    // A padded query's output is dropped; it sees all real keys so that its softmax stays finite.
+                    // A padded query's output is dropped; it attends to all real keys so that its
+                    // softmax stays finite.
                     blocked.push(key >= length || (query < length && !self.sees(query, key)));
                 }
             }

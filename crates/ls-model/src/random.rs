@@ -1,22 +1,23 @@
-//! [`LlamaModel::random`]: a decoder without files, its weights drawn where they are used.
+//! [`LlamaModel::random`]: a decoder with random weights, for tests and benchmarks.
 
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use ls_lora::LoraLinear;
 
-use crate::config::LlamaConfig;
+use crate::assemble::{Weights, assemble};
+use crate::config::{LlamaConfig, Projection};
 use crate::error::Result;
 use crate::llama::LlamaModel;
 use crate::mask::AttentionMode;
-use crate::pretrained::{ComputeType, Weights, assemble};
+use crate::precision::ComputeType;
 
 impl LlamaModel {
-    /// A frozen decoder as transformers initialises a fresh one: weights N(0, `initializer_range`) from the device's seeded
-    /// generator, norms one, biases zero.
+    /// A frozen decoder with weights N(0, `initializer_range`) from the device's seeded generator,
+    /// norms 1 and biases 0, as transformers initialises one.
     ///
-    /// The values are drawn on the device in the compute type: nothing is ever in host memory, and no f32 copy is made. They are
-    /// not the same on different kinds of device.
+    /// The values are drawn on the device in the compute type, without a copy in host memory or in
+    /// f32. They differ between kinds of device.
     ///
     /// ```
     /// use std::path::Path;
@@ -75,11 +76,14 @@ impl Weights for Random {
         Ok(self.matrix(shape))
     }
 
-    fn linear(&mut self, _name: &str, shape: [usize; 2], bias: bool) -> Result<LoraLinear> {
+    fn linear(&mut self, _name: &str, projection: Projection) -> Result<LoraLinear> {
+        let Projection {
+            shape, has_bias, ..
+        } = projection;
         let zeros = || Tensor::zeros([shape[1]], (&self.device, self.dtype));
         Ok(LoraLinear::new(Linear {
             weight: self.matrix(shape),
-            bias: bias.then(|| Param::from_tensor(zeros())),
+            bias: has_bias.then(|| Param::from_tensor(zeros())),
         }))
     }
 
@@ -137,22 +141,6 @@ mod tests {
             let states = host_values(model.forward(&input));
             assert!(states.iter().all(|state| state.is_finite()));
         }
-    }
-
-    #[test]
-    fn the_parts_of_a_pass_are_told_in_order_and_change_nothing() {
-        use crate::Part::{Attention, Embedding, Mlp, Norm};
-        let (config, device) = (Tiny::new().config(), Device::flex());
-        let model =
-            LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device).unwrap();
-        let input = ModelInput::new(&[vec![1u32, 5, 12], vec![3]], &config, &device).unwrap();
-        let mut parts = Vec::new();
-        let states = model.forward_last_in_parts(&input, &mut |part| parts.push(part));
-        let mut expected = vec![Embedding];
-        expected.extend([Attention, Mlp].repeat(LAYERS));
-        expected.push(Norm);
-        assert_eq!(parts, expected);
-        assert_eq!(host_values(states), host_values(model.forward_last(&input)));
     }
 
     #[test]

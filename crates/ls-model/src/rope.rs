@@ -1,15 +1,21 @@
-//! Rotary position embedding in Hugging Face's half-split layout.
+//! The kinds of rotary position embedding: which `rope_type` of `config.json` gives which
+//! frequencies.
 //!
-//! Pairs are `(i, i + head_dim / 2)`, as `rotate_half` of transformers has them, so that checkpoints and adapters for q
-//! and k load without permuting rows. Angles are computed in f64.
+//! All that is known of a kind is in this file. A new one is a variant of [`RopeScaling`], an arm
+//! in `RopeScaling::read` and one in `RopeConfig::inverse_frequencies`; if its frequencies depend
+//! on the input's length, `RopeConfig::stretches` says from which length on. Angles are computed in
+//! f64.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use ls_ops::RotaryTable;
+use serde_json::{Map, Value};
 
-/// How frequencies are stretched beyond the pretraining length (names of transformers' `modeling_rope_utils.py`).
+use crate::error::Result;
+use crate::fields::Fields;
+
+/// How frequencies are stretched beyond the pretraining length; the names are those of
+/// transformers' `modeling_rope_utils.py`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
-    /// None.
+    /// Not at all.
     Default,
     /// All frequencies divided by `factor`.
     Linear {
@@ -18,23 +24,53 @@ pub enum RopeScaling {
     },
     /// NTK: for an input longer than `max_position_embeddings` the base grows with its length.
     ///
-    /// transformers takes the longest input of the batch for all of them; here each input goes by its own length, so
-    /// that its result does not depend on its neighbours.
+    /// transformers uses the longest input of the batch for all; here each input uses its own
+    /// length, so that a result does not depend on the rest of the batch.
     Dynamic {
         /// How fast the base grows.
         factor: f64,
     },
-    /// LLaMA 3.1: low frequencies divided by `factor`, high ones kept, a smooth band between.
+    /// LLaMA 3.1: divides low frequencies by `factor`, keeps high ones, and blends between.
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
-        /// Wavelengths over `original_max_position_embeddings / low_freq_factor` are low frequencies.
+        /// Wavelengths over `original_max_position_embeddings / low_freq_factor` are low
+        /// frequencies.
         low_freq_factor: f64,
-        /// Wavelengths under `original_max_position_embeddings / high_freq_factor` are high frequencies.
+        /// Wavelengths under `original_max_position_embeddings / high_freq_factor` are high
+        /// frequencies.
         high_freq_factor: f64,
         /// The pretraining length, in tokens.
         original_max_position_embeddings: f64,
     },
+}
+
+impl RopeScaling {
+    /// Reads the kind that `rope_type` names (`type` in the oldest files), with its parameters.
+    fn read(fields: &Fields<'_>, max_position_embeddings: usize) -> Result<Self> {
+        let kind = fields.string("rope_type")?.or(fields.string("type")?);
+        Ok(match kind.as_deref().unwrap_or("default") {
+            "default" => Self::Default,
+            "linear" => Self::Linear {
+                factor: fields.required_positive("factor")?,
+            },
+            "dynamic" => Self::Dynamic {
+                factor: fields.required_positive("factor")?,
+            },
+            "llama3" => Self::Llama3 {
+                factor: fields.required_positive("factor")?,
+                low_freq_factor: fields.required_positive("low_freq_factor")?,
+                high_freq_factor: fields.required_positive("high_freq_factor")?,
+                original_max_position_embeddings: fields
+                    .number("original_max_position_embeddings")?
+                    .unwrap_or(max_position_embeddings as f64),
+            },
+            other => {
+                let supported = "default, linear, dynamic, llama3";
+                return Err(fields.unsupported("rope_type", other, supported));
+            }
+        })
+    }
 }
 
 /// Rotary embedding of one checkpoint.
@@ -46,16 +82,71 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
     /// Width of one head.
     pub head_dim: usize,
-    /// Length from which `dynamic` acts, in tokens.
+    /// The pretraining length, in tokens; longer inputs are stretched by `dynamic`.
     pub max_position_embeddings: usize,
 }
 
 impl RopeConfig {
+    /// Reads `rope_parameters` (transformers 5), or `rope_scaling` beside `rope_theta` (before), of
+    /// a `config.json`.
+    pub(crate) fn read(
+        fields: &Fields<'_>,
+        head_dim: usize,
+        max_position_embeddings: usize,
+    ) -> Result<Self> {
+        let (name, map) = match (
+            fields.map.get("rope_parameters"),
+            fields.map.get("rope_scaling"),
+        ) {
+            // transformers prefers the old spelling.
+            (_, Some(Value::Object(map))) => ("rope_scaling", Some(map)),
+            (Some(Value::Object(map)), _) => ("rope_parameters", Some(map)),
+            (None | Some(Value::Null), None | Some(Value::Null)) => ("rope_parameters", None),
+            _ => return Err(fields.error("rope_parameters", "expected an object")),
+        };
+        let empty = Map::new();
+        let rope = Fields {
+            path: fields.path,
+            within: &format!("{name}."),
+            map: map.unwrap_or(&empty),
+        };
+        if let Some(value) = rope.map.values().find(|value| value.is_object()) {
+            let supported = "one set of parameters for all layers";
+            return Err(fields.unsupported(name, &value.to_string(), supported));
+        }
+        let theta = match rope.number("rope_theta")? {
+            Some(theta) => theta,
+            None => fields.number("rope_theta")?.unwrap_or(10_000.0),
+        };
+        if theta <= 0.0 {
+            return Err(fields.error("rope_theta", format!("{theta} is not positive")));
+        }
+        let partial = rope
+            .number("partial_rotary_factor")?
+            .or(fields.number("partial_rotary_factor")?)
+            .unwrap_or(1.0);
+        if partial != 1.0 {
+            let found = partial.to_string();
+            return Err(rope.unsupported("partial_rotary_factor", &found, "1.0"));
+        }
+        Ok(Self {
+            theta,
+            scaling: RopeScaling::read(&rope, max_position_embeddings)?,
+            head_dim,
+            max_position_embeddings,
+        })
+    }
+
+    /// Whether an input of `length` tokens has other frequencies than a short one.
+    pub(crate) fn stretches(&self, length: usize) -> bool {
+        matches!(self.scaling, RopeScaling::Dynamic { .. }) && length > self.max_position_embeddings
+    }
+
     /// Radians per token of each of the `head_dim / 2` pairs, for an input of `length` tokens.
-    pub fn inverse_frequencies(&self, length: usize) -> Vec<f64> {
+    pub(crate) fn inverse_frequencies(&self, length: usize) -> Vec<f64> {
         let dim = self.head_dim as f64;
         let base = match self.scaling {
-            RopeScaling::Dynamic { factor } if length > self.max_position_embeddings => {
+            RopeScaling::Dynamic { factor } if self.stretches(length) => {
                 let stretch =
                     factor * length as f64 / self.max_position_embeddings as f64 - (factor - 1.0);
                 self.theta * stretch.powf(dim / (dim - 2.0))
@@ -88,98 +179,14 @@ impl RopeConfig {
                 .collect(),
         }
     }
-
-    /// Cosines and sines for rows of the given lengths laid end to end, positions starting at 0 in each row.
-    pub fn table(&self, lengths: &[usize]) -> RotaryTable {
-        let half = self.head_dim / 2;
-        let tokens: usize = lengths.iter().sum();
-        let mut cos = Vec::with_capacity(tokens * half);
-        let mut sin = Vec::with_capacity(tokens * half);
-        // Rows share their angles unless `dynamic` stretches one, so most rows are copies of a longest table's start.
-        let longest_plain = lengths
-            .iter()
-            .copied()
-            .filter(|&length| !self.stretches(length))
-            .max()
-            .unwrap_or(0);
-        let (plain_cos, plain_sin) = angles(&self.inverse_frequencies(0), longest_plain);
-        for &length in lengths {
-            if self.stretches(length) {
-                let (row_cos, row_sin) = angles(&self.inverse_frequencies(length), length);
-                cos.extend(row_cos);
-                sin.extend(row_sin);
-            } else {
-                cos.extend_from_slice(&plain_cos[..length * half]);
-                sin.extend_from_slice(&plain_sin[..length * half]);
-            }
-        }
-        RotaryTable { cos, sin }
-    }
-
-    /// The same on a device.
-    pub fn rotation(&self, lengths: &[usize], device: &Device) -> Rotation {
-        let half = self.head_dim / 2;
-        let RotaryTable { cos, sin } = self.table(lengths);
-        let tokens: usize = lengths.iter().sum();
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, 1, half]), device);
-        Rotation {
-            cos: tensor(cos),
-            sin: tensor(sin),
-        }
-    }
-
-    fn stretches(&self, length: usize) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. }) && length > self.max_position_embeddings
-    }
-}
-
-fn angles(frequencies: &[f64], length: usize) -> (Vec<f32>, Vec<f32>) {
-    (0..length)
-        .flat_map(|position| {
-            frequencies
-                .iter()
-                .map(move |frequency| position as f64 * frequency)
-        })
-        .map(|angle| (angle.cos() as f32, angle.sin() as f32))
-        .unzip()
-}
-
-/// Cosines and sines of every token of a batch, `[tokens, 1, head_dim / 2]`.
-#[derive(Debug, Clone)]
-pub struct Rotation {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-}
-
-impl Rotation {
-    /// The same in another float dtype.
-    pub fn cast(self, dtype: burn::tensor::DType) -> Self {
-        Self {
-            cos: self.cos.cast(dtype),
-            sin: self.sin.cast(dtype),
-        }
-    }
-
-    /// Those of some tokens alone.
-    pub fn select(&self, tokens: Tensor<1, Int>) -> Self {
-        Self {
-            cos: self.cos.clone().select(0, tokens.clone()),
-            sin: self.sin.clone().select(0, tokens),
-        }
-    }
-
-    /// Rotates every head of every token.
-    ///
-    /// # Shapes
-    ///
-    /// - input, output: `[tokens, heads, head_dim]`
-    pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        ls_ops::rotary(x, self.cos.clone(), self.sin.clone())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
     use super::*;
 
     fn rope(theta: f64, scaling: RopeScaling, head_dim: usize, max: usize) -> RopeConfig {
@@ -203,9 +210,9 @@ mod tests {
         }
     }
 
-    // The numbers are transformers' 5.23.0, from `ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=length)[0]` with
-    // `LlamaConfig(hidden_size=2*head_dim, num_attention_heads=2, head_dim=..., max_position_embeddings=...,
-    // rope_parameters={...})`.
+    // The numbers are transformers' 5.23.0, from
+    // `ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=length)[0]` with
+    // `LlamaConfig(hidden_size=2*head_dim, num_attention_heads=2, head_dim=..., max_position_embeddings=..., rope_parameters={...})`.
 
     #[test]
     fn linear_divides_every_frequency() {
@@ -250,68 +257,88 @@ mod tests {
         assert_frequencies(&found, &expected);
     }
 
-    /// Rows of the given lengths laid end to end, two heads.
-    fn heads(tokens: usize, head_dim: usize) -> Tensor<3> {
-        let values: Vec<f32> = (0..tokens * 2 * head_dim)
-            .map(|i| (i as f32 * 0.7).sin() + 0.1)
-            .collect();
-        Tensor::from_data(
-            TensorData::new(values, [tokens, 2, head_dim]),
-            &Device::flex(),
-        )
-    }
-
-    fn rotated(rope: &RopeConfig, lengths: &[usize]) -> (Vec<f32>, Vec<f32>) {
-        let x = heads(lengths.iter().sum(), rope.head_dim);
-        let rotation = rope.rotation(lengths, &Device::flex());
-        let y = rotation.apply(x.clone());
-        (ls_lora::host_values(x), ls_lora::host_values(y))
+    /// Of a `config.json` with these fields.
+    fn read(fields: &Value) -> Result<RopeConfig> {
+        let fields = Fields {
+            path: Path::new("folder/config.json"),
+            within: "",
+            map: fields.as_object().unwrap(),
+        };
+        RopeConfig::read(&fields, 8, 2048)
     }
 
     #[test]
-    fn position_zero_is_left_alone_and_norms_are_kept() {
-        let rope = rope(100.0, RopeScaling::Default, 6, 32);
-        // Two rows: tokens 0 and 3 stand at position 0.
-        let (x, y) = rotated(&rope, &[3, 2]);
-        let token = 2 * 6;
-        for at in [0, 3] {
-            assert_eq!(y[at * token..][..token], x[at * token..][..token]);
-        }
-        assert_ne!(y[token..2 * token], x[token..2 * token]);
-        for (x, y) in x.chunks(6).zip(y.chunks(6)) {
-            let norm = |v: &[f32]| v.iter().map(|v| v * v).sum::<f32>().sqrt();
-            assert!((norm(x) - norm(y)).abs() < 1e-6 * norm(x).max(1.0));
-        }
+    fn both_spellings_of_rope_mean_the_same() {
+        let llama3 = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        });
+        let llama = |fields: Value| read(&fields).unwrap();
+        let old = llama(json!({"rope_theta": 500_000.0, "rope_scaling": llama3}));
+        let mut parameters = llama3.clone();
+        parameters["rope_theta"] = json!(500_000.0);
+        let new = llama(json!({"rope_parameters": parameters}));
+        assert_eq!(old, new);
+        assert_eq!(old.theta, 500_000.0);
+        assert_eq!(
+            old.scaling,
+            RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 64.0,
+            }
+        );
+        // The oldest spelling says `type`.
+        let linear = llama(json!({"rope_scaling": {"type": "linear", "factor": 4}}));
+        assert_eq!(linear.scaling, RopeScaling::Linear { factor: 4.0 });
+        let dynamic = llama(json!({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}));
+        assert_eq!(dynamic.scaling, RopeScaling::Dynamic { factor: 2.0 });
+        let plain = llama(json!({"rope_scaling": null, "rope_parameters": null, "rope_theta": 7}));
+        assert_eq!((plain.theta, plain.scaling), (7.0, RopeScaling::Default));
     }
 
     #[test]
-    fn pairs_are_half_a_head_apart() {
-        let rope = rope(100.0, RopeScaling::Default, 6, 32);
-        let (x, y) = rotated(&rope, &[4]);
-        for (at, (x, y)) in x.chunks(6).zip(y.chunks(6)).enumerate() {
-            let position = (at / 2) as f32;
-            for pair in 0..3 {
-                let angle = position * 100.0f32.powf(-2.0 * pair as f32 / 6.0);
-                let (a, b) = (x[pair], x[pair + 3]);
-                assert!((y[pair] - (a * angle.cos() - b * angle.sin())).abs() < 1e-6);
-                assert!((y[pair + 3] - (b * angle.cos() + a * angle.sin())).abs() < 1e-6);
+    fn rope_that_cannot_be_is_refused() {
+        for (fields, parts) in [
+            (
+                json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}),
+                ["rope_scaling.rope_type", "yarn"],
+            ),
+            (
+                json!({"rope_parameters": {"rope_type": "longrope"}}),
+                ["rope_parameters.rope_type", "longrope"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear"}}),
+                ["rope_scaling.factor", "is missing"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear", "factor": 0}}),
+                ["rope_scaling.factor", "not positive"],
+            ),
+            (
+                json!({"rope_scaling": {"type": "linear", "factor": "4"}}),
+                ["rope_scaling.factor", "expected a number, found \"4\""],
+            ),
+            (json!({"rope_theta": -1}), ["rope_theta", "not positive"]),
+            (
+                json!({"rope_scaling": 4}),
+                ["rope_parameters", "expected an object"],
+            ),
+            (
+                json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+                ["rope_parameters", "one set"],
+            ),
+            (
+                json!({"partial_rotary_factor": 0.5}),
+                ["partial_rotary_factor", "0.5"],
+            ),
+        ] {
+            let error = read(&fields).unwrap_err().to_string();
+            for part in parts.iter().chain(&["folder/config.json"]) {
+                assert!(error.contains(part), "{error} / {part}");
             }
         }
-    }
-
-    #[test]
-    fn dynamic_rows_go_by_their_own_length() {
-        let dynamic = rope(100.0, RopeScaling::Dynamic { factor: 2.0 }, 6, 8);
-        let plain = rope(100.0, RopeScaling::Default, 6, 8);
-        let angles = |rope: &RopeConfig, lengths: &[usize]| {
-            let rotation = rope.rotation(lengths, &Device::flex());
-            ls_lora::host_values(rotation.sin)
-        };
-        let together = angles(&dynamic, &[5, 20, 8]);
-        let half = 3;
-        assert_eq!(together[..5 * half], angles(&plain, &[5]));
-        assert_eq!(together[5 * half..25 * half], angles(&dynamic, &[20]));
-        assert_eq!(together[25 * half..], angles(&plain, &[8]));
-        assert_ne!(angles(&dynamic, &[20]), angles(&plain, &[20]));
     }
 }

@@ -1,4 +1,5 @@
-//! A tiny checkpoint for this crate's tests: grouped heads, a head width of its own, odd sizes, made-up weights.
+//! A tiny checkpoint for this crate's tests: grouped heads, a head width of its own, odd sizes,
+//! made-up weights.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -81,6 +82,17 @@ impl Tiny {
             .collect();
         let tensor = HostTensor::from_f32(shape, &values);
         self.tensors.insert(name.to_string(), tensor);
+    }
+
+    /// The same tensors under other names.
+    pub(crate) fn renamed(&self, rename: impl Fn(&str) -> String) -> Self {
+        let tensors = self.tensors.iter();
+        Self {
+            config: self.config.clone(),
+            tensors: tensors
+                .map(|(name, tensor)| (rename(name), tensor.clone()))
+                .collect(),
+        }
     }
 
     pub(crate) fn write_tensors(&self, path: &Path, keep: impl Fn(&str) -> bool) {

@@ -1,0 +1,494 @@
+//! Reads `config.json` of a Hugging Face folder, with every default of transformers 5 filled in.
+//!
+//! A family's own defaults are here, but for the rotary embedding's, which `rope.rs` reads.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::LlamaConfig;
+use crate::error::{ModelError, Result};
+use crate::fields::Fields;
+use crate::rope::RopeConfig;
+
+/// The families whose decoder block this crate implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Architecture {
+    /// LLaMA 2, 3, 3.1 and 3.2.
+    Llama,
+    /// Mistral: the LLaMA block with a sliding window.
+    Mistral,
+    /// Qwen2 and Qwen2.5: the LLaMA block with biases on q, k and v.
+    Qwen2,
+}
+
+impl LlamaConfig {
+    /// Reads `config.json` of a folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing, is not JSON, lacks a field, or asks for something this crate does
+    /// not implement: an architecture, activation, RoPE scaling or quantisation is refused by its
+    /// name.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        if !dir.is_dir() {
+            return Err(ModelError::NotACheckpoint {
+                path: dir.to_path_buf(),
+                reason: "no such folder".into(),
+            });
+        }
+        if !path.exists() {
+            let reason = "no config.json: this is not a Hugging Face model folder".into();
+            return Err(ModelError::NotACheckpoint {
+                path: dir.to_path_buf(),
+                reason,
+            });
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        Self::from_json(&text, &path)
+    }
+
+    /// Parses the text of a `config.json`; `path` is only for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`LlamaConfig::from_dir`].
+    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
+        let value: Value = serde_json::from_str(text).map_err(|error| ModelError::Json {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })?;
+        let Value::Object(raw) = value else {
+            return Err(ModelError::Json {
+                path: path.to_path_buf(),
+                reason: "expected an object".into(),
+            });
+        };
+        let fields = Fields {
+            path,
+            within: "",
+            map: &raw,
+        };
+        resolve(&fields, raw.clone())
+    }
+}
+
+fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> {
+    let architecture = match fields.string("model_type")?.as_deref() {
+        Some("llama") => Architecture::Llama,
+        Some("mistral") => Architecture::Mistral,
+        Some("qwen2") => Architecture::Qwen2,
+        Some(other) => {
+            return Err(fields.unsupported("model_type", other, "llama, mistral, qwen2"));
+        }
+        None => return Err(fields.error("model_type", "is missing")),
+    };
+    if let Some(activation) = fields.string("hidden_act")?
+        && activation != "silu"
+    {
+        return Err(fields.unsupported("hidden_act", &activation, "silu"));
+    }
+    if fields
+        .map
+        .get("quantization_config")
+        .is_some_and(|value| !value.is_null())
+    {
+        let method = fields.map["quantization_config"]
+            .get("quant_method")
+            .and_then(Value::as_str)
+            .unwrap_or("unnamed");
+        return Err(fields.unsupported("quantization_config", method, "f32, f16 and bf16 weights"));
+    }
+
+    let hidden_size = fields.required_size("hidden_size")?;
+    let num_attention_heads = fields.required_size("num_attention_heads")?;
+    // An explicit null means as many as query heads; an absent field is the family's default.
+    let default_kv = match architecture {
+        _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
+        Architecture::Llama => num_attention_heads,
+        Architecture::Mistral => 8,
+        Architecture::Qwen2 => 32,
+    };
+    let num_key_value_heads = fields.size("num_key_value_heads")?.unwrap_or(default_kv);
+    if num_attention_heads % num_key_value_heads != 0 {
+        let reason = format!(
+            "{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
+        );
+        return Err(fields.error("num_key_value_heads", reason));
+    }
+    let head_dim = match fields.size("head_dim")? {
+        Some(head_dim) => head_dim,
+        None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
+        None => {
+            let reason = format!(
+                "{hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
+            );
+            return Err(fields.error("hidden_size", reason));
+        }
+    };
+    if head_dim % 2 != 0 {
+        return Err(fields.error(
+            "head_dim",
+            format!("{head_dim} is odd, rotary embedding needs an even one"),
+        ));
+    }
+    let num_hidden_layers = fields.required_size("num_hidden_layers")?;
+    let default_positions = match architecture {
+        Architecture::Llama => 2048,
+        Architecture::Mistral => 4096 * 32,
+        Architecture::Qwen2 => 32768,
+    };
+    let max_position_embeddings = fields
+        .size("max_position_embeddings")?
+        .unwrap_or(default_positions);
+    let attention_bias =
+        architecture == Architecture::Llama && fields.flag("attention_bias")?.unwrap_or(false);
+
+    Ok(LlamaConfig {
+        vocab_size: fields.required_size("vocab_size")?,
+        hidden_size,
+        intermediate_size: fields.required_size("intermediate_size")?,
+        num_hidden_layers,
+        num_attention_heads,
+        num_key_value_heads,
+        head_dim,
+        max_position_embeddings,
+        rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+        rope: RopeConfig::read(fields, head_dim, max_position_embeddings)?,
+        qkv_bias: attention_bias || architecture == Architecture::Qwen2,
+        o_bias: attention_bias,
+        mlp_bias: architecture == Architecture::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
+        sliding_window: sliding_window(fields, architecture, num_hidden_layers)?,
+        tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+        is_causal: fields.flag("is_causal")?.unwrap_or(true),
+        initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
+        classifier_dropout: fields.number("classifier_dropout")?.unwrap_or(0.1),
+        token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
+        labels: labels(fields)?,
+        pad_token_id: fields.token_id("pad_token_id")?,
+        raw,
+    })
+}
+
+fn sliding_window(
+    fields: &Fields<'_>,
+    architecture: Architecture,
+    layers: usize,
+) -> Result<Vec<Option<usize>>> {
+    let window = match fields.map.get("sliding_window") {
+        // An explicit null switches it off; transformers defaults both families to 4096.
+        Some(Value::Null) => None,
+        Some(_) => fields.size("sliding_window")?,
+        None => Some(4096),
+    };
+    match architecture {
+        Architecture::Llama => Ok(vec![None; layers]),
+        Architecture::Mistral => Ok(vec![window; layers]),
+        Architecture::Qwen2 => {
+            let window = if fields.flag("use_sliding_window")?.unwrap_or(false) {
+                window
+            } else {
+                None
+            };
+            if let Some(Value::Array(types)) = fields.map.get("layer_types") {
+                if types.len() != layers {
+                    let reason = format!("has {} entries for {layers} layers", types.len());
+                    return Err(fields.error("layer_types", reason));
+                }
+                return types
+                    .iter()
+                    .map(|kind| match kind.as_str() {
+                        Some("full_attention") => Ok(None),
+                        Some("sliding_attention") => Ok(window),
+                        _ => Err(fields.unsupported(
+                            "layer_types",
+                            &kind.to_string(),
+                            "full_attention, sliding_attention",
+                        )),
+                    })
+                    .collect();
+            }
+            let first = fields.size_or_zero("max_window_layers")?.unwrap_or(28);
+            Ok((0..layers)
+                .map(|layer| if layer >= first { window } else { None })
+                .collect())
+        }
+    }
+}
+
+fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
+    let map = match fields.map.get("id2label") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(map)) => map,
+        Some(other) => {
+            let reason = format!("expected an object, found {other}");
+            return Err(fields.error("id2label", reason));
+        }
+    };
+    let mut names = vec![None; map.len()];
+    for (id, name) in map {
+        let slot = id.parse::<usize>().ok().and_then(|id| names.get_mut(id));
+        match (slot, name.as_str()) {
+            (Some(slot), Some(name)) => *slot = Some(name.to_string()),
+            _ => {
+                return Err(fields.error(
+                    "id2label",
+                    format!("entry {id:?} is not one of 0..{}", map.len()),
+                ));
+            }
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mask::AttentionMode;
+    use crate::rope::RopeScaling;
+
+    fn read(value: &Value) -> Result<LlamaConfig> {
+        LlamaConfig::from_json(&value.to_string(), Path::new("folder/config.json"))
+    }
+
+    /// The least that a file can say, with these fields on top.
+    fn with(family: &str, fields: Value) -> Value {
+        let mut config = json!({
+            "model_type": family, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 4, "num_attention_heads": 8,
+        });
+        if let (Value::Object(config), Value::Object(fields)) = (&mut config, fields) {
+            config.extend(fields);
+        }
+        config
+    }
+
+    fn llama(fields: Value) -> LlamaConfig {
+        read(&with("llama", fields)).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(value: &Value, parts: &[&str]) {
+        let error = read(value).unwrap_err().to_string();
+        for part in parts.iter().chain(&["folder/config.json"]) {
+            assert!(error.contains(part), "{error} / {part}");
+        }
+    }
+
+    #[test]
+    fn llamas_defaults_are_transformers() {
+        let config = llama(json!({}));
+        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
+        assert_eq!(config.max_position_embeddings, 2048);
+        assert_eq!(config.rms_norm_eps, 1e-6);
+        assert_eq!(config.initializer_range, 0.02);
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (false, false, false)
+        );
+        assert_eq!(config.sliding_window, [None; 4]);
+        assert!(!config.tie_word_embeddings && config.is_causal);
+        assert_eq!(config.classifier_dropout, 0.1);
+        assert!(config.token_classification_bias);
+        assert_eq!(
+            config.rope,
+            RopeConfig {
+                theta: 10_000.0,
+                scaling: RopeScaling::Default,
+                head_dim: 8,
+                max_position_embeddings: 2048,
+            }
+        );
+        let biased = llama(json!({"attention_bias": true, "mlp_bias": true, "head_dim": 12}));
+        assert_eq!(
+            (biased.qkv_bias, biased.o_bias, biased.mlp_bias),
+            (true, true, true)
+        );
+        assert_eq!((biased.head_dim, biased.rope.head_dim), (12, 12));
+    }
+
+    #[test]
+    fn mistrals_defaults_are_transformers() {
+        let config = read(&with("mistral", json!({}))).unwrap();
+        assert_eq!(config.num_key_value_heads, 8);
+        assert_eq!(config.max_position_embeddings, 131_072);
+        assert_eq!(config.sliding_window, [Some(4096); 4]);
+        assert!(!config.qkv_bias);
+        let fields =
+            json!({"sliding_window": null, "num_attention_heads": 16, "num_key_value_heads": null});
+        let config = read(&with("mistral", fields)).unwrap();
+        assert_eq!(config.sliding_window, [None; 4]);
+        // Absent it is 8, null as many as query heads.
+        assert_eq!(config.num_key_value_heads, 16);
+    }
+
+    #[test]
+    fn qwen2s_defaults_are_transformers() {
+        let qwen2 = |fields: Value| read(&with("qwen2", fields));
+        // Its default of 32 key/value heads does not fit 8 query heads.
+        refused(&with("qwen2", json!({})), &["num_key_value_heads", "32"]);
+        let config = qwen2(json!({"num_key_value_heads": 2})).unwrap();
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (true, false, false)
+        );
+        assert_eq!(config.max_position_embeddings, 32_768);
+        assert_eq!(config.sliding_window, [None; 4]);
+        // The window has to be switched on, and starts at a layer.
+        let fields = json!({"num_key_value_heads": 2, "sliding_window": 7, "max_window_layers": 3});
+        let mut config = with("qwen2", fields);
+        assert_eq!(read(&config).unwrap().sliding_window, [None; 4]);
+        config["use_sliding_window"] = json!(true);
+        assert_eq!(
+            read(&config).unwrap().sliding_window,
+            [None, None, None, Some(7)]
+        );
+        let [full, sliding] = ["full_attention", "sliding_attention"];
+        config["layer_types"] = json!([sliding, full, full, sliding]);
+        assert_eq!(
+            read(&config).unwrap().sliding_window,
+            [Some(7), None, None, Some(7)]
+        );
+        config["layer_types"] = json!([full]);
+        refused(&config, &["layer_types", "1 entries for 4 layers"]);
+        config["layer_types"] = json!([full, full, full, "chunked_attention"]);
+        refused(&config, &["layer_types", "chunked_attention"]);
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        for (fields, parts) in [
+            (
+                json!({"model_type": "gpt2"}),
+                ["model_type \"gpt2\"", "llama, mistral, qwen2"],
+            ),
+            (
+                json!({"hidden_act": "gelu"}),
+                ["hidden_act \"gelu\"", "silu"],
+            ),
+            (
+                json!({"quantization_config": {"quant_method": "gptq"}}),
+                ["quantization_config \"gptq\"", "bf16"],
+            ),
+            (json!({"head_dim": 7}), ["head_dim", "odd"]),
+            (json!({"num_attention_heads": 64}), ["head_dim", "odd"]),
+            (
+                json!({"num_attention_heads": 6}),
+                ["hidden_size", "not a multiple"],
+            ),
+            (
+                json!({"num_key_value_heads": 3}),
+                [
+                    "num_key_value_heads",
+                    "3 does not divide num_attention_heads 8",
+                ],
+            ),
+        ] {
+            refused(&with("llama", fields), &parts);
+        }
+        assert!(
+            read(&with(
+                "llama",
+                json!({"quantization_config": null, "hidden_act": null})
+            ))
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn wrong_types_and_missing_fields_are_named() {
+        for (field, value, expected) in [
+            ("model_type", json!(null), "is missing"),
+            ("vocab_size", json!(null), "is missing"),
+            (
+                "hidden_size",
+                json!("64"),
+                "expected a positive integer, found \"64\"",
+            ),
+            (
+                "intermediate_size",
+                json!(0),
+                "expected a positive integer, found 0",
+            ),
+            (
+                "num_hidden_layers",
+                json!(4.5),
+                "expected a positive integer, found 4.5",
+            ),
+            (
+                "num_attention_heads",
+                json!(-8),
+                "expected a positive integer, found -8",
+            ),
+            ("rms_norm_eps", json!("small"), "expected a number"),
+            (
+                "attention_bias",
+                json!(1),
+                "expected true or false, found 1",
+            ),
+            ("is_causal", json!("no"), "expected true or false"),
+            ("hidden_act", json!(["silu"]), "expected a string"),
+            ("pad_token_id", json!("<pad>"), "expected a token id"),
+            ("id2label", json!(["a", "b"]), "expected an object"),
+        ] {
+            let mut config = with("llama", json!({}));
+            config[field] = value;
+            refused(&config, &[field, expected]);
+        }
+        for (text, part) in [
+            ("{", "not valid JSON"),
+            ("[]", "expected an object"),
+            ("", "not valid JSON"),
+        ] {
+            let error = LlamaConfig::from_json(text, Path::new("config.json")).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn is_causal_false_means_bidirectional() {
+        assert_eq!(llama(json!({})).attention(), AttentionMode::Causal);
+        let config = llama(json!({"is_causal": false}));
+        assert_eq!(config.attention(), AttentionMode::Bidirectional);
+    }
+
+    #[test]
+    fn labels_come_in_the_order_of_their_ids() {
+        let labels = |map: Value| read(&with("llama", json!({"id2label": map})));
+        let eleven: serde_json::Map<_, _> = (0..11)
+            .rev()
+            .map(|id| (id.to_string(), json!(format!("L{id}"))))
+            .collect();
+        let expected: Vec<String> = (0..11).map(|id| format!("L{id}")).collect();
+        assert_eq!(
+            labels(Value::Object(eleven)).unwrap().labels,
+            Some(expected)
+        );
+        assert_eq!(llama(json!({})).labels, None);
+        for (map, entry) in [
+            (json!({"0": "a", "2": "b"}), "\"2\""),
+            (json!({"0": "a", "one": "b"}), "\"one\""),
+            (json!({"0": "a", "1": 3}), "\"1\""),
+        ] {
+            let error = labels(map).unwrap_err().to_string();
+            assert!(
+                error.contains("id2label") && error.contains(entry),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_negative_padding_id_is_none() {
+        let id = |value: Value| llama(json!({"pad_token_id": value})).pad_token_id;
+        assert_eq!(id(json!(0)), Some(0));
+        assert_eq!(id(json!(128_004)), Some(128_004));
+        assert_eq!((id(json!(-1)), id(json!(null))), (None, None));
+    }
+}

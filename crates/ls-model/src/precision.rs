@@ -1,0 +1,62 @@
+//! Element types of a model's weights and activations.
+
+use burn::tensor::{DType, Device};
+use ls_lora::Quantization;
+use serde::{Deserialize, Serialize};
+
+/// Element type of the frozen weights, and of the activations except on the CPU, where these are
+/// f32. Head, adapters and loss are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeType {
+    /// 32-bit floats.
+    F32,
+    /// Brain floats: half the memory.
+    Bf16,
+}
+
+impl ComputeType {
+    /// Size of a value, in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Element type of the activations on `device` if the frozen weights are of this type.
+    #[must_use]
+    pub fn of_activations(self, device: &Device) -> Self {
+        if ls_ops::is_host(device) {
+            Self::F32
+        } else {
+            self
+        }
+    }
+
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// How the frozen weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// Element type of unpacked weights, and of the activations except on the CPU.
+    pub compute: ComputeType,
+    /// Packs the weights of the linear layers in this format (QLoRA). Embeddings and norms are not
+    /// packed.
+    pub quantization: Option<Quantization>,
+}
+
+impl From<ComputeType> for Precision {
+    fn from(compute: ComputeType) -> Self {
+        Self {
+            compute,
+            quantization: None,
+        }
+    }
+}
