@@ -1,7 +1,8 @@
 //! [`attention`]: rotary embedding and grouped-query attention over rows laid end to end, on the CPU.
 //!
-//! Scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135, 2307.08691): the graph holds queries,
-//! keys, values, the output and one number per query. There is no padding: each row of the batch is its own range of tokens.
+//! Scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135,
+//! 2307.08691): the graph holds queries, keys, values, the output and one number per query. There
+//! is no padding: each row of the batch is its own range of tokens.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::autodiff::register;
 #[cfg(feature = "flex")]
 mod kernel;
 
-/// Cosines and sines of the angle of each pair of each token.
+/// Cosines and sines of the rotary embedding, for each pair of channels of each token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryTable {
     /// `[tokens, head_dim / 2]`.
@@ -27,18 +28,19 @@ pub struct RotaryTable {
     pub sin: Vec<f32>,
 }
 
-/// One row of a batch.
+/// The tokens of one row of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Its queries among all queries.
     pub queries: Range<usize>,
     /// Its keys and values among all keys.
     pub keys: Range<usize>,
-    /// The place among its keys of its first query.
+    /// Place of its first query among its keys.
     pub first: usize,
 }
 
-/// What [`attention`] needs to know besides the tensors. Segments cover queries and keys in order, without gaps.
+/// The parameters of [`attention`]. Segments cover queries and keys in order,
+/// without gaps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionPlan {
     /// Rows of the batch.
@@ -49,10 +51,10 @@ pub struct AttentionPlan {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether a token sees those to its right.
+    /// Whether a token attends to those on its right.
     pub bidirectional: bool,
-    /// A sliding window, as transformers counts it: the own position and `window - 1` before it when causal, `window` to
-    /// either side when bidirectional.
+    /// A sliding window, as transformers counts it: the own position and `window - 1` before it
+    /// when causal, `window` to either side when bidirectional.
     pub window: Option<usize>,
     /// Angles of the queries.
     pub query_rotation: Arc<RotaryTable>,
@@ -101,7 +103,8 @@ impl AttentionPlan {
     }
 }
 
-/// `softmax(rotate(q) rotate(k)ᵀ / sqrt(head_dim)) v` within each segment, over the keys that the plan lets a query see.
+/// `softmax(rotate(q) rotate(k)ᵀ / sqrt(head_dim)) v` within each segment, over the keys that the
+/// plan lets a query see.
 ///
 /// Pairs of the rotary embedding are half a head apart, as transformers has them.
 ///
@@ -152,7 +155,8 @@ pub(crate) trait AttentionPasses: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What the graph keeps: the inputs as the kernels read them, in f32 (for f32 inputs as much memory as they took).
+/// What the graph keeps: the inputs as the kernels read them, in f32 (for f32 inputs as much memory
+/// as they took).
 #[derive(Debug, Clone)]
 pub(crate) struct AttentionState<B: Backend> {
     /// Rotated and scaled, `[heads * queries, head_dim]`.

@@ -1,15 +1,15 @@
 //! [`dropout`]: a mask that costs little beside the layer.
 //!
-//! burn's Bernoulli mask draws one number per element on one thread, which costs more than a whole adapter on a CPU. There
-//! the mask is made on the host instead, a hash of the element's place, from a seed that the device's generator gives; whoever
-//! keeps the seed can make the same mask again.
+//! burn's Bernoulli mask draws one number per element on one thread, which on a CPU costs more than
+//! a whole adapter. So on the CPU the mask is a hash of each element's place and of a seed from the
+//! device's generator; the seed is enough to make the same mask again.
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 
 /// Zeroes elements with this probability and scales the others by `1 / (1 - p)`.
 ///
-/// Always drops: whether this is training is for the caller to know. (burn's own `Dropout` would silently do nothing on an
-/// input that is off the graph, which that of a model's first layers is.)
+/// It always drops; the caller decides whether this is training. (burn's own `Dropout` does nothing
+/// on an input that is off the graph, such as that of a model's first layers.)
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -39,7 +39,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
     x * mask.mul_scalar(1.0 / keep)
 }
 
-/// A seed from the device's own seeded generator, so that its seed fixes this mask too.
+/// Draws a seed from the device's generator, so that the device's seed fixes this mask too.
 pub(crate) fn draw_seed(device: &Device) -> u64 {
     let seed: Tensor<1, Int> = Tensor::random(
         [2],
@@ -75,7 +75,7 @@ impl Mask {
         }
     }
 
-    /// The factors of all elements.
+    /// The factors of `len` elements.
     fn values(self, len: usize) -> Vec<f32> {
         use crate::host::{CHUNK, filled, vectorised};
 
@@ -103,7 +103,8 @@ impl Mask {
         })
     }
 
-    /// Those of a chunk of the elements: a function of their places, so that the mask does not depend on the threads.
+    /// The factors of one chunk: a function of the elements' places, so that the mask does not
+    /// depend on the threads.
     fn factors(self, chunk: usize) -> Factors {
         Factors {
             bits: Bits::new(self.seed, chunk),
@@ -121,7 +122,7 @@ struct Factors {
 
 #[cfg(feature = "flex")]
 impl Factors {
-    /// Of an element by its place in the chunk.
+    /// The factor of an element by its place in the chunk.
     #[inline(always)]
     fn of(self, place: usize) -> f32 {
         let kept = self.bits.of(place as u32) < self.mask.threshold;
@@ -129,14 +130,15 @@ impl Factors {
     }
 }
 
-/// Random bits by place: all operations are on 32 bits, so that vector instructions do many places at once.
+/// Random bits by place. All operations are on 32 bits, so that a vector instruction computes many
+/// places.
 #[cfg(feature = "flex")]
 #[derive(Clone, Copy)]
 struct Bits([u32; 2]);
 
 #[cfg(feature = "flex")]
 impl Bits {
-    /// Of one of the streams that a seed has (the finalizer of splitmix64).
+    /// The bits of one of the streams of a seed (the finalizer of splitmix64).
     fn new(seed: u64, stream: usize) -> Self {
         let mut z = seed.wrapping_add((stream as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -145,7 +147,8 @@ impl Bits {
         Self([z as u32, (z >> 32) as u32])
     }
 
-    /// Chris Wellons' triple32 (<https://github.com/skeeto/hash-prospector>) with the stream's keys before and within.
+    /// Chris Wellons' triple32 (<https://github.com/skeeto/hash-prospector>) with the stream's keys
+    /// before and within.
     #[inline(always)]
     fn of(self, place: u32) -> u32 {
         let mut x = place ^ self.0[0];

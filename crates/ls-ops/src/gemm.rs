@@ -58,7 +58,7 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         return vec![0.0; len];
     }
     let mut out = Vec::with_capacity(len);
-    EXECUTOR
+    let written = EXECUTOR
         .with(|executor| {
             executor
                 .gemm_uninit(
@@ -70,7 +70,8 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
                 .map(|written| written.len())
         })
         .expect("shapes fit each other");
-    // SAFETY: the product was written to the first `len` elements: rten-gemm hands them back as initialised.
+    assert_eq!(written, len, "the product is written whole");
+    // SAFETY: rten-gemm returned the slice of the first `len` elements as initialised.
     #[allow(unsafe_code)]
     unsafe {
         out.set_len(len);

@@ -1,4 +1,5 @@
-//! Tensors of the CPU backend as slices, loops for the instruction set at hand, and elementary functions that vectorise.
+//! Tensors of the CPU backend as slices, loops for the instruction set at hand, and elementary
+//! functions that vectorise.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use burn::tensor::{DType, FloatDType, TensorData};
 use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp};
 
-/// Elements that one task of an element-wise loop takes: small enough for a core's cache, large enough to be worth a task.
+/// Elements that one task of an element-wise loop takes: small enough for a core's cache, large
+/// enough to be worth a task.
 pub(crate) const CHUNK: usize = 1 << 14;
 
 /// The tensor's values as f32, in row-major order.
@@ -56,8 +58,8 @@ pub(crate) fn in_dtype(tensor: FloatTensor<Flex>, dtype: DType) -> FloatTensor<F
     }
 }
 
-/// Runs a loop in the widest instruction set of this machine. The loop is a closure marked `#[inline(always)]`, so that it is
-/// compiled for each.
+/// Runs a loop in the widest instruction set of this machine. The loop is a closure marked
+/// `#[inline(always)]`, so that it is compiled for each.
 #[inline(always)]
 pub(crate) fn vectorised<R, F: FnOnce() -> R>(body: F) -> R {
     struct Op<F>(F);
@@ -74,7 +76,8 @@ pub(crate) fn vectorised<R, F: FnOnce() -> R>(body: F) -> R {
     Op(body).dispatch()
 }
 
-/// A new vector that `fill` writes, a chunk of `chunk` elements at a time, in parallel. Each call must write its whole chunk.
+/// A new vector that `fill` writes, a chunk of `chunk` elements at a time, in parallel. Each call
+/// must write its whole chunk.
 ///
 /// The memory is not zeroed first, which would take as long as many a loop.
 pub(crate) fn filled(
@@ -92,7 +95,8 @@ pub(crate) fn filled(
             fill(at, &mut out);
             assert_eq!(out.written, out.out.len(), "a chunk is written whole");
         });
-    // SAFETY: every chunk was written whole (asserted above), and the chunks are the first `len` elements.
+    // SAFETY: the capacity is at least `len`, the chunks are the first `len` elements, and each was
+    // written whole (asserted above).
     #[allow(unsafe_code)]
     unsafe {
         values.set_len(len);
@@ -100,8 +104,9 @@ pub(crate) fn filled(
     values
 }
 
-/// Two new vectors of one length, in parallel, in the widest instruction set of this machine. `values` is called with each
-/// range of elements and gives a closure, marked `#[inline(always)]`, for the two elements at a place of that range.
+/// Two new vectors of one length, in parallel, in the widest instruction set of this machine.
+/// `values` is called with each range of elements and gives a closure, marked `#[inline(always)]`,
+/// for the two elements at a place of that range.
 pub(crate) fn filled_pair<V: Fn(usize) -> (f32, f32)>(
     len: usize,
     values: impl Fn(Range<usize>) -> V + Sync,
@@ -126,7 +131,8 @@ pub(crate) fn filled_pair<V: Fn(usize) -> (f32, f32)>(
                 },
             );
         });
-    // SAFETY: every chunk was written whole, and the chunks are the first `len` elements of both.
+    // SAFETY: both capacities are at least `len`, the chunks are the first `len` elements of both
+    // vectors, and the loop over `0..count` wrote every element of each.
     #[allow(unsafe_code)]
     unsafe {
         first.set_len(len);
@@ -135,14 +141,15 @@ pub(crate) fn filled_pair<V: Fn(usize) -> (f32, f32)>(
     (first, second)
 }
 
-/// Memory that is written once, from its beginning.
+/// Uninitialised memory that is written once, from its beginning.
 pub(crate) struct Uninit<'a> {
     out: &'a mut [MaybeUninit<f32>],
     written: usize,
 }
 
 impl Uninit<'_> {
-    /// Writes the next `len` elements, `values(i)` for each `i` below `len`; there must be room for them.
+    /// Writes the next `len` elements, `values(i)` for each `i` below `len`; there must be room for
+    /// them.
     #[inline(always)]
     pub(crate) fn write(&mut self, len: usize, mut values: impl FnMut(usize) -> f32) {
         let out = &mut self.out[self.written..][..len];
@@ -156,7 +163,8 @@ impl Uninit<'_> {
 /// Lanes of a sum that the compiler may keep in vectors.
 pub(crate) const LANES: usize = 16;
 
-/// `sum(value(i))` for `i` below `len`, in a fixed order of additions that does not depend on the instruction set.
+/// `sum(value(i))` for `i` below `len`, in a fixed order of additions that does not depend on the
+/// instruction set.
 #[inline(always)]
 pub(crate) fn sum(len: usize, value: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -194,14 +202,14 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |max, value| max.max(*value))
 }
 
-/// `e^x` to about one unit in the last place (Cephes' `expf`: a power of two times a polynomial on `[-ln 2 / 2, ln 2 / 2]`).
-/// Zero below the smallest normal number; NaN stays NaN.
+/// `e^x` to about one unit in the last place (Cephes' `expf`: a power of two times a polynomial on
+/// `[-ln 2 / 2, ln 2 / 2]`). Zero below the smallest normal number; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits. (A conversion to an integer saturates,
-    // and is done one element at a time.)
+    // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits. (A
+    // conversion to an integer saturates, and is done one element at a time.)
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x < -87.3 { -87.3 } else { x };
     let clamped = if clamped > 88.72 { 88.72 } else { clamped };

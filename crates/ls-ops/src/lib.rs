@@ -1,8 +1,10 @@
-//! Fused operations for LLaMA fine-tuning on [burn](https://burn.dev), each with a backward pass of its own.
+//! Fused operations for LLaMA fine-tuning on [burn](https://burn.dev), each with a backward pass of
+//! its own.
 //!
-//! burn composes a model of small operations. On its CPU backend most of them run on one thread and allocate their result,
-//! and the graph keeps every one until the backward pass. Here are the few that matter, as one operation each: forward and
-//! backward run on all cores, and the graph keeps the inputs alone.
+//! burn composes a model of small operations. On its CPU backend most of them run on one thread and
+//! allocate their result, and the graph keeps every result until the backward pass. This crate has
+//! the few that matter, each as one operation: forward and backward run on all cores, and the graph
+//! keeps only the inputs.
 //!
 //! | operation | what it computes |
 //! |---|---|
@@ -13,9 +15,10 @@
 //! | [`attention`] | rotary embedding and grouped-query attention over rows laid end to end, without a score matrix |
 //! | [`rotary`], [`attention_over_rectangle`] | the same over padded rows, on any backend; the graph keeps no scores |
 //!
-//! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, loops compiled for the instruction set that
-//! is found at run time. On other backends they are burn's own operations under the same backward pass ([`attention`] and the
-//! dropout of [`add_low_rank`] are for the CPU alone).
+//! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
+//! compiled for the instruction set that is found at run time. On other backends they are burn's
+//! own operations under the same backward pass; [`attention`] and the dropout of [`add_low_rank`]
+//! exist on the CPU only.
 
 mod attention;
 mod autodiff;
@@ -45,7 +48,8 @@ pub use swiglu::swiglu;
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
-/// Whether the operations were built for a device; where they were not, the functions take burn's own operations instead.
+/// Whether the operations were built for a device. If not, the functions fall back to burn's own
+/// operations.
 #[must_use]
 pub fn is_supported(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {
@@ -58,7 +62,7 @@ pub fn is_supported(device: &Device) -> bool {
     }
 }
 
-/// Whether a device computes on the host, where the kernels are.
+/// Whether a device computes on the host, where the kernels run.
 #[must_use]
 pub fn is_host(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {

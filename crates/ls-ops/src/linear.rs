@@ -1,4 +1,4 @@
-//! [`linear`]: the product with a weight, frozen as a rule.
+//! [`linear`]: the product with a weight that is usually frozen.
 
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
@@ -12,11 +12,11 @@ use burn::tensor::{Shape, Tensor};
 use crate::autodiff::register;
 use crate::dtype::cast_like;
 
-/// `x W`, in the dtype of `x`. A weight that is not on the graph is frozen: no gradient of it is formed, and the graph does not
-/// keep `x`.
+/// `x W`, in the dtype of `x`. A weight that is not on the graph is frozen: no gradient of it is
+/// formed, and the graph does not keep `x`.
 ///
-/// The weight may be f16 or bf16 beside an f32 input: on the CPU it is widened a part at a time, so that it stays in memory as
-/// it is.
+/// The weight may be f16 or bf16 with an f32 input: the CPU widens it a part at a time, so that
+/// memory never holds the whole of it in f32.
 ///
 /// ```
 /// use burn::tensor::{DType, Device, Tensor};
@@ -48,10 +48,10 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     ))
 }
 
-/// [`linear`] of which only the graph is wanted: its gradients are those of [`linear`], its value is not computed and means
-/// nothing.
+/// [`linear`] without its value: the gradients are those of [`linear`], the result is zeros.
 ///
-/// For the last product of a part of a model that is gone through a second time only to be gone through backwards.
+/// Gradient checkpointing uses it for the last product of a block that runs again only for its
+/// backward pass.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -87,8 +87,8 @@ fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     assert_eq!(input, rows, "the input's last axis is the weight's first");
 }
 
-/// The products below the graph, for operations of other crates that multiply by a weight; on every backend that this
-/// crate is built for. Bodies are the portable form.
+/// The products below the graph, for operations of other crates that multiply by a weight, on every
+/// backend that this crate is built for. The default bodies are portable.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),
@@ -101,7 +101,7 @@ pub trait LinearOps: Backend {
         Self::float_matmul(x, weight)
     }
 
-    /// [`LinearOps::product`] without its value, for the graph alone.
+    /// Zeros in the shape of [`LinearOps::product`], as the value of a node of the graph.
     fn product_graph(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let ([tokens, _], [_, columns]) = (x.shape().dims(), weight.shape().dims());
         let shape = Shape::new([tokens, columns]);
@@ -158,8 +158,8 @@ impl LinearOps for Flex {
 #[cfg(feature = "flex")]
 use crate::host;
 
-/// The products on the CPU. A weight of two bytes a value is widened a part at a time: the buffer stays in the cache, and the
-/// weight never stands in memory twice.
+/// The products on the CPU. A weight of two bytes per value is widened a part at a time, so that
+/// the buffer stays in the cache.
 #[cfg(feature = "flex")]
 mod flex {
     use std::ops::Range;
@@ -171,7 +171,7 @@ mod flex {
     use crate::gemm::{Matrix, accumulate, product};
     use crate::host::{dims, filled, vectorised};
 
-    /// Values of a weight that are widened at a time.
+    /// Number of a weight's values that are widened at a time.
     const PART: usize = 1 << 20;
 
     /// `x W` for `x` of `[tokens, in]`.
@@ -238,7 +238,7 @@ mod flex {
         }
     }
 
-    /// A part of a weight of two bytes a value as f32.
+    /// A part of a weight of two bytes per value as f32.
     fn widened(
         weight: &FloatTensor<Flex>,
         stride: usize,
@@ -296,7 +296,7 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     }
 }
 
-/// The node of a product whose value `forward` gives.
+/// The node of a product; `forward` gives its value.
 fn tracked<B: LinearOps, C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<B, C>>,
     weight: FloatTensor<Autodiff<B, C>>,

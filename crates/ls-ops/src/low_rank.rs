@@ -14,7 +14,8 @@ use burn::tensor::Tensor;
 use crate::autodiff::register;
 use crate::dtype::{cast_like, cast_to};
 
-/// Dropout of an adapter's input. The mask is kept as its seed, and made again in the backward pass.
+/// Dropout of an adapter's input. The mask is kept as its seed, and made again in the backward
+/// pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     probability: f64,
@@ -22,8 +23,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Draws a mask's seed from the device's generator. `None` where masks cannot be made from one, which is everywhere but on
-    /// the CPU: apply [`dropout`](crate::dropout()) to the input there.
+    /// Draws a mask's seed from the device's generator. `None` where masks cannot be made from one,
+    /// which is everywhere but on the CPU: apply [`dropout`](crate::dropout()) to the input there.
     #[must_use]
     pub fn draw(probability: f64, device: &burn::tensor::Device) -> Option<Self> {
         crate::is_host(device).then(|| Self {
@@ -33,7 +34,8 @@ impl Dropout {
     }
 }
 
-/// `y + scaling * (dropout(x) A) B` (arXiv 2106.09685). The graph keeps `x` as it is, and the thin product `x A`.
+/// `y + scaling * (dropout(x) A) B` (arXiv 2106.09685). The graph keeps `x` as it is, and the thin
+/// product `x A`.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -48,12 +50,13 @@ impl Dropout {
 ///
 /// # Shapes
 ///
-/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`; one dtype but for `x`, which is kept
-///   in its own and widened for one product at a time
+/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`; one
+///   dtype but for `x`, which is kept in its own and widened for one product at a time
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other, or a [`Dropout`] comes with a tensor that is not on the CPU.
+/// If the shapes do not fit each other, or a [`Dropout`] comes with a tensor that is not on the
+/// CPU.
 #[must_use]
 pub fn add_low_rank(
     y: Tensor<2>,

@@ -9,7 +9,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Gradients as Found, Shape, Tensor};
 
-/// The gradients of what `y` was computed from, given that of `y`: `(y * dy).sum().backward()` without computing that sum.
+/// The gradients of the inputs of `y`, given the gradient `dy` of `y`: those of
+/// `(y * dy).sum().backward()`, without computing that sum.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -23,11 +24,11 @@ use burn::tensor::{Gradients as Found, Shape, Tensor};
 ///
 /// # Shapes
 ///
-/// - `y` and `dy` alike; `dy` is off the graph
+/// - `y` and `dy` have one shape; `dy` is off the graph
 ///
 /// # Panics
 ///
-/// If the shapes are not alike, or `y` is not on the graph.
+/// If the shapes differ, or `y` is not on the graph.
 #[must_use]
 pub fn pull_back(y: Tensor<2>, dy: Tensor<2>) -> Found {
     assert_eq!(y.dims(), dy.dims(), "a gradient for each element");
@@ -48,7 +49,7 @@ pub fn pull_back(y: Tensor<2>, dy: Tensor<2>) -> Found {
     Autodiff
 )]
 pub(crate) trait PullBackOps: Backend {
-    /// One value that means nothing, `[1]`, whose gradient with respect to `y` is `dy`.
+    /// A zero, `[1]`, whose gradient with respect to `y` is `dy`.
     fn scalar_with_gradient(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         drop(dy);
         Self::float_zeros(Shape::new([1]), &y.device(), y.dtype().into())

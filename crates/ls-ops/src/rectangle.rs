@@ -1,7 +1,9 @@
-//! [`rotary`] and [`attention_over_rectangle`]: the parts of attention over padded rows, where there is no kernel of our own.
+//! [`rotary`] and [`attention_over_rectangle`]: the parts of attention over padded rows, where
+//! there is no kernel of our own.
 //!
-//! The graph keeps queries, keys and values. Scores are formed again in the backward pass, some rows of the batch at a time, so
-//! that what they take is bounded however many layers and rows there are.
+//! The graph keeps queries, keys and values. Scores are formed again in the backward pass, some
+//! rows of the batch at a time, so that what they take is bounded however many layers and rows
+//! there are.
 
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
@@ -18,7 +20,8 @@ use crate::autodiff::register;
 /// Scores that are in memory at a time, unless one row of the batch has more: 256 MiB in f32.
 const SCORES: usize = if cfg!(test) { 300 } else { 1 << 26 };
 
-/// Turns the pairs `(i, i + head_dim / 2)` of every head of every token by the token's angles, as transformers has them.
+/// Turns the pairs `(i, i + head_dim / 2)` of every head of every token by the token's angles, as
+/// transformers has them.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -33,7 +36,8 @@ const SCORES: usize = if cfg!(test) { 300 } else { 1 << 26 };
 ///
 /// # Shapes
 ///
-/// - `x` and the output: `[tokens, heads, head_dim]`; `cos`, `sin`: `[tokens, 1, head_dim / 2]`, in the dtype of `x`, constants
+/// - `x` and the output: `[tokens, heads, head_dim]`; `cos`, `sin`: `[tokens, 1, head_dim / 2]`, in
+///   the dtype of `x`, constants
 ///
 /// # Panics
 ///
@@ -72,15 +76,18 @@ pub fn rotary(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
     ))
 }
 
-/// `softmax(q kᵀ / sqrt(head_dim)) v` within each row, without the positions that are `blocked` (`true` = not attended).
+/// `softmax(q kᵀ / sqrt(head_dim)) v` within each row, without the positions that are `blocked`
+/// (`true` = not attended).
 ///
-/// Query heads that share a key/value head are further queries of it. In f32 every step is f32; of other dtypes the forward pass
-/// is burn's fused kernel, and the backward pass takes products in that dtype and the softmax in f32. `causal` says that `blocked`
-/// is the causal triangle, as far as results are looked at, so that a kernel may go by the places instead of reading it.
+/// Query heads that share a key/value head are further queries of it. In f32 every step is f32; of
+/// other dtypes the forward pass is burn's fused kernel, and the backward pass takes products in
+/// that dtype and the softmax in f32. `causal` promises that `blocked` is the causal triangle
+/// wherever results are used, so that a kernel may compute it from the places.
 ///
 /// # Shapes
 ///
-/// - `q` and the output: `[rows, kv_heads, queries, head_dim]`; `k`, `v`: `[rows, kv_heads, keys, head_dim]`
+/// - `q` and the output: `[rows, kv_heads, queries, head_dim]`; `k`, `v`:
+///   `[rows, kv_heads, keys, head_dim]`
 /// - `blocked`: `[rows or 1, 1, queries, keys]`; every query has a key
 ///
 /// # Panics
@@ -129,18 +136,19 @@ pub fn attention_over_rectangle(
     ))
 }
 
-/// What queries see.
+/// Which keys a query attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sight {
     /// Every key.
     All,
     /// The keys up to their own place; the mask says so too.
     Causal,
-    /// What the mask leaves.
+    /// The keys that the mask does not block.
     Masked,
 }
 
-/// The operations, on every backend that this crate is built for. Bodies are the portable form, which is all there is.
+/// The operations, on every backend that this crate is built for. Bodies are the portable form,
+/// which is all there is.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),

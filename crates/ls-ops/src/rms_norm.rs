@@ -11,8 +11,8 @@ use burn::tensor::{DType, FloatDType, Shape, Tensor};
 
 use crate::autodiff::register;
 
-/// `x / sqrt(mean(x²) + eps) * weight` over the last axis (arXiv 1910.07467), in the dtype of `x`; the mean is taken in f32, and
-/// rounded once before the scale, as transformers does.
+/// `x / sqrt(mean(x²) + eps) * weight` over the last axis (arXiv 1910.07467), in the dtype of `x`;
+/// the mean is taken in f32, and rounded once before the scale, as transformers does.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -50,7 +50,8 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     ))
 }
 
-/// The normalisation and its gradient, on every backend that this crate is built for. Bodies are the portable form.
+/// The normalisation and its gradient, on every backend that this crate is built for. Bodies are
+/// the portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),

@@ -44,7 +44,8 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     ))
 }
 
-/// The gate and its gradients, on every backend that this crate is built for. Bodies are the portable form.
+/// The gate and its gradients, on every backend that this crate is built for. Bodies are the
+/// portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "cuda", feature = "wgpu")),

@@ -1,5 +1,6 @@
-//! Every operation against its plain form in burn's own operations: values and gradients, odd sizes, one row, one head, masks
-//! that leave one key, f32 and bf16; and against finite differences. Those over a rectangle are tested in `src/rectangle.rs`.
+//! Every operation against its plain form in burn's own operations: values and gradients, odd
+//! sizes, one row, one head, masks that leave one key, f32 and bf16; and against finite
+//! differences. Those over a rectangle are tested in `src/rectangle.rs`.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -123,7 +124,8 @@ fn against_differences(leaves: &[Tensor<2>], fused: impl Fn(&[Tensor<2>]) -> Ten
     }
 }
 
-/// A function of bf16 against the same of f32, from values that both have: what it gives and the gradients are bf16, and near.
+/// A function of bf16 against the same of f32, from values that both have: what it gives and the
+/// gradients are bf16, and near.
 #[track_caller]
 fn half_is_near(shapes: &[[usize; 2]], fused: impl Fn(&[Tensor<2>]) -> Tensor<2>, what: &str) {
     let of = |dtype| {
@@ -525,7 +527,8 @@ fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
     assert_ne!(dropout, other);
 }
 
-/// A batch of rows for [`attention`]; `only` keeps one query of each row, the one at that place from its end.
+/// A batch of rows for [`attention`]; `only` keeps one query of each row, the one at that place
+/// from its end.
 fn plan(
     lengths: &[usize],
     [heads, kv_heads, head_dim]: [usize; 3],

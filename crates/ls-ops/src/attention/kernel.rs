@@ -1,7 +1,8 @@
 //! The passes of [`attention`](crate::attention()) on the CPU.
 //!
-//! Heads come first here (`[heads, tokens, head_dim]`), so that a head's tokens are one matrix in memory and tasks write to
-//! parts of their own; the rotary embedding is applied on the way in, and undone on gradients on the way out.
+//! Heads come first here (`[heads, tokens, head_dim]`), so that a head's tokens are one matrix in
+//! memory and tasks write to parts of their own; the rotary embedding is applied on the way in, and
+//! undone on gradients on the way out.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -127,7 +128,8 @@ impl AttentionPasses for Flex {
         let log_sum = Values::of(log_sum);
         let log_sum = log_sum.as_slice();
         let out = Values::of(out);
-        // The sum over a query's probabilities times their gradients is that over its output times the output's.
+        // The sum over a query's probabilities times their gradients is that over its output times
+        // the output's.
         let along = {
             let d_out = Values::of(d_out.clone());
             products_of_heads(out.as_slice(), d_out.as_slice(), queries, plan.heads, dim)
@@ -243,7 +245,8 @@ fn heads_first(
     })
 }
 
-/// `[heads, tokens, dim]` to `[tokens, heads * dim]`, rotated back by the table's angles, times `scale`.
+/// `[heads, tokens, dim]` to `[tokens, heads * dim]`, rotated back by the table's angles, times
+/// `scale`.
 fn tokens_first(
     x: &[f32],
     tokens: usize,
@@ -266,7 +269,8 @@ fn tokens_first(
     })
 }
 
-/// Writes one head of one token, rotated by the table's angles, if there are any; `sign` -1 is the inverse.
+/// Writes one head of one token, rotated by the table's angles, if there are any; `sign` -1 is the
+/// inverse.
 #[inline(always)]
 fn write_rotated(
     out: &mut Uninit<'_>,
@@ -346,7 +350,8 @@ struct Tile {
 }
 
 impl Tile {
-    /// One tile of queries over all keys that they see. `place` is that of the first query among the keys.
+    /// One tile of queries over all keys that they see. `place` is that of the first query among
+    /// the keys.
     #[allow(clippy::too_many_arguments)]
     fn forward(
         &mut self,
