@@ -151,8 +151,11 @@ mod tests {
         };
         let (config, device) = (shape.config().unwrap(), Device::flex().autodiff());
         let causal = AttentionMode::Causal;
-        let model =
-            random_classifier(&config, &causal, Dtype::F32, Tuning::default(), &device).unwrap();
+        let tuning = Tuning {
+            rank: 2,
+            ..Tuning::default()
+        };
+        let model = random_classifier(&config, &causal, Dtype::F32, tuning, &device).unwrap();
         let timing = Timing {
             rows: 2,
             length: 3,

@@ -23,6 +23,8 @@
 //! assert!(error.to_string().contains("cargo xtask fetch-weights smollm2-135m"));
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod cache;
 #[cfg(feature = "hub")]
 pub mod display;

@@ -66,6 +66,26 @@ impl Task {
 }
 
 /// A decoder with a classification head (`score`) in f32.
+///
+/// ```
+/// use std::path::Path;
+/// use burn::tensor::Device;
+/// use ls_model::{AttentionMode, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel, ModelInput};
+/// use ls_model::{Pooling, Task};
+///
+/// # fn main() -> Result<(), ls_model::ModelError> {
+/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
+///     "num_hidden_layers": 2, "num_attention_heads": 2}"#;
+/// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
+/// let device = Device::flex();
+/// let decoder = LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device)?;
+/// let task = Task::Sequence(Pooling::Last);
+/// let classifier = LlamaClassifier::new(decoder, &config, task, 3, &device);
+/// let input = ModelInput::new(&[vec![1u32, 5, 9], vec![1, 7]], &config, &device)?;
+/// assert_eq!(classifier.forward(&input).dims(), [2, 3]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct LlamaClassifier {
     /// The decoder.
