@@ -14,7 +14,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::timing::median;
 use crate::{Timing, mean_loss, optimizer};
 
-/// The parts in the order of a step. The first [`SPANS`] are spans that the forward pass enters
+/// The parts in the order of a step. The first three are spans that the forward pass enters
 /// (`ls_model::llama`); what comes before a span, such as the norm, counts as part of it.
 const PARTS: [&str; 6] = [
     "embedding",
@@ -24,7 +24,6 @@ const PARTS: [&str; 6] = [
     "backward",
     "optimizer",
 ];
-const SPANS: usize = 3;
 
 /// Runs training steps and gives the median seconds of each part as a JSON object; `null` of no
 /// steps.
@@ -51,12 +50,11 @@ pub fn profile(
         let forward = || model.forward(&input);
         let logits = tracing::subscriber::with_default(clock.clone(), forward);
         let loss = mean_loss(logits, &labels);
-        clock.end_part(3);
+        clock.end_part(3)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        clock.end_part(4);
+        clock.end_part(4)?;
         model = optimizer.step(rate, model, gradients);
-        clock.end_part(5);
-        for (seconds, part) in seconds.iter_mut().zip(clock.sums()?) {
+        for (seconds, part) in seconds.iter_mut().zip(clock.end_part(5)?) {
             seconds.push(part);
         }
     }
@@ -65,54 +63,36 @@ pub fn profile(
     Ok(Value::Object(medians.collect::<Map<_, _>>()))
 }
 
-/// Adds up the seconds of each part of one step. As a subscriber it ends a part where its span
-/// ends.
+/// Adds up the seconds of each part of one step. As a subscriber it ends a part where its span ends.
 struct Clock {
     device: Device,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// The end of the last part.
-    since: Instant,
-    sums: Result<[f64; PARTS.len()]>,
+    /// The end of the last part, and the seconds of each.
+    state: Mutex<(Instant, [f64; PARTS.len()])>,
 }
 
 impl Clock {
     fn start(device: &Device) -> Self {
         Self {
             device: device.clone(),
-            state: Mutex::new(State {
-                since: Instant::now(),
-                sums: Ok([0.0; PARTS.len()]),
-            }),
+            state: Mutex::new((Instant::now(), [0.0; PARTS.len()])),
         }
     }
 
     /// Waits for the device and counts the time since the last part's end.
-    fn end_part(&self, part: usize) {
-        let synced = self.device.sync().context("wait for the device");
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn end_part(&self, part: usize) -> Result<[f64; PARTS.len()]> {
+        self.device.sync().context("wait for the device")?;
         let now = Instant::now();
-        let seconds = (now - state.since).as_secs_f64();
-        state.since = now;
-        match (&mut state.sums, synced) {
-            (Ok(sums), Ok(_)) => sums[part] += seconds,
-            (Err(_), _) => {}
-            (sums, Err(error)) => *sums = Err(error),
-        }
-    }
-
-    /// Seconds of each part.
-    fn sums(&self) -> Result<[f64; PARTS.len()]> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut state.sums, Ok([0.0; PARTS.len()]))
+        let (since, seconds) = &mut *state;
+        seconds[part] += (now - *since).as_secs_f64();
+        *since = now;
+        Ok(*seconds)
     }
 }
 
 impl Subscriber for Clock {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && PARTS[..SPANS].contains(&metadata.name())
+        metadata.is_span() && PARTS.contains(&metadata.name())
     }
 
     /// The id of a span is the place of its part, from 1 on.
@@ -123,7 +103,8 @@ impl Subscriber for Clock {
     }
 
     fn exit(&self, span: &Id) {
-        self.end_part(span.into_u64() as usize - 1);
+        // A device that fails here fails at the next part too, where the error is reported.
+        let _ = self.end_part(span.into_u64() as usize - 1);
     }
 
     fn enter(&self, _span: &Id) {}
