@@ -1,4 +1,5 @@
-//! What gradient checkpointing holds, counted by the allocator: one block, and the inputs of the others.
+//! What gradient checkpointing holds, counted by the allocator: one block, and the inputs of the
+//! others.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -95,8 +96,8 @@ fn peak(depth: usize, task: Task, checkpointing: bool) -> usize {
 /// Counts are of the whole process, so there is one test.
 #[test]
 fn it_holds_one_block_and_the_inputs_of_the_others() {
-    // Norms and residuals, queries, keys, values and what attention gives, and the MLP's three, with the gradients of the
-    // widest of them.
+    // Norms and residuals, queries, keys, values and what attention gives, and the MLP's three,
+    // with the gradients of the widest of them.
     let one_block = COLUMN * (10 * HIDDEN + 6 * INTERMEDIATE);
     for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.1 }] {
         let growth = |checkpointing| {
@@ -119,7 +120,8 @@ fn it_holds_one_block_and_the_inputs_of_the_others() {
             (least - 3 * INPUT) as f64 / one_block as f64
         );
         println!("{shown}");
-        // What else grows with depth are the factors' gradients, and what the graph notes of each operation.
+        // What else grows with depth are the factors' gradients, and what the graph notes of each
+        // operation.
         assert!((0.99..1.2).contains(&with), "{shown}");
         assert!(without > 8.0, "{shown}");
         assert!(least < one_block + 3 * INPUT, "{shown}");

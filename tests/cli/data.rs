@@ -1,4 +1,5 @@
-//! Where a command's data comes from: known sets by name, long inputs, tag schemes, bad rows, the two protocols.
+//! Where a command's data comes from: known sets by name, long inputs, tag schemes, bad rows, the
+//! two protocols.
 
 use serde_json::{Value, json};
 
@@ -110,7 +111,8 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
     assert_eq!(report["scores"]["per_type"]["LOC"]["f1"], 0.0);
     assert_eq!(report["scores"]["tokens"], 12 * 40);
 
-    // As the paper measures: what is cut is not scored at all, and the test split chooses the checkpoint.
+    // As the paper measures: what is cut is not scored at all, and the test split chooses the
+    // checkpoint.
     let set = [
         "data.max_length=20",
         "data.protocol=paper",
@@ -303,7 +305,8 @@ fn a_known_data_set_is_found_in_its_folder_whatever_its_form() {
     sandbox.write("datasets/sst2/train.tsv", tsv(30));
     sandbox.write("datasets/sst2/dev.tsv", tsv(8));
     let outcome = train(&sandbox, "out", &[]);
-    // GLUE's test split has no labels: the development split is reported, and has no part in the choice.
+    // GLUE's test split has no labels: the development split is reported, and has no part in the
+    // choice.
     says(
         &outcome,
         0,
@@ -422,7 +425,8 @@ fn predictions_stand_beside_their_own_rows_and_keep_their_gold() {
         let good = line["text"].as_str().unwrap().ends_with("good");
         assert_eq!(line["gold"], ["neg", "pos"][usize::from(good)], "{line}");
     }
-    // Fields of the input with the names of answers; and one that only a reader of whole objects stumbles over.
+    // Fields of the input with the names of answers; and one that only a reader of whole objects
+    // stumbles over.
     let row = |i: usize, more: &str| {
         let label = ["neg", "pos"][i % 2];
         format!(

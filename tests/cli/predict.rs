@@ -1,6 +1,6 @@
 //! `ls-cli predict`: its inputs, its answers, and what it refuses.
 
-use ls_lora::{HostTensor, write_tensors};
+use ls_lora::HostTensor;
 use serde_json::{Value, json};
 
 use crate::runs::*;
@@ -134,7 +134,8 @@ fn entities_stand_where_their_offsets_say() {
     );
     check_offsets(&answer, text);
 
-    // A list of words is joined by spaces; with a text beside it that splits into the same words, the text counts.
+    // A list of words is joined by spaces; with a text beside it that splits into the same words,
+    // the text counts.
     let words = ["Zoë", "sold", "boats", "in", "Élan", "."];
     let lines = json_lines([
         json!({"id": "a", "tokens": words, "tags": ["O", "O", "O", "O", "O", "O"]}),
@@ -372,11 +373,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
             |s| {
                 let mut all = tensors(s, WEIGHTS);
                 all.remove(B);
-                write_tensors(
-                    s.path(WEIGHTS),
-                    all.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-                )
-                .unwrap();
+                s.write_tensors(WEIGHTS, &all);
             },
             &["adapter_model.safetensors: tensor ", B, "is missing"],
         ),
@@ -384,11 +381,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
             |s| {
                 let mut all = tensors(s, WEIGHTS);
                 all.insert(B.into(), HostTensor::from_f32([5, 4], &[0.0; 20]));
-                write_tensors(
-                    s.path(WEIGHTS),
-                    all.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-                )
-                .unwrap();
+                s.write_tensors(WEIGHTS, &all);
             },
             &["up_proj.lora_B.weight has shape [5, 4], expected [24, 4]"],
         ),

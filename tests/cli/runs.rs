@@ -1,8 +1,9 @@
-//! Runs of the commands on tiny data: two configurations with their data, training, and what is compared.
+//! Runs of the commands on tiny data: two configurations with their data, training, and what is
+//! compared.
 
 use std::collections::BTreeMap;
 
-use ls_lora::{HostTensor, TensorFile, write_tensors};
+use ls_lora::{HostTensor, TensorFile};
 use serde_json::Value;
 
 use crate::sandbox::{Outcome, Sandbox, assert_contains};
@@ -245,9 +246,5 @@ pub fn cut_short(sandbox: &Sandbox, name: &str, bytes: usize) {
 pub fn poison(sandbox: &Sandbox, file: &str, tensor: &str) {
     let mut all = tensors(sandbox, file);
     all.get_mut(tensor).unwrap().bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
-    write_tensors(
-        sandbox.path(file),
-        all.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-    )
-    .unwrap();
+    sandbox.write_tensors(file, &all);
 }

@@ -9,7 +9,8 @@ use ls_lora::{HostTensor, write_tensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Words of the two tokenizers of `crates/ls-data/tests/fixtures/tokenizers`; the model has room for either.
+/// Words of the two tokenizers of `crates/ls-data/tests/fixtures/tokenizers`; the model has room
+/// for either.
 const VOCAB_SIZE: usize = 520;
 const HIDDEN_SIZE: usize = 16;
 const INTERMEDIATE_SIZE: usize = 24;
@@ -47,13 +48,14 @@ impl Sandbox {
         self.dir.path().join(name)
     }
 
-    /// A random LLaMA (grouped KV heads, tied embeddings), always the same, with a SentencePiece-style tokenizer.
+    /// A random LLaMA (grouped KV heads, tied embeddings), always the same, with a
+    /// SentencePiece-style tokenizer.
     pub fn model(&self, name: &str, vocab_size: usize) {
         self.write(
             &format!("{name}/config.json"),
             config_json(vocab_size).to_string(),
         );
-        self.write_weights(name, &weights(vocab_size));
+        self.write_tensors(&format!("{name}/model.safetensors"), &weights(vocab_size));
         let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../ls-data/tests/fixtures/tokenizers/llama2");
         for file in ["tokenizer.json", "tokenizer_config.json"] {
@@ -61,10 +63,10 @@ impl Sandbox {
         }
     }
 
-    /// Replaces the weights of a model folder.
-    pub fn write_weights(&self, model: &str, weights: &BTreeMap<String, HostTensor>) {
-        let tensors = weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        write_tensors(self.path(model).join("model.safetensors"), tensors).unwrap();
+    /// Replaces a safetensors file.
+    pub fn write_tensors(&self, name: &str, tensors: &BTreeMap<String, HostTensor>) {
+        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_tensors(self.path(name), tensors).unwrap();
     }
 
     /// Changes fields of a JSON file; `null` takes a field away.

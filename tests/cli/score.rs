@@ -1,5 +1,5 @@
-//! `ls-cli score` on files: conlleval's text, seqeval's and scikit-learn's numbers in JSON, and how it refuses what it cannot
-//! compare.
+//! `ls-cli score` on files: conlleval's text, seqeval's and scikit-learn's numbers in JSON, and how
+//! it refuses what it cannot compare.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains};
 
-/// Gold and predicted tags with one right span, one of a wrong type, one that is missed and one without a `B-`.
+/// Gold and predicted tags with one right span, one of a wrong type, one that is missed and one
+/// without a `B-`.
 const BOTH: &str = "\
 Ann NNP B-PER B-PER
 sold VBD O O
@@ -235,7 +236,8 @@ fn label_scores_are_a_table_or_an_object() {
     let sandbox = labels();
     let both = ["--gold", "gold.csv", "--pred", "pred.jsonl"];
     let found = json_of(&sandbox, &both);
-    // A class that the model does not know has none of its probability, which is clipped as in scikit-learn.
+    // A class that the model does not know has none of its probability, which is clipped as in
+    // scikit-learn.
     let loss =
         (-(0.75f64.ln()) - 0.25f64.ln() - (1.0 - f64::EPSILON).ln() - f64::EPSILON.ln()) / 4.0;
     assert!((found["log_loss"].as_f64().unwrap() - loss).abs() < 1e-12);
@@ -423,7 +425,8 @@ fn intervals_and_a_comparison_follow_the_seed() {
         other["comparison"]["span_f1_micro"]["p_value"],
         f1["p_value"]
     );
-    // The scores themselves are not touched, and a comparison alone gives no intervals of one system.
+    // The scores themselves are not touched, and a comparison alone gives no intervals of one
+    // system.
     assert_eq!(other["per_type"], found["per_type"]);
     let alone = json_of(
         &sandbox,

@@ -68,7 +68,8 @@ fn a_learnable_task_is_learned_and_leaves_a_whole_run_folder() {
     assert_eq!(sandbox.json("out/best/labels.json"), json!(["neg", "pos"]));
 }
 
-/// Each way of adapting learns, and what it leaves predicts from its folder as it was evaluated in training.
+/// Each way of adapting learns, and what it leaves predicts from its folder as it was evaluated in
+/// training.
 #[test]
 fn every_variant_of_lora_learns_and_is_predicted_from() {
     let sandbox = sequence();
@@ -318,7 +319,8 @@ fn a_seed_fixes_everything() {
     assert!(first.1 != other.1, "the adapters do not differ");
 }
 
-/// What a run leaves that does not depend on the machine's speed or memory: its metrics and its best adapter.
+/// What a run leaves that does not depend on the machine's speed or memory: its metrics and its
+/// best adapter.
 fn left_behind(sandbox: &Sandbox, run: &str) -> (Vec<Value>, Vec<u8>) {
     let mut metrics = sandbox.jsonl(&format!("{run}/metrics.jsonl"));
     for record in &mut metrics {

@@ -1,4 +1,5 @@
-//! `ls-cli train` refuses what it cannot use: data by path and line, configurations with all their faults, broken checkpoints.
+//! `ls-cli train` refuses what it cannot use: data by path and line, configurations with all their
+//! faults, broken checkpoints.
 
 use serde_json::json;
 
@@ -374,7 +375,7 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
             |s| {
                 let mut weights = weights(520);
                 weights.remove("model.layers.1.mlp.up_proj.weight");
-                s.write_weights("model", &weights);
+                s.write_tensors(WEIGHTS, &weights);
             },
             &["model.safetensors: tensor model.layers.1.mlp.up_proj.weight is missing"],
         ),

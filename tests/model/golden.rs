@@ -142,7 +142,8 @@ pub fn check_training(
 
 /// The gradients of everything that trains, by its key in an adapter file and in its layout there.
 ///
-/// Parameters are replaced by their gradients and asked for as an adapter. Nothing else may have a gradient.
+/// Parameters are replaced by their gradients and asked for as an adapter. Nothing else may have a
+/// gradient.
 fn gradients_by_key(
     model: &LlamaClassifier,
     config: &LoraConfig,

@@ -1,4 +1,5 @@
-//! The model, its adapters and its training steps against golden values of transformers + peft, and the memory that loading takes.
+//! The model, its adapters and its training steps against golden values of transformers + peft, and
+//! the memory that loading takes.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,5 @@
-//! Peak resident memory of loading a checkpoint: at most 1.2 times its size in the compute type plus 200 MB.
+//! Peak resident memory of loading a checkpoint: at most 1.2 times its size in the compute type
+//! plus 200 MB.
 //!
 //! `cargo test -p ls-cli --test model memory -- --nocapture` shows the numbers.
 
@@ -9,7 +10,8 @@ use burn::tensor::Device;
 use ls_lora::{Dtype, HostTensor};
 use ls_model::{AttentionMode, Checkpoint, ComputeType};
 
-/// Set for the child process, which only loads: the folder, and the compute type as `config.toml` has it.
+/// Set for the child process, which only loads: the folder, and the compute type as `config.toml`
+/// has it.
 const CHILD_FOLDER: &str = "LS_LLAMA_MEMORY_FOLDER";
 const CHILD_COMPUTE: &str = "LS_LLAMA_MEMORY_COMPUTE";
 

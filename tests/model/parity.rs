@@ -1,4 +1,5 @@
-//! Hidden states, logits, losses and gradients equal those of transformers + peft (`fixtures/parity/make.py`).
+//! Hidden states, logits, losses and gradients equal those of transformers + peft
+//! (`fixtures/parity/make.py`).
 
 use std::path::{Path, PathBuf};
 
@@ -117,8 +118,9 @@ fn check(case: &Case) {
     let (logits_shape, _) = expected.get("logits");
     let num_labels = *logits_shape.last().unwrap();
 
-    // transformers gives dynamic scaling the longest length of the batch, we give each row its own: what it computed for
-    // shorter rows beside a longer one has no counterpart here, and those rows are compared where it ran them alone.
+    // transformers gives dynamic scaling the longest length of the batch, we give each row its own:
+    // what it computed for shorter rows beside a longer one has no counterpart here, and those rows
+    // are compared where it ran them alone.
     let own_length_only = case.model == "dynamic" && case.padding != "none" && case.rows == "batch";
     let longest = real
         .iter()

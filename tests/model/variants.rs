@@ -1,5 +1,6 @@
-//! Every variant of LoRA on LLaMA classifiers gives peft's logits, losses and gradients, from peft's files and through our
-//! own (`fixtures/variants/make.py`); and, where Python has peft at hand, peft gives ours (`loop.py`).
+//! Every variant of LoRA on LLaMA classifiers gives peft's logits, losses and gradients, from
+//! peft's files and through our own (`fixtures/variants/make.py`); and, where Python has peft at
+//! hand, peft gives ours (`loop.py`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -190,7 +191,8 @@ fn run(python: &Path, arguments: &[&str]) {
     );
 }
 
-/// Fresh adapters by peft give their logits here; saved from here, they give the same logits in peft.
+/// Fresh adapters by peft give their logits here; saved from here, they give the same logits in
+/// peft.
 #[test]
 fn the_loop_through_real_peft_is_closed() {
     let Some(python) = python() else {

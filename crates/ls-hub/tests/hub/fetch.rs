@@ -1,4 +1,5 @@
-//! Fetching from a Hub on loopback: what is asked, what arrives, and everything that can go wrong on the way.
+//! Fetching from a Hub on loopback: what is asked, what arrives, and everything that can go wrong
+//! on the way.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,7 +69,8 @@ fn a_model_is_fetched_as_python_has_it_and_no_more_of_it_than_is_needed() {
         std::fs::read_to_string(repo.join("refs/main")).unwrap(),
         COMMIT
     );
-    // Three of the small files are the same, so they are one blob. Nothing else is left lying about.
+    // Three of the small files are the same, so they are one blob. Nothing else is left lying
+    // about.
     let mut blobs: Vec<String> = expected.iter().map(|path| hub.file(path).id()).collect();
     blobs.sort();
     blobs.dedup();

@@ -1,4 +1,5 @@
-//! The program `ls-fetch` against a Hub on loopback: what it prints, how it ends, and what the environment tells it.
+//! The program `ls-fetch` against a Hub on loopback: what it prints, how it ends, and what the
+//! environment tells it.
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! One cache with Python: what either side fetches from a Hub on loopback, the other finds. Skipped without a Python that
-//! has huggingface_hub: `python3`, or the one that `LS_LLAMA_PYTHON` names.
+//! One cache with Python: what either side fetches from a Hub on loopback, the other finds. Skipped
+//! without a Python that has huggingface_hub: `python3`, or the one that `LS_LLAMA_PYTHON` names.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

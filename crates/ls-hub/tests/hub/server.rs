@@ -1,4 +1,5 @@
-//! A Hub on loopback: one repository, its files behind redirects to a second server, and whatever a test wants to go wrong.
+//! A Hub on loopback: one repository, its files behind redirects to a second server, and whatever a
+//! test wants to go wrong.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
