@@ -361,7 +361,7 @@ fn a_data_set_of_ones_own_is_described_in_a_file() {
         sandbox.write("sets/moods.toml", text);
     };
     form("txt = \"review\"\n");
-    let fault = "data.dataset: sets/moods.toml: line 8: unknown field `txt`";
+    let fault = "data.dataset: sets/moods.toml:8:1: malformed TOML: unknown field `txt`";
     says(&run(&sandbox, "x", &[]), 2, &[fault]);
     form(
         "text = \"review\"\nsplits.train.files = [\"train*.tsv\"]\nsplits.test.files = [\"test.tsv\"]\n",

@@ -387,7 +387,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         ),
         (
             |s| s.write("adapter/adapter_config.json", "{"),
-            &["adapter_config.json", "not valid JSON"],
+            &["adapter_config.json:1:1: malformed JSON"],
         ),
         (
             |s| s.edit_json("adapter/adapter_config.json", json!({"r": 3})),
@@ -408,7 +408,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         ),
         (
             |s| s.write("adapter/ls_llama.json", "{"),
-            &["ls_llama.json: EOF"],
+            &["ls_llama.json:1:1: malformed JSON: EOF"],
         ),
         (
             |s| s.edit_json("adapter/ls_llama.json", json!({"labels": ["a", "b", "c"]})),
@@ -420,11 +420,11 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         ),
         (
             |s| std::fs::remove_file(s.path(WEIGHTS)).unwrap(),
-            &["adapter_model.safetensors does not exist"],
+            &["adapter_model.safetensors: no such file"],
         ),
         (
             |s| std::fs::remove_dir_all(s.path("adapter")).unwrap(),
-            &["adapter does not exist"],
+            &["adapter: no such folder"],
         ),
     ];
     for (damage, says) in cases {
@@ -549,7 +549,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
         (
             vec!["predict", "--run", "out", "--input", "none.csv"],
             1,
-            &["none.csv", "No such file"],
+            &["none.csv: no such file"],
         ),
         (
             vec!["predict", "--run", "out", "--input", "run.toml"],
@@ -586,7 +586,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
                 "none/out.jsonl",
             ],
             1,
-            &["cannot write none/out.jsonl"],
+            &["none/out.jsonl: cannot write"],
         ),
         (
             vec!["predict", "--run", "out"],

@@ -518,7 +518,7 @@ fn what_cannot_be_scored_is_refused_with_its_place() {
             1,
             &["bad.jsonl:2: key `tags`: found a number, expected a list"],
         ),
-        (&against("none.conll"), 1, &["none.conll: No such file"]),
+        (&against("none.conll"), 1, &["none.conll: no such file"]),
         (
             &against("label.csv"),
             2,

@@ -294,10 +294,13 @@ fn a_bad_configuration_is_refused_with_all_its_faults() {
         refused(&sandbox, &train_args("out", set), 2, says);
     }
     let files: [(&[u8], &[&str]); 4] = [
-        (b"task = \"sequence\"\n[model\n", &["bad.toml: ", "line 2"]),
+        (
+            b"task = \"sequence\"\n[model\n",
+            &["bad.toml:2:7: malformed TOML: "],
+        ),
         (
             b"task = \"sequence\"\n# caf\xe9\n",
-            &["bad.toml: line 2: not valid UTF-8"],
+            &["bad.toml:2:6: byte 0xe9 is not valid UTF-8"],
         ),
         (b"", &["bad.toml: ", "missing field"]),
         (b"task = \"tagging\"\n", &["bad.toml: ", "tagging"]),

@@ -10,14 +10,15 @@ use serde_json::Value;
 use crate::{cargo, report, stdout};
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
-const ARROWS: [(&str, &[&str]); 9] = [
-    ("ls-lora", &["ls-ops"]),
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("ls-files", &[]),
+    ("ls-lora", &["ls-files", "ls-ops"]),
     ("ls-ops", &[]),
     ("ls-model", &["ls-lora", "ls-ops"]),
-    ("ls-data", &[]),
-    ("ls-hub", &["ls-data"]),
-    ("ls-train", &["ls-data", "ls-lora", "ls-model"]),
-    ("ls-cli", &["ls-data", "ls-hub", "ls-train"]),
+    ("ls-data", &["ls-files"]),
+    ("ls-hub", &["ls-data", "ls-files"]),
+    ("ls-train", &["ls-data", "ls-files", "ls-lora", "ls-model"]),
+    ("ls-cli", &["ls-data", "ls-files", "ls-hub", "ls-train"]),
     (
         "ls-benches",
         &["ls-data", "ls-lora", "ls-model", "ls-ops", "ls-train"],
@@ -26,7 +27,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Members in whose tree there is no burn: whoever only reads data does not compile tensors.
-const WITHOUT_BURN: [&str; 3] = ["ls-data", "ls-hub", "xtask"];
+const WITHOUT_BURN: [&str; 4] = ["ls-data", "ls-files", "ls-hub", "xtask"];
 
 /// Members that leave the backend to whoever builds the program.
 const WITHOUT_BACKEND: [&str; 4] = ["ls-lora", "ls-ops", "ls-model", "ls-train"];
@@ -278,13 +279,13 @@ mod tests {
 
     #[test]
     fn a_forbidden_import_is_named() {
-        let expected = ["ls-lora imports ls-data (allowed: ls-ops)"];
+        let expected = ["ls-lora imports ls-data (allowed: ls-files, ls-ops)"];
         check(
             &[("ls-lora", &[("ls-data", "normal", &[])]), ("ls-data", &[])],
             &[],
             &expected,
         );
-        let expected = ["ls-cli imports ls-model (allowed: ls-data, ls-hub, ls-train)"];
+        let expected = ["ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-train)"];
         check(
             &[("ls-cli", &[("ls-model", "build", &[])]), ("ls-model", &[])],
             &[],

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use ls_files::{FileError, Result, write_atomic};
 
 macro_rules! demo {
     ($($path:literal),* $(,)?) => {
@@ -47,16 +47,11 @@ pub fn unpack(runs: &Path) -> Result<PathBuf> {
         if fs::read(&path).is_ok_and(|found| found == *bytes) {
             continue;
         }
-        let write = || -> std::io::Result<()> {
-            if let Some(dir) = path.parent() {
-                fs::create_dir_all(dir)?;
-            }
-            // Whole or not at all, also when two programs unpack at once.
-            let part = path.with_extension(format!("part-{}", std::process::id()));
-            fs::write(&part, bytes)?;
-            fs::rename(&part, &path)
-        };
-        write().with_context(|| format!("cannot unpack {}", path.display()))?;
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(FileError::writing(dir))?;
+        }
+        // Whole or not at all, also when two programs unpack at once.
+        write_atomic(&path, bytes)?;
     }
     Ok(root)
 }

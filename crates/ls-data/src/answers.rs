@@ -7,13 +7,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use ls_files::{FileError, nearest, utf8};
 use serde_json::{Map, Value};
 
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 use crate::labels::LabelSet;
 use crate::readers::{
-    ColumnRef, FileFormat, SequenceColumns, TokenColumns, json_message, read_sequence_from,
-    read_tokens_from,
+    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_sequence_from, read_tokens_from,
 };
 use crate::task::TaskKind;
 
@@ -287,21 +287,12 @@ fn rows<'a>(bytes: &[u8], path: &'a Path) -> Result<Vec<Row<'a>>> {
     let mut rows = Vec::new();
     for (at, text) in without_mark(bytes).split(|byte| *byte == b'\n').enumerate() {
         let line = at + 1;
-        let text = std::str::from_utf8(text).map_err(|error| DataError::NotUtf8 {
-            path: path.to_path_buf(),
-            line,
-            column: error.valid_up_to() + 1,
-            byte: text[error.valid_up_to()],
-        })?;
+        let text = utf8(text, path, line)?;
         if text.trim().is_empty() {
             continue;
         }
-        let object = serde_json::from_str(text).map_err(|error| DataError::Json {
-            path: path.to_path_buf(),
-            line,
-            column: error.column(),
-            message: json_message(&error),
-        })?;
+        let object =
+            serde_json::from_str(text).map_err(|error| FileError::json(path, line, &error))?;
         rows.push(Row { path, line, object });
     }
     Ok(rows)

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use ls_files::{FileError, read_exact_at};
 use rayon::prelude::*;
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
@@ -158,10 +159,7 @@ impl Storage {
                 Ok(())
             }
             Self::File(file, path) => {
-                read_exact_at(file, bytes, at).map_err(|source| DataError::Read {
-                    path: path.clone(),
-                    source,
-                })
+                Ok(read_exact_at(file, bytes, at).map_err(FileError::reading(path))?)
             }
         }
     }
@@ -172,25 +170,6 @@ impl Storage {
         let word = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         Ok(bytes.chunks_exact(4).map(word).collect())
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => {
-                bytes = &mut bytes[read..];
-                at += read as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Bytes of a row of the table of examples: where its record is, its line; first input, inputs, label or words, file; tokens,
@@ -215,17 +194,9 @@ impl EncodedSplit {
     /// # Errors
     /// The file cannot be read, or is not such a file, or not a whole one.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
-            _ => DataError::Read {
-                path: path.into(),
-                source,
-            },
-        })?;
-        Self::from_file(&mut file, path).map_err(|source| DataError::Read {
-            path: path.into(),
-            source,
-        })
+        let reading = FileError::reading(path);
+        let mut file = File::open(path).map_err(&reading)?;
+        Ok(Self::from_file(&mut file, path).map_err(&reading)?)
     }
 
     fn from_file(file: &mut File, path: &Path) -> io::Result<Self> {
@@ -494,21 +465,18 @@ impl SplitWriter {
     /// # Errors
     /// The folder cannot be made or written in.
     pub fn in_file(task: TaskKind, path: &Path) -> Result<Self> {
-        let write = |source| DataError::Write {
-            path: path.into(),
-            source,
-        };
+        let write = FileError::writing(path);
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(write)?;
+        std::fs::create_dir_all(folder).map_err(&write)?;
         sweep(folder);
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
-        let (mut file, name) = part.map_err(write)?.into_parts();
-        file.write_all(MAGIC).map_err(write)?;
+        let (mut file, name) = part.map_err(&write)?.into_parts();
+        file.write_all(MAGIC).map_err(&write)?;
         let table = || Ok(Sink::File(BufWriter::new(tempfile::tempfile_in(folder)?)));
         let sinks = [
             Sink::File(BufWriter::new(file)),
-            table().map_err(write)?,
-            table().map_err(write)?,
+            table().map_err(&write)?,
+            table().map_err(&write)?,
         ];
         Ok(Self::new(
             task,
@@ -530,10 +498,7 @@ impl SplitWriter {
             Ok(Sink::File(BufWriter::new(file)))
         };
         let sinks = || Ok([sink(MAGIC)?, sink(&[])?, sink(&[])?]);
-        let sinks = sinks().map_err(|source| DataError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        let sinks = sinks().map_err(FileError::writing(&path))?;
         Ok(Self::new(task, path, None, sinks))
     }
 
@@ -727,10 +692,7 @@ impl SplitWriter {
     }
 
     fn failed(&self, source: io::Error) -> DataError {
-        DataError::Write {
-            path: self.path.clone(),
-            source,
-        }
+        FileError::writing(&self.path)(source).into()
     }
 
     /// The split.
@@ -744,11 +706,8 @@ impl SplitWriter {
         }
         let path = self.path.clone();
         let target = self.target.take();
-        let written = |source| DataError::Write {
-            path: path.clone(),
-            source,
-        };
-        let mut split = self.close().map_err(written)?;
+        let written = FileError::writing(&path);
+        let mut split = self.close().map_err(&written)?;
         if let (Some((part, target)), Storage::File(_, path)) = (target, &mut split.storage) {
             part.persist(&target).map_err(|e| written(e.error))?;
             *path = target;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ls_files::{FileError, did_you_mean, nearest};
+
 /// Result of this crate.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
 
@@ -12,45 +14,14 @@ pub type Result<T, E = DataError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The file does not exist.
-    #[error("{}: no such file", path.display())]
-    NotFound {
-        /// File that was asked for.
-        path: PathBuf,
-    },
-    /// The file exists but could not be read.
-    #[error("{}: cannot read", path.display())]
-    Read {
-        /// File that was read.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file could not be written.
-    #[error("{}: cannot write", path.display())]
-    Write {
-        /// File that was to be written.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file that cannot be read or written, or whose text is not what its format asks for.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file holds no example: no bytes, only blank lines, or only a header.
     #[error("{}: holds no examples", path.display())]
     Empty {
         /// File that was read.
         path: PathBuf,
-    },
-    /// The bytes are not UTF-8.
-    #[error("{}:{line}:{column}: byte 0x{byte:02x} is not valid UTF-8; save the file as UTF-8", path.display())]
-    NotUtf8 {
-        /// File that was read.
-        path: PathBuf,
-        /// Line of the first bad byte.
-        line: usize,
-        /// Byte position in the line (for CSV, in the field) of the first bad byte.
-        column: usize,
-        /// The first bad byte.
-        byte: u8,
     },
     /// The file name does not say what format the file has.
     #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt .parquet .gold_conll .ft", path.display())]
@@ -69,7 +40,7 @@ pub enum DataError {
         expected: &'static str,
     },
     /// The header has no column of this name.
-    #[error("{}: no column `{column}`; the file has {}{}", path.display(), list(available), hint(nearest))]
+    #[error("{}: no column `{column}`; the file has {}{}", path.display(), list(available), did_you_mean(nearest))]
     UnknownColumn {
         /// File that was read.
         path: PathBuf,
@@ -170,20 +141,8 @@ pub enum DataError {
         /// What is empty: `text`, `label`, `token`, `tag` or `tokens`.
         what: &'static str,
     },
-    /// A line is not a JSON object.
-    #[error("{}:{line}:{column}: malformed JSON: {message}", path.display())]
-    Json {
-        /// File that was read.
-        path: PathBuf,
-        /// Line of the file.
-        line: usize,
-        /// Column in the line.
-        column: usize,
-        /// What the parser said.
-        message: String,
-    },
     /// A JSON object lacks a key.
-    #[error("{}:{line}: no key `{key}`; the object has {}{}", path.display(), list(available), hint(nearest))]
+    #[error("{}:{line}: no key `{key}`; the object has {}{}", path.display(), list(available), did_you_mean(nearest))]
     MissingKey {
         /// File that was read.
         path: PathBuf,
@@ -300,7 +259,7 @@ pub enum DataError {
     #[error(
         "no data set is called `{name}`; the known ones are {}{}",
         list(known),
-        hint(nearest)
+        did_you_mean(nearest)
     )]
     UnknownDataset {
         /// Name that was asked for.
@@ -309,14 +268,6 @@ pub enum DataError {
         known: Vec<String>,
         /// The most similar of them.
         nearest: Option<String>,
-    },
-    /// The description of a data set cannot be used.
-    #[error("{}: {fault}", path.display())]
-    Description {
-        /// TOML file that was read.
-        path: PathBuf,
-        /// What is wrong with it.
-        fault: String,
     },
     /// A folder holds a known data set in none of its known forms.
     #[error("{}: no files of {dataset}; looked for {}{}{}", path.display(), list(looked_for), unfit_files(unfit), remedy)]
@@ -351,7 +302,7 @@ pub enum DataError {
         known: Vec<String>,
     },
     /// A label is not in the label set.
-    #[error("{}:{line}: unknown label `{label}`; the labels are {}{}", path.display(), list(known), hint(nearest))]
+    #[error("{}:{line}: unknown label `{label}`; the labels are {}{}", path.display(), list(known), did_you_mean(nearest))]
     UnknownLabel {
         /// File that was read.
         path: PathBuf,
@@ -608,10 +559,9 @@ impl DataError {
     pub fn is_row(&self) -> bool {
         matches!(
             self,
-            Self::NotUtf8 { .. }
+            Self::File(FileError::NotUtf8 { .. } | FileError::Malformed { .. })
                 | Self::FieldCount { .. }
                 | Self::EmptyField { .. }
-                | Self::Json { .. }
                 | Self::MissingKey { .. }
                 | Self::WrongType { .. }
                 | Self::TokenTagCount { .. }
@@ -683,39 +633,9 @@ fn unfit_files(unfit: &[PathBuf]) -> String {
     )
 }
 
-fn hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|n| format!("; did you mean `{n}`?"))
-        .unwrap_or_default()
-}
-
-/// The candidate that `word` is most likely a misspelling of, if any is close.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
-    let word = word.to_lowercase();
-    let limit = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(&word, &c.to_lowercase()), c))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, c)| c.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nearest_finds_a_misspelling_and_nothing_far_away() {
-        let names = ["sentence", "label", "idx"];
-        assert_eq!(nearest("sentense", names), Some("sentence".into()));
-        assert_eq!(nearest("Label", names), Some("label".into()));
-        assert_eq!(nearest("text", names), None);
-    }
 
     #[test]
     fn long_lists_are_cut_with_a_count() {

@@ -1,7 +1,6 @@
 //! Label sets: the order of the classes, and names to ids and back.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -151,21 +150,7 @@ impl LabelSet {
     /// # Errors
     /// The file is missing, is no JSON list of strings, or is no label set.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => DataError::NotFound {
-                path: path.to_path_buf(),
-            },
-            _ => DataError::Read {
-                path: path.to_path_buf(),
-                source,
-            },
-        })?;
-        serde_json::from_slice(&bytes).map_err(|e| DataError::Json {
-            path: path.to_path_buf(),
-            line: e.line(),
-            column: e.column(),
-            message: crate::readers::json_message(&e),
-        })
+        Ok(ls_files::read_json(path)?)
     }
 
     /// Writes the names as a JSON list (`labels.json` of a run folder). The file appears whole or
@@ -174,9 +159,7 @@ impl LabelSet {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(&self.names).unwrap_or_default();
-        text.push('\n');
-        write_atomic(path, text.as_bytes())
+        Ok(ls_files::write_json(path, &self.names)?)
     }
 }
 
@@ -191,19 +174,6 @@ impl From<LabelSet> for Vec<String> {
     fn from(set: LabelSet) -> Self {
         set.names
     }
-}
-
-/// Writes to a sibling and renames it, so that a cut never leaves half a file.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut sibling = path.as_os_str().to_owned();
-    sibling.push(".tmp");
-    let sibling = std::path::PathBuf::from(sibling);
-    fs::write(&sibling, bytes)
-        .and_then(|()| fs::rename(&sibling, path))
-        .map_err(|source| DataError::Write {
-            path: path.to_path_buf(),
-            source,
-        })
 }
 
 /// Rank of the prefix and the type of a tag like `B-PER`.
@@ -225,6 +195,10 @@ fn sort_key(tag: &str) -> (bool, &str, usize) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
+    use ls_files::FileError;
+
     use super::*;
 
     fn sequence(label: &str) -> SequenceExample {
@@ -314,10 +288,13 @@ mod tests {
             "no temporary file stays"
         );
         fs::write(&path, "[\"a\", 3]").unwrap();
-        assert!(matches!(LabelSet::load(&path), Err(DataError::Json { .. })));
+        assert!(matches!(
+            LabelSet::load(&path),
+            Err(DataError::File(FileError::Malformed { line: 1, .. }))
+        ));
         assert!(matches!(
             LabelSet::load(&dir.path().join("no")),
-            Err(DataError::NotFound { .. })
+            Err(DataError::File(FileError::NotFound { .. }))
         ));
     }
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ls_files::FileError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -272,15 +273,12 @@ fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Re
 }
 
 fn file_hash(path: &Path) -> Result<Vec<u8>> {
-    let read = |source| DataError::Read {
-        path: path.into(),
-        source,
-    };
-    let mut file = File::open(path).map_err(read)?;
+    let read = FileError::reading(path);
+    let mut file = File::open(path).map_err(&read)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer).map_err(read)? {
+        match file.read(&mut buffer).map_err(&read)? {
             0 => return Ok(hash.finalize().to_vec()),
             n => hash.update(&buffer[..n]),
         }

@@ -6,17 +6,15 @@
 //! it as the token, by which a tweet could end its own sequence or pad itself.
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ls_files::{optional, read};
 use serde::{Deserialize, Serialize};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::error::{DataError, Result};
-use crate::labels::write_atomic;
 use crate::long::{self, InputLimits, LongInputs};
 use crate::segments::Segments;
 
@@ -259,12 +257,12 @@ impl TextTokenizer {
     /// A file that is missing or malformed; a tokenizer without any special token.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join(TOKENIZER_FILE);
-        let bytes = read_if_exists(&path)?.ok_or_else(|| DataError::NoTokenizer {
+        let bytes = optional(read(&path))?.ok_or_else(|| DataError::NoTokenizer {
             path: dir.to_path_buf(),
             sentencepiece: dir.join("tokenizer.model").is_file(),
         })?;
         let config_path = dir.join(CONFIG_FILE);
-        let config: TokenizerConfig = match read_if_exists(&config_path)? {
+        let config: TokenizerConfig = match optional(read(&config_path))? {
             Some(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(&config_path, &e))?
             }
@@ -361,12 +359,9 @@ impl TextTokenizer {
     /// A file that cannot be read or written.
     pub fn copy_to(&self, dir: &Path) -> Result<()> {
         for file in &self.files {
-            let bytes = fs::read(file).map_err(|source| DataError::Read {
-                path: file.clone(),
-                source,
-            })?;
+            let bytes = ls_files::read(file)?;
             if let Some(name) = file.file_name() {
-                write_atomic(&dir.join(name), &bytes)?;
+                ls_files::write_atomic(dir.join(name), bytes)?;
             }
         }
         Ok(())
@@ -557,14 +552,7 @@ impl TextTokenizer {
                 .map(Some)
                 .contains(&file.file_name().and_then(|n| n.to_str()))
         });
-        parts
-            .map(|file| {
-                fs::read(file).map_err(|source| DataError::Read {
-                    path: file.clone(),
-                    source,
-                })
-            })
-            .collect()
+        Ok(parts.map(ls_files::read).collect::<Result<_, _>>()?)
     }
 
     fn check_room(&self, pair: bool, max_length: usize) -> Result<()> {
@@ -1017,17 +1005,6 @@ fn choose_pad(
         token: tokenizer.id_to_token(id).unwrap_or_default(),
         reason,
     })
-}
-
-fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataError::Read {
-            path: path.to_path_buf(),
-            source,
-        }),
-    }
 }
 
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {

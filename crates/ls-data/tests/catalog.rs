@@ -8,6 +8,7 @@ use std::path::Path;
 use ls_data::TaskKind;
 use ls_data::catalog::{self, DatasetSpec, LocatedDataset, LocatedSplit, SplitName};
 use ls_data::{DataError, TagScheme};
+use ls_files::FileError;
 
 use SplitName::{Test, Train, Validation};
 
@@ -577,24 +578,27 @@ fn a_data_set_of_ones_own_is_described_in_a_file() {
         let message = get(text).unwrap_err().to_string();
         message.replace(file.to_str().unwrap(), "file")
     };
-    assert_eq!(fault(head), "file: line 1: missing field `forms`");
+    assert_eq!(
+        fault(head),
+        "file:1:1: malformed TOML: missing field `forms`"
+    );
     assert_eq!(
         fault(&format!(
             "{head}{form}{train}splits.train.examples = \"many\"\n"
         )),
-        "file: line 8: expected a number or \"unknown\", found \"many\""
+        "file:8:25: malformed TOML: expected a number or \"unknown\", found \"many\""
     );
     assert_eq!(
         fault(&format!("{head}{form}{train}labels = [\"B-Ort\"]\n")),
-        "file: form \"columns\": labels: \"B-Ort\" is not among those of the data set"
+        "file: not a usable description of a data set: form \"columns\": labels: \"B-Ort\" is not among those of the data set"
     );
     assert_eq!(
         fault(&format!("{head}{form}{train}{form}{train}")),
-        "file: forms: \"columns\" is described twice"
+        "file: not a usable description of a data set: forms: \"columns\" is described twice"
     );
     assert_eq!(
         fault(&format!("{head}{form}splits = {{}}\n")),
-        "file: form \"columns\": splits: there are none"
+        "file: not a usable description of a data set: form \"columns\": splits: there are none"
     );
 }
 
@@ -623,7 +627,7 @@ fn a_folder_without_the_files_says_what_was_looked_for() {
     );
     let gone = dir.path().join("gone");
     let missing = catalog::get("sst2").unwrap().locate(&gone, None);
-    assert!(matches!(missing, Err(DataError::NotFound { path }) if path == gone));
+    assert!(matches!(missing, Err(DataError::File(FileError::NoFolder { path })) if path == gone));
 }
 
 #[test]
@@ -656,7 +660,7 @@ fn labels_that_are_not_those_of_the_data_set_are_errors() {
     )]);
     let error = catalog::get("conll03").unwrap().locate(dir.path(), None);
     assert!(
-        matches!(error, Err(DataError::NotFound { path }) if path.ends_with("dataset/label.json"))
+        matches!(error, Err(DataError::File(FileError::NotFound { path })) if path.ends_with("dataset/label.json"))
     );
 
     // In a row of the file: where, what was found, what was expected.

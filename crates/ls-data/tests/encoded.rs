@@ -9,6 +9,7 @@ use ls_data::{
     BadRows, DataError, EncodedSplit, FileFormat, InputLimits, LabelSet, Malformed, ReadSpec,
     SplitSource, SplitWriter, TagChanges, TagScheme, TaskKind, TextTokenizer, TokenExample,
 };
+use ls_files::FileError;
 
 fn tokenizer(name: &str) -> TextTokenizer {
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers");
@@ -209,7 +210,7 @@ fn files_that_are_no_split_are_refused() {
     assert!(EncodedSplit::open(&path).is_err());
     assert!(matches!(
         EncodedSplit::open(&dir.path().join("no")),
-        Err(DataError::NotFound { .. })
+        Err(DataError::File(FileError::NotFound { .. }))
     ));
     let empty = SplitWriter::in_memory(TaskKind::Sequence).finish();
     assert!(matches!(empty, Err(DataError::Empty { .. })));

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use ls_data::{DataError, FileFormat, ReadSpec, SequenceExample, TokenExample, read_label_json};
+use ls_files::FileError;
 use proptest::prelude::*;
 
 fn sequence(spec: &ReadSpec, data: &str) -> Vec<Result<SequenceExample, DataError>> {
@@ -309,7 +310,10 @@ fn label_files() {
             .starts_with("label.json:1:1: malformed JSON: ")
     );
     let missing = read_label_json(&dir.path().join("none.json"));
-    assert!(matches!(missing, Err(DataError::NotFound { .. })));
+    assert!(matches!(
+        missing,
+        Err(DataError::File(FileError::NotFound { .. }))
+    ));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use ls_data::{
     TokenExample, read_lines_from, read_sequence, read_sequence_from, read_tokens,
     read_tokens_from,
 };
+use ls_files::FileError;
 
 use FileFormat::{Conll, Csv, Jsonl, Tsv};
 
@@ -252,14 +253,20 @@ fn formats_come_from_extensions() {
 fn missing_and_empty_files() {
     let path = Path::new("no/such/file.csv");
     let missing = read_sequence(path, Csv, true, &named(), None);
-    assert!(matches!(missing, Err(DataError::NotFound { .. })));
+    assert!(matches!(
+        missing,
+        Err(DataError::File(FileError::NotFound { .. }))
+    ));
     assert!(matches!(
         read_tokens(path, Conll, &TokenColumns::default()),
-        Err(DataError::NotFound { .. })
+        Err(DataError::File(FileError::NotFound { .. }))
     ));
     let dir = tempfile::tempdir().unwrap();
     let folder = read_sequence(dir.path(), Csv, true, &named(), None);
-    assert!(matches!(folder, Err(DataError::Read { .. })));
+    assert!(matches!(
+        folder,
+        Err(DataError::File(FileError::Read { .. }))
+    ));
     for (format, data) in [
         (Csv, ""),
         (Csv, "text,label\n"),

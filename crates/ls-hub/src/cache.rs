@@ -10,6 +10,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ls_files::{ShardIndex, optional};
+
 use crate::files::{self, CONFIG, Files, INDEX, SINGLE, TOKENIZERS};
 use crate::repo::{RepoKind, RepoRef, is_commit};
 
@@ -102,15 +104,12 @@ fn missing_of_model(snapshot: &Path) -> Vec<String> {
     if !TOKENIZERS.into_iter().any(has) {
         missing.push(TOKENIZERS[0].to_string());
     }
-    let index = snapshot.join(INDEX);
-    match std::fs::read(&index) {
-        Ok(text) => match files::shards(&index, &text) {
-            Ok(shards) => missing.extend(shards.into_iter().filter(|shard| !has(shard))),
-            // A file that cannot be understood is as good as none.
-            Err(_) => missing.push(INDEX.to_string()),
-        },
-        Err(_) if has(SINGLE) => {}
-        Err(_) => missing.push(SINGLE.to_string()),
+    match optional(ShardIndex::read(snapshot.join(INDEX))) {
+        Ok(Some(index)) => missing.extend(index.shards.into_iter().filter(|shard| !has(shard))),
+        Ok(None) if has(SINGLE) => {}
+        Ok(None) => missing.push(SINGLE.to_string()),
+        // A file that cannot be understood is as good as none.
+        Err(_) => missing.push(INDEX.to_string()),
     }
     missing
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ls_files::{FileError, did_you_mean};
+
 use crate::repo::{MAIN, RepoKind};
 
 /// Result of this crate.
@@ -13,7 +15,10 @@ pub type Result<T, E = HubError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum HubError {
     /// Neither a short name nor `org/name`.
-    #[error("`{given}` is neither a short name nor `org/name`{}", hint(nearest))]
+    #[error(
+        "`{given}` is neither a short name nor `org/name`{}",
+        did_you_mean(nearest)
+    )]
     NotARepo {
         /// What was given.
         given: String,
@@ -21,7 +26,7 @@ pub enum HubError {
         nearest: Option<String>,
     },
     /// Neither a folder nor anything that the Hub could have.
-    #[error("{}: no such folder, and no name of a model on the Hub either (a short name or `org/name`){}", path.display(), hint(nearest))]
+    #[error("{}: no such folder, and no name of a model on the Hub either (a short name or `org/name`){}", path.display(), did_you_mean(nearest))]
     NoSuchModel {
         /// What was given.
         path: PathBuf,
@@ -107,7 +112,7 @@ pub enum HubError {
         message: String,
     },
     /// The repository does not exist, or whoever asks may not know that it does.
-    #[error("{repo}: no such {} on the Hub, or a private one{}{}", kind(*repo_kind), if *has_token { "" } else { " (no token was sent: set HF_TOKEN, or run `hf auth login`)" }, hint(nearest))]
+    #[error("{repo}: no such {} on the Hub, or a private one{}{}", kind(*repo_kind), if *has_token { "" } else { " (no token was sent: set HF_TOKEN, or run `hf auth login`)" }, did_you_mean(nearest))]
     NoSuchRepo {
         /// Repository.
         repo: String,
@@ -127,7 +132,7 @@ pub enum HubError {
         revision: String,
     },
     /// The repository has no such file.
-    #[error("{repo}: no file `{file}`{}", hint(nearest))]
+    #[error("{repo}: no file `{file}`{}", did_you_mean(nearest))]
     NoSuchFile {
         /// Repository.
         repo: String,
@@ -241,30 +246,9 @@ pub enum HubError {
         /// Hash that the repository lists.
         expected: String,
     },
-    /// A file of the cache or its index could not be understood.
-    #[error("{}: {message}", path.display())]
-    BadFile {
-        /// File that was read.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// A file could not be read.
-    #[error("{}: cannot read", path.display())]
-    Read {
-        /// File that was read.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file could not be written.
-    #[error("{}: cannot write", path.display())]
-    Write {
-        /// File that was to be written.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file of the cache that cannot be read, written or understood.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// How many names a message lists.
@@ -306,13 +290,6 @@ fn at(revision: &str) -> String {
     } else {
         format!("@{revision}")
     }
-}
-
-fn hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|n| format!("; did you mean `{n}`?"))
-        .unwrap_or_default()
 }
 
 fn kind(kind: RepoKind) -> &'static str {

@@ -1,10 +1,5 @@
 //! Which files of a repository are needed.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
-use crate::error::{HubError, Result};
-
 /// The weights in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
 /// The list of the files that the weights are spread over; it wins over [`SINGLE`], as in the loader.
@@ -38,35 +33,6 @@ pub(crate) fn is_data(path: &str) -> bool {
         && DATA.iter().any(|end| name.ends_with(end))
 }
 
-/// The files that an index spreads the weights over, in order of their names.
-///
-/// # Errors
-/// No JSON object with an object `weight_map` of file names.
-pub(crate) fn shards(path: &Path, index: &[u8]) -> Result<Vec<String>> {
-    let bad = |message: String| HubError::BadFile {
-        path: path.into(),
-        message,
-    };
-    let json: serde_json::Value =
-        serde_json::from_slice(index).map_err(|error| bad(error.to_string()))?;
-    let map = json.get("weight_map").and_then(|map| map.as_object());
-    let map = map.ok_or_else(|| bad("no object weight_map".into()))?;
-    let mut shards = BTreeSet::new();
-    for (name, shard) in map {
-        let is_name = |shard: &&str| !shard.is_empty() && !shard.contains(['/', '\\']);
-        let Some(shard) = shard.as_str().filter(is_name) else {
-            return Err(bad(format!(
-                "weight_map: {name}: expected a file name, found {shard}"
-            )));
-        };
-        shards.insert(shard.to_string());
-    }
-    if shards.is_empty() {
-        return Err(bad("weight_map is empty".into()));
-    }
-    Ok(shards.into_iter().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,33 +57,5 @@ mod tests {
         ] {
             assert!(!is_data(path), "{path}");
         }
-    }
-
-    #[test]
-    fn an_index_names_its_shards_once_and_in_order() {
-        let index = br#"{"metadata":{},"weight_map":{"b":"m-2.safetensors","a":"m-1.safetensors","c":"m-1.safetensors"}}"#;
-        let names = shards(Path::new("i.json"), index).unwrap();
-        assert_eq!(names, ["m-1.safetensors", "m-2.safetensors"]);
-    }
-
-    #[test]
-    fn a_bad_index_says_what_is_wrong() {
-        let check = |index: &str, expected: &str| {
-            let error = shards(Path::new("i.json"), index.as_bytes())
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("i.json: ") && error.contains(expected),
-                "{error}"
-            );
-        };
-        check("{", "EOF");
-        check("[]", "no object weight_map");
-        check(r#"{"weight_map":{}}"#, "weight_map is empty");
-        check(
-            r#"{"weight_map":{"a":"../../x"}}"#,
-            "weight_map: a: expected a file name, found \"../../x\"",
-        );
-        check(r#"{"weight_map":{"a":1}}"#, "found 1");
     }
 }

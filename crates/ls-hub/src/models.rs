@@ -95,18 +95,6 @@ pub fn by_repo(repo: &str) -> Option<&'static KnownModel> {
         .find(|model| model.repo.eq_ignore_ascii_case(repo))
 }
 
-/// The candidate that `word` is most likely a misspelling of, if any is close.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let word = word.to_lowercase();
-    let limit = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(&word, &c.to_lowercase()), c))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, c)| c.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -124,13 +112,5 @@ mod tests {
             assert_eq!(find(&model.name.to_uppercase()), Some(model));
             assert_eq!(by_repo(model.repo), Some(model));
         }
-    }
-
-    #[test]
-    fn a_misspelt_name_has_a_nearest_one() {
-        let names = || MODELS.iter().map(|model| model.name);
-        assert_eq!(nearest("llama2-7b", names()).unwrap(), "llama-2-7b");
-        assert_eq!(nearest("qwen2.5-05b", names()).unwrap(), "qwen2.5-0.5b");
-        assert_eq!(nearest("bert", names()), None);
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ls_files::nearest;
+
 use crate::error::{HubError, Result};
-use crate::models::{self, nearest};
+use crate::models;
 
 /// Revision that is meant where none is named.
 pub const MAIN: &str = "main";

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ls_files::nearest;
+
 use crate::cache::Cache;
 use crate::error::{HubError, Result};
 use crate::files::Files;
-use crate::models::{self, nearest};
+use crate::models;
 use crate::repo::{RepoKind, RepoRef};
 use crate::settings::Settings;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use ls_files::{FileError, did_you_mean};
 use safetensors::Dtype;
 
 /// The result of this crate's functions.
@@ -36,21 +37,9 @@ pub type Result<T, E = LoraError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoraError {
-    /// The operating system refused to read or write.
-    #[error("cannot access {}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason the system gave.
-        source: std::io::Error,
-    },
-
-    /// A file that an adapter folder must have is not there.
-    #[error("{} does not exist", path.display())]
-    FileMissing {
-        /// The missing file.
-        path: PathBuf,
-    },
+    /// A file that is missing, or cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
 
     /// The folder holds only pickled weights, which this crate does not read: unpickling runs code.
     #[error(
@@ -242,14 +231,14 @@ pub enum LoraError {
     },
 
     /// A tensor that must be there is not.
-    #[error("{}: tensor {name} is missing{}", path.display(), nearest_hint(nearest))]
+    #[error("{}: tensor {name} is missing{}", path.display(), did_you_mean(nearest))]
     TensorMissing {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Similar names that are there, best first.
-        nearest: Vec<String>,
+        /// The most similar name that is there.
+        nearest: Option<String>,
     },
 
     /// A tensor has another shape than the configuration or the model says.
@@ -399,14 +388,6 @@ fn modules(names: &[String]) -> String {
         names.len(),
         names[0]
     )
-}
-
-fn nearest_hint(nearest: &[String]) -> String {
-    if nearest.is_empty() {
-        String::new()
-    } else {
-        format!("; similar names are {}", list(nearest))
-    }
 }
 
 #[cfg(test)]

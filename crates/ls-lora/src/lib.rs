@@ -25,7 +25,7 @@
 //! model.add_adapter("mine", &config, &device)?;       // freezes the rest
 //! let y = model.fc2.forward(model.fc1.forward(Tensor::<2>::ones([3, 8], &device)).tanh());
 //! println!("{}", model.parameters());                 // trainable params: 84 || all params: 262 || ...
-//! # let dir = tempfile::tempdir().map_err(|e| ls_lora::LoraError::Io { path: "".into(), source: e })?;
+//! # let dir = tempfile::tempdir().unwrap();
 //! # let folder = dir.path().join("adapter");
 //! model.save_adapter("mine", &folder)?;               // a folder that PEFT reads
 //! # assert_eq!(y.dims(), [3, 2]);
@@ -72,7 +72,7 @@ pub use optim::{LoraPlus, LoraPlusGroups};
 pub use peft::{AdapterTensors, PeftAdapter};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 pub use target::{ModuleMatcher, TargetModules, select_modules};
-pub use tensor_file::{Dtype, HostTensor, TensorFile, write_atomic, write_tensors};
+pub use tensor_file::{Dtype, HostTensor, TensorFile, write_tensors};
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 
 /// The values of a float tensor on the host, in f32 and row-major order. Waits for the device.

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use ls_files::{FileError, write_atomic};
+
 use crate::adapter::LayerKind;
 use crate::config::{Bias, LoraConfig, PEFT_VERSION, TaskType};
 use crate::error::{LoraError, Result};
 use crate::target::{ModuleMatcher, Selection, TargetModules};
-use crate::tensor_file::{
-    Dtype, HostTensor, TensorFile, io_error, missing, write_atomic, write_tensors,
-};
+use crate::tensor_file::{Dtype, HostTensor, TensorFile, missing, write_tensors};
 
 /// The name of the configuration in an adapter folder.
 ///
@@ -272,30 +272,32 @@ impl PeftAdapter {
     ///     eprintln!("{warning}");
     /// }
     /// assert_eq!(adapter.lora["fc1"].a.shape, [adapter.config.r, 8]);
-    /// assert!(matches!(PeftAdapter::load(folder.join("elsewhere")), Err(LoraError::FileMissing { .. })));
+    /// assert!(matches!(PeftAdapter::load(folder.join("elsewhere")), Err(LoraError::File(_))));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`LoraError::FileMissing`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its cause,
+    /// [`LoraError::File`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its cause,
     /// [`LoraError::TruncatedFile`], [`LoraError::CorruptFile`]; and, naming the tensor: [`LoraError::TensorMissing`]
     /// for an A without its B, the reverse, and a classifier without any head; [`LoraError::TensorShape`], also for a
     /// rank that is not the configuration's; [`LoraError::TensorDtype`]; [`LoraError::NonFinite`];
     /// [`LoraError::SurplusTensors`]; [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        fs::metadata(dir).map_err(|e| io_error(dir, e))?;
+        if !dir.is_dir() {
+            return Err(FileError::NoFolder {
+                path: dir.to_owned(),
+            }
+            .into());
+        }
         let config_path = dir.join(CONFIG_FILE);
-        let text = fs::read(&config_path).map_err(|e| io_error(&config_path, e))?;
         let in_config = |source| LoraError::AdapterConfig {
             path: config_path.clone(),
             source: Box::new(source),
         };
-        // From bytes, so that text that is not UTF-8 is reported with its place too.
-        let json = serde_json::from_slice(&text)
-            .map_err(|source| in_config(LoraError::ConfigJson { source }))?;
+        let json: serde_json::Value = ls_files::read_json(&config_path)?;
         let (config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
 
         let weights_path = dir.join(WEIGHTS_FILE);
@@ -394,7 +396,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`LoraError::ConfigJsonPresent`], [`LoraError::Io`], [`LoraError::InvalidConfig`], and those that
+    /// [`LoraError::ConfigJsonPresent`], [`LoraError::File`], [`LoraError::InvalidConfig`], and those that
     /// [`PeftAdapter::load`] would meet in the file: what could not be read is not written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
@@ -571,7 +573,7 @@ impl PeftAdapter {
         self.check(&weights_path)?;
 
         let keyed: Vec<(String, &HostTensor)> = self.tensors().collect();
-        fs::create_dir_all(dir).map_err(|e| io_error(dir, e))?;
+        fs::create_dir_all(dir).map_err(FileError::writing(dir))?;
         write_tensors(
             &weights_path,
             keyed.iter().map(|(key, tensor)| (key.as_str(), *tensor)),
@@ -580,7 +582,7 @@ impl PeftAdapter {
             write_atomic(dir.join(CARD_FILE), card)?;
         }
         let json = python_json(&self.config_to_write().to_json());
-        write_atomic(dir.join(CONFIG_FILE), json)
+        Ok(write_atomic(dir.join(CONFIG_FILE), json)?)
     }
 
     /// Checks tensors against configuration; `path` is the file they come from or go to.
@@ -946,7 +948,7 @@ mod tests {
                 panic!("{error}");
             };
             assert_eq!(name, lora_key(Q0, gone));
-            assert_eq!(nearest[0], lora_key(Q0, there));
+            assert_eq!(nearest.as_deref(), Some(&*lora_key(Q0, there)));
         }
     }
 
@@ -1085,7 +1087,7 @@ mod tests {
     fn missing_files_are_named() {
         let root = tempfile::tempdir().unwrap();
         let missing_file = |path: &Path| match PeftAdapter::load(path).unwrap_err() {
-            LoraError::FileMissing { path } => path,
+            LoraError::File(FileError::NotFound { path } | FileError::NoFolder { path }) => path,
             other => panic!("{other}"),
         };
         let absent = root.path().join("absent");
@@ -1124,10 +1126,10 @@ mod tests {
         for bytes in [&b""[..], b"{", b"{\"peft_type\": \"LO\xffRA\"}"] {
             fs::write(dir.path().join(CONFIG_FILE), bytes).unwrap();
             let error = PeftAdapter::load(dir.path()).unwrap_err();
-            let LoraError::AdapterConfig { source, .. } = error else {
-                panic!("{error}");
-            };
-            assert!(matches!(*source, LoraError::ConfigJson { .. }), "{source}");
+            assert!(
+                matches!(&error, LoraError::File(FileError::Malformed { path, .. }) if path.ends_with(CONFIG_FILE)),
+                "{error}"
+            );
         }
     }
 
@@ -1209,7 +1211,7 @@ mod tests {
         let error = adapter.expect_modules("dir", &more).unwrap_err();
         assert!(
             matches!(error, LoraError::TensorMissing { name, nearest, .. }
-            if name.contains("layers.1.") && nearest[0] == lora_key(Q0, "A"))
+            if name.contains("layers.1.") && nearest.as_deref() == Some(&*lora_key(Q0, "A")))
         );
     }
 

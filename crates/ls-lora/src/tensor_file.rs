@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use ls_files::{AtomicFile, FileError, nearest, open_regular, read_exact_at};
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
@@ -224,8 +225,6 @@ fn values<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Itera
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    /// Only where the platform reads at a position without moving a shared cursor.
-    #[cfg(unix)]
     file: File,
     data_start: u64,
     tensors: BTreeMap<String, Entry>,
@@ -244,12 +243,12 @@ impl TensorFile {
     /// Opens a file and checks its header against its size; no tensor is read.
     ///
     /// ```
-    /// use ls_lora::{LoraError, TensorFile, write_atomic};
+    /// use ls_lora::{LoraError, TensorFile};
     ///
     /// # fn main() -> Result<(), ls_lora::LoraError> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let path = dir.path().join("model.safetensors");
-    /// write_atomic(&path, b"PK\x03\x04 is how a zip file starts")?;
+    /// std::fs::write(&path, b"PK\x03\x04 is how a zip file starts").unwrap();
     /// assert!(matches!(TensorFile::open(&path), Err(LoraError::CorruptFile { .. })));
     /// # Ok(())
     /// # }
@@ -257,17 +256,13 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// [`LoraError::FileMissing`], [`LoraError::Io`]; [`LoraError::TruncatedFile`] when the file ends too early;
+    /// [`LoraError::File`]; [`LoraError::TruncatedFile`] when the file ends too early;
     /// [`LoraError::CorruptFile`] when the header is not one, its offsets overlap or leave holes, a shape does not fit
     /// its bytes, or data follow the last tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut file = File::open(path).map_err(|e| io_error(path, e))?;
-        let stat = file.metadata().map_err(|e| io_error(path, e))?;
-        if !stat.is_file() {
-            return Err(corrupt(path, "it is not a regular file"));
-        }
-        let found = stat.len();
+        let (mut file, found) = open_regular(path)?;
+        let reading = FileError::reading(path);
         let truncated = |expected: u64| LoraError::TruncatedFile {
             path: path.to_owned(),
             expected,
@@ -277,8 +272,7 @@ impl TensorFile {
             return Err(truncated(LENGTH_BYTES));
         }
         let mut length = [0; LENGTH_BYTES as usize];
-        file.read_exact(&mut length)
-            .map_err(|e| io_error(path, e))?;
+        file.read_exact(&mut length).map_err(&reading)?;
         if let Some(reason) = known_other_format(length) {
             return Err(corrupt(path, reason));
         }
@@ -297,8 +291,7 @@ impl TensorFile {
         }
         // At most MAX_HEADER_BYTES, and the file is known to hold them.
         let mut header = vec![0; header_bytes as usize];
-        file.read_exact(&mut header)
-            .map_err(|e| io_error(path, e))?;
+        file.read_exact(&mut header).map_err(&reading)?;
         // Deserialising also checks that offsets are contiguous and that shapes fill them.
         let metadata: Metadata = serde_json::from_slice(&header)
             .map_err(|e| corrupt(path, format!("its header is wrong: {e}")))?;
@@ -329,7 +322,6 @@ impl TensorFile {
             .collect();
         Ok(Self {
             path: path.to_owned(),
-            #[cfg(unix)]
             file,
             data_start,
             tensors,
@@ -366,14 +358,14 @@ impl TensorFile {
     /// let file = TensorFile::open(&path)?;
     /// assert_eq!(file.read("fc1.weight")?.to_f32()?, [1.0, 2.0]);
     /// let missing = file.read("fc2.weight");
-    /// assert!(matches!(missing, Err(LoraError::TensorMissing { nearest, .. }) if nearest == ["fc1.weight"]));
+    /// assert!(matches!(missing, Err(LoraError::TensorMissing { nearest, .. }) if nearest.as_deref() == Some("fc1.weight")));
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`LoraError::TensorMissing`] with similar names; [`LoraError::Io`].
+    /// [`LoraError::TensorMissing`] with a similar name; [`LoraError::File`].
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let entry = self.entry(name)?;
         let mut bytes = vec![0; entry.bytes];
@@ -414,8 +406,8 @@ impl TensorFile {
             from + buffer.len() <= entry.bytes,
             "a part lies within its tensor"
         );
-        self.read_at(buffer, self.data_start + entry.start + from as u64)
-            .map_err(|e| io_error(&self.path, e))
+        let at = self.data_start + entry.start + from as u64;
+        Ok(read_exact_at(&self.file, buffer, at).map_err(FileError::reading(&self.path))?)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
@@ -423,27 +415,12 @@ impl TensorFile {
             .get(name)
             .ok_or_else(|| missing(&self.path, name, self.names()))
     }
-
-    #[cfg(unix)]
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        use std::os::unix::fs::FileExt as _;
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    /// Elsewhere each read opens the file, so that no cursor is shared.
-    #[cfg(not(unix))]
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        use std::io::{Seek as _, SeekFrom};
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(buffer)
-    }
 }
 
 /// Writes a safetensors file with the metadata `{"format": "pt"}` that transformers and peft ask for.
 ///
 /// The same tensors give the same bytes in any order; they are those of the reference implementation. The file appears
-/// whole or not at all (see [`write_atomic`]).
+/// whole or not at all.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -465,7 +442,7 @@ impl TensorFile {
 /// # Errors
 ///
 /// [`LoraError::TensorBytes`] when a tensor's bytes do not fill its shape, [`LoraError::CorruptFile`] when a name
-/// occurs twice or is reserved, [`LoraError::Io`].
+/// occurs twice or is reserved, [`LoraError::File`].
 pub fn write_tensors<'a>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
@@ -498,82 +475,14 @@ pub fn write_tensors<'a>(
     // Spaces after the header align the data to 8 bytes.
     header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
 
-    replace_file(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        for (_, tensor) in &tensors {
-            file.write_all(&tensor.bytes)?;
-        }
-        Ok(())
-    })
-}
-
-/// Writes a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
-///
-/// A temporary file in the same folder is written, synced and renamed over the target.
-///
-/// ```
-/// use ls_lora::write_atomic;
-///
-/// # fn main() -> Result<(), ls_lora::LoraError> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("labels.json");
-/// write_atomic(&path, "[]")?;
-/// write_atomic(&path, r#"["no", "yes"]"#)?;
-/// assert!(std::fs::read(&path).is_ok_and(|bytes| bytes == br#"["no", "yes"]"#));
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-///
-/// [`LoraError::Io`]; the old file is then untouched.
-pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
-    replace_file(path.as_ref(), |file| file.write_all(bytes.as_ref()))
-}
-
-fn replace_file(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
-) -> Result<()> {
-    let fail = |e: std::io::Error| LoraError::Io {
-        path: path.to_owned(),
-        source: e,
-    };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".tmp-");
-    // A temporary file is private by default and would stay so after the rename; the umask still applies.
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(mode);
-    let temporary = builder.tempfile_in(folder).map_err(fail)?;
-
-    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
-    write(&mut writer).map_err(fail)?;
-    writer.flush().map_err(fail)?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(fail)?;
-    temporary.persist(path).map_err(|e| fail(e.error))?;
-    // Without this the rename itself may be lost in a crash.
-    #[cfg(unix)]
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(fail)?;
-    Ok(())
-}
-
-pub(crate) fn io_error(path: &Path, source: std::io::Error) -> LoraError {
-    let path = path.to_owned();
-    if source.kind() == std::io::ErrorKind::NotFound {
-        LoraError::FileMissing { path }
-    } else {
-        LoraError::Io { path, source }
+    let mut file = AtomicFile::create(path)?;
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(FileError::writing(path));
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(&header)?;
+    for (_, tensor) in &tensors {
+        write(&tensor.bytes)?;
     }
+    Ok(file.commit()?)
 }
 
 /// A missing-tensor error with the most similar of the names that are there.
@@ -582,34 +491,11 @@ pub(crate) fn missing<'a>(
     name: &str,
     available: impl Iterator<Item = &'a str>,
 ) -> LoraError {
-    let mut ranked: Vec<(usize, &str)> = available
-        .map(|other| (edit_distance(name, other), other))
-        .filter(|(distance, _)| *distance <= name.len() / 3)
-        .collect();
-    ranked.sort_unstable();
     LoraError::TensorMissing {
         path: path.to_owned(),
         name: name.to_owned(),
-        nearest: ranked
-            .iter()
-            .take(3)
-            .map(|(_, other)| (*other).to_owned())
-            .collect(),
+        nearest: nearest(name, available),
     }
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn corrupt(path: &Path, reason: impl Into<String>) -> LoraError {
@@ -792,10 +678,13 @@ mod tests {
         in_folder(|path| {
             assert!(matches!(
                 TensorFile::open(path).unwrap_err(),
-                LoraError::FileMissing { path: p } if p == path
+                LoraError::File(FileError::NotFound { path: p }) if p == path
             ));
             let error = TensorFile::open(path.parent().unwrap()).unwrap_err();
-            assert!(error.to_string().contains("not a regular file"), "{error}");
+            assert!(
+                error.to_string().contains("expected a regular file"),
+                "{error}"
+            );
         });
     }
 
@@ -810,7 +699,7 @@ mod tests {
             };
             assert_eq!(
                 (name.as_str(), nearest),
-                ("scaler", vec!["scalar".to_owned()])
+                ("scaler", Some("scalar".to_owned()))
             );
         });
     }
@@ -844,26 +733,8 @@ mod tests {
                 "{error}"
             );
             assert!(write_tensors(path, [("__metadata__", &good)]).is_err());
-            let failed = replace_file(path, |file| {
-                file.write_all(b"half")?;
-                Err(std::io::Error::other("disk full"))
-            });
-            assert!(matches!(failed, Err(LoraError::Io { .. })));
             assert_eq!(fs::read(path).unwrap(), before);
             assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        });
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn written_files_have_the_usual_permissions() {
-        use std::os::unix::fs::PermissionsExt as _;
-        in_folder(|path| {
-            let usual = path.with_file_name("usual");
-            fs::write(&usual, b"x").unwrap();
-            write_atomic(path, b"x").unwrap();
-            let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode();
-            assert_eq!(mode(path), mode(&usual));
         });
     }
 

@@ -153,7 +153,7 @@ impl LlamaClassifier {
             tensor("score").or_else(|| tensor("classifier"))
         };
         let Some(weight) = head("weight") else {
-            let nearest = adapter.saved_modules.keys().cloned().collect();
+            let nearest = adapter.saved_modules.keys().next().cloned();
             return Err(LoraError::TensorMissing {
                 path: path(),
                 name: "score.weight".into(),

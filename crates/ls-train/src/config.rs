@@ -11,6 +11,7 @@ use ls_data::{
     ColumnRef, Context, FileFormat, InputLimits, LabelPosition, LongInputs, Malformed, PaddingMode,
     PaddingSide, TagScheme, TaskKind,
 };
+use ls_files::nearest;
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling, Precision};
 use serde::{Deserialize, Serialize};
@@ -583,25 +584,8 @@ impl RunConfig {
     ///
     /// If the file cannot be read, or with all faults found in it.
     pub fn from_file(path: &Path, overrides: &[String]) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let origin = path.display().to_string();
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let start = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..start]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
-            TrainError::Config {
-                origin: origin.clone(),
-                faults: vec![format!(
-                    "line {line}: not valid UTF-8; save the file as UTF-8"
-                )],
-            }
-        })?;
-        Self::from_toml(&text, &origin, overrides)
+        let text = ls_files::read_text(path).map_err(TrainError::ConfigFile)?;
+        Self::from_toml(&text, &path.display().to_string(), overrides)
     }
 
     /// Parses TOML text; `origin` names it in messages.
@@ -614,9 +598,8 @@ impl RunConfig {
             origin: origin.into(),
             faults,
         };
-        let mut table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| fail(vec![error.to_string()]))?;
+        let mut table: Table =
+            ls_files::parse_toml(text, Path::new(origin)).map_err(TrainError::ConfigFile)?;
         let mut faults = Vec::new();
         for assignment in overrides {
             if let Err(fault) = assign(&mut table, assignment) {
@@ -993,15 +976,10 @@ fn unknown_keys(table: &Table) -> Vec<String> {
                 .find(|(_, keys)| keys.contains(&key.as_str()))
                 .map(|(name, _)| path(name, key));
             let similar = |tables: &[(&str, &[&str])]| {
-                tables
-                    .iter()
-                    .flat_map(|(section, keys)| keys.iter().map(move |known| (section, known)))
-                    .map(|(section, known)| {
-                        (strsim::jaro_winkler(known, key), path(section, known))
-                    })
-                    .filter(|(score, _)| *score > 0.75)
-                    .max_by(|a, b| a.0.total_cmp(&b.0))
-                    .map(|(_, name)| name)
+                let known = tables.iter().flat_map(|(_, keys)| keys.iter().copied());
+                let name = nearest(key, known)?;
+                let (table, _) = tables.iter().find(|(_, keys)| keys.contains(&&*name))?;
+                Some(path(table, &name))
             };
             let hint = elsewhere
                 .or_else(|| similar(&[(section, known)]))

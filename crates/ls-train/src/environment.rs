@@ -5,11 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::Device;
+use ls_files::FileError;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::RunConfig;
-use crate::error::{Result, TrainError};
+use crate::error::Result;
 
 /// Versions, machine, device and the hashes of what went in.
 #[derive(Debug, Clone, Serialize)]
@@ -65,15 +66,12 @@ impl Environment {
 }
 
 fn sha256(path: &Path) -> Result<String> {
-    let io = |source| TrainError::Io {
-        path: path.into(),
-        source,
-    };
-    let mut file = File::open(path).map_err(io)?;
+    let reading = FileError::reading(path);
+    let mut file = File::open(path).map_err(&reading)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(io)? {
+        match file.read(&mut buffer).map_err(&reading)? {
             0 => break,
             n => hash.update(&buffer[..n]),
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ls_data::DataError;
+use ls_files::FileError;
 use ls_lora::LoraError;
 use ls_model::ModelError;
 
@@ -21,14 +22,12 @@ pub enum TrainError {
         /// One sentence each.
         faults: Vec<String>,
     },
-    /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// The file of a configuration cannot be read or is not TOML.
+    #[error(transparent)]
+    ConfigFile(FileError),
+    /// A file or folder that cannot be read, written or understood.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The run folder holds something already.
     #[error("run folder {} is not empty", path.display())]
     RunNotEmpty {
@@ -151,6 +150,7 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Config { .. }
+            | Self::ConfigFile(_)
             | Self::RunNotEmpty { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }

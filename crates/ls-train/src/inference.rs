@@ -6,6 +6,7 @@ use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
     TaskKind,
 };
+use ls_files::{optional, read_json};
 use ls_lora::Quantization;
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
@@ -79,26 +80,18 @@ impl InferenceSettings {
     /// If the file is there and cannot be used.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
-        if !path.exists() {
-            return Ok(None);
+        let settings: Option<Self> = optional(read_json(&path))?;
+        if let Some(found) = settings.as_ref().map(|settings| settings.format_version)
+            && found != FORMAT_VERSION
+        {
+            return Err(TrainError::Settings {
+                path,
+                reason: format!(
+                    "format_version {found} is not {FORMAT_VERSION}, which this version reads"
+                ),
+            });
         }
-        let text = std::fs::read_to_string(&path).map_err(|source| TrainError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let reason = |reason: String| TrainError::Settings {
-            path: path.clone(),
-            reason,
-        };
-        let settings: Self =
-            serde_json::from_str(&text).map_err(|error| reason(error.to_string()))?;
-        if settings.format_version != FORMAT_VERSION {
-            let found = settings.format_version;
-            return Err(reason(format!(
-                "format_version {found} is not {FORMAT_VERSION}, which this version reads"
-            )));
-        }
-        Ok(Some(settings))
+        Ok(settings)
     }
 
     /// Writes the settings into an adapter folder.
@@ -107,13 +100,7 @@ impl InferenceSettings {
     ///
     /// If the file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(INFERENCE_FILE);
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| TrainError::Io {
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        text.push(b'\n');
-        Ok(ls_lora::write_atomic(&path, text)?)
+        Ok(ls_files::write_json(dir.join(INFERENCE_FILE), self)?)
     }
 
     /// Longest input and what happens to longer ones.

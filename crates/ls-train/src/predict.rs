@@ -10,6 +10,7 @@ use ls_data::{
     TextTokenizer, TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags, line_reader,
     split_words,
 };
+use ls_files::FileError;
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
 use serde_json::{Map, Value, json};
@@ -409,10 +410,7 @@ impl Inputs {
             // Read by jumps, not as a stream.
             return Self::read(&read_spec(settings, format, false), path, task);
         }
-        let file = std::fs::File::open(path).map_err(|source| TrainError::Io {
-            path: path.into(),
-            source,
-        })?;
+        let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
         Self::open(file, path, format, task, settings)
     }
 
@@ -450,10 +448,7 @@ impl Inputs {
             (FileFormat::Conll | FileFormat::Conll2012, TaskKind::Token) => true,
             // Objects hold words, or a text: the first of them tells.
             (FileFormat::Jsonl, TaskKind::Token) => {
-                let start = reader.fill_buf().map_err(|source| TrainError::Io {
-                    path: name.into(),
-                    source,
-                })?;
+                let start = reader.fill_buf().map_err(FileError::reading(name))?;
                 has_key(start, &spec.tokens.tokens_key)
             }
             (_, TaskKind::Token) => false,

@@ -1,9 +1,10 @@
 //! The run folder: every path in it, named once, and how it is written.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ls_files::{AtomicFile, FileError};
 use serde::Serialize;
 
 use crate::error::{Result, TrainError};
@@ -35,10 +36,7 @@ impl RunDir {
         {
             return Err(TrainError::RunNotEmpty { path: root.into() });
         }
-        fs::create_dir_all(root).map_err(|source| TrainError::Io {
-            path: root.into(),
-            source,
-        })?;
+        fs::create_dir_all(root).map_err(FileError::writing(root))?;
         Ok(Self { root: root.into() })
     }
 
@@ -117,7 +115,7 @@ impl RunDir {
     ///
     /// If it cannot be written.
     pub fn write(&self, path: &Path, text: &str) -> Result<()> {
-        Ok(ls_lora::write_atomic(path, text.as_bytes())?)
+        Ok(ls_files::write_atomic(path, text)?)
     }
 
     /// Writes a file line by line, whole or not at all: `fill` is called with what takes a line.
@@ -130,17 +128,9 @@ impl RunDir {
         path: &Path,
         fill: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
     ) -> Result<()> {
-        let io = |source| TrainError::Io {
-            path: path.into(),
-            source,
-        };
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let mut writer = BufWriter::new(File::create(&part).map_err(io)?);
-        fill(&mut |line| writeln!(writer, "{line}").map_err(io))?;
-        writer.flush().map_err(io)?;
-        fs::rename(&part, path).map_err(io)?;
-        Ok(())
+        let mut file = AtomicFile::create(path)?;
+        fill(&mut |line| Ok(writeln!(file, "{line}").map_err(FileError::writing(path))?))?;
+        Ok(file.commit()?)
     }
 
     /// Writes pretty JSON whole or not at all.
@@ -149,11 +139,7 @@ impl RunDir {
     ///
     /// If it cannot be written.
     pub fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| TrainError::Io {
-            path: path.into(),
-            source: error.into(),
-        })?;
-        self.write(path, &(text + "\n"))
+        Ok(ls_files::write_json(path, value)?)
     }
 
     /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its place. A stop at any
@@ -164,24 +150,20 @@ impl RunDir {
     /// If `fill` fails, or the folders cannot be moved.
     pub fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let (next, last) = (self.best_next(), self.best_last());
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| TrainError::Io { path, source }
-        };
         for leftover in [&next, &last] {
             if leftover.exists() {
-                fs::remove_dir_all(leftover).map_err(io(leftover))?;
+                fs::remove_dir_all(leftover).map_err(FileError::writing(leftover))?;
             }
         }
-        fs::create_dir(&next).map_err(io(&next))?;
+        fs::create_dir(&next).map_err(FileError::writing(&next))?;
         fill(&next)?;
         let best = self.best();
         if best.exists() {
-            fs::rename(&best, &last).map_err(io(&best))?;
+            fs::rename(&best, &last).map_err(FileError::writing(&best))?;
         }
-        fs::rename(&next, &best).map_err(io(&best))?;
+        fs::rename(&next, &best).map_err(FileError::writing(&best))?;
         if last.exists() {
-            fs::remove_dir_all(&last).map_err(io(&last))?;
+            fs::remove_dir_all(&last).map_err(FileError::writing(&last))?;
         }
         Ok(())
     }
@@ -212,7 +194,7 @@ impl MetricsLog {
                     path: folder.into(),
                 })
             }
-            Err(source) => Err(TrainError::Io { path, source }),
+            Err(error) => Err(FileError::writing(&path)(error).into()),
         }
     }
 
@@ -222,13 +204,10 @@ impl MetricsLog {
     ///
     /// If it cannot be written.
     pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
-        let io = |source| TrainError::Io {
-            path: self.path.clone(),
-            source,
-        };
-        let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
+        let writing = FileError::writing(&self.path);
+        let mut line = serde_json::to_vec(value).map_err(|error| writing(error.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(io)
+        Ok(self.file.write_all(&line).map_err(&writing)?)
     }
 }
 

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use ls_data::{
     BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row,
 };
+use ls_files::{AtomicFile, FileError};
 use ls_train::TrainError;
 use ls_train::config::DataSettings;
 use ls_train::dataset::Examples;
 use ls_train::predict::{InputFormat, Inputs, Overrides, Predictor, words_of};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::error::UsageError;
@@ -63,7 +63,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut display = Display::new();
     display.start("predicting", 0);
     let mut out: Box<dyn Write> = match &mut part {
-        Some(Target::Part(part, _)) => Box::new(BufWriter::new(part)),
+        Some(Target::Whole(file)) => Box::new(file),
         Some(Target::Stream(file)) => Box::new(BufWriter::new(file)),
         None => Box::new(std::io::stdout().lock()),
     };
@@ -93,9 +93,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     out.flush()?;
     drop(out);
     display.finish();
-    if let Some(Target::Part(part, path)) = part {
-        part.persist(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(Target::Whole(file)) = part {
+        file.commit()?;
     }
     display.skipped((&skipped.shown, skipped.count));
     if cut.cut_examples > 0 {
@@ -294,8 +293,8 @@ fn one_line(text: &str) -> String {
 
 /// Where `--output` goes.
 enum Target {
-    /// A file beside the path, that takes its place when it is whole.
-    Part(NamedTempFile, PathBuf),
+    /// A file that takes its place when it is whole.
+    Whole(AtomicFile),
     /// A pipe or a device, written as it is.
     Stream(File),
 }
@@ -309,33 +308,13 @@ impl Target {
             }
             Ok(found) if !found.is_file() => {
                 let file = File::options().write(true).open(path);
-                Ok(Self::Stream(file.with_context(|| {
-                    format!("cannot write {}", path.display())
-                })?))
+                Ok(Self::Stream(file.map_err(FileError::writing(path))?))
             }
             _ => {
                 // Behind a symbolic link the file is replaced, not the link.
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
-                Ok(Self::Part(part_of(&path)?, path))
+                Ok(Self::Whole(AtomicFile::create(path)?))
             }
         }
     }
-}
-
-/// A file beside `path` that takes its place when it is whole.
-fn part_of(path: &Path) -> Result<NamedTempFile> {
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default and would stay so after the rename; the umask still
-    // applies.
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(mode);
-    builder
-        .tempfile_in(dir)
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -10,6 +10,7 @@ use ls_data::{
     TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names, compare,
     conlleval_report, decode_spans_strict, has_bilou_tags, probability_rows, read_answers,
 };
+use ls_files::FileError;
 use ls_train::TrainError;
 use ls_train::evaluate::Scores;
 use serde_json::{Map, Value, json};
@@ -182,10 +183,7 @@ fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
         std::io::stdin().read_to_end(&mut bytes).context("stdin")?;
         return Ok((STDIN[1].into(), bytes));
     }
-    let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
-        path: path.into(),
-        source,
-    })?;
+    let bytes = std::fs::read(path).map_err(FileError::reading(path))?;
     Ok((path.into(), bytes))
 }
 

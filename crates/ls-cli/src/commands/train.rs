@@ -46,11 +46,13 @@ fn read_config(args: &TrainArgs) -> Result<RunConfig> {
                 &args.set,
             )?);
         }
-        return Err(UsageError {
-            message: format!("configuration {} does not exist", args.config.display()),
-            hint: Some("name a file, or demo-sentiment or demo-ner".into()),
+        if !args.config.exists() {
+            return Err(UsageError {
+                message: format!("configuration {} does not exist", args.config.display()),
+                hint: Some("name a file, or demo-sentiment or demo-ner".into()),
+            }
+            .into());
         }
-        .into());
     }
     Ok(RunConfig::from_file(&args.config, &args.set)?)
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use ls_files::FileError;
+
 use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
 use crate::error::{DataError, Result, unknown_label};
 use crate::readers::{FileFormat, ReadSpec, SequenceColumns, TokenColumns, read_label_json};
@@ -66,9 +68,10 @@ impl DatasetSpec {
             }
         }
         if !dir.is_dir() {
-            return Err(DataError::NotFound {
+            return Err(FileError::NoFolder {
                 path: dir.to_path_buf(),
-            });
+            }
+            .into());
         }
         let sought = |form: &Form| {
             let first = form.splits.iter().next();
@@ -223,16 +226,13 @@ fn begins(format: FileFormat, line: &str) -> bool {
 /// The first line that is not blank, as far as it is text, or its beginning.
 fn first_line(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 16;
-    let failed = |source| DataError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    let file = fs::File::open(path).map_err(failed)?;
+    let failed = FileError::reading(path);
+    let file = fs::File::open(path).map_err(&failed)?;
     let mut reader = BufReader::new(file.take(MOST));
     let mut line = Vec::new();
     loop {
         line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(failed)?;
+        let count = reader.read_until(b'\n', &mut line).map_err(&failed)?;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_start_matches('\u{feff}').trim();
         if count == 0 || !text.is_empty() {

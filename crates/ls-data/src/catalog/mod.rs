@@ -14,7 +14,9 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::error::{DataError, Result, nearest};
+use ls_files::nearest;
+
+use crate::error::{DataError, Result};
 
 pub use locate::{LocatedDataset, LocatedSplit};
 pub use spec::{DatasetSpec, HubSource, SplitName, SplitSize, Splits};

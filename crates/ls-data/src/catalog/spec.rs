@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use ls_files::FileError;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
@@ -251,13 +252,7 @@ impl DatasetSpec {
     /// A file that cannot be read; the place of a key that is missing, unknown or of the wrong type; labels or forms that do
     /// not fit together.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => DataError::NotFound { path: path.into() },
-            _ => DataError::Read {
-                path: path.into(),
-                source,
-            },
-        })?;
+        let text = ls_files::read_text(path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let spec = Self::parse(&name, &text, path)?;
         Ok(Self {
@@ -268,20 +263,15 @@ impl DatasetSpec {
 
     /// The data set of a name from the text of its file; `path` is for messages.
     pub(super) fn parse(name: &str, text: &str, path: &Path) -> Result<Self> {
-        let mut spec: Self = toml::from_str(text).map_err(|error| {
-            let before = &text[..error.span().map_or(0, |span| span.start)];
-            let line = before.matches('\n').count() + 1;
-            DataError::Description {
-                path: path.to_path_buf(),
-                fault: format!("line {line}: {}", error.message().trim()),
-            }
-        })?;
+        let mut spec: Self = ls_files::parse_toml(text, path)?;
         spec.name = name.to_string();
         match spec.fault() {
-            Some(fault) => Err(DataError::Description {
+            Some(reason) => Err(FileError::Unusable {
                 path: path.to_path_buf(),
-                fault,
-            }),
+                what: "description of a data set",
+                reason,
+            }
+            .into()),
             None => Ok(spec),
         }
     }

@@ -98,6 +98,8 @@ pub fn for_each_row<T, E: From<DataError>>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use ls_files::FileError;
+
     use super::*;
 
     /// Rows 1 to 9 of which those in `bad` have no text.
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_file_ends_it() {
-        let broken = || DataError::NotFound { path: "f".into() };
+        let broken = || DataError::from(FileError::NotFound { path: "f".into() });
         let check = |bad: &[usize], skip: bool| {
             let rows = rows(bad).chain([Err(broken())]);
             let policy = BadRows { skip, limit: 20 };

@@ -3,9 +3,11 @@
 use std::io::{self, BufRead, Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use super::lines::{Lines, utf8};
+use ls_files::{FileError, nearest, utf8};
+
+use super::lines::Lines;
 use super::{BYTE_ORDER_MARK, ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, TextRule};
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
 /// Rows of a CSV file. Memory is bounded by the longest row, and that by [`MAX_ROW`].
@@ -25,10 +27,7 @@ impl<R: BufRead> CsvRows<R> {
         loop {
             let mark = BYTE_ORDER_MARK.len() as u64;
             let read = reader.by_ref().take(mark).read_to_end(&mut start);
-            read.map_err(|source| DataError::Read {
-                path: path.to_path_buf(),
-                source,
-            })?;
+            read.map_err(FileError::reading(path))?;
             if start != BYTE_ORDER_MARK {
                 break;
             }
@@ -83,12 +82,16 @@ impl<R: BufRead> CsvRows<R> {
                 line: place.line,
             }));
         }
-        let fields: Result<Vec<&str>> = self.record.iter().map(|f| utf8(f, place)).collect();
+        let fields: Result<Vec<&str>, FileError> = self
+            .record
+            .iter()
+            .map(|f| utf8(f, place.path, place.line))
+            .collect();
         match fields {
             Ok(fields) => Some(self.table.row(place, &fields)),
             Err(error) => {
                 self.table.unreadable();
-                Some(Err(error))
+                Some(Err(error.into()))
             }
         }
     }
@@ -105,10 +108,7 @@ impl<R: BufRead> CsvRows<R> {
                 line: self.line,
                 limit: MAX_ROW,
             },
-            _ => DataError::Read {
-                path: self.path.clone(),
-                source,
-            },
+            _ => FileError::reading(&self.path)(source).into(),
         }
     }
 }
@@ -196,7 +196,7 @@ impl<R: BufRead> Iterator for TsvRows<R> {
                 self.table.row(line.place, &fields)
             }
         });
-        if let Some(Err(DataError::NotUtf8 { .. })) = row {
+        if let Some(Err(DataError::File(FileError::NotUtf8 { .. }))) = row {
             self.table.unreadable();
         }
         row

@@ -8,14 +8,13 @@ use std::fmt;
 use std::io::BufRead;
 use std::path::Path;
 
+use ls_files::{FileError, nearest};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::lines::{Line, Lines};
-use super::{
-    ColumnRef, DEFAULT_TAGS, Labels, Place, SequenceColumns, TextRule, TokenColumns, json_message,
-};
-use crate::error::{DataError, Result, nearest};
+use super::{ColumnRef, DEFAULT_TAGS, Labels, Place, SequenceColumns, TextRule, TokenColumns};
+use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
 /// Texts of a JSONL file.
@@ -185,12 +184,8 @@ impl<'a> Row<'a> {
             true => serde_json::from_str(line.text),
             false => wanted_keys(line.text, wanted),
         };
-        let object = object.map_err(|e| DataError::Json {
-            path: line.place.path.to_path_buf(),
-            line: line.place.line,
-            column: e.column(),
-            message: json_message(&e),
-        })?;
+        let Place { path, line: number } = line.place;
+        let object = object.map_err(|error| FileError::json(path, number, &error))?;
         Ok(Self {
             line,
             object,

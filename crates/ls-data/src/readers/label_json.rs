@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{json_message, open};
 use crate::error::{DataError, Result};
 
 /// Reads names and their integers, as in the repositories of tner: `{"O": 0, "B-PER": 1}`, or a list
@@ -14,19 +13,7 @@ use crate::error::{DataError, Result};
 /// A file that cannot be read, or that is anything else: integers must be those from 0 on, each
 /// once.
 pub fn read_label_json(path: &Path) -> Result<Vec<String>> {
-    let reader = std::io::BufReader::new(open(path)?);
-    let value: Value = serde_json::from_reader(reader).map_err(|e| match e.io_error_kind() {
-        Some(_) => DataError::Read {
-            path: path.to_path_buf(),
-            source: e.into(),
-        },
-        None => DataError::Json {
-            path: path.to_path_buf(),
-            line: e.line(),
-            column: e.column(),
-            message: json_message(&e),
-        },
-    })?;
+    let value: Value = ls_files::read_json(path)?;
     let names = match value {
         Value::Array(names) => names
             .into_iter()

@@ -3,6 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use ls_files::{FileError, utf8};
+
 use super::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
@@ -45,7 +47,13 @@ impl<R: BufRead> Lines<R> {
             line: self.number,
         };
         match read {
-            Ok(true) => Some(utf8(&self.buffer, place).map(|text| Line { place, text })),
+            Ok(true) => {
+                let text = utf8(&self.buffer, place.path, place.line);
+                Some(
+                    text.map(|text| Line { place, text })
+                        .map_err(DataError::from),
+                )
+            }
             Ok(false) => None,
             Err(error) => Some(Err(error)),
         }
@@ -94,10 +102,7 @@ impl<R: BufRead> Lines<R> {
             .by_ref()
             .take(MAX_ROW as u64)
             .read_until(b'\n', &mut self.buffer)
-            .map_err(|source| DataError::Read {
-                path: self.path.clone(),
-                source,
-            })?;
+            .map_err(FileError::reading(&self.path))?;
         if read == 0 {
             return Ok(false);
         }
@@ -137,23 +142,4 @@ impl<R: BufRead> Iterator for LineRows<R> {
         self.lines
             .map_row(|line| (self.row)(line, &self.labels, self.labelled))
     }
-}
-
-/// The bytes as text, or an error at the first bad byte; `place` is where they begin.
-pub(super) fn utf8<'b>(bytes: &'b [u8], place: Place<'_>) -> Result<&'b str> {
-    std::str::from_utf8(bytes).map_err(|e| {
-        let at = e.valid_up_to();
-        let before = &bytes[..at];
-        let newlines = before.iter().filter(|b| **b == b'\n').count();
-        let line_start = before
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |i| i + 1);
-        DataError::NotUtf8 {
-            path: place.path.to_path_buf(),
-            line: place.line + newlines,
-            column: at - line_start + 1,
-            byte: bytes[at],
-        }
-    })
 }

@@ -20,9 +20,10 @@ mod trees;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
+use ls_files::FileError;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, unknown_label};
@@ -412,7 +413,7 @@ fn token_spec(format: FileFormat, columns: &TokenColumns) -> ReadSpec {
 
 fn collect<T>(rows: impl Iterator<Item = Result<T>>, path: &Path) -> Result<Vec<T>> {
     let mut examples = Vec::new();
-    for_each_row(rows, path, BadRows::default(), |example| {
+    for_each_row(rows, path, BadRows::default(), |example| -> Result<()> {
         examples.push(example);
         Ok(())
     })?;
@@ -420,15 +421,7 @@ fn collect<T>(rows: impl Iterator<Item = Result<T>>, path: &Path) -> Result<Vec<
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => DataError::NotFound {
-            path: path.to_path_buf(),
-        },
-        _ => DataError::Read {
-            path: path.to_path_buf(),
-            source,
-        },
-    })
+    Ok(File::open(path).map_err(FileError::reading(path))?)
 }
 
 /// Longest row, in bytes. What is longer is no text with a label but a file without line ends, or
@@ -538,14 +531,5 @@ impl Labels {
             }
             _ => Ok(name.to_string()),
         }
-    }
-}
-
-/// serde_json's message without the place, which the error carries in fields of its own.
-pub(crate) fn json_message(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    match message.rfind(" at line ") {
-        Some(end) => message[..end].to_string(),
-        None => message,
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use ls_files::nearest;
 use parquet::basic::Repetition;
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
@@ -17,7 +18,7 @@ use parquet::schema::types::Type;
 use serde_json::Value;
 
 use super::{ColumnRef, Labels, Place, SequenceColumns, TextRule, TokenColumns};
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
 /// Rows that are read at once.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ls_files::{ShardIndex, nearest};
+
 use super::download::Run;
 use super::hub::RemoteFile;
 use crate::error::{HubError, Result};
 use crate::files::{self, CONFIG, INDEX, SINGLE, TOKENIZERS};
-use crate::models::nearest;
 
 type Tree = BTreeMap<String, RemoteFile>;
 
@@ -30,12 +31,7 @@ pub(super) fn weights<'a>(
     let names: BTreeSet<&str> = tree.keys().map(String::as_str).collect();
     let weights = if let Some(index) = tree.get(INDEX) {
         run.fetch(commit, index)?;
-        let path = run.snapshot(commit).join(INDEX);
-        let text = std::fs::read(&path).map_err(|source| HubError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let mut weights = files::shards(&path, &text)?;
+        let mut weights = ShardIndex::read(run.snapshot(commit).join(INDEX))?.shards;
         weights.push(INDEX.into());
         weights
     } else if names.contains(SINGLE) {

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ls_files::{FileError, write_atomic};
+
 use super::hub::{Again, Failure, Hub, RemoteFile};
-use super::part::{Part, write_error};
+use super::part::Part;
 use super::{Event, Fetcher, Progress, lock};
 use crate::error::{HubError, Result};
 
@@ -215,8 +217,8 @@ impl Run<'_> {
         // Made beside it and moved: there is no moment at which the file is missing.
         let new = blob.with_extension(format!("{}.link", std::process::id()));
         let _ = std::fs::remove_file(&new);
-        symlink(&target, &new, blob).map_err(write_error(&new))?;
-        std::fs::rename(&new, &place).map_err(write_error(&place))
+        symlink(&target, &new, blob).map_err(FileError::writing(&new))?;
+        Ok(std::fs::rename(&new, &place).map_err(FileError::writing(&place))?)
     }
 
     /// Notes which commit a branch or tag stands for.
@@ -228,11 +230,7 @@ impl Run<'_> {
         if let Some(folder) = path.parent() {
             create_dir(folder)?;
         }
-        let new = self
-            .repo_dir
-            .join(format!("ref.{}.tmp", std::process::id()));
-        std::fs::write(&new, commit).map_err(write_error(&new))?;
-        std::fs::rename(&new, &path).map_err(write_error(&path))
+        Ok(write_atomic(path, commit)?)
     }
 }
 
@@ -248,5 +246,5 @@ fn symlink(_target: &Path, new: &Path, blob: &Path) -> std::io::Result<()> {
 }
 
 pub(super) fn create_dir(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(write_error(path))
+    Ok(std::fs::create_dir_all(path).map_err(FileError::writing(path))?)
 }

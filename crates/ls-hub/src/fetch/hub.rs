@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hf_hub::repository::download::HFByteStream;
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeDataset, RepoTypeModel, split_id};
+use ls_files::nearest;
 use reqwest::header::{HeaderMap, LINK, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use tokio::runtime::Runtime;
 
 use super::part::{Content, Part};
 use crate::error::{HubError, Result};
-use crate::models::{self, nearest};
+use crate::models;
 use crate::repo::{RepoKind, is_commit};
 use crate::settings::{ENDPOINT, Settings};
 

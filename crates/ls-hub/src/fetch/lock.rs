@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::part::write_error;
+use ls_files::FileError;
+
 use crate::error::Result;
 
 /// How often a lock that another process holds is tried.
@@ -24,7 +25,7 @@ pub(super) struct Lock {
 pub(super) fn take(path: &Path, stop: &AtomicBool, waiting: impl Fn()) -> Result<Option<Lock>> {
     let mut said = false;
     loop {
-        let file = open(path).map_err(write_error(path))?;
+        let file = open(path).map_err(FileError::writing(path))?;
         match file.try_lock() {
             Ok(()) if is_current(&file, path) => return Ok(Some(Lock { _file: file })),
             // Whoever held it deleted the file, so that others would lock another one.

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use ls_files::FileError;
+
 use crate::cache::Cache;
 use crate::error::{HubError, Result};
 use crate::files::Files;
@@ -270,10 +272,7 @@ fn contents<'a>(files: &[&'a RemoteFile]) -> Vec<Vec<&'a RemoteFile>> {
 /// Refuses to begin what the disk has no room for.
 fn check_room(cache: &Path, missing: u64) -> Result<()> {
     download::create_dir(cache)?;
-    let free = fs4::available_space(cache).map_err(|source| HubError::Read {
-        path: cache.into(),
-        source,
-    })?;
+    let free = fs4::available_space(cache).map_err(FileError::reading(cache))?;
     let needed = missing.saturating_add(MARGIN);
     if free < needed {
         return Err(HubError::DiskFull {

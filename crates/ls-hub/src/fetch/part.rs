@@ -4,10 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use ls_files::FileError;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::error::{HubError, Result};
+use crate::error::Result;
 
 /// The content that a file must have, which also is the name of its blob in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Part {
     pub(super) fn open(path: PathBuf, content: &Content, size: u64) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path).map_err(write_error(&path))?;
+        let file = options.open(&path).map_err(FileError::writing(&path))?;
         let mut part = Self {
             hasher: Hasher::new(content, size),
             content: content.clone(),
@@ -100,8 +101,7 @@ impl Part {
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(source) => {
-                    let path = self.path.clone();
-                    return Err(HubError::Read { path, source });
+                    return Err(FileError::reading(&self.path)(source).into());
                 }
             };
             if count == 0 {
@@ -139,7 +139,7 @@ impl Part {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all(bytes)
-            .map_err(write_error(&self.path))?;
+            .map_err(FileError::writing(&self.path))?;
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
@@ -148,10 +148,12 @@ impl Part {
     /// Throws away what is there.
     pub(super) fn restart(&mut self) -> Result<()> {
         // A new file instead of a shorter one: where locks do not work, another process may be writing to the old one.
-        std::fs::remove_file(&self.path).map_err(write_error(&self.path))?;
+        std::fs::remove_file(&self.path).map_err(FileError::writing(&self.path))?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        self.file = options.open(&self.path).map_err(write_error(&self.path))?;
+        self.file = options
+            .open(&self.path)
+            .map_err(FileError::writing(&self.path))?;
         self.hasher = Hasher::new(&self.content, self.size);
         self.len = 0;
         self.continued = false;
@@ -172,21 +174,15 @@ impl Part {
     /// Moves a checked part to its place.
     pub(super) fn finish(self, blob: &Path) -> Result<()> {
         // Blobs are later known by their size alone: none may be there whose bytes are not.
-        self.file.sync_data().map_err(write_error(&self.path))?;
-        std::fs::rename(&self.path, blob).map_err(write_error(blob))
+        self.file
+            .sync_data()
+            .map_err(FileError::writing(&self.path))?;
+        Ok(std::fs::rename(&self.path, blob).map_err(FileError::writing(blob))?)
     }
 
     /// Deletes a part that is of no use.
     pub(super) fn delete(self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(write_error(&self.path))
-    }
-}
-
-/// For `map_err`.
-pub(super) fn write_error(path: &Path) -> impl Fn(std::io::Error) -> HubError + '_ {
-    |source| HubError::Write {
-        path: path.into(),
-        source,
+        Ok(std::fs::remove_file(&self.path).map_err(FileError::writing(&self.path))?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which repository and which files the name of a data set stands for.
 
 use ls_data::catalog;
+use ls_files::nearest;
 use ls_hub::fetch::FetchRequest;
-use ls_hub::models::nearest;
 use ls_hub::{Files, HubError, MAIN, RepoKind, RepoRef, is_repo_id};
 
 /// A data set of the catalogue, or of any repository: `org/name`, then with all files that can be read. Either may have

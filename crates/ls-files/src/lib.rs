@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod atomic;
+mod error;
+mod nearest;
+mod parse;
+mod read;
+mod shards;
+
+pub use atomic::{AtomicFile, write_atomic};
+pub use error::{FileError, Result};
+pub use nearest::{did_you_mean, nearest};
+pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
+pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};
+pub use shards::ShardIndex;

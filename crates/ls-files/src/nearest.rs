@@ -1,0 +1,54 @@
+//! The known name that somebody may have meant.
+
+/// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of its
+/// letters differ. Case does not count.
+///
+/// ```
+/// let names = ["sst2", "sst5", "agnews"];
+/// assert_eq!(ls_files::nearest("ag-news", names).as_deref(), Some("agnews"));
+/// assert_eq!(ls_files::nearest("imdb", names), None);
+/// ```
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let word = word.to_lowercase();
+    let limit = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&word, &name.to_lowercase()),
+                name,
+            )
+        })
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.to_string())
+}
+
+/// The way out at the end of a message: `; did you mean ...?`, or nothing.
+pub fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelling_is_found_and_nothing_far_away() {
+        let check = |word: &str, names: &[&str], expected: Option<&str>| {
+            assert_eq!(nearest(word, names.iter().copied()).as_deref(), expected);
+        };
+        let columns = ["sentence", "label", "idx"];
+        check("sentense", &columns, Some("sentence"));
+        check("Label", &columns, Some("label"));
+        check("text", &columns, None);
+        let models = ["llama-2-7b", "qwen2.5-0.5b"];
+        check("llama2-7b", &models, Some("llama-2-7b"));
+        check("qwen2.5-05b", &models, Some("qwen2.5-0.5b"));
+        check("bert", &models, None);
+        assert_eq!(did_you_mean(&None), "");
+    }
+}
