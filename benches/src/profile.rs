@@ -63,7 +63,7 @@ pub fn profile(
     Ok(Value::Object(medians.collect::<Map<_, _>>()))
 }
 
-/// Adds up the seconds of each part of one step. As a subscriber it ends a part where its span ends.
+/// Sums the seconds of each part of one step. As a subscriber it ends a part when its span ends.
 struct Clock {
     device: Device,
     /// The end of the last part, and the seconds of each.

@@ -76,8 +76,9 @@ impl LlamaConfig {
     /// use ls_model::LlamaConfig;
     ///
     /// # fn main() -> Result<(), ls_model::ModelError> {
-    /// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
-    ///     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}"#;
+    /// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8,
+    ///     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+    ///     "num_key_value_heads": 2}"#;
     /// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
     /// let [_q, k, .., down] = config.projections();
     /// assert_eq!((k.name, k.shape), ("self_attn.k_proj", [8, 4]));

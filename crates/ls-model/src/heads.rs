@@ -70,12 +70,12 @@ impl Task {
 /// ```
 /// use std::path::Path;
 /// use burn::tensor::Device;
-/// use ls_model::{AttentionMode, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel, ModelInput};
-/// use ls_model::{Pooling, Task};
+/// use ls_model::{AttentionMode, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel};
+/// use ls_model::{ModelInput, Pooling, Task};
 ///
 /// # fn main() -> Result<(), ls_model::ModelError> {
-/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
-///     "num_hidden_layers": 2, "num_attention_heads": 2}"#;
+/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8,
+///     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}"#;
 /// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
 /// let device = Device::flex();
 /// let decoder = LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device)?;

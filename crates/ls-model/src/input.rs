@@ -18,8 +18,8 @@ use crate::error::{ModelError, Result};
 /// use ls_model::{LlamaConfig, ModelInput};
 ///
 /// # fn main() -> Result<(), ls_model::ModelError> {
-/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
-///     "num_hidden_layers": 2, "num_attention_heads": 2}"#;
+/// let json = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8,
+///     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}"#;
 /// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
 /// let device = Device::flex();
 /// let (ids, mask) = ([vec![1, 5, 9], vec![0, 1, 7]], [vec![1, 1, 1], vec![0, 1, 1]]);

@@ -25,8 +25,8 @@ impl LlamaModel {
     /// use ls_model::{AttentionMode, ComputeType, LlamaConfig, LlamaModel, ModelInput};
     ///
     /// # fn main() -> Result<(), ls_model::ModelError> {
-    /// let config = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16,
-    ///     "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}"#;
+    /// let config = r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 8,
+    ///     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}"#;
     /// let config = LlamaConfig::from_json(config, Path::new("config.json"))?;
     /// let device = Device::flex();
     /// let model = LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device)?;

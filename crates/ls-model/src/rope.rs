@@ -212,7 +212,8 @@ mod tests {
 
     // The numbers are transformers' 5.23.0, from
     // `ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=length)[0]` with
-    // `LlamaConfig(hidden_size=2*head_dim, num_attention_heads=2, head_dim=..., max_position_embeddings=..., rope_parameters={...})`.
+    // `LlamaConfig(hidden_size=2*head_dim, num_attention_heads=2, head_dim=...,
+    // max_position_embeddings=..., rope_parameters={...})`.
 
     #[test]
     fn linear_divides_every_frequency() {

@@ -1,4 +1,5 @@
-//! [`attention`]: rotary embedding and grouped-query attention over rows laid end to end, on the CPU.
+//! [`attention`]: rotary embedding and grouped-query attention on the CPU, over rows laid end to
+//! end.
 //!
 //! Scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135,
 //! 2307.08691): the graph holds queries, keys, values, the output and one number per query. There

@@ -12,8 +12,8 @@
 //! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`swiglu`] | `silu(gate) * up` |
-//! | [`attention`] | rotary embedding and grouped-query attention over rows laid end to end, without a score matrix |
-//! | [`rotary`], [`attention_over_rectangle`] | the same over padded rows, on any backend; the graph keeps no scores |
+//! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
+//! | [`rotary`], [`attention_over_rectangle`] | the same over padded rows, on any backend |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
 //! compiled for the instruction set that is found at run time. On other backends they are burn's

@@ -23,8 +23,8 @@ use crate::dtype::cast_like;
 ///
 /// let device = Device::flex();
 /// let x = Tensor::<2>::from_data([[1.0, 2.0]], &device);
-/// let weight = Tensor::<2>::from_data([[1.0, 0.5, -1.0], [0.0, 0.25, 2.0]], &device).cast(DType::BF16);
-/// let y = ls_ops::linear(x, weight);
+/// let weight = Tensor::<2>::from_data([[1.0, 0.5, -1.0], [0.0, 0.25, 2.0]], &device);
+/// let y = ls_ops::linear(x, weight.cast(DType::BF16));
 /// assert_eq!(y.into_data().try_into_vec::<f32>().ok(), Some(vec![1.0, 1.0, 3.0]));
 /// ```
 ///
@@ -59,7 +59,8 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// let x = Tensor::<2>::from_data([[1.0, 2.0]], &Device::flex().autodiff()).require_grad();
 /// let weight = Tensor::<2>::from_data([[3.0], [4.0]], &Device::flex());
 /// let gradients = ls_ops::linear_graph(x.clone(), weight).sum().backward();
-/// let gradient = x.grad(&gradients).and_then(|gradient| gradient.into_data().try_into_vec::<f32>().ok());
+/// let gradient = x.grad(&gradients).map(|gradient| gradient.into_data());
+/// let gradient = gradient.and_then(|data| data.try_into_vec::<f32>().ok());
 /// assert_eq!(gradient, Some(vec![3.0, 4.0]));
 /// ```
 ///

@@ -18,7 +18,8 @@ use burn::tensor::{Gradients as Found, Shape, Tensor};
 /// let x = Tensor::<2>::from_data([[1.0, 2.0]], &Device::flex().autodiff()).require_grad();
 /// let dy = Tensor::<2>::from_data([[10.0, 20.0]], &Device::flex());
 /// let gradients = ls_ops::pull_back(x.clone() * 3.0, dy);
-/// let gradient = x.grad(&gradients).and_then(|gradient| gradient.into_data().try_into_vec::<f32>().ok());
+/// let gradient = x.grad(&gradients).map(|gradient| gradient.into_data());
+/// let gradient = gradient.and_then(|data| data.try_into_vec::<f32>().ok());
 /// assert_eq!(gradient, Some(vec![30.0, 60.0]));
 /// ```
 ///
