@@ -11,7 +11,8 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
 use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules, host_values, lora_module};
 
-/// Any burn module can carry adapters: its linear layers are [`LoraLinear`]s, and it says which fields they are.
+/// Any burn module can carry adapters: its linear layers are [`LoraLinear`]s, and it says which
+/// fields they are.
 #[derive(Module, Debug)]
 struct Perceptron {
     input: LoraLinear,

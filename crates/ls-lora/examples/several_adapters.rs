@@ -1,4 +1,5 @@
-//! Two adapters on one base in 4 bits a value: trained one after the other, switched, added up, combined, merged.
+//! Two adapters on one base in 4 bits a value: trained one after the other, switched, added up,
+//! combined, merged.
 //!
 //! `cargo run -p ls-lora --features flex --example several_adapters`
 

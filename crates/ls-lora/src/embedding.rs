@@ -4,15 +4,17 @@ use burn::module::{Module, Param};
 use burn::nn::Embedding;
 use burn::tensor::{DType, Int, Tensor};
 
-use crate::adapter::{
-    LayerKind, LoraAdapter, LoraLayer, MergeDrift, merged_weight, plain, to_dtype,
-};
+use crate::adapter::{LoraAdapter, merged_weight};
+use crate::dtype::{plain, to_dtype};
 use crate::error::Result;
+use crate::layer::{LayerKind, LoraLayer, MergeDrift};
 
-/// An embedding with a frozen table and any number of named adapters: a drop-in for [`burn::nn::Embedding`].
+/// An embedding with a frozen table and any number of named adapters: a drop-in for
+/// [`burn::nn::Embedding`].
 ///
-/// An adapter adds `scaling * A[id] B` to the row of an id, with A `[vocabulary, r]` and B `[r, width]`. As in PEFT a fresh
-/// adapter has A zero and B normal (the other way round than a linear layer), and no dropout.
+/// An adapter adds `scaling * A[id] B` to the row of an id, with A `[vocabulary, r]` and B `[r,
+/// width]`. As in PEFT a fresh adapter has A zero and B normal (the other way round than a linear
+/// layer), and no dropout.
 ///
 /// ```
 /// use burn::nn::EmbeddingConfig;
@@ -43,15 +45,6 @@ impl From<Embedding> for LoraEmbedding {
 
 impl LoraEmbedding {
     /// Wraps a table, freezing it, without an adapter.
-    ///
-    /// ```
-    /// use burn::nn::EmbeddingConfig;
-    /// use burn::tensor::Device;
-    /// use ls_lora::{LoraEmbedding, ParameterCount};
-    ///
-    /// let table = LoraEmbedding::new(EmbeddingConfig::new(10, 4).init(&Device::flex().autodiff()));
-    /// assert_eq!(ParameterCount::of(&table), ParameterCount { trainable: 0, all: 10 * 4 });
-    /// ```
     #[must_use]
     pub fn new(base_layer: Embedding) -> Self {
         Self {
@@ -62,19 +55,6 @@ impl LoraEmbedding {
     }
 
     /// The rows of ids: `[batch, tokens]` -> `[batch, tokens, width]`, in the table's dtype.
-    ///
-    /// ```
-    /// use burn::module::Param;
-    /// use burn::nn::Embedding;
-    /// use burn::tensor::{Device, Int, Tensor};
-    /// use ls_lora::{LoraEmbedding, host_values};
-    ///
-    /// let device = Device::flex();
-    /// let weight = Param::from_tensor(Tensor::from_data([[1.0, 2.0], [3.0, 4.0]], &device));
-    /// let table = LoraEmbedding::new(Embedding { weight });
-    /// let ids = Tensor::<2, Int>::from_data([[1, 0, 1]], &device);
-    /// assert_eq!(host_values(table.forward(ids)), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
-    /// ```
     ///
     /// # Panics
     ///
@@ -93,23 +73,6 @@ impl LoraEmbedding {
     }
 
     /// The rows of ids laid end to end: `[tokens]` -> `[tokens, width]`, in the table's dtype.
-    ///
-    /// ```
-    /// # use burn::module::Param;
-    /// # use burn::nn::Embedding;
-    /// # use burn::tensor::{Device, Int, Tensor};
-    /// # use ls_lora::{LoraAdapter, LoraEmbedding, host_values};
-    /// # let device = Device::flex();
-    /// # let weight = Param::from_tensor(Tensor::from_data([[1.0, 2.0], [3.0, 4.0]], &device));
-    /// # let mut table = LoraEmbedding::new(Embedding { weight });
-    /// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 2.0, 0.0, &device);
-    /// adapter.lora_a = Param::from_tensor(Tensor::from_data([[0.0], [1.0]], &device));
-    /// adapter.lora_b = Param::from_tensor(Tensor::from_data([[10.0, 20.0]], &device));
-    /// table.adapters.push(adapter);
-    ///
-    /// let ids = Tensor::<1, Int>::from_data([0, 1], &device);
-    /// assert_eq!(host_values(table.rows(ids)), [1.0, 2.0, 3.0 + 20.0, 4.0 + 40.0]);
-    /// ```
     ///
     /// # Panics
     ///

@@ -7,20 +7,10 @@ use ls_files::{FileError, did_you_mean};
 use safetensors::Dtype;
 
 /// The result of this crate's functions.
-///
-/// ```
-/// use ls_lora::LoraConfig;
-///
-/// fn rank(text: &str) -> ls_lora::Result<usize> {
-///     let (config, _) = LoraConfig::from_json(text)?;
-///     Ok(config.r)
-/// }
-/// assert_eq!(rank(r#"{"peft_type": "LORA", "r": 4}"#).ok(), Some(4));
-/// assert!(rank("r = 4").is_err());
-/// ```
 pub type Result<T, E = LoraError> = std::result::Result<T, E>;
 
-/// Every error of this crate: what a person gave that cannot be used, with the offending value in it.
+/// Every error of this crate: what a person gave that cannot be used, with the offending value in
+/// it.
 ///
 /// ```
 /// use std::error::Error;
@@ -51,8 +41,8 @@ pub enum LoraError {
         path: PathBuf,
     },
 
-    /// An adapter must not be saved beside a `config.json`: transformers then takes the folder for a whole model and
-    /// demands `model.safetensors`.
+    /// An adapter must not be saved beside a `config.json`: transformers then takes the folder for
+    /// a whole model and demands `model.safetensors`.
     #[error("{} is in the way: beside it, transformers does not recognise an adapter; save into another folder", path.display())]
     ConfigJsonPresent {
         /// The `config.json` found.
@@ -75,7 +65,8 @@ pub enum LoraError {
         source: Box<LoraError>,
     },
 
-    /// A configuration field asks for something that would change the result and is not implemented.
+    /// A configuration field asks for something that would change the result and is not
+    /// implemented.
     #[error("`{field}` = {value} is not supported, and ignoring it would change the result")]
     UnsupportedConfig {
         /// The field, as PEFT spells it.
@@ -323,15 +314,6 @@ pub enum LoraError {
 
 impl LoraError {
     /// Whether the configuration someone asked for is at fault, rather than a file or the system.
-    ///
-    /// ```
-    /// use ls_lora::{LoraConfig, PeftAdapter};
-    ///
-    /// let invalid = LoraConfig::new(0, 16.0).validate();
-    /// let absent = PeftAdapter::load("there/is/no/such/folder");
-    /// assert!(invalid.is_err_and(|error| error.is_config()));
-    /// assert!(absent.is_err_and(|error| !error.is_config()));
-    /// ```
     #[must_use]
     pub fn is_config(&self) -> bool {
         matches!(
@@ -344,6 +326,23 @@ impl LoraError {
                 | Self::NothingToAdapt { .. }
                 | Self::RankTooLarge { .. }
         )
+    }
+}
+
+/// A field with a value that no adapter can have.
+pub(crate) fn invalid(field: &str, value: impl ToString, reason: impl Into<String>) -> LoraError {
+    LoraError::InvalidConfig {
+        field: field.to_owned(),
+        value: value.to_string(),
+        reason: reason.into(),
+    }
+}
+
+/// What failed for the module with this full name.
+pub(crate) fn in_module(module: &str, source: LoraError) -> LoraError {
+    LoraError::InModule {
+        module: module.to_owned(),
+        source: Box::new(source),
     }
 }
 
@@ -366,7 +365,8 @@ fn list<S: AsRef<str>>(names: &[S]) -> String {
     text
 }
 
-/// Module names; those of a deep model by their distinct last parts, which is what people put into `target_modules`.
+/// Module names; those of a deep model by their distinct last parts, which is what people put into
+/// `target_modules`.
 fn modules(names: &[String]) -> String {
     if names.len() <= LISTED {
         return if names.is_empty() {
@@ -415,5 +415,12 @@ mod tests {
     fn long_lists_are_cut_with_a_count() {
         let names: Vec<String> = (0..20).map(|i| format!("t{i}")).collect();
         assert!(list(&names).ends_with("t15 and 4 more"));
+    }
+
+    #[test]
+    fn a_configuration_is_told_from_a_file() {
+        assert!(invalid("r", 0, "a rank is at least 1").is_config());
+        let path = PathBuf::from("adapter_config.json");
+        assert!(!LoraError::ConfigJsonPresent { path }.is_config());
     }
 }

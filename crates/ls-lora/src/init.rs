@@ -1,21 +1,22 @@
 //! How fresh factors start: PEFT's initialisations, as formulas of peft 0.21.2.
 //!
-//! A frozen weight is `[in, out]` here, the transpose of PEFT's, so its left and right factors change places.
+//! A frozen weight is `[in, out]` here, the transpose of PEFT's, so its left and right factors
+//! change places.
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
-use crate::adapter::{
-    Dora, LayerKind, LoraAdapter, LoraLayer, Start, column_norm_squared, matrix, plain,
-};
+use crate::adapter::{Dora, LoraAdapter, Start, column_norm_squared};
 use crate::config::{InitLoraWeights, LoraConfig};
+use crate::dtype::{host_values, matrix, plain};
 use crate::error::{LoraError, Result};
+use crate::layer::{LayerKind, LoraLayer};
 
 /// Bound on the QR sweeps per singular value; LAPACK's is 6.
 const SWEEPS: usize = 60;
 
-/// A fresh adapter for a layer, as the configuration starts it. Draws from the device's seeded generator; the parameters are
-/// trainable when it is an autodiff device.
+/// A fresh adapter for a layer, as the configuration starts it. Draws from the device's seeded
+/// generator; the parameters are trainable when it is an autodiff device.
 pub(crate) fn fresh_adapter(
     layer: &dyn LoraLayer,
     name: &str,
@@ -72,7 +73,8 @@ pub(crate) fn trainable<const D: usize>(value: Tensor<D>, device: &Device) -> Pa
     })
 }
 
-/// The start that a saved adapter has, for one that was saved with its factors as they are in training.
+/// The start that a saved adapter has, for one that was saved with its factors as they are in
+/// training.
 pub(crate) fn saved_start(
     layer: &dyn LoraLayer,
     module: &str,
@@ -132,10 +134,7 @@ fn linear_factors(
             (a, Tensor::zeros([r, d_out], options))
         }
         InitLoraWeights::Orthogonal => {
-            let (odd, even) = halves(&orthonormal_rows(
-                &crate::host_values(random([r, r], normal)),
-                r,
-            ));
+            let (odd, even) = halves(&orthonormal_rows(&host_values(random([r, r], normal)), r));
             let odd = matrix(odd, [r / 2, r], device);
             let even = matrix(even, [r / 2, r], device);
             let a = random([d_in, r / 2], normal).matmul(odd);
@@ -144,8 +143,9 @@ fn linear_factors(
         }
         InitLoraWeights::Olora => {
             let weight = finite(layer.weight())?.to_device(device);
-            // PEFT's W is the transpose, so the first r columns of its Q come from our first r rows.
-            let first = crate::host_values(weight.clone().slice([0..r, 0..d_out]));
+            // PEFT's W is the transpose, so the first r columns of its Q come from our first r
+            // rows.
+            let first = host_values(weight.clone().slice([0..r, 0..d_out]));
             let b = matrix(orthonormal_rows(&first, d_out), [r, d_out], device);
             (weight.matmul(b.clone().transpose()), b)
         }
@@ -165,7 +165,7 @@ fn linear_factors(
 
 /// Decompositions of NaN do not end well.
 fn finite(weight: Tensor<2>) -> Result<Tensor<2>> {
-    let sum = crate::host_values(weight.clone().abs().sum());
+    let sum = host_values(weight.clone().abs().sum());
     if sum.first().is_some_and(|sum| sum.is_finite()) {
         Ok(weight)
     } else {
@@ -173,8 +173,9 @@ fn finite(weight: Tensor<2>) -> Result<Tensor<2>> {
     }
 }
 
-/// The `r` largest singular values and their vectors by power iterations from a random start (Halko, Martinsson and Tropp,
-/// arXiv 0909.4061, algorithm 5.1), as `torch.svd_lowrank` has it: `[in, r]`, `[r]`, `[r, out]`.
+/// The `r` largest singular values and their vectors by power iterations from a random start
+/// (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 5.1), as `torch.svd_lowrank` has it:
+/// `[in, r]`, `[r]`, `[r, out]`.
 fn truncated_svd(
     weight: Tensor<2>,
     r: usize,
@@ -188,7 +189,7 @@ fn truncated_svd(
     let orthonormal = |rows: Tensor<2>| {
         let [n, width] = rows.dims();
         matrix(
-            orthonormal_rows(&crate::host_values(rows), width),
+            orthonormal_rows(&host_values(rows), width),
             [n, width],
             &device,
         )
@@ -205,7 +206,8 @@ fn truncated_svd(
     (u, s, vt)
 }
 
-/// Rows made orthonormal in their order (Gram-Schmidt, twice, in f64). A row without a direction of its own gets one.
+/// Rows made orthonormal in their order (Gram-Schmidt, twice, in f64). A row without a direction of
+/// its own gets one.
 fn orthonormal_rows(values: &[f32], width: usize) -> Vec<f32> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let mut done: Vec<Vec<f64>> = Vec::new();

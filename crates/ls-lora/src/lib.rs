@@ -1,8 +1,9 @@
 //! LoRA (arXiv 2106.09685) for [burn](https://burn.dev) modules, with PEFT's files.
 //!
-//! burn has an `apply_lora` of its own. It composes the dense effective weight on every forward pass and back-propagates a
-//! gradient of the weight's size; it has no dropout and does not read or write PEFT's files. Here the adapter acts on the
-//! activations, so a step costs little more than the frozen layer, and an adapter folder is PEFT's.
+//! burn has an `apply_lora` of its own. It composes the dense effective weight on every forward
+//! pass and back-propagates a gradient of the weight's size; it has no dropout and does not read or
+//! write PEFT's files. Here the adapter acts on the activations, so a step costs little more than
+//! the frozen layer, and an adapter folder is PEFT's.
 //!
 //! ```
 //! use burn::module::Module;
@@ -33,61 +34,56 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`linear`] and [`adapter`] (what an adapter computes), [`module`] (placing adapters on a model), [`model`]
-//! (several adapters as things), [`config`] and [`target`] (PEFT's fields and matching rules), [`peft`] (the files), [`quantized`] (4 and 8 bits).
+//! Reading order: `linear.rs` and `adapter.rs` (what an adapter computes), `module.rs` and
+//! `place.rs` (placing adapters on a model), `model.rs` (several named adapters), `config.rs` and
+//! `target.rs` (PEFT's fields and matching rules), `peft/` (the files), `quantized/` (4 and 8
+//! bits).
 
-pub mod adapter;
+mod adapter;
 mod combine;
-pub mod config;
-pub mod embedding;
-pub mod error;
+mod config;
+mod dtype;
+mod embedding;
+mod error;
 mod init;
-pub mod linear;
-pub mod model;
-pub mod module;
-pub mod optim;
-pub mod peft;
+mod layer;
+mod linear;
+mod merge;
+mod model;
+mod module;
+mod optim;
+mod parameters;
+mod peft;
+mod place;
 // Without a backend there is nothing that its operations could be made for.
 #[cfg_attr(
     not(any(feature = "flex", feature = "cuda", feature = "wgpu")),
     allow(unused)
 )]
-pub mod quantized;
-mod saved;
-pub mod target;
+mod quantized;
+mod target;
 pub mod tensor_file;
-pub mod trainable;
+mod trainable;
 
-use burn::tensor::{DType, Tensor};
-
-pub use adapter::{Dora, LayerKind, LoraAdapter, LoraLayer, MergeDrift, Start};
-pub use config::{Bias, InitLoraWeights, LoraConfig, TaskType};
+pub use adapter::{Dora, LoraAdapter, Start};
+pub use combine::Combination;
+pub use config::{Bias, InitLoraWeights, LoraConfig, TargetModules, TaskType};
+pub use dtype::host_values;
 pub use embedding::LoraEmbedding;
 pub use error::{LoraError, Result};
+pub use layer::{LayerKind, LoraLayer, MergeDrift};
 pub use linear::LoraLinear;
 pub use ls_ops::dropout;
-pub use model::{Combination, LoraModel, MergeReport};
-pub use module::{LoraModule, ModulePath, adapter_tensors, add_adapter, load_adapter, to_peft};
+pub use merge::MergeReport;
+pub use model::LoraModel;
+pub use module::{LoraModule, ModulePath};
 pub use optim::{LoraPlus, LoraPlusGroups};
-pub use peft::{AdapterTensors, PeftAdapter};
+pub use peft::{AdapterTensors, PeftAdapter, WEIGHTS_FILE};
+pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
-pub use target::{ModuleMatcher, TargetModules, select_modules};
+pub use target::{ModuleMatcher, select_modules};
 pub use tensor_file::{Dtype, HostTensor, TensorFile, write_tensors};
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
-
-/// The values of a float tensor on the host, in f32 and row-major order. Waits for the device.
-///
-/// ```
-/// use burn::tensor::{Device, Tensor};
-/// use ls_lora::host_values;
-///
-/// let x = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &Device::flex());
-/// assert_eq!(host_values(x.transpose()), [1.0, 3.0, 2.0, 4.0]);
-/// ```
-pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data().convert_dtype(DType::F32);
-    data.try_to_vec::<f32>().unwrap_or_default()
-}
 
 /// The README's example is compiled and run with the tests.
 #[cfg(doctest)]

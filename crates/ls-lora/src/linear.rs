@@ -1,19 +1,21 @@
 //! [`LoraLinear`]: a frozen linear layer that may carry low-rank adapters (arXiv 2106.09685).
 //!
-//! An adapter acts on the activations: `y = x W + b + scaling * (dropout(x) A) B`. The dense product `A B` is only formed to
-//! merge, and the frozen weight never receives a gradient, because it is an untracked constant in the graph.
+//! An adapter acts on the activations: `y = x W + b + scaling * (dropout(x) A) B`. The dense
+//! product `A B` is only formed to merge, and the frozen weight never receives a gradient, because
+//! it is an untracked constant in the graph.
 
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
 
-use crate::adapter::{
-    LayerKind, LoraAdapter, LoraLayer, MergeDrift, column_norm_squared, merged_weight, to_dtype,
-};
+use crate::adapter::{LoraAdapter, column_norm_squared, merged_weight};
+use crate::dtype::to_dtype;
 use crate::error::{LoraError, Result};
+use crate::layer::{LayerKind, LoraLayer, MergeDrift};
 use crate::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 
-/// A linear layer with frozen base weights and any number of named adapters: a drop-in for [`burn::nn::Linear`].
+/// A linear layer with frozen base weights and any number of named adapters: a drop-in for
+/// [`burn::nn::Linear`].
 ///
 /// Without an adapter it computes what the base computes, so that a model is written once.
 ///
@@ -50,15 +52,6 @@ impl From<Linear> for LoraLinear {
 
 impl LoraLinear {
     /// Wraps a layer, freezing it, without an adapter.
-    ///
-    /// ```
-    /// use burn::nn::LinearConfig;
-    /// use burn::tensor::Device;
-    /// use ls_lora::{LoraLinear, ParameterCount};
-    ///
-    /// let layer = LoraLinear::new(LinearConfig::new(8, 4).init(&Device::flex().autodiff()));
-    /// assert_eq!(ParameterCount::of(&layer), ParameterCount { trainable: 0, all: 8 * 4 + 4 });
-    /// ```
     #[must_use]
     pub fn new(base_layer: Linear) -> Self {
         Self {
@@ -70,28 +63,11 @@ impl LoraLinear {
 
     /// Applies the layer.
     ///
-    /// ```
-    /// use burn::module::Param;
-    /// use burn::nn::Linear;
-    /// use burn::tensor::{Device, Tensor};
-    /// use ls_lora::{LoraAdapter, LoraLinear, host_values};
-    ///
-    /// let device = Device::flex();
-    /// let weight = Param::from_tensor(Tensor::from_data([[1.0, 0.0], [0.0, 1.0]], &device));
-    /// let mut layer = LoraLinear::new(Linear { weight, bias: None });
-    /// let mut adapter = LoraAdapter::fresh("mine", [2, 2], 1, 10.0, 0.0, &device);
-    /// adapter.lora_a = Param::from_tensor(Tensor::from_data([[1.0], [1.0]], &device));
-    /// adapter.lora_b = Param::from_tensor(Tensor::from_data([[1.0, 0.0]], &device));
-    /// layer.adapters.push(adapter);
-    ///
-    /// let x = Tensor::<3>::from_data([[[1.0, 2.0], [3.0, 4.0]]], &device);
-    /// assert_eq!(host_values(layer.forward(x)), [1.0 + 30.0, 2.0, 3.0 + 70.0, 4.0]);
-    /// ```
-    ///
     /// # Shapes
     ///
     /// - input: `[.., in]`, f32 or in the base layer's dtype (of a packed weight: any)
-    /// - output: `[.., out]`, in the input's dtype; the base's and the adapters' shares are added in f32
+    /// - output: `[.., out]`, in the input's dtype; the base's and the adapters' shares are added
+    ///   in f32
     ///
     /// # Panics
     ///
@@ -101,24 +77,11 @@ impl LoraLinear {
         self.apply(x, BaseLayer::matmul)
     }
 
-    /// The graph of [`LoraLinear::forward`]: the same gradients, but what is returned means nothing, so that the base's product
-    /// need not be computed.
+    /// Builds the autodiff graph of [`LoraLinear::forward`] without computing the frozen weight's
+    /// product: gradients are the same, the returned values are meaningless.
     ///
-    /// For gradient checkpointing, where the last product of a block that is computed again is not read.
-    ///
-    /// ```
-    /// use burn::nn::LinearConfig;
-    /// use burn::tensor::{Device, Tensor};
-    /// use ls_lora::{LoraLinear, host_values};
-    ///
-    /// let device = Device::flex().autodiff();
-    /// let layer = LoraLinear::from(LinearConfig::new(3, 2).init(&device));
-    /// let x = || Tensor::<2>::ones([4, 3], &device).require_grad();
-    /// let (a, b) = (x(), x());
-    /// let expected = a.grad(&layer.forward(a.clone()).sum().backward()).map(host_values);
-    /// let found = b.grad(&layer.forward_graph(b.clone()).sum().backward()).map(host_values);
-    /// assert_eq!(found, expected);
-    /// ```
+    /// Gradient checkpointing uses it: nobody reads the last product of a block that is computed
+    /// again.
     ///
     /// # Shapes
     ///

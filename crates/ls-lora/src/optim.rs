@@ -2,9 +2,9 @@
 
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{ModuleVisitor, Param, ParamGroup, ParamId};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::Tensor;
 
-use crate::adapter::LayerKind;
+use crate::layer::LayerKind;
 use crate::module::LoraModule;
 
 /// The learning rates of LoRA+, by the rules of peft 0.21.2's `create_loraplus_optimizer`.
@@ -47,27 +47,6 @@ pub struct LoraPlus {
 }
 
 /// The parameters of a model by how LoRA+ treats them.
-///
-/// ```
-/// # use burn::nn::LinearConfig;
-/// # use burn::tensor::Device;
-/// # use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules};
-/// use ls_lora::optim::{LoraPlus, LoraPlusGroups};
-///
-/// # fn main() -> Result<(), ls_lora::LoraError> {
-/// # let device = Device::flex().autodiff();
-/// # let layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
-/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
-/// # let mut model = LoraModel::new(vec![layer]);
-/// # model.add_adapter("mine", &config, &device)?;
-///
-/// let LoraPlusGroups { faster, embedding, .. } = LoraPlus::new(16.0).groups(&model);
-/// let adapter = &model[0].adapters[0];
-/// assert!(faster.matches(&adapter.lora_b.id, None) && !faster.matches(&adapter.lora_a.id, None));
-/// assert!(!embedding.matches(&adapter.lora_b.id, None));
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug, Clone)]
 pub struct LoraPlusGroups {
     /// B and everything with one dimension: `lr_ratio` times the rate.
@@ -80,13 +59,6 @@ pub struct LoraPlusGroups {
 
 impl LoraPlus {
     /// This ratio, with peft's rate for embeddings, 1e-6.
-    ///
-    /// ```
-    /// use ls_lora::LoraPlus;
-    ///
-    /// let plus = LoraPlus { lr_embedding: 1e-5, ..LoraPlus::new(16.0) };
-    /// assert_eq!(plus.lr_ratio, 16.0);
-    /// ```
     #[must_use]
     pub fn new(lr_ratio: f64) -> Self {
         Self {
@@ -96,27 +68,6 @@ impl LoraPlus {
     }
 
     /// The groups of a model's parameters, for an optimizer that treats them apart.
-    ///
-    /// ```
-    /// # use burn::nn::LinearConfig;
-    /// # use burn::tensor::Device;
-    /// # use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules};
-    /// use ls_lora::LoraPlus;
-    ///
-    /// # fn main() -> Result<(), ls_lora::LoraError> {
-    /// # let device = Device::flex().autodiff();
-    /// # let layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
-    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
-    /// # let mut model = LoraModel::new(vec![layer]);
-    /// # model.add_adapter("mine", &config, &device)?;
-    ///
-    /// let groups = LoraPlus::new(16.0).groups(&model);
-    /// assert!(groups.faster.matches(&model[0].adapters[0].lora_b.id, None));
-    /// let bias = model[0].base_layer.bias().map(|bias| bias.id);
-    /// assert!(bias.is_some_and(|bias| groups.no_decay.matches(&bias, None)));
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn groups<M: LoraModule>(&self, model: &M) -> LoraPlusGroups {
         #[derive(Default)]
@@ -127,8 +78,6 @@ impl LoraPlus {
                     self.0.push(param.id);
                 }
             }
-            fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
-            fn visit_bool<const D: usize>(&mut self, _: &Param<Tensor<D, Bool>>) {}
         }
         let mut flat = Flat::default();
         model.visit(&mut flat);
@@ -155,27 +104,6 @@ impl LoraPlus {
     }
 
     /// The rates for one optimizer step whose rate is `lr`.
-    ///
-    /// ```
-    /// # use burn::nn::LinearConfig;
-    /// # use burn::tensor::Device;
-    /// # use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules};
-    /// use ls_lora::LoraPlus;
-    ///
-    /// # fn main() -> Result<(), ls_lora::LoraError> {
-    /// # let device = Device::flex().autodiff();
-    /// # let layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
-    /// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
-    /// # let mut model = LoraModel::new(vec![layer]);
-    /// # model.add_adapter("mine", &config, &device)?;
-    ///
-    /// let rates = LoraPlus::new(16.0).learning_rates(&model, 1e-4);
-    /// let adapter = &model[0].adapters[0];
-    /// assert_eq!(rates.lr_from_param(adapter.lora_a.id, None), 1e-4);
-    /// assert_eq!(rates.lr_from_param(adapter.lora_b.id, None), 1e-4 * 16.0);
-    /// # Ok(())
-    /// # }
-    /// ```
     #[must_use]
     pub fn learning_rates<M: LoraModule>(&self, model: &M, lr: f64) -> ModuleLearningRate {
         let groups = self.groups(model);

@@ -1,71 +1,24 @@
-//! What trains: counting parameters, and listing those that receive gradients.
+//! Counting parameters, and listing the tensors that receive gradients.
 
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::Tensor;
 
-use crate::adapter::LayerKind;
+use crate::layer::LayerKind;
 use crate::module::LoraModule;
-use crate::saved;
+use crate::parameters;
 
 /// A tensor that receives gradients.
-///
-/// ```
-/// # use burn::module::Module;
-/// # use burn::nn::LinearConfig;
-/// # use burn::tensor::Device;
-/// # use ls_lora::{LoraConfig, LoraLinear, LoraModel, TargetModules, lora_module};
-/// use ls_lora::TrainableTensor;
-///
-/// # #[derive(Module, Debug)]
-/// # struct Net { fc1: LoraLinear }
-/// # lora_module!(Net { fc1 });
-/// # fn main() -> Result<(), ls_lora::LoraError> {
-/// # let device = Device::flex().autodiff();
-/// # let mut model = LoraModel::new(Net { fc1: LinearConfig::new(8, 4).init(&device).into() });
-/// # let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"]));
-/// model.add_adapter("default", &config, &device)?;
-/// let expected = TrainableTensor { name: "fc1.lora_A.default.weight".to_owned(), shape: vec![2, 8] };
-/// assert_eq!(model.trainable_tensors()[0], expected);
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainableTensor {
-    /// Its name as in PEFT's `named_parameters`, without `base_model.model.` and PEFT's wrappers, such as
-    /// `layers.0.fc1.lora_A.default.weight` or `score.weight`.
+    /// Its name as in PEFT's `named_parameters`, without `base_model.model.` and PEFT's wrappers,
+    /// such as `layers.0.fc1.lora_A.default.weight` or `score.weight`.
     pub name: String,
     /// Its shape in PEFT's layout: A `[r, in]`, B `[out, r]`, weights `[out, in]`.
     pub shape: Vec<usize>,
 }
 
-/// The tensors that receive gradients: factors and magnitudes of adapters in the order of the layers, then what is trained in
-/// full. Ask the model that trains; off the graph nothing does.
-///
-/// ```
-/// # use burn::module::Module;
-/// # use burn::nn::{Linear, LinearConfig};
-/// # use burn::tensor::Device;
-/// # use ls_lora::{LoraConfig, LoraLinear, TargetModules, add_adapter, lora_module};
-/// use ls_lora::trainable_tensors;
-///
-/// # #[derive(Module, Debug)]
-/// # struct Net { fc1: LoraLinear, score: Linear }
-/// # lora_module!(Net { fc1 } heads { score });
-/// # fn main() -> Result<(), ls_lora::LoraError> {
-/// # let device = Device::flex().autodiff();
-/// # let mut net = Net {
-/// #     fc1: LinearConfig::new(8, 4).init(&device).into(),
-/// #     score: LinearConfig::new(4, 2).with_bias(false).init(&device),
-/// # };
-/// let config = LoraConfig::new(2, 4.0)
-///     .with_target_modules(TargetModules::list(["fc1"]))
-///     .with_modules_to_save(["score"]);
-/// add_adapter(&mut net, "mine", &config, &device)?;
-/// let shapes: Vec<Vec<usize>> = trainable_tensors(&net).into_iter().map(|tensor| tensor.shape).collect();
-/// assert_eq!(shapes, [[2, 8], [4, 2], [2, 4]]);       // A, B, and the head as `[out, in]`
-/// # Ok(())
-/// # }
-/// ```
+/// The tensors that receive gradients: factors and magnitudes of adapters in the order of the
+/// layers, then what is trained in full. Ask the model that trains; off the graph nothing does.
 #[must_use]
 pub fn trainable_tensors<M: LoraModule>(module: &M) -> Vec<TrainableTensor> {
     let mut found = Vec::new();
@@ -94,7 +47,7 @@ pub fn trainable_tensors<M: LoraModule>(module: &M) -> Vec<TrainableTensor> {
             }
         }
     }
-    for (name, shape) in saved::trainable(module) {
+    for (name, shape) in parameters::trainable(module) {
         add(name, shape, true);
     }
     found
@@ -117,24 +70,8 @@ pub struct ParameterCount {
 }
 
 impl ParameterCount {
-    /// Counts a model's parameters, packed weights by their values. Trainable are those that require gradients, so count on
-    /// the model that trains.
-    ///
-    /// ```
-    /// use burn::nn::LinearConfig;
-    /// use burn::tensor::Device;
-    /// use ls_lora::{LoraConfig, LoraLinear, ParameterCount, TargetModules, add_adapter};
-    ///
-    /// # fn main() -> Result<(), ls_lora::LoraError> {
-    /// let device = Device::flex().autodiff();
-    /// let mut layer = LoraLinear::from(LinearConfig::new(8, 4).init(&device));
-    /// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
-    /// add_adapter(&mut layer, "mine", &config, &device)?;
-    /// let trainable = 2 * (8 + 4);
-    /// assert_eq!(ParameterCount::of(&layer), ParameterCount { trainable, all: trainable + 8 * 4 + 4 });
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Counts a model's parameters, packed weights by their values. Trainable are those that
+    /// require gradients, so count on the model that trains.
     pub fn of<M: LoraModule>(module: &M) -> Self {
         let mut counter = Counter::default();
         module.visit(&mut counter);
@@ -149,7 +86,8 @@ impl ParameterCount {
 
 /// PEFT's line: `trainable params: 6,299,648 || all params: 6,613,643,264 || trainable%: 0.0953`.
 ///
-/// (For this LLaMA-2-7B with a head of two classes PEFT itself says 6,613,651,456: it keeps and counts the head twice.)
+/// (For this LLaMA-2-7B with a head of two classes PEFT itself says 6,613,651,456: it keeps and
+/// counts the head twice.)
 impl std::fmt::Display for ParameterCount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent = if self.all == 0 {
@@ -189,6 +127,4 @@ impl ModuleVisitor for Counter {
             self.0.trainable += n;
         }
     }
-    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
-    fn visit_bool<const D: usize>(&mut self, _: &Param<Tensor<D, Bool>>) {}
 }

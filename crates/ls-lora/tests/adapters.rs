@@ -1,4 +1,5 @@
-//! Adapters as things: named, switched with what they train in full, deleted, cast, and refused when they cannot be had.
+//! Adapters as things: named, switched with what they train in full, deleted, cast, and refused
+//! when they cannot be had.
 #![allow(clippy::unwrap_used)]
 
 mod net;
@@ -455,7 +456,8 @@ fn a_sum_of_adapters_with_a_start_is_their_sum() {
 
 #[test]
 fn a_pissa_adapter_that_peft_saved_unconverted_is_read() {
-    // As peft has it: the start is found again from the base, and the file holds what training made of it.
+    // As peft has it: the start is found again from the base, and the file holds what training made
+    // of it.
     let device = Device::flex().autodiff();
     let _turn = seeded(&device, 1);
     let config = config(&[]).with_init_lora_weights(InitLoraWeights::Pissa { niter: None });
@@ -709,6 +711,11 @@ fn sums_are_of_exactly_the_layers_of_their_parts() {
     );
     for name in ["", "a.b"] {
         assert!(model.add_adapter(name, &first, &device).is_err());
+        let error = model
+            .add_weighted_adapter(name, &[("first", 1.0)], Combination::Cat)
+            .unwrap_err();
+        assert!(error.to_string().contains("is no name"), "{error}");
+        assert!(model.adapter_names().all(|there| there != name));
     }
 }
 

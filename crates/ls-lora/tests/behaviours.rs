@@ -1,4 +1,5 @@
-//! What an adapter does to a layer and to a model, by values: nonzero B, alpha other than r, odd sizes.
+//! What an adapter does to a layer and to a model, by values: nonzero B, alpha other than r, odd
+//! sizes.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, MutexGuard};
@@ -8,9 +9,10 @@ use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ls_lora::{
-    AdapterTensors, BaseLayer, HostTensor, InitLoraWeights, LoraAdapter, LoraConfig, LoraError,
-    LoraLayer, LoraLinear, LoraModel, LoraModule, ParameterCount, PeftAdapter, TargetModules,
-    adapter_tensors, add_adapter, host_values, load_adapter, lora_module, to_peft,
+    AdapterTensors, BaseLayer, Dora, HostTensor, InitLoraWeights, LoraAdapter, LoraConfig,
+    LoraError, LoraLayer, LoraLinear, LoraModel, LoraModule, ParameterCount, PeftAdapter,
+    Quantization, TargetModules, adapter_tensors, add_adapter, host_values, load_adapter,
+    lora_module, to_peft,
 };
 
 const IN: usize = 7;
@@ -280,7 +282,8 @@ fn objective(layer: &LoraLinear, x: Tensor<2>) -> Tensor<1> {
 #[test]
 fn gradients_reach_only_the_factors_and_equal_finite_differences() {
     let device = graph();
-    // The base on the graph's device and off it; the input too, as in the first layers of a frozen model.
+    // The base on the graph's device and off it; the input too, as in the first layers of a frozen
+    // model.
     for (base_device, x_device) in [(graph(), graph()), (plain(), plain())] {
         let mut layer = base(&base_device);
         layer.adapters = adapted(0.0, &device).adapters;
@@ -314,6 +317,30 @@ fn gradients_reach_only_the_factors_and_equal_finite_differences() {
                 assert_near(&[found[which][at]], &[f64::from(up - down)], 1e-4);
             }
         }
+    }
+}
+
+#[test]
+fn the_graph_alone_gives_the_gradients_of_the_forward_pass() {
+    let device = graph();
+    let mut packed = adapted(0.0, &device);
+    packed.quantize(Quantization::Nf4).unwrap();
+    let mut dora = adapted(0.0, &device);
+    dora.adapters[0].dora = Some(Dora {
+        magnitude: Param::from_tensor(Tensor::ones([OUT], &device)),
+        base_norm_squared: LoraLayer::weight(&dora).square().sum_dim(0).squeeze_dim(0),
+    });
+    for layer in [base(&device), adapted(0.0, &device), packed, dora] {
+        let gradient = |forward: fn(&LoraLinear, Tensor<2>) -> Tensor<2>| {
+            let x = inputs(&device).require_grad();
+            let weights = matrix(ROWS, OUT, 3.3, &plain());
+            let gradients = (forward(&layer, x.clone()) * weights).sum().backward();
+            host_values(x.grad(&gradients).unwrap())
+        };
+        assert_eq!(
+            gradient(LoraLinear::forward_graph::<2>),
+            gradient(LoraLinear::forward::<2>)
+        );
     }
 }
 
@@ -358,7 +385,8 @@ fn dropout_acts_only_in_training() {
         assert_eq!(bits(layer.valid().forward(inputs(&plain()))), expected);
     }
     drop(turn);
-    // On it there is, also for a plain input, such as the one that a frozen prefix of a model gives.
+    // On it there is, also for a plain input, such as the one that a frozen prefix of a model
+    // gives.
     for x_device in [plain(), graph()] {
         let draw = |seed| {
             let _turn = seeded(&device, seed);
@@ -507,8 +535,8 @@ struct Wide {
 
 lora_module!(Wide { fc });
 
-/// peft 0.21.2, `LoraLayer.reset_lora_parameters`: `kaiming_uniform_(a=sqrt(5))` on `[r, in]`, which is uniform within
-/// `±1/sqrt(in)`, or `normal_(std=1/r)`; B zero either way.
+/// peft 0.21.2, `LoraLayer.reset_lora_parameters`: `kaiming_uniform_(a=sqrt(5))` on `[r, in]`,
+/// which is uniform within `±1/sqrt(in)`, or `normal_(std=1/r)`; B zero either way.
 #[test]
 fn fresh_factors_are_distributed_as_pefts() {
     const D_IN: usize = 400;

@@ -1,4 +1,5 @@
-//! What a step allocates, counted by the allocator: it grows with tokens, not with the size of the weight.
+//! What a step allocates, counted by the allocator: it grows with tokens, not with the size of the
+//! weight.
 #![allow(clippy::unwrap_used)]
 
 use burn::module::Param;
@@ -26,8 +27,8 @@ fn layer([d_in, d_out]: [usize; 2], format: Option<Quantization>, dropout: f64) 
     layer
 }
 
-/// The most that was allocated beyond what stands already, during forward and backward through these layers; and after the
-/// forward pass.
+/// The most that was allocated beyond what stands already, during forward and backward through
+/// these layers; and after the forward pass.
 fn step(layers: &[LoraLinear], tokens: usize) -> (usize, usize) {
     let device = Device::flex().autodiff();
     let d_in = LoraLayer::shape(&layers[0])[0];
@@ -51,8 +52,8 @@ fn memory_of_a_step_grows_with_tokens_and_not_with_weights() {
         step(&layers, tokens);
         step(&layers, tokens).0
     };
-    // A few copies of inputs and outputs, the adapter's gradients, and the packing buffers of the matrix product; a weight of
-    // 2048 x 2048 alone would be 16 MiB.
+    // A few copies of inputs and outputs, the adapter's gradients, and the packing buffers of the
+    // matrix product; a weight of 2048 x 2048 alone would be 16 MiB.
     for dropout in [0.0, 0.1] {
         let small = peak(2048, 2048, 32, None, dropout);
         let limit = 8 * 4 * (32 * (2048 + 2048 + R) + (2048 + 2048) * R);
@@ -75,7 +76,8 @@ fn memory_of_a_step_grows_with_tokens_and_not_with_weights() {
         );
     }
 
-    // Packed layers: what stands between forward and backward holds no unpacked weight; the peak holds one, not all.
+    // Packed layers: what stands between forward and backward holds no unpacked weight; the peak
+    // holds one, not all.
     let dense = 1024 * 1024 * 4;
     for format in [Quantization::Nf4, Quantization::Int8] {
         let layers: Vec<LoraLinear> = (0..6)

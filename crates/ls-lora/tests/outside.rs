@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles burn once more, with the features of that project, so it is not among the tests of every day:
-/// `cargo test --workspace --test outside -- --ignored`, which is a step of `cargo xtask ci`.
+/// Compiles burn once more, with the features of that project, so it is not among the tests of
+/// every day: `cargo test --workspace --test outside -- --ignored`, which is a step of `cargo xtask
+/// ci`.
 #[test]
 #[ignore = "compiles burn for a project of its own"]
 fn a_project_of_its_own_builds_and_trains() {

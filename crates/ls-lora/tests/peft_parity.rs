@@ -1,4 +1,5 @@
-//! Logits, losses, gradients, starts and combinations equal those of peft (`fixtures/peft/make.py`).
+//! Logits, losses, gradients, starts and combinations equal those of peft
+//! (`fixtures/peft/make.py`).
 #![allow(clippy::unwrap_used)]
 
 mod net;
@@ -78,8 +79,8 @@ fn logits_are_pefts_and_stay_when_merged_saved_and_reloaded() {
 
 /// Gradients by the key that the parameter has in an adapter file.
 fn gradients(model: &LoraModel<Net>, gradients: &Gradients) -> BTreeMap<String, HostTensor> {
-    // Files hold transposes, so the model's own saving is asked which parameter goes where: parameters are replaced by
-    // their gradients and saved.
+    // Files hold transposes, so the model's own saving is asked which parameter goes where:
+    // parameters are replaced by their gradients and saved.
     struct Replace<'a>(&'a Gradients, usize);
     impl burn::module::ModuleMapper for Replace<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -344,8 +345,8 @@ fn combinations_are_pefts() {
         let config = model.config("sum").unwrap();
         assert_eq!(config.r as u64, case["r"].as_u64().unwrap(), "{what}");
 
-        // peft takes over rsLoRA from the first adapter and then scales by the root of the rank once more; here the sum
-        // is the sum.
+        // peft takes over rsLoRA from the first adapter and then scales by the root of the rank
+        // once more; here the sum is the sum.
         let too_much = case["scaling"].as_f64().unwrap() as f32;
         for (module, layer) in model.layers() {
             let key = format!("{what}.{module}.delta");

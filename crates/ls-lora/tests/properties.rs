@@ -1,4 +1,5 @@
-//! What holds for every shape, rank, dtype and variant; and gradients of every variant by finite differences.
+//! What holds for every shape, rank, dtype and variant; and gradients of every variant by finite
+//! differences.
 #![allow(clippy::unwrap_used)]
 
 mod net;
@@ -373,7 +374,8 @@ fn gradients_of_every_variant_are_finite_differences() {
                 for (part, factor) in [&adapter.lora_a, &adapter.lora_b].into_iter().enumerate() {
                     let found = host_values(factor.val().grad(&gradients).unwrap());
                     for (at, found) in found.iter().enumerate() {
-                        // The objective is a square in each number, so the difference is exact but for rounding.
+                        // The objective is a square in each number, so the difference is exact but
+                        // for rounding.
                         let expected = finite_difference(&setup, &model, index, part, at, 0.25);
                         assert!(
                             (found - expected).abs() <= 2e-3 * expected.abs().max(1.0),
@@ -386,8 +388,8 @@ fn gradients_of_every_variant_are_finite_differences() {
     }
 }
 
-/// DoRA's length is a constant of the graph, so a finite difference of A or B, which moves it, is no gradient; peft's
-/// gradients in `peft_parity.rs` stand for those. The magnitude's is one.
+/// DoRA's length is a constant of the graph, so a finite difference of A or B, which moves it, is
+/// no gradient; peft's gradients in `peft_parity.rs` stand for those. The magnitude's is one.
 #[test]
 fn the_magnitudes_gradient_is_a_finite_difference() {
     let device = Device::flex().autodiff();
@@ -420,8 +422,8 @@ fn the_magnitudes_gradient_is_a_finite_difference() {
     }
 }
 
-/// With dropout DoRA takes the base's part of the *dropped* input, as peft does (`DoraLinearLayer.forward`): written out under
-/// the same mask.
+/// With dropout DoRA takes the base's part of the *dropped* input, as peft does
+/// (`DoraLinearLayer.forward`): written out under the same mask.
 #[test]
 fn dora_under_dropout_is_pefts_formula() {
     const TOKENS: usize = 5;

@@ -1,4 +1,5 @@
-//! Packed weights: the codes of bitsandbytes, products and gradients of what they stand for, and how little they cost.
+//! Packed weights: the codes of bitsandbytes, products and gradients of what they stand for, and
+//! how little they cost.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

@@ -146,7 +146,7 @@ impl LlamaClassifier {
     ) -> Result<Self> {
         let task_type = task.task_type();
         adapter.expect_task(task_type)?;
-        let path = || dir.join(ls_lora::peft::WEIGHTS_FILE);
+        let path = || dir.join(ls_lora::WEIGHTS_FILE);
         // transformers calls the head `score`, the reference's token model `classifier`.
         let head = |part: &str| {
             let tensor = |head: &str| adapter.saved_modules.get(&format!("{head}.{part}"));

@@ -1,0 +1,382 @@
+//! [`PeftAdapter`]: PEFT's adapter folder, read, checked and written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ls_files::{FileError, write_atomic};
+
+use super::config::PEFT_VERSION;
+use super::tensors::{AdapterTensors, PREFIX, Part, no_surplus, sort_keys};
+use crate::config::{Bias, LoraConfig, TargetModules, TaskType};
+use crate::error::{LoraError, Result};
+use crate::layer::LayerKind;
+use crate::target::{ModuleMatcher, Selection};
+use crate::tensor_file::{Dtype, HostTensor, TensorFile, missing, write_tensors};
+
+const CONFIG_FILE: &str = "adapter_config.json";
+/// The name of the weights in an adapter folder.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
+const CARD_FILE: &str = "README.md";
+
+/// An adapter folder in memory.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use ls_lora::{AdapterTensors, HostTensor, LoraConfig, PeftAdapter, TargetModules};
+///
+/// # fn main() -> Result<(), ls_lora::LoraError> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let folder = dir.path().join("adapter");
+/// let (a, b) = (HostTensor::from_f32([2, 8], &[0.5; 16]), HostTensor::from_f32([4, 2], &[0.0; 8]));
+/// let adapter = PeftAdapter {
+///     config: LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc1"])),
+///     lora: BTreeMap::from([("fc1".to_owned(), AdapterTensors::linear(a, b))]),
+///     saved_modules: BTreeMap::new(),
+///     warnings: Vec::new(),
+/// };
+/// adapter.save(&folder)?;
+/// assert_eq!(PeftAdapter::load(&folder)?, adapter);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftAdapter {
+    /// The configuration.
+    pub config: LoraConfig,
+    /// The adapted modules by their full name in the base model, such as
+    /// `model.layers.0.self_attn.q_proj`.
+    pub lora: BTreeMap<String, AdapterTensors>,
+    /// Tensors that are saved in full, under their names in the file without the prefix: tensors of
+    /// saved modules such as `score.weight`, trained biases (`fc1.base_layer.bias` of an adapted
+    /// layer), the table of an adapted embedding.
+    pub saved_modules: BTreeMap<String, HostTensor>,
+    /// Warnings about the file that was read; empty for an adapter made here.
+    pub warnings: Vec<String>,
+}
+
+impl PeftAdapter {
+    /// Reads an adapter folder that peft or [`PeftAdapter::save`] wrote.
+    ///
+    /// Nothing is ignored silently: every tensor must be one that the configuration accounts for.
+    /// Whether they are those of a model is checked when the adapter is placed on it
+    /// ([`load_adapter`](crate::load_adapter)).
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::File`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its
+    /// cause, [`LoraError::TruncatedFile`], [`LoraError::CorruptFile`]; and, naming the tensor:
+    /// [`LoraError::TensorMissing`] for an A without its B, the reverse, and a classifier without
+    /// any head; [`LoraError::TensorShape`], also for a rank that is not the configuration's;
+    /// [`LoraError::TensorDtype`]; [`LoraError::NonFinite`]; [`LoraError::SurplusTensors`];
+    /// [`LoraError::UnsupportedTensor`].
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(FileError::NoFolder {
+                path: dir.to_owned(),
+            }
+            .into());
+        }
+        let config_path = dir.join(CONFIG_FILE);
+        let in_config = |source| LoraError::AdapterConfig {
+            path: config_path.clone(),
+            source: Box::new(source),
+        };
+        let json: serde_json::Value = ls_files::read_json(&config_path)?;
+        let (config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
+
+        let weights_path = dir.join(WEIGHTS_FILE);
+        let pickle = dir.join(PICKLED_WEIGHTS_FILE);
+        if !weights_path.exists() && pickle.exists() {
+            return Err(LoraError::PickleOnly { path: pickle });
+        }
+        let file = TensorFile::open(&weights_path)?;
+        let sorted = sort_keys(&file, config.bias)?;
+
+        let mut adapter = Self {
+            config,
+            lora: BTreeMap::new(),
+            saved_modules: BTreeMap::new(),
+            warnings,
+        };
+        for (module, parts) in sorted.lora {
+            let tensors = AdapterTensors::read(&file, &module, &parts, adapter.config.use_dora)?;
+            adapter.lora.insert(module, tensors);
+        }
+        for (name, key) in sorted.saved {
+            adapter.saved_modules.insert(name, file.read(key)?);
+        }
+        adapter.check(&weights_path)?;
+        Ok(adapter)
+    }
+
+    /// Writes the adapter folder, with a model card if there is none yet; the folder is created.
+    ///
+    /// Everything is checked before the first byte is written, and each file appears whole or not
+    /// at all, the configuration last. `all-linear` is written as the list of adapted modules, as
+    /// peft does, because peft would adapt the head of a token classifier.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::ConfigJsonPresent`], [`LoraError::File`], [`LoraError::InvalidConfig`], and those
+    /// that [`PeftAdapter::load`] would meet in the file: what could not be read is not written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let has_card = dir.join(CARD_FILE).exists();
+        self.write(dir, if has_card { None } else { Some(self.card()) })
+    }
+
+    /// As [`PeftAdapter::save`], with this text as the model card (`README.md`), replacing one that
+    /// is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`PeftAdapter::save`].
+    pub fn save_with_card(&self, dir: impl AsRef<Path>, card: &str) -> Result<()> {
+        self.write(dir.as_ref(), Some(card.to_owned()))
+    }
+
+    /// Checks that the adapter holds exactly these modules, which the configuration selects in the
+    /// base model.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::TensorMissing`] for the first module without tensors,
+    /// [`LoraError::SurplusTensors`] for those that the model does not adapt. `dir` is only for
+    /// these messages.
+    pub(crate) fn expect_modules(&self, dir: impl AsRef<Path>, selected: &[String]) -> Result<()> {
+        let path = dir.as_ref().join(WEIGHTS_FILE);
+        if let Some(module) = selected
+            .iter()
+            .find(|module| !self.lora.contains_key(*module))
+        {
+            let keys: Vec<String> = self
+                .lora
+                .iter()
+                .map(|(module, tensors)| Part::a(tensors.kind).key(module))
+                .collect();
+            return Err(missing(
+                &path,
+                &Part::A.key(module),
+                keys.iter().map(String::as_str),
+            ));
+        }
+        let surplus = self
+            .lora
+            .iter()
+            .filter(|(module, _)| !selected.contains(module));
+        let keys = surplus.map(|(module, tensors)| Part::a(tensors.kind).key(module));
+        no_surplus(&path, keys.collect())
+    }
+
+    /// Checks that the adapter was made for this task. A file without a task passes, as in peft.
+    ///
+    /// peft itself loads the adapter of a token classifier onto a sequence classifier without
+    /// complaint when the numbers of classes agree.
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::WrongTask`].
+    pub fn expect_task(&self, expected: TaskType) -> Result<()> {
+        match self.config.task_type {
+            Some(found) if found != expected => Err(LoraError::WrongTask {
+                expected: expected.as_str().to_owned(),
+                found: found.as_str().to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &HostTensor)> {
+        let adapted = self
+            .lora
+            .iter()
+            .flat_map(|(module, tensors)| tensors.named(module));
+        let saved = self.saved_modules.iter();
+        adapted.chain(saved.map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)))
+    }
+
+    /// The configuration as written.
+    fn config_to_write(&self) -> LoraConfig {
+        let mut config = self.config.clone();
+        if config.target_modules == TargetModules::AllLinear {
+            config.target_modules = TargetModules::list(self.lora.keys());
+        }
+        config
+    }
+
+    fn write(&self, dir: &Path, card: Option<String>) -> Result<()> {
+        let config_json = dir.join("config.json");
+        if config_json.exists() {
+            return Err(LoraError::ConfigJsonPresent { path: config_json });
+        }
+        let weights_path = dir.join(WEIGHTS_FILE);
+        self.config.validate()?;
+        self.check(&weights_path)?;
+
+        let keyed: Vec<(String, &HostTensor)> = self.tensors().collect();
+        fs::create_dir_all(dir).map_err(FileError::writing(dir))?;
+        write_tensors(
+            &weights_path,
+            keyed.iter().map(|(key, tensor)| (key.as_str(), *tensor)),
+        )?;
+        if let Some(card) = card {
+            write_atomic(dir.join(CARD_FILE), card)?;
+        }
+        let json = python_json(&self.config_to_write().to_json());
+        Ok(write_atomic(dir.join(CONFIG_FILE), json)?)
+    }
+
+    /// Checks tensors against configuration; `path` is the file they come from or go to.
+    fn check(&self, path: &Path) -> Result<()> {
+        let matcher = ModuleMatcher::new(&self.config)?;
+        let unselected = self
+            .lora
+            .iter()
+            .filter(|(module, _)| matcher.decide(module) != Selection::Selected);
+        let mut surplus: Vec<String> = unselected
+            .flat_map(|(module, tensors)| tensors.named(module).map(|(key, _)| key))
+            .collect();
+        let unsaved = self
+            .saved_modules
+            .keys()
+            .filter(|name| !self.accounts_for(&matcher, name));
+        surplus.extend(unsaved.map(|name| format!("{PREFIX}{name}")));
+        no_surplus(path, surplus)?;
+
+        if self.lora.is_empty() {
+            let any = format!("{PREFIX}*.lora_A.weight");
+            return Err(missing(path, &any, std::iter::empty()));
+        }
+        // Whether it is the model's head is for the model to say; a head under another name is
+        // listed by the user.
+        let heads = self
+            .config
+            .task_type
+            .map_or(&[][..], TaskType::head_modules);
+        if let (Some(head), true) = (heads.last(), self.saved_modules.is_empty()) {
+            return Err(missing(
+                path,
+                &format!("{PREFIX}{head}.weight"),
+                std::iter::empty(),
+            ));
+        }
+
+        for (module, tensors) in &self.lora {
+            let r = self.config.rank_of(module);
+            if self.config.use_dora && tensors.magnitude.is_none() {
+                let key = Part::Magnitude.key(module);
+                return Err(missing(path, &key, std::iter::empty()));
+            }
+            // Dimensions, and the axis whose length is known; the magnitude's length is B's.
+            let d_out = tensors.b.shape.first().copied().unwrap_or(0);
+            let axes = [(2, 0, r), (2, 1, r), (1, 0, d_out)];
+            for ((name, tensor), (rank, axis, length)) in tensors.named(module).zip(axes) {
+                let mut expected = tensor.shape.clone();
+                expected.resize(rank, 0);
+                expected[axis] = length;
+                if tensor.shape != expected {
+                    return Err(LoraError::TensorShape {
+                        path: path.to_owned(),
+                        name,
+                        expected,
+                        found: tensor.shape.clone(),
+                    });
+                }
+                check_values(path, name, tensor)?;
+            }
+        }
+        for (name, tensor) in &self.saved_modules {
+            check_values(path, format!("{PREFIX}{name}"), tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the configuration has a place for a tensor that is saved in full.
+    fn accounts_for(&self, matcher: &ModuleMatcher<'_>, name: &str) -> bool {
+        let adapted = |module: &str| self.lora.get(module);
+        if let Some(module) = name.strip_suffix(".base_layer.bias") {
+            return self.config.bias != Bias::None && adapted(module).is_some();
+        }
+        if let Some(module) = name.strip_suffix(".base_layer.weight") {
+            // peft saves the table of an adapted embedding too, by default.
+            return adapted(module).is_some_and(|layer| layer.kind == LayerKind::Embedding);
+        }
+        let is_bias = name == "bias" || name.ends_with(".bias");
+        self.config.bias == Bias::All && is_bias || matcher.is_in_saved(name)
+    }
+
+    /// The smallest card that the hub recognises as a peft adapter.
+    fn card(&self) -> String {
+        let mut card = "---\n".to_owned();
+        let base = self
+            .config
+            .base_model_name_or_path
+            .as_deref()
+            .filter(|base| !base.is_empty());
+        // A JSON string is a YAML string.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        if let Some(base) = base {
+            card += &format!("base_model: {}\n", quoted(base));
+        }
+        card += "library_name: peft\ntags:\n";
+        if let Some(base) = base {
+            card += &format!("- {}\n", quoted(&format!("base_model:adapter:{base}")));
+        }
+        card += "- lora\n- transformers\n---\n\n# LoRA adapter\n\n";
+        card += &match base {
+            Some(base) => format!("A LoRA adapter for `{base}`.\n"),
+            None => "A LoRA adapter.\n".to_owned(),
+        };
+        card += &format!("\n### Framework versions\n\n- PEFT {PEFT_VERSION} (file format)\n");
+        card
+    }
+}
+
+fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {
+    let path = path.to_owned();
+    if !matches!(
+        tensor.dtype,
+        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16
+    ) {
+        return Err(LoraError::TensorDtype {
+            path,
+            name,
+            expected: "F64, F32, F16 or BF16",
+            found: tensor.dtype,
+        });
+    }
+    match tensor.first_non_finite()? {
+        Some((index, value)) => Err(LoraError::NonFinite {
+            path,
+            name,
+            index,
+            value,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// JSON as Python's `json.dumps(indent=2)` has it: in ASCII, because peft opens the file in the
+/// system's encoding.
+fn python_json(value: &serde_json::Value) -> String {
+    let text = format!("{value:#}");
+    let mut ascii = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            // Only strings hold such characters, and there these escapes mean the same.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                ascii += &format!("\\u{unit:04x}");
+            }
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+mod tests;
