@@ -31,15 +31,17 @@ impl Endless {
 
 impl Read for Endless {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let source = match self.first.is_empty() {
-            true => &self.rows[self.at..],
-            false => self.first,
+        let source = if self.first.is_empty() {
+            &self.rows[self.at..]
+        } else {
+            self.first
         };
         let count = source.len().min(buffer.len()).min(self.left);
         buffer[..count].copy_from_slice(&source[..count]);
-        match self.first.is_empty() {
-            true => self.at = (self.at + count) % self.rows.len(),
-            false => self.first = &self.first[count..],
+        if self.first.is_empty() {
+            self.at = (self.at + count) % self.rows.len()
+        } else {
+            self.first = &self.first[count..]
         }
         self.left -= count;
         Ok(count)

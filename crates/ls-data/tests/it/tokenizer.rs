@@ -1,5 +1,4 @@
 //! Loading a tokenizer folder, the choice of the padding token, truncation and its counts.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -483,8 +482,8 @@ fn a_word_that_vanishes_in_normalisation_has_no_token_and_moves_no_other() {
     }
 }
 
-/// The ways of writing a tokenizer whose texts are encoded piece by piece: of LLaMA 2 as converted and as saved anew, of
-/// LLaMA 3, Qwen 2, GPT-2 and SmolLM2.
+/// The ways of writing a tokenizer whose texts are encoded piece by piece: of LLaMA 2 as converted
+/// and as saved anew, of LLaMA 3, Qwen 2, GPT-2 and SmolLM2.
 fn piecewise() -> Vec<(&'static str, Value, Value, &'static str)> {
     let metaspace = |scheme: &str, split: bool| json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split });
     let bytes = |regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex });

@@ -1,6 +1,5 @@
 //! The formats that data sets are published in: good files in their odd forms, each fault with its
 //! message, and round trips through a writer of the form.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Files of answers in their forms, the ways they can be wrong, and what laying two side by side finds.
-#![allow(clippy::unwrap_used)]
+//! Files of answers in their forms, the ways they can be wrong, and what laying two side by side
+//! finds.
 
 use std::path::Path;
 

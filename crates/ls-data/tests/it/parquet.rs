@@ -1,6 +1,5 @@
-//! Parquet files against what `datasets` and pyarrow wrote into them, and each way they can be wrong.
-#![cfg(feature = "parquet")]
-#![allow(clippy::unwrap_used)]
+//! Parquet files against what `datasets` and pyarrow wrote into them, and each way they can be
+//! wrong.
 
 use std::path::PathBuf;
 

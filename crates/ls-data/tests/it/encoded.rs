@@ -1,5 +1,4 @@
 //! Splits as ids: the same in memory, in a file and found again; bad rows, labels and parts.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,4 @@
 //! Each reader on good files in their odd forms, and each way a file can be wrong with its message.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

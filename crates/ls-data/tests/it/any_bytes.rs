@@ -1,6 +1,5 @@
 //! What must hold of every reader for any bytes at all. The fuzz targets of `fuzz/` and the test
 //! `bytes.rs` run these functions.
-#![allow(clippy::unwrap_used)]
 
 use std::io::Read;
 use std::path::Path;

@@ -1,10 +1,9 @@
-//! Any bytes give examples or errors: what the fuzz targets look for, on random and on damaged input.
-#![allow(clippy::unwrap_used)]
+//! Any bytes give examples or errors: what the fuzz targets look for, on random and on damaged
+//! input.
 
-mod any_bytes;
-
-use any_bytes::TARGETS;
 use proptest::prelude::*;
+
+use crate::any_bytes::TARGETS;
 
 /// Something of each format, to be cut up and mixed.
 const PIECES: &[&str] = &[

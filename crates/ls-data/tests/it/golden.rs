@@ -1,6 +1,5 @@
 //! Scores and encodings against what seqeval, conlleval, scikit-learn, scipy and transformers give.
 //! The expected values are made by the `make.py` beside each; nothing here runs Python.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,9 +151,10 @@ impl Random {
         let types = ["PER", "PER", "LOC", "LOC", "work-of-art", "", "Ä", "E2"];
         let before = before.map_or("O", String::as_str);
         let prefix = self.below(prefixes.len() + 1);
-        let kind = match before == "O" || self.below(10) >= 7 {
-            true => types[self.below(types.len())],
-            false => before.get(2..).unwrap_or_default(),
+        let kind = if before == "O" || self.below(10) >= 7 {
+            types[self.below(types.len())]
+        } else {
+            before.get(2..).unwrap_or_default()
         };
         match prefixes.get(prefix..prefix + 1) {
             None => "O".into(),
@@ -173,9 +173,10 @@ impl Random {
             }
             for tag in &tags {
                 let kept = self.below(4) > 0;
-                found.push(match kept {
-                    true => tag.clone(),
-                    false => self.tag(prefixes, found.last()),
+                found.push(if kept {
+                    tag.clone()
+                } else {
+                    self.tag(prefixes, found.last())
                 });
             }
             corpus[0].push(tags);

@@ -1,6 +1,5 @@
 //! Each known data set in each form in which people have it: made-up files in a folder are found,
 //! told apart and read with the data set's own label names.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

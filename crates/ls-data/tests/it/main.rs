@@ -1,0 +1,17 @@
+//! Everything that files, tokenizers and scores must do, in one program; `memory.rs` and
+//! `encoding_memory.rs` beside it count what a process allocates and are programs of their own.
+
+// clippy.toml allows it in the tests themselves only, not in what they share.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod any_bytes;
+mod bytes;
+mod catalog;
+mod encoded;
+mod forms;
+mod golden;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod readers;
+mod tokenizer;
