@@ -112,9 +112,10 @@ fn shown(command: &Command) -> String {
     let mut words: Vec<String> = Vec::new();
     for (name, value) in command.get_envs() {
         let value = value.unwrap_or_default().to_string_lossy();
-        words.push(match value.contains(' ') {
-            true => format!("{}={value:?}", name.to_string_lossy()),
-            false => format!("{}={value}", name.to_string_lossy()),
+        words.push(if value.contains(' ') {
+            format!("{}={value:?}", name.to_string_lossy())
+        } else {
+            format!("{}={value}", name.to_string_lossy())
         });
     }
     let program = Path::new(command.get_program())
