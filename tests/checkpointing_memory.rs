@@ -53,9 +53,12 @@ fn expected(depth: usize, task: Task, checkpointing: bool) -> usize {
         gradient_checkpointing = {checkpointing}
         "#
     );
-    let run = RunConfig::from_toml(&run, "run.toml", &[]).unwrap();
+    let model = config(depth);
+    let run = RunConfig::from_toml(&run, "run.toml", &[])
+        .unwrap()
+        .resolve(&model);
     let lengths = [LENGTH; 2 * ROWS];
-    expected_memory(&run, &config(depth), 0, &lengths, 0, &Device::flex())
+    expected_memory(&run, &model, 0, &lengths, 0, &Device::flex())
 }
 
 fn classifier(depth: usize, task: Task, device: &Device) -> (LlamaClassifier, LlamaConfig) {

@@ -257,9 +257,8 @@ fn a_bad_configuration_is_refused_with_all_its_faults() {
             &["train.epochs=many", "model.dtype=f8"],
             &[
                 "2 faults",
-                "train: ",
-                "epochs",
-                "model: ",
+                "train.epochs: ",
+                "model.dtype: ",
                 "`f32` or `bf16`",
             ],
         ),

@@ -1,8 +1,7 @@
-//! `ls-bench-epoch`: the batches of a run's first epoch in their order, and its initial adapter.
+//! `ls-bench-epoch`: the batches of a run's first epoch in their order, and the adapter that it begins with.
 //!
-//! `benches/vs_peft/epoch.sh` uses them: with `order.json` and the PEFT folder `adapter/` another
-//! program trains on the same batches, from the same weights, as `ls-cli train` does with the same
-//! configuration.
+//! For `benches/vs_peft/epoch.sh`: `order.json` and the PEFT folder `adapter/` let another program train on the same batches
+//! from the same weights as `ls-cli train` with the same configuration.
 
 use std::path::PathBuf;
 
@@ -10,12 +9,11 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::Parser;
 use ls_data::{BatchOptions, TaskKind, TextTokenizer, epoch_order};
-use ls_lora::{TaskType, add_adapter};
-use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, Task};
+use ls_lora::add_adapter;
+use ls_model::{ADAPTER, Checkpoint, LlamaClassifier};
 use ls_train::RunConfig;
-use ls_train::dataset::Encoding;
 use ls_train::sources::Sources;
-use ls_train::trainer::Splits;
+use ls_train::splits::Splits;
 use serde_json::json;
 
 /// The batches of a run's first epoch in their order, and the adapter that it begins with
@@ -41,21 +39,17 @@ fn main() -> Result<()> {
         "only for texts, and for steps of one batch"
     );
     let checkpoint = Checkpoint::open(&config.model.path)?;
-    let attention = config.model.attention.clone();
-    let attention = attention.unwrap_or_else(|| checkpoint.config.attention());
+    let run = config.resolve(&checkpoint.config);
+    let config = &run.config;
     let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
-    let encoding = Encoding {
-        tokenizer: &tokenizer,
-        vocab_size: checkpoint.config.vocab_size,
-        limits: config.limits(&attention),
-        label_position: config.data.label_position,
-    };
-    let splits = Splits::read(&config, &Sources::of(&config)?, encoding, &mut ())?;
+    let vocab_size = checkpoint.config.vocab_size;
+    let sources = Sources::of(config)?;
+    let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, &mut ())?;
     let options = BatchOptions {
         batch_size: config.train.micro_batch_size,
         pad_id: tokenizer.pad_token().id,
         padding_side: config.data.padding_side,
-        padding_mode: config.data.padding.unwrap_or_default(),
+        padding_mode: run.padding,
         pad_to: config.data.pad_to,
         group_by_length: config.train.group_by_length,
     };
@@ -67,18 +61,14 @@ fn main() -> Result<()> {
     std::fs::write(&path, order.to_string())
         .with_context(|| format!("write {}", path.display()))?;
 
-    // As a run makes them: from its seed, the head first. If that changes, the losses of the first
-    // steps show it.
+    // As a run makes them: from its seed, the head first. If that changes, the losses of the first steps show it.
     let device = Device::flex();
-    let model = checkpoint.load_model(&attention, config.model.precision(), &device, |_, _| ())?;
+    let model = checkpoint.load_model(&run.attention, run.precision, &device, |_, _| ())?;
     let training = device.autodiff();
     training.seed(config.train.seed);
-    let task = Task::Sequence(config.pooling());
     let labels = splits.labels.len();
-    let mut model = LlamaClassifier::new(model, &checkpoint.config, task, labels, &training);
-    let mut lora = config.lora.config();
-    lora.task_type = Some(TaskType::SeqCls);
-    add_adapter(&mut model, ADAPTER, &lora, &training)?;
-    model.to_adapter(&lora).save(args.out.join("adapter"))?;
+    let mut model = LlamaClassifier::new(model, &checkpoint.config, run.head, labels, &training);
+    add_adapter(&mut model, ADAPTER, &run.lora, &training)?;
+    model.to_adapter(&run.lora).save(args.out.join("adapter"))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use ls_model::AttentionMode;
 use crate::inference::InferenceSettings;
 
 /// The text of `README.md` in an adapter folder.
-pub fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
+pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
     let (tag, class) = match settings.task {
         TaskKind::Sequence => ("text-classification", "AutoModelForSequenceClassification"),
         TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),

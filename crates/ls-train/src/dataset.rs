@@ -1,4 +1,5 @@
-//! A split ready for the model: encoded, labelled, counted; batches of it, and its examples as they were read.
+//! A split ready for the model: encoded, labelled, counted; batches of it, and its examples as they
+//! were read.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl Examples {
     }
 
     /// One of them.
-    pub fn get(&self, index: usize) -> Example<'_> {
+    pub(crate) fn get(&self, index: usize) -> Example<'_> {
         match self {
             Self::Sequence(examples) => Example::Sequence(&examples[index]),
             Self::Token(examples) => Example::Token(&examples[index]),
@@ -47,7 +48,7 @@ impl Examples {
 
 /// An example as it was read.
 #[derive(Debug, Clone, Copy)]
-pub enum Example<'a> {
+pub(crate) enum Example<'a> {
     /// A text.
     Sequence(&'a SequenceExample),
     /// A list of words.
@@ -63,17 +64,28 @@ impl Example<'_> {
     }
 }
 
+/// An example of a [`Dataset`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DatasetExample {
+    /// Its inputs, counted in the data set: one, or its windows.
+    pub(crate) inputs: Range<usize>,
+    /// Number of its words; 0 for a text.
+    pub(crate) words: usize,
+    /// Its class, or the class of each of its words; empty where no labels are wanted.
+    pub(crate) gold: Vec<usize>,
+}
+
 /// How text becomes ids and labels.
 #[derive(Debug, Clone, Copy)]
-pub struct Encoding<'a> {
+pub(crate) struct Encoding<'a> {
     /// The tokenizer.
-    pub tokenizer: &'a TextTokenizer,
+    pub(crate) tokenizer: &'a TextTokenizer,
     /// Words that the model knows.
-    pub vocab_size: usize,
+    pub(crate) vocab_size: usize,
     /// Longest input, and what happens to longer ones.
-    pub limits: InputLimits,
+    pub(crate) limits: InputLimits,
     /// Which sub-word carries a word's tag.
-    pub label_position: LabelPosition,
+    pub(crate) label_position: LabelPosition,
 }
 
 /// A split, or a part of one, ready for the model.
@@ -137,7 +149,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If a token is past the vocabulary.
-    pub fn new(split: EncodedSplit, encoding: Encoding<'_>) -> Result<Self> {
+    pub(crate) fn new(split: EncodedSplit, encoding: Encoding<'_>) -> Result<Self> {
         if let Some(highest) = split.highest_id()
             && highest.id as usize >= encoding.vocab_size
         {
@@ -160,7 +172,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If an example has no label, or one that is not in the set.
-    pub fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
+    pub(crate) fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
         let mut unknown = Vec::new();
         for seen in self.split.seen_labels() {
             match labels.encode(&seen.name, &self.split.files()[seen.file], seen.line) {
@@ -189,15 +201,16 @@ impl Dataset {
     /// # Errors
     ///
     /// If there are none.
-    pub fn label_set(&self) -> Result<LabelSet> {
+    pub(crate) fn label_set(&self) -> Result<LabelSet> {
         let names = self
             .split
             .seen_labels()
             .iter()
             .map(|seen| seen.name.as_str());
-        Ok(match self.is_words() {
-            true => LabelSet::of_tags(names)?,
-            false => LabelSet::of_classes(names)?,
+        Ok(if self.is_words() {
+            LabelSet::of_tags(names)?
+        } else {
+            LabelSet::of_classes(names)?
         })
     }
 
@@ -208,9 +221,10 @@ impl Dataset {
             .iter()
             .map(|label| label.count)
             .sum();
-        let expected = match self.is_words() {
-            true => self.cut.words,
-            false => self.split.len(),
+        let expected = if self.is_words() {
+            self.cut.words
+        } else {
+            self.split.len()
         };
         if seen == expected {
             return Ok(());
@@ -234,7 +248,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If the file or a row of it cannot be used, or as [`Dataset::new`].
-    pub fn encode(
+    pub(crate) fn encode(
         source: &SplitSource,
         task: TaskKind,
         encoding: Encoding<'_>,
@@ -249,7 +263,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If a text leaves no token, or a token is past the vocabulary.
-    pub fn encode_examples(
+    pub(crate) fn encode_examples(
         path: &Path,
         examples: &Examples,
         encoding: Encoding<'_>,
@@ -305,13 +319,13 @@ impl Dataset {
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn part(&self, indices: &[usize]) -> Result<Self> {
+    pub(crate) fn part(&self, indices: &[usize]) -> Result<Self> {
         let (mut inputs, mut starts) = (Vec::new(), vec![0]);
         let mut examples = Vec::with_capacity(indices.len());
         let mut cut = CutReport::default();
         for &index in indices {
             let row = self.row(index)?;
-            examples.push(self.example(index) as u32);
+            examples.push(self.in_split(index) as u32);
             inputs.extend(row.inputs.clone().map(|input| input as u32));
             starts.push(inputs.len() as u32);
             cut += row.cut;
@@ -350,7 +364,7 @@ impl Dataset {
     }
 
     /// Whether the examples are lists of words.
-    pub fn is_words(&self) -> bool {
+    pub(crate) fn is_words(&self) -> bool {
         self.split.task() == TaskKind::Token
     }
 
@@ -369,8 +383,8 @@ impl Dataset {
         self.split.files()
     }
 
-    /// An example's place in the split.
-    fn example(&self, index: usize) -> usize {
+    /// An example's number in the split.
+    fn in_split(&self, index: usize) -> usize {
         match &self.part {
             Part::All => index,
             Part::Some { examples, .. } => examples[index] as usize,
@@ -378,7 +392,7 @@ impl Dataset {
     }
 
     fn row(&self, index: usize) -> Result<EncodedRow> {
-        let at = self.example(index);
+        let at = self.in_split(index);
         let mut rows = self.split.examples(at..at + 1)?;
         Ok(rows.swap_remove(0))
     }
@@ -392,65 +406,63 @@ impl Dataset {
         Ok(self.split.input(at)?)
     }
 
-    /// The inputs of an example, counted in this part.
+    /// An example: its inputs, the number of its words and its classes.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn inputs_of(&self, index: usize) -> Result<Range<usize>> {
-        Ok(match &self.part {
-            Part::All => self.row(index)?.inputs,
-            Part::Some { starts, .. } => starts[index] as usize..starts[index + 1] as usize,
+    pub(crate) fn example(&self, index: usize) -> Result<DatasetExample> {
+        let row = self.row(index)?;
+        Ok(DatasetExample {
+            gold: self.gold_of(&row)?,
+            words: row.words,
+            inputs: match &self.part {
+                Part::All => row.inputs,
+                Part::Some { starts, .. } => starts[index] as usize..starts[index + 1] as usize,
+            },
         })
     }
 
-    /// Words of an example; 0 for a text.
+    /// All examples, in order.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn words_of(&self, index: usize) -> Result<usize> {
-        Ok(self.row(index)?.words)
+    pub(crate) fn examples(&self) -> Result<Vec<DatasetExample>> {
+        (0..self.len()).map(|index| self.example(index)).collect()
     }
 
     fn gold_of(&self, row: &EncodedRow) -> Result<Vec<usize>> {
-        let of_split = match self.is_words() {
-            true => self.split.tags(row)?,
-            false => row.label.into_iter().collect(),
+        let of_split = if self.is_words() {
+            self.split.tags(row)?
+        } else {
+            row.label.into_iter().collect()
         };
         let class = |label: usize| self.classes.get(label).copied();
         Ok(of_split.into_iter().filter_map(class).collect())
     }
 
-    /// Class of an example, or of each of its words; empty where no labels are wanted.
+    /// Of each id of an input the word that is read there, if any. A word is read at the sub-word
+    /// (or sub-words) that speak for it, if it is labelled in this input.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn gold(&self, index: usize) -> Result<Vec<usize>> {
-        self.gold_of(&self.row(index)?)
-    }
-
-    /// Of each id of an input the word that is read there, if any: of every word that is labelled in this input, at the
-    /// sub-word (or sub-words) that speak for it.
-    ///
-    /// # Errors
-    ///
-    /// If the split's file can no longer be read.
-    pub fn word_ids(&self, input: usize) -> Result<Vec<Option<usize>>> {
+    pub(crate) fn word_ids(&self, input: usize) -> Result<Vec<Option<usize>>> {
         let input = self.input(input)?;
         let scored = |word: &usize| input.scored.contains(word);
         let words = input.word_ids.unwrap_or_default();
         Ok(words.into_iter().map(|word| word.filter(scored)).collect())
     }
 
-    /// What an input weighs in the loss: a text that is read in windows weighs as much as any other, each window its share. A
-    /// word has its target in one window only, so that a list's windows weigh 1.
+    /// What an input weighs in the loss. A text that is read in windows weighs as much as any
+    /// other, each window its share. A word has its target in one window only, so that a list's
+    /// windows weigh 1.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn weight(&self, index: usize) -> Result<f64> {
+    pub(crate) fn weight(&self, index: usize) -> Result<f64> {
         if self.is_words() || self.cut.windowed_examples == 0 {
             return Ok(1.0);
         }
@@ -460,7 +472,7 @@ impl Dataset {
     }
 
     /// Examples of the whole split, of which this may be a part.
-    pub fn len_of_split(&self) -> usize {
+    pub(crate) fn len_of_split(&self) -> usize {
         self.split.len()
     }
 
@@ -469,7 +481,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn targets(&self, index: usize) -> Result<ExampleLabels> {
+    pub(crate) fn targets(&self, index: usize) -> Result<ExampleLabels> {
         Ok(self.encoded(index)?.labels)
     }
 
@@ -506,7 +518,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn batch(&self, inputs: &[usize], options: &BatchOptions) -> Result<Batch> {
+    pub(crate) fn batch(&self, inputs: &[usize], options: &BatchOptions) -> Result<Batch> {
         let rows: Vec<EncodedExample> = inputs
             .iter()
             .map(|&input| self.encoded(input))
@@ -522,7 +534,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn label_counts(&self, num_labels: usize) -> Result<Vec<usize>> {
+    pub(crate) fn label_counts(&self, num_labels: usize) -> Result<Vec<usize>> {
         let mut counts = vec![0; num_labels];
         if let Part::All = self.part {
             for (label, class) in self.split.seen_labels().iter().zip(&self.classes) {
@@ -531,7 +543,7 @@ impl Dataset {
             return Ok(counts);
         }
         for index in 0..self.len() {
-            for label in self.gold(index)? {
+            for label in self.gold_of(&self.row(index)?)? {
                 counts[label] += 1;
             }
         }
@@ -539,7 +551,7 @@ impl Dataset {
     }
 
     /// Where inputs stand, for messages: `train.tsv lines 3, 7`.
-    pub fn place(&self, inputs: &[usize]) -> String {
+    pub(crate) fn place(&self, inputs: &[usize]) -> String {
         let row = |input: &usize| {
             let example = self.input(*input).ok()?.example;
             let row = self
@@ -563,25 +575,24 @@ impl Dataset {
         text
     }
 
-    /// Reads the split's files again and calls `each` with the examples of this part, by their number.
+    /// Reads the split's files again and calls `each` with the examples of this part, by their
+    /// number.
     ///
     /// # Errors
     ///
     /// If the files can no longer be read or have changed, or whatever `each` says.
-    pub fn for_each_example(
+    pub(crate) fn for_each_example(
         &self,
         source: &SplitSource,
         mut each: impl FnMut(usize, Example<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut next = 0;
         let place = |index: usize| -> Result<Option<(usize, usize, usize)>> {
-            match index < self.len() {
-                true => Ok(Some(
-                    self.row(index)
-                        .map(|row| (row.file, row.number, row.line))?,
-                )),
-                false => Ok(None),
+            if index == self.len() {
+                return Ok(None);
             }
+            let row = self.row(index)?;
+            Ok(Some((row.file, row.number, row.line)))
         };
         let mut wanted = place(0)?;
         let mut see = |file: usize, number: usize, example: Example<'_>| {
@@ -593,21 +604,21 @@ impl Dataset {
             }
             Ok::<_, TrainError>(())
         };
-        match self.is_words() {
-            true => source
-                .for_each_words(|file, number, row| see(file, number, Example::Token(&row)))?,
-            false => source.for_each_sequence(|file, number, row| {
+        if self.is_words() {
+            source.for_each_words(|file, number, row| see(file, number, Example::Token(&row)))?;
+        } else {
+            source.for_each_sequence(|file, number, row| {
                 see(file, number, Example::Sequence(&row))
-            })?,
+            })?;
         }
-        match next == self.len() {
-            true => Ok(()),
-            false => Err(TrainError::Changed {
-                path: source.name().into(),
-                expected: self.len(),
-                found: next,
-            }),
+        if next == self.len() {
+            return Ok(());
         }
+        Err(TrainError::Changed {
+            path: source.name().into(),
+            expected: self.len(),
+            found: next,
+        })
     }
 
     /// The class of every text, for drawing equal shares; nothing for lists of words.
@@ -615,7 +626,7 @@ impl Dataset {
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub fn strata(&self) -> Result<Option<Vec<usize>>> {
+    pub(crate) fn strata(&self) -> Result<Option<Vec<usize>>> {
         const BLOCK: usize = 4096;
         if self.is_words() {
             return Ok(None);

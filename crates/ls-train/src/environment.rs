@@ -14,25 +14,25 @@ use crate::error::Result;
 
 /// Versions, machine, device and the hashes of what went in.
 #[derive(Debug, Clone, Serialize)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// Of this crate.
-    pub ls_llama: &'static str,
+    pub(crate) ls_llama: &'static str,
     /// Of burn.
-    pub burn: &'static str,
+    pub(crate) burn: &'static str,
     /// Operating system.
-    pub os: &'static str,
+    pub(crate) os: &'static str,
     /// Processor architecture.
-    pub arch: &'static str,
+    pub(crate) arch: &'static str,
     /// Threads available.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// The device, as burn names it.
-    pub device: String,
+    pub(crate) device: String,
     /// Element type of the frozen weights.
-    pub dtype: ls_model::ComputeType,
+    pub(crate) dtype: ls_model::ComputeType,
     /// The run's seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// SHA-256 of the data files, and of the model's configuration and tokenizer, by path.
-    pub sha256: Vec<(String, String)>,
+    pub(crate) sha256: Vec<(String, String)>,
 }
 
 impl Environment {
@@ -41,7 +41,7 @@ impl Environment {
     /// # Errors
     ///
     /// If a file cannot be read.
-    pub fn capture(config: &RunConfig, device: &Device, data: &[&Path]) -> Result<Self> {
+    pub(crate) fn capture(config: &RunConfig, device: &Device, data: &[&Path]) -> Result<Self> {
         let model = ["config.json", "tokenizer.json"].map(|name| config.model.path.join(name));
         let files = data
             .iter()
@@ -93,10 +93,12 @@ pub fn peak_memory() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Lets glibc's allocator keep what is freed for what comes next: a program that computes should say so once, at its beginning.
+/// Lets glibc's allocator keep what is freed for what comes next: a program that computes should
+/// say so once, at its beginning.
 ///
-/// Every step takes and frees the same buffers. By default glibc gives large ones back to the system at once, and each is mapped
-/// and zeroed anew, page by page, when it is next written. Does nothing elsewhere.
+/// Every step takes and frees the same buffers. By default glibc gives large ones back to the
+/// system at once, and each is mapped and zeroed anew, page by page, when it is next written. Does
+/// nothing elsewhere.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -134,19 +134,20 @@ pub enum TrainError {
         /// Where the examples stand: path and lines.
         examples: String,
     },
-    /// Data.
+    /// A fault of data files or labels.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Model.
+    /// A fault of the checkpoint or of how it is run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Adapter.
+    /// A fault of the adapter or its configuration.
     #[error(transparent)]
     Lora(#[from] LoraError),
 }
 
 impl TrainError {
-    /// Whether the command or its configuration is at fault, rather than a file or the run (exit code 2 rather than 1).
+    /// Whether the command or its configuration is at fault, rather than a file or the run (exit
+    /// code 2 rather than 1).
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Config { .. }

@@ -1,95 +1,19 @@
 //! One pass over a split: logits, loss, predictions and scores.
 
-use std::borrow::Cow;
-
 use burn::tensor::Device;
 use ls_data::{
     ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, TaskKind, bilou_as_iobes, has_bilou_tags, sequential_order,
+    SpanScores, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
-use serde::Serialize;
 
 use crate::config::Protocol;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, DatasetExample};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
+use crate::prediction::{Decision, Prediction, lenient_names};
+use crate::scores::Scores;
 use crate::tensors::model_input;
-
-/// Probabilities of every label for one unit: an example, or a word.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    /// The likeliest label.
-    pub label: usize,
-    /// Its probability.
-    pub score: f32,
-    /// Of each label, in the label set's order.
-    pub probabilities: Vec<f32>,
-}
-
-/// What the model says of one example.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prediction {
-    /// Of the whole.
-    Sequence(Decision),
-    /// Of each word; `None` for a word that was cut off or has no sub-word.
-    Token(Vec<Option<Decision>>),
-}
-
-/// Scores by task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Scores {
-    /// Of classes.
-    Classification(ClassificationScores),
-    /// Of spans, lenient as conlleval and seqeval count them by default.
-    Spans(SpanScores),
-}
-
-impl Scores {
-    /// A score by its JSON key.
-    pub fn get(&self, metric: &str) -> Option<f64> {
-        let metrics = match self {
-            Self::Classification(scores) => scores.metrics(),
-            Self::Spans(scores) => scores.metrics(),
-        };
-        let found = metrics.into_iter().find(|(key, _)| *key == metric);
-        found.map(|(_, value)| value)
-    }
-
-    /// The keys that [`Scores::get`] knows for a task, and `loss`.
-    pub fn metrics(task: TaskKind) -> &'static [&'static str] {
-        match task {
-            TaskKind::Sequence => &[
-                "accuracy",
-                "precision_macro",
-                "recall_macro",
-                "f1_macro",
-                "precision_micro",
-                "recall_micro",
-                "f1_micro",
-                "precision_weighted",
-                "recall_weighted",
-                "f1_weighted",
-                "mcc",
-                "loss",
-            ],
-            TaskKind::Token => &[
-                "span_precision_micro",
-                "span_recall_micro",
-                "span_f1_micro",
-                "span_precision_macro",
-                "span_recall_macro",
-                "span_f1_macro",
-                "span_precision_weighted",
-                "span_recall_weighted",
-                "span_f1_weighted",
-                "token_accuracy",
-                "loss",
-            ],
-        }
-    }
-}
 
 /// Result of a pass over a labelled split.
 #[derive(Debug, Clone)]
@@ -104,7 +28,7 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// A score by its JSON key, or `loss`.
-    pub fn get(&self, metric: &str) -> Option<f64> {
+    pub(crate) fn get(&self, metric: &str) -> Option<f64> {
         if metric == "loss" {
             Some(self.loss)
         } else {
@@ -115,26 +39,60 @@ impl Evaluation {
 
 /// How a model is run over a split.
 #[derive(Debug, Clone, Copy)]
-pub struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     /// Of the checkpoint.
-    pub config: &'a LlamaConfig,
+    pub(crate) config: &'a LlamaConfig,
     /// Padding, and which sub-word speaks for a word.
-    pub settings: &'a InferenceSettings,
+    pub(crate) settings: &'a InferenceSettings,
     /// Inputs at a time.
-    pub batch_size: usize,
+    pub(crate) batch_size: usize,
     /// How scores are taken.
-    pub protocol: Protocol,
-    /// Where.
-    pub device: &'a Device,
+    pub(crate) protocol: Protocol,
+    /// Without autodiff.
+    pub(crate) device: &'a Device,
 }
 
-/// The logits of every input, in the split's order: `num_labels` values for a text, `num_labels` for each of its ids for
-/// words. `tick` hears how many inputs are done.
+/// One pass over a labelled split. `tick` hears how many inputs are done.
+///
+/// # Errors
+///
+/// If the split is empty or unlabelled, or an output is NaN or infinite.
+pub(crate) fn evaluate(
+    model: &LlamaClassifier,
+    dataset: &Dataset,
+    labels: &LabelSet,
+    pass: Pass<'_>,
+    tick: impl FnMut(usize),
+) -> Result<Evaluation> {
+    if dataset.is_empty() {
+        return Err(TrainError::EmptySplit {
+            split: dataset.place(&[]),
+        });
+    }
+    let logits = logits(model, dataset, pass, tick)?;
+    let examples = dataset.examples()?;
+    let num_labels = model.num_labels();
+    let position = pass.settings.label_position;
+    let predictions = predictions(dataset, &examples, &logits, num_labels, position)?;
+    let scores = if dataset.is_words() {
+        score_spans(&examples, &predictions, labels, pass.protocol)?
+    } else {
+        score_classes(&examples, &predictions, labels)?
+    };
+    Ok(Evaluation {
+        loss: mean_loss(dataset, &examples, &logits, num_labels)?,
+        scores,
+        predictions,
+    })
+}
+
+/// The logits of every input, in the split's order: `num_labels` values for a text, `num_labels`
+/// for each of its ids for words. `tick` hears how many inputs are done.
 ///
 /// # Errors
 ///
 /// If an output is NaN or infinite, or the split's file can no longer be read.
-pub fn logits(
+pub(crate) fn logits(
     model: &LlamaClassifier,
     dataset: &Dataset,
     pass: Pass<'_>,
@@ -152,9 +110,10 @@ pub fn logits(
         let mut rows = rows.chunks_exact(num_labels);
         for (row, &index) in indices.iter().enumerate() {
             // A text has one row of logits; words have one for each token that the model saw.
-            let (seen, text) = match dataset.is_words() {
-                false => (1, 1),
-                true => (input.lengths[row], lengths[index]),
+            let (seen, text) = if dataset.is_words() {
+                (input.lengths[row], lengths[index])
+            } else {
+                (1, 1)
             };
             let of_row: Vec<f32> = rows.by_ref().take(seen).flatten().copied().collect();
             if let Some(&value) = of_row.iter().find(|value| !value.is_finite()) {
@@ -171,38 +130,37 @@ pub fn logits(
     Ok(all)
 }
 
-/// What the logits of a split's inputs say of its examples. A text that was read in windows gets the mean of their logits, a
-/// word the logits of the window that it is labelled in.
+/// What the logits of a split's inputs say of its examples. A text that was read in windows gets
+/// the mean of their logits, a word the logits of the window that it is labelled in.
 ///
 /// # Errors
 ///
 /// If the split's file can no longer be read.
-pub fn predictions(
+pub(crate) fn predictions(
     dataset: &Dataset,
+    examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
     position: LabelPosition,
 ) -> Result<Vec<Prediction>> {
-    (0..dataset.len())
-        .map(|example| {
-            let inputs = dataset.inputs_of(example)?;
-            if !dataset.is_words() {
-                return Ok(Prediction::Sequence(decide(&mean(&logits[inputs]))));
-            }
-            let words = dataset.words_of(example)?;
-            let mut decisions = vec![None; words];
-            for input in inputs {
-                for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
-                    let Some(word) = word else { continue };
-                    if decisions[word].is_none() || position == LabelPosition::Last {
-                        let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                        decisions[word] = Some(decide(logits));
-                    }
+    let of_example = |example: &DatasetExample| {
+        let inputs = example.inputs.clone();
+        if !dataset.is_words() {
+            return Ok(Prediction::Sequence(Decision::of(&mean(&logits[inputs]))));
+        }
+        let mut decisions = vec![None; example.words];
+        for input in inputs {
+            for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
+                let Some(word) = word else { continue };
+                if decisions[word].is_none() || position == LabelPosition::Last {
+                    let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
+                    decisions[word] = Some(Decision::of(logits));
                 }
             }
-            Ok(Prediction::Token(decisions))
-        })
-        .collect()
+        }
+        Ok(Prediction::Token(decisions))
+    };
+    examples.iter().map(of_example).collect()
 }
 
 /// Element by element; the only row itself.
@@ -218,66 +176,56 @@ fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
     }
 }
 
-/// Scores predictions against the split's gold labels. By [`Protocol::Strict`] a word without a prediction counts as `O`; by
-/// [`Protocol::Paper`] it is left out, gold tag and all.
-///
-/// # Errors
-///
-/// If the split has no labels or its file can no longer be read.
-pub fn score(
-    dataset: &Dataset,
+/// Scores predictions of texts against their gold classes.
+fn score_classes(
+    examples: &[DatasetExample],
+    predictions: &[Prediction],
+    labels: &LabelSet,
+) -> Result<Scores> {
+    let (mut gold, mut predicted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (example, prediction) in examples.iter().zip(predictions) {
+        if let Prediction::Sequence(decision) = prediction {
+            gold.extend(&example.gold);
+            predicted.push(decision.label);
+            let probabilities = decision.probabilities.iter();
+            rows.push(probabilities.map(|p| f64::from(*p)).collect::<Vec<f64>>());
+        }
+    }
+    let names = labels.names();
+    let known = rows.iter().all(|row| row.len() == names.len());
+    Ok(Scores::Classification(if known {
+        ClassificationScores::with_probabilities(&gold, &predicted, &rows, names)?
+    } else {
+        ClassificationScores::compute(&gold, &predicted, names)?
+    }))
+}
+
+/// Scores predictions of words against their gold tags. By [`Protocol::Strict`] a word without a
+/// prediction counts as `O`; by [`Protocol::Paper`] it is left out, gold tag and all.
+fn score_spans(
+    examples: &[DatasetExample],
     predictions: &[Prediction],
     labels: &LabelSet,
     protocol: Protocol,
 ) -> Result<Scores> {
-    if !dataset.is_words() {
-        let (mut gold, mut predicted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        for (example, prediction) in predictions.iter().enumerate() {
-            if let Prediction::Sequence(decision) = prediction {
-                gold.extend(dataset.gold(example)?);
-                predicted.push(decision.label);
-                let probabilities = decision.probabilities.iter();
-                rows.push(probabilities.map(|p| f64::from(*p)).collect::<Vec<f64>>());
-            }
-        }
-        let names = labels.names();
-        let known = rows.iter().all(|row| row.len() == names.len());
-        return Ok(Scores::Classification(if known {
-            ClassificationScores::with_probabilities(&gold, &predicted, &rows, names)?
-        } else {
-            ClassificationScores::compute(&gold, &predicted, names)?
-        }));
-    }
     let names = lenient_names(labels);
+    let name = |tag: usize| names[tag].as_ref();
+    let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());
-    for (example, prediction) in predictions.iter().enumerate() {
+    for (example, prediction) in examples.iter().zip(predictions) {
         let Prediction::Token(words) = prediction else {
             continue;
         };
-        let tags = dataset.gold(example)?;
-        let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
-        let kept = words.iter().zip(&tags).filter(|(word, _)| counted(word));
-        let name = |tag: usize| names[tag].as_ref();
+        let kept = words.iter().zip(&example.gold);
         let (of_model, of_file): (Vec<&str>, Vec<&str>) = kept
+            .filter(|(word, _)| counted(word))
             .map(|(word, tag)| (word.as_ref().map_or("O", |d| name(d.label)), name(*tag)))
             .unzip();
         gold.push(of_file);
         predicted.push(of_model);
     }
-    Ok(Scores::Spans(SpanScores::compute(
-        &gold,
-        &predicted,
-        SpanMode::Default,
-    )?))
-}
-
-/// The tags as lenient reading knows them: those of BILOU as IOBES writes them.
-pub fn lenient_names(labels: &LabelSet) -> Vec<Cow<'_, str>> {
-    let names = labels.names().iter().map(String::as_str);
-    match has_bilou_tags(names.clone()) {
-        true => names.map(bilou_as_iobes).collect(),
-        false => names.map(Cow::from).collect(),
-    }
+    let scores = SpanScores::compute(&gold, &predicted, SpanMode::Default)?;
+    Ok(Scores::Spans(scores))
 }
 
 /// Scores of answering `label` for every example, or every word that is scored by the protocol.
@@ -285,7 +233,7 @@ pub fn lenient_names(labels: &LabelSet) -> Vec<Cow<'_, str>> {
 /// # Errors
 ///
 /// If the split has no labels or its file can no longer be read.
-pub fn score_constant(
+pub(crate) fn score_constant(
     dataset: &Dataset,
     label: usize,
     labels: &LabelSet,
@@ -296,88 +244,45 @@ pub fn score_constant(
         score: 1.0,
         probabilities: Vec::new(),
     };
-    let constant = |example: usize| {
-        Ok(match dataset.is_words() {
-            false => Prediction::Sequence(decision.clone()),
-            true => {
-                // Also of a constant answer, only words of which the model would see something.
-                let mut words = vec![None; dataset.words_of(example)?];
-                for input in dataset.inputs_of(example)? {
-                    for word in dataset.word_ids(input)?.into_iter().flatten() {
-                        words[word] = Some(decision.clone());
-                    }
-                }
-                Prediction::Token(words)
+    let examples = dataset.examples()?;
+    if !dataset.is_words() {
+        let predictions = vec![Prediction::Sequence(decision); examples.len()];
+        return score_classes(&examples, &predictions, labels);
+    }
+    let constant = |example: &DatasetExample| {
+        // Also of a constant answer, only words of which the model would see something.
+        let mut words = vec![None; example.words];
+        for input in example.inputs.clone() {
+            for word in dataset.word_ids(input)?.into_iter().flatten() {
+                words[word] = Some(decision.clone());
             }
-        })
+        }
+        Ok(Prediction::Token(words))
     };
-    let predictions = (0..dataset.len())
-        .map(constant)
-        .collect::<Result<Vec<_>>>()?;
-    score(dataset, &predictions, labels, protocol)
+    let predictions = examples.iter().map(constant).collect::<Result<Vec<_>>>()?;
+    score_spans(&examples, &predictions, labels, protocol)
 }
 
-/// The tags of a prediction, `O` for words without one.
-pub fn tags<'a>(prediction: &Prediction, labels: &'a LabelSet) -> Vec<&'a str> {
-    match prediction {
-        Prediction::Sequence(_) => Vec::new(),
-        Prediction::Token(words) => words
-            .iter()
-            .map(|word| {
-                word.as_ref()
-                    .map_or("O", |decision| labels.name(decision.label))
-            })
-            .collect(),
-    }
-}
-
-/// One pass over a labelled split.
-///
-/// # Errors
-///
-/// If the split is empty or unlabelled, or an output is NaN or infinite.
-pub fn evaluate(
-    model: &LlamaClassifier,
+/// Mean cross-entropy of the labels that count, from logits on the host: of a text's logits as they
+/// are predicted from, of each word's where it is labelled.
+fn mean_loss(
     dataset: &Dataset,
-    labels: &LabelSet,
-    pass: Pass<'_>,
-    tick: impl FnMut(usize),
-) -> Result<Evaluation> {
-    if dataset.is_empty() {
-        return Err(TrainError::EmptySplit {
-            split: dataset.place(&[]),
-        });
-    }
-    let logits = logits(model, dataset, pass, tick)?;
-    let predictions = predictions(
-        dataset,
-        &logits,
-        model.num_labels(),
-        pass.settings.label_position,
-    )?;
-    let scores = score(dataset, &predictions, labels, pass.protocol)?;
-    Ok(Evaluation {
-        loss: mean_loss(dataset, &logits, model.num_labels())?,
-        scores,
-        predictions,
-    })
-}
-
-/// Mean cross-entropy of the labels that count, from logits on the host: of a text's logits as they are predicted from, of
-/// each word's where it is labelled.
-fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> Result<f64> {
+    examples: &[DatasetExample],
+    logits: &[Vec<f32>],
+    num_labels: usize,
+) -> Result<f64> {
     let (mut sum, mut count) = (0.0, 0usize);
-    let mut add = |logits: &[f32], label: i64| {
+    let mut add = |logits: &[f32], label: usize| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials = logits.iter().map(|&logit| f64::from(logit - max).exp());
-        sum += exponentials.sum::<f64>().ln() - f64::from(logits[label as usize] - max);
+        sum += exponentials.sum::<f64>().ln() - f64::from(logits[label] - max);
         count += 1;
     };
     if !dataset.is_words() {
-        for example in 0..dataset.len() {
-            let of_example = mean(&logits[dataset.inputs_of(example)?]);
-            for class in dataset.gold(example)? {
-                add(&of_example, class as i64);
+        for example in examples {
+            let of_example = mean(&logits[example.inputs.clone()]);
+            for class in &example.gold {
+                add(&of_example, *class);
             }
         }
     } else {
@@ -385,7 +290,7 @@ fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> Resul
             if let ExampleLabels::Tokens(tags) = dataset.targets(input)? {
                 let counted = logits.chunks_exact(num_labels).zip(tags);
                 for (logits, tag) in counted.filter(|(_, tag)| *tag != IGNORE_INDEX) {
-                    add(logits, tag);
+                    add(logits, tag as usize);
                 }
             }
         }
@@ -393,46 +298,9 @@ fn mean_loss(dataset: &Dataset, logits: &[Vec<f32>], num_labels: usize) -> Resul
     Ok(sum / count.max(1) as f64)
 }
 
-/// Softmax and its largest entry.
-fn decide(logits: &[f32]) -> Decision {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-    let total: f32 = exponentials.iter().sum();
-    let probabilities: Vec<f32> = exponentials.iter().map(|value| value / total).collect();
-    let label = (0..logits.len())
-        .rev()
-        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-        .unwrap_or(0);
-    Decision {
-        label,
-        score: probabilities.get(label).copied().unwrap_or(0.0),
-        probabilities,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_metrics_of_a_task_are_those_of_its_scores() {
-        let classes = ["a".to_string()];
-        let classes = ClassificationScores::compute(&[0], &[0], &classes).unwrap();
-        let tags = [vec!["O"]];
-        let spans = SpanScores::compute(&tags, &tags, SpanMode::Default).unwrap();
-        for (task, scores) in [
-            (TaskKind::Sequence, Scores::Classification(classes)),
-            (TaskKind::Token, Scores::Spans(spans)),
-        ] {
-            let (loss, others) = Scores::metrics(task).split_last().unwrap();
-            assert_eq!(*loss, "loss");
-            assert!(others.iter().all(|metric| scores.get(metric).is_some()));
-            let json = serde_json::to_value(&scores).unwrap();
-            let floats = json.as_object().unwrap().iter().filter(|(_, v)| v.is_f64());
-            let keys: Vec<&str> = floats.map(|(key, _)| key.as_str()).collect();
-            assert_eq!(keys, others, "{task:?}");
-        }
-    }
 
     #[test]
     fn the_mean_of_windows_is_of_their_logits() {

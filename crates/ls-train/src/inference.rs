@@ -4,21 +4,22 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
-    TaskKind,
+    TaskKind, TextTokenizer,
 };
 use ls_files::{optional, read_json};
 use ls_lora::Quantization;
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::config::context;
+use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
 use crate::run_dir::INFERENCE_FILE;
 
 /// How a text reaches the model and how its answer is read.
 ///
-/// An adapter folder cannot say this itself: PEFT's fields hold no attention mode, pooling or label names, and an
-/// adapter that was trained bidirectional gives other answers, without a warning, when it is run causal.
+/// An adapter folder cannot say this itself: PEFT's fields hold no attention mode, pooling or label
+/// names, and an adapter that was trained bidirectional gives other answers, without a warning,
+/// when it is run causal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceSettings {
@@ -70,15 +71,44 @@ fn truncate() -> LongInputs {
 }
 
 /// The current version of [`InferenceSettings`].
-pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
 impl InferenceSettings {
+    /// The settings that a run trains with.
+    pub(crate) fn of_run(run: &ResolvedRun, tokenizer: &TextTokenizer, labels: LabelSet) -> Self {
+        let pad = tokenizer.pad_token();
+        let data = &run.config.data;
+        Self {
+            format_version: FORMAT_VERSION,
+            task: run.config.task,
+            labels,
+            attention: run.attention.clone(),
+            pooling: match run.head {
+                Task::Sequence(pooling) => Some(pooling),
+                Task::Token { .. } => None,
+            },
+            max_length: run.limits.max_length,
+            long_inputs: run.limits.long_inputs,
+            stride: run.limits.stride,
+            label_position: data.label_position,
+            padding: run.padding,
+            padding_side: data.padding_side,
+            pad_to: data.pad_to,
+            pad_token_id: pad.id,
+            pad_token: pad.token.clone(),
+            base_model: run.config.model.path.clone(),
+            dtype: run.precision.compute,
+            quantization: run.precision.quantization,
+            batch_size: run.config.train.eval_batch_size,
+        }
+    }
+
     /// Reads the settings in an adapter folder, if it has any: one that peft wrote has none.
     ///
     /// # Errors
     ///
     /// If the file is there and cannot be used.
-    pub fn load(dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
         let settings: Option<Self> = optional(read_json(&path))?;
         if let Some(found) = settings.as_ref().map(|settings| settings.format_version)
@@ -99,12 +129,12 @@ impl InferenceSettings {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         Ok(ls_files::write_json(dir.join(INFERENCE_FILE), self)?)
     }
 
     /// Longest input and what happens to longer ones.
-    pub fn limits(&self) -> InputLimits {
+    pub(crate) fn limits(&self) -> InputLimits {
         InputLimits {
             max_length: self.max_length,
             long_inputs: self.long_inputs,
@@ -114,25 +144,25 @@ impl InferenceSettings {
     }
 
     /// How the frozen weights are held.
-    pub fn precision(&self) -> Precision {
+    pub(crate) fn precision(&self) -> Precision {
         Precision {
             compute: self.dtype,
             quantization: self.quantization,
         }
     }
 
-    /// The model's task. `classifier_dropout` overrides that of the checkpoint.
-    pub fn model_task(&self, config: &LlamaConfig, classifier_dropout: Option<f64>) -> Task {
+    /// The model's head, with the dropout of the checkpoint's configuration.
+    pub(crate) fn head(&self, config: &LlamaConfig) -> Task {
         match self.task {
             TaskKind::Sequence => Task::Sequence(self.pooling.unwrap_or(Pooling::Last)),
             TaskKind::Token => Task::Token {
-                dropout: classifier_dropout.unwrap_or(config.classifier_dropout),
+                dropout: config.classifier_dropout,
             },
         }
     }
 
     /// Batches of `batch_size` examples.
-    pub fn batch_options(&self, batch_size: usize, group_by_length: bool) -> BatchOptions {
+    pub(crate) fn batch_options(&self, batch_size: usize, group_by_length: bool) -> BatchOptions {
         BatchOptions {
             batch_size,
             pad_id: self.pad_token_id,

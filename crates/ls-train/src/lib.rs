@@ -1,26 +1,34 @@
-//! Label-supervised fine-tuning: configuration, training loop, evaluation, prediction and run folders.
-//!
-//! Everything the command line does is a function here; [`trainer::train`] is a whole run. Reading order: [`config`],
-//! [`sources`], [`dataset`], [`trainer`] (the loop is [`trainer`]'s `fit`), [`evaluate`], [`predict`].
+#![doc = include_str!("../README.md")]
 
-pub mod card;
+mod card;
 pub mod config;
 pub mod dataset;
 pub mod environment;
-pub mod error;
+mod error;
 pub mod evaluate;
-pub mod inference;
+pub mod events;
+mod fit;
+mod inference;
+pub mod inputs;
 pub mod loss;
 pub mod memory;
 pub mod optim;
-pub mod predict;
-pub mod run_dir;
+mod predict;
+mod prediction;
+mod report;
+mod run_dir;
+mod scores;
 pub mod sources;
-pub mod tensors;
-pub mod trainer;
+pub mod splits;
+mod tensors;
+mod trainer;
 
 pub use config::RunConfig;
 pub use error::{Result, TrainError};
+pub use events::{Event, Observer};
 pub use inference::InferenceSettings;
-pub use predict::Predictor;
-pub use trainer::{Event, Observer, Report, train};
+pub use predict::{Overrides, Predictor};
+pub use prediction::{Decision, Prediction};
+pub use report::{Baseline, Report};
+pub use scores::Scores;
+pub use trainer::train;

@@ -12,9 +12,11 @@ pub fn counted(labels: &[i64]) -> usize {
         .count()
 }
 
-/// The sum of the cross-entropies of the labels that count, in f32; divide by their number for the mean.
+/// The sum of the cross-entropies of the labels that count, in f32; divide by their number for the
+/// mean.
 ///
-/// A sum, because under gradient accumulation the divisor is the count of the whole step, not of one pass.
+/// A sum, because under gradient accumulation the divisor is the count of the whole step, not of
+/// one pass.
 ///
 /// # Shapes
 ///
@@ -60,7 +62,11 @@ pub fn cross_entropy_sum(logits: Tensor<2>, labels: &[i64]) -> Tensor<1> {
 /// # Panics
 ///
 /// If the lengths differ, or a label is past `num_labels`.
-pub fn weighted_cross_entropy_sum(logits: Tensor<2>, labels: &[i64], weights: &[f64]) -> Tensor<1> {
+pub(crate) fn weighted_cross_entropy_sum(
+    logits: Tensor<2>,
+    labels: &[i64],
+    weights: &[f64],
+) -> Tensor<1> {
     let device = logits.device();
     let shape = [labels.len(), 1];
     let targets: Vec<i32> = labels.iter().map(|label| *label as i32).collect();

@@ -1,4 +1,5 @@
-//! AdamW as PyTorch has it, the learning rate over the steps, and clipping by the norm over all gradients.
+//! AdamW as PyTorch has it, the learning rate over the steps, and clipping by the norm over all
+//! gradients.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
@@ -6,7 +7,8 @@ use burn::tensor::Tensor;
 
 use crate::config::{LrScheduler, TrainSettings};
 
-/// AdamW with decoupled weight decay on everything but biases and norms, as Hugging Face's Trainer groups parameters.
+/// AdamW with decoupled weight decay on everything but biases and norms, as Hugging Face's Trainer
+/// groups parameters.
 pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
     let config = |weight_decay: f64| {
         AdamWConfig::new()
@@ -15,14 +17,14 @@ pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
             .with_epsilon(settings.adam_epsilon as f32)
             .with_weight_decay(weight_decay as f32)
     };
-    let undecayed = ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$")
-        .unwrap_or_else(|_| ParamGroup::from_path("score.bias"));
+    let undecayed = ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$").expect("a valid pattern");
     config(settings.weight_decay)
         .init()
         .with_group(undecayed, config(0.0).build(), None)
 }
 
-/// The learning rate of an optimizer step, counted from 0, by the formulas of transformers' `optimization.py`.
+/// The learning rate of an optimizer step, counted from 0, by the formulas of transformers'
+/// `optimization.py`.
 pub fn learning_rate(settings: &TrainSettings, step: usize, total_steps: usize) -> f64 {
     let warmup = match settings.warmup_steps {
         0 => (settings.warmup_ratio * total_steps as f64).ceil() as usize,
@@ -41,8 +43,9 @@ pub fn learning_rate(settings: &TrainSettings, step: usize, total_steps: usize) 
         }
 }
 
-/// Scales the gradients so that the norm over all of them is at most `max_norm` (0 for no limit), as
-/// `torch.nn.utils.clip_grad_norm_` does, and returns the norm before that. Waits for the device once.
+/// Scales the gradients so that the norm over all of them is at most `max_norm` (0 for no limit),
+/// as `torch.nn.utils.clip_grad_norm_` does, and returns the norm before that. Waits for the device
+/// once.
 pub fn clip_grad_norm<M: Module>(module: &M, grads: &mut GradientsParams, max_norm: f64) -> f64 {
     let mut squares = Squares {
         grads,
@@ -110,7 +113,8 @@ mod tests {
             .collect()
     }
 
-    /// Values of `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup` of transformers 5.23.0.
+    /// Values of `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup` of
+    /// transformers 5.23.0.
     #[test]
     fn schedules_are_those_of_transformers() {
         assert_eq!(rates(LrScheduler::Linear, 0, 4), [1.0, 0.75, 0.5, 0.25]);

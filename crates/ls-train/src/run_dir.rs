@@ -20,7 +20,7 @@ use crate::error::{Result, TrainError};
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
 /// | `report.json` | scores and cost of the finished run |
 #[derive(Debug, Clone)]
-pub struct RunDir {
+pub(crate) struct RunDir {
     root: PathBuf,
 }
 
@@ -30,7 +30,7 @@ impl RunDir {
     /// # Errors
     ///
     /// If it exists and holds anything, or cannot be created.
-    pub fn create(root: &Path) -> Result<Self> {
+    pub(crate) fn create(root: &Path) -> Result<Self> {
         if let Ok(mut entries) = fs::read_dir(root)
             && entries.next().is_some()
         {
@@ -45,7 +45,7 @@ impl RunDir {
     /// # Errors
     ///
     /// If there is no such folder or it has no configuration.
-    pub fn open(root: &Path) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         let reason = |reason: &str| TrainError::NotARun {
             path: root.into(),
             reason: reason.into(),
@@ -73,23 +73,23 @@ impl RunDir {
     }
 
     /// The folder.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
     /// The resolved configuration.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
     /// Versions, device, seed, hashes.
-    pub fn environment(&self) -> PathBuf {
+    pub(crate) fn environment(&self) -> PathBuf {
         self.root.join("environment.json")
     }
     /// One JSON object per step and per evaluation.
-    pub fn metrics(&self) -> PathBuf {
+    pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
     }
     /// The best checkpoint.
-    pub fn best(&self) -> PathBuf {
+    pub(crate) fn best(&self) -> PathBuf {
         self.root.join("best")
     }
     /// The next best checkpoint while it is written.
@@ -101,11 +101,11 @@ impl RunDir {
         self.root.join(".best.last")
     }
     /// Predictions of the best checkpoint.
-    pub fn predictions(&self) -> PathBuf {
+    pub(crate) fn predictions(&self) -> PathBuf {
         self.root.join("predictions.jsonl")
     }
     /// Scores and cost.
-    pub fn report(&self) -> PathBuf {
+    pub(crate) fn report(&self) -> PathBuf {
         self.root.join("report.json")
     }
 
@@ -114,7 +114,7 @@ impl RunDir {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write(&self, path: &Path, text: &str) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path, text: &str) -> Result<()> {
         Ok(ls_files::write_atomic(path, text)?)
     }
 
@@ -123,7 +123,7 @@ impl RunDir {
     /// # Errors
     ///
     /// If it cannot be written, or whatever `fill` says.
-    pub fn write_lines(
+    pub(crate) fn write_lines(
         &self,
         path: &Path,
         fill: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
@@ -138,17 +138,18 @@ impl RunDir {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<()> {
+    pub(crate) fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<()> {
         Ok(ls_files::write_json(path, value)?)
     }
 
-    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its place. A stop at any
-    /// moment leaves one of them whole; between the two renames neither is called `best`, and [`RunDir::open`] says so.
+    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its
+    /// place. A stop at any moment leaves one of them whole; between the two renames neither is
+    /// called `best`, and [`RunDir::open`] says so.
     ///
     /// # Errors
     ///
     /// If `fill` fails, or the folders cannot be moved.
-    pub fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let (next, last) = (self.best_next(), self.best_last());
         for leftover in [&next, &last] {
             if leftover.exists() {
@@ -169,23 +170,25 @@ impl RunDir {
     }
 }
 
-/// Own metadata beside an adapter. Not `config.json`: with one, transformers no longer sees an adapter there.
-pub const INFERENCE_FILE: &str = "ls_llama.json";
+/// Own metadata beside an adapter. Not `config.json`: with one, transformers no longer sees an
+/// adapter there.
+pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
 /// Appends JSON objects, a line each, flushed line by line so that a killed run keeps them.
 #[derive(Debug)]
-pub struct MetricsLog {
+pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
 }
 
 impl MetricsLog {
-    /// Starts the file, and with it claims the run folder: of two runs that found it empty only one can.
+    /// Starts the file, and with it claims the run folder: of two runs that found it empty only one
+    /// can.
     ///
     /// # Errors
     ///
     /// If it is there already or cannot be created.
-    pub fn create(path: PathBuf) -> Result<Self> {
+    pub(crate) fn create(path: PathBuf) -> Result<Self> {
         match File::create_new(&path) {
             Ok(file) => Ok(Self { path, file }),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -203,7 +206,7 @@ impl MetricsLog {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+    pub(crate) fn push(&mut self, value: &impl Serialize) -> Result<()> {
         let writing = FileError::writing(&self.path);
         let mut line = serde_json::to_vec(value).map_err(|error| writing(error.into()))?;
         line.push(b'\n');

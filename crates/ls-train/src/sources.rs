@@ -8,7 +8,7 @@ use ls_data::{
     TokenColumns,
 };
 
-use crate::config::{DataSettings, Protocol, RunConfig};
+use crate::config::{DataSettings, Files, Protocol, RunConfig};
 use crate::error::{Result, TrainError};
 
 /// The splits of a run, not read yet.
@@ -46,74 +46,8 @@ impl Sources {
     pub fn of(config: &RunConfig) -> Result<Self> {
         let data = &config.data;
         let mut sources = match data.known() {
-            Some(known) => {
-                let default = known.default_dir();
-                let dir = data.dir.as_deref().unwrap_or(&default);
-                if !dir.is_dir() {
-                    return Err(TrainError::NoDataset {
-                        path: dir.into(),
-                        name: known.name.clone(),
-                    });
-                }
-                let located = known.locate(dir, data.language.as_deref())?;
-                if located.starts_only && data.protocol == Protocol::Strict {
-                    let reason = format!(
-                        "{}: only the first word of an entity has a tag in these files, so that spans cannot be scored: set data.protocol = \"paper\", or give data.dir another form of {}",
-                        located.form, known.name
-                    );
-                    return Err(TrainError::Settings {
-                        path: dir.into(),
-                        reason,
-                    });
-                }
-                let labels = known_labels(data, &known);
-                let mut splits = [None, None, None];
-                for split in &located.splits {
-                    if split.labelled {
-                        splits[split.name as usize] = Some(known_source(data, split));
-                    }
-                }
-                let [train, validation, test] = splits;
-                let train = train.ok_or(TrainError::EmptySplit {
-                    split: SplitName::Train.name().into(),
-                })?;
-                // Where the published test split has no labels, or there is none, the validation split is what is reported.
-                let published = test.is_none().then_some(SplitName::Validation.name());
-                let lacks = |name| located.split(name).is_none();
-                if known.splits.test.is_some() && lacks(SplitName::Test) {
-                    tracing::warn!(
-                        "{}: no test split of {} in it: its validation split is reported in the place of it",
-                        dir.display(),
-                        known.name
-                    );
-                }
-                let (validation, test) = match test {
-                    None => (None, validation),
-                    Some(test) => (validation, Some(test)),
-                };
-                Self {
-                    train,
-                    validation,
-                    published: published.filter(|_| test.is_some()),
-                    test,
-                    labels: Some(labels),
-                    form: Some(located.form),
-                }
-            }
-            None => {
-                let source = |files: &crate::config::Files| named(data, files.paths(), true);
-                let train = data.train.as_ref().ok_or(TrainError::EmptySplit {
-                    split: "train".into(),
-                })?;
-                Self {
-                    train: source(train)?,
-                    validation: data.validation.as_ref().map(source).transpose()?,
-                    test: data.test.as_ref().map(source).transpose()?,
-                    labels: data.labels.clone(),
-                    published: None,
-                    form: None,
-                }
-            }
+            Some(known) => Self::of_known(data, &known)?,
+            None => Self::of_files(data)?,
         };
         if data.protocol == Protocol::Paper {
             // The reference's choice of the best epoch is made on the split that it reports.
@@ -143,13 +77,85 @@ impl Sources {
         Ok(sources)
     }
 
+    fn of_files(data: &DataSettings) -> Result<Self> {
+        let source = |files: &Files| named(data, files.paths(), true);
+        let train = data.train.as_ref().ok_or(TrainError::EmptySplit {
+            split: "train".into(),
+        })?;
+        Ok(Self {
+            train: source(train)?,
+            validation: data.validation.as_ref().map(source).transpose()?,
+            test: data.test.as_ref().map(source).transpose()?,
+            labels: data.labels.clone(),
+            published: None,
+            form: None,
+        })
+    }
+
+    fn of_known(data: &DataSettings, known: &DatasetSpec) -> Result<Self> {
+        let default = known.default_dir();
+        let dir = data.dir.as_deref().unwrap_or(&default);
+        if !dir.is_dir() {
+            return Err(TrainError::NoDataset {
+                path: dir.into(),
+                name: known.name.clone(),
+            });
+        }
+        let located = known.locate(dir, data.language.as_deref())?;
+        if located.starts_only && data.protocol == Protocol::Strict {
+            let reason = format!(
+                "{}: only the first word of an entity has a tag in these files, so that spans cannot \
+                 be scored: set data.protocol = \"paper\", or give data.dir another form of {}",
+                located.form, known.name
+            );
+            return Err(TrainError::Settings {
+                path: dir.into(),
+                reason,
+            });
+        }
+        if known.splits.test.is_some() && located.split(SplitName::Test).is_none() {
+            tracing::warn!(
+                "{}: no test split of {} in it: its validation split is reported in the place of it",
+                dir.display(),
+                known.name
+            );
+        }
+        let mut splits = [None, None, None];
+        for split in &located.splits {
+            if split.labelled {
+                splits[split.name as usize] = Some(known_source(data, split));
+            }
+        }
+        let [train, validation, test] = splits;
+        let train = train.ok_or(TrainError::EmptySplit {
+            split: SplitName::Train.name().into(),
+        })?;
+        // Where the published test split has no labels, or there is none, the validation split is
+        // what is reported.
+        let (validation, test, published) = match test {
+            None => {
+                let published = validation.as_ref().map(|_| SplitName::Validation.name());
+                (None, validation, published)
+            }
+            Some(test) => (validation, Some(test), None),
+        };
+        Ok(Self {
+            train,
+            validation,
+            test,
+            labels: Some(known_labels(data, known)),
+            published,
+            form: Some(located.form),
+        })
+    }
+
     /// Whether the split that is reported also chooses the checkpoint.
-    pub fn reported_split_chose(&self) -> bool {
+    pub(crate) fn reported_split_chose(&self) -> bool {
         self.test.is_none() || self.test == self.validation
     }
 
     /// Every file of every split.
-    pub fn files(&self) -> Vec<&Path> {
+    pub(crate) fn files(&self) -> Vec<&Path> {
         let splits = [
             Some(&self.train),
             self.validation.as_ref(),
@@ -205,8 +211,8 @@ fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
     }
 }
 
-/// A file as one of the run's known data set, if it has one: the split of the folder that it stands in, else in the form of the
-/// run's own files.
+/// A file as one of the run's known data set, if it has one: the split of the folder that it stands
+/// in, else in the form of the run's own files.
 ///
 /// # Errors
 ///
@@ -302,7 +308,7 @@ pub fn named(data: &DataSettings, files: &[PathBuf], labelled: bool) -> Result<S
 }
 
 /// How a file of a format is read by the columns of `data`.
-pub fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool) -> ReadSpec {
+pub(crate) fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool) -> ReadSpec {
     ReadSpec {
         format,
         header: data.header,

@@ -11,14 +11,18 @@ use crate::error::Result;
 /// # Errors
 ///
 /// If an id is past the model's vocabulary.
-pub fn model_input(batch: &Batch, config: &LlamaConfig, device: &Device) -> Result<ModelInput> {
+pub(crate) fn model_input(
+    batch: &Batch,
+    config: &LlamaConfig,
+    device: &Device,
+) -> Result<ModelInput> {
     let input = ModelInput::from_padded(&batch.input_ids, &batch.attention_mask, config, device)?;
     // Where padding counts as tokens, a row of the input is longer than its text.
     Ok(input.with_text_lengths(&batch.lengths))
 }
 
 /// The labels of a batch, one for each row of the model's output.
-pub fn labels(batch: &Batch) -> Vec<i64> {
+pub(crate) fn labels(batch: &Batch) -> Vec<i64> {
     match &batch.labels {
         BatchLabels::None => Vec::new(),
         BatchLabels::Class(classes) => classes.clone(),

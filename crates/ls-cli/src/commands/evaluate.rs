@@ -111,7 +111,7 @@ fn split(
         ("train", Some(_), _) => read(&sources.train)?,
         ("train" | "validation", None, _) => {
             let train = read(&sources.train)?;
-            let (train, validation) = ls_train::trainer::set_aside(&train, config)?;
+            let (train, validation) = ls_train::splits::set_aside(&train, config)?;
             if name == "train" { train } else { validation }
         }
         _ => {

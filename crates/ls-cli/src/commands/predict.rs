@@ -9,10 +9,10 @@ use ls_data::{
     BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row,
 };
 use ls_files::{AtomicFile, FileError};
-use ls_train::TrainError;
 use ls_train::config::DataSettings;
 use ls_train::dataset::Examples;
-use ls_train::predict::{InputFormat, Inputs, Overrides, Predictor, words_of};
+use ls_train::inputs::{InputFormat, Inputs, words_of};
+use ls_train::{Overrides, Predictor, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
                 &device,
             )
             .with_context(|| format!("cannot load {}", model.display()))?;
-            (predictor, DataSettings::columns_only())
+            (predictor, DataSettings::default())
         }
         (None, None) => return Err(UsageError::new("expected --run or --model").into()),
     };

@@ -11,8 +11,7 @@ use ls_data::{
     conlleval_report, decode_spans_strict, has_bilou_tags, probability_rows, read_answers,
 };
 use ls_files::FileError;
-use ls_train::TrainError;
-use ls_train::evaluate::Scores;
+use ls_train::{Scores, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::table::table;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use ls_train::evaluate::Scores;
+use ls_train::Scores;
 
 /// Scores by class or entity type, then the averages.
 pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {

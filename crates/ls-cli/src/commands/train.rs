@@ -82,7 +82,7 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
 fn print(report: &Report, config: &RunConfig) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let metric = &report.metric;
-    let value = |scores: &ls_train::evaluate::Scores, loss: f64| {
+    let value = |scores: &ls_train::Scores, loss: f64| {
         if metric == "loss" {
             loss
         } else {

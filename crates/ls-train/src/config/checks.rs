@@ -1,0 +1,327 @@
+//! What can be wrong with a configuration, by table, and what the task makes wrong.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use ls_data::catalog;
+use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, TaskKind};
+
+use super::settings::{
+    DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
+};
+use crate::scores::Scores;
+
+/// The faults of a configuration, a sentence each.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    found: Vec<String>,
+    /// Keys whose values could not be read: they have their defaults, which are not checked.
+    unread: Vec<String>,
+}
+
+impl Faults {
+    /// A fault.
+    pub(super) fn add(&mut self, fault: impl Into<String>) {
+        self.found.push(fault.into());
+    }
+
+    /// The value of a key could not be read.
+    pub(super) fn unread(&mut self, key: String, reason: &str) {
+        self.add(format!("{key}: {}", reason.trim().replace('\n', " ")));
+        self.unread.push(key);
+    }
+
+    /// Whether the value of a key could not be read.
+    pub(super) fn is_unread(&self, key: &str) -> bool {
+        self.unread.iter().any(|unread| unread == key)
+    }
+
+    /// All of them.
+    pub(super) fn into_found(self) -> Vec<String> {
+        self.found
+    }
+
+    /// A fault of a key unless `ok`.
+    fn check(&mut self, ok: bool, key: &str, fault: impl Display) {
+        if !ok && !self.is_unread(key) {
+            self.add(format!("{key}: {fault}"));
+        }
+    }
+
+    fn check_number(&mut self, ok: bool, key: &str, expected: &str, found: impl Display) {
+        self.check(ok, key, format!("expected {expected}, found {found}"));
+    }
+
+    fn check_positive(&mut self, key: &str, value: impl Into<Option<usize>>) {
+        self.check_number(value.into() != Some(0), key, "at least 1", 0);
+    }
+}
+
+impl ModelSettings {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        if self.path.as_os_str().is_empty() && !faults.is_unread("model.path") {
+            faults.add("missing field `model.path`: the folder of a pretrained model");
+        }
+        let dropout = self.classifier_dropout.unwrap_or(0.0);
+        check_fraction(faults, "model.classifier_dropout", dropout);
+    }
+}
+
+impl LoraSettings {
+    /// Each field on its own, so that one fault does not hide another.
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let copy: [fn(&Self, &mut Self); 4] = [
+            |all, one| one.r = all.r,
+            |all, one| one.lora_alpha = all.lora_alpha,
+            |all, one| one.lora_dropout = all.lora_dropout,
+            |all, one| one.target_modules = all.target_modules.clone(),
+        ];
+        let alone = copy.map(|copy| {
+            let mut one = Self::default();
+            copy(self, &mut one);
+            one
+        });
+        let fault = |settings: &Self| settings.config().validate().err();
+        let mut found: Vec<_> = alone.iter().filter_map(fault).collect();
+        if found.is_empty() {
+            found.extend(fault(self));
+        }
+        for error in found {
+            faults.add(format!("lora: {error}"));
+        }
+    }
+}
+
+impl DataSettings {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        self.check_source(faults);
+        self.check_limits(faults);
+        if let Some(name) = &self.format {
+            let known = FileFormat::ALL.map(|format| format.name());
+            faults.check(
+                known.contains(&name.as_str()),
+                "data.format",
+                format!("expected one of {}, found {name:?}", known.join(", ")),
+            );
+        }
+        if let Some(labels) = &self.labels {
+            let mut seen = BTreeSet::new();
+            faults.check(!labels.is_empty(), "data.labels", "the list is empty");
+            for label in labels {
+                let fault = format!("{label:?} is listed twice");
+                faults.check(seen.insert(label), "data.labels", fault);
+            }
+        }
+    }
+
+    /// Known data set, or files.
+    fn check_source(&self, faults: &mut Faults) {
+        let splits = [
+            ("data.train", &self.train),
+            ("data.validation", &self.validation),
+            ("data.test", &self.test),
+        ];
+        for (key, files) in splits {
+            let empty = files.as_ref().is_some_and(|files| files.paths().is_empty());
+            faults.check(!empty, key, "the list is empty");
+        }
+        match &self.dataset {
+            Some(name) => {
+                if splits.iter().any(|(_, files)| files.is_some()) {
+                    faults.add(
+                        "data.dataset names the files: leave out data.train, data.validation and data.test",
+                    );
+                }
+                match catalog::get(name) {
+                    Err(unknown) => faults.check(false, "data.dataset", unknown),
+                    Ok(known) => {
+                        let language = self.language.as_deref();
+                        let fault = language.and_then(|name| known.language(Some(name)).err());
+                        if let Some(fault) = fault {
+                            faults.check(false, "data.language", fault);
+                        }
+                    }
+                }
+            }
+            None if faults.is_unread("data.dataset") => {}
+            None => {
+                faults.check(
+                    self.train.is_some(),
+                    "data.train",
+                    "missing; name a file, or a data set in data.dataset",
+                );
+                if self.dir.is_some() || self.language.is_some() {
+                    faults.add("data.dir and data.language need data.dataset");
+                }
+            }
+        }
+        if self.validation.is_none() {
+            let fraction = self.validation_fraction;
+            let ok = fraction > 0.0 && fraction < 1.0;
+            faults.check_number(
+                ok,
+                "data.validation_fraction",
+                "over 0 and under 1",
+                fraction,
+            );
+        }
+    }
+
+    /// Lengths, windows and padding.
+    fn check_limits(&self, faults: &mut Faults) {
+        faults.check_positive("data.max_length", self.max_length);
+        faults.check_positive("data.pad_to", self.pad_to);
+        if let Some(max_length) = self.max_length {
+            let below = self.stride.is_none_or(|stride| stride < max_length);
+            faults.check_number(
+                below,
+                "data.stride",
+                &format!("less than data.max_length ({max_length})"),
+                self.stride.unwrap_or_default(),
+            );
+            faults.check_number(
+                self.pad_to.is_none_or(|pad_to| pad_to >= max_length),
+                "data.pad_to",
+                &format!("at least data.max_length ({max_length})"),
+                self.pad_to.unwrap_or_default(),
+            );
+        }
+        faults.check(
+            self.long_inputs != Some(LongInputs::Window) || self.text_pair.is_none(),
+            "data.long_inputs",
+            "pairs of texts are cut (truncate, tail or head_tail), not read in windows",
+        );
+        faults.check(
+            self.protocol == Protocol::Strict
+                || matches!(self.long_inputs, None | Some(LongInputs::Truncate)),
+            "data.long_inputs",
+            "the protocol paper cuts the end (truncate); leave it out, or use the protocol strict",
+        );
+        faults.check(
+            self.padding != Some(PaddingMode::Attended) || self.padding_side == PaddingSide::Right,
+            "data.padding_side",
+            "attended padding must be on the right, as in the reference",
+        );
+    }
+}
+
+impl TrainSettings {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        faults.check_positive("train.epochs", self.epochs);
+        faults.check_positive("train.micro_batch_size", self.micro_batch_size);
+        faults.check_positive(
+            "train.gradient_accumulation_steps",
+            self.gradient_accumulation_steps,
+        );
+        faults.check_positive("train.eval_batch_size", self.eval_batch_size);
+        faults.check_positive("train.eval_steps", self.eval_steps);
+        faults.check_positive(
+            "train.early_stopping_patience",
+            self.early_stopping_patience,
+        );
+        for (key, value) in [
+            ("train.learning_rate", self.learning_rate),
+            ("train.adam_epsilon", self.adam_epsilon),
+        ] {
+            let ok = value.is_finite() && value > 0.0;
+            faults.check_number(ok, key, "a number over 0", value);
+        }
+        for (key, value) in [
+            ("train.weight_decay", self.weight_decay),
+            ("train.max_grad_norm", self.max_grad_norm),
+        ] {
+            let ok = value.is_finite() && value >= 0.0;
+            faults.check_number(ok, key, "0 or more", value);
+        }
+        for (key, value) in [
+            ("train.adam_beta1", self.adam_beta1),
+            ("train.adam_beta2", self.adam_beta2),
+            ("train.warmup_ratio", self.warmup_ratio),
+        ] {
+            check_fraction(faults, key, value);
+        }
+        if let Some(ratio) = self.loraplus_lr_ratio {
+            let ok = ratio.is_finite() && ratio >= 1.0;
+            faults.check_number(ok, "train.loraplus_lr_ratio", "1 or more", ratio);
+        }
+    }
+}
+
+fn check_fraction(faults: &mut Faults, key: &str, value: f64) {
+    faults.check_number(
+        (0.0..1.0).contains(&value),
+        key,
+        "0 or more and under 1",
+        value,
+    );
+}
+
+impl RunConfig {
+    /// What does not go with the task.
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let data = &self.data;
+        if let Some(known) = data.known() {
+            let (name, task) = (&known.name, known.task);
+            let fault = format!("{name} is labelled by {task}, not by {}", self.task);
+            faults.check(task == self.task, "task", fault);
+        }
+        match self.task {
+            TaskKind::Sequence => {
+                if data.scheme.is_some() || data.train_scheme.is_some() {
+                    faults.add("data.scheme and data.train_scheme need the task token");
+                }
+            }
+            TaskKind::Token => {
+                faults.check(
+                    self.model.pooling.is_none(),
+                    "model.pooling",
+                    "a token task does not pool",
+                );
+                faults.check(
+                    !matches!(
+                        data.long_inputs,
+                        Some(LongInputs::Tail | LongInputs::HeadTail)
+                    ),
+                    "data.long_inputs",
+                    "a token task reads long inputs in windows (window) or cuts their end (truncate)",
+                );
+                self.check_columns(faults);
+            }
+        }
+        if let Some(metric) = &self.train.metric_for_best_model {
+            let known = Scores::metrics(self.task);
+            faults.check(
+                known.contains(&metric.as_str()),
+                "train.metric_for_best_model",
+                format!(
+                    "unknown metric {metric:?} for this task (known: {})",
+                    known.join(", ")
+                ),
+            );
+        }
+    }
+
+    /// Words and tags stand in numbered columns of CoNLL files and under names in JSON objects.
+    fn check_columns(&self, faults: &mut Faults) {
+        let data = &self.data;
+        let format = match &data.format {
+            Some(name) => FileFormat::from_name(name),
+            None => {
+                let first = data.train.as_ref().and_then(|train| train.paths().first());
+                first.and_then(|path| FileFormat::from_path(path).ok())
+            }
+        };
+        for (key, column) in [("data.tokens", &data.tokens), ("data.tags", &data.tags)] {
+            let fault = match (format, column) {
+                (Some(FileFormat::Conll), Some(ColumnRef::Name(name))) => {
+                    format!("the columns of CoNLL files are numbers, from 0; found {name:?}")
+                }
+                (Some(FileFormat::Jsonl), Some(ColumnRef::Index(index))) => {
+                    format!("JSON objects have keys, not columns; found {index}")
+                }
+                _ => continue,
+            };
+            faults.check(false, key, fault);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The configuration of a run: as the user writes it ([`RunConfig`]), and with every choice made
+//! ([`ResolvedRun`]).
+//!
+//! `settings` holds the tables of the file and their defaults, `read` merges a file and `key=value`
+//! overrides over them, `checks` finds the faults, and `resolved` fills in what depends on the
+//! checkpoint.
+
+mod checks;
+mod read;
+mod resolved;
+mod settings;
+
+pub use resolved::ResolvedRun;
+pub use settings::{
+    DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,
+    TrainSettings,
+};
+pub(crate) use settings::{context, default_long_inputs};

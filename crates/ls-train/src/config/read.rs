@@ -1,0 +1,342 @@
+//! From a file and `key=value` overrides to a checked [`RunConfig`], and back to TOML.
+//!
+//! Each value is read alone, so that one of a wrong type hides no other fault: all of them are
+//! reported together, before any weight is read.
+
+use std::path::Path;
+
+use serde::Deserializer;
+use serde::de::value::Error as KeysError;
+use serde::de::{DeserializeOwned, Error, Visitor};
+use toml::{Table, Value};
+
+use super::checks::Faults;
+use super::settings::{DataSettings, LoraSettings, ModelSettings, RunConfig, TrainSettings};
+use crate::error::{Result, TrainError};
+
+impl RunConfig {
+    /// Reads a file and applies `key=value` overrides (`train.learning_rate=1e-3`).
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or with all faults found in it.
+    pub fn from_file(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = ls_files::read_text(path).map_err(TrainError::ConfigFile)?;
+        Self::from_toml(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses TOML text; `origin` names it in messages.
+    ///
+    /// # Errors
+    ///
+    /// With all faults found.
+    pub fn from_toml(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
+        let mut table: Table =
+            ls_files::parse_toml(text, Path::new(origin)).map_err(TrainError::ConfigFile)?;
+        let mut faults = Faults::default();
+        for assignment in overrides {
+            if let Err(fault) = assign(&mut table, assignment) {
+                faults.add(fault);
+            }
+        }
+        let (_, known) = tables()[0];
+        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            faults.add(unknown_key("", key));
+        }
+        let task = value(&mut table, "task", &mut faults);
+        if task.is_none() && !faults.is_unread("task") {
+            faults.add("missing field `task`: what is labelled, sequence or token");
+        }
+        let run = value(&mut table, "run", &mut faults);
+        let model = section::<ModelSettings>(&mut table, "model", &mut faults);
+        let lora = section::<LoraSettings>(&mut table, "lora", &mut faults);
+        let data = section::<DataSettings>(&mut table, "data", &mut faults);
+        let train = section::<TrainSettings>(&mut table, "train", &mut faults);
+        model.check(&mut faults);
+        lora.check(&mut faults);
+        data.check(&mut faults);
+        train.check(&mut faults);
+        let config = task.map(|task| Self {
+            task,
+            run,
+            model,
+            lora,
+            data,
+            train,
+        });
+        if let Some(config) = &config {
+            config.check(&mut faults);
+        }
+        match (config, faults.into_found()) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(TrainError::Config {
+                origin: origin.into(),
+                faults,
+            }),
+        }
+    }
+
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    ///
+    /// If a path is not Unicode or a number is past TOML's range.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| TrainError::Config {
+            origin: "the configuration cannot be written".into(),
+            faults: vec![error.to_string()],
+        })
+    }
+}
+
+/// Takes the value of a key of the outermost table. A value of a wrong type is a fault.
+fn value<T: DeserializeOwned>(table: &mut Table, key: &str, faults: &mut Faults) -> Option<T> {
+    match table.remove(key)?.try_into() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            faults.unread(key.into(), error.message());
+            None
+        }
+    }
+}
+
+/// Takes a table. The keys that are unknown or whose values have a wrong type are faults; the
+/// others are read without them.
+fn section<T: DeserializeOwned + Default>(
+    table: &mut Table,
+    section: &str,
+    faults: &mut Faults,
+) -> T {
+    let Some(keys) = value::<Table>(table, section, faults) else {
+        return T::default();
+    };
+    let mut read = Table::new();
+    for (key, value) in keys {
+        if !keys_of::<T>().contains(&key.as_str()) {
+            faults.add(unknown_key(section, &key));
+            continue;
+        }
+        let alone = Table::from_iter([(key.clone(), value.clone())]);
+        match alone.try_into::<T>() {
+            Ok(_) => drop(read.insert(key, value)),
+            Err(error) => faults.unread(format!("{section}.{key}"), error.message()),
+        }
+    }
+    // Each of its values has been read alone.
+    read.try_into().unwrap_or_default()
+}
+
+/// Sets one dotted key. The value is read as TOML, or as a string where that fails.
+fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return Err(format!("{assignment:?}: expected key=value"));
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let parsed = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_string()));
+    let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+    let target = if section.is_empty() {
+        table
+    } else {
+        match table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()))
+        {
+            Value::Table(target) => target,
+            _ => return Err(format!("{section}: is not a table")),
+        }
+    };
+    target.insert(name.to_string(), parsed);
+    Ok(())
+}
+
+type Keys = &'static [&'static str];
+
+/// Every table of the file with its keys; the outermost has no name.
+fn tables() -> [(&'static str, Keys); 5] {
+    [
+        ("", keys_of::<RunConfig>()),
+        ("model", keys_of::<ModelSettings>()),
+        ("lora", keys_of::<LoraSettings>()),
+        ("data", keys_of::<DataSettings>()),
+        ("train", keys_of::<TrainSettings>()),
+    ]
+}
+
+/// The keys of a struct, as serde's derive hands them to a deserializer.
+fn keys_of<T: DeserializeOwned>() -> Keys {
+    struct Capture<'a>(&'a mut Keys);
+
+    impl<'de> Deserializer<'de> for Capture<'_> {
+        type Error = KeysError;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, KeysError> {
+            Err(KeysError::custom("only a struct has keys"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: Keys,
+            visitor: V,
+        ) -> Result<V::Value, KeysError> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut keys: Keys = &[];
+    // An error in any case: there is nothing to read.
+    let _ = T::deserialize(Capture(&mut keys));
+    keys
+}
+
+/// The fault of a key that a table does not have, with the key that was likely meant.
+fn unknown_key(section: &str, key: &str) -> String {
+    let path = |section: &str, key: &str| {
+        if section.is_empty() {
+            key.to_string()
+        } else {
+            format!("{section}.{key}")
+        }
+    };
+    let tables = tables();
+    // The same key in another table is likelier meant than a similar one in this.
+    let elsewhere = tables.iter().find(|(_, keys)| keys.contains(&key));
+    let similar = |own: bool| {
+        let tables = || tables.iter().filter(|(name, _)| !own || *name == section);
+        let name = ls_files::nearest(key, tables().flat_map(|(_, keys)| keys.iter().copied()))?;
+        let (table, _) = tables().find(|(_, keys)| keys.contains(&&*name))?;
+        Some(path(table, &name))
+    };
+    let hint = elsewhere
+        .map(|(name, _)| path(name, key))
+        .or_else(|| similar(true))
+        .or_else(|| similar(false))
+        .map(|path| format!(", did you mean {path}?"))
+        .unwrap_or_default();
+    format!("unknown key {}{hint}", path(section, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use ls_data::ColumnRef;
+    use ls_lora::TargetModules;
+    use ls_model::AttentionMode;
+
+    use super::*;
+
+    const MINIMAL: &str = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'train.csv'\n";
+
+    fn read(set: &[&str]) -> Result<RunConfig> {
+        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+        RunConfig::from_toml(MINIMAL, "run.toml", &set)
+    }
+
+    fn check_fault(text: &str, overrides: &[&str], expected: &[&str]) {
+        let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+        let error = RunConfig::from_toml(text, "run.toml", &overrides)
+            .unwrap_err()
+            .to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let config = read(&["model.attention=groups:0110", "data.stride=3"]).unwrap();
+        let text = config.to_toml().unwrap();
+        assert_eq!(RunConfig::from_toml(&text, "", &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn overrides_are_toml_or_else_text() {
+        let config = read(&[
+            "train.learning_rate=1e-3",
+            "lora.target_modules=[\"q_proj\"]",
+            "model.attention=from:2",
+            "data.label=1",
+        ])
+        .unwrap();
+        assert_eq!(config.train.learning_rate, 1e-3);
+        assert_eq!(config.lora.target_modules, TargetModules::list(["q_proj"]));
+        assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
+        assert_eq!(config.data.label, ColumnRef::Index(1));
+    }
+
+    #[test]
+    fn faults_are_reported_together_with_the_nearest_key() {
+        let text = format!("{MINIMAL}train.learning_rat = 1e-3\ntrain.max_length = 3\nmodle = 1\n");
+        let expected = [
+            "train.learning_rat, did you mean train.learning_rate?",
+            "did you mean data.max_length?",
+            "did you mean model?",
+        ];
+        check_fault(&text, &[], &expected);
+        check_fault(
+            MINIMAL,
+            &["train.epochs=0", "lora.lora_dropout=1.5"],
+            &["train.epochs", "lora_dropout", "2 faults"],
+        );
+        check_fault(
+            MINIMAL,
+            &["train.epochs=many", "model.dtype=f8"],
+            &["train.epochs: ", "model.dtype: ", "f8", "2 faults"],
+        );
+        check_fault("task = 'sequence'\n", &[], &["missing field `model.path`"]);
+        check_fault(MINIMAL, &["nonsense"], &["expected key=value"]);
+        check_fault(MINIMAL, &["model.attention=sideways"], &["sideways"]);
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_hides_no_other_fault() {
+        check_fault(
+            "data.train = 3\ntrain.seed = -1\ntrain.seeed = 1",
+            &[
+                "lora.init_lora_weights=xavier",
+                "lora.r=0",
+                "lora.bias=some",
+                "lora.lora_dropout=2",
+                "train.epochs=0",
+            ],
+            &[
+                "10 faults",
+                "missing field `task`",
+                "missing field `model.path`",
+                "data.train: expected a path or a list of paths",
+                "train.seed: ",
+                "train.seeed, did you mean train.seed?",
+                "lora.init_lora_weights: ",
+                "xavier",
+                "`r` = 0",
+                "lora.bias: ",
+                "`lora_dropout` = 2",
+                "train.epochs: expected at least 1, found 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn every_config_of_the_repository_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                RunConfig::from_file(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+                count += 1;
+            }
+        }
+        assert_eq!(count, 14);
+    }
+}

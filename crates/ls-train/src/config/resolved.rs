@@ -1,0 +1,191 @@
+//! A run with every choice made.
+
+use ls_data::{InputLimits, LongInputs, PaddingMode, TaskKind};
+use ls_lora::{LoraConfig, TaskType};
+use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task};
+
+use super::settings::{Protocol, RunConfig, context, default_long_inputs};
+
+/// A run with every choice made, by the user, the protocol, the data set, the checkpoint or the
+/// defaults, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedRun {
+    /// What the user wrote, with the choices below written in and paths that mean the same from any
+    /// folder: as the run folder keeps it.
+    pub config: RunConfig,
+    /// Which layers see to the right.
+    pub attention: AttentionMode,
+    /// The head, with its pooling or dropout.
+    pub head: Task,
+    /// How the frozen weights are held.
+    pub precision: Precision,
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// Longest input and what happens to longer ones.
+    pub limits: InputLimits,
+    /// Whether padding counts as tokens.
+    pub padding: PaddingMode,
+    /// The score by which the best checkpoint is chosen.
+    pub metric: String,
+}
+
+impl RunConfig {
+    /// Makes every choice that the user left open. `model` is the checkpoint's configuration; no
+    /// weight and no data file is read.
+    pub fn resolve(mut self, model: &LlamaConfig) -> ResolvedRun {
+        self.make_paths_absolute();
+        let paper = self.data.protocol == Protocol::Paper;
+        let (settings, data) = (&mut self.model, &mut self.data);
+
+        let attention = settings.attention.get_or_insert_with(|| model.attention());
+        let attention = attention.clone();
+        let causal = attention == AttentionMode::Causal;
+        let head = match self.task {
+            TaskKind::Sequence => Task::Sequence(*settings.pooling.get_or_insert(if causal {
+                Pooling::Last
+            } else {
+                Pooling::Mean
+            })),
+            TaskKind::Token => Task::Token {
+                dropout: *settings
+                    .classifier_dropout
+                    .get_or_insert(model.classifier_dropout),
+            },
+        };
+
+        let max_length = match (paper, data.known()) {
+            (true, Some(known)) => known.paper_max_length,
+            (true, None) => 64,
+            (false, _) => 256,
+        };
+        let limits = InputLimits {
+            max_length: *data.max_length.get_or_insert(max_length),
+            long_inputs: *data.long_inputs.get_or_insert(if paper {
+                LongInputs::Truncate
+            } else {
+                default_long_inputs(self.task)
+            }),
+            stride: data.stride,
+            context: context(&attention),
+        };
+        let padding = *data.padding.get_or_insert(if paper && !causal {
+            PaddingMode::Attended
+        } else {
+            PaddingMode::Masked
+        });
+        if paper && padding == PaddingMode::Attended {
+            data.pad_to.get_or_insert(limits.max_length);
+        }
+
+        let metric = self.train.metric_for_best_model.get_or_insert_with(|| {
+            match self.task {
+                TaskKind::Sequence => "accuracy",
+                TaskKind::Token => "span_f1_micro",
+            }
+            .into()
+        });
+        let mut lora = self.lora.config();
+        lora.base_model_name_or_path = Some(settings.path.display().to_string());
+        // The heads of these task types train too.
+        lora.task_type = Some(match self.task {
+            TaskKind::Sequence => TaskType::SeqCls,
+            TaskKind::Token => TaskType::TokenCls,
+        });
+        ResolvedRun {
+            attention,
+            head,
+            precision: Precision {
+                compute: settings.dtype,
+                quantization: settings.quantization,
+            },
+            lora,
+            limits,
+            padding,
+            metric: metric.clone(),
+            config: self,
+        }
+    }
+
+    fn make_paths_absolute(&mut self) {
+        let data = &mut self.data;
+        if let Some(known) = data.known() {
+            data.dir.get_or_insert_with(|| known.default_dir());
+            if let Some(file) = &known.file
+                && let Ok(absolute) = std::path::absolute(file)
+            {
+                data.dataset = Some(absolute.to_string_lossy().into_owned());
+            }
+        }
+        let files = [&mut data.train, &mut data.validation, &mut data.test];
+        let files = files
+            .into_iter()
+            .flatten()
+            .flat_map(|files| files.paths_mut());
+        let others = [
+            Some(&mut self.model.path),
+            data.dir.as_mut(),
+            self.run.as_mut(),
+        ];
+        for path in files.chain(others.into_iter().flatten()) {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn resolved(task: &str, set: &[&str], model: &str) -> ResolvedRun {
+        let text = format!("task = '{task}'\nmodel.path = 'm'\ndata.train = 'train.csv'\n");
+        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+        let model = format!(
+            r#"{{"model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32,
+            "num_hidden_layers": 2, "num_attention_heads": 4 {model}}}"#
+        );
+        let model = LlamaConfig::from_json(&model, Path::new("config.json")).unwrap();
+        RunConfig::from_toml(&text, "", &set)
+            .unwrap()
+            .resolve(&model)
+    }
+
+    #[test]
+    fn pooling_follows_attention_unless_set() {
+        let head = |set: &[&str], model: &str| resolved("sequence", set, model).head;
+        let bidirectional = "model.attention=bidirectional";
+        assert_eq!(head(&[], ""), Task::Sequence(Pooling::Last));
+        assert_eq!(head(&[bidirectional], ""), Task::Sequence(Pooling::Mean));
+        let of_model = head(&[], r#", "is_causal": false"#);
+        assert_eq!(of_model, Task::Sequence(Pooling::Mean));
+        let set = head(&[bidirectional, "model.pooling=max"], "");
+        assert_eq!(set, Task::Sequence(Pooling::Max));
+    }
+
+    #[test]
+    fn what_is_written_resolves_to_the_same() {
+        for (task, set) in [
+            ("sequence", &["data.protocol=paper"][..]),
+            (
+                "sequence",
+                &["data.protocol=paper", "model.attention=bidirectional"],
+            ),
+            ("token", &["model.quantization=int8", "data.max_length=32"]),
+        ] {
+            let model = r#", "classifier_dropout": 0.3"#;
+            let run = resolved(task, set, model);
+            let text = run.config.to_toml().unwrap();
+            let again = RunConfig::from_toml(&text, "", &[]).unwrap();
+            assert_eq!(again, run.config);
+            let other = LlamaConfig::from_json(
+                r#"{"model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "is_causal": false}"#,
+                Path::new("config.json"),
+            );
+            assert_eq!(again.resolve(&other.unwrap()), run);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The tables of a configuration file and their defaults.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use ls_data::catalog::{self, DatasetSpec};
+use ls_data::{
+    ColumnRef, Context, LabelPosition, LongInputs, Malformed, PaddingMode, PaddingSide, TagScheme,
+    TaskKind,
+};
+use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
+use ls_model::{AttentionMode, ComputeType, Pooling};
+use serde::{Deserialize, Serialize};
+
+/// A run as the user writes it: model, adapter, data and training.
+///
+/// Where a value depends on others or on the checkpoint, its field is optional;
+/// [`RunConfig::resolve`] fills it in.
+///
+/// ```
+/// use ls_train::RunConfig;
+///
+/// let text = "task = 'sequence'\nmodel.path = 'llama'\ndata.train = 'train.csv'";
+/// let config = RunConfig::from_toml(text, "run.toml", &["train.epochs=5".into()]).unwrap();
+/// assert_eq!((config.train.epochs, config.lora.r), (5, 12));
+///
+/// let error = RunConfig::from_toml(text, "run.toml", &["lora.rank=8".into(), "train.epochs=0".into()]);
+/// assert!(error.unwrap_err().to_string().starts_with("run.toml: 2 faults"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// What is labelled: `sequence` (texts) or `token` (the words of texts).
+    pub task: TaskKind,
+    /// Folder for everything the run leaves.
+    pub run: Option<PathBuf>,
+    /// The pretrained model and its head.
+    pub model: ModelSettings,
+    /// The adapter.
+    pub lora: LoraSettings,
+    /// The examples.
+    pub data: DataSettings,
+    /// The training loop.
+    pub train: TrainSettings,
+}
+
+/// The pretrained model and its head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// Hugging Face folder.
+    pub path: PathBuf,
+    /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
+    /// checkpoint's `is_causal` decides; a checkpoint without it is causal.
+    pub attention: Option<AttentionMode>,
+    /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
+    pub pooling: Option<Pooling>,
+    /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
+    pub dtype: ComputeType,
+    /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for
+    /// 8.
+    pub quantization: Option<Quantization>,
+    /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
+    pub classifier_dropout: Option<f64>,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            attention: None,
+            pooling: None,
+            dtype: ComputeType::F32,
+            quantization: None,
+            classifier_dropout: None,
+        }
+    }
+}
+
+/// The adapter, in PEFT's names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraSettings {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scaling.
+    pub lora_alpha: f64,
+    /// Dropout on the adapter's input.
+    pub lora_dropout: f64,
+    /// A list of names, one regular expression, or `all-linear`.
+    pub target_modules: TargetModules,
+    /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
+    pub use_rslora: bool,
+    /// Train the length of each column of a weight by itself (DoRA).
+    pub use_dora: bool,
+    /// `default` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (any number)
+    /// or `olora`.
+    pub init_lora_weights: InitLoraWeights,
+    /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
+    pub bias: Bias,
+    /// Modules that train in full beside the head, by the end of their name.
+    pub modules_to_save: Vec<String>,
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        Self {
+            r: 12,
+            lora_alpha: 32.0,
+            lora_dropout: 0.1,
+            target_modules: TargetModules::list(["q_proj", "v_proj"]),
+            use_rslora: false,
+            use_dora: false,
+            init_lora_weights: InitLoraWeights::Default,
+            bias: Bias::None,
+            modules_to_save: Vec::new(),
+        }
+    }
+}
+
+impl LoraSettings {
+    /// The configuration for ls-lora.
+    pub(crate) fn config(&self) -> LoraConfig {
+        let mut config = LoraConfig::new(self.r, self.lora_alpha);
+        config.lora_dropout = self.lora_dropout;
+        config.use_rslora = self.use_rslora;
+        config.target_modules = self.target_modules.clone();
+        config.use_dora = self.use_dora;
+        config.init_lora_weights = self.init_lora_weights;
+        config.bias = self.bias;
+        config.modules_to_save.clone_from(&self.modules_to_save);
+        config
+    }
+}
+
+/// How scores are taken. Every report names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Every word is scored, spans as conlleval and seqeval count them, and the reported split has
+    /// no part in choosing the checkpoint. Where only a validation split is given, it does both,
+    /// and the report says so.
+    #[default]
+    Strict,
+    /// As the published code of arXiv 2310.01208 measures: the reported split also chooses the
+    /// checkpoint, inputs are cut at `max_length` (64 sub-words unless set; 200 for
+    /// amazon_reviews_multi), words beyond it are not scored, only the first word of an OntoNotes
+    /// entity has a tag, and models without the causal mask attend to padding.
+    ///
+    /// One difference stays: here a lone `▁` before a word is no sub-word of it. In the reference
+    /// it carries the label of the word after it (in LLaMA 2's vocabulary this happens to numbers).
+    Paper,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Paper => "paper",
+        })
+    }
+}
+
+/// One file, or several that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum Files {
+    /// One.
+    One(PathBuf),
+    /// Several.
+    Several(Vec<PathBuf>),
+}
+
+impl Files {
+    /// Their paths.
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Several(paths) => paths,
+        }
+    }
+
+    /// Their paths, to change.
+    pub(super) fn paths_mut(&mut self) -> &mut [PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_mut(path),
+            Self::Several(paths) => paths,
+        }
+    }
+}
+
+/// The examples: a known data set by its name, or files with their columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataSettings {
+    /// A data set by its name (`sst2`, `conll03`, ...), in any of the forms that people have it in.
+    /// It brings its own splits, columns and labels.
+    pub dataset: Option<String>,
+    /// Folder of the data set; by default `datasets/` and its name.
+    pub dir: Option<PathBuf>,
+    /// Language of the data set, where it has several.
+    pub language: Option<String>,
+    /// How scores are taken: `strict` or `paper`.
+    pub protocol: Protocol,
+    /// Examples to learn from: a file, or a list of files.
+    pub train: Option<Files>,
+    /// Examples that choose the best epoch; by default a part of `train` is set aside.
+    pub validation: Option<Files>,
+    /// Examples that are scored once, at the end.
+    pub test: Option<Files>,
+    /// Part of `train` that is set aside where there is no `validation`.
+    pub validation_fraction: f64,
+    /// `csv`, `tsv`, `jsonl`, `conll`, `conll2012`, `fasttext`, `trees` or `parquet`; by default
+    /// the file's ending decides.
+    pub format: Option<String>,
+    /// Whether the first line of a CSV or TSV file names the columns.
+    pub header: bool,
+    /// Column of the text.
+    pub text: ColumnRef,
+    /// Columns that are joined to the text, each behind a space: a description behind its title.
+    pub text_append: Vec<ColumnRef>,
+    /// Column of a second text.
+    pub text_pair: Option<ColumnRef>,
+    /// Column of the label.
+    pub label: ColumnRef,
+    /// The integer that stands for the first of `labels`.
+    pub first_label: i64,
+    /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
+    pub tokens: Option<ColumnRef>,
+    /// Column (CoNLL) or key (JSONL) of the tags; by default the last column, or `tags` or
+    /// `ner_tags`.
+    pub tags: Option<ColumnRef>,
+    /// Label names in order; integers in the data count into this list. By default they are
+    /// collected from `train`.
+    pub labels: Option<Vec<String>>,
+    /// Scheme of the tags in the files: `iob1`, `iob2`, `ioe1`, `ioe2`, `iobes` or `bilou`.
+    pub scheme: Option<TagScheme>,
+    /// Scheme that tags are rewritten in before they are labels; by default they stay as they are.
+    pub train_scheme: Option<TagScheme>,
+    /// What happens, where a scheme is known, to tags that it does not allow: `refuse`, or `repair`
+    /// (as conlleval reads them). Known data sets are repaired by default: the published WNUT 17
+    /// has some.
+    pub malformed: Option<Malformed>,
+    /// Whether rows that cannot be used are skipped (and listed) rather than an error.
+    pub skip_bad_rows: bool,
+    /// Longest input in sub-word tokens; by default 256.
+    pub max_length: Option<usize>,
+    /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` (keep
+    /// the beginning; texts' default), and for texts `tail` (keep the end) and `head_tail`. What is
+    /// cut is counted.
+    pub long_inputs: Option<LongInputs>,
+    /// Tokens that neighbouring windows share; by default a quarter of a window.
+    pub stride: Option<usize>,
+    /// Which sub-word of a word carries its tag: `first`, `last` or `all`.
+    pub label_position: LabelPosition,
+    /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
+    pub padding: Option<PaddingMode>,
+    /// `right` or `left`.
+    pub padding_side: PaddingSide,
+    /// Pad every batch to this length, as the reference does with 64; by default to the longest of
+    /// the batch.
+    pub pad_to: Option<usize>,
+    /// Whether large files are encoded once and found again by later runs (in `LS_LLAMA_CACHE`,
+    /// else `~/.cache/ls-llama`).
+    pub cache: bool,
+}
+
+/// The usual columns, and no files.
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            dataset: None,
+            dir: None,
+            language: None,
+            protocol: Protocol::Strict,
+            train: None,
+            validation: None,
+            test: None,
+            validation_fraction: 0.1,
+            format: None,
+            header: true,
+            text: ColumnRef::Name("text".into()),
+            text_append: Vec::new(),
+            text_pair: None,
+            label: ColumnRef::Name("label".into()),
+            first_label: 0,
+            tokens: None,
+            tags: None,
+            labels: None,
+            scheme: None,
+            train_scheme: None,
+            malformed: None,
+            skip_bad_rows: false,
+            max_length: None,
+            long_inputs: None,
+            stride: None,
+            label_position: LabelPosition::First,
+            padding: None,
+            padding_side: PaddingSide::Right,
+            pad_to: None,
+            cache: true,
+        }
+    }
+}
+
+impl DataSettings {
+    /// The known data set that is named, if one is and it can be used.
+    pub fn known(&self) -> Option<Cow<'static, DatasetSpec>> {
+        catalog::get(self.dataset.as_deref()?).ok()
+    }
+}
+
+/// How an input that is longer than its limit is treated unless the user chooses.
+pub(crate) fn default_long_inputs(task: TaskKind) -> LongInputs {
+    match task {
+        TaskKind::Sequence => LongInputs::Truncate,
+        TaskKind::Token => LongInputs::Window,
+    }
+}
+
+/// Where context counts under an attention mode.
+pub(crate) fn context(attention: &AttentionMode) -> Context {
+    match attention {
+        AttentionMode::Causal => Context::Left,
+        _ => Context::Both,
+    }
+}
+
+/// Learning rate over the steps, by Hugging Face's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrScheduler {
+    /// Down to zero in a straight line.
+    Linear,
+    /// Down to zero in half a cosine.
+    Cosine,
+    /// Unchanged.
+    Constant,
+}
+
+/// The training loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSettings {
+    /// Fixes order, initial weights and dropout.
+    pub seed: u64,
+    /// Passes over `data.train`.
+    pub epochs: usize,
+    /// Inputs of one forward pass: examples, or windows of long ones.
+    pub micro_batch_size: usize,
+    /// Forward passes of one optimizer step.
+    pub gradient_accumulation_steps: usize,
+    /// Compute each block again in the backward pass: less memory, more time, the same gradients.
+    pub gradient_checkpointing: bool,
+    /// Inputs of one evaluation pass.
+    pub eval_batch_size: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Learning rate over the steps.
+    pub lr_scheduler: LrScheduler,
+    /// Steps of linear warm-up.
+    pub warmup_steps: usize,
+    /// The same as a part of all steps; `warmup_steps` wins.
+    pub warmup_ratio: f64,
+    /// AdamW's decoupled weight decay, on everything but biases and the scales of norms.
+    pub weight_decay: f64,
+    /// AdamW's decay rate of the mean of the gradients.
+    pub adam_beta1: f64,
+    /// AdamW's decay rate of the mean of the squared gradients.
+    pub adam_beta2: f64,
+    /// Added to the root of AdamW's second mean before it divides.
+    pub adam_epsilon: f64,
+    /// Learning rate of the adapters' B over that of their A (LoRA+); by default they are the same.
+    pub loraplus_lr_ratio: Option<f64>,
+    /// Limit of the norm over all gradients; 0 for none.
+    pub max_grad_norm: f64,
+    /// Batches of similar lengths.
+    pub group_by_length: bool,
+    /// Evaluate every so many steps; by default after every epoch.
+    pub eval_steps: Option<usize>,
+    /// The score by which the best checkpoint is chosen: a key of the scores, or `loss`. By default
+    /// `accuracy` or `span_f1_micro`.
+    pub metric_for_best_model: Option<String>,
+    /// Stop after so many evaluations without a better one.
+    pub early_stopping_patience: Option<usize>,
+    /// Also score the majority class and a head on the frozen backbone.
+    pub baselines: bool,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            seed: 42,
+            epochs: 3,
+            micro_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            gradient_checkpointing: false,
+            eval_batch_size: 32,
+            learning_rate: 1e-4,
+            lr_scheduler: LrScheduler::Linear,
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            weight_decay: 0.01,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            loraplus_lr_ratio: None,
+            max_grad_norm: 1.0,
+            group_by_length: true,
+            eval_steps: None,
+            metric_for_best_model: None,
+            early_stopping_patience: None,
+            baselines: false,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a run tells while it goes on: events for an observer, and the records of `metrics.jsonl`.
+
+use std::path::PathBuf;
+
+use ls_data::CutReport;
+use ls_lora::{ParameterCount, TrainableTensor};
+use serde::Serialize;
+
+use crate::config::Protocol;
+use crate::scores::Scores;
+
+/// What a run tells while it goes on. A command line shows it; a library may ignore it (`&mut ()`).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A split is read and tokenised.
+    Data {
+        /// `train`, `validation` or `test`.
+        split: &'a str,
+        /// Its files.
+        files: &'a [PathBuf],
+        /// Examples that it should have and has not, if the data set is a known one.
+        expected: Option<usize>,
+        /// Examples with each label (words, for tags).
+        labels: Vec<(&'a str, usize)>,
+        /// Sizes, and what was cut.
+        cut: &'a CutReport,
+        /// Messages about rows that were skipped, and how many were.
+        skipped: (&'a [String], usize),
+    },
+    /// A tensor of the checkpoint is loaded.
+    Loading {
+        /// Tensors so far.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// The model is loaded, with its adapters.
+    Model {
+        /// Trainable and all.
+        parameters: ParameterCount,
+        /// Names and shapes of the tensors that train.
+        trainable: Vec<TrainableTensor>,
+        /// Tensors of the checkpoint that nothing uses.
+        surplus: Vec<String>,
+    },
+    /// What is about to happen.
+    Plan {
+        /// Optimizer steps.
+        steps: usize,
+        /// Steps of an epoch.
+        steps_per_epoch: usize,
+        /// Passes over the data.
+        epochs: usize,
+        /// Estimated peak memory, in bytes.
+        expected_memory: usize,
+    },
+    /// A part of the run begins: `trial evaluation`, `frozen baseline`, `training`, `test`.
+    Phase(&'a str),
+    /// An optimizer step is done.
+    Step(&'a StepRecord),
+    /// An evaluation goes on.
+    Evaluating {
+        /// Examples so far.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// An evaluation is done.
+    Evaluation(&'a EvaluationRecord),
+    /// Early stopping.
+    Stopped {
+        /// Evaluations without a better one.
+        evaluations: usize,
+    },
+}
+
+/// Hears the events of a run.
+pub trait Observer {
+    /// Called in the order of the run, from its thread.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+/// Hears nothing.
+impl Observer for () {
+    fn event(&mut self, _: &Event<'_>) {}
+}
+
+/// A line of `metrics.jsonl`: an optimizer step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepRecord {
+    /// `step`.
+    pub kind: &'static str,
+    /// Counted from 1.
+    pub step: usize,
+    /// Passes over the data so far, as a fraction.
+    pub epoch: f64,
+    /// Mean cross-entropy of the step's labels, before the step.
+    pub loss: f64,
+    /// Used by this step.
+    pub learning_rate: f64,
+    /// Over all gradients, before clipping.
+    pub grad_norm: f64,
+    /// Real tokens of the step.
+    pub tokens: usize,
+    /// Time of the step.
+    pub seconds: f64,
+    /// Of it, time until the step's batches were read and padded: what a device waits for.
+    pub data_seconds: f64,
+}
+
+/// A line of `metrics.jsonl`: an evaluation.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvaluationRecord {
+    /// `evaluation`.
+    pub kind: &'static str,
+    /// Split.
+    pub split: String,
+    /// How its scores were taken.
+    pub protocol: Protocol,
+    /// Steps done.
+    pub step: usize,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// The metric that chooses the best.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+    /// Scores.
+    pub scores: Scores,
+    /// Time of the evaluation.
+    pub seconds: f64,
+}

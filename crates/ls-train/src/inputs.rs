@@ -1,0 +1,220 @@
+//! Inputs for prediction: lines, files of any format that data sets come in, or a stream.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use ls_data::{
+    FileFormat, ReadSpec, SequenceExample, TaskKind, TokenExample, line_reader, split_words,
+};
+use ls_files::FileError;
+use serde_json::{Map, Value};
+
+use crate::config::DataSettings;
+use crate::error::Result;
+use crate::sources::{known_form, read_spec};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// How inputs for prediction are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputFormat {
+    /// One text a line.
+    Lines,
+    /// A file format of data sets.
+    File(FileFormat),
+}
+
+impl InputFormat {
+    /// By the file's ending; a `.txt` holds one text a line.
+    ///
+    /// # Errors
+    ///
+    /// If the ending is unknown.
+    pub fn from_path(path: &Path) -> Result<Self> {
+        if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
+        {
+            return Ok(Self::Lines);
+        }
+        Ok(Self::File(FileFormat::from_path(path)?))
+    }
+
+    /// By the content: what begins with a brace is JSONL, columns for a tagger are CoNLL, and the
+    /// rest is one text a line.
+    pub fn sniff(start: &[u8], task: TaskKind) -> Self {
+        let start = start
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(start)
+            .trim_ascii_start();
+        let line = start
+            .split(|&byte| byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if line.starts_with(b"{") {
+            Self::File(FileFormat::Jsonl)
+        } else if task == TaskKind::Token && line.contains(&b'\t') {
+            Self::File(FileFormat::Conll)
+        } else {
+            Self::Lines
+        }
+    }
+}
+
+/// A stream of inputs for prediction.
+pub enum Inputs {
+    /// Texts.
+    Sequence(Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>),
+    /// Lists of words.
+    Token(Box<dyn Iterator<Item = ls_data::Result<TokenExample>>>),
+}
+
+impl Inputs {
+    /// Opens a file of inputs in the form of the known data set that the model was trained on, if
+    /// there is one and the file is of it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be used.
+    pub fn open_known(
+        path: &Path,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Option<Self>> {
+        let Some(source) = known_form(settings, path)? else {
+            return Ok(None);
+        };
+        let mut spec = source.split.read;
+        spec.sequence.label = None;
+        spec.tokens.tagged = false;
+        (spec.sequence.keep_extra, spec.tokens.keep_extra) = (true, true);
+        Self::read(&spec, path, task).map(Some)
+    }
+
+    /// Opens a file of inputs for prediction, as [`Inputs::open`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or as [`Inputs::open`].
+    pub fn open_file(
+        path: &Path,
+        format: InputFormat,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Self> {
+        if let InputFormat::File(format @ FileFormat::Parquet) = format {
+            // Read by jumps, not as a stream.
+            return Self::read(&read_spec(settings, format, false), path, task);
+        }
+        let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
+        Self::open(file, path, format, task, settings)
+    }
+
+    fn read(spec: &ReadSpec, path: &Path, task: TaskKind) -> Result<Self> {
+        Ok(match task {
+            TaskKind::Sequence => Self::Sequence(Box::new(spec.read_sequence(path)?)),
+            TaskKind::Token => Self::Token(Box::new(spec.read_tokens(path)?)),
+        })
+    }
+
+    /// Opens inputs for prediction; labels in them are not needed. Texts for a tagger are split
+    /// into words.
+    ///
+    /// # Errors
+    ///
+    /// If the input cannot be used; each row's fault comes with the row.
+    pub fn open(
+        reader: impl Read + Send + 'static,
+        name: &Path,
+        format: InputFormat,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Self> {
+        let texts = |rows: Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>| match task {
+            TaskKind::Sequence => Self::Sequence(rows),
+            TaskKind::Token => Self::Token(Box::new(rows.map(|row| row.map(words_of)))),
+        };
+        let format = match format {
+            InputFormat::Lines => return Ok(texts(Box::new(line_reader(reader, name)))),
+            InputFormat::File(format) => format,
+        };
+        let spec = read_spec(settings, format, false);
+        let mut reader = BufReader::with_capacity(1 << 16, reader);
+        let words = match (format, task) {
+            (_, TaskKind::Sequence) => false,
+            (FileFormat::Conll | FileFormat::Conll2012, TaskKind::Token) => true,
+            // Objects hold words, or a text: the first of them tells.
+            (FileFormat::Jsonl, TaskKind::Token) => {
+                let start = reader.fill_buf().map_err(FileError::reading(name))?;
+                has_key(start, &spec.tokens.tokens_key)
+            }
+            (_, TaskKind::Token) => false,
+        };
+        Ok(if words {
+            Self::Token(Box::new(spec.read_tokens_from(reader, name)?))
+        } else {
+            texts(Box::new(spec.read_sequence_from(reader, name)?))
+        })
+    }
+}
+
+/// Whether the first object in `start`, which may break off, has a key.
+fn has_key(start: &[u8], key: &str) -> bool {
+    let content = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
+    let first = content
+        .split(|&byte| byte == b'\n')
+        .find(|line| !line.trim_ascii().is_empty())
+        .unwrap_or_default();
+    match serde_json::from_slice::<Map<String, Value>>(first) {
+        Ok(object) => object.contains_key(key),
+        // An object longer than the buffer, or no object: its error comes from the reader.
+        Err(_) => {
+            let key = format!("{key:?}");
+            first.windows(key.len()).any(|part| part == key.as_bytes())
+        }
+    }
+}
+
+/// The words of a text, the text itself kept in `extra`.
+pub fn words_of(example: SequenceExample) -> TokenExample {
+    let tokens = split_words(&example.text)
+        .into_iter()
+        .map(|word| word.token)
+        .collect();
+    let mut extra = example.extra.unwrap_or_default();
+    extra.insert("text".into(), Value::String(example.text));
+    TokenExample {
+        tokens,
+        tags: None,
+        line: example.line,
+        extra: Some(extra),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stdin_holds_is_read_off_its_first_line() {
+        let jsonl = InputFormat::File(FileFormat::Jsonl);
+        assert_eq!(
+            InputFormat::sniff(b"\xEF\xBB\xBF {\"text\": 1}", TaskKind::Sequence),
+            jsonl
+        );
+        let conll = InputFormat::File(FileFormat::Conll);
+        assert_eq!(
+            InputFormat::sniff(b"\nAda\tB-PER\n", TaskKind::Token),
+            conll
+        );
+        assert_eq!(
+            InputFormat::sniff(b"a\tb\n", TaskKind::Sequence),
+            InputFormat::Lines
+        );
+        assert_eq!(
+            InputFormat::sniff(b"a text\n", TaskKind::Token),
+            InputFormat::Lines
+        );
+        assert_eq!(InputFormat::sniff(b"", TaskKind::Token), InputFormat::Lines);
+    }
+}

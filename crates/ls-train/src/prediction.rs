@@ -1,0 +1,271 @@
+//! What a model says of an example, and the same as a JSON object.
+
+use std::borrow::Cow;
+
+use ls_data::{
+    LabelSet, SequenceExample, TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags,
+};
+use serde_json::{Map, Value, json};
+
+use crate::dataset::Example;
+
+/// Probabilities of every label for one unit: an example, or a word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The likeliest label.
+    pub label: usize,
+    /// Its probability.
+    pub score: f32,
+    /// Of each label, in the label set's order.
+    pub probabilities: Vec<f32>,
+}
+
+impl Decision {
+    /// The softmax of the logits of one unit, and its largest entry.
+    pub(crate) fn of(logits: &[f32]) -> Self {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+        let total: f32 = exponentials.iter().sum();
+        let probabilities: Vec<f32> = exponentials.iter().map(|value| value / total).collect();
+        let label = (0..logits.len())
+            .rev()
+            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+            .unwrap_or(0);
+        Self {
+            label,
+            score: probabilities.get(label).copied().unwrap_or(0.0),
+            probabilities,
+        }
+    }
+}
+
+/// What the model says of one example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prediction {
+    /// Of the whole.
+    Sequence(Decision),
+    /// Of each word; `None` for a word that was cut off or has no sub-word.
+    Token(Vec<Option<Decision>>),
+}
+
+/// The tags as lenient reading knows them: those of BILOU as IOBES writes them.
+pub(crate) fn lenient_names(labels: &LabelSet) -> Vec<Cow<'_, str>> {
+    let names = labels.names().iter().map(String::as_str);
+    if has_bilou_tags(names.clone()) {
+        names.map(bilou_as_iobes).collect()
+    } else {
+        names.map(Cow::from).collect()
+    }
+}
+
+/// The tag of each word, `O` for words without a decision.
+fn tags<'a, N: AsRef<str>>(words: &[Option<Decision>], names: &'a [N]) -> Vec<&'a str> {
+    let name = |decision: &Decision| names[decision.label].as_ref();
+    let tag = |word: &Option<Decision>| word.as_ref().map_or("O", name);
+    words.iter().map(tag).collect()
+}
+
+/// The answer for an example as a JSON object.
+///
+/// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character
+/// offsets into the text (words given without one count as joined by single spaces). Other fields
+/// of an input object are kept: a label it came with as `gold`, and a field that has the name of an
+/// answer's under `input_` and that name. `gold` are its classes, if it has any.
+pub(crate) fn prediction_object(
+    example: Example<'_>,
+    gold: &[usize],
+    prediction: &Prediction,
+    labels: &LabelSet,
+) -> Value {
+    match (example, prediction) {
+        (Example::Sequence(example), Prediction::Sequence(decision)) => {
+            sequence_object(example, gold, decision, labels)
+        }
+        (Example::Token(example), Prediction::Token(words)) => {
+            token_object(example, gold, words, labels)
+        }
+        // A model answers by its task, which is that of the examples.
+        _ => Value::Null,
+    }
+}
+
+fn sequence_object(
+    example: &SequenceExample,
+    gold: &[usize],
+    decision: &Decision,
+    labels: &LabelSet,
+) -> Value {
+    let mut object = example.extra.clone().unwrap_or_default();
+    let gold = gold.first().map(|&class| json!(labels.name(class)));
+    set_aside_gold(&mut object, "label", gold);
+    let mut answer = Map::new();
+    answer.insert("text".into(), json!(example.text));
+    if let Some(pair) = &example.text_pair {
+        answer.insert("text_pair".into(), json!(pair));
+    }
+    answer.insert("label".into(), json!(labels.name(decision.label)));
+    answer.insert("score".into(), number(decision.score));
+    let scores = labels.names().iter().zip(&decision.probabilities);
+    let scores = scores.map(|(name, probability)| (name.clone(), number(*probability)));
+    answer.insert("scores".into(), Value::Object(scores.collect()));
+    merge(answer, object)
+}
+
+fn token_object(
+    example: &TokenExample,
+    gold: &[usize],
+    words: &[Option<Decision>],
+    labels: &LabelSet,
+) -> Value {
+    let mut object = example.extra.clone().unwrap_or_default();
+    let names = gold.iter().map(|&tag| labels.name(tag));
+    let gold = (!gold.is_empty()).then(|| json!(names.collect::<Vec<_>>()));
+    set_aside_gold(&mut object, "tags", gold);
+    let mut answer = Map::new();
+    let (text, places) = places(example);
+    if object.contains_key("text") {
+        answer.insert("text".into(), json!(text));
+    }
+    answer.insert("tokens".into(), json!(example.tokens));
+    answer.insert("tags".into(), json!(tags(words, labels.names())));
+    let lenient = lenient_names(labels);
+    let entities = entities(words, &tags(words, &lenient), &text, &places);
+    answer.insert("entities".into(), Value::Array(entities));
+    merge(answer, object)
+}
+
+/// A probability with the digits that an f32 has; widened to f64 it would print noise after them.
+fn number(value: f32) -> Value {
+    value.to_string().parse().map_or(Value::Null, Value::Number)
+}
+
+/// The fields of the answer first, then what the input had beside them.
+fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
+    for (key, value) in input {
+        match answer.get(&key) {
+            None => answer.insert(key, value),
+            Some(same) if *same == value => None,
+            Some(_) => answer.insert(format!("input_{key}"), value),
+        };
+    }
+    Value::Object(answer)
+}
+
+/// Puts the gold answer under `gold`: the example's own label, else (where none were wanted) what
+/// the input has under the name of an answer. What the input has there besides keeps its value
+/// under `input_` and its name.
+fn set_aside_gold(object: &mut Map<String, Value>, key: &str, gold: Option<Value>) {
+    match gold {
+        Some(gold) => {
+            if object.get(key) == Some(&gold) {
+                object.remove(key);
+            }
+            if let Some(other) = object.insert("gold".into(), gold.clone())
+                && other != gold
+            {
+                object.insert("input_gold".into(), other);
+            }
+        }
+        None if object.contains_key("gold") => {}
+        None => {
+            if let Some(given) = object.remove(key) {
+                object.insert("gold".into(), given);
+            }
+        }
+    }
+}
+
+/// The text in which a tagger's answer counts characters, and the place of each word there.
+///
+/// This is the text that came with the words if they stand in it one after the other; else the
+/// words joined by spaces.
+fn places(example: &TokenExample) -> (String, Vec<(usize, usize)>) {
+    let given = example
+        .extra
+        .as_ref()
+        .and_then(|extra| extra.get("text")?.as_str());
+    if let Some(text) = given
+        && let Some(places) = locate(text, &example.tokens)
+    {
+        return (text.to_string(), places);
+    }
+    let text = example.tokens.join(" ");
+    let mut start = 0;
+    let places = example.tokens.iter().map(|token| {
+        let place = (start, start + token.chars().count());
+        start = place.1 + 1;
+        place
+    });
+    let places = places.collect();
+    (text, places)
+}
+
+/// The place of each word in a text, in characters, if each is found behind the one before.
+fn locate(text: &str, tokens: &[String]) -> Option<Vec<(usize, usize)>> {
+    let (mut rest, mut at) = (text, 0);
+    tokens
+        .iter()
+        .map(|token| {
+            let found = rest.find(token.as_str())?;
+            let start = at + rest[..found].chars().count();
+            at = start + token.chars().count();
+            rest = &rest[found + token.len()..];
+            Some((start, at))
+        })
+        .collect()
+}
+
+fn entities(
+    words: &[Option<Decision>],
+    tags: &[&str],
+    text: &str,
+    places: &[(usize, usize)],
+) -> Vec<Value> {
+    let characters: Vec<char> = text.chars().collect();
+    decode_spans(tags)
+        .into_iter()
+        .map(|span| {
+            let (start, end) = (places[span.start].0, places[span.end - 1].1);
+            let scores = words[span.start..span.end]
+                .iter()
+                .flatten()
+                .map(|decision| decision.score);
+            let score = scores.sum::<f32>() / (span.end - span.start) as f32;
+            json!({
+                "type": span.entity_type,
+                "start": start,
+                "end": end,
+                "text": characters[start..end].iter().collect::<String>(),
+                "score": number(score),
+                "first_token": span.start,
+                "last_token": span.end - 1,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_in_their_text_in_order() {
+        let tokens = ["Zoë", "flew", ",", "Zoë"].map(String::from);
+        let text = "  Zoë flew, Zoë";
+        let places = locate(text, &tokens).unwrap();
+        assert_eq!(places, [(2, 5), (6, 10), (10, 11), (12, 15)]);
+        assert_eq!(locate("flew Zoë", &tokens), None);
+    }
+
+    #[test]
+    fn no_field_of_the_input_is_lost() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let mut input = map(json!({"text": "a", "id": 7, "score": 4.5, "label": "x", "gold": "g"}));
+        set_aside_gold(&mut input, "label", None);
+        let answer = map(json!({"text": "a", "label": "y", "score": 0.5}));
+        let expected = json!({
+            "text": "a", "label": "y", "score": 0.5, "id": 7, "input_score": 4.5, "input_label": "x", "gold": "g",
+        });
+        assert_eq!(merge(answer, input), expected);
+    }
+}

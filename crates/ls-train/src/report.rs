@@ -1,0 +1,69 @@
+//! The report of a finished run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ls_data::{CutReport, TaskKind};
+use serde::Serialize;
+
+use crate::config::Protocol;
+use crate::events::EvaluationRecord;
+use crate::scores::Scores;
+
+/// A finished run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Version of the program.
+    pub version: &'static str,
+    /// What is labelled.
+    pub task: TaskKind,
+    /// How its scores were taken.
+    pub protocol: Protocol,
+    /// The metric that chose the best checkpoint.
+    pub metric: String,
+    /// The chosen checkpoint's evaluation on the validation split.
+    pub best: EvaluationRecord,
+    /// Which split the scores below are of: `test`, or `validation` where there is no test split.
+    pub reported_split: String,
+    /// Whether that split also chose the checkpoint: by the protocol `paper`, and where no other
+    /// was given.
+    pub reported_split_chose: bool,
+    /// The name that the reported split was published under, where that is another: SST-2's and
+    /// Twitter's `validation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_split: Option<&'static str>,
+    /// The form that a known data set was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
+    /// Mean cross-entropy of the best checkpoint on the reported split.
+    pub loss: f64,
+    /// Scores of the best checkpoint on the reported split.
+    pub scores: Scores,
+    /// Baselines on the same split.
+    pub baselines: Vec<Baseline>,
+    /// Sizes of the splits, and what was cut of them.
+    pub cut: BTreeMap<String, CutReport>,
+    /// Parameters that train.
+    pub trainable_parameters: usize,
+    /// All parameters of the model, the frozen ones included.
+    pub all_parameters: usize,
+    /// Optimizer steps done.
+    pub steps: usize,
+    /// Time in steps.
+    pub train_seconds: f64,
+    /// Real tokens trained on, a second.
+    pub tokens_per_second: f64,
+    /// Highest resident memory of the process, in bytes, where the system tells.
+    pub peak_memory: Option<u64>,
+    /// The run folder.
+    pub run: PathBuf,
+}
+
+/// A baseline's scores.
+#[derive(Debug, Clone, Serialize)]
+pub struct Baseline {
+    /// `majority class`, `frozen backbone`.
+    pub name: String,
+    /// Scores on the reported split.
+    pub scores: Scores,
+}

@@ -1,0 +1,134 @@
+//! The splits of a run, read and encoded.
+
+use std::collections::BTreeMap;
+
+use ls_data::{CutReport, LabelSet, TextTokenizer, split_off};
+
+use crate::config::{ResolvedRun, RunConfig};
+use crate::dataset::{Dataset, Encoding};
+use crate::error::{Result, TrainError};
+use crate::events::{Event, Observer};
+use crate::sources::{Source, Sources};
+
+/// The splits of a run, ready for the model.
+pub struct Splits {
+    /// To learn from.
+    pub train: Dataset,
+    /// To choose the best checkpoint by.
+    pub validation: Dataset,
+    /// To report.
+    pub test: Option<Dataset>,
+    /// Of all three.
+    pub labels: LabelSet,
+}
+
+impl Splits {
+    /// Reads and encodes the splits of a run. Without a validation split a part of the training
+    /// split is set aside, in equal shares of each class, by the seed.
+    ///
+    /// # Errors
+    ///
+    /// If a file or a row of one cannot be used, or a token is past the vocabulary.
+    pub fn read(
+        run: &ResolvedRun,
+        sources: &Sources,
+        tokenizer: &TextTokenizer,
+        vocab_size: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let data = &run.config.data;
+        let encoding = Encoding {
+            tokenizer,
+            vocab_size,
+            limits: run.limits,
+            label_position: data.label_position,
+        };
+        let cache = data.cache.then(ls_data::default_cache).flatten();
+        let read = |source: &Source| {
+            Dataset::encode(&source.split, run.config.task, encoding, cache.as_deref())
+        };
+        let train = read(&sources.train)?;
+        let labels = match &sources.labels {
+            Some(names) => LabelSet::from_names(names.clone())?,
+            None => train.label_set()?,
+        };
+        let train = train.with_labels(&labels)?;
+        let (train, validation) = match &sources.validation {
+            Some(source) => (train, read(source)?.with_labels(&labels)?),
+            None => set_aside(&train, &run.config)?,
+        };
+        let test = match &sources.test {
+            // By the paper's protocol they are the same.
+            Some(test) if Some(test) == sources.validation.as_ref() => Some(validation.clone()),
+            Some(test) => Some(read(test)?.with_labels(&labels)?),
+            None => None,
+        };
+        let splits = [
+            ("train", Some(&train), Some(&sources.train)),
+            ("validation", Some(&validation), sources.validation.as_ref()),
+            ("test", test.as_ref(), sources.test.as_ref()),
+        ];
+        for (split, dataset, source) in splits {
+            let Some(dataset) = dataset else { continue };
+            let counts = dataset.label_counts(labels.len())?;
+            let names = labels.names().iter().map(String::as_str);
+            let expected = source.and_then(|source| source.expected);
+            observer.event(&Event::Data {
+                split,
+                files: dataset.files(),
+                // A part that was set aside counts with what it was taken from.
+                expected: expected.filter(|expected| *expected != dataset.len_of_split()),
+                labels: names.zip(counts).collect(),
+                cut: &dataset.cut,
+                skipped: dataset.skipped(),
+            });
+        }
+        Ok(Self {
+            train,
+            validation,
+            test,
+            labels,
+        })
+    }
+
+    /// The split that is scored at the end, and its name.
+    pub(crate) fn reported(&self) -> (&'static str, &Dataset) {
+        match &self.test {
+            Some(test) => ("test", test),
+            None => ("validation", &self.validation),
+        }
+    }
+
+    /// What was cut, by split.
+    pub(crate) fn cut(&self) -> BTreeMap<String, CutReport> {
+        let test = self.test.as_ref().map(|test| ("test", test));
+        let splits = [("train", &self.train), ("validation", &self.validation)];
+        let splits = splits.into_iter().chain(test);
+        splits
+            .map(|(name, split)| (name.to_string(), split.cut))
+            .collect()
+    }
+}
+
+/// Parts the training examples into those that train and those that choose the best checkpoint:
+/// `data.validation_fraction` of them, in equal shares of each class, by the run's seed.
+///
+/// # Errors
+///
+/// If either part is empty.
+pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Dataset)> {
+    let strata = train.strata()?;
+    let fraction = config.data.validation_fraction;
+    let (rest, part) = split_off(train.len(), fraction, config.train.seed, strata.as_deref());
+    if rest.is_empty() || part.is_empty() {
+        let split = if part.is_empty() {
+            "validation"
+        } else {
+            "train"
+        };
+        return Err(TrainError::EmptySplit {
+            split: split.into(),
+        });
+    }
+    Ok((train.part(&rest)?, train.part(&part)?))
+}
