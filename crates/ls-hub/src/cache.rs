@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use ls_files::{ShardIndex, optional};
 
+use crate::address::RepoKind;
 use crate::files::{self, CONFIG, Files, INDEX, SINGLE, TOKENIZERS};
-use crate::repo::{RepoKind, RepoRef, is_commit};
+use crate::repo::{RepoRef, is_commit};
 
 /// A cache folder. Looking something up needs no network and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ls_files::{FileError, did_you_mean};
 
-use crate::repo::{MAIN, RepoKind};
+use crate::address::{MAIN, RepoKind};
 
 /// Result of this crate.
 pub type Result<T, E = HubError> = std::result::Result<T, E>;
@@ -112,7 +112,7 @@ pub enum HubError {
         message: String,
     },
     /// The repository does not exist, or whoever asks may not know that it does.
-    #[error("{repo}: no such {} on the Hub, or a private one{}{}", kind(*repo_kind), if *has_token { "" } else { " (no token was sent: set HF_TOKEN, or run `hf auth login`)" }, did_you_mean(nearest))]
+    #[error("{repo}: no such {} on the Hub, or a private one{}{}", repo_kind.name(), if *has_token { "" } else { " (no token was sent: set HF_TOKEN, or run `hf auth login`)" }, did_you_mean(nearest))]
     NoSuchRepo {
         /// Repository.
         repo: String,
@@ -289,13 +289,6 @@ fn at(revision: &str) -> String {
         String::new()
     } else {
         format!("@{revision}")
-    }
-}
-
-fn kind(kind: RepoKind) -> &'static str {
-    match kind {
-        RepoKind::Model => "model",
-        RepoKind::Dataset => "data set",
     }
 }
 

@@ -25,6 +25,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod address;
 mod cache;
 #[cfg(feature = "hub")]
 pub mod display;
@@ -37,9 +38,10 @@ mod repo;
 mod resolve;
 mod settings;
 
+pub use address::{MAIN, RepoKind};
 pub use cache::Cache;
 pub use error::{HubError, Result, bytes};
 pub use files::Files;
-pub use repo::{MAIN, RepoKind, RepoRef, is_commit, is_repo_id, looks_like_hub_id};
+pub use repo::{RepoRef, is_commit, is_repo_id, looks_like_hub_id};
 pub use resolve::{resolve, resolve_model, resolve_model_with};
 pub use settings::{ENDPOINT, Settings};

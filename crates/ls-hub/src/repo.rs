@@ -5,30 +5,9 @@ use std::str::FromStr;
 
 use ls_files::nearest;
 
+use crate::address::MAIN;
 use crate::error::{HubError, Result};
 use crate::models;
-
-/// Revision that is meant where none is named.
-pub const MAIN: &str = "main";
-
-/// What a repository holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepoKind {
-    /// A model.
-    Model,
-    /// A data set.
-    Dataset,
-}
-
-impl RepoKind {
-    /// `models` or `datasets`, as in the Hub's addresses and the cache's folders.
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Model => "models",
-            Self::Dataset => "datasets",
-        }
-    }
-}
 
 /// A repository at a revision: `org/name@revision`.
 #[derive(Debug, Clone, PartialEq, Eq)]

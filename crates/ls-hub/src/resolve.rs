@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use ls_files::nearest;
 
+use crate::address::RepoKind;
 use crate::cache::Cache;
 use crate::error::{HubError, Result};
 use crate::files::Files;
 use crate::models;
-use crate::repo::{RepoKind, RepoRef};
+use crate::repo::RepoRef;
 use crate::settings::Settings;
 
 /// The folder of a model.

@@ -6,8 +6,9 @@
 
 use std::io::BufRead;
 
+use super::columns::TokenColumns;
 use super::lines::{Line, Lines};
-use super::{Labels, TokenColumns};
+use super::row::Labels;
 use crate::error::{DataError, Result};
 use crate::example::TokenExample;
 

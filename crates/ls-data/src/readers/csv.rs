@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ls_files::{FileError, nearest, utf8};
 
+use super::columns::{ColumnRef, SequenceColumns, TextRule};
 use super::lines::Lines;
-use super::{BYTE_ORDER_MARK, ColumnRef, Labels, MAX_ROW, Place, SequenceColumns, TextRule};
+use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 

@@ -1,7 +1,7 @@
 //! Lines of fastText to sequence examples: `__label__` with the label, then the text.
 
-use super::Labels;
 use super::lines::Line;
+use super::row::Labels;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 

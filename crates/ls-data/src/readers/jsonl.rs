@@ -12,8 +12,9 @@ use ls_files::{FileError, nearest};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::columns::{ColumnRef, DEFAULT_TAGS, SequenceColumns, TextRule, TokenColumns};
 use super::lines::{Line, Lines};
-use super::{ColumnRef, DEFAULT_TAGS, Labels, Place, SequenceColumns, TextRule, TokenColumns};
+use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 

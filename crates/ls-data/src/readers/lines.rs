@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ls_files::{FileError, utf8};
 
-use super::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
+use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 

@@ -17,7 +17,8 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
-use super::{ColumnRef, Labels, Place, SequenceColumns, TextRule, TokenColumns};
+use super::columns::{ColumnRef, SequenceColumns, TextRule, TokenColumns};
+use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 

@@ -1,15 +1,16 @@
 //! Files and readers to streams of examples.
 
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use ls_files::FileError;
 use serde::{Deserialize, Serialize};
 
+use super::columns::{FileFormat, SequenceColumns, TokenColumns};
 use super::lines::{LineRows, Lines};
-use super::{
-    FileFormat, Labels, SequenceColumns, TokenColumns, conll, conll2012, csv, fasttext, jsonl,
-    label_json, open, trees,
-};
+use super::row::Labels;
+use super::{conll, conll2012, csv, fasttext, jsonl, label_json, trees};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::scheme::TagScheme;
@@ -322,4 +323,8 @@ fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample>> 
 #[cfg(not(feature = "parquet"))]
 fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
     Err(parquet_stream(path))
+}
+
+fn open(path: &Path) -> Result<File> {
+    Ok(File::open(path).map_err(FileError::reading(path))?)
 }

@@ -3,8 +3,8 @@
 //!
 //! Words are taken as they are written: a bracket of the text stands as `-LRB-` or `-RRB-`.
 
-use super::Labels;
 use super::lines::Line;
+use super::row::Labels;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 

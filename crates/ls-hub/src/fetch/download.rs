@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use ls_files::{FileError, write_atomic};
 
 use super::hub::{Again, Failure, Hub, RemoteFile};
+use super::lock;
 use super::part::Part;
-use super::{Event, Fetcher, Progress, lock};
+use super::progress::{Event, Progress};
 use crate::error::{HubError, Result};
 
 /// The longest pause that is waited for when the Hub asks for one.
@@ -16,10 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Pauses grow up to this many times the first one.
 const GROWTH: u32 = 60;
 
-/// One call of [`Fetcher::fetch`].
+/// One call of [`Fetcher::fetch`](super::Fetcher::fetch).
 pub(super) struct Run<'a> {
     pub(super) hub: &'a Hub<'a>,
-    pub(super) fetcher: &'a Fetcher,
+    /// Attempts in a row without a byte arriving after which it gives up.
+    pub(super) attempts: u32,
+    /// Pause after the first failure.
+    pub(super) pause: Duration,
+    pub(super) has_token: bool,
     pub(super) repo: &'a str,
     pub(super) repo_dir: PathBuf,
     pub(super) locks_dir: PathBuf,
@@ -151,9 +156,6 @@ impl Run<'_> {
         &self,
         mut attempt: impl FnMut() -> (bool, Result<T, Failure>),
     ) -> Result<T> {
-        let Fetcher {
-            attempts, pause, ..
-        } = *self.fetcher;
         let mut failures = 0;
         loop {
             let (arrived, result) = attempt();
@@ -165,19 +167,19 @@ impl Run<'_> {
             let growth = 2u32.saturating_pow(failures - 1).min(GROWTH);
             let wait = match again {
                 Again::Never => return Err(*error),
-                Again::Soon => pause * growth,
+                Again::Soon => self.pause * growth,
                 // The Hub counts requests over minutes.
-                Again::Limited(None) => pause * GROWTH,
+                Again::Limited(None) => self.pause * GROWTH,
                 Again::Limited(Some(wait)) if wait <= PATIENCE => wait,
                 Again::Limited(Some(wait)) => {
                     return Err(HubError::RateLimited {
                         what: self.repo.into(),
                         wait,
-                        has_token: self.fetcher.settings.token.is_some(),
+                        has_token: self.has_token,
                     });
                 }
             };
-            if failures >= attempts {
+            if failures >= self.attempts {
                 return Err(HubError::GaveUp {
                     attempts: failures,
                     last: error,

@@ -13,9 +13,10 @@ use reqwest::{StatusCode, Url};
 use tokio::runtime::Runtime;
 
 use super::part::{Content, Part};
+use crate::address::RepoKind;
 use crate::error::{HubError, Result};
 use crate::models;
-use crate::repo::{RepoKind, is_commit};
+use crate::repo::is_commit;
 use crate::settings::{ENDPOINT, Settings};
 
 /// How long a connection may take to be made.

@@ -9,6 +9,7 @@ mod download;
 mod hub;
 mod lock;
 mod part;
+mod progress;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -18,14 +19,17 @@ use std::time::Duration;
 
 use ls_files::FileError;
 
+use crate::address::RepoKind;
 use crate::cache::Cache;
 use crate::error::{HubError, Result};
 use crate::files::Files;
-use crate::repo::{RepoKind, RepoRef};
+use crate::repo::RepoRef;
 use crate::settings::Settings;
 
 use download::Run;
 use hub::{Hub, RemoteFile};
+
+pub use progress::{Event, Progress};
 
 /// Bytes that stay free beside what is fetched.
 const MARGIN: u64 = 64 << 20;
@@ -53,68 +57,6 @@ pub struct Fetched {
     /// Bytes that came over the network for their contents.
     pub bytes_downloaded: u64,
 }
-
-/// What goes on in [`Fetcher::fetch`]. Files are named by their path in the repository.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// It is known what is to be done.
-    Plan {
-        /// Repository and revision.
-        at: &'a RepoRef,
-        /// Commit that the revision stands for.
-        commit: &'a str,
-        /// Number of files.
-        files: usize,
-        /// Bytes of all of them.
-        bytes: u64,
-        /// Bytes that are not in the cache.
-        missing: u64,
-    },
-    /// A file's download begins or goes on.
-    Started {
-        /// File.
-        file: &'a str,
-        /// Bytes that it has.
-        size: u64,
-        /// Bytes that are there from before.
-        present: u64,
-    },
-    /// Bytes arrived.
-    Received {
-        /// File.
-        file: &'a str,
-        /// How many more there are.
-        bytes: u64,
-    },
-    /// What was kept of an earlier download does not belong to this file: it begins anew.
-    Restarted {
-        /// File.
-        file: &'a str,
-    },
-    /// A file is complete and checked.
-    Finished {
-        /// File.
-        file: &'a str,
-    },
-    /// Another process fetches this file.
-    Waiting {
-        /// File.
-        file: &'a str,
-        /// Lock that the other process holds.
-        lock: &'a Path,
-    },
-    /// Something failed and is tried again.
-    Retrying {
-        /// What failed.
-        error: &'a HubError,
-        /// Pause before the next attempt.
-        wait: Duration,
-    },
-}
-
-/// Called from several threads; must not block.
-pub type Progress<'a> = &'a (dyn Fn(Event<'_>) + Sync);
 
 /// Fetches from one Hub into one cache.
 #[derive(Debug, Clone)]
@@ -181,7 +123,9 @@ impl Fetcher {
         let hub = Hub::new(&self.settings, self.silence, *kind, &at.repo)?;
         let run = Run {
             hub: &hub,
-            fetcher: self,
+            attempts: self.attempts,
+            pause: self.pause,
+            has_token: self.settings.token.is_some(),
             repo: &at.repo,
             repo_dir: cache.repo_dir(*kind, &at.repo),
             locks_dir: cache.locks_dir(*kind, &at.repo),

@@ -1,0 +1,120 @@
+//! A row of any format: its place in the file, its limits, and the names of its labels.
+
+use std::path::Path;
+
+use crate::error::{DataError, Result, unknown_label};
+
+/// Longest row, in bytes. What is longer is no text with a label but a file without line ends, or
+/// one whose quotes do not match; without a limit it would be read into memory whole.
+pub(super) const MAX_ROW: usize = 16 << 20;
+
+/// What some editors put before the text of a file. It may come in several reads, and more than once
+/// where files were joined.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Where a row stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) path: &'a Path,
+    /// From 1.
+    pub(super) line: usize,
+}
+
+impl Place<'_> {
+    /// The value, unless it is empty or white space.
+    pub(super) fn required<'v>(self, value: &'v str, what: &'static str) -> Result<&'v str> {
+        match value.trim().is_empty() {
+            true => Err(self.empty(what)),
+            false => Ok(value),
+        }
+    }
+
+    pub(super) fn empty(self, what: &'static str) -> DataError {
+        DataError::EmptyField {
+            path: self.path.to_path_buf(),
+            line: self.line,
+            what,
+        }
+    }
+
+    pub(super) fn same_length(self, tokens: &[String], tags: Option<&[String]>) -> Result<()> {
+        match tags {
+            Some(tags) if tags.len() != tokens.len() => Err(DataError::TokenTagCount {
+                path: self.path.to_path_buf(),
+                line: self.line,
+                tokens: tokens.len(),
+                tags: tags.len(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the labels in a file stand for.
+pub(super) struct Labels {
+    pub(super) names: Option<Vec<String>>,
+    /// The integer of the first name.
+    pub(super) first: i64,
+}
+
+impl Labels {
+    /// Whether integers have names.
+    pub(super) fn named(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// The name that a label stands for. A label that is itself a name wins over its value as an
+    /// integer: where classes are named `1` to `4`, the label `1` is the class `1`.
+    pub(super) fn resolve(&self, label: &str, place: Place<'_>) -> Result<String> {
+        let label = place.required(label, "label")?.trim();
+        let Some(names) = &self.names else {
+            return Ok(label.to_string());
+        };
+        if names.iter().any(|name| name == label) {
+            return Ok(label.to_string());
+        }
+        let Ok(index) = label.parse::<i64>() else {
+            return Err(unknown_label(label, names, place.path, place.line));
+        };
+        index
+            .checked_sub(self.first)
+            .and_then(|i| names.get(usize::try_from(i).ok()?))
+            .cloned()
+            .ok_or_else(|| DataError::LabelIndex {
+                path: place.path.to_path_buf(),
+                line: place.line,
+                index,
+                first: self.first,
+                count: names.len(),
+            })
+    }
+
+    /// The name that an integer stands for; `key` is where it stands.
+    pub(super) fn resolve_integer(
+        &self,
+        index: i64,
+        key: &str,
+        place: Place<'_>,
+    ) -> Result<String> {
+        match self.named() {
+            true => self.resolve(&index.to_string(), place),
+            false => Err(DataError::NamesNeeded {
+                path: place.path.to_path_buf(),
+                line: place.line,
+                key: key.to_string(),
+            }),
+        }
+    }
+
+    /// A label that is a name already, whatever it looks like.
+    #[cfg(feature = "parquet")]
+    pub(super) fn resolve_name(&self, name: &str, place: Place<'_>) -> Result<String> {
+        let name = place.required(name, "label")?;
+        match &self.names {
+            Some(names) if !names.iter().any(|known| known == name) => {
+                Err(unknown_label(name, names, place.path, place.line))
+            }
+            _ => Ok(name.to_string()),
+        }
+    }
+}
