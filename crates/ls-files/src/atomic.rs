@@ -22,8 +22,8 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
 
 /// A file that is written piece by piece and takes its place when it is whole.
 ///
-/// What is written goes, buffered, to a temporary file in the same folder. [`AtomicFile::commit`] syncs
-/// it and renames it over the target; without that it is deleted.
+/// What is written goes, buffered, to a temporary file in the same folder. [`AtomicFile::commit`]
+/// syncs it and renames it over the target; without that it is deleted.
 ///
 /// ```
 /// use std::io::Write;

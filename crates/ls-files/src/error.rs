@@ -114,7 +114,8 @@ impl FileError {
         }
     }
 
-    /// Turns serde_json's error into this one; `line` is the line of `path` in which the JSON begins.
+    /// Turns serde_json's error into this one; `line` is the line of `path` in which the JSON
+    /// begins.
     pub fn json(path: &Path, line: usize, error: &serde_json::Error) -> Self {
         let message = error.to_string();
         // The place stands before the message, not behind it.

@@ -1,7 +1,7 @@
 //! The known name that somebody may have meant.
 
-/// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of its
-/// letters differ. Case does not count.
+/// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of
+/// its letters differ. Case does not count.
 ///
 /// ```
 /// let names = ["sst2", "sst5", "agnews"];

@@ -22,8 +22,8 @@ impl ShardIndex {
     ///
     /// # Errors
     ///
-    /// As [`read_json`]; [`FileError::Unusable`] if there is no `weight_map`, if it is empty, or if it holds
-    /// anything but names of files beside the index.
+    /// As [`read_json`]; [`FileError::Unusable`] if there is no `weight_map`, if it is empty, or if
+    /// it holds anything but names of files beside the index.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let unusable = |reason: String| FileError::Unusable {

@@ -23,7 +23,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `dir`, which need not exist; [`Settings::cache_dir`](crate::Settings) says which one is meant.
+    /// The cache in `dir`, which need not exist; [`Settings::cache_dir`](crate::Settings) says
+    /// which one is meant.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
@@ -54,12 +55,14 @@ impl Cache {
         Some(commit.trim().to_string()).filter(|commit| is_commit(commit))
     }
 
-    /// The snapshot folder, if all `files` are in it. For [`Files::Data`], whose names only the Hub knows, one is enough.
+    /// The snapshot folder, if all `files` are in it. For [`Files::Data`], whose names only the Hub
+    /// knows, one is enough.
     pub fn find(&self, kind: RepoKind, at: &RepoRef, files: &Files) -> Option<PathBuf> {
         self.look_up(kind, at, files).ok()
     }
 
-    /// As [`find`](Self::find), but says which files are missing: `everything` if there is no snapshot.
+    /// As [`find`](Self::find), but says which files are missing: `everything` if there is no
+    /// snapshot.
     ///
     /// # Errors
     /// The names of the files that are missing.

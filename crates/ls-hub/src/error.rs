@@ -255,7 +255,8 @@ pub enum HubError {
 const LISTED: usize = 5;
 
 impl HubError {
-    /// Whether what was asked for is at fault, rather than the network or the disk (exit code 2 rather than 1).
+    /// Whether what was asked for is at fault, rather than the network or the disk (exit code 2
+    /// rather than 1).
     pub fn is_usage(&self) -> bool {
         matches!(
             self,

@@ -2,7 +2,8 @@
 
 /// The weights in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
-/// The list of the files that the weights are spread over; it wins over [`SINGLE`], as in the loader.
+/// The list of the files that the weights are spread over; it wins over [`SINGLE`], as in the
+/// loader.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// What a model is of no use without.
 pub(crate) const CONFIG: &str = "config.json";
@@ -16,8 +17,8 @@ const DATA: [&str; 8] = [
 /// Which files of a repository are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
-    /// What a model is trained from: `config.json`, the tokenizer, and the weights as safetensors at the top of the
-    /// repository (not `original/`, not `consolidated*`, not pickles).
+    /// What a model is trained from: `config.json`, the tokenizer, and the weights as safetensors
+    /// at the top of the repository (not `original/`, not `consolidated*`, not pickles).
     Weights,
     /// These, by their path in the repository.
     Named(Vec<String>),

@@ -1,7 +1,8 @@
-//! Weights and data sets of the Hugging Face Hub: what the cache holds, and fetching what it does not.
+//! Weights and data sets of the Hugging Face Hub: what the cache holds, and fetching what it does
+//! not.
 //!
-//! Without features the crate reads the cache that Python's huggingface_hub keeps, and says which command fetches what is
-//! missing; it builds in seconds. The feature `hub` adds fetching.
+//! Without features the crate reads the cache that Python's huggingface_hub keeps, and says which
+//! command fetches what is missing; it builds in seconds. The feature `hub` adds fetching.
 //!
 //! # Reading order
 //!
@@ -9,7 +10,8 @@
 //! 2. [`RepoRef`], [`models`]: names of repositories, short and long.
 //! 3. [`Settings`]: where the cache is, which Hub, which token.
 //! 4. [`Cache`], [`Files`]: whether a snapshot is complete, and what complete means.
-//! 5. `fetch` (with `hub`): from a revision to a folder. `fetch/hub.rs` asks, `fetch/download.rs` brings one file.
+//! 5. `fetch` (with `hub`): from a revision to a folder. `fetch/hub.rs` asks, `fetch/download.rs`
+//!    brings one file.
 //!
 //! # Example
 //!

@@ -7,7 +7,8 @@ pub struct KnownModel {
     pub name: &'static str,
     /// Repository on the Hub.
     pub repo: &'static str,
-    /// Whether its page asks to accept a licence before files are handed out. As last known: the Hub decides.
+    /// Whether its page asks to accept a licence before files are handed out. As last known: the
+    /// Hub decides.
     pub gated: bool,
     /// Licence, as its page names it.
     pub licence: &'static str,

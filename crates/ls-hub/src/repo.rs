@@ -70,7 +70,8 @@ impl fmt::Display for RepoRef {
     }
 }
 
-/// A model: a short name of [`MODELS`](models::MODELS) or `org/name`, either with `@revision` behind it.
+/// A model: a short name of [`MODELS`](models::MODELS) or `org/name`, either with `@revision`
+/// behind it.
 ///
 /// # Errors
 /// As [`RepoRef::new`]; the nearest short name is in the message.
@@ -90,17 +91,17 @@ impl FromStr for RepoRef {
     }
 }
 
-/// Whether a text names a model of the Hub: a short name or `org/name`, either with `@revision` behind it. A path that
-/// begins with `.`, `/` or `~` or has more than one slash names none.
+/// Whether a text names a model of the Hub: a short name or `org/name`, either with `@revision`
+/// behind it. A path that begins with `.`, `/` or `~` or has more than one slash names none.
 pub fn looks_like_hub_id(text: &str) -> bool {
     text.parse::<RepoRef>().is_ok()
 }
 
-/// Whether a repository can be called so: `org/name`, each of letters, digits, `-`, `_` and `.`, at most 96 of them, with
-/// neither `-` nor `.` at an end, and without `--` and `..`.
+/// Whether a repository can be called so: `org/name`, each of letters, digits, `-`, `_` and `.`, at
+/// most 96 of them, with neither `-` nor `.` at an end, and without `--` and `..`.
 ///
-/// Source: `validate_repo_id` of huggingface_hub. Names without an organisation, which a few old repositories have, are
-/// left out: they could not be told from folders.
+/// Source: `validate_repo_id` of huggingface_hub. Names without an organisation, which a few old
+/// repositories have, are left out: they could not be told from folders.
 pub fn is_repo_id(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -122,8 +123,8 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Whether git can have such a branch or tag. A revision becomes a path in the cache, so that nothing that leads out of it
-/// may pass.
+/// Whether git can have such a branch or tag. A revision becomes a path in the cache, so that
+/// nothing that leads out of it may pass.
 fn is_revision(text: &str) -> bool {
     !text.is_empty()
         && text

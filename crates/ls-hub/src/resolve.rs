@@ -14,12 +14,14 @@ use crate::settings::Settings;
 
 /// The folder of a model.
 ///
-/// A folder that exists wins. Otherwise `org/name` or a short name, either with `@revision`, is looked up in the cache
-/// that the environment names. What is missing there is fetched if `download` says so, with progress on stderr.
+/// A folder that exists wins. Otherwise `org/name` or a short name, either with `@revision`, is
+/// looked up in the cache that the environment names. What is missing there is fetched if
+/// `download` says so, with progress on stderr.
 ///
 /// # Errors
-/// A name that the Hub cannot have; a model that the cache does not hold, without `download` (the message has the command
-/// that fetches it) or without the feature `hub`; whatever can go wrong in fetching.
+/// A name that the Hub cannot have; a model that the cache does not hold, without `download` (the
+/// message has the command that fetches it) or without the feature `hub`; whatever can go wrong in
+/// fetching.
 ///
 /// # Panics
 /// With `download`, inside an asynchronous task: fetching blocks.
@@ -61,11 +63,12 @@ pub fn resolve_model_with(
     )
 }
 
-/// The snapshot folder of a repository with these files: from the cache, or fetched where `download` says so. `command` is
-/// what the error names that fetches it.
+/// The snapshot folder of a repository with these files: from the cache, or fetched where
+/// `download` says so. `command` is what the error names that fetches it.
 ///
 /// # Errors
-/// Files that are not in the cache; with `download` as fetching says, and a program without the feature `hub`.
+/// Files that are not in the cache; with `download` as fetching says, and a program without the
+/// feature `hub`.
 pub fn resolve(
     kind: RepoKind,
     at: RepoRef,

@@ -1,4 +1,5 @@
-//! Where the cache is, which Hub is asked, with which token: what the environment says, as Python reads it.
+//! Where the cache is, which Hub is asked, with which token: what the environment says, as Python
+//! reads it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ impl Settings {
 
     /// An environment in which `var` looks variables up. One that is empty counts as not set.
     ///
-    /// Source: `constants.py` and `utils/_auth.py` of huggingface_hub 2.4. A `~` at the beginning of a path is the home
-    /// folder; `$NAME` inside a path is left to the shell.
+    /// Source: `constants.py` and `utils/_auth.py` of huggingface_hub 2.4. A `~` at the beginning
+    /// of a path is the home folder; `$NAME` inside a path is left to the shell.
     ///
     /// | what | first of |
     /// |---|---|

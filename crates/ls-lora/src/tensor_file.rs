@@ -1,7 +1,8 @@
-//! Safetensors files and the host tensors in them: header-only opening, one tensor read at a time, atomic writing.
+//! Safetensors files and the host tensors in them: header-only opening, one tensor read at a time,
+//! atomic writing.
 //!
-//! Nothing here knows adapters or devices. Files are read by position rather than mapped, because mapped pages would
-//! count as resident memory.
+//! Nothing here knows adapters or devices. Files are read by position rather than mapped, because
+//! mapped pages would count as resident memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -128,7 +129,8 @@ impl HostTensor {
     ///
     /// # Errors
     ///
-    /// [`LoraError::NotAFloat`] when this type or the wanted one is not F32, F16 or BF16 (F64 only as the source).
+    /// [`LoraError::NotAFloat`] when this type or the wanted one is not F32, F16 or BF16 (F64 only
+    /// as the source).
     pub fn to_dtype(&self, dtype: Dtype) -> Result<Self> {
         if dtype == self.dtype {
             return Ok(self.clone());
@@ -203,7 +205,8 @@ fn values<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Itera
         .map(move |chunk| from(*chunk))
 }
 
-/// An open safetensors file whose header has been read and checked; tensors are read when asked for.
+/// An open safetensors file whose header has been read and checked; tensors are read when asked
+/// for.
 ///
 /// May be shared by threads: reads carry their own position.
 ///
@@ -257,8 +260,8 @@ impl TensorFile {
     /// # Errors
     ///
     /// [`LoraError::File`]; [`LoraError::TruncatedFile`] when the file ends too early;
-    /// [`LoraError::CorruptFile`] when the header is not one, its offsets overlap or leave holes, a shape does not fit
-    /// its bytes, or data follow the last tensor.
+    /// [`LoraError::CorruptFile`] when the header is not one, its offsets overlap or leave holes, a
+    /// shape does not fit its bytes, or data follow the last tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (mut file, found) = open_regular(path)?;
@@ -377,7 +380,8 @@ impl TensorFile {
         })
     }
 
-    /// Reads a part of one tensor's bytes, from the byte `from` on: who converts a tensor as it comes needs no room for it twice.
+    /// Reads a part of one tensor's bytes, from the byte `from` on: who converts a tensor as it
+    /// comes needs no room for it twice.
     ///
     /// ```
     /// # use ls_lora::{HostTensor, TensorFile, write_tensors};
@@ -417,10 +421,11 @@ impl TensorFile {
     }
 }
 
-/// Writes a safetensors file with the metadata `{"format": "pt"}` that transformers and peft ask for.
+/// Writes a safetensors file with the metadata `{"format": "pt"}` that transformers and peft ask
+/// for.
 ///
-/// The same tensors give the same bytes in any order; they are those of the reference implementation. The file appears
-/// whole or not at all.
+/// The same tensors give the same bytes in any order; they are those of the reference
+/// implementation. The file appears whole or not at all.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -441,8 +446,8 @@ impl TensorFile {
 ///
 /// # Errors
 ///
-/// [`LoraError::TensorBytes`] when a tensor's bytes do not fill its shape, [`LoraError::CorruptFile`] when a name
-/// occurs twice or is reserved, [`LoraError::File`].
+/// [`LoraError::TensorBytes`] when a tensor's bytes do not fill its shape,
+/// [`LoraError::CorruptFile`] when a name occurs twice or is reserved, [`LoraError::File`].
 pub fn write_tensors<'a>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,

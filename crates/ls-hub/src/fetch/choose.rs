@@ -21,7 +21,8 @@ const BESIDE: [&str; 5] = [
 ];
 /// The older form of a tokenizer, of use only where there is no `tokenizer.json`.
 const OLDER: [&str; 3] = ["vocab.json", "merges.txt", "added_tokens.json"];
-/// The files of a model. If its weights are spread over several, the index is fetched to know which.
+/// The files of a model. If its weights are spread over several, the index is fetched to know
+/// which.
 pub(super) fn weights<'a>(
     run: &Run<'_>,
     commit: &str,

@@ -150,8 +150,9 @@ impl Run<'_> {
         })
     }
 
-    /// Repeats what fails for a while. An attempt says whether anything arrived in it: only those without count against
-    /// the limit, so that a connection that breaks every few minutes still brings a large file.
+    /// Repeats what fails for a while. An attempt says whether anything arrived in it: only those
+    /// without count against the limit, so that a connection that breaks every few minutes still
+    /// brings a large file.
     pub(super) fn persist<T>(
         &self,
         mut attempt: impl FnMut() -> (bool, Result<T, Failure>),
@@ -200,7 +201,8 @@ impl Run<'_> {
         }
     }
 
-    /// Puts a blob into the snapshot: a relative link, as Python makes it, so that the cache can be moved.
+    /// Puts a blob into the snapshot: a relative link, as Python makes it, so that the cache can be
+    /// moved.
     fn link(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<()> {
         let place = self.snapshot(commit).join(&file.path);
         let up = "../".repeat(2 + file.path.matches('/').count());

@@ -111,7 +111,8 @@ impl<'a> Hub<'a> {
             ))
             .connect_timeout(CONNECT)
             .read_timeout(silence)
-            // A connection for each file that arrives: over one, as HTTP/2 has it, they would share its window.
+            // A connection for each file that arrives: over one, as HTTP/2 has it, they would share
+            // its window.
             .http1_only();
         // No proxy reaches a mirror on this machine.
         let loopback = ["localhost", "127.0.0.1", "[::1]"];
@@ -123,9 +124,11 @@ impl<'a> Hub<'a> {
             .endpoint(&settings.endpoint)
             .client(client.clone())
             .cache_dir(&settings.cache_dir)
-            // Attempts are repeated here, where pauses that the Hub asks for are kept and progress is known.
+            // Attempts are repeated here, where pauses that the Hub asks for are kept and progress
+            // is known.
             .retry_max_attempts(0)
-            // Without a token hf-hub looks for one in the environment; one that no header can hold is not sent.
+            // Without a token hf-hub looks for one in the environment; one that no header can hold
+            // is not sent.
             .token(settings.token.as_deref().unwrap_or("\n"))
             .build()
             .map_err(|error| failed(root(&error)))?;
@@ -172,8 +175,8 @@ impl<'a> Hub<'a> {
 
     /// Every file of a commit, by path.
     ///
-    /// hf-hub lists them too, but loses the SHA-256 of large files: it looks for `lfs.sha256`, and the Hub's listing has
-    /// `lfs.oid`.
+    /// hf-hub lists them too, but loses the SHA-256 of large files: it looks for `lfs.sha256`, and
+    /// the Hub's listing has `lfs.oid`.
     pub(super) fn tree(&self, commit: &str) -> Result<BTreeMap<String, RemoteFile>, Failure> {
         let what = format!("{}: list of files", self.repo);
         let malformed = |message: String| HubError::Malformed {
@@ -206,8 +209,8 @@ impl<'a> Hub<'a> {
             for file in read_tree(&body).map_err(malformed)? {
                 files.insert(file.path.clone(), file);
             }
-            // Only the query of the next page is taken: behind a mirror the address may be that of another server, which
-            // must not get the token.
+            // Only the query of the next page is taken: behind a mirror the address may be that of
+            // another server, which must not get the token.
             match next_page(&headers, &url) {
                 Some(next) if next.query() != url.query() => url.set_query(next.query()),
                 _ => return Ok(files),
@@ -215,7 +218,8 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Brings what is missing of a file, calling `arrived` with the number of bytes of each piece that was written.
+    /// Brings what is missing of a file, calling `arrived` with the number of bytes of each piece
+    /// that was written.
     pub(super) fn receive(
         &self,
         commit: &str,
@@ -238,7 +242,8 @@ impl<'a> Hub<'a> {
                 .stream(commit, &file.path, range)
                 .await
                 .map_err(|error| self.failure(what(), Asked::File(&file.path), error))?;
-            // A server that does not know ranges sends the file from its beginning: that much is passed over.
+            // A server that does not know ranges sends the file from its beginning: that much is
+            // passed over.
             let mut pass = match length {
                 Some(length) if length == file.size => begun,
                 Some(length) if length != file.size - begun => {
@@ -341,8 +346,9 @@ impl<'a> Hub<'a> {
 
     /// What a refusal of the Hub means.
     ///
-    /// Source: `hf_raise_for_status` of huggingface_hub: the reason is in the header `X-Error-Code`, and a repository that
-    /// does not exist is 401 to whoever sends no token, as a private one is.
+    /// Source: `hf_raise_for_status` of huggingface_hub: the reason is in the header
+    /// `X-Error-Code`, and a repository that does not exist is 401 to whoever sends no token, as a
+    /// private one is.
     fn refused(&self, what: String, asked: Asked<'_>, refusal: Refusal) -> Failure {
         let Refusal {
             status,
@@ -418,8 +424,8 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// Whether the repository exists, for a server that does not say what it does not find. Blocks, so that it must not be
-    /// called while a file arrives.
+    /// Whether the repository exists, for a server that does not say what it does not find. Blocks,
+    /// so that it must not be called while a file arrives.
     fn exists(&self) -> bool {
         let exists = self.runtime.block_on(async {
             match &self.repository {
@@ -430,7 +436,8 @@ impl<'a> Hub<'a> {
         exists.unwrap_or(false)
     }
 
-    /// The page of the repository. Licences are accepted on the Hub itself, whichever mirror hands out the files.
+    /// The page of the repository. Licences are accepted on the Hub itself, whichever mirror hands
+    /// out the files.
     fn page(&self) -> String {
         match self.kind {
             RepoKind::Model => format!("{ENDPOINT}/{}", self.repo),
@@ -476,8 +483,8 @@ impl Refusal {
     }
 }
 
-/// What a connection that could not be made, or broke, means. Addresses of files hold signatures, so that only the server
-/// is named.
+/// What a connection that could not be made, or broke, means. Addresses of files hold signatures,
+/// so that only the server is named.
 fn broken(what: String, error: &reqwest::Error) -> Failure {
     let server = error.url().and_then(|url| url.host_str());
     let message = match server {
@@ -487,7 +494,8 @@ fn broken(what: String, error: &reqwest::Error) -> Failure {
     Failure::new(HubError::Network { what, message }, Again::Soon)
 }
 
-/// What an error comes from in the end: what wraps it says only that something was being read or sent.
+/// What an error comes from in the end: what wraps it says only that something was being read or
+/// sent.
 fn root(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(cause) = root.source() {

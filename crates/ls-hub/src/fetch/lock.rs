@@ -17,11 +17,11 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// Takes the lock at `path`, waiting for as long as it takes; none if `stop` is set meanwhile. `waiting` is called once if
-/// it has to wait.
+/// Takes the lock at `path`, waiting for as long as it takes; none if `stop` is set meanwhile.
+/// `waiting` is called once if it has to wait.
 ///
-/// On a file system without locks there is none to hold: two processes then do the work twice, and the check of what
-/// arrived finds what they may do to each other.
+/// On a file system without locks there is none to hold: two processes then do the work twice, and
+/// the check of what arrived finds what they may do to each other.
 pub(super) fn take(path: &Path, stop: &AtomicBool, waiting: impl Fn()) -> Result<Option<Lock>> {
     let mut said = false;
     loop {

@@ -1,8 +1,9 @@
 //! Fetching: from a repository's revision to a complete snapshot in the cache.
 //!
-//! hf-hub resolves revisions, knows addresses and tokens, and streams files. What it leaves to its callers is here: a list
-//! of files with their SHA-256 (`hub`), which of them are needed (`choose`), room on the disk, and for each file a lock that is
-//! waited for, a download that goes on where it stopped, and a check of what arrived (`download`).
+//! hf-hub resolves revisions, knows addresses and tokens, and streams files. What it leaves to its
+//! callers is here: a list of files with their SHA-256 (`hub`), which of them are needed
+//! (`choose`), room on the disk, and for each file a lock that is waited for, a download that goes
+//! on where it stopped, and a check of what arrived (`download`).
 
 mod choose;
 mod download;
@@ -85,10 +86,12 @@ impl Fetcher {
         }
     }
 
-    /// Fetches what the cache does not hold, checks it, and makes the snapshot that Python's huggingface_hub would make.
+    /// Fetches what the cache does not hold, checks it, and makes the snapshot that Python's
+    /// huggingface_hub would make.
     ///
-    /// If everything is there, fetching again only asks for the commit and the list of files, and for nothing if the revision is
-    /// a commit and the files are weights or named. What was begun is kept, so that the next call goes on from there.
+    /// If everything is there, fetching again only asks for the commit and the list of files, and
+    /// for nothing if the revision is a commit and the files are weights or named. What was begun
+    /// is kept, so that the next call goes on from there.
     ///
     /// # Errors
     /// Everything in [`HubError`] but what concerns names.
@@ -175,7 +178,8 @@ impl Fetcher {
     /// Fetches files, [`jobs`](Self::jobs) at a time, until all are there or one fails.
     fn fetch_all(&self, run: &Run<'_>, commit: &str, files: &[&RemoteFile]) -> Result<()> {
         let mut queue = contents(files);
-        // Small files first: if access is refused or a file is malformed, that shows before gigabytes have come.
+        // Small files first: if access is refused or a file is malformed, that shows before
+        // gigabytes have come.
         queue.sort_by_key(|same| same[0].size);
         let queue = Mutex::new(VecDeque::from(queue));
         let failed = Mutex::new(None);

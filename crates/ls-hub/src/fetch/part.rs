@@ -130,7 +130,8 @@ impl Part {
         self.len
     }
 
-    /// Whether it was brought by more than one request, so that a wrong hash may come from how they were put together.
+    /// Whether it was brought by more than one request, so that a wrong hash may come from how they
+    /// were put together.
     pub(super) fn is_continued(&self) -> bool {
         self.continued
     }
@@ -147,7 +148,8 @@ impl Part {
 
     /// Throws away what is there.
     pub(super) fn restart(&mut self) -> Result<()> {
-        // A new file instead of a shorter one: where locks do not work, another process may be writing to the old one.
+        // A new file instead of a shorter one: where locks do not work, another process may be
+        // writing to the old one.
         std::fs::remove_file(&self.path).map_err(FileError::writing(&self.path))?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
@@ -160,7 +162,8 @@ impl Part {
         Ok(())
     }
 
-    /// Compares the hash of a complete part with what it must be, and says what it is if that is something else.
+    /// Compares the hash of a complete part with what it must be, and says what it is if that is
+    /// something else.
     pub(super) fn check(&mut self) -> std::result::Result<(), String> {
         let hasher = std::mem::replace(&mut self.hasher, Hasher::new(&self.content, self.size));
         let found = hasher.finish();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::error::HubError;
 use crate::repo::RepoRef;
 
-/// What goes on in [`Fetcher::fetch`](super::Fetcher::fetch). Files are named by their path in the repository.
+/// What goes on in [`Fetcher::fetch`](super::Fetcher::fetch). Files are named by their path in the
+/// repository.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {

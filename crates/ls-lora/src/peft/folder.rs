@@ -120,8 +120,9 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`LoraError::ConfigJsonPresent`], [`LoraError::File`], [`LoraError::InvalidConfig`], and those
-    /// that [`PeftAdapter::load`] would meet in the file: what could not be read is not written.
+    /// [`LoraError::ConfigJsonPresent`], [`LoraError::File`], [`LoraError::InvalidConfig`], and
+    /// those that [`PeftAdapter::load`] would meet in the file: what could not be read is not
+    /// written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         let has_card = dir.join(CARD_FILE).exists();

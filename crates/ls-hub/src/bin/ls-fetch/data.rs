@@ -5,11 +5,13 @@ use ls_files::nearest;
 use ls_hub::fetch::FetchRequest;
 use ls_hub::{Files, HubError, MAIN, RepoKind, RepoRef, is_repo_id};
 
-/// A data set of the catalogue, or of any repository: `org/name`, then with all files that can be read. Either may have
-/// `@revision` behind it. `languages` are those that are wanted of a data set in several; none means all.
+/// A data set of the catalogue, or of any repository: `org/name`, then with all files that can be
+/// read. Either may have `@revision` behind it. `languages` are those that are wanted of a data set
+/// in several; none means all.
 ///
 /// # Errors
-/// A name that is neither; a data set that the Hub does not have; a language that the data set does not have.
+/// A name that is neither; a data set that the Hub does not have; a language that the data set does
+/// not have.
 pub fn request(name: &str, languages: &[String]) -> Result<FetchRequest, HubError> {
     let (name, revision) = match name.split_once('@') {
         Some((name, revision)) => (name, Some(revision)),

@@ -1,7 +1,7 @@
 //! `ls-fetch`: weights and data sets from the Hugging Face Hub into the cache that Python shares.
 //!
-//! Prints `FOLDER<tab>REPOSITORY@COMMIT` on stdout, one line for each name; everything else goes to stderr. Exit 0: all are there,
-//! 1: one could not be fetched, 2: bad usage.
+//! Prints `FOLDER<tab>REPOSITORY@COMMIT` on stdout, one line for each name; everything else goes to
+//! stderr. Exit 0: all are there, 1: one could not be fetched, 2: bad usage.
 
 mod data;
 
