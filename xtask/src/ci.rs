@@ -8,15 +8,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, deps, fixtures, tidy};
 
-/// Benchmarks are compiled to be checked only, and the documentation is made with the same features, so that both stand
-/// on one compilation of the dependencies.
+/// Benchmarks are compiled to be checked only, and the documentation is made with the same
+/// features, so that both stand on one compilation of the dependencies.
 const BENCHES: [&str; 2] = ["--features", "ls-benches/criterion"];
 
 /// Runs the checks, cheapest first, up to the first that fails.
 ///
-/// Dependencies are compiled once to be checked (clippy, doc) and once to be run (test, in the profile and with the
-/// features of `cargo run`); only `cuda`, `outside` and `hub` have more of them. The tests come last, so that their result stands
-/// at the end of the output.
+/// Dependencies are compiled once to be checked (clippy, doc) and once to be run (test, in the
+/// profile and with the features of `cargo run`); only `cuda`, `outside` and `hub` have more of
+/// them. The tests come last, so that their result stands at the end of the output.
 pub fn run(root: &Path, cuda: bool) -> Result<()> {
     let fmt = || exec(cargo(root).args(["fmt", "--all", "--check"]));
     let clippy = || {

@@ -15,7 +15,8 @@ pub struct Args {
     args: Vec<String>,
 }
 
-/// Runs the subcommand `what` of `ls-fetch` and ends as it ends. Its first build takes minutes, for the Hub's client.
+/// Runs the subcommand `what` of `ls-fetch` and ends as it ends. Its first build takes minutes, for
+/// the Hub's client.
 pub fn run(root: &Path, what: &str, args: &Args) -> Result<()> {
     let mut command = cargo(root);
     // A folder in the arguments is meant from where the user stands.

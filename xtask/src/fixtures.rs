@@ -1,7 +1,7 @@
 //! `cargo xtask fixtures`: the fixtures of the tests are the bytes that were recorded.
 //!
-//! `SHA256SUMS` is in the form of `sha256sum`. It holds what the tests read; the scripts that make it and the texts
-//! about it may change.
+//! `SHA256SUMS` is in the form of `sha256sum`. It holds what the tests read; the scripts that make
+//! it and the texts about it may change.
 
 use std::collections::BTreeMap;
 use std::fs;

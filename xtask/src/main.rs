@@ -1,6 +1,7 @@
 //! Maintenance commands of the workspace: `cargo xtask ci` is what has to pass.
 //!
-//! Each module is one command. None imports a crate of the workspace: they read its files and run its tools.
+//! Each module is one command. None imports a crate of the workspace: they read its files and run
+//! its tools.
 
 mod ci;
 mod deps;
@@ -26,19 +27,23 @@ struct Args {
 enum Task {
     /// Every check, cheapest first; stops at the first that fails.
     Ci {
-        /// Leave out the type check of the cuda feature, which compiles another set of dependencies.
+        /// Leave out the type check of the cuda feature, which compiles another set of
+        /// dependencies.
         #[arg(long)]
         no_cuda: bool,
     },
     /// Checks which crates import which.
     Deps,
-    /// Checks what rustfmt and clippy do not: first lines, the changelog, file sizes, absolute paths.
+    /// Checks what rustfmt and clippy do not: first lines, the changelog, file sizes, absolute
+    /// paths.
     Tidy,
     /// Compares the fixtures of the tests with their recorded hashes.
     Fixtures(fixtures::Args),
-    /// Fetches pretrained models from the Hugging Face Hub into its cache: `fetch-weights llama-2-7b`, `--help` for more.
+    /// Fetches pretrained models from the Hugging Face Hub into its cache:
+    /// `fetch-weights llama-2-7b`, `--help` for more.
     FetchWeights(fetch::Args),
-    /// Fetches data sets from the Hugging Face Hub into its cache: `fetch-data NAME`, `--help` for more.
+    /// Fetches data sets from the Hugging Face Hub into its cache: `fetch-data NAME`, `--help` for
+    /// more.
     FetchData(fetch::Args),
 }
 
@@ -64,8 +69,8 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// The top of the repository: the one that cargo runs this in, which need not be the one it was compiled in, where clones
-/// share a target folder.
+/// The top of the repository: the one that cargo runs this in, which need not be the one it was
+/// compiled in, where clones share a target folder.
 fn root() -> Result<PathBuf> {
     let here =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());

@@ -67,8 +67,8 @@ fn file_faults(file: &str, bytes: &[u8]) -> Vec<String> {
     faults
 }
 
-/// The first absolute path into a home or work folder. A path that only contains such a folder (`a/home/b`, a URL) is
-/// none.
+/// The first absolute path into a home or work folder. A path that only contains such a folder
+/// (`a/home/b`, a URL) is none.
 fn private_path(line: &str) -> Option<String> {
     for (at, _) in line.match_indices('/') {
         let before = line[..at].chars().next_back();
