@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, deps, fixtures, tidy};
+use crate::check::cargo;
+use crate::{deps, fixtures, tidy};
 
 /// Benchmarks are compiled to be checked only, and the documentation is made with the same
 /// features, so that both stand on one compilation of the dependencies.

@@ -1,4 +1,4 @@
-//! `cargo xtask deps`: the arrows between the crates, from `cargo metadata`.
+//! `cargo xtask deps`: which crates import which, from `cargo metadata`; no circles of files in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{cargo, report, stdout};
+use crate::check::{cargo, report, stdout};
+use crate::circles;
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
 const ARROWS: [(&str, &[&str]); 10] = [
@@ -50,7 +51,15 @@ pub fn run(root: &Path) -> Result<()> {
             .args(["--filter-platform", &host]),
     )?;
     let metadata: Value = serde_json::from_slice(&metadata).context("cargo metadata: not JSON")?;
-    report("deps", &faults(&Graph::new(&metadata)?))
+    let graph = Graph::new(&metadata)?;
+    let mut faults = faults(&graph);
+    // Targets that share a file may show the same circle.
+    let mut circles = BTreeSet::new();
+    for target in graph.members.iter().flat_map(|member| &member.targets) {
+        circles.extend(circles::circles(root, Path::new(target))?);
+    }
+    faults.extend(circles);
+    report("deps", &faults)
 }
 
 fn host(version: &str) -> Option<String> {
@@ -58,7 +67,7 @@ fn host(version: &str) -> Option<String> {
     line.map(|host| host.trim().to_string())
 }
 
-/// What `cargo metadata` says, as far as it is asked here.
+/// The parts of `cargo metadata` that the checks read.
 struct Graph {
     /// Members of the workspace.
     members: Vec<Member>,
@@ -70,6 +79,8 @@ struct Member {
     id: String,
     name: String,
     dependencies: Vec<Dependency>,
+    /// The root file of each library, program, test, bench and example.
+    targets: Vec<String>,
 }
 
 struct Dependency {
@@ -109,10 +120,14 @@ impl Graph {
                 }
             });
             let dependencies = dependencies.collect();
+            let targets = list(&package, "targets")?;
+            let targets = targets.iter().map(|target| text(target, "src_path"));
+            let targets = targets.collect();
             members.push(Member {
                 id,
                 name,
                 dependencies,
+                targets,
             });
         }
 
@@ -166,6 +181,7 @@ fn faults(graph: &Graph) -> Vec<String> {
         id,
         name,
         dependencies,
+        ..
     } in &graph.members
     {
         let Some((_, allowed)) = ARROWS.iter().find(|(member, _)| member == name) else {
@@ -238,7 +254,8 @@ mod tests {
                 .iter()
                 .map(|(name, k, _)| json!({"pkg": name, "dep_kinds": [{"kind": kind(k)}]}))
                 .collect();
-            packages.push(json!({"id": name, "name": name, "dependencies": declared}));
+            packages
+                .push(json!({"id": name, "name": name, "dependencies": declared, "targets": []}));
             nodes.push(json!({"id": name, "deps": resolved}));
         }
         for (name, dependencies) in outside {

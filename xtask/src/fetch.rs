@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cargo;
+use crate::check::cargo;
 
 /// What is handed on to `ls-fetch`.
 #[derive(clap::Args)]

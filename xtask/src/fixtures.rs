@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::report;
+use crate::check::report;
 
 /// Where the fixtures are.
 const FOLDER: &str = "tests/fixtures";

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{report, stdout};
+use crate::check::{report, stdout};
+use crate::widths;
 
 /// Where every `.rs` file opens with a line saying what it holds.
 const SOURCES: [&str; 4] = ["crates/", "xtask/", "benches/", "tests/"];
@@ -57,6 +58,12 @@ fn file_faults(file: &str, bytes: &[u8]) -> Vec<String> {
     if is_source && !text.starts_with("//! ") {
         faults.push(format!(
             "{file}:1: does not begin with a //! line that says what it holds"
+        ));
+    }
+    for (line, width) in widths::too_wide(file, text) {
+        faults.push(format!(
+            "{file}:{line}: {width} columns of prose, more than {}",
+            widths::WIDEST
         ));
     }
     for (at, line) in text.lines().enumerate() {
