@@ -10,6 +10,8 @@ use crate::widths;
 
 /// Where every `.rs` file opens with a line saying what it holds.
 const SOURCES: [&str; 4] = ["crates/", "xtask/", "benches/", "tests/"];
+/// How the root of a crate begins whose documentation is its README.
+const README: &str = "#![doc = include_str!(\"../README.md\")]\n";
 /// Largest file, in bytes. Whoever clones gets every version of every file.
 const LARGEST: usize = 1 << 20;
 /// The one folder with larger files: the demo's checkpoint.
@@ -55,7 +57,8 @@ fn file_faults(file: &str, bytes: &[u8]) -> Vec<String> {
         return faults;
     };
     let is_source = file.ends_with(".rs") && SOURCES.iter().any(|folder| file.starts_with(folder));
-    if is_source && !text.starts_with("//! ") {
+    let says_what_it_holds = text.starts_with("//! ") || text.starts_with(README);
+    if is_source && !says_what_it_holds {
         faults.push(format!(
             "{file}:1: does not begin with a //! line that says what it holds"
         ));
@@ -132,7 +135,9 @@ mod tests {
 
     #[test]
     fn a_source_file_says_first_what_it_holds() {
-        assert!(file_faults("crates/a/src/lib.rs", b"//! What it is.\nuse std;\n").is_empty());
+        for text in ["//! What it is.\nuse std;\n", README] {
+            assert!(file_faults("crates/a/src/lib.rs", text.as_bytes()).is_empty());
+        }
         for text in ["use std;\n", "", "//!\n", "\n//! Late.\n"] {
             let faults = file_faults("tests/a.rs", text.as_bytes());
             assert_eq!(faults.len(), 1, "{text:?}");
