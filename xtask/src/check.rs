@@ -1,4 +1,5 @@
-//! What every check needs: the repository's root, cargo, the output of a tool, and a list of faults.
+//! What every check needs: the repository's root, cargo, the output of a tool, and a list of
+//! faults.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,8 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the repository in which cargo runs this program.
 ///
-/// Clones that share a target folder share the program too, so it may have been compiled in another.
+/// Clones that share a target folder share the program too, so it may have been compiled in
+/// another.
 pub fn root() -> Result<PathBuf> {
     let here =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());

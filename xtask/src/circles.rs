@@ -1,7 +1,8 @@
 //! Circles between the files of a crate: files that need each other, straight or by way of others.
 //!
-//! A file needs another if it names something that is defined there, wherever the name was re-exported on the way.
-//! Declaring a module or re-exporting from it is no need, so a `mod.rs` may present what its children hold.
+//! A file needs another if it names something that is defined there, wherever the name was
+//! re-exported on the way. Declaring a module or re-exporting from it is no need, so a `mod.rs` may
+//! present what its children hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +12,8 @@ use anyhow::{Context, Result};
 
 use crate::rust::{self, Import};
 
-/// The circles among the files of one target (`src/lib.rs`, `src/main.rs`, a test), each with the names that make it.
+/// The circles among the files of one target (`src/lib.rs`, `src/main.rs`, a test), each with the
+/// names that make it.
 pub fn circles(root: &Path, target: &Path) -> Result<Vec<String>> {
     let tree = Tree::read(target)?;
     let needs = tree.needs();
@@ -126,7 +128,8 @@ impl Tree {
     fn needs(&self) -> Needs {
         let mut needs = Needs::new();
         for (at, module) in self.modules.iter().enumerate() {
-            // What is handed on counts where it is named, here or elsewhere; a trait that is brought in is never named.
+            // What is handed on counts where it is named, here or elsewhere; a trait that is
+            // brought in is never named.
             let imported = module.imports.iter().filter(|import| !import.public);
             let paths = imported.map(|import| &import.path).chain(&module.paths);
             for path in paths {
@@ -140,7 +143,8 @@ impl Tree {
         needs
     }
 
-    /// What a path means in a module. `open` holds the names that are being looked up, so that none goes round.
+    /// What a path means in a module. `open` holds the names that are being looked up, so that none
+    /// goes round.
     fn resolve(
         &self,
         at: usize,
@@ -165,7 +169,8 @@ impl Tree {
         Some(named)
     }
 
-    /// What a name means in a module. A module and a function may share a name: the end of a path is rather the function.
+    /// What a name means in a module. A module and a function may share a name: the end of a path
+    /// is rather the function.
     fn lookup(
         &self,
         at: usize,

@@ -1,4 +1,5 @@
-//! `cargo xtask deps`: which crates import which, from `cargo metadata`; no circles of files in them.
+//! `cargo xtask deps`: which crates import which, from `cargo metadata`; no circles of files in
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A Rust file as far as `cargo xtask deps` reads it: modules, definitions, imports and paths.
 //!
-//! A scanner over tokens, no parser: comments, strings and attributes are passed over, and so is whatever is compiled for
-//! tests only. It does not see method calls, nor paths in attributes.
+//! A scanner over tokens, no parser: comments, strings and attributes are passed over, and so is
+//! whatever is compiled for tests only. It does not see method calls, nor paths in attributes.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -348,7 +348,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over the item, field or statement after an attribute: to its `;` or `,`, or its block where it has one.
+    /// Passes over the item, field or statement after an attribute: to its `;` or `,`, or its block
+    /// where it has one.
     fn skip_item(&mut self) {
         while self.is(0, '#') {
             self.attribute();
