@@ -1,7 +1,8 @@
-//! `ls-bench-epoch`: the batches of a run's first epoch in their order, and the adapter that it begins with.
+//! `ls-bench-epoch`: the batches of a run's first epoch in their order, and its initial adapter.
 //!
-//! For `benches/vs_peft/epoch.sh`: `order.json` and the PEFT folder `adapter/` let another program train on the same batches
-//! from the same weights as `ls-cli train` with the same configuration.
+//! `benches/vs_peft/epoch.sh` uses them: with `order.json` and the PEFT folder `adapter/` another
+//! program trains on the same batches, from the same weights, as `ls-cli train` does with the same
+//! configuration.
 
 use std::path::PathBuf;
 
@@ -61,7 +62,8 @@ fn main() -> Result<()> {
     std::fs::write(&path, order.to_string())
         .with_context(|| format!("write {}", path.display()))?;
 
-    // As a run makes them: from its seed, the head first. If that changes, the losses of the first steps show it.
+    // As a run makes them: from its seed, the head first. If that changes, the losses of the first
+    // steps show it.
     let device = Device::flex();
     let model = checkpoint.load_model(&run.attention, run.precision, &device, |_, _| ())?;
     let training = device.autodiff();
