@@ -9,7 +9,7 @@ use crate::dtype::plain;
 use crate::error::{LoraError, Result};
 use crate::init::trainable;
 
-/// How [`LoraModel::add_weighted_adapter`] combines.
+/// How [`add_weighted_adapter`](crate::LoraModel::add_weighted_adapter) combines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Combination {
     /// A and B are summed apart, each with the root of the weight: the rank stays, the result is

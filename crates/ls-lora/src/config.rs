@@ -476,7 +476,7 @@ impl<'de> Deserialize<'de> for InitLoraWeights {
     }
 }
 
-/// Which bias terms of the base model are trained.
+/// Which bias terms of the base model are trained; `none`, `lora_only` and `all` in files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

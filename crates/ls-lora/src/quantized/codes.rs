@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Values that share a scale, along the input axis.
 pub(super) const BLOCK: usize = 64;
 
-/// How many bits a frozen weight's values take.
+/// How a frozen weight's values are packed; `nf4` and `int8` in configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
