@@ -74,14 +74,14 @@ fn memory_is_bounded_by_a_row() {
     let text = "{\"id\": 17, \"other\": [1, {\"a\": null}], \"text\": \"Rain on the roof, all night.\", \"label\": \"calm\"}\n";
     for keep_extra in [false, true] {
         let (peak, count) = peak(|| {
-            let rows = Endless::new("", text, SIZE / text.len() * text.len());
+            let rows = Endless::new("", text, LESS / text.len() * text.len());
             let spec = spec(FileFormat::Jsonl, keep_extra);
             spec.read_sequence_from(rows, name)
                 .unwrap()
                 .map(Result::unwrap)
                 .count()
         });
-        assert_eq!(count, SIZE / text.len());
+        assert_eq!(count, LESS / text.len());
         assert!(peak < LIMIT, "jsonl, keep_extra {keep_extra}: {peak} bytes");
     }
 
