@@ -1,4 +1,4 @@
-//! What can be wrong with a file: where, what was found, what was expected, and the way out.
+//! [`FileError`]: a file's fault: where, what was found, what was expected, and the way out.
 
 use std::io;
 use std::path::{Path, PathBuf};

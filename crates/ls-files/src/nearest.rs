@@ -1,4 +1,4 @@
-//! The known name that somebody may have meant.
+//! The known name nearest to a misspelt one.
 
 /// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of
 /// its letters differ. Case does not count.

@@ -1,4 +1,4 @@
-//! JSON and TOML, with the place of a fault in the error.
+//! Reads and writes JSON and TOML; errors hold the place of a fault.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Reading regular files whole, up to a limit, and parts of them by position.
+//! Reads regular files whole, up to a limit, and parts of files by position.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,4 +1,4 @@
-//! Which files of a repository are needed.
+//! [`Files`]: the files of a repository that a model or a data set needs.
 
 /// The weights in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";

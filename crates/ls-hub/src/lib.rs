@@ -1,5 +1,4 @@
-//! Weights and data sets of the Hugging Face Hub: what the cache holds, and fetching what it does
-//! not.
+//! Finds weights and data sets in the Hugging Face Hub's cache, and fetches those that are missing.
 //!
 //! Without features the crate reads the cache that Python's huggingface_hub keeps, and says which
 //! command fetches what is missing; it builds in seconds. The feature `hub` adds fetching.

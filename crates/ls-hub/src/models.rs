@@ -1,4 +1,4 @@
-//! Short names of models: which repository each stands for.
+//! Short names of models, and the repositories that they stand for.
 
 /// A model with a short name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Repositories and revisions: how they are named, and which names can be one.
+//! Names of repositories and revisions, and which of them are valid.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! A model's folder from what a user names: a folder, a short name or a repository.
+//! Finds a model's folder, given a folder, a short name or a repository.
 
 use std::path::{Path, PathBuf};
 

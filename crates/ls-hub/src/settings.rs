@@ -1,5 +1,4 @@
-//! Where the cache is, which Hub is asked, with which token: what the environment says, as Python
-//! reads it.
+//! Settings from the environment, as Python reads it: the cache, the Hub and the token.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What can go wrong with LoRA configurations, adapter folders and tensor files.
+//! [`LoraError`]: faults of configurations, adapter folders and tensor files.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a run ran on, for `environment.json`.
+//! The machine, versions and memory of a run, for `environment.json`.
 
 use std::fs::File;
 use std::io::Read;

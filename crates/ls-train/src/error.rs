@@ -1,4 +1,4 @@
-//! What can go wrong in a run.
+//! [`TrainError`]: the faults of a run.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on: events for an observer, and the records of `metrics.jsonl`.
+//! Events of a run for an observer, and the records of `metrics.jsonl`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What has to stay the same between training and prediction, saved beside the adapter.
+//! Settings that prediction shares with training, saved beside the adapter.
 
 use std::path::{Path, PathBuf};
 

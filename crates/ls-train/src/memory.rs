@@ -1,4 +1,4 @@
-//! How much memory a run will want, before it begins.
+//! Estimates the memory of a run before it begins.
 
 use burn::tensor::Device;
 use ls_lora::TargetModules;

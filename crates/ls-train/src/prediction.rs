@@ -1,4 +1,4 @@
-//! What a model says of an example, and the same as a JSON object.
+//! A model's prediction for one example, and its JSON object.
 
 use std::borrow::Cow;
 

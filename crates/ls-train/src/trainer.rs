@@ -1,4 +1,4 @@
-//! A training run, from files to a scored best checkpoint. Its loop is `fit`.
+//! A training run, from files to a scored best checkpoint. `fit.rs` holds its loop.
 
 use std::path::Path;
 

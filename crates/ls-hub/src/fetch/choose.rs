@@ -1,4 +1,4 @@
-//! Which files of a repository's listing are needed.
+//! Chooses the files that are needed from the listing of a repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 

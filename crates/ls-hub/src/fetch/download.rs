@@ -1,4 +1,4 @@
-//! One file from the Hub to its place in the cache.
+//! Downloads one file from the Hub to its place in the cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What is asked of the Hub: the commit of a revision, the list of its files, and their bytes.
+//! Requests to the Hub: the commit of a revision, the list of its files, and their bytes.
 
 use std::collections::BTreeMap;
 use std::error::Error;

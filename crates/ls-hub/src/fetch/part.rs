@@ -1,4 +1,4 @@
-//! A file that is arriving: what is there of it, and the hash of that.
+//! A file that is arriving: its bytes on disk, and their hash.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, by table, and what the task makes wrong.
+//! Checks of a configuration, table by table and by task.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

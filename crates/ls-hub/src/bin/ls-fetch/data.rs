@@ -1,4 +1,4 @@
-//! Which repository and which files the name of a data set stands for.
+//! Resolves the name of a data set to a repository and its files.
 
 use ls_data::catalog;
 use ls_files::nearest;
