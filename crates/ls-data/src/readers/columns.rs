@@ -242,7 +242,8 @@ impl Default for TokenColumns {
 pub(super) const DEFAULT_TAGS: [&str; 2] = ["tags", "ner_tags"];
 
 impl TokenColumns {
-    /// Words and tags at these places: a number is a column of CoNLL files, a name a key of JSON or a column of Parquet.
+    /// Words and tags at these places: a number is a column of CoNLL files, a name a key of JSON or
+    /// a column of Parquet.
     pub fn at(tokens: Option<&ColumnRef>, tags: Option<&ColumnRef>) -> Self {
         let mut columns = Self::default();
         match tokens {

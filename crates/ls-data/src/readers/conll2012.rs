@@ -1,7 +1,7 @@
 //! The columns of CoNLL 2012 (`*_gold_conll`) to token examples: the word and the names only.
 //!
-//! A name is written with brackets over its words, `(ORG*` `*` `*)` or `(GPE)`, and read as the tags
-//! `B-ORG` `I-ORG` `I-ORG` or `B-GPE` (IOB2). Lines that begin with `#begin document` or
+//! A name is written with brackets over its words, `(ORG*` `*` `*)` or `(GPE)`, and read as the
+//! tags `B-ORG` `I-ORG` `I-ORG` or `B-GPE` (IOB2). Lines that begin with `#begin document` or
 //! `#end document` part documents.
 
 use std::io::BufRead;

@@ -1,8 +1,9 @@
 //! JSON lines to sequence and token examples.
 //!
 //! Either an example keeps its whole object, or only the wanted keys are parsed and all else is
-//! passed over without a copy of it. An integer label without names takes the name that stands under
-//! its key with `_text` behind, if there is one: SetFit's files have `label` and `label_text`.
+//! passed over without a copy of it. An integer label without names takes the name that stands
+//! under its key with `_text` behind, if there is one: SetFit's files have `label` and
+//! `label_text`.
 
 use std::fmt;
 use std::io::BufRead;

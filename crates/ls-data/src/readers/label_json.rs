@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::error::{DataError, Result};
 
-/// Reads names and their integers, as in the repositories of tner: `{"O": 0, "B-PER": 1}`, or a list
-/// of names. The names come in the order of their integers.
+/// Reads names and their integers, as in the repositories of tner: `{"O": 0, "B-PER": 1}`, or a
+/// list of names. The names come in the order of their integers.
 ///
 /// # Errors
 /// A file that cannot be read, or that is anything else: integers must be those from 0 on, each

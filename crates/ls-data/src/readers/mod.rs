@@ -1,9 +1,9 @@
 //! Files to examples: formats, columns, and one entry point per kind of example.
 //!
-//! Every reader takes a path or any [`Read`] with a name for messages, so that standard input
-//! works like a file. Rows are streamed: memory is bounded by the longest of them, whatever the size
-//! of the file. A bad row is an error that says `path:line`, what was found and what was expected,
-//! and reading goes on behind it; no reader drops or repairs a row in silence.
+//! Every reader takes a path or any [`Read`] with a name for messages, so that standard input works
+//! like a file. Rows are streamed: memory is bounded by the longest of them, whatever the size of
+//! the file. A bad row is an error that says `path:line`, what was found and what was expected, and
+//! reading goes on behind it; no reader drops or repairs a row in silence.
 
 mod bad_rows;
 mod columns;

@@ -428,8 +428,8 @@ impl Table {
     }
 }
 
-/// The names of a `ClassLabel`, or of one in a list: `datasets` has written lists as a JSON list, as
-/// `Sequence` and as `List`.
+/// The names of a `ClassLabel`, or of one in a list: `datasets` has written lists as a JSON list,
+/// as `Sequence` and as `List`.
 fn class_names(feature: &Value) -> Option<Vec<String>> {
     let feature = match feature {
         Value::Array(list) => list.first()?,
