@@ -1,8 +1,10 @@
-//! How fast a file becomes examples: `encode_speed TOKENIZER_DIR FILE texts|words REPEATS`, a line of JSON for each repeat.
+//! How fast a file becomes examples: `encode_speed TOKENIZER_DIR FILE texts|words REPEATS`, a line
+//! of JSON for each repeat.
 //!
-//! `bare` is the tokenizer's own `encode_batch` over all texts at once, which were read beforehand; `file` is everything from
-//! the file on disk to encoded examples in a file; `again` opens what `file` left. `benches/encode` runs it beside Python.
-//! With 0 repeats it does `file` and `again` once, and prints the highest resident memory that took (where /proc tells it).
+//! `bare` is the tokenizer's own `encode_batch` over all texts at once, which were read beforehand;
+//! `file` is everything from the file on disk to encoded examples in a file; `again` opens what
+//! `file` left. `benches/encode` runs it beside Python. With 0 repeats it does `file` and `again`
+//! once, and prints the highest resident memory that took (where /proc tells it).
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! Answers to be scored: the labels or tags of a file, gold or a system's, with their places, so
 //! that two files can be laid side by side.
 //!
-//! The text of an example is read where it is known, to see that both files hold the same; an answer
-//! needs none.
+//! The text of an example is read where it is known, to see that both files hold the same; an
+//! answer needs none.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -70,9 +70,10 @@ pub struct TagAnswer {
 impl TagAnswer {
     /// Line of a word.
     pub fn line_of(&self, word: usize) -> usize {
-        match self.lines_of_words {
-            true => self.line + word,
-            false => self.line,
+        if self.lines_of_words {
+            self.line + word
+        } else {
+            self.line
         }
     }
 }
@@ -87,8 +88,8 @@ pub enum Answers {
 }
 
 /// Reads the answers that a file's `bytes` hold; `name` is its path, for its format and for
-/// messages. A file of no known extension is JSONL if it begins with a brace, else CoNLL; a `.tsv` of
-/// tags is CoNLL.
+/// messages. A file of no known extension is JSONL if it begins with a brace, else CoNLL; a `.tsv`
+/// of tags is CoNLL.
 ///
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without answers is one.
@@ -184,12 +185,13 @@ fn read_width(bytes: &[u8]) -> usize {
         .map(<[u8]>::trim_ascii)
         .find(|line| !line.is_empty() && !line.starts_with(b"-DOCSTART-"))
         .unwrap_or_default();
-    match first.contains(&b'\t') {
-        true => first.split(|byte| *byte == b'\t').count(),
-        false => first
+    if first.contains(&b'\t') {
+        first.split(|byte| *byte == b'\t').count()
+    } else {
+        first
             .split(u8::is_ascii_whitespace)
             .filter(|field| !field.is_empty())
-            .count(),
+            .count()
     }
 }
 
@@ -362,14 +364,17 @@ impl Row<'_> {
     fn tags(&self, key: &str, has_names: bool) -> Result<TagAnswer> {
         let tag = |(i, value): (usize, &Value)| match value {
             Value::String(tag) if !tag.trim().is_empty() => Ok(tag.trim().to_string()),
-            Value::Number(number) if number.is_i64() => match has_names {
-                true => Ok(number.to_string()),
-                false => Err(DataError::NamesNeeded {
-                    path: self.path.to_path_buf(),
-                    line: self.line,
-                    key: key.to_string(),
-                }),
-            },
+            Value::Number(number) if number.is_i64() => {
+                if has_names {
+                    Ok(number.to_string())
+                } else {
+                    Err(DataError::NamesNeeded {
+                        path: self.path.to_path_buf(),
+                        line: self.line,
+                        key: key.to_string(),
+                    })
+                }
+            }
             other => Err(self.wrong_type(format!("{key}[{i}]"), other, "a string or an integer")),
         };
         let value = self.get(key)?;
@@ -422,14 +427,15 @@ pub fn check_aligned(
     };
     let counts = |found: &[usize], expected: &[usize], what: &str| {
         let last = |lines: &[usize]| lines.last().copied().unwrap_or_default();
-        match found.len() == expected.len() {
-            true => Ok(()),
-            false => Err(differ(
+        if found.len() == expected.len() {
+            Ok(())
+        } else {
+            Err(differ(
                 last(found),
                 format!("the last of {} {what}", found.len()),
                 last(expected),
                 format!("the last of {}", expected.len()),
-            )),
+            ))
         }
     };
     match (gold, answers) {
@@ -519,9 +525,10 @@ pub fn class_names(files: &[&[LabelAnswer]], names: Option<&LabelSet>) -> Result
         .collect();
     let labels = answers().map(|answer| answer.label.as_str());
     let rest: Vec<&str> = labels.filter(|label| !seen.contains(label)).collect();
-    let rest = match rest.is_empty() {
-        true => Vec::new(),
-        false => Vec::from(LabelSet::of_classes(rest)?),
+    let rest = if rest.is_empty() {
+        Vec::new()
+    } else {
+        Vec::from(LabelSet::of_classes(rest)?)
     };
     ordered.extend(rest.iter().map(String::as_str));
     LabelSet::from_names(ordered.into_iter().map(str::to_string).collect())

@@ -13,8 +13,8 @@ use crate::span::{Span, decode_spans, not_of_scheme};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Malformed {
-    /// Read it leniently, as [`decode_spans`] does. A tag of no scheme at all (`-DOCSTART-`, `NOUN`)
-    /// stays as it is and parts spans, as `O` does.
+    /// Read it leniently, as [`decode_spans`] does. A tag of no scheme at all (`-DOCSTART-`,
+    /// `NOUN`) stays as it is and parts spans, as `O` does.
     Repair,
     /// An error.
     #[default]
@@ -34,7 +34,8 @@ const OUTSIDE: Parts<'static> = Parts {
     entity_type: "",
 };
 
-/// `None` of a tag in no scheme's form, which is `O`, a prefix alone, or a prefix, a hyphen and a type.
+/// `None` of a tag in no scheme's form, which is `O`, a prefix alone, or a prefix, a hyphen and a
+/// type.
 fn parts(tag: &str) -> Option<Parts<'_>> {
     let mut chars = tag.chars();
     let prefix = chars.next().filter(|prefix| "OBIESLU".contains(*prefix))?;

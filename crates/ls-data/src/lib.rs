@@ -6,7 +6,8 @@
 //! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
 //!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name.
 //! 2. [`labels`]: names to ids and back.
-//! 3. [`tokenize`]: text to ids, words to ids with the word of each, what was cut.
+//! 3. [`tokenize`]: text to ids, words to ids with the word of each; [`windows`] for what is longer
+//!    than the model takes; [`inputs`]: what comes of it.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
 //! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores;
@@ -63,16 +64,20 @@ pub mod convert;
 pub mod encoded;
 mod error;
 mod example;
+pub mod inputs;
 pub mod labels;
-pub mod long;
 pub mod metrics;
+mod parallel;
 pub mod readers;
 pub mod scheme;
 mod segments;
 pub mod source;
 pub mod span;
+mod special_tokens;
+mod split_writer;
 mod task;
 pub mod tokenize;
+pub mod windows;
 pub mod words;
 
 pub use align::{LabelPosition, align_labels, word_predictions};
@@ -85,18 +90,19 @@ pub use batch::{
     collate, epoch_order, sequential_order, split_off,
 };
 pub use convert::{Malformed, check_tags, convert_tags};
-pub use encoded::{
-    EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel, SplitWriter, in_parallel,
-};
+pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
 pub use example::{SequenceExample, TokenExample};
+pub use inputs::{
+    CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,
+};
 pub use labels::{IGNORE_INDEX, LabelSet};
-pub use long::{Context, InputLimits, LongInputs};
 pub use metrics::{
     ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
     SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
     expected_calibration_error, log_loss,
 };
+pub use parallel::in_parallel;
 pub use readers::{
     BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
     TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
@@ -105,9 +111,9 @@ pub use readers::{
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
+pub use special_tokens::{PadReason, PadToken};
+pub use split_writer::SplitWriter;
 pub use task::TaskKind;
-pub use tokenize::{
-    CutReport, EncodedSequence, EncodedTokens, PadReason, PadToken, SequenceInputs, TextTokenizer,
-    WordInput, WordInputs,
-};
+pub use tokenize::TextTokenizer;
+pub use windows::{Context, InputLimits, LongInputs};
 pub use words::{TextWord, split_words};

@@ -1,9 +1,10 @@
-//! The same ids, faster: a text is encoded piece by piece where that changes nothing, and pieces that came before are
-//! looked up.
+//! The same ids, faster: a text is encoded piece by piece where that changes nothing, and pieces
+//! that came before are looked up.
 //!
-//! A piece begins at a space that follows something else. Nothing that the tokenizers of LLaMA, Mistral, Qwen and SmolLM do
-//! crosses such a place: a pre-tokenizer's pattern never matches a space after anything else, and where there is none, no merge joins
-//! a `▁` to what stands before it. [`Segments::of`] looks at the tokenizer's file and takes only those for which this can be
+//! A piece begins at a space that follows something else. Nothing that the tokenizers of LLaMA,
+//! Mistral, Qwen and SmolLM do crosses such a place: a pre-tokenizer's pattern never matches a
+//! space after anything else, and where there is none, no merge joins a `▁` to what stands before
+//! it. [`Segments::of`] looks at the tokenizer's file and takes only those for which this can be
 //! seen; all others are encoded as a whole.
 
 use std::cell::RefCell;
@@ -14,7 +15,8 @@ use rustc_hash::FxBuildHasher;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-/// Patterns of pre-tokenizers in which a space stands only at the beginning of a match, or among white space.
+/// Patterns of pre-tokenizers in which a space stands only at the beginning of a match, or among
+/// white space.
 const PATTERNS: [&str; 3] = [
     // LLaMA 3.
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -112,8 +114,9 @@ impl Segments {
         })
     }
 
-    /// Appends the ids of a text to `ids`, without special tokens, and calls `piece_ends` with the number of ids after each
-    /// piece. False, with `ids` as they were, if the text has to be encoded as a whole.
+    /// Appends the ids of a text to `ids`, without special tokens, and calls `piece_ends` with the
+    /// number of ids after each piece. False, with `ids` as they were, if the text has to be
+    /// encoded as a whole.
     pub(crate) fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -161,7 +164,8 @@ impl Segments {
     }
 }
 
-/// Where the second piece begins: at a space after something that is neither white space nor the mark of a space.
+/// Where the second piece begins: at a space after something that is neither white space nor the
+/// mark of a space.
 fn next_piece(text: &str) -> Option<usize> {
     let mut spaces = text.match_indices(' ').map(|(at, _)| at);
     spaces.find(|at| {
@@ -191,7 +195,8 @@ fn is_prepend(normalizer: &Value) -> bool {
 fn is_metaspace(pre_tokenizer: &Value) -> bool {
     pre_tokenizer["type"] == "Metaspace"
         && pre_tokenizer["replacement"] == MARK.to_string().as_str()
-        // One that is put before the first piece is put before the others too, if they lack it: they begin with one.
+        // One that is put before the first piece is put before the others too, if they lack it:
+        // they begin with one.
         && pre_tokenizer["prepend_scheme"].is_string()
 }
 

@@ -10,19 +10,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::convert::{Malformed, check_tags, convert_tags};
-use crate::encoded::{EncodedSplit, SplitWriter, in_parallel};
+use crate::encoded::EncodedSplit;
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
-use crate::long::InputLimits;
+use crate::parallel::in_parallel;
 use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
 use crate::scheme::TagScheme;
 use crate::span::decode_spans;
+use crate::split_writer::SplitWriter;
 use crate::task::TaskKind;
 use crate::tokenize::TextTokenizer;
+use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
 const VERSION: &str = "ls-data encoding 2";
-/// Files smaller than this together are encoded anew each time: it takes less than a second, and leaves nothing behind.
+/// Files smaller than this together are encoded anew each time: it takes less than a second, and
+/// leaves nothing behind.
 const SMALL: u64 = 8 << 20;
 
 /// What is done to the tags of a file before they are labels.
@@ -32,8 +35,8 @@ pub struct TagChanges {
     pub to: Option<TagScheme>,
     /// What happens to tags that are not whole spans by the file's scheme.
     pub malformed: Malformed,
-    /// Only the first word of a span keeps its tag, as `B-`; the others become `O`. So the data of the published code of
-    /// arXiv 2310.01208 has OntoNotes.
+    /// Only the first word of a span keeps its tag, as `B-`; the others become `O`. So the data of
+    /// the published code of arXiv 2310.01208 has OntoNotes.
     pub starts_only: bool,
 }
 
@@ -51,7 +54,8 @@ pub struct SplitSource {
 }
 
 impl SplitSource {
-    /// Calls `each` with every text: the number of its file, its number among the file's rows, and itself.
+    /// Calls `each` with every text: the number of its file, its number among the file's rows, and
+    /// itself.
     ///
     /// # Errors
     /// A file or a row of it cannot be used; whatever `each` says.
@@ -68,7 +72,8 @@ impl SplitSource {
         Ok(())
     }
 
-    /// Calls `each` with every list of words: the number of its file, its number among the file's rows, and itself.
+    /// Calls `each` with every list of words: the number of its file, its number among the file's
+    /// rows, and itself.
     ///
     /// # Errors
     /// As [`SplitSource::for_each_sequence`].
@@ -88,7 +93,8 @@ impl SplitSource {
         Ok(())
     }
 
-    /// The example with its tags as they are trained; `repaired` counts those that their scheme does not allow.
+    /// The example with its tags as they are trained; `repaired` counts those that their scheme
+    /// does not allow.
     fn change_tags(
         &self,
         mut example: TokenExample,
@@ -127,12 +133,12 @@ impl SplitSource {
         Ok(example)
     }
 
-    /// Encodes the split. With a `cache` folder, a large split that was encoded before from the same
-    /// bytes, by the same tokenizer and with the same settings is only opened.
+    /// Encodes the split. With a `cache` folder, a large split that was encoded before from the
+    /// same bytes, by the same tokenizer and with the same settings is only opened.
     ///
     /// # Errors
-    /// A file or a row of it cannot be used. A cache that cannot be written is no error: a warning is logged, and the split
-    /// stays in a temporary file.
+    /// A file or a row of it cannot be used. A cache that cannot be written is no error: a warning
+    /// is logged, and the split stays in a temporary file.
     pub fn encode(
         &self,
         task: TaskKind,
@@ -195,9 +201,10 @@ impl SplitSource {
                 let encode = |(number, row): (usize, TokenExample)| {
                     let row = self.change_tags(row, file, &repaired)?;
                     let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
-                    match encoded.empty_words < row.tokens.len() {
-                        true => Ok((number, row, encoded)),
-                        false => Err(no_tokens(row.line)),
+                    if encoded.empty_words < row.tokens.len() {
+                        Ok((number, row, encoded))
+                    } else {
+                        Err(no_tokens(row.line))
                     }
                 };
                 in_parallel(numbered(self.read.read_tokens(file)?), encode, |rows| {
@@ -209,9 +216,10 @@ impl SplitSource {
                 let encode = |(number, row): (usize, SequenceExample)| {
                     let pair = row.text_pair.as_deref();
                     let encoded = tokenizer.sequence_inputs(&row.text, pair, limits)?;
-                    match encoded.text_tokens > 0 {
-                        true => Ok((number, row, encoded)),
-                        false => Err(no_tokens(row.line)),
+                    if encoded.text_tokens > 0 {
+                        Ok((number, row, encoded))
+                    } else {
+                        Err(no_tokens(row.line))
                     }
                 };
                 in_parallel(numbered(self.read.read_sequence(file)?), encode, |rows| {
@@ -233,7 +241,8 @@ impl SplitSource {
         writer.finish()
     }
 
-    /// Stands for everything that decides what is encoded: the bytes of the files and of the tokenizer, and the settings.
+    /// Stands for everything that decides what is encoded: the bytes of the files and of the
+    /// tokenizer, and the settings.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -244,7 +253,8 @@ impl SplitSource {
         limits: &InputLimits,
     ) -> Result<String> {
         let mut hash = Sha256::new();
-        // With its length before each part, so that no two lists of parts run together to the same bytes.
+        // With its length before each part, so that no two lists of parts run together to the same
+        // bytes.
         let mut part = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
@@ -266,7 +276,8 @@ impl SplitSource {
     }
 }
 
-/// The rows, counted from 0, bad ones too: what tells two of them apart where they stand in one line.
+/// The rows, counted from 0, bad ones too: what tells two of them apart where they stand in one
+/// line.
 fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Result<(usize, T)>> {
     rows.enumerate()
         .map(|(number, row)| row.map(|row| (number, row)))
@@ -289,8 +300,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else `~/.cache/ls-llama`. Everything
-/// in it may be removed at any time.
+/// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else
+/// `~/.cache/ls-llama`. Everything in it may be removed at any time.
 pub fn default_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(dir) = set("LS_LLAMA_CACHE") {

@@ -55,8 +55,9 @@ pub fn decode_spans<S: AsRef<str>>(tags: &[S]) -> Vec<Span> {
     spans
 }
 
-/// A tag of BILOU as IOBES writes it (`L-` as `E-`, `U-` as `S-`); any other as it is. [`decode_spans`] knows, like seqeval and
-/// conlleval, only the latter, and would run spans of the former together.
+/// A tag of BILOU as IOBES writes it (`L-` as `E-`, `U-` as `S-`); any other as it is.
+/// [`decode_spans`] knows, like seqeval and conlleval, only the latter, and would run spans of the
+/// former together.
 pub fn bilou_as_iobes(tag: &str) -> Cow<'_, str> {
     match tag.split_at_checked(1) {
         Some(("L", rest)) if rest.is_empty() || rest.starts_with('-') => format!("E{rest}").into(),

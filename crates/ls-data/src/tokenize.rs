@@ -1,5 +1,4 @@
-//! Text to token ids with a Hugging Face tokenizer: special tokens, truncation, word alignment,
-//! and the choice of a token for padding. The only file that knows the `tokenizers` crate.
+//! Text and lists of words to token ids, with a Hugging Face tokenizer.
 //!
 //! Ids equal those of the fast tokenizer in transformers 5 with `add_special_tokens=True`, except
 //! in one place: a text that spells out a special token (`</s>`) is text here. transformers reads
@@ -10,13 +9,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ls_files::{optional, read};
-use serde::{Deserialize, Serialize};
-use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::error::{DataError, Result};
-use crate::long::{self, InputLimits, LongInputs};
+use crate::inputs::{EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs};
 use crate::segments::Segments;
+use crate::special_tokens::{Outline, PadToken, TokenizerConfig, choose_pad};
+use crate::windows::{
+    InputLimits, Keep, LongInputs, Whole, cut_words, longest_first, trailing_cut, word_windows,
+};
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -43,208 +44,6 @@ pub struct TextTokenizer {
     files: Vec<PathBuf>,
 }
 
-/// The token that fills batches up, and why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PadToken {
-    /// Its id.
-    pub id: u32,
-    /// Its text in the vocabulary.
-    pub token: String,
-    /// Why this one.
-    pub reason: PadReason,
-}
-
-/// Why a token was chosen for padding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PadReason {
-    /// `tokenizer_config.json` names it, and neither a text nor a sequence end gives it.
-    Configured,
-    /// It has the name of a padding token (`<pad>`, `<|finetune_right_pad_id|>`, ...).
-    Named,
-    /// It is the unknown token of a tokenizer that spells everything in bytes and so never gives it.
-    Unknown,
-    /// It is reserved and unused (`<|reserved_special_token_0|>`).
-    Reserved,
-    /// It is a special token that is neither the beginning nor the end of a sequence.
-    Special,
-    /// It is the end or the beginning of a sequence, for want of any other special token. Texts do
-    /// not give it, but tools that find the last token by comparing ids may stop early.
-    Boundary,
-}
-
-impl fmt::Display for PadReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Configured => "named in tokenizer_config.json",
-            Self::Named => "it has the name of a padding token",
-            Self::Unknown => "the unknown token, which this byte-complete tokenizer never gives",
-            Self::Reserved => "a reserved token that nothing uses",
-            Self::Special => "a special token that is neither begin nor end of a sequence",
-            Self::Boundary => "the tokenizer has no special token but begin and end of a sequence",
-        })
-    }
-}
-
-/// A text as ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedSequence {
-    /// Ids, special tokens included.
-    pub input_ids: Vec<u32>,
-    /// Tokens that truncation removed.
-    pub cut_tokens: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
-    pub text_tokens: usize,
-}
-
-/// A list of words as ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedTokens {
-    /// Ids, special tokens included.
-    pub input_ids: Vec<u32>,
-    /// Word of each id; `None` for special tokens.
-    pub word_ids: Vec<Option<usize>>,
-    /// Tokens that truncation removed.
-    pub cut_tokens: usize,
-    /// Words that truncation removed.
-    pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing (an empty word, a control character that
-    /// normalisation drops). They have no id, carry no label and are predicted as `O`.
-    pub empty_words: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
-    pub text_tokens: usize,
-}
-
-/// A text as the model reads it: one input, or several windows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequenceInputs {
-    /// Ids of each input, special tokens included.
-    pub inputs: Vec<Vec<u32>>,
-    /// Tokens that truncation removed.
-    pub cut_tokens: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
-    pub text_tokens: usize,
-}
-
-/// A list of words as the model reads it: one input, or several windows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WordInputs {
-    /// The inputs, in the order of the words.
-    pub inputs: Vec<WordInput>,
-    /// Tokens that truncation removed.
-    pub cut_tokens: usize,
-    /// Words that truncation removed.
-    pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing.
-    pub empty_words: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
-    pub text_tokens: usize,
-}
-
-/// One input of a list of words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WordInput {
-    /// Ids, special tokens included.
-    pub input_ids: Vec<u32>,
-    /// Word of each id, counted over the whole list; `None` for special tokens.
-    pub word_ids: Vec<Option<usize>>,
-    /// The words that are labelled in this input. No word is labelled in two; one that was cut is in none.
-    pub scored: Range<usize>,
-}
-
-/// What truncation cost, summed over a split.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CutReport {
-    /// Examples counted.
-    pub examples: usize,
-    /// Examples that lost something.
-    pub cut_examples: usize,
-    /// Tokens of the texts, before truncation, without special ones.
-    pub tokens: usize,
-    /// Tokens removed.
-    pub cut_tokens: usize,
-    /// Words of the examples (token classification).
-    pub words: usize,
-    /// Words removed.
-    pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing.
-    pub empty_words: usize,
-    /// Longest input, special tokens included.
-    pub longest: usize,
-    /// Examples that are read in several windows.
-    pub windowed_examples: usize,
-    /// Inputs of all examples: one each, more where there are windows.
-    pub inputs: usize,
-}
-
-impl CutReport {
-    /// Counts a text.
-    pub fn add_sequence(&mut self, encoded: &SequenceInputs) {
-        let lengths = encoded.inputs.iter().map(Vec::len);
-        self.add(lengths, encoded.text_tokens, encoded.cut_tokens);
-    }
-
-    /// Counts a list of `n_words` words.
-    pub fn add_words(&mut self, encoded: &WordInputs, n_words: usize) {
-        let lengths = encoded.inputs.iter().map(|input| input.input_ids.len());
-        self.add(lengths, encoded.text_tokens, encoded.cut_tokens);
-        self.words += n_words;
-        self.cut_words += encoded.cut_words;
-        self.empty_words += encoded.empty_words;
-    }
-
-    fn add(&mut self, lengths: impl ExactSizeIterator<Item = usize>, tokens: usize, cut: usize) {
-        self.examples += 1;
-        self.cut_examples += usize::from(cut > 0);
-        self.tokens += tokens;
-        self.cut_tokens += cut;
-        self.windowed_examples += usize::from(lengths.len() > 1);
-        self.inputs += lengths.len();
-        self.longest = lengths.fold(self.longest, usize::max);
-    }
-}
-
-impl std::ops::AddAssign for CutReport {
-    fn add_assign(&mut self, other: Self) {
-        self.examples += other.examples;
-        self.cut_examples += other.cut_examples;
-        self.tokens += other.tokens;
-        self.cut_tokens += other.cut_tokens;
-        self.words += other.words;
-        self.cut_words += other.cut_words;
-        self.empty_words += other.empty_words;
-        self.longest = self.longest.max(other.longest);
-        self.windowed_examples += other.windowed_examples;
-        self.inputs += other.inputs;
-    }
-}
-
-impl fmt::Display for CutReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |cut: usize, all: usize, what: &str| {
-            let percent = 100.0 * cut as f64 / all.max(1) as f64;
-            format!("{cut} of {all} {what} ({percent:.1}%)")
-        };
-        write!(
-            f,
-            "cut: {}, {}",
-            part(self.cut_examples, self.examples, "examples"),
-            part(self.cut_tokens, self.tokens, "tokens")
-        )?;
-        if self.words > 0 {
-            write!(f, ", {}", part(self.cut_words, self.words, "words"))?;
-        }
-        if self.windowed_examples > 0 {
-            let inputs = self.inputs - (self.examples - self.windowed_examples);
-            write!(f, "; {} in {inputs} windows", self.windowed_examples)?;
-        }
-        if self.empty_words > 0 {
-            write!(f, "; {} words without tokens", self.empty_words)?;
-        }
-        Ok(())
-    }
-}
-
 impl TextTokenizer {
     /// Reads `tokenizer.json` and, if it is there, `tokenizer_config.json`.
     ///
@@ -269,9 +68,11 @@ impl TextTokenizer {
             None => TokenizerConfig::default(),
         };
 
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
-        let outline: Outline =
-            serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
+        // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
+        let tokenizer = text.parse::<Tokenizer>();
+        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(&path, &e))?;
+        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
         tokenizer
             .with_truncation(None)
             .map_err(|e| bad_tokenizer(&path, &e))?;
@@ -460,7 +261,8 @@ impl TextTokenizer {
     /// word goes to none. (Words encoded one by one would lose their leading space in byte-level
     /// tokenizers and get other ids than in running text.)
     ///
-    /// Truncation cuts the end, as transformers does: a word of which a token is left still has its label.
+    /// Truncation cuts the end, as transformers does: a word of which a token is left still has its
+    /// label.
     ///
     /// # Errors
     /// No room for text; a failure of the tokenizer.
@@ -514,8 +316,9 @@ impl TextTokenizer {
         Ok((whole, words_of_tokens(&encoding, &spans)))
     }
 
-    /// A list of words as the model reads it under `limits`: aligned as [`TextTokenizer::encode_words`] says. Windows
-    /// begin and end between words; a word that is longer than a window is labelled by what of it fits.
+    /// A list of words as the model reads it under `limits`: aligned as
+    /// [`TextTokenizer::encode_words`] says. Windows begin and end between words; a word that is
+    /// longer than a window is labelled by what of it fits.
     ///
     /// # Errors
     /// As [`TextTokenizer::encode_words`]; a way to cut that is for texts only.
@@ -557,84 +360,13 @@ impl TextTokenizer {
 
     fn check_room(&self, pair: bool, max_length: usize) -> Result<()> {
         let special = self.special_tokens(pair);
-        match max_length > special {
-            true => Ok(()),
-            false => Err(DataError::MaxLength {
+        if max_length > special {
+            Ok(())
+        } else {
+            Err(DataError::MaxLength {
                 max_length,
                 special,
-            }),
-        }
-    }
-}
-
-/// Which end of a text stays.
-#[derive(Clone, Copy)]
-enum Keep {
-    Head,
-    Tail,
-    HeadTail,
-}
-
-impl Keep {
-    /// Whether token `i` of `length` stays where `kept` do.
-    fn keeps(self, i: usize, length: usize, kept: usize) -> bool {
-        let head = match self {
-            Self::Head => kept,
-            Self::Tail => 0,
-            Self::HeadTail => kept.div_ceil(2),
-        };
-        i < head || i + (kept - head) >= length
-    }
-}
-
-/// A text as ids, and where it stands among the special ones.
-struct Whole {
-    ids: Vec<u32>,
-    text: Range<usize>,
-}
-
-impl Whole {
-    /// Text tokens that fit beside the special ones.
-    fn room(&self, max_length: usize) -> usize {
-        max_length.saturating_sub(self.ids.len() - self.text.len())
-    }
-
-    fn uncut(self) -> SequenceInputs {
-        SequenceInputs {
-            text_tokens: self.text.len(),
-            inputs: vec![self.ids],
-            cut_tokens: 0,
-        }
-    }
-
-    fn cut(self, max_length: usize, keep: Keep) -> SequenceInputs {
-        let (kept, length) = (self.room(max_length), self.text.len());
-        let mut input_ids = self.ids[..self.text.start].to_vec();
-        let text = self.ids[self.text.clone()].iter().enumerate();
-        let stays = text.filter(|(i, _)| keep.keeps(*i, length, kept));
-        input_ids.extend(stays.map(|(_, id)| id));
-        input_ids.extend_from_slice(&self.ids[self.text.end..]);
-        SequenceInputs {
-            inputs: vec![input_ids],
-            cut_tokens: length - kept,
-            text_tokens: length,
-        }
-    }
-
-    /// A part of the text with the special tokens around it.
-    fn part(&self, window: &Range<usize>) -> Vec<u32> {
-        let window = self.text.start + window.start..self.text.start + window.end;
-        let (before, after) = (&self.ids[..self.text.start], &self.ids[self.text.end..]);
-        [before, &self.ids[window], after].concat()
-    }
-
-    fn windows(&self, limits: &InputLimits) -> SequenceInputs {
-        let room = self.room(limits.max_length);
-        let windows = long::windows(self.text.len(), room, limits.overlap(room), |_| true);
-        SequenceInputs {
-            inputs: windows.iter().map(|window| self.part(window)).collect(),
-            cut_tokens: 0,
-            text_tokens: self.text.len(),
+            })
         }
     }
 }
@@ -679,90 +411,6 @@ fn text_range(encoding: &Encoding) -> Range<usize> {
     }
 }
 
-fn word_windows(
-    whole: &Whole,
-    word_ids: &[Option<usize>],
-    count: usize,
-    limits: &InputLimits,
-) -> WordInputs {
-    let text = &whole.text;
-    let words = &word_ids[text.clone()];
-    let room = whole.room(limits.max_length);
-    // Not inside a word, nor between the mark of a space and its word.
-    let breaks = |i: usize| words[i - 1].is_some() && words[i - 1] != words[i];
-    let windows = long::windows(text.len(), room, limits.overlap(room), breaks);
-
-    // The tokens of each word, and the window that it is labelled in. Words without tokens go with the word before.
-    let mut pieces: Vec<Option<Range<usize>>> = vec![None; count];
-    for (i, word) in words.iter().enumerate() {
-        if let Some(word) = *word {
-            let piece = pieces[word].get_or_insert(i..i + 1);
-            piece.end = i + 1;
-        }
-    }
-    let mut bounds = vec![0; windows.len() + 1];
-    let mut current = 0;
-    for (word, piece) in pieces.iter().enumerate() {
-        if let Some(piece) = piece {
-            // No word goes to a window before its neighbour's, and none to one that begins behind it.
-            let end = windows.partition_point(|window| window.start <= piece.start);
-            let near = &windows[current.min(end)..end];
-            let best = long::best_window(near, piece, text.len(), limits.context);
-            current += best.unwrap_or(0);
-        }
-        bounds[current + 1] = word + 1;
-    }
-    for window in 1..bounds.len() {
-        bounds[window] = bounds[window].max(bounds[window - 1]);
-    }
-    let input = |(index, window): (usize, &Range<usize>)| {
-        let of_window = &words[window.clone()];
-        let mut of_input = vec![None; whole.ids.len() - text.len() + window.len()];
-        of_input[text.start..text.start + window.len()].copy_from_slice(of_window);
-        WordInput {
-            input_ids: whole.part(window),
-            word_ids: of_input,
-            scored: bounds[index]..bounds[index + 1],
-        }
-    };
-    let past_room = |piece: &Range<usize>| piece.len().saturating_sub(room);
-    WordInputs {
-        inputs: windows.iter().enumerate().map(input).collect(),
-        cut_tokens: pieces.iter().flatten().map(past_room).sum(),
-        cut_words: 0,
-        empty_words: pieces.iter().filter(|piece| piece.is_none()).count(),
-        text_tokens: text.len(),
-    }
-}
-
-/// Words at the end of the list that truncation removed, with those without tokens behind the first of them.
-fn trailing_cut(cut: &EncodedTokens, words: usize) -> usize {
-    if cut.cut_words == 0 {
-        return 0;
-    }
-    let last = cut.word_ids.iter().flatten().max();
-    words - last.map_or(0, |last| last + 1)
-}
-
-/// How many tokens of each text stay in `room`: the longer one is cut down to the shorter first,
-/// then both to half, with the odd token for the longer (the second, if they are equal).
-fn longest_first(lengths: [usize; 2], room: usize) -> [usize; 2] {
-    let swap = lengths[0] > lengths[1];
-    let [mut short, mut long] = if swap {
-        [lengths[1], lengths[0]]
-    } else {
-        lengths
-    };
-    if short + long > room {
-        long = short.max(room.saturating_sub(short));
-        if short + long > room {
-            short = room / 2;
-            long = room - short;
-        }
-    }
-    if swap { [long, short] } else { [short, long] }
-}
-
 /// The words as one text, and the byte range of each in it.
 fn join_words(words: &[String]) -> (String, Vec<Range<usize>>) {
     let mut text = String::with_capacity(words.iter().map(|w| w.len() + 1).sum());
@@ -775,38 +423,6 @@ fn join_words(words: &[String]) -> (String, Vec<Range<usize>>) {
         text.push_str(word);
     }
     (text, spans)
-}
-
-fn cut_words(
-    (whole, mut word_ids): (Whole, Vec<Option<usize>>),
-    count: usize,
-    max_length: usize,
-) -> EncodedTokens {
-    let (text, room) = (whole.text.clone(), whole.room(max_length));
-    let mut input_ids = whole.ids;
-    let mut with_tokens = vec![false; count];
-    for word in word_ids.iter().flatten() {
-        with_tokens[*word] = true;
-    }
-    let (mut cut_tokens, mut cut_words) = (0, 0);
-    if text.len() > room {
-        let end = text.start + room;
-        let kept = word_ids[..end].iter().flatten().next_back().copied();
-        let mut cut: Vec<usize> = word_ids[end..text.end].iter().flatten().copied().collect();
-        cut.dedup();
-        cut.retain(|word| Some(*word) != kept);
-        (cut_tokens, cut_words) = (text.end - end, cut.len());
-        input_ids.drain(end..text.end);
-        word_ids.drain(end..text.end);
-    }
-    EncodedTokens {
-        input_ids,
-        word_ids,
-        cut_tokens,
-        cut_words,
-        empty_words: with_tokens.iter().filter(|w| !**w).count(),
-        text_tokens: text.len(),
-    }
 }
 
 /// The word of each token: the first that its span touches. So "▁word" (its span takes in the
@@ -833,180 +449,6 @@ fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<us
     word_ids
 }
 
-/// The keys of `tokenizer_config.json` that change ids.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TokenizerConfig {
-    bos_token: Option<TokenSpec>,
-    eos_token: Option<TokenSpec>,
-    pad_token: Option<TokenSpec>,
-    unk_token: Option<TokenSpec>,
-    add_bos_token: Option<bool>,
-    add_eos_token: Option<bool>,
-    model_max_length: Option<f64>,
-}
-
-/// A token is written as its text or as an object around it.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum TokenSpec {
-    Text(String),
-    Added { content: String },
-}
-
-impl TokenSpec {
-    fn text(&self) -> &str {
-        match self {
-            Self::Text(text) | Self::Added { content: text } => text,
-        }
-    }
-}
-
-impl TokenizerConfig {
-    /// Files without a limit say 1e30.
-    fn model_max_length(&self) -> Option<usize> {
-        self.model_max_length
-            .filter(|n| (1.0..1e9).contains(n))
-            .map(|n| n as usize)
-    }
-
-    /// The post-processor that transformers 5 builds from `add_bos_token` and `add_eos_token`
-    /// (`update_post_processor`): a flag without its token adds nothing.
-    fn template(&self, tokenizer: &Tokenizer) -> Result<TemplateProcessing, String> {
-        let mut special = Vec::new();
-        let mut token = |flag: Option<bool>, spec: &Option<TokenSpec>| {
-            let text = spec
-                .as_ref()
-                .filter(|_| flag == Some(true))?
-                .text()
-                .to_string();
-            let id = tokenizer.token_to_id(&text)?;
-            special.push((text.clone(), id));
-            Some(text)
-        };
-        let bos = token(self.add_bos_token, &self.bos_token);
-        let eos = token(self.add_eos_token, &self.eos_token);
-        let side = |sequence: &str, type_id: usize| -> Vec<String> {
-            let parts = [bos.as_deref(), Some(sequence), eos.as_deref()];
-            parts
-                .into_iter()
-                .flatten()
-                .map(|part| format!("{part}:{type_id}"))
-                .collect()
-        };
-        let single = side("$A", 0);
-        let pair = [single.clone(), side("$B", 1)].concat();
-        TemplateProcessing::builder()
-            .try_single(single)
-            .map_err(|e| e.to_string())?
-            .try_pair(pair)
-            .map_err(|e| e.to_string())?
-            .special_tokens(special)
-            .build()
-            .map_err(|e| e.to_string())
-    }
-}
-
-/// The parts of `tokenizer.json` that say whether the unknown token can come out of a text.
-#[derive(Deserialize)]
-struct Outline {
-    model: ModelOutline,
-}
-
-#[derive(Deserialize)]
-struct ModelOutline {
-    #[serde(default)]
-    unk_token: Option<String>,
-    #[serde(default)]
-    byte_fallback: bool,
-}
-
-const PAD_NAMES: [&str; 5] = [
-    "<pad>",
-    "[PAD]",
-    "<|pad|>",
-    "<|finetune_right_pad_id|>",
-    "<|finetune_right_pad|>",
-];
-
-fn choose_pad(
-    tokenizer: &Tokenizer,
-    config: &TokenizerConfig,
-    model: &ModelOutline,
-) -> Option<PadToken> {
-    let id_of = |spec: &Option<TokenSpec>| {
-        spec.as_ref()
-            .and_then(|spec| tokenizer.token_to_id(spec.text()))
-    };
-    // The begin and end are those the config names, and whatever is put around a text.
-    let mut boundaries: Vec<u32> = [&config.eos_token, &config.bos_token]
-        .into_iter()
-        .filter_map(id_of)
-        .collect();
-    let around_nothing = tokenizer.encode_fast("", true).ok();
-    boundaries.extend(around_nothing.iter().flat_map(|e| e.get_ids()));
-
-    let byte_complete = model.byte_fallback
-        && (0..=255u8).all(|b| tokenizer.token_to_id(&format!("<0x{b:02X}>")).is_some());
-    let unknown = model
-        .unk_token
-        .as_deref()
-        .and_then(|t| tokenizer.token_to_id(t));
-    let never_in_text = |id: u32| {
-        let spelled = tokenizer.id_to_token(id).unwrap_or_default();
-        let given = tokenizer
-            .encode_fast(spelled, false)
-            .map_or(true, |encoding| encoding.get_ids().contains(&id));
-        !given && (unknown != Some(id) || byte_complete)
-    };
-
-    let mut special: Vec<(u32, String)> = tokenizer
-        .get_added_tokens_decoder()
-        .into_iter()
-        .filter(|(_, token)| token.special)
-        .map(|(id, token)| (id, token.content))
-        .collect();
-    special.sort();
-    let reserved = |text: &str| text.contains("reserved");
-    let candidates = id_of(&config.pad_token)
-        .map(|id| (id, PadReason::Configured))
-        .into_iter()
-        .chain(
-            PAD_NAMES
-                .iter()
-                .filter_map(|name| special.iter().find(|(_, text)| text == name))
-                .map(|(id, _)| (*id, PadReason::Named)),
-        )
-        .chain(
-            id_of(&config.unk_token)
-                .or(unknown)
-                .map(|id| (id, PadReason::Unknown)),
-        )
-        .chain(
-            special
-                .iter()
-                .filter(|(_, text)| reserved(text))
-                .map(|(id, _)| (*id, PadReason::Reserved)),
-        )
-        .chain(special.iter().map(|(id, _)| (*id, PadReason::Special)));
-    let chosen = candidates
-        .filter(|(id, _)| !boundaries.contains(id))
-        .find(|(id, _)| never_in_text(*id))
-        .or_else(|| {
-            let id = boundaries.iter().copied().find(|id| never_in_text(*id))?;
-            tracing::warn!(
-                id,
-                "no special token is free for padding: a sequence boundary pads"
-            );
-            Some((id, PadReason::Boundary))
-        });
-    chosen.map(|(id, reason)| PadToken {
-        id,
-        token: tokenizer.id_to_token(id).unwrap_or_default(),
-        reason,
-    })
-}
-
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {
     DataError::Tokenizer {
         path: path.to_path_buf(),
@@ -1024,15 +466,6 @@ fn encode_error(text: &str, error: tokenizers::Error) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pairs_are_cut_from_the_longer_side_first() {
-        assert_eq!(longest_first([3, 9], 8), [3, 5]);
-        assert_eq!(longest_first([9, 3], 8), [5, 3]);
-        assert_eq!(longest_first([7, 7], 9), [4, 5]);
-        assert_eq!(longest_first([9, 7], 9), [5, 4]);
-        assert_eq!(longest_first([0, 9], 4), [0, 4]);
-    }
 
     #[test]
     fn joined_words_are_found_at_their_spans() {

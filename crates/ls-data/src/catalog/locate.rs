@@ -17,7 +17,8 @@ use crate::task::TaskKind;
 pub struct LocatedDataset {
     /// Name of the form, for messages.
     pub form: String,
-    /// Whether only the first word of a name has a tag in these files, so that spans cannot be scored.
+    /// Whether only the first word of a name has a tag in these files, so that spans cannot be
+    /// scored.
     pub starts_only: bool,
     /// The splits that are there, in the order train, validation, test.
     pub splits: Vec<LocatedSplit>,
@@ -46,7 +47,8 @@ pub struct LocatedSplit {
 }
 
 impl DatasetSpec {
-    /// Sees which of the known forms a folder holds. A snapshot of the Hub is a folder like any other.
+    /// Sees which of the known forms a folder holds. A snapshot of the Hub is a folder like any
+    /// other.
     ///
     /// `language` is needed where there are several. Where a folder holds more than one form, the
     /// first of [`forms`](Self::forms) counts.
@@ -93,7 +95,8 @@ impl DatasetSpec {
         })
     }
 
-    /// The splits that a folder holds in a form. Files of the right name that are not of this form are added to `unfit`.
+    /// The splits that a folder holds in a form. Files of the right name that are not of this form
+    /// are added to `unfit`.
     fn splits_in(
         &self,
         form: &Form,
@@ -309,9 +312,9 @@ fn matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// The scheme of a file's tags by the first span that tells: CoNLL 2003 is passed on in both. A span
-/// that begins with `I-` is IOB1's; one that begins with `B-`, where none of its type is before it,
-/// IOB2's.
+/// The scheme of a file's tags by the first span that tells: CoNLL 2003 is passed on in both. A
+/// span that begins with `I-` is IOB1's; one that begins with `B-`, where none of its type is
+/// before it, IOB2's.
 fn scheme_of(read: &ReadSpec, file: &Path) -> Result<TagScheme> {
     const SENTENCES: usize = 1000;
     for sentence in read.read_tokens(file)?.take(SENTENCES) {

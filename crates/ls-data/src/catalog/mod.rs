@@ -1,11 +1,12 @@
 //! Known data sets by name: what they hold, where they come from, and in which forms people have
 //! their files.
 //!
-//! Each is described by a TOML file in `datasets/` of the repository, which is built in; a file of one's own
-//! works the same way. [`get`] gives a [`DatasetSpec`]; its [`locate`](DatasetSpec::locate) looks into a
-//! folder, sees which of the forms is there, and says how each file is read. Nothing is fetched and nothing
-//! is read but the first lines. Mirrors of one data set number its labels differently, so names come from the
-//! file wherever it has them, and else from the form's own documented numbers.
+//! Each is described by a TOML file in `datasets/` of the repository, which is built in; a file of
+//! one's own works the same way. [`get`] gives a [`DatasetSpec`]; its
+//! [`locate`](DatasetSpec::locate) looks into a folder, sees which of the forms is there, and says
+//! how each file is read. Nothing is fetched and nothing is read but the first lines. Mirrors of
+//! one data set number its labels differently, so names come from the file wherever it has them,
+//! and else from the form's own documented numbers.
 
 mod locate;
 mod spec;
@@ -62,7 +63,8 @@ pub fn find(name: &str) -> Option<&'static DatasetSpec> {
 /// The data set of a name, as [`find`], or the one that a path to a TOML file describes.
 ///
 /// # Errors
-/// An unknown name, with those that there are; a file that cannot be used, see [`DatasetSpec::from_file`].
+/// An unknown name, with those that there are; a file that cannot be used, see
+/// [`DatasetSpec::from_file`].
 pub fn get(name: &str) -> Result<Cow<'static, DatasetSpec>> {
     if name.ends_with(".toml") {
         return DatasetSpec::from_file(Path::new(name)).map(Cow::Owned);

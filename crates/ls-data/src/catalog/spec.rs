@@ -12,7 +12,8 @@ use crate::readers::{ColumnRef, FileFormat};
 use crate::scheme::TagScheme;
 use crate::task::TaskKind;
 
-/// A data set: its labels, its splits, where it comes from, and the forms in which people have its files.
+/// A data set: its labels, its splits, where it comes from, and the forms in which people have its
+/// files.
 ///
 /// Only `task`, `labels` and `forms` are needed.
 #[derive(Debug, Clone, Deserialize)]
@@ -174,7 +175,8 @@ pub(super) struct Form {
     pub(super) first_label: i64,
     pub(super) tokens: Option<ColumnRef>,
     pub(super) tags: Option<ColumnRef>,
-    /// Names of integer labels, if not those of the data set in its order. An empty list: what the file itself says.
+    /// Names of integer labels, if not those of the data set in its order. An empty list: what the
+    /// file itself says.
     pub(super) labels: Option<Vec<String>>,
     /// A file beside those of a split that has the names of integer labels, as `label.json`.
     pub(super) labels_file: Option<String>,
@@ -209,8 +211,8 @@ pub(super) struct FirstLine {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FormSplit {
-    /// Places to look at; the first that has files counts. `*` stands for anything in a name, `**` for any folders,
-    /// `{lang}` for the language.
+    /// Places to look at; the first that has files counts. `*` stands for anything in a name, `**`
+    /// for any folders, `{lang}` for the language.
     pub(super) files: Vec<String>,
     /// Number of examples, if not the published one.
     #[serde(default)]
@@ -246,11 +248,12 @@ impl TryFrom<toml::Value> for FormSize {
 }
 
 impl DatasetSpec {
-    /// Reads the description of a data set, as those in `datasets/*.toml`; its name is that of the file.
+    /// Reads the description of a data set, as those in `datasets/*.toml`; its name is that of the
+    /// file.
     ///
     /// # Errors
-    /// A file that cannot be read; the place of a key that is missing, unknown or of the wrong type; labels or forms that do
-    /// not fit together.
+    /// A file that cannot be read; the place of a key that is missing, unknown or of the wrong
+    /// type; labels or forms that do not fit together.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = ls_files::read_text(path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -309,8 +312,8 @@ impl DatasetSpec {
         self.forms.iter().map(|form| form.name.as_str())
     }
 
-    /// Where its files are unless another folder is named: `datasets/NAME`, or for a data set that is not built in, the
-    /// folder of the TOML file's name beside it.
+    /// Where its files are unless another folder is named: `datasets/NAME`, or for a data set that
+    /// is not built in, the folder of the TOML file's name beside it.
     pub fn default_dir(&self) -> PathBuf {
         match &self.file {
             Some(file) => file.with_extension(""),
@@ -318,7 +321,8 @@ impl DatasetSpec {
         }
     }
 
-    /// The language that is meant, as this data set writes it; case does not matter. Empty where it has no languages.
+    /// The language that is meant, as this data set writes it; case does not matter. Empty where it
+    /// has no languages.
     ///
     /// # Errors
     /// No language where there are several; one that is not there.
@@ -342,7 +346,8 @@ impl DatasetSpec {
         }
     }
 
-    /// The files of a repository of the Hub that hold these languages; all of them where none is named.
+    /// The files of a repository of the Hub that hold these languages; all of them where none is
+    /// named.
     ///
     /// # Errors
     /// A language that the data set does not have.

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::mean::{as_map, check_length, mean, ratio, weighted_mean};
 use super::probabilities::{ECE_BINS, expected_calibration_error, log_loss};
-use super::{Tally, as_map, check_length, mean, ratio, weighted_mean};
+use super::resample::Tally;
 use crate::error::{DataError, Result};
 
 /// Precision, recall and F1 of one class or entity type.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{ClassScores, SpanScores, ratio};
+use super::classification::ClassScores;
+use super::mean::ratio;
+use super::spans::SpanScores;
 use crate::span::NO_TYPE;
 
 /// Span scores in conlleval's layout: counts, then percentages over all and by type.
@@ -31,7 +33,8 @@ pub fn conlleval_report(scores: &SpanScores) -> String {
             rows.push((name, scores));
             continue;
         }
-        // The script names no type by nothing, and lists that name once for gold and once for found.
+        // The script names no type by nothing, and lists that name once for gold and once for
+        // found.
         let times = usize::from(scores.support > 0) + usize::from(scores.predicted > 0);
         rows.extend(vec![("", scores); times]);
     }

@@ -1,6 +1,6 @@
 //! Scores of the probabilities that a classifier gives, not only of its choice.
 
-use super::{check_length, mean, ratio};
+use super::mean::{check_length, mean, ratio};
 use crate::error::{DataError, Result};
 
 /// Bins of [`expected_calibration_error`] in Guo et al. (2017).

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::check_length;
+use super::mean::check_length;
 use crate::error::{DataError, Result};
 
 /// Counts of each example, of which most are 0. A score is a function of their sums.
@@ -177,8 +177,9 @@ pub struct Comparison {
 const SAME: f64 = 1e-12;
 
 /// Compares two systems by approximate randomisation (Noreen 1989; Yeh 2000): the answers to each
-/// example change sides with probability 1/2, and `p = (1 + #{|difference| >= observed}) / (1 + n)`.
-/// The interval is that of the difference over resamples of the examples, which both systems share.
+/// example change sides with probability 1/2, and `p = (1 + #{|difference| >= observed}) / (1 +
+/// n)`. The interval is that of the difference over resamples of the examples, which both systems
+/// share.
 ///
 /// # Errors
 /// As [`bootstrap`]; the systems answer different numbers of examples.

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::{Serialize, Serializer};
 
-use super::{ClassScores, Tally, as_map, check_length, mean, ratio, weighted_mean};
+use super::classification::ClassScores;
+use super::mean::{as_map, check_length, mean, ratio, weighted_mean};
+use super::resample::Tally;
 use crate::error::Result;
 use crate::scheme::TagScheme;
 use crate::span::{Span, decode_spans, decode_spans_strict};

@@ -104,13 +104,16 @@ mod tests {
 
     /// Rows 1 to 9 of which those in `bad` have no text.
     fn rows(bad: &[usize]) -> impl Iterator<Item = Result<usize>> {
-        (1..10).map(|line| match bad.contains(&line) {
-            true => Err(DataError::EmptyField {
-                path: "f".into(),
-                line,
-                what: "text",
-            }),
-            false => Ok(line),
+        (1..10).map(|line| {
+            if bad.contains(&line) {
+                Err(DataError::EmptyField {
+                    path: "f".into(),
+                    line,
+                    what: "text",
+                })
+            } else {
+                Ok(line)
+            }
         })
     }
 

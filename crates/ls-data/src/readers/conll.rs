@@ -4,8 +4,6 @@
 //! line ends a sentence; `-DOCSTART-` lines mark documents and are no words. Tags are taken as
 //! they are written.
 
-use std::io::BufRead;
-
 use super::columns::TokenColumns;
 use super::lines::{Line, Lines};
 use super::row::{Labels, Place};
@@ -14,16 +12,16 @@ use crate::example::TokenExample;
 
 /// Sentences one after the other. A sentence with a bad line is one bad row: reading goes on
 /// behind it.
-pub(super) struct Sentences<R> {
-    lines: Lines<R>,
+pub(super) struct Sentences<'a> {
+    lines: Lines<'a>,
     columns: TokenColumns,
     labels: Labels,
     /// Number of columns, fixed by the first line.
     width: Option<usize>,
 }
 
-impl<R: BufRead> Sentences<R> {
-    pub(super) fn new(lines: Lines<R>, columns: TokenColumns, labels: Labels) -> Self {
+impl<'a> Sentences<'a> {
+    pub(super) fn new(lines: Lines<'a>, columns: TokenColumns, labels: Labels) -> Self {
         Self {
             lines,
             columns,
@@ -33,7 +31,7 @@ impl<R: BufRead> Sentences<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Sentences<R> {
+impl Iterator for Sentences<'_> {
     type Item = Result<TokenExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -85,9 +83,10 @@ fn add_word(
     width: &mut Option<usize>,
 ) -> Result<()> {
     let place = line.place;
-    let fields: Vec<&str> = match line.text.contains('\t') {
-        true => line.text.split('\t').collect(),
-        false => line.text.split_ascii_whitespace().collect(),
+    let fields: Vec<&str> = if line.text.contains('\t') {
+        line.text.split('\t').collect()
+    } else {
+        line.text.split_ascii_whitespace().collect()
     };
     let expected = match *width {
         Some(width) => width,

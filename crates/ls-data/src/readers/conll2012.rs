@@ -1,10 +1,8 @@
 //! The columns of CoNLL 2012 (`*_gold_conll`) to token examples: the word and the names only.
 //!
 //! A name is written with brackets over its words, `(ORG*` `*` `*)` or `(GPE)`, and read as the
-//! tags `B-ORG` `I-ORG` `I-ORG` or `B-GPE` (IOB2). Lines that begin with `#begin document` or
-//! `#end document` part documents.
-
-use std::io::BufRead;
+//! tags `B-ORG` `I-ORG` `I-ORG` or `B-GPE` (IOB2). Lines that begin with `#begin document` or `#end
+//! document` part documents.
 
 use super::columns::TokenColumns;
 use super::lines::{Line, Lines};
@@ -19,8 +17,8 @@ const NAME: usize = 10;
 
 /// Sentences one after the other. A sentence with a bad line is one bad row: reading goes on
 /// behind it.
-pub(super) struct Sentences<R> {
-    lines: Lines<R>,
+pub(super) struct Sentences<'a> {
+    lines: Lines<'a>,
     columns: TokenColumns,
     labels: Labels,
 }
@@ -36,8 +34,8 @@ struct Open {
     line: usize,
 }
 
-impl<R: BufRead> Sentences<R> {
-    pub(super) fn new(lines: Lines<R>, columns: TokenColumns, labels: Labels) -> Self {
+impl<'a> Sentences<'a> {
+    pub(super) fn new(lines: Lines<'a>, columns: TokenColumns, labels: Labels) -> Self {
         Self {
             lines,
             columns,
@@ -58,7 +56,7 @@ impl<R: BufRead> Sentences<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Sentences<R> {
+impl Iterator for Sentences<'_> {
     type Item = Result<TokenExample>;
 
     fn next(&mut self) -> Option<Self::Item> {

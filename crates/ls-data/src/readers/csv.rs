@@ -1,6 +1,6 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::{self, BufRead, Chain, Cursor, Read};
+use std::io::{self, Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use ls_files::{FileError, nearest, utf8};
@@ -8,12 +8,13 @@ use ls_files::{FileError, nearest, utf8};
 use super::columns::{ColumnRef, SequenceColumns, TextRule};
 use super::lines::Lines;
 use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
+use super::source::Source;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
 /// Rows of a CSV file. Memory is bounded by the longest row, and that by [`MAX_ROW`].
-pub(super) struct CsvRows<R> {
-    parser: csv::Reader<Tee<R>>,
+pub(super) struct CsvRows<'a> {
+    parser: csv::Reader<Tee<'a>>,
     record: csv::ByteRecord,
     path: PathBuf,
     table: Table,
@@ -21,8 +22,8 @@ pub(super) struct CsvRows<R> {
     line: usize,
 }
 
-impl<R: BufRead> CsvRows<R> {
-    pub(super) fn new(mut reader: R, path: &Path, table: Table) -> Result<Self> {
+impl<'a> CsvRows<'a> {
+    pub(super) fn new(mut reader: Source<'a>, path: &Path, table: Table) -> Result<Self> {
         // The parser would pass over a mark only if it got the whole of it at once.
         let mut start = Vec::new();
         loop {
@@ -114,7 +115,7 @@ impl<R: BufRead> CsvRows<R> {
     }
 }
 
-impl<R: BufRead> Iterator for CsvRows<R> {
+impl Iterator for CsvRows<'_> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -130,8 +131,8 @@ impl<R: BufRead> Iterator for CsvRows<R> {
 
 /// Keeps the bytes that the parser has read but not yet returned as rows: the line of a row is
 /// counted from them, since the parser's own count is one short after `\r\n` and after blank lines.
-struct Tee<R> {
-    reader: Chain<Cursor<Vec<u8>>, R>,
+struct Tee<'a> {
+    reader: Chain<Cursor<Vec<u8>>, Source<'a>>,
     pending: Vec<u8>,
     /// Position in the file of the first pending byte.
     begin: u64,
@@ -139,7 +140,7 @@ struct Tee<R> {
     ended: bool,
 }
 
-impl<R> Tee<R> {
+impl Tee<'_> {
     /// The pending bytes before the position `end`.
     fn take_until(&mut self, end: u64) -> Vec<u8> {
         let count = end.saturating_sub(self.begin) as usize;
@@ -152,7 +153,7 @@ impl<R> Tee<R> {
     }
 }
 
-impl<R: Read> Read for Tee<R> {
+impl Read for Tee<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.pending.len() >= MAX_ROW {
             return Err(io::Error::other(TooLong));
@@ -175,24 +176,25 @@ fn newlines(bytes: &[u8]) -> usize {
 
 /// Rows of a TSV file: a row is a line, a field is what stands between tabs. Blank lines are
 /// passed over.
-pub(super) struct TsvRows<R> {
-    lines: Lines<R>,
+pub(super) struct TsvRows<'a> {
+    lines: Lines<'a>,
     table: Table,
 }
 
-impl<R: BufRead> TsvRows<R> {
-    pub(super) fn new(lines: Lines<R>, table: Table) -> Self {
+impl<'a> TsvRows<'a> {
+    pub(super) fn new(lines: Lines<'a>, table: Table) -> Self {
         Self { lines, table }
     }
 }
 
-impl<R: BufRead> Iterator for TsvRows<R> {
+impl Iterator for TsvRows<'_> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.lines.find_map(|line| match line.text.is_empty() {
-            true => Ok(None),
-            false => {
+        let row = self.lines.find_map(|line| {
+            if line.text.is_empty() {
+                Ok(None)
+            } else {
                 let fields: Vec<&str> = line.text.split('\t').collect();
                 self.table.row(line.place, &fields)
             }

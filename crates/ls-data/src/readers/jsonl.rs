@@ -6,7 +6,6 @@
 //! `label_text`.
 
 use std::fmt;
-use std::io::BufRead;
 use std::path::Path;
 
 use ls_files::{FileError, nearest};
@@ -20,8 +19,8 @@ use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
 /// Texts of a JSONL file.
-pub(super) struct SequenceRows<R> {
-    lines: Lines<R>,
+pub(super) struct SequenceRows<'a> {
+    lines: Lines<'a>,
     keys: SequenceKeys,
     rule: TextRule,
     labels: Labels,
@@ -35,8 +34,8 @@ struct SequenceKeys {
     label_text: Option<String>,
 }
 
-impl<R: BufRead> SequenceRows<R> {
-    pub(super) fn new(lines: Lines<R>, columns: &SequenceColumns, labels: Labels) -> Result<Self> {
+impl<'a> SequenceRows<'a> {
+    pub(super) fn new(lines: Lines<'a>, columns: &SequenceColumns, labels: Labels) -> Result<Self> {
         let path = lines.path();
         let name = |column: &Option<ColumnRef>| column.as_ref().map(|c| key(c, path)).transpose();
         let text = columns.texts().map(|c| key(c, path));
@@ -46,9 +45,10 @@ impl<R: BufRead> SequenceRows<R> {
         let keys = SequenceKeys {
             text,
             text_pair,
-            label_text: match labels.named() {
-                true => None,
-                false => label.as_ref().map(|key| format!("{key}_text")),
+            label_text: if labels.named() {
+                None
+            } else {
+                label.as_ref().map(|key| format!("{key}_text"))
             },
             label,
         };
@@ -62,7 +62,7 @@ impl<R: BufRead> SequenceRows<R> {
     }
 }
 
-impl<R: BufRead> Iterator for SequenceRows<R> {
+impl Iterator for SequenceRows<'_> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -112,14 +112,14 @@ fn sequence_row(
 }
 
 /// Word lists of a JSONL file.
-pub(super) struct TokenRows<R> {
-    lines: Lines<R>,
+pub(super) struct TokenRows<'a> {
+    lines: Lines<'a>,
     columns: TokenColumns,
     labels: Labels,
 }
 
-impl<R: BufRead> TokenRows<R> {
-    pub(super) fn new(lines: Lines<R>, columns: TokenColumns, labels: Labels) -> Self {
+impl<'a> TokenRows<'a> {
+    pub(super) fn new(lines: Lines<'a>, columns: TokenColumns, labels: Labels) -> Self {
         Self {
             lines,
             columns,
@@ -128,7 +128,7 @@ impl<R: BufRead> TokenRows<R> {
     }
 }
 
-impl<R: BufRead> Iterator for TokenRows<R> {
+impl Iterator for TokenRows<'_> {
     type Item = Result<TokenExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -149,9 +149,10 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
     let mut row = Row::parse(line, columns.keep_extra, &is_wanted)?;
     let tags_key = columns.tags_key_among(|key| row.object.contains_key(key));
     let tokens = row.tokens(&columns.tokens_key)?;
-    let tags = match columns.tagged {
-        true => Some(row.tags(tags_key, labels)?),
-        false => None,
+    let tags = if columns.tagged {
+        Some(row.tags(tags_key, labels)?)
+    } else {
+        None
     };
     place.same_length(&tokens, tags.as_deref())?;
     Ok(TokenExample {
@@ -182,9 +183,10 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn parse(line: Line<'a>, whole: bool, wanted: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let object = match whole {
-            true => serde_json::from_str(line.text),
-            false => wanted_keys(line.text, wanted),
+        let object = if whole {
+            serde_json::from_str(line.text)
+        } else {
+            wanted_keys(line.text, wanted)
         };
         let Place { path, line: number } = line.place;
         let object = object.map_err(|error| FileError::json(path, number, &error))?;
@@ -197,9 +199,10 @@ impl<'a> Row<'a> {
 
     /// The value of a key: a copy of it if the object stays whole.
     fn value(&mut self, key: &str) -> Result<Value> {
-        let value = match self.whole {
-            true => self.object.get(key).cloned(),
-            false => self.object.remove(key),
+        let value = if self.whole {
+            self.object.get(key).cloned()
+        } else {
+            self.object.remove(key)
         };
         if let Some(value) = value {
             return Ok(value);

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use ls_files::{FileError, utf8};
 
 use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
+use super::source::Source;
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
 /// Lines without their ends (`\n` or `\r\n`) and without a byte order mark. Memory is bounded by
 /// the longest line, and that by [`MAX_ROW`].
-pub(super) struct Lines<R> {
-    reader: R,
+pub(super) struct Lines<'a> {
+    reader: Source<'a>,
     path: PathBuf,
     number: usize,
     buffer: Vec<u8>,
@@ -25,8 +26,8 @@ pub(super) struct Line<'a> {
     pub(super) text: &'a str,
 }
 
-impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R, path: &Path) -> Self {
+impl<'a> Lines<'a> {
+    pub(super) fn new(reader: Source<'a>, path: &Path) -> Self {
         Self {
             reader,
             path: path.to_path_buf(),
@@ -76,9 +77,12 @@ impl<R: BufRead> Lines<R> {
         &mut self,
         mut each: impl FnMut(Line<'_>) -> Result<T>,
     ) -> Option<Result<T>> {
-        self.find_map(|line| match line.text.trim().is_empty() {
-            true => Ok(None),
-            false => each(line).map(Some),
+        self.find_map(|line| {
+            if line.text.trim().is_empty() {
+                Ok(None)
+            } else {
+                each(line).map(Some)
+            }
         })
     }
 
@@ -127,15 +131,15 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Rows of a file whose lines are examples each. Blank lines are passed over.
-pub(super) struct LineRows<R> {
-    pub(super) lines: Lines<R>,
+pub(super) struct LineRows<'a> {
+    pub(super) lines: Lines<'a>,
     pub(super) labels: Labels,
     pub(super) labelled: bool,
     /// What a line is in this format.
     pub(super) row: fn(Line<'_>, &Labels, bool) -> Result<SequenceExample>,
 }
 
-impl<R: BufRead> Iterator for LineRows<R> {
+impl Iterator for LineRows<'_> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {

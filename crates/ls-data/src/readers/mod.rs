@@ -17,15 +17,17 @@ mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod row;
+mod source;
 mod stream;
 mod trees;
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::Result;
 use crate::example::{SequenceExample, TokenExample};
 use lines::Lines;
+use source::{Source, source};
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
 pub use columns::{ColumnRef, FileFormat, SequenceColumns, TokenColumns};
@@ -57,7 +59,7 @@ pub fn read_sequence(
 /// # Errors
 /// As [`read_sequence`].
 pub fn read_sequence_from(
-    reader: impl Read,
+    reader: impl Read + Send,
     name: &Path,
     format: FileFormat,
     header: bool,
@@ -65,15 +67,15 @@ pub fn read_sequence_from(
     label_names: Option<&[String]>,
 ) -> Result<Vec<SequenceExample>> {
     let spec = sequence_spec(format, header, columns, label_names);
-    collect(stream::sequence_rows(&spec, reader, name)?, name)
+    collect(stream::sequence_rows(&spec, source(reader), name)?, name)
 }
 
 /// Reads plain text, one example per line, without labels.
 ///
 /// # Errors
 /// A blank line (it would be an input without an output), bytes that are not UTF-8, no lines.
-pub fn read_lines_from(reader: impl Read, name: &Path) -> Result<Vec<SequenceExample>> {
-    collect(line_rows(reader, name), name)
+pub fn read_lines_from(reader: impl Read + Send, name: &Path) -> Result<Vec<SequenceExample>> {
+    collect(line_rows(source(reader), name), name)
 }
 
 /// As [`read_lines_from`], one at a time.
@@ -81,14 +83,14 @@ pub fn line_reader(
     reader: impl Read + Send + 'static,
     name: &Path,
 ) -> impl Iterator<Item = Result<SequenceExample>> + Send + 'static {
-    line_rows(reader, name)
+    line_rows(source(reader), name)
 }
 
-fn line_rows<R: Read>(
-    reader: R,
+fn line_rows<'a>(
+    reader: Source<'a>,
     name: &Path,
-) -> impl Iterator<Item = Result<SequenceExample>> + use<R> {
-    let mut lines = Lines::new(BufReader::new(reader), name);
+) -> impl Iterator<Item = Result<SequenceExample>> + Send + use<'a> {
+    let mut lines = Lines::new(reader, name);
     std::iter::from_fn(move || {
         lines.find_map(|line| {
             Ok(Some(SequenceExample {
@@ -121,13 +123,13 @@ pub fn read_tokens(
 /// # Errors
 /// As [`read_tokens`].
 pub fn read_tokens_from(
-    reader: impl Read,
+    reader: impl Read + Send,
     name: &Path,
     format: FileFormat,
     columns: &TokenColumns,
 ) -> Result<Vec<TokenExample>> {
     let spec = token_spec(format, columns);
-    collect(stream::token_rows(&spec, reader, name)?, name)
+    collect(stream::token_rows(&spec, source(reader), name)?, name)
 }
 
 fn sequence_spec(

@@ -140,12 +140,11 @@ impl TokenRows {
     ) -> Result<Self> {
         let mut table = Table::open(file, path)?;
         let tokens = table.want(&columns.tokens_key.as_str().into())?;
-        let tags = match columns.tagged {
-            true => {
-                let key = columns.tags_key_among(|key| table.has(key));
-                Some(table.want(&key.into())?)
-            }
-            false => None,
+        let tags = if columns.tagged {
+            let key = columns.tags_key_among(|key| table.has(key));
+            Some(table.want(&key.into())?)
+        } else {
+            None
         };
         Ok(Self {
             table,
@@ -351,9 +350,10 @@ impl Table {
             column.cells.extend(cells);
         }
         let count = self.wanted.first().map_or(0, |column| column.cells.len());
-        match self.wanted.iter().all(|column| column.cells.len() == count) {
-            true => Ok(true),
-            false => Err(uneven(&self.path)),
+        if self.wanted.iter().all(|column| column.cells.len() == count) {
+            Ok(true)
+        } else {
+            Err(uneven(&self.path))
         }
     }
 
@@ -544,9 +544,12 @@ fn assemble(
     repeated: &[i16],
     levels: Levels,
 ) -> Vec<Cell> {
-    let mut value = |level: i16| match level == levels.value {
-        true => values.next().unwrap_or(Cell::Null),
-        false => Cell::Null,
+    let mut value = |level: i16| {
+        if level == levels.value {
+            values.next().unwrap_or(Cell::Null)
+        } else {
+            Cell::Null
+        }
     };
     let Some(element) = levels.element else {
         return match levels.value {

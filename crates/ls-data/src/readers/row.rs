@@ -23,9 +23,10 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// The value, unless it is empty or white space.
     pub(super) fn required<'v>(self, value: &'v str, what: &'static str) -> Result<&'v str> {
-        match value.trim().is_empty() {
-            true => Err(self.empty(what)),
-            false => Ok(value),
+        if value.trim().is_empty() {
+            Err(self.empty(what))
+        } else {
+            Ok(value)
         }
     }
 
@@ -96,13 +97,14 @@ impl Labels {
         key: &str,
         place: Place<'_>,
     ) -> Result<String> {
-        match self.named() {
-            true => self.resolve(&index.to_string(), place),
-            false => Err(DataError::NamesNeeded {
+        if self.named() {
+            self.resolve(&index.to_string(), place)
+        } else {
+            Err(DataError::NamesNeeded {
                 path: place.path.to_path_buf(),
                 line: place.line,
                 key: key.to_string(),
-            }),
+            })
         }
     }
 

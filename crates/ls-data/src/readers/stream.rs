@@ -1,15 +1,14 @@
 //! Files and readers to streams of examples.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
-use ls_files::FileError;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{FileFormat, SequenceColumns, TokenColumns};
 use super::lines::{LineRows, Lines};
 use super::row::Labels;
+use super::source::{Source, open, source};
 use super::{conll, conll2012, csv, fasttext, jsonl, label_json, trees};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -66,7 +65,7 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<SequenceReader> {
-        let rows = Box::new(sequence_rows(self, reader, name)?);
+        let rows = sequence_rows(self, source(reader), name)?;
         Ok(SequenceReader { rows })
     }
 
@@ -101,7 +100,7 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<TokenReader> {
-        let rows = Box::new(token_rows(self, reader, name)?);
+        let rows = token_rows(self, source(reader), name)?;
         Ok(TokenReader { rows })
     }
 
@@ -136,14 +135,14 @@ impl ReadSpec {
     }
 }
 
-type Rows<T> = Box<dyn Iterator<Item = Result<T>> + Send>;
+type Rows<'a, T> = Box<dyn Iterator<Item = Result<T>> + Send + 'a>;
 
 /// Texts, one after the other.
 ///
 /// A row that cannot be used is an error for which [`DataError::is_row`] holds, and the next row
 /// comes behind it; any other error is the last item.
 pub struct SequenceReader {
-    rows: Rows<SequenceExample>,
+    rows: Rows<'static, SequenceExample>,
 }
 
 impl Iterator for SequenceReader {
@@ -156,7 +155,7 @@ impl Iterator for SequenceReader {
 
 /// Word lists, one after the other; errors as in [`SequenceReader`].
 pub struct TokenReader {
-    rows: Rows<TokenExample>,
+    rows: Rows<'static, TokenExample>,
 }
 
 impl Iterator for TokenReader {
@@ -197,44 +196,21 @@ impl<T, I: Iterator<Item = Result<T>>> Iterator for UntilBroken<I> {
     }
 }
 
-enum SequenceRows<R> {
-    Csv(csv::CsvRows<R>),
-    Tsv(csv::TsvRows<R>),
-    Jsonl(jsonl::SequenceRows<R>),
-    Lines(LineRows<R>),
-}
-
-impl<R: std::io::BufRead> Iterator for SequenceRows<R> {
-    type Item = Result<SequenceExample>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Csv(rows) => rows.next(),
-            Self::Tsv(rows) => rows.next(),
-            Self::Jsonl(rows) => rows.next(),
-            Self::Lines(rows) => rows.next(),
-        }
-    }
-}
-
-/// The texts of a reader, which may be borrowed and need not be sendable.
-pub(super) fn sequence_rows<R: Read>(
+/// The texts of a reader, which may be borrowed.
+pub(super) fn sequence_rows<'a>(
     spec: &ReadSpec,
-    reader: R,
+    reader: Source<'a>,
     name: &Path,
-) -> Result<impl Iterator<Item = Result<SequenceExample>> + use<R>> {
-    let reader = BufReader::new(reader);
+) -> Result<Rows<'a, SequenceExample>> {
     let columns = &spec.sequence;
     let labels = spec.sequence_labels();
     let table = |labels| csv::Table::new(spec.header, columns.clone(), labels);
     let lines = |reader| Lines::new(reader, name);
-    Ok(until_broken(match spec.format {
-        FileFormat::Csv => SequenceRows::Csv(csv::CsvRows::new(reader, name, table(labels))?),
-        FileFormat::Tsv => SequenceRows::Tsv(csv::TsvRows::new(lines(reader), table(labels))),
-        FileFormat::Jsonl => {
-            SequenceRows::Jsonl(jsonl::SequenceRows::new(lines(reader), columns, labels)?)
-        }
-        FileFormat::FastText | FileFormat::Trees => SequenceRows::Lines(LineRows {
+    let rows: Rows<'a, SequenceExample> = match spec.format {
+        FileFormat::Csv => Box::new(csv::CsvRows::new(reader, name, table(labels))?),
+        FileFormat::Tsv => Box::new(csv::TsvRows::new(lines(reader), table(labels))),
+        FileFormat::Jsonl => Box::new(jsonl::SequenceRows::new(lines(reader), columns, labels)?),
+        FileFormat::FastText | FileFormat::Trees => Box::new(LineRows {
             lines: lines(reader),
             labels,
             labelled: columns.label.is_some(),
@@ -247,60 +223,43 @@ pub(super) fn sequence_rows<R: Read>(
         FileFormat::Conll | FileFormat::Conll2012 => {
             return Err(spec.unsupported(name, "texts with labels"));
         }
-    }))
+    };
+    Ok(Box::new(until_broken(rows)))
 }
 
-enum TokenRows<R> {
-    Conll(conll::Sentences<R>),
-    Conll2012(conll2012::Sentences<R>),
-    Jsonl(jsonl::TokenRows<R>),
-}
-
-impl<R: std::io::BufRead> Iterator for TokenRows<R> {
-    type Item = Result<TokenExample>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Conll(rows) => rows.next(),
-            Self::Conll2012(rows) => rows.next(),
-            Self::Jsonl(rows) => rows.next(),
-        }
-    }
-}
-
-/// The word lists of a reader, which may be borrowed and need not be sendable.
-pub(super) fn token_rows<R: Read>(
+/// The word lists of a reader, which may be borrowed.
+pub(super) fn token_rows<'a>(
     spec: &ReadSpec,
-    reader: R,
+    reader: Source<'a>,
     name: &Path,
-) -> Result<impl Iterator<Item = Result<TokenExample>> + use<R>> {
-    let lines = Lines::new(BufReader::new(reader), name);
+) -> Result<Rows<'a, TokenExample>> {
+    let lines = Lines::new(reader, name);
     let columns = spec.tokens.clone();
     let labels = spec.token_labels();
-    Ok(until_broken(match spec.format {
-        FileFormat::Conll => TokenRows::Conll(conll::Sentences::new(lines, columns, labels)),
-        FileFormat::Conll2012 => {
-            TokenRows::Conll2012(conll2012::Sentences::new(lines, columns, labels))
-        }
-        FileFormat::Jsonl => TokenRows::Jsonl(jsonl::TokenRows::new(lines, columns, labels)),
+    let rows: Rows<'a, TokenExample> = match spec.format {
+        FileFormat::Conll => Box::new(conll::Sentences::new(lines, columns, labels)),
+        FileFormat::Conll2012 => Box::new(conll2012::Sentences::new(lines, columns, labels)),
+        FileFormat::Jsonl => Box::new(jsonl::TokenRows::new(lines, columns, labels)),
         FileFormat::Parquet => return Err(parquet_stream(name)),
         FileFormat::Csv | FileFormat::Tsv | FileFormat::FastText | FileFormat::Trees => {
             return Err(spec.unsupported(name, "words with tags"));
         }
-    }))
+    };
+    Ok(Box::new(until_broken(rows)))
 }
 
 /// What is said of Parquet from a stream: its index stands at its end.
 fn parquet_stream(name: &Path) -> DataError {
     let path = name.to_path_buf();
-    match cfg!(feature = "parquet") {
-        true => DataError::ParquetStream { path },
-        false => DataError::NoParquet { path },
+    if cfg!(feature = "parquet") {
+        DataError::ParquetStream { path }
+    } else {
+        DataError::NoParquet { path }
     }
 }
 
 #[cfg(feature = "parquet")]
-fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample>> {
+fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Rows<'static, SequenceExample>> {
     use super::parquet::SequenceRows;
     let labels = spec.sequence_labels();
     let rows = SequenceRows::open(open(path)?, path, &spec.sequence, labels)?;
@@ -308,7 +267,7 @@ fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample
 }
 
 #[cfg(feature = "parquet")]
-fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
+fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Rows<'static, TokenExample>> {
     use super::parquet::TokenRows;
     let labels = spec.token_labels();
     let rows = TokenRows::open(open(path)?, path, &spec.tokens, labels)?;
@@ -316,15 +275,11 @@ fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Rows<SequenceExample>> {
+fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Rows<'static, SequenceExample>> {
     Err(parquet_stream(path))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Rows<TokenExample>> {
+fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Rows<'static, TokenExample>> {
     Err(parquet_stream(path))
-}
-
-fn open(path: &Path) -> Result<File> {
-    Ok(File::open(path).map_err(FileError::reading(path))?)
 }

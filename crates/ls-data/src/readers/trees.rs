@@ -19,9 +19,10 @@ pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<Seq
     Ok(SequenceExample {
         text: place.required(&words.join(" "), "text")?.to_string(),
         text_pair: None,
-        label: match labelled {
-            true => Some(labels.resolve(label, place)?),
-            false => None,
+        label: if labelled {
+            Some(labels.resolve(label, place)?)
+        } else {
+            None
         },
         line: place.line,
         extra: None,

@@ -1,0 +1,385 @@
+//! Writing a split as ids, example by example; [`crate::encoded`] has the layout.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ls_files::FileError;
+use rustc_hash::FxBuildHasher;
+
+use crate::encoded::{
+    EXAMPLE, EncodedSplit, Footer, HighestId, INPUT, MAGIC, NONE, SeenLabel, Storage, u32_at,
+};
+use crate::error::{DataError, Result};
+use crate::example::{SequenceExample, TokenExample};
+use crate::inputs::{CutReport, SequenceInputs, WordInputs};
+use crate::task::TaskKind;
+
+/// Writes a split example by example.
+#[derive(Debug)]
+pub struct SplitWriter {
+    /// Of the file that is written; for messages.
+    path: PathBuf,
+    /// Keeps the name of the file that becomes the split's; none for a nameless one.
+    target: Option<(tempfile::TempPath, PathBuf)>,
+    records: Sink,
+    written: u64,
+    examples: Sink,
+    inputs: Sink,
+    label_ids: HashMap<String, u32, FxBuildHasher>,
+    footer: Footer,
+    /// Reused.
+    record: Vec<u8>,
+}
+
+impl SplitWriter {
+    /// Keeps everything in memory.
+    pub fn in_memory(task: TaskKind) -> Self {
+        let records = Sink::Memory(MAGIC.to_vec());
+        let table = || Sink::Memory(Vec::new());
+        Self::new(task, PathBuf::new(), None, [records, table(), table()])
+    }
+
+    /// Writes a file that appears at `path` when it is whole.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written in.
+    pub fn in_file(task: TaskKind, path: &Path) -> Result<Self> {
+        let write = FileError::writing(path);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(&write)?;
+        sweep(folder);
+        let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
+        let (mut file, name) = part.map_err(&write)?.into_parts();
+        file.write_all(MAGIC).map_err(&write)?;
+        let table = || Ok(Sink::File(BufWriter::new(tempfile::tempfile_in(folder)?)));
+        let sinks = [
+            Sink::File(BufWriter::new(file)),
+            table().map_err(&write)?,
+            table().map_err(&write)?,
+        ];
+        Ok(Self::new(
+            task,
+            path.into(),
+            Some((name, path.into())),
+            sinks,
+        ))
+    }
+
+    /// Writes a file without a name, which goes with the split.
+    ///
+    /// # Errors
+    /// The system has no room for temporary files.
+    pub(crate) fn in_temporary_file(task: TaskKind) -> Result<Self> {
+        let path = std::env::temp_dir();
+        let sink = |start: &[u8]| -> io::Result<Sink> {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(start)?;
+            Ok(Sink::File(BufWriter::new(file)))
+        };
+        let sinks = || Ok([sink(MAGIC)?, sink(&[])?, sink(&[])?]);
+        let sinks = sinks().map_err(FileError::writing(&path))?;
+        Ok(Self::new(task, path, None, sinks))
+    }
+
+    fn new(
+        task: TaskKind,
+        path: PathBuf,
+        target: Option<(tempfile::TempPath, PathBuf)>,
+        sinks: [Sink; 3],
+    ) -> Self {
+        let [records, examples, inputs] = sinks;
+        Self {
+            path,
+            target,
+            records,
+            written: 0,
+            examples,
+            inputs,
+            label_ids: HashMap::default(),
+            footer: Footer {
+                files: Vec::new(),
+                examples: 0,
+                inputs: 0,
+                words: task == TaskKind::Token,
+                labels: Vec::new(),
+                highest: None,
+                report: CutReport::default(),
+                skipped: (Vec::new(), 0),
+            },
+            record: Vec::new(),
+        }
+    }
+
+    /// The examples that follow are of this file.
+    pub fn begin_file(&mut self, path: &Path) {
+        self.footer.files.push(path.into());
+    }
+
+    /// Rows of the current file were skipped.
+    pub fn skipped(&mut self, shown: &[String], count: usize) {
+        self.footer.skipped.0.extend_from_slice(shown);
+        self.footer.skipped.1 += count;
+    }
+
+    /// Adds a text, the row of this number in its file, counted from 0.
+    ///
+    /// # Errors
+    /// It tokenises to nothing; the file cannot be written.
+    pub fn push_sequence(
+        &mut self,
+        number: usize,
+        example: &SequenceExample,
+        encoded: &SequenceInputs,
+    ) -> Result<()> {
+        self.record.clear();
+        let label = example.label.as_deref();
+        let label = label.map_or(NONE, |label| self.label(label, example.line));
+        let cut = [encoded.text_tokens, encoded.cut_tokens, 0, 0, number];
+        self.add_row(example.line, encoded.inputs.len(), label, cut)?;
+        for ids in &encoded.inputs {
+            self.add_input(ids, example.line, 0..0)?;
+        }
+        self.footer.report.add_sequence(encoded);
+        self.write_record()
+    }
+
+    /// Adds a list of words, the row of this number in its file, counted from 0.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn push_words(
+        &mut self,
+        number: usize,
+        example: &TokenExample,
+        encoded: &WordInputs,
+    ) -> Result<()> {
+        self.record.clear();
+        let gold: Vec<u32> = match &example.tags {
+            Some(tags) => {
+                let tags = tags.iter().map(|tag| self.label(tag, example.line));
+                tags.collect()
+            }
+            None => vec![NONE; example.tokens.len()],
+        };
+        let cut = [
+            encoded.text_tokens,
+            encoded.cut_tokens,
+            encoded.cut_words,
+            encoded.empty_words,
+            number,
+        ];
+        self.add_row(example.line, encoded.inputs.len(), gold.len() as u32, cut)?;
+        self.add_to_record(&gold);
+        for input in &encoded.inputs {
+            self.add_input(&input.input_ids, example.line, input.scored.clone())?;
+            let word = |word: &Option<usize>| word.map_or(NONE, |word| word as u32);
+            let words: Vec<u32> = input.word_ids.iter().map(word).collect();
+            self.add_to_record(&words);
+        }
+        self.footer.report.add_words(encoded, example.tokens.len());
+        self.write_record()
+    }
+
+    fn file(&self) -> usize {
+        self.footer.files.len().saturating_sub(1)
+    }
+
+    fn label(&mut self, name: &str, line: usize) -> u32 {
+        let file = self.file();
+        let id = match self.label_ids.get(name) {
+            Some(id) => *id,
+            None => {
+                let id = self.footer.labels.len() as u32;
+                self.label_ids.insert(name.to_string(), id);
+                self.footer.labels.push(SeenLabel {
+                    name: name.to_string(),
+                    count: 0,
+                    file,
+                    line,
+                });
+                id
+            }
+        };
+        self.footer.labels[id as usize].count += 1;
+        id
+    }
+
+    fn add_to_record(&mut self, words: &[u32]) {
+        self.record
+            .extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    }
+
+    fn add_row(
+        &mut self,
+        line: usize,
+        inputs: usize,
+        label_or_words: u32,
+        cut: [usize; 5],
+    ) -> Result<()> {
+        let mut row = Vec::with_capacity(EXAMPLE);
+        row.extend((MAGIC.len() as u64 + self.written).to_le_bytes());
+        row.extend((line as u64).to_le_bytes());
+        let values = [
+            self.footer.inputs,
+            inputs,
+            label_or_words as usize,
+            self.file(),
+        ];
+        for value in values.into_iter().chain(cut) {
+            row.extend((value as u32).to_le_bytes());
+        }
+        self.examples.write_all(&row).map_err(|e| self.failed(e))?;
+        self.footer.examples += 1;
+        Ok(())
+    }
+
+    fn add_input(&mut self, ids: &[u32], line: usize, scored: Range<usize>) -> Result<()> {
+        let mut row = Vec::with_capacity(INPUT);
+        let at = MAGIC.len() as u64 + self.written + self.record.len() as u64;
+        row.extend(at.to_le_bytes());
+        for value in [
+            self.footer.examples - 1,
+            ids.len(),
+            scored.start,
+            scored.end,
+        ] {
+            row.extend((value as u32).to_le_bytes());
+        }
+        self.inputs.write_all(&row).map_err(|e| self.failed(e))?;
+        self.footer.inputs += 1;
+        self.add_to_record(ids);
+        let highest = ids.iter().copied().max().unwrap_or_default();
+        if self.footer.highest.is_none_or(|h| highest > h.id) {
+            let file = self.file();
+            self.footer.highest = Some(HighestId {
+                id: highest,
+                file,
+                line,
+            });
+        }
+        Ok(())
+    }
+
+    fn write_record(&mut self) -> Result<()> {
+        let record = std::mem::take(&mut self.record);
+        self.records
+            .write_all(&record)
+            .map_err(|e| self.failed(e))?;
+        self.written += record.len() as u64;
+        self.record = record;
+        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> DataError {
+        FileError::writing(&self.path)(source).into()
+    }
+
+    /// The split.
+    ///
+    /// # Errors
+    /// The file cannot be written; there are no examples.
+    pub fn finish(mut self) -> Result<EncodedSplit> {
+        if self.footer.examples == 0 {
+            let path = self.footer.files.first().cloned().unwrap_or_default();
+            return Err(DataError::Empty { path });
+        }
+        let path = self.path.clone();
+        let target = self.target.take();
+        let written = FileError::writing(&path);
+        let mut split = self.close().map_err(&written)?;
+        if let (Some((part, target)), Storage::File(_, path)) = (target, &mut split.storage) {
+            part.persist(&target).map_err(|e| written(e.error))?;
+            *path = target;
+        }
+        Ok(split)
+    }
+
+    fn close(self) -> io::Result<EncodedSplit> {
+        let footer = serde_json::to_vec(&self.footer)?;
+        let examples_at = MAGIC.len() as u64 + self.written;
+        let inputs_at = examples_at + (self.footer.examples * EXAMPLE) as u64;
+        let end = |sink: &mut dyn Write| -> io::Result<()> {
+            sink.write_all(&footer)?;
+            sink.write_all(&(footer.len() as u64).to_le_bytes())?;
+            sink.write_all(MAGIC)
+        };
+        match (self.records, self.examples, self.inputs) {
+            (Sink::Memory(mut all), Sink::Memory(examples), Sink::Memory(inputs)) => {
+                let length = |row: &[u8]| u32_at(row, 12);
+                let lengths = inputs.chunks_exact(INPUT).map(length).collect();
+                all.extend(examples);
+                all.extend(inputs);
+                end(&mut all)?;
+                Ok(EncodedSplit {
+                    storage: Storage::Memory(all),
+                    examples_at,
+                    inputs_at,
+                    lengths,
+                    footer: self.footer,
+                })
+            }
+            (Sink::File(mut all), examples, inputs) => {
+                for table in [examples, inputs] {
+                    if let Sink::File(table) = table {
+                        let mut table =
+                            table.into_inner().map_err(io::IntoInnerError::into_error)?;
+                        table.rewind()?;
+                        io::copy(&mut table, &mut all)?;
+                    }
+                }
+                end(&mut all)?;
+                let mut file = all.into_inner().map_err(io::IntoInnerError::into_error)?;
+                EncodedSplit::from_file(&mut file, &self.path)
+            }
+            // All three are of one kind.
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+/// Where a writer puts its bytes.
+#[derive(Debug)]
+enum Sink {
+    Memory(Vec<u8>),
+    File(BufWriter<File>),
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(all) => all.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
+/// Beginning of the name of a file that is not whole yet.
+const PART: &str = "part-";
+
+/// Removes what encodings that were killed have left: parts that nobody has written to for a day.
+/// One that cannot be removed is left for the next time.
+fn sweep(folder: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let part = entry.file_name().to_string_lossy().starts_with(PART);
+        let written = entry.metadata().and_then(|data| data.modified());
+        let age = written.ok().and_then(|written| written.elapsed().ok());
+        if part && age.is_some_and(|age| age > DAY) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
