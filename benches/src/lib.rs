@@ -18,9 +18,8 @@ use burn::module::Param;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use clap::ValueEnum;
-use ls_lora::{
-    HostTensor, LoraConfig, LoraModule, TargetModules, add_adapter, host_values, write_tensors,
-};
+use ls_files::write_tensors;
+use ls_lora::{HostTensor, LoraConfig, LoraModule, TargetModules, add_adapter, host_values};
 use ls_model::{
     ADAPTER, AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel,
     ModelInput, Pooling, Task,

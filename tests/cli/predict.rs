@@ -359,11 +359,11 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
     let cases: [(Break, &[&str]); 14] = [
         (
             |s| cut_short(s, WEIGHTS, 3000),
-            &["adapter_model.safetensors is truncated: 3000 bytes"],
+            &["adapter_model.safetensors: truncated: 3000 bytes"],
         ),
         (
             |s| s.write(WEIGHTS, [7; 4000]),
-            &["adapter_model.safetensors is not a usable safetensors file"],
+            &["adapter_model.safetensors: not a usable safetensors file"],
         ),
         (
             |s| poison(s, WEIGHTS, B),

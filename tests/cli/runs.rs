@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use ls_lora::{HostTensor, TensorFile};
+use ls_files::TensorFile;
+use ls_lora::HostTensor;
 use serde_json::Value;
 
 use crate::sandbox::{Outcome, Sandbox, assert_contains};

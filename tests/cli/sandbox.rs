@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ls_lora::{HostTensor, write_tensors};
+use ls_files::write_tensors;
+use ls_lora::HostTensor;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -354,15 +354,15 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
     let cases: [(Break, &[&str]); 18] = [
         (
             |s| cut_short(s, WEIGHTS, 3000),
-            &["model.safetensors is truncated: 3000 bytes, expected "],
+            &["model.safetensors: truncated: 3000 bytes, expected "],
         ),
         (
             |s| cut_short(s, WEIGHTS, 4),
-            &["model.safetensors is truncated: 4 bytes"],
+            &["model.safetensors: truncated: 4 bytes"],
         ),
         (
             |s| s.write(WEIGHTS, [7; 4000]),
-            &["model.safetensors is not a usable safetensors file"],
+            &["model.safetensors: not a usable safetensors file"],
         ),
         (
             |s| {
@@ -385,7 +385,7 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
             |s| s.edit_json("model/config.json", json!({"num_hidden_layers": 3})),
             &[
                 "tensor model.layers.2.self_attn.q_proj.weight is missing",
-                "similar",
+                "did you mean `model.layers.",
             ],
         ),
         (
@@ -427,7 +427,7 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         ),
         (
             |s| s.write("model/config.json", "{"),
-            &["config.json: not valid JSON"],
+            &["config.json:1:1: malformed JSON"],
         ),
         (
             |s| s.write("model/tokenizer.json", "{}"),

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Gradients, Tensor};
-use ls_lora::{LoraConfig, TensorFile};
+use ls_files::TensorFile;
+use ls_lora::LoraConfig;
 use ls_model::LlamaClassifier;
 use ls_train::loss::{counted, cross_entropy_sum};
 

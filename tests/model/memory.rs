@@ -72,7 +72,7 @@ fn write(dir: &Path, dtype: Dtype) {
     let tensors = tensors
         .iter()
         .map(|(name, tensor)| (name.as_str(), *tensor));
-    ls_lora::write_tensors(dir.join("model.safetensors"), tensors).unwrap();
+    ls_files::write_tensors(dir.join("model.safetensors"), tensors).unwrap();
 }
 
 fn compute_type(name: &str) -> ComputeType {

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use ls_lora::{HostTensor, LoraModel, PeftAdapter, TensorFile};
+use ls_files::TensorFile;
+use ls_lora::{HostTensor, LoraModel, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
 };

@@ -16,14 +16,16 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("ls-files", &[]),
     ("ls-lora", &["ls-files", "ls-ops"]),
     ("ls-ops", &[]),
-    ("ls-model", &["ls-lora", "ls-ops"]),
+    ("ls-model", &["ls-files", "ls-lora", "ls-ops"]),
     ("ls-data", &["ls-files"]),
     ("ls-hub", &["ls-data", "ls-files"]),
     ("ls-train", &["ls-data", "ls-files", "ls-lora", "ls-model"]),
     ("ls-cli", &["ls-data", "ls-files", "ls-hub", "ls-train"]),
     (
         "ls-benches",
-        &["ls-data", "ls-lora", "ls-model", "ls-ops", "ls-train"],
+        &[
+            "ls-data", "ls-files", "ls-lora", "ls-model", "ls-ops", "ls-train",
+        ],
     ),
     ("xtask", &[]),
 ];

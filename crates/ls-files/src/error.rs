@@ -3,6 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use safetensors::Dtype;
+
+use crate::{did_you_mean, nearest};
+
 /// Result of this crate.
 pub type Result<T, E = FileError> = std::result::Result<T, E>;
 
@@ -83,6 +87,60 @@ pub enum FileError {
         /// What the parser said.
         message: String,
     },
+    /// The file ends before the data that its header announces.
+    #[error("{}: truncated: {found} bytes, expected {expected}", path.display())]
+    Truncated {
+        /// File that was read.
+        path: PathBuf,
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it should have, at least.
+        expected: u64,
+    },
+    /// A shard that the index names is not there.
+    #[error("{}: shard {shard} is missing (the index places {tensors} tensors in it)", path.display())]
+    ShardMissing {
+        /// The index.
+        path: PathBuf,
+        /// File name of the shard.
+        shard: String,
+        /// How many tensors would be in it.
+        tensors: usize,
+    },
+    /// A tensor that must be there is not.
+    #[error("{}: tensor {name} is missing{}", path.display(), did_you_mean(nearest))]
+    TensorMissing {
+        /// The file, or the index of several.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The most similar name that is there.
+        nearest: Option<String>,
+    },
+    /// A tensor has another shape than is needed.
+    #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}", path.display())]
+    TensorShape {
+        /// File that was read.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The shape that it has.
+        found: Vec<usize>,
+        /// The shape that it should have.
+        expected: Vec<usize>,
+    },
+    /// A tensor holds values of a type that cannot be used in its place.
+    #[error("{}: tensor {name} has element type {found}, expected {expected}", path.display())]
+    TensorDtype {
+        /// File that was read.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The type that it has.
+        found: Dtype,
+        /// The types that can be used.
+        expected: &'static str,
+    },
     /// The content is not what is needed, at no place in particular.
     #[error("{}: not a usable {what}: {reason}", path.display())]
     Unusable {
@@ -111,6 +169,19 @@ impl FileError {
                 io::ErrorKind::NotFound => Self::NotFound { path },
                 _ => Self::Read { path, source },
             }
+        }
+    }
+
+    /// A tensor that is missing in `path`, with the most similar of the names that are there.
+    pub fn tensor_missing<'a>(
+        path: &Path,
+        name: &str,
+        available: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::TensorMissing {
+            path: path.to_path_buf(),
+            name: name.to_owned(),
+            nearest: nearest(name, available),
         }
     }
 

@@ -6,6 +6,7 @@ mod nearest;
 mod parse;
 mod read;
 mod shards;
+mod tensors;
 
 pub use atomic::{AtomicFile, write_atomic};
 pub use error::{FileError, Result};
@@ -13,3 +14,4 @@ pub use nearest::{did_you_mean, nearest};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
 pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};
 pub use shards::ShardIndex;
+pub use tensors::{Dtype, HostTensor, NotAFloat, TensorFile, write_tensors};

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use ls_files::{FileError, did_you_mean};
-use safetensors::Dtype;
+use ls_files::{FileError, NotAFloat};
 
 /// The result of this crate's functions.
 pub type Result<T, E = LoraError> = std::result::Result<T, E>;
@@ -30,6 +29,10 @@ pub enum LoraError {
     /// A file that is missing, or cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+
+    /// A tensor's values are no floats.
+    #[error(transparent)]
+    NotAFloat(#[from] NotAFloat),
 
     /// The folder holds only pickled weights, which this crate does not read: unpickling runs code.
     #[error(
@@ -199,83 +202,6 @@ pub enum LoraError {
         expected: String,
         /// The task of the adapter.
         found: String,
-    },
-
-    /// A file ends before the data that its header announces.
-    #[error("{} is truncated: {found} bytes, expected {expected}", path.display())]
-    TruncatedFile {
-        /// The file.
-        path: PathBuf,
-        /// The bytes it should have (at least).
-        expected: u64,
-        /// The bytes it has.
-        found: u64,
-    },
-
-    /// A file is not a safetensors file.
-    #[error("{} is not a usable safetensors file: {reason}", path.display())]
-    CorruptFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-
-    /// A tensor that must be there is not.
-    #[error("{}: tensor {name} is missing{}", path.display(), did_you_mean(nearest))]
-    TensorMissing {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The most similar name that is there.
-        nearest: Option<String>,
-    },
-
-    /// A tensor has another shape than the configuration or the model says.
-    #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}", path.display())]
-    TensorShape {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The shape it should have.
-        expected: Vec<usize>,
-        /// The shape it has.
-        found: Vec<usize>,
-    },
-
-    /// A tensor holds values of a type that cannot be used in its place.
-    #[error("{}: tensor {name} is {found}, expected {expected}", path.display())]
-    TensorDtype {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The types that can be used.
-        expected: &'static str,
-        /// The type found.
-        found: Dtype,
-    },
-
-    /// A host tensor's bytes do not fill its shape.
-    #[error("tensor {name} has {found} bytes, its shape and type need {expected}")]
-    TensorBytes {
-        /// The tensor.
-        name: String,
-        /// The bytes that shape and type need.
-        expected: usize,
-        /// The bytes there are.
-        found: usize,
-    },
-
-    /// A value type that has no conversion to or from 32-bit floats.
-    #[error(
-        "{found} values are not converted to or from 32-bit floats; F64, F32, F16 and BF16 are"
-    )]
-    NotAFloat {
-        /// The type found.
-        found: Dtype,
     },
 
     /// A tensor holds NaN or an infinity.

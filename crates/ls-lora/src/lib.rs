@@ -62,7 +62,6 @@ mod place;
 )]
 mod quantized;
 mod target;
-pub mod tensor_file;
 mod trainable;
 
 pub use adapter::{Dora, LoraAdapter, Start};
@@ -73,6 +72,7 @@ pub use embedding::LoraEmbedding;
 pub use error::{LoraError, Result};
 pub use layer::{LayerKind, LoraLayer, MergeDrift};
 pub use linear::LoraLinear;
+pub use ls_files::{Dtype, HostTensor};
 pub use ls_ops::dropout;
 pub use merge::MergeReport;
 pub use model::LoraModel;
@@ -82,7 +82,6 @@ pub use peft::{AdapterTensors, PeftAdapter, WEIGHTS_FILE};
 pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 pub use target::{ModuleMatcher, select_modules};
-pub use tensor_file::{Dtype, HostTensor, TensorFile, write_tensors};
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 
 /// The README's example is compiled and run with the tests.

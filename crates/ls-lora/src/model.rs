@@ -7,6 +7,7 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
+use ls_files::HostTensor;
 
 use crate::adapter::LoraAdapter;
 use crate::combine::{Combination, Plan, Summand};
@@ -22,7 +23,6 @@ use crate::place::{
     add_adapter, check_name, load_adapter, mark_trainable, names_in_full, place, to_peft,
 };
 use crate::quantized::Quantization;
-use crate::tensor_file::HostTensor;
 use crate::trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 
 /// A model with any number of named adapters, of which any number is active. It derefs to the

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use ls_files::{Dtype, FileError, HostTensor};
 
 use crate::dtype::{host_values, matrix, to_dtype};
 use crate::error::{LoraError, Result};
-use crate::tensor_file::{Dtype, HostTensor};
 
 /// A walk over a module that hands its parameters outside the adapters to `F`.
 struct Walk<F> {
@@ -238,12 +238,13 @@ impl Put<'_> {
             tensor.shape == expected
         };
         if !fits {
-            return Err(LoraError::TensorShape {
+            return Err(FileError::TensorShape {
                 path: self.path.to_owned(),
                 name: key.to_owned(),
                 expected,
                 found: tensor.shape.clone(),
-            });
+            }
+            .into());
         }
         let data = TensorData::new(tensor.to_f32()?, tensor.shape.clone());
         let device = old.device().inner();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use ls_files::{FileError, HostTensor};
 
 use crate::adapter::{Dora, LoraAdapter, column_norm_squared};
 use crate::config::{Bias, LoraConfig};
@@ -16,7 +17,6 @@ use crate::module::LoraModule;
 use crate::parameters;
 use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, WEIGHTS_FILE};
 use crate::target::{ModuleMatcher, select_modules};
-use crate::tensor_file::{HostTensor, missing};
 /// Places fresh adapters on the layers that `config` selects and returns the layers' names.
 ///
 /// The factors are drawn from `device`'s seeded generator and are trainable when it is an autodiff
@@ -104,11 +104,12 @@ pub fn load_adapter<M: LoraModule>(
     {
         let keys = adapter.tensors().map(|(key, _)| key).collect::<Vec<_>>();
         let keys = keys.iter().map(String::as_str);
-        return Err(missing(
+        return Err(FileError::tensor_missing(
             &weights,
             &format!("{PREFIX}{}", name_in_file(&name, &selected)),
             keys,
-        ));
+        )
+        .into());
     }
     // A clone shares its tensors; it becomes the model when nothing failed.
     let mut changed = parameters::put(module.clone(), &in_full, &weights, false)?;
@@ -228,12 +229,13 @@ fn name_in_file(parameter: &str, adapted: &[String]) -> String {
 fn expect_table(layer: &dyn LoraLayer, table: &HostTensor, key: &str, path: &Path) -> Result<()> {
     let shape = layer.shape();
     if table.shape != shape {
-        return Err(LoraError::TensorShape {
+        return Err(FileError::TensorShape {
             path: path.to_owned(),
             name: key.to_owned(),
             expected: shape.to_vec(),
             found: table.shape.clone(),
-        });
+        }
+        .into());
     }
     let base = host_values(layer.weight());
     let near = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs().max(b.abs()) / 100.0;
@@ -307,12 +309,13 @@ fn from_tensors(
     let expected = [vec![r, d_in], vec![d_out, r], vec![d_out]];
     for ((key, tensor), expected) in tensors.named(full_name).zip(expected) {
         if tensor.shape != expected {
-            return Err(LoraError::TensorShape {
+            return Err(FileError::TensorShape {
                 path: path.to_owned(),
                 name: key,
                 expected,
                 found: tensor.shape.clone(),
-            });
+            }
+            .into());
         }
     }
     let factor = |tensor: &HostTensor, shape: [usize; 2]| -> Result<Param<Tensor<2>>> {

@@ -10,10 +10,10 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, FloatDType, Tensor};
+use ls_files::{FileError, TensorFile, write_tensors};
 use ls_lora::{
     Bias, Combination, InitLoraWeights, LoraConfig, LoraError, LoraModel, LoraModule,
-    ParameterCount, PeftAdapter, Quantization, TargetModules, TensorFile, host_values,
-    write_tensors,
+    ParameterCount, PeftAdapter, Quantization, TargetModules, host_values,
 };
 use net::{NAME, Net, Tensors, cross_entropy, fixtures, seeded};
 use serde_json::{Value, json};
@@ -532,7 +532,7 @@ fn what_is_trained_in_full_must_be_in_the_file() {
     ] {
         let error = without(case, gone);
         assert!(
-            matches!(&error, LoraError::TensorMissing { name, .. } if name.ends_with(gone)),
+            matches!(&error, LoraError::File(FileError::TensorMissing { name, .. }) if name.ends_with(gone)),
             "{case} without {gone}: {error}"
         );
     }

@@ -7,9 +7,10 @@ use std::path::Path;
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use ls_files::TensorFile;
 use ls_lora::{
     BaseLayer, LoraAdapter, LoraError, LoraLayer, LoraLinear, Quantization, QuantizedWeight,
-    TensorFile, host_values,
+    host_values,
 };
 
 /// Rows of the file are outputs; ours are inputs.

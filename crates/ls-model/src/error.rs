@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ls_files::FileError;
 use ls_lora::LoraError;
 
 /// Result with a [`ModelError`].
@@ -11,28 +12,15 @@ pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file or folder could not be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    /// A file cannot be read, or does not hold what is needed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The folder is not a Hugging Face checkpoint.
     #[error("{}: {reason}", path.display())]
     NotACheckpoint {
         /// The folder.
         path: PathBuf,
         /// What is missing.
-        reason: String,
-    },
-    /// The file is not valid JSON, or not of the expected form.
-    #[error("{}: not valid JSON: {reason}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
         reason: String,
     },
     /// A field of `config.json` is absent, of the wrong type, or contradicts another field.
@@ -65,48 +53,6 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
-    /// No file holds a tensor that the configuration calls for.
-    #[error("{}: tensor {name} is missing{}", path.display(), similar(.nearest))]
-    TensorMissing {
-        /// The file or index.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The most similar name in the files.
-        nearest: Option<String>,
-    },
-    /// A tensor has another shape than the configuration gives it.
-    #[error("{}: tensor {name} has shape {found:?}, expected {expected:?}", path.display())]
-    TensorShape {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The shape by the configuration.
-        expected: Vec<usize>,
-        /// The shape in the file.
-        found: Vec<usize>,
-    },
-    /// A tensor's element type is none of a weight.
-    #[error("{}: tensor {name} has element type {found}, expected F32, F16 or BF16", path.display())]
-    TensorDtype {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The element type in the file.
-        found: String,
-    },
-    /// The index names a shard that is absent.
-    #[error("{}: shard {shard} is missing (the index places {tensors} tensors in it)", index.display())]
-    ShardMissing {
-        /// The index file.
-        index: PathBuf,
-        /// The shard's file name.
-        shard: String,
-        /// Number of tensors that the index places in it.
-        tensors: usize,
-    },
     /// A token id is past the model's vocabulary.
     #[error(
         "token id {id} of row {row} is past the model's vocabulary of {vocab_size}: the tokenizer is not this model's"
@@ -136,11 +82,4 @@ pub enum ModelError {
     /// An adapter or a tensor file is at fault.
     #[error(transparent)]
     Lora(#[from] LoraError),
-}
-
-fn similar(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (similar: {name})"))
-        .unwrap_or_default()
 }

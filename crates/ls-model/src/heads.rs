@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
+use ls_files::FileError;
 use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, lora_module};
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +155,7 @@ impl LlamaClassifier {
         };
         let Some(weight) = head("weight") else {
             let nearest = adapter.saved_modules.keys().next().cloned();
-            return Err(LoraError::TensorMissing {
+            return Err(FileError::TensorMissing {
                 path: path(),
                 name: "score.weight".into(),
                 nearest,

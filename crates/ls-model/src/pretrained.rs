@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Device;
+use ls_files::FileError;
 use ls_lora::LoraConfig;
 
 use crate::assemble::assemble;
@@ -158,10 +159,12 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<LlamaClassifier> {
         let listing = || self.files.listing.clone();
-        let missing = || ModelError::TensorMissing {
-            path: listing(),
-            name: "score.weight".into(),
-            nearest: None,
+        let missing = || {
+            ModelError::File(FileError::TensorMissing {
+                path: listing(),
+                name: "score.weight".into(),
+                nearest: None,
+            })
         };
         let shape = self.files.shape("score.weight").ok_or_else(missing)?;
         let num_labels = shape.first().copied().unwrap_or(1).max(1);
@@ -290,9 +293,9 @@ mod tests {
             let mut tiny = Tiny::with_head();
             tiny.put(name, &shape);
             match load_error(&tiny, TOKEN) {
-                ModelError::TensorShape {
+                ModelError::File(FileError::TensorShape {
                     name: named, found, ..
-                } => {
+                }) => {
                     assert_eq!((named.as_str(), found), (name, shape));
                 }
                 other => panic!("{name} {shape:?}: {other}"),

@@ -97,7 +97,7 @@ impl Tiny {
 
     pub(crate) fn write_tensors(&self, path: &Path, keep: impl Fn(&str) -> bool) {
         let tensors = self.tensors.iter().filter(|(name, _)| keep(name));
-        ls_lora::write_tensors(path, tensors.map(|(name, tensor)| (name.as_str(), tensor)))
+        ls_files::write_tensors(path, tensors.map(|(name, tensor)| (name.as_str(), tensor)))
             .unwrap();
     }
 

@@ -187,7 +187,7 @@ impl TrainError {
             Self::EmptySplit { split } if split == "validation" => {
                 Some("raise data.validation_fraction, or name a file in data.validation".into())
             }
-            Self::Model(ModelError::TensorMissing { name, .. }) if name == "score.weight" => {
+            Self::Model(ModelError::File(FileError::TensorMissing { name, .. })) if name == "score.weight" => {
                 Some("a base model has no head: name the adapter that was trained on it with --adapter".into())
             }
             Self::Data(DataError::NoDatasetFiles { dataset, .. }) => Some(fetch_data(dataset)),

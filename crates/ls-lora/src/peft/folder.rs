@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use ls_files::{FileError, write_atomic};
+use ls_files::{Dtype, FileError, HostTensor, TensorFile, write_atomic, write_tensors};
 
 use super::config::PEFT_VERSION;
 use super::tensors::{AdapterTensors, PREFIX, Part, no_surplus, sort_keys};
@@ -12,7 +12,6 @@ use crate::config::{Bias, LoraConfig, TargetModules, TaskType};
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
 use crate::target::{ModuleMatcher, Selection};
-use crate::tensor_file::{Dtype, HostTensor, TensorFile, missing, write_tensors};
 
 const CONFIG_FILE: &str = "adapter_config.json";
 /// The name of the weights in an adapter folder.
@@ -66,10 +65,10 @@ impl PeftAdapter {
     /// # Errors
     ///
     /// [`LoraError::File`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its
-    /// cause, [`LoraError::TruncatedFile`], [`LoraError::CorruptFile`]; and, naming the tensor:
-    /// [`LoraError::TensorMissing`] for an A without its B, the reverse, and a classifier without
-    /// any head; [`LoraError::TensorShape`], also for a rank that is not the configuration's;
-    /// [`LoraError::TensorDtype`]; [`LoraError::NonFinite`]; [`LoraError::SurplusTensors`];
+    /// cause, [`FileError::Truncated`], [`FileError::Unusable`]; and, naming the tensor:
+    /// [`FileError::TensorMissing`] for an A without its B, the reverse, and a classifier without
+    /// any head; [`FileError::TensorShape`], also for a rank that is not the configuration's;
+    /// [`FileError::TensorDtype`]; [`LoraError::NonFinite`]; [`LoraError::SurplusTensors`];
     /// [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
@@ -144,7 +143,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`LoraError::TensorMissing`] for the first module without tensors,
+    /// [`FileError::TensorMissing`] for the first module without tensors,
     /// [`LoraError::SurplusTensors`] for those that the model does not adapt. `dir` is only for
     /// these messages.
     pub(crate) fn expect_modules(&self, dir: impl AsRef<Path>, selected: &[String]) -> Result<()> {
@@ -158,11 +157,12 @@ impl PeftAdapter {
                 .iter()
                 .map(|(module, tensors)| Part::a(tensors.kind).key(module))
                 .collect();
-            return Err(missing(
+            return Err(FileError::tensor_missing(
                 &path,
                 &Part::A.key(module),
                 keys.iter().map(String::as_str),
-            ));
+            )
+            .into());
         }
         let surplus = self
             .lora
@@ -250,7 +250,7 @@ impl PeftAdapter {
 
         if self.lora.is_empty() {
             let any = format!("{PREFIX}*.lora_A.weight");
-            return Err(missing(path, &any, std::iter::empty()));
+            return Err(FileError::tensor_missing(path, &any, std::iter::empty()).into());
         }
         // Whether it is the model's head is for the model to say; a head under another name is
         // listed by the user.
@@ -259,18 +259,19 @@ impl PeftAdapter {
             .task_type
             .map_or(&[][..], TaskType::head_modules);
         if let (Some(head), true) = (heads.last(), self.saved_modules.is_empty()) {
-            return Err(missing(
+            return Err(FileError::tensor_missing(
                 path,
                 &format!("{PREFIX}{head}.weight"),
                 std::iter::empty(),
-            ));
+            )
+            .into());
         }
 
         for (module, tensors) in &self.lora {
             let r = self.config.rank_of(module);
             if self.config.use_dora && tensors.magnitude.is_none() {
                 let key = Part::Magnitude.key(module);
-                return Err(missing(path, &key, std::iter::empty()));
+                return Err(FileError::tensor_missing(path, &key, std::iter::empty()).into());
             }
             // Dimensions, and the axis whose length is known; the magnitude's length is B's.
             let d_out = tensors.b.shape.first().copied().unwrap_or(0);
@@ -280,12 +281,13 @@ impl PeftAdapter {
                 expected.resize(rank, 0);
                 expected[axis] = length;
                 if tensor.shape != expected {
-                    return Err(LoraError::TensorShape {
+                    return Err(FileError::TensorShape {
                         path: path.to_owned(),
                         name,
                         expected,
                         found: tensor.shape.clone(),
-                    });
+                    }
+                    .into());
                 }
                 check_values(path, name, tensor)?;
             }
@@ -343,12 +345,13 @@ fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {
         tensor.dtype,
         Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16
     ) {
-        return Err(LoraError::TensorDtype {
+        return Err(FileError::TensorDtype {
             path,
             name,
             expected: "F64, F32, F16 or BF16",
             found: tensor.dtype,
-        });
+        }
+        .into());
     }
     match tensor.first_non_finite()? {
         Some((index, value)) => Err(LoraError::NonFinite {

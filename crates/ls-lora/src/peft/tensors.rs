@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ls_files::{FileError, HostTensor, TensorFile};
+
 use crate::config::Bias;
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
-use crate::tensor_file::{HostTensor, TensorFile, missing};
 
 /// What peft's wrapping puts before the name of every tensor.
 pub(crate) const PREFIX: &str = "base_model.model.";
@@ -60,7 +61,9 @@ impl AdapterTensors {
         }
         let tensor = |part: Part| match key_of(part) {
             Some(key) => file.read(key),
-            None => Err(missing(file.path(), &part.key(module), file.names())),
+            None => {
+                Err(FileError::tensor_missing(file.path(), &part.key(module), file.names()).into())
+            }
         };
         Ok(Self {
             magnitude: if use_dora {

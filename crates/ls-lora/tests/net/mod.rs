@@ -9,7 +9,8 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use ls_lora::{Dtype, LoraEmbedding, LoraLinear, TensorFile, lora_module};
+use ls_files::TensorFile;
+use ls_lora::{Dtype, LoraEmbedding, LoraLinear, lora_module};
 
 pub const NAME: &str = "default";
 

@@ -45,11 +45,7 @@ impl LlamaConfig {
                 reason,
             });
         }
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        Self::from_json(&text, &path)
+        Self::from_json(&ls_files::read_text(&path)?, &path)
     }
 
     /// Parses the text of a `config.json`; `path` is only for messages.
@@ -58,16 +54,7 @@ impl LlamaConfig {
     ///
     /// As [`LlamaConfig::from_dir`].
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|error| ModelError::Json {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })?;
-        let Value::Object(raw) = value else {
-            return Err(ModelError::Json {
-                path: path.to_path_buf(),
-                reason: "expected an object".into(),
-            });
-        };
+        let raw: Map<String, Value> = ls_files::parse_json(text.as_bytes(), path)?;
         let fields = Fields {
             path,
             within: "",
@@ -442,9 +429,9 @@ mod tests {
             refused(&config, &[field, expected]);
         }
         for (text, part) in [
-            ("{", "not valid JSON"),
-            ("[]", "expected an object"),
-            ("", "not valid JSON"),
+            ("{", "malformed JSON"),
+            ("[]", "expected a map"),
+            ("", "malformed JSON"),
         ] {
             let error = LlamaConfig::from_json(text, Path::new("config.json")).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ls_lora::{Dtype, TensorFile};
+use ls_files::{Dtype, FileError, ShardIndex, TensorFile};
 
 use crate::error::{ModelError, Result};
 
@@ -50,41 +50,17 @@ impl WeightFiles {
     }
 
     fn open_shards(dir: &Path, index: PathBuf) -> Result<Self> {
-        let invalid = |reason: String| ModelError::Json {
-            path: index.clone(),
-            reason,
-        };
-        let text = std::fs::read_to_string(&index).map_err(|source| ModelError::Io {
-            path: index.clone(),
-            source,
-        })?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let map = json.get("weight_map").and_then(|map| map.as_object());
-        let map = map.ok_or_else(|| invalid("no object weight_map".into()))?;
-        let mut shards: Vec<&str> = Vec::new();
-        let mut place = BTreeMap::new();
-        for (name, shard) in map {
-            let Some(shard) = shard.as_str().filter(|shard| !shard.contains(['/', '\\'])) else {
-                let reason = format!("weight_map: {name}: expected a file name, found {shard}");
-                return Err(invalid(reason));
-            };
-            let known = shards.iter().position(|known| *known == shard);
-            let at = known.unwrap_or_else(|| {
-                shards.push(shard);
-                shards.len() - 1
-            });
-            place.insert(name.clone(), at);
-        }
+        let ShardIndex { shards, place } = ShardIndex::read(&index)?;
         let mut files = Vec::with_capacity(shards.len());
         for (at, shard) in shards.into_iter().enumerate() {
-            let path = dir.join(shard);
+            let path = dir.join(&shard);
             if !path.exists() {
-                return Err(ModelError::ShardMissing {
-                    shard: shard.into(),
+                return Err(FileError::ShardMissing {
+                    path: index,
+                    shard,
                     tensors: place.values().filter(|&&file| file == at).count(),
-                    index,
-                });
+                }
+                .into());
             }
             files.push(TensorFile::open(&path)?);
         }
@@ -100,61 +76,46 @@ impl WeightFiles {
     }
 
     /// The file that holds a tensor.
-    pub(super) fn file_of(&self, name: &str) -> Option<&TensorFile> {
-        self.place.get(name).map(|&at| &self.files[at])
+    pub(super) fn file_of(&self, name: &str) -> Result<&TensorFile> {
+        let missing = || FileError::tensor_missing(&self.listing, name, self.names());
+        Ok(&self.files[*self.place.get(name).ok_or_else(missing)?])
+    }
+
+    /// The element type and the shape of a tensor.
+    pub(super) fn get(&self, name: &str) -> Result<(Dtype, &[usize])> {
+        let file = self.file_of(name)?;
+        let missing = || FileError::tensor_missing(file.path(), name, file.names());
+        Ok(file.get(name).ok_or_else(missing)?)
     }
 
     /// The shape of a tensor, if there is one of this name.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
-        let (_, shape) = self.file_of(name)?.get(name)?;
-        Some(shape)
+        self.get(name).ok().map(|(_, shape)| shape)
     }
 
     /// Checks that a tensor is there, has this shape and holds floats.
     pub(super) fn check(&self, name: &str, expected: &[usize]) -> Result<()> {
-        let Some(file) = self.file_of(name) else {
-            return Err(ModelError::TensorMissing {
-                path: self.listing.clone(),
-                name: name.into(),
-                nearest: self.nearest(name),
-            });
-        };
-        let path = file.path().into();
-        let Some((dtype, shape)) = file.get(name) else {
-            return Err(ModelError::TensorMissing {
-                path,
-                name: name.into(),
-                nearest: None,
-            });
-        };
+        let (dtype, shape) = self.get(name)?;
+        let path = || self.file_of(name).map(|file| file.path().to_path_buf());
         if shape != expected {
-            return Err(ModelError::TensorShape {
-                path,
+            return Err(FileError::TensorShape {
+                path: path()?,
                 name: name.into(),
-                expected: expected.to_vec(),
                 found: shape.to_vec(),
-            });
+                expected: expected.to_vec(),
+            }
+            .into());
         }
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(ModelError::TensorDtype {
-                path,
+            return Err(FileError::TensorDtype {
+                path: path()?,
                 name: name.into(),
-                found: format!("{dtype:?}"),
-            });
+                found: dtype,
+                expected: "F32, F16 or BF16",
+            }
+            .into());
         }
         Ok(())
-    }
-
-    /// The name that shares the longest end with `name`: a wrong prefix is the usual mistake.
-    fn nearest(&self, name: &str) -> Option<String> {
-        let common = |other: &str| {
-            let pairs = name.chars().rev().zip(other.chars().rev());
-            pairs.take_while(|(a, b)| a == b).count()
-        };
-        self.names()
-            .max_by_key(|other| common(other))
-            .filter(|other| common(other) > name.len() / 2)
-            .map(str::to_string)
     }
 }
 
@@ -176,11 +137,11 @@ mod tests {
         let mut tiny = Tiny::new();
         tiny.tensors.remove("model.layers.1.mlp.up_proj.weight");
         match open_error(&tiny) {
-            ModelError::TensorMissing {
+            ModelError::File(FileError::TensorMissing {
                 path,
                 name,
                 nearest,
-            } => {
+            }) => {
                 assert!(path.ends_with("model.safetensors"));
                 assert_eq!(name, "model.layers.1.mlp.up_proj.weight");
                 let nearest = nearest.unwrap();
@@ -195,7 +156,7 @@ mod tests {
             "{error}"
         );
         assert!(
-            error.contains("(similar: decoder.embed_tokens.weight)"),
+            error.contains("did you mean `decoder.embed_tokens.weight`?"),
             "{error}"
         );
     }
@@ -213,12 +174,12 @@ mod tests {
             let mut tiny = Tiny::new();
             tiny.put(name, &found);
             match open_error(&tiny) {
-                ModelError::TensorShape {
+                ModelError::File(FileError::TensorShape {
                     name: named,
                     expected: e,
                     found: f,
                     ..
-                } => assert_eq!((named.as_str(), e, f), (name, expected, found)),
+                }) => assert_eq!((named.as_str(), e, f), (name, expected, found)),
                 other => panic!("{other}"),
             }
         }
@@ -258,7 +219,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
         match Checkpoint::open(dir.path()).unwrap_err() {
-            ModelError::Lora(ls_lora::LoraError::TruncatedFile {
+            ModelError::File(FileError::Truncated {
                 expected, found, ..
             }) => {
                 assert_eq!(expected, bytes.len() as u64);
@@ -325,12 +286,12 @@ mod tests {
         write_index(dir.path(), &index);
         std::fs::remove_file(dir.path().join("model-1.safetensors")).unwrap();
         match Checkpoint::open(dir.path()).unwrap_err() {
-            ModelError::ShardMissing {
-                index,
+            ModelError::File(FileError::ShardMissing {
+                path,
                 shard,
                 tensors,
-            } => {
-                assert!(index.ends_with("model.safetensors.index.json"));
+            }) => {
+                assert!(path.ends_with("model.safetensors.index.json"));
                 assert_eq!((shard.as_str(), tensors), ("model-1.safetensors", 9));
             }
             other => panic!("{other}"),

@@ -8,13 +8,14 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
-use ls_lora::{Dtype, LoraLayer, LoraLinear, TensorFile};
+use ls_files::{Dtype, TensorFile};
+use ls_lora::{LoraLayer, LoraLinear};
 use rayon::prelude::*;
 
 use super::files::WeightFiles;
 use crate::assemble::Weights;
 use crate::config::Projection;
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::precision::{ComputeType, Precision};
 
 /// Loads tensors by name.
@@ -83,13 +84,8 @@ impl Loader<'_> {
         transposed: bool,
     ) -> Result<Tensor<2>> {
         let name = &format!("{}{name}", self.prefix);
-        let missing = || ModelError::TensorMissing {
-            path: self.files.listing.clone(),
-            name: name.clone(),
-            nearest: None,
-        };
-        let file = self.files.file_of(name).ok_or_else(missing)?;
-        let (dtype, _) = file.get(name).ok_or_else(missing)?;
+        let file = self.files.file_of(name)?;
+        let (dtype, _) = self.files.get(name)?;
         let shape = if transposed {
             [columns, rows]
         } else {
@@ -197,7 +193,7 @@ impl Source<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::DType;
-    use ls_lora::HostTensor;
+    use ls_files::HostTensor;
 
     use super::*;
     use crate::Checkpoint;
@@ -242,7 +238,7 @@ mod tests {
         let path = dir.path().join("m.safetensors");
         let wide = HostTensor::from_f32([rows, columns], &values);
         let half = wide.to_dtype(Dtype::BF16).unwrap();
-        ls_lora::write_tensors(&path, [("wide", &wide), ("half", &half)]).unwrap();
+        ls_files::write_tensors(&path, [("wide", &wide), ("half", &half)]).unwrap();
         let file = TensorFile::open(&path).unwrap();
         for transposed in [false, true] {
             let mut buffers = [Vec::new(), Vec::new()];

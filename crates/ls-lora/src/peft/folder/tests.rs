@@ -1,6 +1,8 @@
 //! Adapter folders, good and spoilt.
 #![allow(clippy::unwrap_used)]
 
+use ls_files::FileError;
+
 use super::*;
 use serde_json::{Value, json};
 use std::error::Error as _;
@@ -133,7 +135,7 @@ fn an_a_without_its_b_and_the_reverse_are_named() {
         let error = load_spoilt(|tensors| {
             tensors.remove(&lora_key(Q0, gone));
         });
-        let LoraError::TensorMissing { name, nearest, .. } = error else {
+        let LoraError::File(FileError::TensorMissing { name, nearest, .. }) = error else {
             panic!("{error}");
         };
         assert_eq!(name, lora_key(Q0, gone));
@@ -147,11 +149,11 @@ fn a_classifier_without_a_head_and_a_folder_without_lora_are_refused() {
         tensors.remove(&key("score.weight"));
     });
     assert!(
-        matches!(error, LoraError::TensorMissing { name, .. } if name == "base_model.model.score.weight")
+        matches!(error, LoraError::File(FileError::TensorMissing { name, .. }) if name == "base_model.model.score.weight")
     );
     let error = load_spoilt(|tensors| tensors.retain(|name, _| name.contains("score")));
     assert!(
-        matches!(error, LoraError::TensorMissing { name, .. } if name == "base_model.model.*.lora_A.weight")
+        matches!(error, LoraError::File(FileError::TensorMissing { name, .. }) if name == "base_model.model.*.lora_A.weight")
     );
 }
 
@@ -231,7 +233,7 @@ fn a_rank_that_is_not_the_configurations_is_a_wrong_shape() {
             tensors.insert(name.clone(), HostTensor::from_f32(wrong.clone(), &values));
         });
         assert!(
-            matches!(&error, LoraError::TensorShape { name: n, expected, found, .. }
+            matches!(&error, LoraError::File(FileError::TensorShape { name: n, expected, found, .. })
                 if *n == name && *expected == right && *found == wrong),
             "{error}"
         );
@@ -265,10 +267,10 @@ fn whole_numbers_are_no_weights() {
     });
     assert!(matches!(
         error,
-        LoraError::TensorDtype {
+        LoraError::File(FileError::TensorDtype {
             found: Dtype::I32,
             ..
-        }
+        })
     ));
 }
 
@@ -329,7 +331,7 @@ fn a_truncated_weights_file_is_refused() {
     fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
     assert!(matches!(
         PeftAdapter::load(dir.path()),
-        Err(LoraError::TruncatedFile { .. })
+        Err(LoraError::File(FileError::Truncated { .. }))
     ));
 }
 
@@ -397,7 +399,7 @@ fn modules_are_compared_with_those_of_the_model() {
     let more = [selected, vec!["model.layers.1.self_attn.q_proj".into()]].concat();
     let error = adapter.expect_modules("dir", &more).unwrap_err();
     assert!(
-        matches!(error, LoraError::TensorMissing { name, nearest, .. }
+        matches!(error, LoraError::File(FileError::TensorMissing { name, nearest, .. })
         if name.contains("layers.1.") && nearest.as_deref() == Some(&*lora_key(Q0, "A")))
     );
 }

@@ -1,0 +1,11 @@
+//! Safetensors files and the host tensors in them.
+
+mod file;
+mod header;
+mod host;
+mod write;
+
+pub use file::TensorFile;
+pub use host::{HostTensor, NotAFloat};
+pub use safetensors::Dtype;
+pub use write::write_tensors;
