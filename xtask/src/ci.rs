@@ -9,54 +9,51 @@ use anyhow::{Context, Result, bail};
 use crate::check::cargo;
 use crate::{deps, fixtures, tidy};
 
-/// Benchmarks are compiled to be checked only, and the documentation is made with the same
-/// features, so that both stand on one compilation of the dependencies.
-const BENCHES: [&str; 2] = ["--features", "ls-benches/criterion"];
+/// Every feature of the workspace at once, so that one compilation of the dependencies serves
+/// clippy, the documentation and the type checks of all backends and of the downloader.
+const EVERY_FEATURE: [&str; 2] = [
+    "--features",
+    "ls-cli/cuda,ls-cli/wgpu,ls-cli/hub,ls-hub/hub,ls-benches/cuda,ls-benches/criterion",
+];
 
 /// Runs the checks, cheapest first, up to the first that fails.
 ///
-/// Dependencies are compiled once to be checked (clippy, doc) and once to be run (test, in the
-/// profile and with the features of `cargo run`); only `cuda`, `outside` and `hub` have more of
-/// them. The tests come last, so that their result stands at the end of the output.
-pub fn run(root: &Path, cuda: bool) -> Result<()> {
-    let fmt = || exec(cargo(root).args(["fmt", "--all", "--check"]));
-    let clippy = || {
+/// Dependencies are compiled twice: once to be checked, with every feature, and once to be run, in
+/// the profile and with the features of `cargo run`. Only the downloader's tests add dependencies
+/// of their own. The tests of the workspace come last, so that their result stands at the end of
+/// the output.
+pub fn run(root: &Path) -> Result<()> {
+    // As on docs.rs: the types are checked without a CUDA toolkit.
+    let check = |subcommand: &str| {
         let mut command = cargo(root);
-        command.args(["clippy", "--workspace", "--all-targets"]);
-        exec(command.args(BENCHES).args(["--", "-D", "warnings"]))
+        command
+            .env("DOCS_RS", "1")
+            .args([subcommand, "--workspace"]);
+        command.args(EVERY_FEATURE);
+        command
     };
+    let fmt = || exec(cargo(root).args(["fmt", "--all", "--check"]));
+    let clippy = || exec(check("clippy").args(["--all-targets", "--", "-D", "warnings"]));
     let doc = || {
-        let mut command = cargo(root);
-        command.env("RUSTDOCFLAGS", "-D warnings");
         exec(
-            command
-                .args(["doc", "--workspace", "--no-deps"])
-                .args(BENCHES),
+            check("doc")
+                .arg("--no-deps")
+                .env("RUSTDOCFLAGS", "-D warnings"),
         )
     };
-    // As on docs.rs: the types are checked without a CUDA toolkit.
-    let check_cuda = || {
-        let mut command = cargo(root);
-        command.env("DOCS_RS", "1");
-        command.args(["check", "-p", "ls-cli", "-p", "ls-benches"]);
-        command.args(["--bin", "ls-cli", "--bin", "ls-bench-gpu"]);
-        exec(command.args(["--features", "ls-cli/cuda,ls-benches/cuda"]))
+    let build = || {
+        let tests = ["test", "--workspace", "--no-run"];
+        exec(cargo(root).args(tests))?;
+        no_warnings(cargo(root).args(tests))
     };
-    // A project outside the workspace, which compiles burn with features of its own.
+    // A project outside the workspace; its dependencies are those of the tests.
     let outside = || {
         let mut command = cargo(root);
         command.args(["test", "--workspace", "--test", "outside"]);
         exec(command.args(["--", "--ignored"]))
     };
-    // Fetching, which the other steps leave out: it has a set of dependencies of its own.
-    let hub = || {
-        let features = ["-p", "ls-hub", "--features", "hub"];
-        let mut clippy = cargo(root);
-        clippy.arg("clippy").args(features).arg("--all-targets");
-        clippy.args(["-p", "ls-cli", "--features", "ls-cli/hub"]);
-        exec(clippy.args(["--", "-D", "warnings"]))?;
-        exec(cargo(root).arg("test").args(features))
-    };
+    // Fetching, which the tests of the workspace leave out.
+    let hub = || exec(cargo(root).args(["test", "-p", "ls-hub", "--features", "hub"]));
     // What operations cost beside reference loops, so that a slow machine does not fail.
     let guard = || {
         let mut command = cargo(root);
@@ -65,21 +62,19 @@ pub fn run(root: &Path, cuda: bool) -> Result<()> {
     };
     let test = || exec(cargo(root).args(["test", "--workspace"]));
 
-    let mut steps: Vec<(&str, Step<'_>)> = vec![
+    let steps: Vec<(&str, Step<'_>)> = vec![
         ("fmt", Box::new(fmt)),
         ("tidy", Box::new(|| tidy::run(root))),
         ("deps", Box::new(|| deps::run(root))),
         ("fixtures", Box::new(|| fixtures::check(root))),
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
-        ("outside", Box::new(outside)),
         ("hub", Box::new(hub)),
+        ("build", Box::new(build)),
+        ("outside", Box::new(outside)),
         ("guard", Box::new(guard)),
         ("test", Box::new(test)),
     ];
-    if cuda {
-        steps.insert(steps.len() - 1, ("cuda", Box::new(check_cuda)));
-    }
 
     let mut times = Vec::with_capacity(steps.len());
     let mut result = Ok(());
@@ -104,6 +99,18 @@ fn exec(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("run {shown}"))?;
     if !status.success() {
         bail!("{shown}: {status}");
+    }
+    Ok(())
+}
+
+/// Fails if a build that is done has warned: clippy saw the code with every feature, this one
+/// without.
+fn no_warnings(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    let output = command.output().with_context(|| format!("run {shown}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.lines().any(|line| line.starts_with("warning")) {
+        bail!("{shown}: {}\n{said}", output.status);
     }
     Ok(())
 }

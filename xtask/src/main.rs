@@ -29,13 +29,8 @@ struct Args {
 #[derive(Subcommand)]
 enum Task {
     /// Every check, cheapest first; stops at the first that fails.
-    Ci {
-        /// Leave out the type check of the cuda feature, which compiles another set of
-        /// dependencies.
-        #[arg(long)]
-        no_cuda: bool,
-    },
-    /// Checks which crates import which, and that no files of a crate need each other in a circle.
+    Ci,
+    /// Checks which crates import which.
     Deps,
     /// Checks what rustfmt and clippy do not: first lines, the width of prose, the changelog, file
     /// sizes, absolute paths.
@@ -63,7 +58,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let root = check::root()?;
     match task {
-        Task::Ci { no_cuda } => ci::run(&root, !no_cuda),
+        Task::Ci => ci::run(&root),
         Task::Deps => deps::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),
