@@ -61,9 +61,11 @@ impl AdapterTensors {
         }
         let tensor = |part: Part| match key_of(part) {
             Some(key) => file.read(key),
-            None => {
-                Err(FileError::tensor_missing(file.path(), &part.key(module), file.names()).into())
-            }
+            None => Err(FileError::tensor_missing(
+                file.path(),
+                &part.key(module),
+                file.names(),
+            )),
         };
         Ok(Self {
             magnitude: if use_dora {
