@@ -1,6 +1,7 @@
 //! Hidden states, logits, losses and gradients equal those of transformers + peft
 //! (`fixtures/parity/make.py`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -224,14 +225,33 @@ fn head_dim_biases_and_tied_embeddings() {
     check_all(|case| case.model == "head_dim" || case.model == "tied");
 }
 
+/// Models of a RoPE kind each, in `make.py`'s words.
+const ROPE: [&str; 4] = ["linear", "dynamic", "llama3", "llama3-old"];
+/// Models of the other tests here.
+const OTHERS: [&str; 9] = [
+    "gqa",
+    "head_dim",
+    "tied",
+    "mistral",
+    "qwen2",
+    "qwen2-window",
+    "gqa-sharded",
+    "gqa-f16",
+    "gqa-bf16",
+];
+
 #[test]
 fn every_rope_scaling_in_both_spellings() {
-    check_all(|case| {
-        matches!(
-            case.model.as_str(),
-            "linear" | "dynamic" | "llama3" | "llama3-old"
-        )
-    });
+    check_all(|case| ROPE.contains(&case.model.as_str()));
+}
+
+/// A model that `make.py` gets in addition must not go without a test.
+#[test]
+fn every_model_of_the_fixture_is_compared() {
+    let known: BTreeSet<&str> = ROPE.into_iter().chain(OTHERS).collect();
+    let cases = cases();
+    let models: BTreeSet<&str> = cases.iter().map(|case| case.model.as_str()).collect();
+    assert_eq!(models, known);
 }
 
 #[test]

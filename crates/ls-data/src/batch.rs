@@ -79,7 +79,7 @@ pub struct BatchOptions {
 /// A rectangle of ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Index of each row's example.
+    /// Index of each row's input; a text that is read in windows is several inputs.
     pub indices: Vec<usize>,
     /// Ids: `[batch, seq]`.
     pub input_ids: Vec<Vec<u32>>,

@@ -128,7 +128,7 @@ impl SplitWriter {
     /// Adds a text, the row of this number in its file, counted from 0.
     ///
     /// # Errors
-    /// It tokenises to nothing; the file cannot be written.
+    /// If the file cannot be written.
     pub fn push_sequence(
         &mut self,
         number: usize,

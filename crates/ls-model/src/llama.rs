@@ -1,4 +1,5 @@
-//! The decoder: attention, MLP, block and model. This is the file to read first.
+//! The decoder: attention, MLP, block and model. This is the file to read first;
+//! `attention.rs` has what attention does with the rows, `heads.rs` the classifier on top.
 //!
 //! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
 //! stand at line ends; `kv` is the number of key/value heads.

@@ -2,7 +2,8 @@
 //! frequencies.
 //!
 //! All that is known of a kind is in this file. A new one is a variant of [`RopeScaling`], an arm
-//! in `RopeScaling::read` and one in `RopeConfig::inverse_frequencies`; if its frequencies depend
+//! in `RopeScaling::read` with its name in the list of supported kinds there, and an arm in
+//! `RopeConfig::inverse_frequencies`, with a test; if its frequencies depend
 //! on the input's length, `RopeConfig::stretches` says from which length on. Angles are computed in
 //! f64.
 

@@ -14,7 +14,8 @@ pub enum Scores {
 }
 
 impl Scores {
-    /// A score by its JSON key.
+    /// A score by its JSON key. What only `ls-cli score` knows (`log_loss`, `ece`) is not among
+    /// them: it needs probabilities.
     pub fn get(&self, metric: &str) -> Option<f64> {
         let metrics = match self {
             Self::Classification(scores) => scores.metrics(),

@@ -18,7 +18,7 @@ pub struct Splits {
     pub validation: Dataset,
     /// To report.
     pub test: Option<Dataset>,
-    /// Of all three.
+    /// The labels of the training split, which number those of the others.
     pub labels: LabelSet,
 }
 

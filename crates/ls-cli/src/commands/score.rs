@@ -307,7 +307,7 @@ fn score_labels(
         let names = classes.names();
         match ClassificationScores::with_probabilities(&gold, &pred, &rows, names) {
             Ok(with) => scores = with,
-            // What `scores` holds may be something else.
+            // A column called `scores` may hold something else than probabilities.
             Err(error @ DataError::NotProbabilities { .. }) => tracing::warn!(
                 "{}: no log-loss and calibration error: {error}",
                 files.pred.path.display()

@@ -1,12 +1,12 @@
 //! Known data sets by name: what they hold, where they come from, and in which forms people have
 //! their files.
 //!
-//! Each is described by a TOML file in `datasets/` of the repository, which is built in; a file of
-//! one's own works the same way. [`get`] gives a [`DatasetSpec`]; its
-//! [`locate`](DatasetSpec::locate) looks into a folder, sees which of the forms is there, and says
-//! how each file is read. Nothing is fetched and nothing is read but the first lines. Mirrors of
-//! one data set number its labels differently, so names come from the file wherever it has them,
-//! and else from the form's own documented numbers.
+//! A TOML file in `datasets/` of the repository describes each; those that `BUILT_IN` names are
+//! part of the program, and a file of one's own works the same way. [`get`] gives a
+//! [`DatasetSpec`]; its [`locate`](DatasetSpec::locate) looks into a folder, sees which of the
+//! forms is there, and says how each file is read. Nothing is fetched and nothing is read but the
+//! first lines. Mirrors of one data set number its labels differently, so names come from the file
+//! wherever it has them, and else from the form's own documented numbers.
 
 mod locate;
 mod spec;
@@ -28,8 +28,9 @@ macro_rules! built_in {
     };
 }
 
-/// The name and the text of each TOML file.
-const BUILT_IN: [(&str, &str); 9] = built_in![
+/// The name and the text of each TOML file, in the order in which messages list them. A test fails
+/// if a file of `datasets/` is missing here.
+const BUILT_IN: &[(&str, &str)] = &built_in![
     "sst2",
     "sst5",
     "agnews",
@@ -42,9 +43,9 @@ const BUILT_IN: [(&str, &str); 9] = built_in![
 ];
 
 static ALL: LazyLock<Vec<DatasetSpec>> = LazyLock::new(|| {
-    let read = |(name, text)| DatasetSpec::parse(name, text, Path::new(name));
+    let read = |&(name, text): &(&str, &str)| DatasetSpec::parse(name, text, Path::new(name));
     // All of them can be read: a test does.
-    BUILT_IN.into_iter().flat_map(read).collect()
+    BUILT_IN.iter().flat_map(read).collect()
 });
 
 /// Every data set that is built in.

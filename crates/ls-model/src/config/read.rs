@@ -1,6 +1,7 @@
 //! Reads `config.json` of a Hugging Face folder, with every default of transformers 5 filled in.
 //!
-//! A family's own defaults are here, but for the rotary embedding's, which `rope.rs` reads.
+//! The defaults of each family are here, except those of the rotary embedding, which are in
+//! `rope.rs`.
 
 use std::path::Path;
 
