@@ -1,11 +1,9 @@
 //! A split's files and how they are read: to examples, or to ids that a later run finds again.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ls_files::FileError;
+use ls_files::{hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -267,7 +265,7 @@ impl SplitSource {
             part(&bytes);
         }
         for file in &self.files {
-            part(&file_hash(file)?);
+            part(sha256_of_file(file)?.as_bytes());
             // Names of integer tags that stand beside the file.
             let names = file.with_file_name("label.json");
             part(&std::fs::read(names).unwrap_or_default());
@@ -281,23 +279,6 @@ impl SplitSource {
 fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Result<(usize, T)>> {
     rows.enumerate()
         .map(|(number, row)| row.map(|row| (number, row)))
-}
-
-fn file_hash(path: &Path) -> Result<Vec<u8>> {
-    let read = FileError::reading(path);
-    let mut file = File::open(path).map_err(&read)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(&read)? {
-            0 => return Ok(hash.finalize().to_vec()),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod error;
+mod hash;
 mod nearest;
 mod parse;
 mod read;
@@ -10,6 +11,7 @@ mod tensors;
 
 pub use atomic::{AtomicFile, write_atomic};
 pub use error::{FileError, Result};
+pub use hash::{hex, sha256_of_file};
 pub use nearest::{did_you_mean, nearest};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
 pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};

@@ -1,13 +1,10 @@
 //! The machine, versions and memory of a run, for `environment.json`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_files::FileError;
+use ls_files::sha256_of_file;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::config::RunConfig;
 use crate::error::Result;
@@ -48,8 +45,8 @@ impl Environment {
             .copied()
             .chain(model.iter().map(|path| path.as_path()));
         let sha256 = files
-            .filter(|path| path.exists())
-            .map(|path| Ok((path.display().to_string(), sha256(path)?)))
+            .filter(|path| path.is_file())
+            .map(|path| Ok((path.display().to_string(), sha256_of_file(path)?)))
             .collect::<Result<_>>()?;
         Ok(Self {
             ls_llama: env!("CARGO_PKG_VERSION"),
@@ -63,24 +60,6 @@ impl Environment {
             sha256,
         })
     }
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let reading = FileError::reading(path);
-    let mut file = File::open(path).map_err(&reading)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(&reading)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 /// Highest resident memory of this process so far, in bytes, on systems that tell it in `/proc`.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use ls_files::FileError;
+use ls_files::{FileError, hex};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -55,7 +55,6 @@ impl Hasher {
     }
 
     fn finish(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha256(hasher) => hex(&hasher.finalize()),
             Self::Sha1(hasher) => hex(&hasher.finalize()),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ls_files::hex;
 use ls_hub::fetch::{Event, FetchRequest, Fetched, Fetcher};
 use ls_hub::{Files, HubError, RepoKind, Settings};
 use serde_json::{Value, json};
@@ -140,10 +141,6 @@ impl RepoFile {
             json!({"type": "file", "path": self.path, "size": size, "oid": self.git()})
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Answers a request instead of the Hub, or leaves it to the Hub.
