@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ls_files::FileError;
+use ls_files::{FileError, open_regular};
 
 use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
 use crate::error::{DataError, Result, unknown_label};
@@ -230,7 +230,7 @@ fn begins(format: FileFormat, line: &str) -> bool {
 fn first_line(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 16;
     let failed = FileError::reading(path);
-    let file = fs::File::open(path).map_err(&failed)?;
+    let (file, _) = open_regular(path)?;
     let mut reader = BufReader::new(file.take(MOST));
     let mut line = Vec::new();
     loop {
@@ -335,8 +335,22 @@ fn scheme_of(read: &ReadSpec, file: &Path) -> Result<TagScheme> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("train.csv");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        if made.is_ok_and(|status| status.success()) {
+            let error = first_line(&pipe).unwrap_err();
+            let is_refused = matches!(error, DataError::File(FileError::NotRegular { .. }));
+            assert!(is_refused, "{error}");
+        }
+    }
 
     #[test]
     fn stars_stand_for_anything_in_a_name() {
