@@ -54,8 +54,7 @@ pub(crate) struct Footer {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) examples: usize,
     pub(crate) inputs: usize,
-    /// Whether the examples are lists of words.
-    pub(crate) words: bool,
+    pub(crate) task: TaskKind,
     pub(crate) labels: Vec<SeenLabel>,
     pub(crate) highest: Option<HighestId>,
     pub(crate) report: CutReport,
@@ -216,11 +215,7 @@ impl EncodedSplit {
 
     /// What is labelled: texts, or the words of lists.
     pub fn task(&self) -> TaskKind {
-        if self.footer.words {
-            TaskKind::Token
-        } else {
-            TaskKind::Sequence
-        }
+        self.footer.task
     }
 
     /// Tokens of each input.
@@ -275,14 +270,16 @@ impl EncodedSplit {
     fn row(&self, row: &[u8]) -> EncodedRow {
         let value = |at: usize| u32_at(row, at) as usize;
         let (first, inputs, label_or_words) = (value(16), value(20), value(24));
-        let is_words = self.footer.words;
-        let words = if is_words { label_or_words } else { 0 };
+        let (label, words) = match self.footer.task {
+            TaskKind::Sequence => (Some(label_or_words), 0),
+            TaskKind::Token => (None, label_or_words),
+        };
         EncodedRow {
             file: value(28),
             line: u64_at(row, 8) as usize,
             number: value(48),
             inputs: first..first + inputs,
-            label: (!is_words && label_or_words != NONE as usize).then_some(label_or_words),
+            label: label.filter(|label| *label != NONE as usize),
             words,
             cut: CutReport {
                 examples: 1,
@@ -323,17 +320,19 @@ impl EncodedSplit {
         let mut row = [0; INPUT];
         self.storage
             .read(self.inputs_at + (index * INPUT) as u64, &mut row)?;
-        let words = self.footer.words;
-        let mut record = self
-            .storage
-            .words(u64_at(&row, 0), tokens * if words { 2 } else { 1 })?;
-        let word_ids = words.then(|| {
-            let word = |id: u32| (id != NONE).then_some(id as usize);
-            record.drain(tokens..).map(word).collect()
-        });
+        let at = u64_at(&row, 0);
+        let (input_ids, word_ids) = match self.footer.task {
+            TaskKind::Sequence => (self.storage.words(at, tokens)?, None),
+            TaskKind::Token => {
+                let mut record = self.storage.words(at, tokens * 2)?;
+                let word = |id: u32| (id != NONE).then_some(id as usize);
+                let word_ids = record.drain(tokens..).map(word).collect();
+                (record, Some(word_ids))
+            }
+        };
         Ok(EncodedInput {
             example: u32_at(&row, 8) as usize,
-            input_ids: record,
+            input_ids,
             word_ids,
             scored: u32_at(&row, 16) as usize..u32_at(&row, 20) as usize,
         })

@@ -21,7 +21,7 @@ use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 2";
+const VERSION: &str = "ls-data encoding 3";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and
 /// leaves nothing behind.
 const SMALL: u64 = 8 << 20;
@@ -258,8 +258,7 @@ impl SplitSource {
             hash.update(bytes);
         };
         part(VERSION.as_bytes());
-        let words = task == TaskKind::Token;
-        let settings = (words, limits, &self.read, self.tags, self.bad_rows.skip);
+        let settings = (task, limits, &self.read, self.tags, self.bad_rows.skip);
         part(&serde_json::to_vec(&settings).unwrap_or_default());
         for bytes in tokenizer.identity()? {
             part(&bytes);

@@ -104,7 +104,7 @@ impl SplitWriter {
                 files: Vec::new(),
                 examples: 0,
                 inputs: 0,
-                words: task == TaskKind::Token,
+                task,
                 labels: Vec::new(),
                 highest: None,
                 report: CutReport::default(),

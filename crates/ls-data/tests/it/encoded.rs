@@ -202,7 +202,7 @@ fn files_that_are_no_split_are_refused() {
         assert!(EncodedSplit::open(&path).is_err(), "{bytes:?}");
     }
     // A footer that promises more than there is.
-    let footer = br#"{"files":[],"examples":9000,"inputs":9000,"words":false,"labels":[],"highest":null,"report":{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0},"skipped":[[],0]}"#;
+    let footer = br#"{"files":[],"examples":9000,"inputs":9000,"task":"sequence","labels":[],"highest":null,"report":{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0},"skipped":[[],0]}"#;
     let length = (footer.len() as u64).to_le_bytes();
     let magic = b"LSLENC\x00\x01";
     fs::write(&path, [&magic[..], footer, &length, magic].concat()).unwrap();
