@@ -291,7 +291,11 @@ impl SplitWriter {
         let target = self.target.take();
         let written = FileError::writing(&path);
         let mut split = self.close().map_err(&written)?;
-        if let (Some((part, target)), Storage::File(_, path)) = (target, &mut split.storage) {
+        if let (Some((part, target)), Storage::File(file, path)) = (target, &mut split.storage) {
+            // Opening a split checks its ends and its tables' sizes, no hash of its bytes. Where
+            // the power fails, an unsynced file may keep its length and lose blocks in its middle:
+            // later runs would then train on zeros.
+            file.sync_data().map_err(&written)?;
             part.persist(&target).map_err(|e| written(e.error))?;
             *path = target;
         }
