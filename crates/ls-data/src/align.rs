@@ -43,7 +43,7 @@ pub fn align_labels(
 
 /// Prediction of each word, read at its first sub-word ([`LabelPosition::Last`]: its last).
 ///
-/// `None` for a word without sub-words: it was cut, or the tokenizer makes nothing of it.
+/// `None` for a word without sub-words: it was cut, or it yields no tokens.
 ///
 /// # Panics
 /// If the lengths of `word_ids` and `per_token` differ, or a word id is past `n_words`.

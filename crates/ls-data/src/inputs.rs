@@ -12,7 +12,7 @@ pub struct EncodedSequence {
     pub input_ids: Vec<u32>,
     /// Tokens that truncation removed.
     pub cut_tokens: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    /// Tokens of the text before truncation, without special ones; 0 if it yields none.
     pub text_tokens: usize,
 }
 
@@ -27,10 +27,10 @@ pub struct EncodedTokens {
     pub cut_tokens: usize,
     /// Words that truncation removed.
     pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing (an empty word, a control character that
-    /// normalisation drops). They have no id, carry no label and are predicted as `O`.
+    /// Words that yield no tokens (an empty word, a control character that normalisation drops).
+    /// They have no id, carry no label and are predicted as `O`.
     pub empty_words: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    /// Tokens of the text before truncation, without special ones; 0 if it yields none.
     pub text_tokens: usize,
 }
 
@@ -41,7 +41,7 @@ pub struct SequenceInputs {
     pub inputs: Vec<Vec<u32>>,
     /// Tokens that truncation removed.
     pub cut_tokens: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    /// Tokens of the text before truncation, without special ones; 0 if it yields none.
     pub text_tokens: usize,
 }
 
@@ -54,9 +54,9 @@ pub struct WordInputs {
     pub cut_tokens: usize,
     /// Words that truncation removed.
     pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing.
+    /// Words that yield no tokens.
     pub empty_words: usize,
-    /// Tokens that came from the text before truncation; 0 when it tokenises to nothing.
+    /// Tokens of the text before truncation, without special ones; 0 if it yields none.
     pub text_tokens: usize,
 }
 
@@ -87,7 +87,7 @@ pub struct CutReport {
     pub words: usize,
     /// Words removed.
     pub cut_words: usize,
-    /// Words of which the tokenizer makes nothing.
+    /// Words that yield no tokens.
     pub empty_words: usize,
     /// Longest input, special tokens included.
     pub longest: usize,

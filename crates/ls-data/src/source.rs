@@ -1,5 +1,6 @@
 //! A split's files and how they are read: to examples, or to ids that a later run finds again.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -162,13 +163,13 @@ impl SplitSource {
                     tracing::info!("{}: encoded before, as {}", self.name(), path.display());
                     return Ok(split.with_files(&self.files));
                 }
-                Err(error) => tracing::warn!("encoding anew: {error}"),
+                Err(error) => tracing::warn!("encoding anew: {}", with_causes(&error)),
             }
         }
         let writer = match SplitWriter::in_file(task, &path) {
             Ok(writer) => writer,
             Err(error) => {
-                tracing::warn!("what is encoded is not kept: {error}");
+                tracing::warn!("what is encoded is not kept: {}", with_causes(&error));
                 SplitWriter::in_temporary_file(task)?
             }
         };
@@ -280,6 +281,13 @@ fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Re
         .map(|(number, row)| row.map(|row| (number, row)))
 }
 
+/// The message of an error, then those of its causes.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    let messages: Vec<String> = errors.map(ToString::to_string).collect();
+    messages.join(": ")
+}
+
 /// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else
 /// `~/.cache/ls-llama`. Everything in it may be removed at any time.
 pub fn default_cache() -> Option<PathBuf> {
@@ -292,4 +300,23 @@ pub fn default_cache() -> Option<PathBuf> {
         None => PathBuf::from(set("HOME").or_else(|| set("USERPROFILE"))?).join(".cache"),
     };
     Some(base.join("ls-llama"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_error_has_its_causes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.bin");
+        std::fs::write(&path, "x").unwrap();
+        let error = EncodedSplit::open(&path).unwrap_err();
+        let expected = "cannot read: not a file of encoded examples";
+        assert_eq!(
+            with_causes(&error),
+            format!("{}: {expected}", path.display())
+        );
+    }
 }

@@ -318,7 +318,7 @@ fn matches(name: &str, pattern: &str) -> bool {
 fn scheme_of(read: &ReadSpec, file: &Path) -> Result<TagScheme> {
     const SENTENCES: usize = 1000;
     for sentence in read.read_tokens(file)?.take(SENTENCES) {
-        // What is wrong with the file is said when it is read.
+        // Bad rows are reported when the split is read.
         let Ok(sentence) = sentence else { continue };
         let mut before = "";
         for tag in sentence.tags.iter().flatten() {

@@ -60,7 +60,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// What `each` makes of the next line from which it makes something.
+    /// Calls `each` on line after line until it returns a value, and returns that.
     pub(super) fn find_map<T>(
         &mut self,
         mut each: impl FnMut(Line<'_>) -> Result<Option<T>>,
@@ -72,7 +72,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// What `each` makes of the next line that is not blank.
+    /// Calls `each` on the next line that is not blank.
     pub(super) fn map_row<T>(
         &mut self,
         mut each: impl FnMut(Line<'_>) -> Result<T>,
@@ -86,8 +86,8 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Passes over lines until one is an `end`, which is passed over too. What is wrong in them is
-    /// not said.
+    /// Skips the lines up to and including the first one that is an `end`. Faults in them are not
+    /// reported.
     pub(super) fn skip_until(&mut self, end: impl Fn(&str) -> bool) {
         while let Some(line) = self.next() {
             match line {
@@ -135,7 +135,7 @@ pub(super) struct LineRows<'a> {
     pub(super) lines: Lines<'a>,
     pub(super) labels: Labels,
     pub(super) labelled: bool,
-    /// What a line is in this format.
+    /// Reads a line of this format.
     pub(super) row: fn(Line<'_>, &Labels, bool) -> Result<SequenceExample>,
 }
 
