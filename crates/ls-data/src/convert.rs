@@ -81,7 +81,7 @@ fn neighbours(scheme: TagScheme, prefix: char) -> [Option<&'static str>; 2] {
 /// # Errors
 /// The first tag that the scheme does not have; else the first in a place where the scheme does not
 /// allow it, and what may stand there.
-pub fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result<()> {
+pub(crate) fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result<()> {
     let parsed = tags
         .iter()
         .enumerate()
@@ -132,7 +132,7 @@ pub fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result<()> {
 ///
 /// # Errors
 /// With [`Malformed::Refuse`], those of [`check_tags`].
-pub fn convert_tags<S: AsRef<str>>(
+pub(crate) fn convert_tags<S: AsRef<str>>(
     tags: &[S],
     from: TagScheme,
     to: TagScheme,

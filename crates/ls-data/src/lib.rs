@@ -89,7 +89,7 @@ pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_off,
 };
-pub use convert::{Malformed, check_tags, convert_tags};
+pub use convert::Malformed;
 pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
 pub use example::{SequenceExample, TokenExample};

@@ -66,7 +66,7 @@ impl Cache {
     ///
     /// # Errors
     /// The names of the files that are missing.
-    pub fn look_up(
+    pub(crate) fn look_up(
         &self,
         kind: RepoKind,
         at: &RepoRef,

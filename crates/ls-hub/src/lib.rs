@@ -43,6 +43,6 @@ pub use address::{MAIN, RepoKind};
 pub use cache::Cache;
 pub use error::{HubError, Result, bytes};
 pub use files::Files;
-pub use repo::{RepoRef, is_commit, is_repo_id, looks_like_hub_id};
+pub use repo::{RepoRef, is_repo_id, looks_like_hub_id};
 pub use resolve::{resolve, resolve_model, resolve_model_with};
-pub use settings::{ENDPOINT, Settings};
+pub use settings::Settings;

@@ -90,7 +90,7 @@ pub fn find(name: &str) -> Option<&'static KnownModel> {
 }
 
 /// The model of a repository.
-pub fn by_repo(repo: &str) -> Option<&'static KnownModel> {
+pub(crate) fn by_repo(repo: &str) -> Option<&'static KnownModel> {
     MODELS
         .iter()
         .find(|model| model.repo.eq_ignore_ascii_case(repo))

@@ -48,12 +48,12 @@ impl RepoRef {
     }
 
     /// Whether the revision is a commit, which never changes.
-    pub fn is_pinned(&self) -> bool {
+    pub(crate) fn is_pinned(&self) -> bool {
         is_commit(&self.revision)
     }
 
     /// The command that fetches this model.
-    pub fn fetch_command(&self) -> String {
+    pub(crate) fn fetch_command(&self) -> String {
         let name = models::by_repo(&self.repo).map_or(self.repo.as_str(), |model| model.name);
         let at = if self.revision == MAIN {
             String::new()
@@ -119,7 +119,7 @@ pub fn is_repo_id(text: &str) -> bool {
 }
 
 /// Whether a text is a full commit id.
-pub fn is_commit(text: &str) -> bool {
+pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The Hub that is asked unless `HF_ENDPOINT` names another.
-pub const ENDPOINT: &str = "https://huggingface.co";
+pub(crate) const ENDPOINT: &str = "https://huggingface.co";
 
 /// Cache, Hub and token.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,12 +32,7 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// The environment of this process.
-    pub fn from_env() -> Self {
-        Self::from_vars(|name| std::env::var_os(name))
-    }
-
-    /// An environment in which `var` looks variables up. One that is empty counts as not set.
+    /// The environment of this process. A variable that is empty counts as not set.
     ///
     /// Source: `constants.py` and `utils/_auth.py` of huggingface_hub 2.4. A `~` at the beginning
     /// of a path is the home folder; `$NAME` inside a path is left to the shell.
@@ -46,10 +41,15 @@ impl Settings {
     /// |---|---|
     /// | cache | `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `<HF_HOME>/hub` |
     /// | `HF_HOME` | itself, `<XDG_CACHE_HOME>/huggingface`, `~/.cache/huggingface` |
-    /// | Hub | `HF_ENDPOINT`, [`ENDPOINT`] |
+    /// | Hub | `HF_ENDPOINT`, `https://huggingface.co` |
     /// | token | `HF_TOKEN`, the file `HF_TOKEN_PATH`, the file `<HF_HOME>/token`; none with `HF_HUB_DISABLE_IMPLICIT_TOKEN` |
     /// | offline | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` |
-    pub fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub fn from_env() -> Self {
+        Self::from_vars(|name| std::env::var_os(name))
+    }
+
+    /// An environment in which `var` looks variables up.
+    fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
         let var = |name: &str| var(name).filter(|value| !value.is_empty());
         let home = var("HOME").or_else(|| var("USERPROFILE"));
         let home = home.map(PathBuf::from).unwrap_or_default();
