@@ -28,7 +28,8 @@ pub(crate) struct Environment {
     pub(crate) dtype: ls_model::ComputeType,
     /// The run's seed.
     pub(crate) seed: u64,
-    /// SHA-256 of the data files, and of the model's configuration and tokenizer, by path.
+    /// SHA-256 of the data files, of the file that describes them if there is one, and of the
+    /// model's configuration and tokenizer, by path.
     pub(crate) sha256: Vec<(String, String)>,
 }
 
@@ -40,9 +41,11 @@ impl Environment {
     /// If a file cannot be read.
     pub(crate) fn capture(config: &RunConfig, device: &Device, data: &[&Path]) -> Result<Self> {
         let model = ["config.json", "tokenizer.json"].map(|name| config.model.path.join(name));
+        let described = config.data.known().and_then(|known| known.file.clone());
         let files = data
             .iter()
             .copied()
+            .chain(described.as_deref())
             .chain(model.iter().map(|path| path.as_path()));
         let sha256 = files
             .filter(|path| path.is_file())

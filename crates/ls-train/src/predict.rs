@@ -52,13 +52,18 @@ impl Predictor {
     /// If the folder is not that of a finished run, or its base model cannot be loaded.
     pub fn from_run(dir: &Path, device: &Device) -> Result<(Self, RunConfig)> {
         let run = RunDir::open(dir)?;
-        let config = RunConfig::from_file(&run.config(), &[])?;
+        let mut config = RunConfig::of_finished(&run.config())?;
         let overrides = Overrides {
             task: Some(config.task),
             ..Overrides::default()
         };
         let predictor =
             Self::from_pretrained(&config.model.path, Some(&run.best()), &overrides, device)?;
+        if config.data.dataset.is_some() && config.data.known().is_none() {
+            // Integers in a labelled file count into them, as the description would say.
+            let names = predictor.settings.labels.names();
+            config.data.labels.get_or_insert_with(|| names.to_vec());
+        }
         Ok((predictor, config))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_data::catalog::{DatasetSpec, LocatedSplit, SplitName};
+use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
     BadRows, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges, TagScheme,
     TokenColumns,
@@ -42,11 +42,12 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// If a known data set is not in its folder, or a file's ending does not say its format.
+    /// If a data set has no description or is not in its folder, or a file's ending does not say its format.
     pub fn of(config: &RunConfig) -> Result<Self> {
         let data = &config.data;
-        let mut sources = match data.known() {
-            Some(known) => Self::of_known(data, &known)?,
+        let known = data.dataset.as_deref().map(catalog::get).transpose()?;
+        let mut sources = match &known {
+            Some(known) => Self::of_known(data, known)?,
             None => Self::of_files(data)?,
         };
         if data.protocol == Protocol::Paper {
@@ -54,7 +55,7 @@ impl Sources {
             if let Some(test) = &sources.test {
                 sources.validation = Some(test.clone());
             }
-            let starts_only = data.known().is_some_and(|known| known.paper_starts_only);
+            let starts_only = known.is_some_and(|known| known.paper_starts_only);
             if starts_only {
                 let Self {
                     train,
@@ -263,7 +264,7 @@ pub fn known_form(data: &DataSettings, file: &Path) -> Result<Option<Source>> {
 }
 
 fn changes(data: &DataSettings, to: Option<TagScheme>) -> TagChanges {
-    let default = match data.known() {
+    let default = match data.dataset {
         Some(_) => Malformed::Repair,
         None => Malformed::Refuse,
     };

@@ -31,9 +31,12 @@ impl Faults {
         self.unread.push(key);
     }
 
-    /// Whether the value of a key could not be read.
+    /// Whether the value of a key, or the table that it stands in, could not be read.
     pub(super) fn is_unread(&self, key: &str) -> bool {
-        self.unread.iter().any(|unread| unread == key)
+        self.unread.iter().any(|unread| {
+            key.strip_prefix(unread.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 
     /// All of them.
@@ -126,21 +129,11 @@ impl DataSettings {
             faults.check(!empty, key, "the list is empty");
         }
         match &self.dataset {
-            Some(name) => {
+            Some(_) => {
                 if splits.iter().any(|(_, files)| files.is_some()) {
                     faults.add(
                         "data.dataset names the files: leave out data.train, data.validation and data.test",
                     );
-                }
-                match catalog::get(name) {
-                    Err(unknown) => faults.check(false, "data.dataset", unknown),
-                    Ok(known) => {
-                        let language = self.language.as_deref();
-                        let fault = language.and_then(|name| known.language(Some(name)).err());
-                        if let Some(fault) = fault {
-                            faults.check(false, "data.language", fault);
-                        }
-                    }
                 }
             }
             None if faults.is_unread("data.dataset") => {}
@@ -164,6 +157,23 @@ impl DataSettings {
                 "over 0 and under 1",
                 fraction,
             );
+        }
+    }
+
+    /// The description of the data set, and whether language and task are among its own.
+    pub(super) fn check_dataset(&self, task: Option<TaskKind>, faults: &mut Faults) {
+        let Some(name) = &self.dataset else { return };
+        let known = match catalog::get(name) {
+            Ok(known) => known,
+            Err(unknown) => return faults.check(false, "data.dataset", unknown),
+        };
+        let language = self.language.as_deref();
+        if let Some(fault) = language.and_then(|name| known.language(Some(name)).err()) {
+            faults.check(false, "data.language", fault);
+        }
+        if let Some(task) = task {
+            let fault = format!("{} is labelled by {}, not by {task}", known.name, known.task);
+            faults.check(known.task == task, "task", fault);
         }
     }
 
@@ -260,11 +270,6 @@ impl RunConfig {
     /// What does not go with the task.
     pub(super) fn check(&self, faults: &mut Faults) {
         let data = &self.data;
-        if let Some(known) = data.known() {
-            let (name, task) = (&known.name, known.task);
-            let fault = format!("{name} is labelled by {task}, not by {}", self.task);
-            faults.check(task == self.task, "task", fault);
-        }
         match self.task {
             TaskKind::Sequence => {
                 if data.scheme.is_some() || data.train_scheme.is_some() {

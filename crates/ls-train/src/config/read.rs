@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use ls_data::TaskKind;
 use serde::Deserializer;
 use serde::de::value::Error as KeysError;
 use serde::de::{DeserializeOwned, Error, Visitor};
@@ -31,6 +32,22 @@ impl RunConfig {
     ///
     /// With all faults found.
     pub fn from_toml(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
+        Self::read(text, origin, overrides, DataSettings::check_dataset)
+    }
+
+    /// Reads the configuration of a finished run. It does not look up the data set: a trained model
+    /// answers without the file that describes its examples.
+    pub(crate) fn of_finished(path: &Path) -> Result<Self> {
+        let text = ls_files::read_text(path).map_err(TrainError::ConfigFile)?;
+        Self::read(&text, &path.display().to_string(), &[], |_, _, _| ())
+    }
+
+    fn read(
+        text: &str,
+        origin: &str,
+        overrides: &[String],
+        check_dataset: impl FnOnce(&DataSettings, Option<TaskKind>, &mut Faults),
+    ) -> Result<Self> {
         let mut table: Table =
             ls_files::parse_toml(text, Path::new(origin)).map_err(TrainError::ConfigFile)?;
         let mut faults = Faults::default();
@@ -55,6 +72,7 @@ impl RunConfig {
         model.check(&mut faults);
         lora.check(&mut faults);
         data.check(&mut faults);
+        check_dataset(&data, task, &mut faults);
         train.check(&mut faults);
         let config = task.map(|task| Self {
             task,
@@ -324,6 +342,33 @@ mod tests {
                 "train.epochs: expected at least 1, found 0",
             ],
         );
+    }
+
+    #[test]
+    fn a_table_of_a_wrong_type_is_one_fault() {
+        let error = RunConfig::from_toml("task = 'token'\nmodel = 3\ndata = 3", "run.toml", &[]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("run.toml: 2 faults"), "{error}");
+        assert!(!error.contains("model.path"), "{error}");
+        assert!(!error.contains("data.train"), "{error}");
+        // A longer name is another key.
+        let mut faults = Faults::default();
+        faults.unread("data.train".into(), "");
+        assert!(faults.is_unread("data.train"));
+        assert!(!faults.is_unread("data.train_scheme"));
+        assert!(!faults.is_unread("data"));
+    }
+
+    #[test]
+    fn the_config_of_a_finished_run_needs_no_description_of_its_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let text = "task = 'sequence'\nmodel.path = 'm'\ndata.dataset = 'gone.toml'\n";
+        std::fs::write(&path, text).unwrap();
+        let config = RunConfig::of_finished(&path).unwrap();
+        assert_eq!(config.data.dataset.as_deref(), Some("gone.toml"));
+        let error = RunConfig::from_file(&path, &[]).unwrap_err().to_string();
+        assert!(error.contains("data.dataset: gone.toml"), "{error}");
     }
 
     #[test]
