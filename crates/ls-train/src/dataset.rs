@@ -455,7 +455,7 @@ impl Dataset {
         Ok(words.into_iter().map(|word| word.filter(scored)).collect())
     }
 
-    /// What an input weighs in the loss. A text that is read in windows weighs as much as any
+    /// Weight of an input in the loss. A text that is read in windows weighs as much as any
     /// other, each window its share. A word has its target in one window only, so that a list's
     /// windows weigh 1.
     ///

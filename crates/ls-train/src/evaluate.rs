@@ -130,8 +130,8 @@ pub(crate) fn logits(
     Ok(all)
 }
 
-/// What the logits of a split's inputs say of its examples. A text that was read in windows gets
-/// the mean of their logits, a word the logits of the window that it is labelled in.
+/// Predicts each example of a split from the logits of its inputs. A text that was read in windows
+/// gets the mean of their logits, a word the logits of the window that it is labelled in.
 ///
 /// # Errors
 ///

@@ -44,7 +44,7 @@ pub enum Event<'a> {
         /// Tensors of the checkpoint that nothing uses.
         surplus: Vec<String>,
     },
-    /// What is about to happen.
+    /// Steps and memory that training will take.
     Plan {
         /// Optimizer steps.
         steps: usize,

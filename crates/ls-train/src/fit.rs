@@ -21,7 +21,7 @@ use crate::run_dir::MetricsLog;
 use crate::splits::Splits;
 use crate::tensors::{labels as flat_labels, model_input};
 
-/// What the loop needs besides the model.
+/// Inputs of the loop besides the model.
 pub(crate) struct Context<'a> {
     pub(crate) run: &'a ResolvedRun,
     pub(crate) model_config: &'a LlamaConfig,
@@ -52,7 +52,7 @@ impl Context<'_> {
     }
 }
 
-/// What a fit leaves.
+/// The result of a fit.
 pub(crate) struct Fitted {
     /// Off the graph.
     pub(crate) best_model: LlamaClassifier,

@@ -104,7 +104,7 @@ impl Predictor {
         if let Some(task) = overrides.task
             && task != settings.task
         {
-            let reason = format!("it labels a {:?}, not a {task:?}", settings.task).to_lowercase();
+            let reason = format!("it labels a {}, not a {task}", settings.task);
             let path = adapter_dir.unwrap_or(model_dir).into();
             return Err(TrainError::Settings { path, reason });
         }

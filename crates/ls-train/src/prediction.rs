@@ -39,7 +39,7 @@ impl Decision {
     }
 }
 
-/// What the model says of one example.
+/// The model's answer for one example.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prediction {
     /// Of the whole.

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::error::{Result, TrainError};
 
-/// What a run leaves on disk.
+/// The files of a run.
 ///
 /// | path | holds |
 /// |---|---|
 /// | `config.toml` | the resolved configuration |
-/// | `environment.json` | versions, device, seed, hashes of the data files and of the model's configuration and tokenizer |
+/// | `environment.json` | versions, device, seed, hashes of the data files, their description, and the model's configuration and tokenizer |
 /// | `metrics.jsonl` | one object per step and per evaluation |
 /// | `best/` | PEFT adapter with head, tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |

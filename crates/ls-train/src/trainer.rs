@@ -138,7 +138,7 @@ pub fn train(
         run: folder.root().to_path_buf(),
     };
     folder.write_json(&folder.report(), &report)?;
-    // A row of which the wanted keys can be read may have others that cannot.
+    // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
     write_predictions(&folder, &splits, &sources, &evaluation, true)
         .or_else(|_| write_predictions(&folder, &splits, &sources, &evaluation, false))?;
     Ok(report)

@@ -172,7 +172,10 @@ impl DataSettings {
             faults.check(false, "data.language", fault);
         }
         if let Some(task) = task {
-            let fault = format!("{} is labelled by {}, not by {task}", known.name, known.task);
+            let fault = format!(
+                "{} is labelled by {}, not by {task}",
+                known.name, known.task
+            );
             faults.check(known.task == task, "task", fault);
         }
     }
@@ -267,7 +270,7 @@ fn check_fraction(faults: &mut Faults, key: &str, value: f64) {
 }
 
 impl RunConfig {
-    /// What does not go with the task.
+    /// Checks the settings that depend on the task.
     pub(super) fn check(&self, faults: &mut Faults) {
         let data = &self.data;
         match self.task {

@@ -99,7 +99,7 @@ impl RunConfig {
     /// # Errors
     ///
     /// If a path is not Unicode or a number is past TOML's range.
-    pub fn to_toml(&self) -> Result<String> {
+    pub(crate) fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|error| TrainError::Config {
             origin: "the configuration cannot be written".into(),
             faults: vec![error.to_string()],
