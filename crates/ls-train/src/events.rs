@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use ls_data::CutReport;
-use ls_lora::{ParameterCount, TrainableTensor};
+use ls_lora::{ParameterCount, TrainableTensor, trainable_tensors};
+use ls_model::{Checkpoint, LlamaClassifier};
 use serde::Serialize;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, ResolvedRun};
 use crate::scores::Scores;
 
 /// What a run tells while it goes on. A command line shows it; a library may ignore it (`&mut ()`).
@@ -73,6 +74,28 @@ pub enum Event<'a> {
         /// Evaluations without a better one.
         evaluations: usize,
     },
+}
+
+impl Event<'_> {
+    /// A model is loaded from a checkpoint.
+    pub(crate) fn model(model: &LlamaClassifier, checkpoint: &Checkpoint) -> Self {
+        Self::Model {
+            parameters: ParameterCount::of(model),
+            trainable: trainable_tensors(model),
+            surplus: checkpoint.surplus(),
+        }
+    }
+
+    /// The plan of a run.
+    pub(crate) fn plan(run: &ResolvedRun, steps_per_epoch: usize, expected_memory: usize) -> Self {
+        let epochs = run.config.train.epochs;
+        Self::Plan {
+            steps: steps_per_epoch * epochs,
+            steps_per_epoch,
+            epochs,
+            expected_memory,
+        }
+    }
 }
 
 /// Hears the events of a run.

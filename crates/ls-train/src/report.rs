@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ls_data::{CutReport, TaskKind};
+use ls_lora::ParameterCount;
 use serde::Serialize;
 
 use crate::config::Protocol;
+use crate::environment::peak_memory;
+use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
+use crate::fit::{Context, Fitted};
 use crate::scores::Scores;
+use crate::sources::Sources;
 
 /// A finished run.
 #[derive(Debug, Clone, Serialize)]
@@ -57,6 +62,42 @@ pub struct Report {
     pub peak_memory: Option<u64>,
     /// The run folder.
     pub run: PathBuf,
+}
+
+impl Report {
+    /// The report of a run without baselines, whose folder is that of the configuration.
+    pub(crate) fn new(
+        context: &Context<'_>,
+        sources: &Sources,
+        fitted: &Fitted,
+        evaluation: &Evaluation,
+        parameters: ParameterCount,
+    ) -> Self {
+        let (run, splits) = (context.run, context.splits);
+        let (reported_split, _) = splits.reported();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            task: run.config.task,
+            protocol: run.config.data.protocol,
+            metric: run.metric.clone(),
+            best: fitted.best.clone(),
+            reported_split: reported_split.into(),
+            reported_split_chose: sources.reported_split_chose(),
+            published_split: sources.published,
+            form: sources.form.clone(),
+            loss: evaluation.loss,
+            scores: evaluation.scores.clone(),
+            baselines: Vec::new(),
+            cut: splits.cut(),
+            trainable_parameters: parameters.trainable,
+            all_parameters: parameters.all,
+            steps: fitted.steps,
+            train_seconds: fitted.seconds,
+            tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
+            peak_memory: peak_memory(),
+            run: run.config.run.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// A baseline's scores.

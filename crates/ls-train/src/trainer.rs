@@ -5,11 +5,11 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
-use ls_lora::{LoraConfig, ParameterCount, trainable_tensors};
+use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
 use crate::config::RunConfig;
-use crate::environment::{Environment, peak_memory};
+use crate::environment::Environment;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, evaluate, score_constant};
 use crate::events::{EvaluationRecord, Event, Observer};
@@ -56,31 +56,19 @@ pub fn train(
         device: &plain,
     };
 
-    let backbone =
-        checkpoint.load_model(&run.attention, run.precision, &plain, |done, total| {
-            observer.event(&Event::Loading { done, total });
-        })?;
+    let backbone = load_backbone(&checkpoint, &context, observer)?;
     let model = fresh_model(backbone.clone(), &context, Some(&run.lora))?;
     let parameters = ParameterCount::of(&model);
-    observer.event(&Event::Model {
-        parameters,
-        trainable: trainable_tensors(&model),
-        surplus: checkpoint.surplus(),
-    });
-    let steps_per_epoch = context.steps_per_epoch();
-    observer.event(&Event::Plan {
-        steps: steps_per_epoch * run.config.train.epochs,
-        steps_per_epoch,
-        epochs: run.config.train.epochs,
-        expected_memory: expected_memory(
-            &run,
-            &checkpoint.config,
-            checkpoint.num_parameters(),
-            splits.train.lengths(),
-            parameters.trainable,
-            device,
-        ),
-    });
+    observer.event(&Event::model(&model, &checkpoint));
+    let memory = expected_memory(
+        &run,
+        &checkpoint.config,
+        checkpoint.num_parameters(),
+        splits.train.lengths(),
+        parameters.trainable,
+        device,
+    );
+    observer.event(&Event::plan(&run, context.steps_per_epoch(), memory));
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
 
@@ -90,58 +78,71 @@ pub fn train(
     let environment = Environment::capture(&run.config, device, &sources.files())?;
     folder.write_json(&folder.environment(), &environment)?;
 
-    let baselines = if run.config.train.baselines {
-        baselines(backbone, &context, observer)?
-    } else {
-        Vec::new()
+    let baselines = match run.config.train.baselines.then_some(backbone) {
+        Some(backbone) => baselines(backbone, &context, observer)?,
+        None => Vec::new(),
     };
-
     observer.event(&Event::Phase("training"));
     let mut keep = |model: &LlamaClassifier, _: &EvaluationRecord| {
-        folder.replace_best(|dir| {
-            let adapter = model.to_adapter(&run.lora);
-            adapter.save_with_card(dir, &crate::card::model_card(&settings, &run.lora))?;
-            settings.save(dir)?;
-            tokenizer.copy_to(dir)?;
-            Ok(settings.labels.save(&dir.join("labels.json"))?)
-        })
+        save_best(&folder, model, &context, &tokenizer)
     };
     let fitted = fit(model, &context, observer, Some(&mut log), &mut keep)?;
-
-    let (reported_split, reported) = splits.reported();
-    observer.event(&Event::Phase(reported_split));
-    let total = reported.lengths().len();
-    let tick = |done| observer.event(&Event::Evaluating { done, total });
-    let best = &fitted.best_model;
-    let evaluation = evaluate(best, reported, &splits.labels, context.pass(), tick)?;
-
-    let report = Report {
-        version: env!("CARGO_PKG_VERSION"),
-        task: run.config.task,
-        protocol: run.config.data.protocol,
-        metric: run.metric.clone(),
-        best: fitted.best,
-        reported_split: reported_split.into(),
-        reported_split_chose: sources.reported_split_chose(),
-        published_split: sources.published,
-        form: sources.form.clone(),
-        loss: evaluation.loss,
-        scores: evaluation.scores.clone(),
-        baselines,
-        cut: splits.cut(),
-        trainable_parameters: parameters.trainable,
-        all_parameters: parameters.all,
-        steps: fitted.steps,
-        train_seconds: fitted.seconds,
-        tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
-        peak_memory: peak_memory(),
-        run: folder.root().to_path_buf(),
-    };
+    let evaluation = score_reported(&fitted.best_model, &context, observer)?;
+    let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters);
+    report.baselines = baselines;
+    report.run = folder.root().to_path_buf();
     folder.write_json(&folder.report(), &report)?;
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
     write_predictions(&folder, &splits, &sources, &evaluation, true)
         .or_else(|_| write_predictions(&folder, &splits, &sources, &evaluation, false))?;
     Ok(report)
+}
+
+/// The frozen decoder of a checkpoint.
+fn load_backbone(
+    checkpoint: &Checkpoint,
+    context: &Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<LlamaModel> {
+    let run = context.run;
+    let loading = |done, total| observer.event(&Event::Loading { done, total });
+    Ok(checkpoint.load_model(&run.attention, run.precision, context.device, loading)?)
+}
+
+/// Replaces the best checkpoint of a run folder: adapter, card, settings, tokenizer and labels.
+fn save_best(
+    folder: &RunDir,
+    model: &LlamaClassifier,
+    context: &Context<'_>,
+    tokenizer: &TextTokenizer,
+) -> Result<()> {
+    let (settings, lora) = (context.settings, &context.run.lora);
+    folder.replace_best(|dir| {
+        let adapter = model.to_adapter(lora);
+        adapter.save_with_card(dir, &crate::card::model_card(settings, lora))?;
+        settings.save(dir)?;
+        tokenizer.copy_to(dir)?;
+        Ok(settings.labels.save(&dir.join("labels.json"))?)
+    })
+}
+
+/// Scores the best model on the split that is reported.
+fn score_reported(
+    model: &LlamaClassifier,
+    context: &Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let (name, reported) = context.splits.reported();
+    observer.event(&Event::Phase(name));
+    let total = reported.lengths().len();
+    let tick = |done| observer.event(&Event::Evaluating { done, total });
+    evaluate(
+        model,
+        reported,
+        &context.splits.labels,
+        context.pass(),
+        tick,
+    )
 }
 
 /// A head, and adapters if wanted, on the frozen backbone, all drawn from the run's seed.
