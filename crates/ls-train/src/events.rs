@@ -78,9 +78,13 @@ pub enum Event<'a> {
 
 impl Event<'_> {
     /// A model is loaded from a checkpoint.
-    pub(crate) fn model(model: &LlamaClassifier, checkpoint: &Checkpoint) -> Self {
+    pub(crate) fn model(
+        model: &LlamaClassifier,
+        parameters: ParameterCount,
+        checkpoint: &Checkpoint,
+    ) -> Self {
         Self::Model {
-            parameters: ParameterCount::of(model),
+            parameters,
             trainable: trainable_tensors(model),
             surplus: checkpoint.surplus(),
         }

@@ -65,7 +65,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a run without baselines, whose folder is that of the configuration.
+    /// The report of a run, without baselines and folder.
     pub(crate) fn new(
         context: &Context<'_>,
         sources: &Sources,
@@ -95,7 +95,7 @@ impl Report {
             train_seconds: fitted.seconds,
             tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
             peak_memory: peak_memory(),
-            run: run.config.run.clone().unwrap_or_default(),
+            run: PathBuf::new(),
         }
     }
 }

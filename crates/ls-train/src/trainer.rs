@@ -59,15 +59,8 @@ pub fn train(
     let backbone = load_backbone(&checkpoint, &context, observer)?;
     let model = fresh_model(backbone.clone(), &context, Some(&run.lora))?;
     let parameters = ParameterCount::of(&model);
-    observer.event(&Event::model(&model, &checkpoint));
-    let memory = expected_memory(
-        &run,
-        &checkpoint.config,
-        checkpoint.num_parameters(),
-        splits.train.lengths(),
-        parameters.trainable,
-        device,
-    );
+    observer.event(&Event::model(&model, parameters, &checkpoint));
+    let memory = memory_of_run(&context, &checkpoint, parameters, device);
     observer.event(&Event::plan(&run, context.steps_per_epoch(), memory));
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
@@ -78,9 +71,10 @@ pub fn train(
     let environment = Environment::capture(&run.config, device, &sources.files())?;
     folder.write_json(&folder.environment(), &environment)?;
 
-    let baselines = match run.config.train.baselines.then_some(backbone) {
-        Some(backbone) => baselines(backbone, &context, observer)?,
-        None => Vec::new(),
+    let baselines = if run.config.train.baselines {
+        baselines(backbone, &context, observer)?
+    } else {
+        Vec::new()
     };
     observer.event(&Event::Phase("training"));
     let mut keep = |model: &LlamaClassifier, _: &EvaluationRecord| {
@@ -107,6 +101,23 @@ fn load_backbone(
     let run = context.run;
     let loading = |done, total| observer.event(&Event::Loading { done, total });
     Ok(checkpoint.load_model(&run.attention, run.precision, context.device, loading)?)
+}
+
+/// The memory that training is expected to take on `device`.
+fn memory_of_run(
+    context: &Context<'_>,
+    checkpoint: &Checkpoint,
+    parameters: ParameterCount,
+    device: &Device,
+) -> usize {
+    expected_memory(
+        context.run,
+        context.model_config,
+        checkpoint.num_parameters(),
+        context.splits.train.lengths(),
+        parameters.trainable,
+        device,
+    )
 }
 
 /// Replaces the best checkpoint of a run folder: adapter, card, settings, tokenizer and labels.
