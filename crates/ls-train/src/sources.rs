@@ -42,8 +42,8 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// If a data set has no description or is not in its folder, or a file's ending does not say its
-    /// format.
+    /// If a data set has no description or is not in its folder, or a file's ending does not say
+    /// its format.
     pub fn of(config: &RunConfig) -> Result<Self> {
         let data = &config.data;
         let known = data.dataset.as_deref().map(catalog::get).transpose()?;
