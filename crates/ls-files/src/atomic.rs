@@ -81,9 +81,10 @@ impl AtomicFile {
             let temporary = writer.into_inner().map_err(|error| error.into_error())?;
             temporary.as_file().sync_all()?;
             temporary.persist(&path).map_err(|error| error.error)?;
-            // Without this the rename itself may be lost in a crash.
+            // Without this a crash may undo the rename. The file is in its place by now, so a folder
+            // that cannot be opened or synced is no fault: some file systems sync no folders.
             #[cfg(unix)]
-            std::fs::File::open(folder(&path))?.sync_all()?;
+            let _ = std::fs::File::open(folder(&path)).and_then(|folder| folder.sync_all());
             Ok(())
         };
         commit().map_err(FileError::writing(&path))

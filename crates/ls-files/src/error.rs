@@ -54,7 +54,7 @@ pub enum FileError {
         found: &'static str,
     },
     /// The file is too large to be read whole.
-    #[error("{}: found more than {limit} bytes, expected at most that; this is not the file that is meant", path.display())]
+    #[error("{}: found more than {limit} bytes, expected at most that; check the path", path.display())]
     TooLarge {
         /// File that was to be read.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! The known name nearest to a misspelt one.
+//! The known name nearest to a misspelt one, and the key that a guessed one stands for.
 
 /// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of
 /// its letters differ. Case does not count.
@@ -21,6 +21,23 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.to_string())
+}
+
+/// The candidate that is most like `word`, if any is much alike: for keys, which people guess and
+/// shorten as well as misspell. Common beginnings count most (Jaro-Winkler over 0.75).
+///
+/// ```
+/// let keys = ["learning_rate", "micro_batch_size", "warmup_ratio"];
+/// assert_eq!(ls_files::similar("warmup", keys).as_deref(), Some("warmup_ratio"));
+/// assert_eq!(ls_files::similar("nonsense", keys), None);
+/// ```
+pub fn similar<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(name, word), name))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_string())
 }
 

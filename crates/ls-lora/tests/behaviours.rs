@@ -1,5 +1,7 @@
 //! What an adapter does to a layer and to a model, by values: nonzero B, alpha other than r, odd
 //! sizes.
+//!
+//! Over 700 lines because the cases share one small model and its values.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, MutexGuard};

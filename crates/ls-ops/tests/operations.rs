@@ -1,6 +1,8 @@
 //! Every operation against its plain form in burn's own operations: values and gradients, odd
 //! sizes, one row, one head, masks that leave one key, f32 and bf16; and against finite
 //! differences. Those over a rectangle are tested in `src/rectangle.rs`.
+//!
+//! Over 700 lines because every operation has its plain form here.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]

@@ -1,5 +1,7 @@
 //! Fetching from a Hub on loopback: what is asked, what arrives, and everything that can go wrong
 //! on the way.
+//!
+//! Over 700 lines because each case is a request and its answer, told in full.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -232,7 +232,7 @@ fn unknown_key(section: &str, key: &str) -> String {
     let elsewhere = tables.iter().find(|(_, keys)| keys.contains(&key));
     let similar = |own: bool| {
         let tables = || tables.iter().filter(|(name, _)| !own || *name == section);
-        let name = ls_files::nearest(key, tables().flat_map(|(_, keys)| keys.iter().copied()))?;
+        let name = ls_files::similar(key, tables().flat_map(|(_, keys)| keys.iter().copied()))?;
         let (table, _) = tables().find(|(_, keys)| keys.contains(&&*name))?;
         Some(path(table, &name))
     };
@@ -290,6 +290,27 @@ mod tests {
         assert_eq!(config.lora.target_modules, TargetModules::list(["q_proj"]));
         assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
         assert_eq!(config.data.label, ColumnRef::Index(1));
+    }
+
+    #[test]
+    fn a_guessed_key_gets_the_one_that_is_meant() {
+        for (guessed, meant) in [
+            ("train.num_epochs", "train.epochs"),
+            ("train.warmup", "train.warmup_ratio"),
+            ("train.metric", "train.metric_for_best_model"),
+            ("lora.dropout", "lora.lora_dropout"),
+            ("lora.targets", "lora.target_modules"),
+            ("data.text_column", "data.text"),
+            ("data.valid", "data.validation"),
+            ("model.attn", "model.attention"),
+        ] {
+            let (section, key) = guessed.split_once('.').unwrap();
+            let fault = unknown_key(section, key);
+            assert!(
+                fault.ends_with(&format!("did you mean {meant}?")),
+                "{fault}"
+            );
+        }
     }
 
     #[test]
