@@ -81,8 +81,9 @@ impl AtomicFile {
             let temporary = writer.into_inner().map_err(|error| error.into_error())?;
             temporary.as_file().sync_all()?;
             temporary.persist(&path).map_err(|error| error.error)?;
-            // Without this a crash may undo the rename. The file is in its place by now, so a folder
-            // that cannot be opened or synced is no fault: some file systems sync no folders.
+            // Without this a crash may undo the rename. The file is in its place by now, so a
+            // folder that cannot be opened or synced is no fault: some file systems sync no
+            // folders.
             #[cfg(unix)]
             let _ = std::fs::File::open(folder(&path)).and_then(|folder| folder.sync_all());
             Ok(())
