@@ -41,8 +41,8 @@ pub use stream::{ReadSpec, SequenceReader, TokenReader};
 /// becomes the name at that position, a label that is a name stays, anything else is an error.
 ///
 /// # Errors
-/// Each way a file can be wrong is a variant of [`DataError`](crate::DataError); a file without examples is one.
-/// Several bad rows are one [`DataError::BadRows`](crate::DataError::BadRows).
+/// Each way a file can be wrong is a variant of [`DataError`](crate::DataError); a file without
+/// examples is one. Several bad rows are one [`DataError::BadRows`](crate::DataError::BadRows).
 pub fn read_sequence(
     path: &Path,
     format: FileFormat,
@@ -108,8 +108,8 @@ fn line_rows<'a>(
 /// them.
 ///
 /// # Errors
-/// Each way a file can be wrong is a variant of [`DataError`](crate::DataError); a file without examples is one.
-/// Several bad rows are one [`DataError::BadRows`](crate::DataError::BadRows).
+/// Each way a file can be wrong is a variant of [`DataError`](crate::DataError); a file without
+/// examples is one. Several bad rows are one [`DataError::BadRows`](crate::DataError::BadRows).
 pub fn read_tokens(
     path: &Path,
     format: FileFormat,
