@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_data::catalog::{DatasetSpec, HubSource};
+use ls_data::catalog::{self, DatasetSpec, HubSource};
 use ls_hub::{Files, RepoKind, RepoRef, Settings};
 use ls_train::config::DataSettings;
 
@@ -62,7 +62,12 @@ fn resolve(
 ) -> Result<PathBuf> {
     let at = RepoRef::new(&source.repo, &source.revision)?;
     let files = Files::Named(known.hub_files(source, language.as_slice())?);
-    let command = format!("cargo xtask fetch-data {}", known.name);
+    // A set of one's own has no name that the downloader knows; its repository has.
+    let name = match catalog::find(&known.name) {
+        Some(_) => known.name.clone(),
+        None => format!("{}@{}", source.repo, source.revision),
+    };
+    let command = format!("cargo xtask fetch-data {name}");
     Ok(ls_hub::resolve(
         RepoKind::Dataset,
         at,

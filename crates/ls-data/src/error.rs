@@ -607,16 +607,7 @@ fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "none".to_string();
     }
-    let shown = names
-        .iter()
-        .take(LISTED)
-        .map(|n| format!("`{n}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    ls_files::listed(names.iter().map(|name| format!("`{name}`")), LISTED)
 }
 
 fn unfit_files(unfit: &[PathBuf]) -> String {

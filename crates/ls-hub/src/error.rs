@@ -272,12 +272,7 @@ impl HubError {
 }
 
 fn list(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
-    let shown = shown.join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    ls_files::listed(names, LISTED)
 }
 
 fn are(names: &[String]) -> String {

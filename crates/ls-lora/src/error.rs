@@ -1,6 +1,5 @@
 //! [`LoraError`]: faults of configurations, adapter folders and tensor files.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use ls_files::{FileError, NotAFloat};
@@ -277,18 +276,7 @@ const LISTED: usize = 16;
 
 /// Names separated by commas, cut after a readable number.
 fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let mut text = String::new();
-    for (i, name) in names.iter().take(LISTED).enumerate() {
-        if i > 0 {
-            text.push_str(", ");
-        }
-        text.push_str(name.as_ref());
-    }
-    if names.len() > LISTED {
-        // Writing to a String cannot fail.
-        let _ = write!(text, " and {} more", names.len() - LISTED);
-    }
-    text
+    ls_files::listed(names, LISTED)
 }
 
 /// Module names; those of a deep model by their distinct last parts, which is what people put into
