@@ -6,6 +6,8 @@
 pub mod device_memory;
 pub mod flops;
 pub mod gpu_table;
+#[cfg(feature = "cube")]
+pub mod launches;
 pub mod operations;
 pub mod profile;
 pub mod timing;

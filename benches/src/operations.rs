@@ -7,7 +7,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::module::attention as plain_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
-use ls_ops::{AttentionPlan, Dropout, RotaryTable, Segment};
+use ls_ops::{AttentionPlan, Dropout, PlacedPlan, RotaryTable, Segment};
 
 use crate::{LLAMA_135M, Shape};
 
@@ -147,13 +147,12 @@ pub fn low_rank(tokens: usize, width: usize, rank: usize, dropout: Option<f64>) 
         [rank, width],
     ];
     let of = |x: &[Tensor<2>]| [0, 1, 2, 3].map(|at: usize| x[at].clone());
-    let device = Device::flex();
     Operation::new(
         name,
         &shapes,
         move |x| {
             let [y, x, a, b] = of(x);
-            let drawn = dropout.and_then(|probability| Dropout::draw(probability, &device));
+            let drawn = dropout.map(Dropout::draw);
             ls_ops::add_low_rank(y, x, a, b, SCALING, drawn)
         },
         move |x| {
@@ -264,6 +263,7 @@ impl FusedAttention {
             window: None,
             query_rotation: rotation.clone(),
             key_rotation: rotation,
+            placed: PlacedPlan::default(),
         }))
     }
 

@@ -115,20 +115,15 @@ impl LoraAdapter {
         }
     }
 
-    /// Adds the adapter's output to `y` (f32). `x` is the layer's input, before dropout.
-    pub(crate) fn add_to(&self, y: Tensor<2>, mut x: Tensor<2>) -> Tensor<2> {
+    /// Adds the adapter's output to `y`, in f32 or in the dtype of `y`. `x` is the layer's input,
+    /// before dropout.
+    pub(crate) fn add_to(&self, y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = (self.lora_a.val(), self.lora_b.val());
         if self.start.is_some() || a.dtype() != DType::F32 {
-            return y + self.delta(self.input(x).0);
+            return to_dtype(y, DType::F32) + self.delta(self.input(x).0);
         }
-        // Without dropout the graph keeps the input in its own dtype.
-        let mut mask = None;
-        if self.dropout > 0.0 && self.is_training() {
-            mask = Dropout::draw(self.dropout, &x.device());
-            if mask.is_none() {
-                x = dropout(to_dtype(x, DType::F32), self.dropout);
-            }
-        }
+        let drops = self.dropout > 0.0 && self.is_training();
+        let mask = drops.then(|| Dropout::draw(self.dropout));
         add_low_rank(y, x, a, b, self.scaling, mask)
     }
 

@@ -56,10 +56,7 @@ mod parameters;
 mod peft;
 mod place;
 // Without a backend there is nothing that its operations could be made for.
-#[cfg_attr(
-    not(any(feature = "flex", feature = "cuda", feature = "wgpu")),
-    allow(unused)
-)]
+#[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(unused))]
 mod quantized;
 mod target;
 mod trainable;
@@ -73,7 +70,7 @@ pub use error::{LoraError, Result};
 pub use layer::{LayerKind, LoraLayer, MergeDrift};
 pub use linear::LoraLinear;
 pub use ls_files::{Dtype, HostTensor};
-pub use ls_ops::dropout;
+pub use ls_ops::{dropout, seed_dropout};
 pub use merge::MergeReport;
 pub use model::LoraModel;
 pub use module::{LoraModule, ModulePath};

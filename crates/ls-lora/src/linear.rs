@@ -139,12 +139,16 @@ impl LoraLinear {
         if let Some(bias) = &bias {
             y = y + to_dtype(bias.clone(), x.dtype()).unsqueeze();
         }
-        if self.is_merged() || !self.adapters.iter().any(|adapter| adapter.active) {
+        let active = || self.adapters.iter().filter(|adapter| adapter.active);
+        if self.is_merged() || active().next().is_none() {
             return y;
         }
         let dtype = y.dtype();
-        let mut y = to_dtype(y, DType::F32);
-        for adapter in self.adapters.iter().filter(|adapter| adapter.active) {
+        // What one adapter adds is rounded with it; of several, or where more follows, the sum is.
+        if active().count() > 1 || active().any(|adapter| adapter.dora.is_some()) {
+            y = to_dtype(y, DType::F32);
+        }
+        for adapter in active() {
             y = match &adapter.dora {
                 None => adapter.add_to(y, x.clone()),
                 Some(dora) => {

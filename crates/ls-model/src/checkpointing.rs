@@ -68,7 +68,7 @@ impl LlamaClassifier {
         let pooled = self.pools_last().then(|| Pooled::last(input));
         // The embedding's graph holds little more than ids; it is kept until the end.
         let embedded = model.embed(input);
-        let mut batch = BatchContext::new(input, &model.rope, &embedded);
+        let mut batch = BatchContext::new(input, &model.rope);
         let mut block = |place: usize, layer: &DecoderLayer, x: Tensor<2>, wanted: Wanted| {
             model.block(place, layer, x, &mut batch, pooled.as_ref(), wanted)
         };

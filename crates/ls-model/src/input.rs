@@ -1,9 +1,7 @@
 //! [`ModelInput`]: the real tokens of a batch, laid end to end.
 //!
 //! Padding never reaches a weight: the rows of every matrix product are the batch's real tokens, so
-//! that a result depends neither on the side nor on the amount of padding. Where attention needs a
-//! rectangle, its inputs are padded to `[batch, longest]` and its output is gathered back (`pad`,
-//! `unpad`).
+//! that a result depends neither on the side nor on the amount of padding.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -39,11 +37,6 @@ pub struct ModelInput {
     pub last: Vec<usize>,
     /// Decides what dropout drops ([`ModelInput::with_dropout_seed`]).
     pub(crate) dropout_seed: Option<u64>,
-    /// The token of each place of the rectangle, `[batch * longest]`; `None` if there is no
-    /// padding.
-    to_padded: Option<Tensor<1, Int>>,
-    /// The place in the rectangle of each token, `[tokens]`; `None` if there is no padding.
-    to_tokens: Option<Tensor<1, Int>>,
 }
 
 impl ModelInput {
@@ -70,38 +63,19 @@ impl ModelInput {
                 ids.push(id as i32);
             }
         }
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let (mut to_padded, mut to_tokens) = (None, None);
-        if lengths.iter().any(|&length| length != longest) {
-            let (mut padded, mut tokens) = (
-                Vec::with_capacity(rows.len() * longest),
-                Vec::with_capacity(ids.len()),
-            );
-            let mut start = 0;
-            for (row, &length) in lengths.iter().enumerate() {
-                // A padded place is blocked as a key and dropped as a query, so any token of the
-                // row will do.
-                padded.extend((0..longest).map(|at| (start + at.min(length - 1)) as i32));
-                tokens.extend((0..length).map(|at| (row * longest + at) as i32));
-                start += length;
-            }
-            to_padded = Some(index(padded, device));
-            to_tokens = Some(index(tokens, device));
-        }
         let last = lengths.iter().map(|length| length - 1).collect();
         Ok(Self {
             input_ids: index(ids, device),
             lengths,
             last,
             dropout_seed: None,
-            to_padded,
-            to_tokens,
         })
     }
 
-    /// Fixes what dropout drops in training: each block seeds the device's generator with its own
-    /// part of this seed, so that a block that is computed again drops the same values. Without a
-    /// seed, masks come from the generator in its current state.
+    /// Fixes what dropout drops in training: each block seeds the generator of masks
+    /// ([`ls_lora::seed_dropout`]) with its own part of this seed, so that a block that is computed
+    /// again drops the same values. Without a seed, masks come from the generator in its current
+    /// state.
     pub fn with_dropout_seed(mut self, seed: u64) -> Self {
         self.dropout_seed = Some(seed);
         self
@@ -180,20 +154,20 @@ impl ModelInput {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    /// Pads the rows to a rectangle: `[tokens, width]` -> `[batch * longest, width]`.
+    /// Pads the rows to a rectangle, with copies of a row's last token:
+    /// `[tokens, width]` -> `[batch * longest, width]`.
     pub(crate) fn pad(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.to_padded {
-            Some(indices) => x.select(0, indices.clone()),
-            None => x,
+        let longest = self.longest();
+        if self.lengths.iter().all(|&length| length == longest) {
+            return x;
         }
-    }
-
-    /// Gathers the real tokens of a rectangle: `[batch * longest, width]` -> `[tokens, width]`.
-    pub(crate) fn unpad(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.to_tokens {
-            Some(indices) => x.select(0, indices.clone()),
-            None => x,
+        let mut tokens = Vec::with_capacity(self.batch_size() * longest);
+        let mut start = 0;
+        for &length in &self.lengths {
+            tokens.extend((0..longest).map(|at| (start + at.min(length - 1)) as i32));
+            start += length;
         }
+        x.select(0, index(tokens, &self.input_ids.device()))
     }
 }
 
@@ -262,31 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn tokens_go_to_the_rectangle_and_back() {
+    fn padding_repeats_a_rows_last_token() {
         let input = new(&[vec![5, 6, 7], vec![8, 9]]).unwrap();
-        let device = Device::flex();
-        let x = Tensor::<2>::from_data(
-            [
-                [0.0f32, 0.5],
-                [1.0, 1.5],
-                [2.0, 2.5],
-                [3.0, 3.5],
-                [4.0, 4.5],
-            ],
-            &device,
-        );
-        let spread = input.pad(x.clone());
-        assert_eq!(spread.dims(), [6, 2]);
-        // The last place is padding: some token of its own row stands there.
-        let first: Vec<f32> = ls_lora::host_values(spread.clone())
-            .chunks(2)
-            .map(|row| row[0])
-            .collect();
+        let x = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5];
+        let x = TensorData::new(x.to_vec(), [5, 2]);
+        let padded = input.pad(Tensor::from_data(x, &Device::flex()));
+        assert_eq!(padded.dims(), [6, 2]);
+        let padded = ls_lora::host_values(padded);
+        let first: Vec<f32> = padded.chunks(2).map(|row| row[0]).collect();
         assert_eq!(first, [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]);
-        assert_eq!(
-            ls_lora::host_values(input.unpad(spread)),
-            ls_lora::host_values(x)
-        );
     }
 
     #[test]

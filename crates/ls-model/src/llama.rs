@@ -203,7 +203,7 @@ impl LlamaModel {
 
     fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
         let mut x = self.embed(input); // [tokens, hidden_size]
-        let mut batch = BatchContext::new(input, &self.rope, &x);
+        let mut batch = BatchContext::new(input, &self.rope);
         for (at, layer) in self.layers.iter().enumerate() {
             x = self.block(at, layer, x, &mut batch, pooled, Wanted::Value);
         }

@@ -1,12 +1,8 @@
-//! Which tokens attend to which: attention modes, and the masks that follow from them.
-//!
-//! A mask here marks what is **blocked**: `true` = not attended. The `attention_mask` of a batch is
-//! the other way round (1 = token), as in transformers.
+//! Which tokens attend to which: attention modes, and what follows from them for a layer.
 
 use std::fmt;
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ModelError, Result};
@@ -183,62 +179,6 @@ pub(crate) struct Visibility {
     pub window: Option<usize>,
 }
 
-impl Visibility {
-    /// Whether the token at `query` attends to the one at `key`. The window's bounds are those of
-    /// transformers' `masking_utils.py`: the own position and `window - 1` before it; `window` to
-    /// either side if bidirectional.
-    fn sees(self, query: usize, key: usize) -> bool {
-        match (self.bidirectional, self.window) {
-            (true, None) => true,
-            (true, Some(window)) => query.abs_diff(key) <= window,
-            (false, None) => key <= query,
-            (false, Some(window)) => key <= query && query < key + window,
-        }
-    }
-
-    /// The blocked positions (`true` = not attended) of rows padded on the right to the longest;
-    /// `None` if nothing is blocked.
-    ///
-    /// With `only` each row has one query, at that place in the row; else every place is a query.
-    ///
-    /// # Shapes
-    ///
-    /// - output: `[batch or 1, 1, groups * queries, longest]`, the query rows repeated for each of
-    ///   the `groups` query heads of a key/value head
-    pub(crate) fn blocked(
-        self,
-        lengths: &[usize],
-        only: Option<&[usize]>,
-        groups: usize,
-        device: &Device,
-    ) -> Option<Tensor<4, Bool>> {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let padded = lengths.iter().any(|&length| length != longest);
-        let hides = !self.bidirectional || self.window.is_some_and(|window| window < longest);
-        if longest <= 1 || !(padded || hides) {
-            return None;
-        }
-        // Rows of one length share a mask.
-        let alike = !padded && only.is_none();
-        let rows = if alike { 1 } else { lengths.len() };
-        let queries = if only.is_some() { 1 } else { longest };
-        let mut blocked = Vec::with_capacity(rows * queries * longest);
-        for (row, &length) in lengths[..rows].iter().enumerate() {
-            let first = only.map_or(0, |places| places[row]);
-            for query in first..first + queries {
-                for key in 0..longest {
-                    // A padded query's output is dropped; it attends to all real keys so that its
-                    // softmax stays finite.
-                    blocked.push(key >= length || (query < length && !self.sees(query, key)));
-                }
-            }
-        }
-        let shape = [rows, 1, queries, longest];
-        let blocked = Tensor::from_data(TensorData::new(blocked, shape), device);
-        Some(blocked.repeat_dim(2, groups))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,138 +281,6 @@ mod tests {
             let error = parse(mode).bidirectional_layers(count).unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
             assert!(error.to_string().contains(mode), "{error}");
-        }
-    }
-
-    /// One line per query, `#` where a key is blocked.
-    fn table(
-        bidirectional: bool,
-        window: Option<usize>,
-        lengths: &[usize],
-        groups: usize,
-    ) -> Option<Vec<String>> {
-        let visibility = Visibility {
-            bidirectional,
-            window,
-        };
-        let blocked = visibility.blocked(lengths, None, groups, &Device::flex())?;
-        let longest = *lengths.iter().max().unwrap();
-        let alike = lengths.iter().all(|&length| length == longest);
-        let rows = if alike { 1 } else { lengths.len() };
-        assert_eq!(blocked.dims(), [rows, 1, groups * longest, longest]);
-        let blocked = blocked.into_data().try_into_vec::<bool>().unwrap();
-        let line = |row: &[bool]| row.iter().map(|&b| if b { '#' } else { '.' }).collect();
-        Some(blocked.chunks(longest).map(line).collect())
-    }
-
-    #[track_caller]
-    fn check(bidirectional: bool, window: Option<usize>, lengths: &[usize], expected: &[&str]) {
-        let found = table(bidirectional, window, lengths, 1).expect("something is blocked");
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_causal_token_sees_itself_and_what_is_before_it() {
-        check(false, None, &[3], &[".##", "..#", "..."]);
-        check(
-            false,
-            None,
-            &[3, 1],
-            &[".##", "..#", "...", ".##", ".##", ".##"],
-        );
-    }
-
-    #[test]
-    fn a_bidirectional_token_sees_all_but_padding() {
-        check(
-            true,
-            None,
-            &[2, 3],
-            &["..#", "..#", "..#", "...", "...", "..."],
-        );
-        check(true, None, &[1, 2], &[".#", ".#", "..", ".."]);
-        for lengths in [&[3][..], &[3, 3], &[1, 1]] {
-            assert_eq!(table(true, None, lengths, 2), None);
-        }
-    }
-
-    #[test]
-    fn a_window_counts_the_own_position_when_causal_and_each_side_when_not() {
-        check(false, Some(2), &[4], &[".###", "..##", "#..#", "##.."]);
-        check(false, Some(1), &[3], &[".##", "#.#", "##."]);
-        check(false, Some(9), &[3], &[".##", "..#", "..."]);
-        check(true, Some(1), &[4], &["..##", "...#", "#...", "##.."]);
-        check(true, Some(2), &[4], &["...#", "....", "....", "#..."]);
-        assert_eq!(table(true, Some(4), &[4], 1), None);
-    }
-
-    #[test]
-    fn windows_and_padding_meet() {
-        check(
-            false,
-            Some(2),
-            &[4, 2],
-            &[
-                ".###", "..##", "#..#", "##..", ".###", "..##", "..##", "..##",
-            ],
-        );
-        check(
-            true,
-            Some(1),
-            &[2, 3],
-            &["..#", "..#", "..#", "..#", "...", "#.."],
-        );
-    }
-
-    #[test]
-    fn single_tokens_need_no_mask() {
-        for bidirectional in [false, true] {
-            for window in [None, Some(1)] {
-                assert_eq!(table(bidirectional, window, &[1, 1], 3), None);
-            }
-        }
-    }
-
-    #[test]
-    fn a_rows_mask_is_repeated_for_each_query_head_of_a_group() {
-        let once = table(false, None, &[3, 2], 1).unwrap();
-        let expected: Vec<String> = once.chunks(3).flat_map(|row| [row, row].concat()).collect();
-        assert_eq!(table(false, None, &[3, 2], 2).unwrap(), expected);
-    }
-
-    #[test]
-    fn one_query_of_each_row_sees_what_it_sees_among_all() {
-        let (lengths, places) = ([2, 5, 3], [1, 2, 0]);
-        for bidirectional in [false, true] {
-            for window in [None, Some(1), Some(2)] {
-                let all = table(bidirectional, window, &lengths, 1).unwrap();
-                let visibility = Visibility {
-                    bidirectional,
-                    window,
-                };
-                let only = visibility.blocked(&lengths, Some(&places), 2, &Device::flex());
-                let only = only.unwrap();
-                assert_eq!(only.dims(), [3, 1, 2, 5]);
-                let only = only.into_data().try_into_vec::<bool>().unwrap();
-                for (row, place) in places.into_iter().enumerate() {
-                    let expected: Vec<bool> =
-                        all[row * 5 + place].chars().map(|c| c == '#').collect();
-                    assert_eq!(only[row * 10..][..5], expected);
-                    assert_eq!(only[row * 10 + 5..][..5], expected);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn no_query_is_left_without_a_key() {
-        for bidirectional in [false, true] {
-            for window in [None, Some(1), Some(2)] {
-                let table = table(bidirectional, window, &[1, 5, 3], 2);
-                for line in table.iter().flatten() {
-                    assert!(line.contains('.'), "{line}");
-                }
-            }
         }
     }
 }

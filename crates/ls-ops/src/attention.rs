@@ -1,9 +1,10 @@
-//! [`attention`]: rotary embedding and grouped-query attention on the CPU, over rows laid end to
-//! end.
+//! [`attention`]: rotary embedding and grouped-query attention over rows laid end to end.
 //!
-//! Scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135,
+//! On the CPU scores are formed a tile at a time and never kept (FlashAttention, arXiv 2205.14135,
 //! 2307.08691): the graph holds queries, keys, values, the output and one number per query. There
-//! is no padding: each row of the batch is its own range of tokens.
+//! is no padding: each row of the batch is its own range of tokens. On the Cube backend rows are
+//! spread to a rectangle for the device's matrix products, and gathered back; the graph holds
+//! queries, keys and values, and scores are formed again in the backward pass.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::autodiff::register;
 
 #[cfg(feature = "flex")]
 mod kernel;
+mod plain;
 
 /// Cosines and sines of the rotary embedding, for each pair of channels of each token.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,9 +63,34 @@ pub struct AttentionPlan {
     pub query_rotation: Arc<RotaryTable>,
     /// Angles of the keys.
     pub key_rotation: Arc<RotaryTable>,
+    /// Where the plan is kept for a device; empty to begin with.
+    pub placed: PlacedPlan,
+}
+
+/// A plan as a device has it: made with the first use of the plan, and used by all that follow.
+#[derive(Debug, Clone, Default)]
+pub struct PlacedPlan(
+    #[cfg(feature = "cube")] pub(crate) std::sync::OnceLock<crate::cube::attention::Placed>,
+);
+
+/// It follows from the plan.
+impl PartialEq for PlacedPlan {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl AttentionPlan {
+    /// The keys that the query at a place sees, of `keys`. Never empty: a token sees itself.
+    fn visible(&self, place: usize, keys: usize) -> Range<usize> {
+        let reach = self.window.unwrap_or(usize::MAX);
+        if self.bidirectional {
+            place.saturating_sub(reach)..place.saturating_add(reach).saturating_add(1).min(keys)
+        } else {
+            place.saturating_sub(reach.saturating_sub(1))..place + 1
+        }
+    }
+
     fn check(&self, q: [usize; 2], k: [usize; 2], v: [usize; 2]) {
         let (heads, kv, width) = (self.heads, self.kv_heads, self.head_dim);
         assert!(
@@ -115,10 +142,16 @@ impl AttentionPlan {
 ///
 /// # Panics
 ///
-/// If the plan does not fit the tensors, or they are not on the CPU.
+/// If the plan does not fit the tensors.
 #[must_use]
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, plan: &Arc<AttentionPlan>) -> Tensor<2> {
     plan.check(q.dims(), k.dims(), v.dims());
+    if q.dims()[0] == 0 {
+        return q;
+    }
+    if !crate::is_supported(&q.device()) {
+        return plain::attention(q, k, v, plan);
+    }
     Tensor::from_dispatch(<Dispatch as AttentionOps>::fused_attention(
         q.into_dispatch(),
         k.into_dispatch(),
@@ -128,7 +161,7 @@ pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, plan: &Arc<AttentionP
 }
 
 /// The operation.
-#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+#[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait AttentionOps: Backend {
     /// The output.
     fn fused_attention(
@@ -141,36 +174,22 @@ pub(crate) trait AttentionOps: Backend {
 
 /// Its two passes, for backends below the graph.
 pub(crate) trait AttentionPasses: Backend {
+    /// What the graph keeps.
+    type State: Clone + std::fmt::Debug + Send + Sync + 'static;
+
     /// The output, and what the backward pass needs.
     fn forward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         plan: Arc<AttentionPlan>,
-    ) -> (FloatTensor<Self>, AttentionState<Self>);
+    ) -> (FloatTensor<Self>, Self::State);
 
     /// The gradients of queries, keys and values.
     fn backward(
-        state: AttentionState<Self>,
+        state: Self::State,
         d_out: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-}
-
-/// What the graph keeps: the inputs as the kernels read them, in f32 (for f32 inputs as much memory
-/// as they took).
-#[derive(Debug, Clone)]
-pub(crate) struct AttentionState<B: Backend> {
-    /// Rotated and scaled, `[heads * queries, head_dim]`.
-    q: FloatTensor<B>,
-    /// Rotated, `[kv_heads * keys, head_dim]`.
-    k: FloatTensor<B>,
-    /// `[kv_heads * keys, head_dim]`.
-    v: FloatTensor<B>,
-    /// `[queries, heads * head_dim]`.
-    out: FloatTensor<B>,
-    /// The logarithm of each query's sum of exponentials, `[heads, queries]`.
-    log_sum: FloatTensor<B>,
-    plan: Arc<AttentionPlan>,
 }
 
 impl<B: AttentionOps + AttentionPasses, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
@@ -184,7 +203,7 @@ impl<B: AttentionOps + AttentionPasses, C: CheckpointStrategy> AttentionOps for 
         struct AttentionBackward;
 
         impl<B: AttentionPasses> Backward<B, 3> for AttentionBackward {
-            type State = AttentionState<B>;
+            type State = B::State;
 
             fn backward(
                 self,
@@ -210,5 +229,48 @@ impl<B: AttentionOps + AttentionPasses, C: CheckpointStrategy> AttentionOps for 
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, plan)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line per query of a row of `keys`, `.` where it sees a key.
+    fn table(bidirectional: bool, window: Option<usize>, keys: usize) -> Vec<String> {
+        let empty = Arc::new(RotaryTable {
+            cos: Vec::new(),
+            sin: Vec::new(),
+        });
+        let plan = AttentionPlan {
+            segments: Vec::new(),
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 2,
+            bidirectional,
+            window,
+            query_rotation: empty.clone(),
+            key_rotation: empty,
+            placed: PlacedPlan::default(),
+        };
+        let line = |place| {
+            let visible = plan.visible(place, keys);
+            let mark = |key| if visible.contains(&key) { '.' } else { '#' };
+            (0..keys).map(mark).collect()
+        };
+        (0..keys).map(line).collect()
+    }
+
+    /// The bounds of a window are those of transformers' `masking_utils.py`.
+    #[test]
+    fn a_window_counts_the_own_position_when_causal_and_each_side_when_not() {
+        assert_eq!(table(false, None, 3), [".##", "..#", "..."]);
+        assert_eq!(table(true, None, 3), ["...", "...", "..."]);
+        assert_eq!(table(false, Some(2), 4), [".###", "..##", "#..#", "##.."]);
+        assert_eq!(table(false, Some(1), 3), [".##", "#.#", "##."]);
+        assert_eq!(table(false, Some(9), 3), [".##", "..#", "..."]);
+        assert_eq!(table(true, Some(1), 4), ["..##", "...#", "#...", "##.."]);
+        assert_eq!(table(true, Some(2), 4), ["...#", "....", "....", "#..."]);
+        assert_eq!(table(true, Some(4), 4), ["....", "....", "....", "...."]);
     }
 }

@@ -13,12 +13,12 @@
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`swiglu`] | `silu(gate) * up` |
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
-//! | [`rotary`], [`attention_over_rectangle`] | the same over padded rows, on any backend |
+//! | [`dropout`] | dropout whose mask is a seed |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
-//! compiled for the instruction set that is found at run time. On other backends they are burn's
-//! own operations under the same backward pass; [`attention`] and the dropout of [`add_low_rank`]
-//! exist on the CPU only.
+//! compiled for the instruction set that is found at run time. On burn's Cube backend (`cuda`,
+//! `wgpu`) they are burn's matrix products and CubeCL kernels. On other backends they are burn's
+//! own operations, and burn's backward pass.
 
 mod attention;
 mod autodiff;
@@ -27,21 +27,21 @@ mod dtype;
 mod linear;
 mod low_rank;
 mod pull_back;
-mod rectangle;
 mod rms_norm;
 mod swiglu;
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod gemm;
 #[cfg(feature = "flex")]
 mod host;
 
-pub use attention::{AttentionPlan, RotaryTable, Segment, attention};
-pub use dropout::dropout;
+pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
+pub use dropout::{Dropout, dropout, seed_dropout};
 pub use linear::{LinearOps, linear, linear_graph};
-pub use low_rank::{Dropout, add_low_rank};
+pub use low_rank::add_low_rank;
 pub use pull_back::pull_back;
-pub use rectangle::{attention_over_rectangle, rotary};
 pub use rms_norm::rms_norm;
 pub use swiglu::swiglu;
 
@@ -55,7 +55,7 @@ pub fn is_supported(device: &Device) -> bool {
     match device.clone().inner().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
-        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        #[cfg(feature = "cube")]
         DispatchDevice::Cube(_) => true,
         #[allow(unreachable_patterns)]
         _ => false,

@@ -92,7 +92,7 @@ fn check(x: &Tensor<2>, weight: &Tensor<2>) {
 /// backend that this crate is built for. The default bodies are portable.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
     Autodiff
 )]
 pub trait LinearOps: Backend {
@@ -121,7 +121,7 @@ pub trait LinearOps: Backend {
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(feature = "cube")]
 impl LinearOps for burn::backend::Cube {}
 
 #[cfg(feature = "flex")]

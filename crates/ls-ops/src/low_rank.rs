@@ -7,32 +7,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-#[cfg(feature = "flex")]
-use burn::tensor::DType;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::autodiff::register;
+use crate::dropout::{Dropout, DropoutOps};
 use crate::dtype::{cast_like, cast_to};
-
-/// Dropout of an adapter's input. The mask is kept as its seed, and made again in the backward
-/// pass.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dropout {
-    probability: f64,
-    seed: u64,
-}
-
-impl Dropout {
-    /// Draws a mask's seed from the device's generator. `None` where masks cannot be made from one,
-    /// which is everywhere but on the CPU: apply [`dropout`](crate::dropout()) to the input there.
-    #[must_use]
-    pub fn draw(probability: f64, device: &burn::tensor::Device) -> Option<Self> {
-        crate::is_host(device).then(|| Self {
-            probability,
-            seed: crate::dropout::draw_seed(&device.clone().inner()),
-        })
-    }
-}
 
 /// `y + scaling * (dropout(x) A) B` (arXiv 2106.09685). The graph keeps `x` as it is, and the thin
 /// product `x A`.
@@ -50,13 +29,13 @@ impl Dropout {
 ///
 /// # Shapes
 ///
-/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`; one
-///   dtype but for `x`, which is kept in its own and widened for one product at a time
+/// - `y` and the output: `[tokens, out]`; `x`: `[tokens, in]`; `a`: `[in, r]`; `b`: `[r, out]`
+/// - `a` and `b` are of one dtype; the graph keeps `x` in its own, which is widened for one product
+///   at a time; the sum is in the dtype of `y`, rounded once
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other, or a [`Dropout`] comes with a tensor that is not on the
-/// CPU.
+/// If the shapes do not fit each other.
 #[must_use]
 pub fn add_low_rank(
     y: Tensor<2>,
@@ -72,9 +51,13 @@ pub fn add_low_rank(
     assert_eq!(a.dims(), [d_in, rank], "A is [in, r]");
     assert_eq!(b.dims(), [rank, d_out], "B is [r, out]");
     if !crate::is_supported(&y.device()) {
-        assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
-        let x = x.cast(a.dtype());
-        return y + x.matmul(a).mul_scalar(scaling).matmul(b);
+        let x = match dropout {
+            Some(dropout) => dropout.apply(x, a.dtype()),
+            None => x.cast(a.dtype()),
+        };
+        let dtype = y.dtype();
+        let y = y.cast(b.dtype());
+        return (y + x.matmul(a).mul_scalar(scaling).matmul(b)).cast(dtype);
     }
     Tensor::from_dispatch(<Dispatch as LowRankOps>::add_low_rank(
         y.into_dispatch(),
@@ -89,11 +72,13 @@ pub fn add_low_rank(
 /// The pieces, on every backend that this crate is built for. Bodies are the portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
     Autodiff
 )]
-pub(crate) trait LowRankOps: Backend {
+pub(crate) trait LowRankOps: DropoutOps {
     /// `y + scaling * (dropout(x) A) B`.
+    #[fusion(default)]
     fn add_low_rank(
         y: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -107,27 +92,28 @@ pub(crate) trait LowRankOps: Backend {
     }
 
     /// `dropout(x) A`, `[tokens, r]`.
+    #[fusion(default)]
     fn low_rank_down(
         x: FloatTensor<Self>,
         a: FloatTensor<Self>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
-        Self::float_matmul(cast_like::<Self>(x, &a), a)
+        Self::float_matmul(dropped::<Self>(x, dropout, a.dtype()), a)
     }
 
-    /// `y + scaling * thin B`.
+    /// `y + scaling * thin B`, in the dtype of `y`.
+    #[fusion(dtype = y, shape = y)]
     fn low_rank_up(
         y: FloatTensor<Self>,
         thin: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scaling: f64,
     ) -> FloatTensor<Self> {
-        let thin = Self::float_mul_scalar(thin, scaling.into());
-        Self::float_add(y, Self::float_matmul(thin, b))
+        portable_up::<Self>(y, thin, b, scaling)
     }
 
     /// The gradient of the thin product: `scaling * dy Bᵀ`.
+    #[fusion(default)]
     fn low_rank_up_backward(
         dy: FloatTensor<Self>,
         b: FloatTensor<Self>,
@@ -138,6 +124,7 @@ pub(crate) trait LowRankOps: Backend {
     }
 
     /// The gradient of B: `scaling * thinᵀ dy`.
+    #[fusion(default)]
     fn low_rank_b_backward(
         dy: FloatTensor<Self>,
         thin: FloatTensor<Self>,
@@ -148,44 +135,78 @@ pub(crate) trait LowRankOps: Backend {
     }
 
     /// The gradient of A: `dropout(x)ᵀ d_thin`.
+    #[fusion(default)]
     fn low_rank_a_backward(
         x: FloatTensor<Self>,
         d_thin: FloatTensor<Self>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
-        assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
-        let x = cast_like::<Self>(x, &d_thin);
+        let x = dropped::<Self>(x, dropout, d_thin.dtype());
         Self::float_matmul(Self::float_transpose(x), d_thin)
     }
 
-    /// The gradient of x: `dropout(d_thin Aᵀ)`.
+    /// The gradient of x: `dropout(d_thin Aᵀ)`, in `dtype`.
+    #[fusion(default)]
     fn low_rank_x_backward(
         d_thin: FloatTensor<Self>,
         a: FloatTensor<Self>,
         dropout: Option<Dropout>,
+        dtype: DType,
     ) -> FloatTensor<Self> {
-        assert!(dropout.is_none(), "seeded dropout is made on the CPU alone");
-        Self::float_matmul(d_thin, Self::float_transpose(a))
+        let dx = Self::float_matmul(d_thin, Self::float_transpose(a));
+        dropped::<Self>(dx, dropout, dtype)
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-impl LowRankOps for burn::backend::Cube {}
+/// `y + scaling * thin B` by operations that every backend has.
+fn portable_up<B: Backend>(
+    y: FloatTensor<B>,
+    thin: FloatTensor<B>,
+    b: FloatTensor<B>,
+    scaling: f64,
+) -> FloatTensor<B> {
+    let dtype = y.dtype();
+    let wide = B::float_matmul(B::float_mul_scalar(thin, scaling.into()), b);
+    let y = cast_like::<B>(y, &wide);
+    cast_to::<B>(B::float_add(y, wide), dtype)
+}
+
+/// `dropout(x)` in a dtype.
+fn dropped<B: DropoutOps>(
+    x: FloatTensor<B>,
+    dropout: Option<Dropout>,
+    dtype: DType,
+) -> FloatTensor<B> {
+    match dropout {
+        Some(dropout) => B::drop_elements(x, dropout, dtype),
+        None => cast_to::<B>(x, dtype),
+    }
+}
+
+#[cfg(feature = "cube")]
+impl LowRankOps for crate::cube::CubeBackend {
+    fn low_rank_up(
+        y: FloatTensor<Self>,
+        thin: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scaling: f64,
+    ) -> FloatTensor<Self> {
+        /// Up to this rank the kernel reads and writes `y` longer than it multiplies.
+        const THIN: usize = 64;
+        let [_, rank] = thin.shape().dims();
+        if rank <= THIN {
+            crate::cube::low_rank::up(y, thin, b, scaling)
+        } else {
+            portable_up::<Self>(y, thin, b, scaling)
+        }
+    }
+}
 
 #[cfg(feature = "flex")]
 use {
-    crate::dropout::Mask,
     crate::gemm::{Matrix, accumulate, product},
     crate::host::{Values, dims, in_dtype, tensor},
 };
-
-#[cfg(feature = "flex")]
-impl Dropout {
-    /// The values with the mask on.
-    fn applied(self, x: &[f32]) -> Vec<f32> {
-        Mask::new(self.probability, self.seed).applied(x)
-    }
-}
 
 #[cfg(feature = "flex")]
 impl LowRankOps for Flex {
@@ -293,8 +314,9 @@ impl LowRankOps for Flex {
         d_thin: FloatTensor<Self>,
         a: FloatTensor<Self>,
         dropout: Option<Dropout>,
+        dtype: DType,
     ) -> FloatTensor<Self> {
-        let (dtype, [tokens, rank], [d_in, _]) = (d_thin.dtype(), dims(&d_thin), dims(&a));
+        let ([tokens, rank], [d_in, _]) = (dims(&d_thin), dims(&a));
         let (d_thin, a) = (Values::of(d_thin), Values::of(a));
         let dx = product(
             Matrix::new(d_thin.as_slice(), [tokens, rank]),
@@ -349,18 +371,18 @@ impl<B: LowRankOps, C: CheckpointStrategy> LowRankOps for Autodiff<B, C> {
                     scaling,
                     dropout,
                 } = ops.state;
+                let wide = cast_like::<B>(dy.clone(), &b);
                 register::<B>(grads, node_b, || {
-                    B::low_rank_b_backward(dy.clone(), thin, scaling)
+                    B::low_rank_b_backward(wide.clone(), thin, scaling)
                 });
                 if node_x.is_some() || node_a.is_some() {
                     let dtype = x.dtype();
-                    let d_thin = B::low_rank_up_backward(dy.clone(), b, scaling);
+                    let d_thin = B::low_rank_up_backward(wide, b, scaling);
                     register::<B>(grads, node_a, || {
                         B::low_rank_a_backward(x, d_thin.clone(), dropout)
                     });
                     register::<B>(grads, node_x, || {
-                        let dx = B::low_rank_x_backward(d_thin, a, dropout);
-                        cast_to::<B>(dx, dtype)
+                        B::low_rank_x_backward(d_thin, a, dropout, dtype)
                     });
                 }
                 register::<B>(grads, node_y, || dy);

@@ -46,7 +46,7 @@ pub fn pull_back(y: Tensor<2>, dy: Tensor<2>) -> Found {
 /// On every backend that this crate is built for.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
     Autodiff
 )]
 pub(crate) trait PullBackOps: Backend {
@@ -57,7 +57,7 @@ pub(crate) trait PullBackOps: Backend {
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(feature = "cube")]
 impl PullBackOps for burn::backend::Cube {}
 
 #[cfg(feature = "flex")]

@@ -54,16 +54,19 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 /// the portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
     Autodiff
 )]
 pub(crate) trait RmsNormOps: Backend {
     /// `x / sqrt(mean(x²) + eps) * weight`.
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         portable::<Self>(x, weight, eps)
     }
 
     /// The gradient of `x`.
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -84,6 +87,7 @@ pub(crate) trait RmsNormOps: Backend {
     }
 
     /// The gradient of the scale, in f32.
+    #[fusion(default)]
     fn rms_norm_weight_backward(
         x: FloatTensor<Self>,
         dy: FloatTensor<Self>,
@@ -115,8 +119,21 @@ fn inverse_root<B: Backend>(x: FloatTensor<B>, eps: f64) -> FloatTensor<B> {
     B::float_recip(B::float_sqrt(B::float_add_scalar(mean, eps.into())))
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-impl RmsNormOps for burn::backend::Cube {}
+#[cfg(feature = "cube")]
+impl RmsNormOps for crate::cube::CubeBackend {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        crate::cube::rms_norm::forward(x, weight, eps)
+    }
+
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        crate::cube::rms_norm::backward(x, weight, dy, eps)
+    }
+}
 
 #[cfg(feature = "flex")]
 impl RmsNormOps for Flex {

@@ -48,17 +48,20 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
     Autodiff
 )]
 pub(crate) trait SwigluOps: Backend {
     /// `silu(gate) * up`.
+    #[fusion(dtype = gate, shape = gate)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let sigmoid = Self::sigmoid(gate.clone());
         Self::float_mul(Self::float_mul(gate, sigmoid), up)
     }
 
     /// The gradients of gate and up.
+    #[fusion(meta = |gate, up, _dy| (Clone::clone(gate), Clone::clone(up)))]
     fn swiglu_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -75,8 +78,20 @@ pub(crate) trait SwigluOps: Backend {
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-impl SwigluOps for burn::backend::Cube {}
+#[cfg(feature = "cube")]
+impl SwigluOps for crate::cube::CubeBackend {
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        crate::cube::swiglu::forward(gate, up)
+    }
+
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        crate::cube::swiglu::backward(gate, up, dy)
+    }
+}
 
 #[cfg(feature = "flex")]
 impl SwigluOps for Flex {

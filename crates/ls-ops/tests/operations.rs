@@ -433,7 +433,7 @@ fn the_low_rank_product_agrees_with_finite_differences() {
         leaf([6, 2], 3),
         leaf([2, 5], 4),
     ];
-    for dropout in [None, ls_ops::Dropout::draw(0.4, &Device::flex())] {
+    for dropout in [None, Some(ls_ops::Dropout::draw(0.4))] {
         against_differences(&leaves, |x| {
             let [y, x, a, b] = [0, 1, 2, 3].map(|at: usize| x[at].clone());
             add_low_rank(y, x, a, b, 0.7, dropout)
@@ -500,7 +500,7 @@ fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
         leaf([d_in, rank], 3),
         leaf([rank, d_out], 4),
     ];
-    let dropout = ls_ops::Dropout::draw(0.25, &device).unwrap();
+    let dropout = ls_ops::Dropout::draw(0.25);
     // The mask itself, by an identity for A and B.
     let square = Tensor::<2>::eye(d_in, &device);
     let ones = Tensor::<2>::ones([tokens, d_in], &device);
@@ -525,7 +525,7 @@ fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
         },
         "dropout",
     );
-    let other = ls_ops::Dropout::draw(0.25, &device).unwrap();
+    let other = ls_ops::Dropout::draw(0.25);
     assert_ne!(dropout, other);
 }
 
@@ -575,6 +575,7 @@ fn plan(
         window,
         query_rotation: table(&query_places),
         key_rotation: table(&key_places),
+        placed: Default::default(),
     })
 }
 

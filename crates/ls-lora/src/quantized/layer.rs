@@ -125,6 +125,7 @@ impl QuantizedWeight {
             plain(self.table.clone()).into_dispatch(),
             self.rows,
             self.format.bits(),
+            DType::F32,
         ))
     }
 

@@ -10,6 +10,8 @@
 //! takes 4.25 or 8.25 bits.
 
 mod codes;
+#[cfg(feature = "cube")]
+mod kernel;
 mod layer;
 mod operation;
 

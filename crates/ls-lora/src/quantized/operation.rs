@@ -5,41 +5,46 @@ use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+#[cfg(feature = "cube")]
+use burn::backend::fusion::custom::TensorSpec;
 #[cfg(feature = "flex")]
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, TensorMetadata, backend_extension};
 use burn::backend::{AutodiffBackend, Backend};
+use burn::tensor::{DType, Shape};
 #[cfg(feature = "flex")]
-use burn::tensor::{DType, TensorData};
-use burn::tensor::{FloatDType, Shape, Slice};
+use burn::tensor::{FloatDType, Slice, TensorData};
 #[cfg(feature = "flex")]
 use ls_ops::LinearOps;
 
-use super::codes::BLOCK;
 #[cfg(feature = "flex")]
-use super::codes::unpack;
+use super::codes::{BLOCK, unpack};
 
 /// The operations on packed weights, on every backend that this crate is built for. Bodies are the
 /// portable form.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Cube: cfg(any(feature = "cuda", feature = "wgpu")),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
     Autodiff
 )]
 pub(crate) trait QuantizedOps: Backend {
-    /// The unpacked weight in f32, `[rows, columns]`.
+    /// The unpacked weight, `[rows, columns]`, in `dtype`.
+    #[fusion(meta = |_scales, codes: &TensorSpec, _table, rows: &usize, _bits, dtype: &DType| {
+        TensorSpec::new(Shape::new([*rows, codes.shape[1]]), *dtype)
+    })]
     fn unpack_weight(
         scales: FloatTensor<Self>,
         codes: IntTensor<Self>,
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
-    ) -> FloatTensor<Self> {
-        unpack_portable::<Self>(scales, codes, table, rows, bits)
-    }
+        dtype: DType,
+    ) -> FloatTensor<Self>;
 
     /// `x` times the unpacked weight, in the dtype of `x`; zeros where only the graph is wanted.
+    #[fusion(default)]
     fn quantized_matmul(
         x: FloatTensor<Self>,
         scales: FloatTensor<Self>,
@@ -52,12 +57,12 @@ pub(crate) trait QuantizedOps: Backend {
         if !with_value {
             return unread::<Self>(&x, &codes);
         }
-        let weight = Self::unpack_weight(scales, codes, table, rows, bits);
-        let weight = cast_like::<Self>(weight, &x);
+        let weight = Self::unpack_weight(scales, codes, table, rows, bits, x.dtype());
         Self::float_matmul(x, weight)
     }
 
     /// `y` times the transpose of the unpacked weight, in the dtype of `y`.
+    #[fusion(default)]
     fn quantized_matmul_transposed(
         y: FloatTensor<Self>,
         scales: FloatTensor<Self>,
@@ -66,8 +71,7 @@ pub(crate) trait QuantizedOps: Backend {
         rows: usize,
         bits: usize,
     ) -> FloatTensor<Self> {
-        let weight = Self::unpack_weight(scales, codes, table, rows, bits);
-        let weight = cast_like::<Self>(weight, &y);
+        let weight = Self::unpack_weight(scales, codes, table, rows, bits, y.dtype());
         Self::float_matmul(y, Self::float_transpose(weight))
     }
 }
@@ -79,47 +83,19 @@ fn unread<B: Backend>(x: &FloatTensor<B>, codes: &IntTensor<B>) -> FloatTensor<B
     B::float_zeros(shape, &x.device(), x.dtype().into())
 }
 
-/// Unpacks a weight by operations that every backend has.
-fn unpack_portable<B: Backend>(
-    scales: FloatTensor<B>,
-    codes: IntTensor<B>,
-    table: FloatTensor<B>,
-    rows: usize,
-    bits: usize,
-) -> FloatTensor<B> {
-    let per_word = 32 / bits;
-    let [words, columns] = codes.shape().dims();
-    let [blocks, _] = scales.shape().dims();
-    let mask = (1i64 << bits) - 1;
-    let planes = (0..per_word).map(|at| {
-        let shifted = B::bitwise_right_shift_scalar(codes.clone(), ((at * bits) as i64).into());
-        let plane = B::bitwise_and_scalar(shifted, mask.into());
-        B::int_reshape(plane, Shape::new([words, 1, columns]))
-    });
-    let codes = B::int_cat(planes.collect(), 1); // [words, per_word, columns]
-    let codes = B::int_reshape(codes, Shape::new([words * per_word * columns]));
-    let parts = B::float_select(table, 0, codes);
-    let parts = B::float_reshape(parts, Shape::new([blocks, BLOCK, columns]));
-    let scales = B::float_cast(scales, FloatDType::F32);
-    let scales = B::float_reshape(scales, Shape::new([blocks, 1, columns]));
-    let weight = B::float_mul(parts, scales);
-    let weight = B::float_reshape(weight, Shape::new([blocks * BLOCK, columns]));
-    if blocks * BLOCK == rows {
-        return weight;
-    }
-    B::float_slice(weight, &[Slice::from(0..rows), Slice::from(0..columns)])
-}
-
-fn cast_like<B: Backend>(tensor: FloatTensor<B>, like: &FloatTensor<B>) -> FloatTensor<B> {
-    if tensor.dtype() == like.dtype() {
-        tensor
-    } else {
-        B::float_cast(tensor, like.dtype().into())
+#[cfg(feature = "cube")]
+impl QuantizedOps for burn_cubecl::CubeBackend {
+    fn unpack_weight(
+        scales: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        table: FloatTensor<Self>,
+        rows: usize,
+        bits: usize,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        super::kernel::unpack_weight(scales, codes, table, rows, bits, dtype)
     }
 }
-
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-impl QuantizedOps for burn::backend::Cube {}
 
 /// On the CPU a weight is unpacked and multiplied a part at a time: a buffer of a few megabytes
 /// stays in the allocator's hands, where one of the whole weight would come from the system, page
@@ -132,8 +108,14 @@ impl QuantizedOps for Flex {
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
+        dtype: DType,
     ) -> FloatTensor<Self> {
-        PackedRows::new(scales, codes, table, rows, bits).unpack(0..rows)
+        let weight = PackedRows::new(scales, codes, table, rows, bits).unpack(0..rows);
+        if dtype == DType::F32 {
+            weight
+        } else {
+            Self::float_cast(weight, dtype.into())
+        }
     }
 
     fn quantized_matmul(
@@ -271,6 +253,7 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
         table: FloatTensor<Self>,
         rows: usize,
         bits: usize,
+        dtype: DType,
     ) -> FloatTensor<Self> {
         // Packed weights are constants.
         let weight = B::unpack_weight(
@@ -279,6 +262,7 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
             table.into_primitive(),
             rows,
             bits,
+            dtype,
         );
         <Self as AutodiffBackend>::from_inner(weight)
     }
@@ -352,49 +336,6 @@ impl<B: QuantizedOps, C: CheckpointStrategy> QuantizedOps for Autodiff<B, C> {
                 prep.finish(state, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(forward(x.into_primitive(), state)),
-        }
-    }
-}
-
-#[cfg(all(test, feature = "flex"))]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::codes::{Packed, Quantization, pack};
-    use super::*;
-
-    /// What GPUs compute, on the CPU, against the CPU's own way.
-    #[test]
-    fn the_portable_form_gives_the_same_bits() {
-        for [rows, columns] in [[64, 3], [65, 2], [130, 5], [7, 4], [1, 1]] {
-            let values: Vec<f32> = (0..rows * columns)
-                .map(|i| (i as f32 * 1.7).sin())
-                .collect();
-            for format in [Quantization::Nf4, Quantization::Int8] {
-                let Packed { codes, scales } = pack(&values, [rows, columns], format);
-                let (blocks, table) = (rows.div_ceil(BLOCK), format.table());
-                let float = |values: Vec<f32>, shape: Vec<usize>| {
-                    FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
-                };
-                let scales =
-                    Flex::float_cast(float(scales, vec![blocks, columns]), FloatDType::BF16);
-                let words = codes.len() / columns;
-                let codes = IntTensor::<Flex>::from_data(TensorData::new(codes, [words, columns]));
-                let levels = table.len();
-                let table = float(table, vec![levels]);
-                let bits = format.bits();
-                let values = |tensor: FloatTensor<Flex>| {
-                    tensor.to_contiguous().as_slice::<f32>().unwrap().to_vec()
-                };
-                let found = values(unpack_portable::<Flex>(
-                    scales.clone(),
-                    codes.clone(),
-                    table.clone(),
-                    rows,
-                    bits,
-                ));
-                let expected = values(Flex::unpack_weight(scales, codes, table, rows, bits));
-                assert_eq!(found, expected, "{rows} x {columns}, {format:?}");
-            }
         }
     }
 }

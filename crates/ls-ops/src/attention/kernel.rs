@@ -11,7 +11,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use rayon::prelude::*;
 
-use super::{AttentionOps, AttentionPasses, AttentionPlan, AttentionState, RotaryTable, Segment};
+use super::{AttentionOps, AttentionPasses, AttentionPlan, RotaryTable, Segment};
 use crate::gemm::{Matrix, accumulate};
 use crate::host::{Uninit, Values, dims, exp, filled, in_dtype, largest, sum, tensor, vectorised};
 
@@ -21,16 +21,6 @@ const QUERIES: usize = 64;
 const KEYS: usize = 256;
 
 impl AttentionPlan {
-    /// The keys that the query at a place sees, of `keys`. Never empty: a token sees itself.
-    fn visible(&self, place: usize, keys: usize) -> Range<usize> {
-        let reach = self.window.unwrap_or(usize::MAX);
-        if self.bidirectional {
-            place.saturating_sub(reach)..place.saturating_add(reach).saturating_add(1).min(keys)
-        } else {
-            place.saturating_sub(reach.saturating_sub(1))..place + 1
-        }
-    }
-
     fn scale(&self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
@@ -47,13 +37,32 @@ impl AttentionOps for Flex {
     }
 }
 
+/// What the graph keeps: the inputs as the kernels read them, in f32 (for f32 inputs as much memory
+/// as they took).
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionState {
+    /// Rotated and scaled, `[heads * queries, head_dim]`.
+    q: FloatTensor<Flex>,
+    /// Rotated, `[kv_heads * keys, head_dim]`.
+    k: FloatTensor<Flex>,
+    /// `[kv_heads * keys, head_dim]`.
+    v: FloatTensor<Flex>,
+    /// `[queries, heads * head_dim]`.
+    out: FloatTensor<Flex>,
+    /// The logarithm of each query's sum of exponentials, `[heads, queries]`.
+    log_sum: FloatTensor<Flex>,
+    plan: Arc<AttentionPlan>,
+}
+
 impl AttentionPasses for Flex {
+    type State = AttentionState;
+
     fn forward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         plan: Arc<AttentionPlan>,
-    ) -> (FloatTensor<Self>, AttentionState<Self>) {
+    ) -> (FloatTensor<Self>, AttentionState) {
         let dtype = q.dtype();
         let ([queries, width], [keys, _]) = (dims(&q), dims(&k));
         let (dim, kv_heads) = (plan.head_dim, plan.kv_heads);
@@ -108,7 +117,7 @@ impl AttentionPasses for Flex {
     }
 
     fn backward(
-        state: AttentionState<Self>,
+        state: AttentionState,
         d_out: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let AttentionState {
