@@ -58,8 +58,8 @@ fn llama_step(criterion: &mut Criterion) {
                 .load_model(&attention, ComputeType::F32, &device, |_, _| ())
                 .expect("a decoder");
             let task = Task::Sequence(pooling);
-            let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, &device);
-            add_adapter(&mut model, ADAPTER, config, &device).expect("adapters");
+            let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, 7, &device);
+            add_adapter(&mut model, ADAPTER, config, 7, &device).expect("adapters");
             let mut group = criterion.benchmark_group(format!("llama_step/{mode}/{adapter}"));
             group.sample_size(20);
             for (name, lengths) in BATCHES {

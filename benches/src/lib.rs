@@ -193,6 +193,9 @@ pub fn batch(lengths: &[usize], config: &LlamaConfig, device: &Device) -> Result
     ModelInput::new(&rows, config, device).context("make a batch")
 }
 
+/// Of adapter and head.
+const SEED: u64 = 7;
+
 /// The adapter and the head that [`random_classifier`] puts on a decoder.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
@@ -236,11 +239,11 @@ pub fn random_classifier(
         task,
         num_labels,
     } = tuning;
-    let mut classifier = LlamaClassifier::new(model, config, task, num_labels, device);
+    let mut classifier = LlamaClassifier::new(model, config, task, num_labels, SEED, device);
     let lora = LoraConfig::new(rank, 32.0)
         .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
         .with_task_type(task.task_type());
-    add_adapter(&mut classifier, ADAPTER, &lora, device)?;
+    add_adapter(&mut classifier, ADAPTER, &lora, SEED, device)?;
     for (_, layer) in classifier.layers_mut() {
         for adapter in layer.adapters_mut() {
             let shape = adapter.lora_b.val().dims();
