@@ -55,6 +55,8 @@ impl Slot {
 }
 
 /// A factor for each value.
+// An optimizer has two of them.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Factor {
     /// The same for all.
