@@ -46,13 +46,13 @@ fn classifier_in(
     let base = checkpoint
         .load_model(&attention, precision, device, |_, _| ())
         .unwrap();
-    LlamaClassifier::new(base, &checkpoint.config, task, 3, device)
+    LlamaClassifier::new(base, &checkpoint.config, task, 3, 3, device)
 }
 
 /// With an adapter whose B is not zero, so that every factor has a gradient.
 fn adapted(mut model: LlamaClassifier, config: &LoraConfig, device: &Device) -> LlamaClassifier {
     device.seed(3);
-    add_adapter(&mut model, ADAPTER, config, device).unwrap();
+    add_adapter(&mut model, ADAPTER, config, 3, device).unwrap();
     for (_, layer) in model.layers_mut() {
         for lora in layer.adapters_mut() {
             let shape = lora.lora_b.val().dims();
@@ -207,7 +207,7 @@ fn however_few_blocks_there_are() {
         ] {
             let causal = AttentionMode::Causal;
             let base = LlamaModel::random(&config, &causal, ComputeType::F32, &device).unwrap();
-            let model = LlamaClassifier::new(base, &config, task, 3, &device);
+            let model = LlamaClassifier::new(base, &config, task, 3, 3, &device);
             let model = adapted(model, &lora, &device);
             let input = ModelInput::new(&ROWS, &config, &device).unwrap();
             let input = input.with_dropout_seed(11);

@@ -65,11 +65,11 @@ fn classifier(depth: usize, task: Task, device: &Device) -> (LlamaClassifier, Ll
     let config = config(depth);
     let (attention, compute) = (AttentionMode::Causal, ComputeType::F32);
     let base = LlamaModel::random(&config, &attention, compute, device).unwrap();
-    let mut model = LlamaClassifier::new(base, &config, task, 2, device);
+    let mut model = LlamaClassifier::new(base, &config, task, 2, 7, device);
     let lora = LoraConfig::new(2, 4.0)
         .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
         .with_lora_dropout(0.1);
-    add_adapter(&mut model, ADAPTER, &lora, device).unwrap();
+    add_adapter(&mut model, ADAPTER, &lora, 7, device).unwrap();
     (model, config)
 }
 

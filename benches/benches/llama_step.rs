@@ -6,13 +6,14 @@
 
 use std::hint::black_box;
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ls_benches::{LLAMA_15M, batch, mean_loss, optimizer, random_checkpoint};
+use ls_benches::{LEARNING_RATE, LLAMA_15M, batch, mean_loss, optimizer, random_checkpoint};
 use ls_lora::{LoraConfig, TargetModules, TaskType, add_adapter};
 use ls_model::{ADAPTER, AttentionMode, ComputeType, LlamaClassifier, ModelInput, Pooling, Task};
 use ls_train::environment::keep_freed_memory;
+use ls_train::optim::AdamW;
 
 /// A full batch, and one with the spread of lengths of short sentences: 280 tokens in 512 places.
 const BATCHES: [(&str, [usize; 8]); 2] = [
@@ -22,14 +23,11 @@ const BATCHES: [(&str, [usize; 8]); 2] = [
 
 const LABELS: [i64; 8] = [0, 1, 1, 0, 1, 0, 0, 1];
 
-fn step(
-    model: LlamaClassifier,
-    input: &ModelInput,
-    (optimizer, rate): &mut (ModuleOptimizer, f64),
-) -> LlamaClassifier {
+fn step(model: LlamaClassifier, input: &ModelInput, optimizer: &mut AdamW) -> LlamaClassifier {
     let loss = mean_loss(model.forward(input), &LABELS);
     let gradients = GradientsParams::from_grads(loss.backward(), &model);
-    optimizer.step(*rate, model, gradients)
+    let gradient = optimizer.gradient(&model, gradients);
+    optimizer.step(model, gradient, LEARNING_RATE).0
 }
 
 fn llama_step(criterion: &mut Criterion) {
@@ -58,14 +56,14 @@ fn llama_step(criterion: &mut Criterion) {
                 .load_model(&attention, ComputeType::F32, &device, |_, _| ())
                 .expect("a decoder");
             let task = Task::Sequence(pooling);
-            let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, &device);
-            add_adapter(&mut model, ADAPTER, config, &device).expect("adapters");
+            let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, 7, &device);
+            add_adapter(&mut model, ADAPTER, config, 7, &device).expect("adapters");
             let mut group = criterion.benchmark_group(format!("llama_step/{mode}/{adapter}"));
             group.sample_size(20);
             for (name, lengths) in BATCHES {
                 let input = batch(&lengths, &checkpoint.config, &device).expect("a batch");
                 group.throughput(Throughput::Elements(input.tokens() as u64));
-                let mut optimizer = optimizer();
+                let mut optimizer = optimizer(&model);
                 group.bench_function(name, |b| {
                     b.iter(|| model = black_box(step(model.clone(), &input, &mut optimizer)));
                 });

@@ -42,7 +42,7 @@ fn adapted(
     if let Some(format) = format {
         layer.quantize(format).expect("finite weights on the CPU");
     }
-    add_adapter(&mut layer, "default", config, device).expect("a layer that takes the rank");
+    add_adapter(&mut layer, "default", config, 7, device).expect("a layer that takes the rank");
     layer
 }
 

@@ -70,8 +70,8 @@ fn main() -> Result<()> {
         let table =
             model.embed_tokens.base_layer.weight.shape().num_elements() * precision.compute.size();
         let task = Task::Sequence(Pooling::Last);
-        let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, &device);
-        add_adapter(&mut model, ADAPTER, &config, &device)?;
+        let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, 7, &device);
+        add_adapter(&mut model, ADAPTER, &config, 7, &device)?;
         step(&model, &input, &targets);
         let standing = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();

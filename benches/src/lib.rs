@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::module::Param;
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use clap::ValueEnum;
 use ls_files::write_tensors;
@@ -29,7 +29,7 @@ use ls_model::{
 use ls_train::config::TrainSettings;
 use ls_train::environment::peak_memory;
 use ls_train::loss::cross_entropy_sum;
-use ls_train::optim::{adamw, clip_grad_norm};
+use ls_train::optim::AdamW;
 use serde_json::{Value, json};
 
 /// Element type of the frozen weights, as the command lines have it.
@@ -195,6 +195,9 @@ pub fn batch(lengths: &[usize], config: &LlamaConfig, device: &Device) -> Result
     ModelInput::new(&rows, config, device).context("make a batch")
 }
 
+/// Of adapter and head.
+const SEED: u64 = 7;
+
 /// The adapter and the head that [`random_classifier`] puts on a decoder.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
@@ -238,11 +241,11 @@ pub fn random_classifier(
         task,
         num_labels,
     } = tuning;
-    let mut classifier = LlamaClassifier::new(model, config, task, num_labels, device);
+    let mut classifier = LlamaClassifier::new(model, config, task, num_labels, SEED, device);
     let lora = LoraConfig::new(rank, 32.0)
         .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
         .with_task_type(task.task_type());
-    add_adapter(&mut classifier, ADAPTER, &lora, device)?;
+    add_adapter(&mut classifier, ADAPTER, &lora, SEED, device)?;
     for (_, layer) in classifier.layers_mut() {
         for adapter in layer.adapters_mut() {
             let shape = adapter.lora_b.val().dims();
@@ -313,25 +316,27 @@ impl Timing {
         device: &Device,
     ) -> Result<(Record, LlamaClassifier)> {
         let labels = self.labels(&model);
-        let (mut optimizer, rate) = optimizer();
+        let mut optimizer = optimizer(&model);
         let mut record = Record::default();
         for at in 0..self.warmup + self.iterations {
             let started = Instant::now();
             let input = self.batch(config, device)?;
-            let (loss, mut gradients) = if self.gradient_checkpointing {
+            let (loss, gradients) = if self.gradient_checkpointing {
                 model.backward_checkpointed(&input, |logits| mean_loss(logits, &labels))
             } else {
                 let loss = mean_loss(model.forward(&input), &labels);
                 let gradients = GradientsParams::from_grads(loss.backward(), &model);
                 (loss, gradients)
             };
-            let value = f64::from(loss.into_scalar::<f32>());
+            let gradient = optimizer.gradient(&model, gradients);
+            let (stepped, norm) = optimizer.step(model, gradient, LEARNING_RATE);
+            model = stepped;
             if at == 0 {
                 // Only here, where the time does not count when there is a warm-up.
-                record.grad_norm = Some(clip_grad_norm(&model, &mut gradients, 0.0));
+                record.grad_norm = Some(f64::from(norm.into_scalar::<f32>()));
             }
-            model = optimizer.step(rate, model, gradients);
             device.sync().context("wait for the device")?;
+            let value = f64::from(loss.into_scalar::<f32>());
             self.push(&mut record, at, started, value);
         }
         Ok((record, model))
@@ -368,17 +373,21 @@ impl Timing {
     }
 }
 
-/// The optimizer that ours and `vs_peft` share, and its learning rate.
-pub fn optimizer() -> (ModuleOptimizer, f64) {
+/// The learning rate that ours and `vs_peft` share.
+pub const LEARNING_RATE: f64 = 1e-4;
+
+/// The optimizer that ours and `vs_peft` share.
+pub fn optimizer(model: &LlamaClassifier) -> AdamW {
     let settings = TrainSettings {
-        learning_rate: 1e-4,
+        learning_rate: LEARNING_RATE,
         weight_decay: 0.0,
+        max_grad_norm: 0.0,
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
         ..TrainSettings::default()
     };
-    (adamw(&settings), settings.learning_rate)
+    AdamW::new(model, &settings)
 }
 
 /// The mean cross-entropy.

@@ -12,7 +12,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::timing::median;
-use crate::{Timing, mean_loss, optimizer};
+use crate::{LEARNING_RATE, Timing, mean_loss, optimizer};
 
 /// The parts in the order of a step. The first three are spans that the forward pass enters
 /// (`ls_model::llama`); what comes before a span, such as the norm, counts as part of it.
@@ -42,7 +42,7 @@ pub fn profile(
         return Ok(Value::Null);
     }
     let labels = timing.labels(&model);
-    let (mut optimizer, rate) = optimizer();
+    let mut optimizer = optimizer(&model);
     let mut seconds = PARTS.map(|_| Vec::with_capacity(iterations));
     for _ in 0..iterations {
         let clock = Arc::new(Clock::start(device));
@@ -53,7 +53,8 @@ pub fn profile(
         clock.end_part(3)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         clock.end_part(4)?;
-        model = optimizer.step(rate, model, gradients);
+        let gradient = optimizer.gradient(&model, gradients);
+        (model, _) = optimizer.step(model, gradient, LEARNING_RATE);
         for (seconds, part) in seconds.iter_mut().zip(clock.end_part(5)?) {
             seconds.push(part);
         }

@@ -407,12 +407,36 @@ fn early_stopping_stops() {
 #[test]
 fn eval_steps_say_when_to_evaluate() {
     let sandbox = sequence();
-    train(&sandbox, "out", &["train.eval_steps=4"]);
-    let steps: Vec<Value> = records(&sandbox, "out", "evaluation")
-        .into_iter()
-        .map(|record| record["step"].clone())
-        .collect();
-    assert_eq!(steps, [4, 8, 10]);
+    // A step's values come while the next is computed; its record still stands in its place.
+    let patience = "train.early_stopping_patience=1";
+    let still = "train.learning_rate=1e-12";
+    for (run, more, evaluated, steps) in [
+        ("out", &[][..], &[4, 8, 10][..], 10),
+        ("stopped", &[patience, still], &[4, 8], 8),
+    ] {
+        train(&sandbox, run, &[&["train.eval_steps=4"], more].concat());
+        let mut expected: Vec<(u64, &str)> = (1..=steps).map(|step| (step, "step")).collect();
+        expected.extend(evaluated.iter().map(|&step| (step, "evaluation")));
+        expected.sort_by_key(|(step, kind)| (*step, *kind != "step"));
+        let lines = sandbox.jsonl(&format!("{run}/metrics.jsonl"));
+        let found: Vec<(u64, &str)> = lines
+            .iter()
+            .map(|line| {
+                (
+                    line["step"].as_u64().unwrap(),
+                    line["kind"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(found, expected, "{run}");
+        let seconds = |line: &Value| line["seconds"].as_f64().unwrap();
+        let taken: f64 = records(&sandbox, run, "step").iter().map(seconds).sum();
+        let told = sandbox.json(&format!("{run}/report.json"))["train_seconds"].as_f64();
+        assert!(
+            (taken / told.unwrap() - 1.0).abs() < 1e-6,
+            "{run}: {taken} {told:?}"
+        );
+    }
 }
 
 #[test]

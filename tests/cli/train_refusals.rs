@@ -1,6 +1,7 @@
 //! `ls-cli train` refuses what it cannot use: data by path and line, configurations with all their
 //! faults, broken checkpoints.
 
+use ls_data::{BatchOptions, PaddingMode, PaddingSide, epoch_order};
 use serde_json::json;
 
 use crate::runs::*;
@@ -489,29 +490,66 @@ fn a_token_past_the_vocabulary_is_refused_before_training() {
     );
 }
 
+/// Where the examples of a step stand, batches being drawn without regard to lengths.
+fn examples_of_step(step: usize) -> String {
+    let options = BatchOptions {
+        batch_size: 4,
+        pad_id: 0,
+        padding_side: PaddingSide::default(),
+        padding_mode: PaddingMode::default(),
+        pad_to: None,
+        group_by_length: false,
+    };
+    let seed = ls_train::config::TrainSettings::default().seed;
+    let mut lines = epoch_order(&[1; 20], &options, seed, 0).swap_remove(step - 1);
+    lines.sort_unstable();
+    // Counted from 1, after the header.
+    let lines: Vec<String> = lines.iter().map(|line| (line + 2).to_string()).collect();
+    format!("train.csv lines {}\n", lines.join(", "))
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
     let sandbox = sequence();
     let set = ["train.learning_rate=1e30", "train.max_grad_norm=0"];
-    for (run, more, says) in [
-        ("loss", &[][..], "loss is NaN at step 2; examples: "),
+    // With warm-up the first step changes nothing, and the second is the one that overflows.
+    let warmup = ["train.warmup_steps=1", "train.group_by_length=false"];
+    let third = examples_of_step(3);
+    let some = "train.csv line";
+    for (run, more, says, examples, steps) in [
+        (
+            "loss",
+            &[][..],
+            "loss is NaN at step 2; examples: ",
+            some,
+            1,
+        ),
+        (
+            "later",
+            &warmup,
+            "loss is NaN at step 3; examples: ",
+            &third,
+            2,
+        ),
         (
             "evaluation",
             &["train.eval_steps=1"],
             "an output in the evaluation is NaN at step 1; examples: ",
+            some,
+            1,
         ),
     ] {
         let outcome = sandbox.run(&train_args(run, &[&set[..], more].concat()));
         assert_eq!(outcome.code, 1, "{}", outcome.stderr);
         assert_contains(
             &outcome.stderr,
-            &[says, "train.csv line", "hint: lower train.learning_rate"],
+            &[says, examples, "hint: lower train.learning_rate"],
         );
         assert_eq!(
             sandbox.listing(run),
             ["config.toml", "environment.json", "metrics.jsonl"]
         );
-        assert_eq!(losses(&sandbox, run).len(), 1);
+        assert_eq!(losses(&sandbox, run).len(), steps);
         sandbox.json(&format!("{run}/environment.json"));
         ls_train::RunConfig::from_file(&sandbox.path(&format!("{run}/config.toml")), &[]).unwrap();
         refused(

@@ -62,15 +62,14 @@ fn main() -> Result<()> {
     std::fs::write(&path, order.to_string())
         .with_context(|| format!("write {}", path.display()))?;
 
-    // As a run makes them: from its seed, the head first. If that changes, the losses of the first
-    // steps show it.
+    // As a run makes them: from its seed. If that changes, the losses of the first steps show it.
     let device = Device::flex();
     let model = checkpoint.load_model(&run.attention, run.precision, &device, |_, _| ())?;
     let training = device.autodiff();
-    training.seed(config.train.seed);
-    let labels = splits.labels.len();
-    let mut model = LlamaClassifier::new(model, &checkpoint.config, run.head, labels, &training);
-    add_adapter(&mut model, ADAPTER, &run.lora, &training)?;
+    let (labels, seed) = (splits.labels.len(), config.train.seed);
+    let mut model =
+        LlamaClassifier::new(model, &checkpoint.config, run.head, labels, seed, &training);
+    add_adapter(&mut model, ADAPTER, &run.lora, seed, &training)?;
     model.to_adapter(&run.lora).save(args.out.join("adapter"))?;
     Ok(())
 }

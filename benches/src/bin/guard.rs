@@ -316,9 +316,9 @@ fn step() -> Result<Case> {
     let causal = AttentionMode::Causal;
     let model = LlamaModel::random(&shape, &causal, ComputeType::F32, &device)?;
     let task = Task::Sequence(Pooling::Mean);
-    let mut model = LlamaClassifier::new(model, &shape, task, 2, &device);
+    let mut model = LlamaClassifier::new(model, &shape, task, 2, 7, &device);
     let config = LoraConfig::new(12, 32.0).with_task_type(TaskType::SeqCls);
-    add_adapter(&mut model, ADAPTER, &config, &device)?;
+    add_adapter(&mut model, ADAPTER, &config, 7, &device)?;
     let input = batch(&[TOKENS / 4; 4], &shape, &device)?;
     let run = move || {
         let loss = cross_entropy_sum(model.forward(&input), &[0, 1, 1, 0]);

@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let base = Perceptron::new(&device);
     let config = LoraConfig::new(8, 16.0).with_target_modules(TargetModules::list(["hidden"]));
     let mut model = LoraModel::new(base.clone());
-    let names = model.add_adapter("sine", &config, &device)?;
+    let names = model.add_adapter("sine", &config, 42, &device)?;
     println!("adapted: {}", names.join(", "));
     println!("{}", model.parameters());
 

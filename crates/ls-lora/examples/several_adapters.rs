@@ -66,8 +66,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with_dora(false)
         .with_lora_dropout(0.05)
         .with_target_modules(TargetModules::list(["up", "down"]));
-    for (name, goal) in &goals {
-        model.add_adapter(name, &config, &device)?;
+    for (seed, (name, goal)) in (1..).zip(&goals) {
+        model.add_adapter(name, &config, seed, &device)?;
         let mut optimizer = AdamWConfig::new().init();
         for _ in 0..200 {
             let loss = (model.forward(x.clone()) - goal.clone()).square().mean();

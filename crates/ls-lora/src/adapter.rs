@@ -8,6 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use ls_ops::{Dropout, add_low_rank, dropout};
 
+use crate::draws::Draws;
 use crate::dtype::{plain, to_dtype};
 
 /// The low-rank factors of one adapter on one layer, with their scaling and dropout.
@@ -70,8 +71,9 @@ impl LoraAdapter {
     /// A fresh adapter as PEFT starts it by default: A ~ U(±1/sqrt(in)) (Kaiming uniform with a =
     /// sqrt 5), B zero.
     ///
-    /// Draws from the device's seeded generator; the factors are trainable when it is an autodiff
-    /// device. Other starts are made by [`add_adapter`](crate::add_adapter) from a configuration.
+    /// A seed draws the same values on every device; the factors are trainable when it is an
+    /// autodiff device. Other starts are made by [`add_adapter`](crate::add_adapter) from a
+    /// configuration.
     #[must_use]
     pub fn fresh(
         name: &str,
@@ -79,17 +81,14 @@ impl LoraAdapter {
         r: usize,
         scaling: f64,
         dropout: f64,
+        seed: u64,
         device: &Device,
     ) -> Self {
         let bound = 1.0 / (d_in as f64).sqrt();
-        let options = (device, DType::F32);
+        let values = Distribution::Uniform(-bound, bound);
         Self {
-            lora_a: Param::from_tensor(Tensor::random(
-                [d_in, r],
-                Distribution::Uniform(-bound, bound),
-                options,
-            )),
-            lora_b: Param::from_tensor(Tensor::zeros([r, d_out], options)),
+            lora_a: Param::from_tensor(Draws::new(seed).next([d_in, r], values, device)),
+            lora_b: Param::from_tensor(Tensor::zeros([r, d_out], (device, DType::F32))),
             dora: None,
             start: None,
             scaling,

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 
 use crate::adapter::{Dora, LoraAdapter, Start, column_norm_squared};
 use crate::config::{InitLoraWeights, LoraConfig};
+use crate::draws::Draws;
 use crate::dtype::{host_values, matrix, plain};
 use crate::error::{LoraError, Result};
 use crate::layer::{LayerKind, LoraLayer};
@@ -15,23 +16,25 @@ use crate::layer::{LayerKind, LoraLayer};
 /// Bound on the QR sweeps per singular value; LAPACK's is 6.
 const SWEEPS: usize = 60;
 
-/// A fresh adapter for a layer, as the configuration starts it. Draws from the device's seeded
-/// generator; the parameters are trainable when it is an autodiff device.
+/// A fresh adapter for a layer, as the configuration starts it. The parameters are trainable when
+/// the device is an autodiff device.
 pub(crate) fn fresh_adapter(
     layer: &dyn LoraLayer,
     name: &str,
     module: &str,
     config: &LoraConfig,
+    draws: &mut Draws,
     device: &Device,
 ) -> Result<LoraAdapter> {
     let shape = layer.shape();
     let r = config.rank_of(module);
     let scaling = config.scaling_of(module);
     let (factors, start) = match layer.kind() {
-        LayerKind::Embedding => (embedding_factors(shape, r, device), None),
+        LayerKind::Embedding => (embedding_factors(shape, r, draws, device), None),
         LayerKind::Linear => {
-            let factors = linear_factors(layer, r, scaling, config.init_lora_weights, device)?;
-            let start = config.init_lora_weights.has_start().then(|| Start {
+            let init = config.init_lora_weights;
+            let factors = linear_factors(layer, r, scaling, init, draws, device)?;
+            let start = init.has_start().then(|| Start {
                 lora_a: plain(factors.0.clone()),
                 lora_b: plain(factors.1.clone()),
             });
@@ -95,18 +98,23 @@ pub(crate) fn saved_start(
             out_features,
         });
     }
-    let (lora_a, lora_b) = linear_factors(layer, r, scaling, init, &device.clone().inner())?;
+    // What power iterations find depends little on where they begin.
+    let (lora_a, lora_b) = linear_factors(layer, r, scaling, init, &mut Draws::new(0), device)?;
     Ok(Some(Start { lora_a, lora_b }))
 }
 
 type Factors = (Tensor<2>, Tensor<2>);
 
-fn embedding_factors([rows, width]: [usize; 2], r: usize, device: &Device) -> Factors {
-    let device = device.clone().inner();
-    let options = (&device, DType::F32);
+fn embedding_factors(
+    [rows, width]: [usize; 2],
+    r: usize,
+    draws: &mut Draws,
+    device: &Device,
+) -> Factors {
+    let device = &device.clone().inner();
     (
-        Tensor::zeros([rows, r], options),
-        Tensor::random([r, width], Distribution::Normal(0.0, 1.0), options),
+        Tensor::zeros([rows, r], (device, DType::F32)),
+        draws.next([r, width], Distribution::Normal(0.0, 1.0), device),
     )
 }
 
@@ -115,13 +123,13 @@ fn linear_factors(
     r: usize,
     scaling: f64,
     init: InitLoraWeights,
+    draws: &mut Draws,
     device: &Device,
 ) -> Result<Factors> {
     let [d_in, d_out] = layer.shape();
     let device = &device.clone().inner();
     let options = (device, DType::F32);
-    let random =
-        |shape: [usize; 2], distribution| Tensor::<2>::random(shape, distribution, options);
+    let mut random = |shape, distribution| draws.next(shape, distribution, device);
     let normal = Distribution::Normal(0.0, 1.0);
     Ok(match init {
         InitLoraWeights::Default => {
@@ -153,7 +161,7 @@ fn linear_factors(
             let weight = finite(layer.weight())?.to_device(device);
             let (u, s, vt) = match niter {
                 None => burn::linalg::svd::<2, 1>(weight, SWEEPS),
-                Some(niter) => truncated_svd(weight, r, niter, normal),
+                Some(niter) => truncated_svd(weight, random([r, d_out], normal), niter),
             };
             let root = s.slice(0..r).div_scalar(scaling).sqrt();
             let a = u.slice([0..d_in, 0..r]) * root.clone().unsqueeze();
@@ -173,17 +181,16 @@ fn finite(weight: Tensor<2>) -> Result<Tensor<2>> {
     }
 }
 
-/// The `r` largest singular values and their vectors by power iterations from a random start
-/// (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 5.1), as `torch.svd_lowrank` has it:
-/// `[in, r]`, `[r]`, `[r, out]`.
+/// The `r` largest singular values and their vectors by power iterations from a random start,
+/// `[r, out]` (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 5.1), as
+/// `torch.svd_lowrank` has it: `[in, r]`, `[r]`, `[r, out]`.
 fn truncated_svd(
     weight: Tensor<2>,
-    r: usize,
+    start: Tensor<2>,
     niter: usize,
-    normal: Distribution,
 ) -> (Tensor<2>, Tensor<1>, Tensor<2>) {
     let device = weight.device();
-    let [d_in, d_out] = weight.dims();
+    let ([d_in, _], [r, _]) = (weight.dims(), start.dims());
     let transposed = weight.clone().transpose();
     // Columns that span a range are kept as rows.
     let orthonormal = |rows: Tensor<2>| {
@@ -194,7 +201,6 @@ fn truncated_svd(
             &device,
         )
     };
-    let start = Tensor::<2>::random([r, d_out], normal, (&device, DType::F32));
     let mut range = orthonormal(start.matmul(transposed.clone())); // [r, in]
     for _ in 0..niter {
         let other = orthonormal(range.matmul(weight.clone())); // [r, out]

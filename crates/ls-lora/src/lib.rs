@@ -23,7 +23,7 @@
 //! };
 //! let config = LoraConfig::new(2, 8.0).with_target_modules(TargetModules::AllLinear);
 //! let mut model = LoraModel::new(net);
-//! model.add_adapter("mine", &config, &device)?;       // freezes the rest
+//! model.add_adapter("mine", &config, 42, &device)?;   // freezes the rest
 //! let y = model.fc2.forward(model.fc1.forward(Tensor::<2>::ones([3, 8], &device)).tanh());
 //! println!("{}", model.parameters());                 // trainable params: 84 || all params: 262 || ...
 //! # let dir = tempfile::tempdir().unwrap();
@@ -42,6 +42,7 @@
 mod adapter;
 mod combine;
 mod config;
+mod draws;
 mod dtype;
 mod embedding;
 mod error;

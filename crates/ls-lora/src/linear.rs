@@ -30,7 +30,7 @@ use crate::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight
 /// let base = host_values(layer.forward(x.clone()));
 ///
 /// // B starts at zero, so a fresh adapter of rank 2 changes nothing yet.
-/// layer.adapters.push(LoraAdapter::fresh("default", [8, 4], 2, 0.5, 0.0, &device));
+/// layer.adapters.push(LoraAdapter::fresh("default", [8, 4], 2, 0.5, 0.0, 42, &device));
 /// assert_eq!(host_values(layer.forward(x)), base);
 /// ```
 #[derive(Module, Debug)]

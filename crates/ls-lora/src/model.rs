@@ -52,8 +52,8 @@ use crate::trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 /// # let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&device).into();
 /// let mut model = LoraModel::new(Net { fc1: linear(8, 16), fc2: linear(16, 2) });
 /// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::AllLinear);
-/// model.add_adapter("first", &config, &device)?;
-/// model.add_adapter("second", &config, &device)?;     // the active one from now on
+/// model.add_adapter("first", &config, 1, &device)?;
+/// model.add_adapter("second", &config, 2, &device)?;  // the active one from now on
 /// assert_eq!(model.active_adapters(), ["second"]);
 /// model.set_adapter(&["first", "second"])?;
 /// assert_eq!(model.forward(Tensor::ones([3, 8], &device)).dims(), [3, 2]);
@@ -136,7 +136,8 @@ impl<M: LoraModule> LoraModel<M> {
         }
     }
 
-    /// Adds a fresh adapter and makes it the active one; returns the names of the adapted layers.
+    /// Adds a fresh adapter, drawn from `seed`, and makes it the active one; returns the names of
+    /// the adapted layers.
     ///
     /// # Errors
     ///
@@ -145,10 +146,11 @@ impl<M: LoraModule> LoraModel<M> {
         &mut self,
         name: &str,
         config: &LoraConfig,
+        seed: u64,
         device: &Device,
     ) -> Result<Vec<String>> {
         self.adopt(name, config, |model| {
-            add_adapter(model, name, config, device)
+            add_adapter(model, name, config, seed, device)
         })
     }
 

@@ -25,7 +25,7 @@ use crate::module::LoraModule;
 /// let net = Net { fc: LinearConfig::new(4, 4).init(&device).into() };
 /// let config = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::list(["fc"]));
 /// let mut model = LoraModel::new(net);
-/// model.add_adapter("default", &config, &device)?;
+/// model.add_adapter("default", &config, 42, &device)?;
 ///
 /// let mut optimizer = AdamWConfig::new().init();
 /// let loss = model.fc.forward(Tensor::<2>::ones([3, 4], &device)).square().mean();

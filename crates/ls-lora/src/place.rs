@@ -9,6 +9,7 @@ use ls_files::{FileError, HostTensor};
 
 use crate::adapter::{Dora, LoraAdapter, column_norm_squared};
 use crate::config::{Bias, LoraConfig};
+use crate::draws::Draws;
 use crate::dtype::{host_values, plain, to_dtype};
 use crate::error::{LoraError, Result, in_module};
 use crate::init::{fresh_adapter, saved_start, trainable};
@@ -19,8 +20,8 @@ use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, WEIGHTS_FILE};
 use crate::target::{ModuleMatcher, select_modules};
 /// Places fresh adapters on the layers that `config` selects and returns the layers' names.
 ///
-/// The factors are drawn from `device`'s seeded generator and are trainable when it is an autodiff
-/// device. Whatever is neither adapted nor named by `modules_to_save` or `bias` is frozen.
+/// The factors are drawn from `seed`, the same on every device, and are trainable when it is an
+/// autodiff device. Whatever is neither adapted nor named by `modules_to_save` or `bias` is frozen.
 ///
 /// # Errors
 ///
@@ -30,6 +31,7 @@ pub fn add_adapter<M: LoraModule>(
     module: &mut M,
     name: &str,
     config: &LoraConfig,
+    seed: u64,
     device: &Device,
 ) -> Result<Vec<String>> {
     config.validate()?;
@@ -42,9 +44,10 @@ pub fn add_adapter<M: LoraModule>(
             config.checked_rank_of(&full_name, d_in, d_out)?;
         }
     }
+    let mut draws = Draws::new(seed);
     for (full_name, layer) in module.layers() {
         if selected.contains(&full_name) {
-            let adapter = fresh_adapter(layer, name, &full_name, config, device)
+            let adapter = fresh_adapter(layer, name, &full_name, config, &mut draws, device)
                 .map_err(|error| in_module(&full_name, error))?;
             fresh.push((full_name, adapter));
         }

@@ -53,7 +53,7 @@ fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
     let base = logits(&Net::base(&device));
     let mut model = LoraModel::new(Net::base(&device));
     model
-        .add_adapter("a", &config(&["score", "norm"]), &device)
+        .add_adapter("a", &config(&["score", "norm"]), 1, &device)
         .unwrap();
     model = trained(model, 3);
     let a = logits(&model);
@@ -61,7 +61,12 @@ fn each_adapter_has_a_head_of_its_own_and_training_one_leaves_the_others() {
 
     // The next one starts from the base, not from where the first one is.
     model
-        .add_adapter("b", &config(&["score"]).with_bias(Bias::LoraOnly), &device)
+        .add_adapter(
+            "b",
+            &config(&["score"]).with_bias(Bias::LoraOnly),
+            2,
+            &device,
+        )
         .unwrap();
     net::assert_close("base", &logits(&model), &base, 1e-6);
     assert_eq!(model.active_adapters(), ["b"]);
@@ -119,7 +124,7 @@ fn only_what_is_asked_for_trains() {
     let names = |config: LoraConfig| -> Vec<String> {
         // Everything trainable before, as burn makes it.
         let mut model = LoraModel::new(Net::base(&device));
-        model.add_adapter("x", &config, &device).unwrap();
+        model.add_adapter("x", &config, 3, &device).unwrap();
         let tensors = model.trainable_tensors();
         let count: usize = tensors
             .iter()
@@ -173,7 +178,7 @@ fn factors_may_be_bf16_and_are_saved_so() {
     let device = Device::flex().autodiff();
     let _turn = seeded(&device, 1);
     let mut model = LoraModel::new(Net::base(&Device::flex()));
-    model.add_adapter(NAME, &config(&[]), &device).unwrap();
+    model.add_adapter(NAME, &config(&[]), 4, &device).unwrap();
     model = trained(model, 2);
     let exact = logits(&model);
     model.cast_adapters(FloatDType::BF16);
@@ -198,7 +203,7 @@ fn a_model_stays_itself_when_it_is_moved_and_taken_off_the_graph_and_put_back() 
     let mut model = LoraModel::new(Net::base(&Device::flex()));
     model.quantize(Quantization::Nf4).unwrap();
     let config = config(&["score"]).with_dora(true);
-    model.add_adapter(NAME, &config, &device).unwrap();
+    model.add_adapter(NAME, &config, 5, &device).unwrap();
     model = trained(model, 2);
     let expected = logits(&model);
     assert_eq!(logits(&model.clone().to_device(&device)), expected);
@@ -217,7 +222,7 @@ fn adapters_that_cannot_be_had_leave_the_model_as_it_was() {
     let device = Device::flex().autodiff();
     let _turn = seeded(&device, 1);
     let mut model = LoraModel::new(Net::base(&Device::flex()));
-    model.add_adapter("a", &config(&[]), &device).unwrap();
+    model.add_adapter("a", &config(&[]), 6, &device).unwrap();
     model = trained(model, 1);
     let before = (logits(&model), model.trainable_tensors());
     let check = |what: &str, error: Result<Vec<String>, LoraError>, model: &LoraModel<Net>| {
@@ -232,7 +237,7 @@ fn adapters_that_cannot_be_had_leave_the_model_as_it_was() {
         assert_eq!(model.active_adapters(), ["a"]);
     };
     let add = |model: &mut LoraModel<Net>, name: &str, config: &LoraConfig| {
-        model.add_adapter(name, config, &device)
+        model.add_adapter(name, config, 7, &device)
     };
     let error = add(&mut model, "a", &config(&[]));
     check("an adapter \"a\" already", error, &model);
@@ -386,14 +391,14 @@ fn combinations_that_mean_nothing_are_refused() {
     let mut wider = config(&[]);
     wider.r = 4;
     model
-        .add_adapter("a", &config(&["score"]), &device)
+        .add_adapter("a", &config(&["score"]), 8, &device)
         .unwrap();
-    model.add_adapter("wide", &wider, &device).unwrap();
+    model.add_adapter("wide", &wider, 9, &device).unwrap();
     model
-        .add_adapter("head", &config(&["score"]), &device)
+        .add_adapter("head", &config(&["score"]), 10, &device)
         .unwrap();
     model
-        .add_adapter("dora", &config(&[]).with_dora(true), &device)
+        .add_adapter("dora", &config(&[]).with_dora(true), 11, &device)
         .unwrap();
     let mut check = |parts: &[(&str, f64)], how, what: &str| {
         let error = model
@@ -435,7 +440,7 @@ fn a_sum_of_adapters_with_a_start_is_their_sum() {
     let mut model = LoraModel::new(Net::base(&Device::flex()));
     for (name, init) in [("p", "pissa"), ("o", "olora")] {
         let config = config(&[]).with_init_lora_weights(init.parse().unwrap());
-        model.add_adapter(name, &config, &device).unwrap();
+        model.add_adapter(name, &config, 12, &device).unwrap();
         model = trained(model, 2);
     }
     model
@@ -464,7 +469,7 @@ fn a_pissa_adapter_that_peft_saved_unconverted_is_read() {
     let _turn = seeded(&device, 1);
     let config = config(&[]).with_init_lora_weights(InitLoraWeights::Pissa { niter: None });
     let mut model = LoraModel::new(Net::base(&Device::flex()));
-    model.add_adapter(NAME, &config, &device).unwrap();
+    model.add_adapter(NAME, &config, 13, &device).unwrap();
     model = trained(model, 2);
     let expected = logits(&model);
     let mut adapter = PeftAdapter {
@@ -574,7 +579,7 @@ fn switching_between_validation_and_training_keeps_what_trains() {
     let _turn = seeded(&device, 1);
     let mut model = LoraModel::new(Net::base(&Device::flex()));
     let config = config(&["score"]).with_dora(true);
-    model.add_adapter("a", &config, &device).unwrap();
+    model.add_adapter("a", &config, 14, &device).unwrap();
     model = trained(model, 1);
     let before = (model.trainable_tensors(), logits(&model));
     // The base's own scores, in between.
@@ -612,7 +617,7 @@ fn what_trains_is_never_packed() {
     let mut before = LoraModel::new(Net::base(&Device::flex()));
     before.quantize(Quantization::Nf4).unwrap();
     before
-        .add_adapter("a", &fc1().with_modules_to_save(["score"]), &device)
+        .add_adapter("a", &fc1().with_modules_to_save(["score"]), 15, &device)
         .unwrap();
     let names: Vec<String> = before
         .trainable_tensors()
@@ -628,7 +633,7 @@ fn what_trains_is_never_packed() {
     ];
     assert_eq!(packed(&before), all);
     let error = before
-        .add_adapter("b", &fc1().with_modules_to_save(["fc2"]), &device)
+        .add_adapter("b", &fc1().with_modules_to_save(["fc2"]), 16, &device)
         .unwrap_err()
         .to_string();
     assert!(error.contains("layers.0.fc2 is packed"), "{error}");
@@ -638,6 +643,7 @@ fn what_trains_is_never_packed() {
         .add_adapter(
             "a",
             &fc1().with_modules_to_save(["0.fc2", "score"]),
+            1,
             &device,
         )
         .unwrap();
@@ -681,10 +687,15 @@ fn sums_are_of_exactly_the_layers_of_their_parts() {
     only.layers_to_transform = Some(vec![0]);
     only.r = 6;
     only.rank_pattern = vec![("fc1".into(), 2)];
-    model.add_adapter("first", &first, &device).unwrap();
-    model.add_adapter("only", &only, &device).unwrap();
+    model.add_adapter("first", &first, 17, &device).unwrap();
+    model.add_adapter("only", &only, 18, &device).unwrap();
     model
-        .add_adapter("full", &only.clone().with_modules_to_save(["fc2"]), &device)
+        .add_adapter(
+            "full",
+            &only.clone().with_modules_to_save(["fc2"]),
+            19,
+            &device,
+        )
         .unwrap();
     for (name, parts) in [("x", ["first", "only"]), ("y", ["only", "first"])] {
         let parts = parts.map(|part| (part, 0.5));
@@ -712,7 +723,7 @@ fn sums_are_of_exactly_the_layers_of_their_parts() {
         "{error}"
     );
     for name in ["", "a.b"] {
-        assert!(model.add_adapter(name, &first, &device).is_err());
+        assert!(model.add_adapter(name, &first, 20, &device).is_err());
         let error = model
             .add_weighted_adapter(name, &[("first", 1.0)], Combination::Cat)
             .unwrap_err();
@@ -728,7 +739,7 @@ fn bf16_factors_of_every_variant_stay_near_their_f32_values() {
     for variant in ["default", "orthogonal", "pissa", "olora"] {
         let mut model = LoraModel::new(Net::base(&Device::flex()));
         let config = config(&[]).with_init_lora_weights(variant.parse().unwrap());
-        model.add_adapter(NAME, &config, &device).unwrap();
+        model.add_adapter(NAME, &config, 21, &device).unwrap();
         model = trained(model, 1);
         let exact = logits(&model);
         model.cast_adapters(FloatDType::BF16);
@@ -743,7 +754,7 @@ fn the_functions_see_a_wrapped_model_as_the_model_itself() {
     let _turn = seeded(&device, 1);
     let mut model = LoraModel::new(Net::base(&Device::flex()));
     let config = config(&["score"]).with_bias(Bias::LoraOnly);
-    model.add_adapter(NAME, &config, &device).unwrap();
+    model.add_adapter(NAME, &config, 22, &device).unwrap();
     assert_eq!(
         ls_lora::trainable_tensors(&model),
         model.trainable_tensors()
@@ -752,4 +763,42 @@ fn the_functions_see_a_wrapped_model_as_the_model_itself() {
         ls_lora::to_peft(&model, NAME, &config),
         model.adapter(NAME).unwrap()
     );
+}
+
+/// Both factors of every layer, on a device whose generator stands at `generator`.
+fn start(init: &str, seed: u64, generator: u64) -> Vec<Vec<f32>> {
+    let device = Device::flex();
+    let _turn = seeded(&device, generator);
+    let mut model = LoraModel::new(Net::base(&device));
+    let config = LoraConfig::new(2, 4.0)
+        .with_target_modules(TargetModules::list(["embed", "fc1", "fc2"]))
+        .with_init_lora_weights(init.parse().unwrap());
+    model.add_adapter(NAME, &config, seed, &device).unwrap();
+    let layers = model.layers().into_iter();
+    layers
+        .flat_map(|(_, layer)| layer.adapters())
+        .flat_map(|adapter| [&adapter.lora_a, &adapter.lora_b].map(|p| host_values(p.val())))
+        .collect()
+}
+
+#[test]
+fn a_start_is_its_seeds_and_not_the_devices() {
+    for init in [
+        "default",
+        "gaussian",
+        "orthogonal",
+        "pissa_niter_2",
+        "olora",
+    ] {
+        let first = start(init, 1, 5);
+        assert_eq!(first, start(init, 1, 6), "{init}");
+        assert_ne!(first, start(init, 2, 5), "{init}");
+    }
+    // Layers of one shape differ, and so do adapters of other seeds in each.
+    let (first, second) = (start("gaussian", 1, 0), start("gaussian", 2, 0));
+    for (at, factor) in first.iter().enumerate() {
+        let zero = factor.iter().all(|&value| value == 0.0);
+        assert!(zero || first.iter().skip(at + 1).all(|other| other != factor));
+        assert!(zero || second.iter().all(|other| other != factor));
+    }
 }

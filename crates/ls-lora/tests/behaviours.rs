@@ -164,7 +164,7 @@ fn a_fresh_adapter_changes_nothing() {
     let before = bits(layer.forward(inputs(&device)));
     let shape = LoraLayer::shape(&layer);
     assert_eq!(shape, [IN, OUT]);
-    let fresh = LoraAdapter::fresh(NAME, shape, R, SCALING, 0.3, &device);
+    let fresh = LoraAdapter::fresh(NAME, shape, R, SCALING, 0.3, 1, &device);
     assert_eq!(fresh.rank(), R);
     layer.adapters.push(fresh);
     assert_eq!(bits(layer.forward(inputs(&device))), before);
@@ -556,7 +556,7 @@ fn fresh_factors_are_distributed_as_pefts() {
         if gaussian {
             config = config.with_init_lora_weights(InitLoraWeights::Gaussian);
         }
-        add_adapter(&mut net, NAME, &config, &device).unwrap();
+        add_adapter(&mut net, NAME, &config, 1, &device).unwrap();
         let lora = &net.fc.adapters[0];
         assert_eq!(lora.lora_a.val().dims(), [D_IN, RANK]);
         assert_eq!(lora.lora_b.val().dims(), [RANK, 31]);
@@ -641,7 +641,7 @@ fn adapters_land_on_the_modules_asked_for_with_their_own_rank_and_scaling() {
     let mut model = Perceptron::new(&device);
     let mut config = on(TargetModules::AllLinear).with_lora_dropout(0.1);
     config.rank_pattern = vec![("fc2".into(), 2)];
-    let names = add_adapter(&mut model, NAME, &config, &device).unwrap();
+    let names = add_adapter(&mut model, NAME, &config, 2, &device).unwrap();
     assert_eq!(names, ["net.fc1", "net.fc2"]);
     assert_eq!(adapted_names(&model), names);
     let lora = |layer: &LoraLinear| {
@@ -702,7 +702,7 @@ fn all_linear_takes_no_head_however_deep_it_lies() {
         top: base(&device),
     };
     assert_eq!(model.head_names(), ["inner.0.score", "top"]);
-    let names = add_adapter(&mut model, NAME, &on(TargetModules::AllLinear), &device).unwrap();
+    let names = add_adapter(&mut model, NAME, &on(TargetModules::AllLinear), 3, &device).unwrap();
     assert_eq!(names, ["inner.0.net.fc1", "inner.0.net.fc2"]);
 }
 
@@ -711,7 +711,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     let device = graph();
     let mut model = Perceptron::new(&device);
     let config = on(TargetModules::list(["fc1", "q_proj"]));
-    match add_adapter(&mut model, NAME, &config, &device).unwrap_err() {
+    match add_adapter(&mut model, NAME, &config, 4, &device).unwrap_err() {
         LoraError::UnmatchedTargets {
             requested,
             available,
@@ -727,7 +727,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     // The first layer would take this rank, the second does not.
     let mut config = on(TargetModules::AllLinear);
     config.r = 6;
-    match add_adapter(&mut model, NAME, &config, &device).unwrap_err() {
+    match add_adapter(&mut model, NAME, &config, 5, &device).unwrap_err() {
         LoraError::RankTooLarge { module, r, .. } => {
             assert_eq!((module.as_str(), r), ("net.fc2", 6))
         }
@@ -736,7 +736,7 @@ fn adapters_that_cannot_be_placed_leave_the_model_as_it_was() {
     assert!(adapted_names(&model).is_empty());
 
     config.r = 0;
-    let error = add_adapter(&mut model, NAME, &config, &device).unwrap_err();
+    let error = add_adapter(&mut model, NAME, &config, 6, &device).unwrap_err();
     assert!(matches!(error, LoraError::InvalidConfig { ref field, .. } if field == "r"));
 }
 
@@ -746,7 +746,7 @@ fn trained(device: &Device) -> (Perceptron, LoraConfig) {
     let mut model = Perceptron::new(device);
     {
         let _turn = seeded(device, 9);
-        add_adapter(&mut model, NAME, &config, device).unwrap();
+        add_adapter(&mut model, NAME, &config, 7, device).unwrap();
     }
     for (_, layer) in model.layers_mut() {
         for lora in layer.adapters_mut() {

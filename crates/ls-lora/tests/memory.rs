@@ -22,7 +22,7 @@ fn layer([d_in, d_out]: [usize; 2], format: Option<Quantization>, dropout: f64) 
     if let Some(format) = format {
         layer.quantize(format).unwrap();
     }
-    let adapter = LoraAdapter::fresh("default", [d_in, d_out], R, 2.0, dropout, &device);
+    let adapter = LoraAdapter::fresh("default", [d_in, d_out], R, 2.0, dropout, 1, &device);
     layer.adapters.push(adapter);
     layer
 }

@@ -198,7 +198,7 @@ fn pissa_and_olora_start_where_peft_does_change_nothing_and_convert() {
         let config = unconverted(&case, init);
         let _turn = seeded(&device, 3);
         let mut model = LoraModel::new(Net::base(&Device::flex()));
-        model.add_adapter(NAME, &config, &device).unwrap();
+        model.add_adapter(NAME, &config, 1, &device).unwrap();
         for (name, layer) in model.layers() {
             let Some(adapter) = layer.adapters().first() else {
                 continue;
@@ -240,7 +240,7 @@ fn an_approximate_pissa_is_near_the_exact_one_and_changes_nothing() {
     let starts = Tensors::open(&case.join("expected.safetensors")).below("start.");
     let config = unconverted(&case, "pissa_niter_64");
     let mut model = LoraModel::new(Net::base(&device));
-    model.add_adapter(NAME, &config, &device).unwrap();
+    model.add_adapter(NAME, &config, 2, &device).unwrap();
     for (name, layer) in model.layers() {
         let Some(adapter) = layer.adapters().first() else {
             continue;
@@ -264,7 +264,7 @@ fn orthogonal_factors_are_not_zero_and_their_product_is() {
     let config = LoraConfig::new(4, 6.0)
         .with_target_modules(ls_lora::TargetModules::AllLinear)
         .with_init_lora_weights(ls_lora::InitLoraWeights::Orthogonal);
-    model.add_adapter(NAME, &config, &device).unwrap();
+    model.add_adapter(NAME, &config, 3, &device).unwrap();
     for (_, layer) in model.layers() {
         for adapter in layer.adapters() {
             let [a, b] = [&adapter.lora_a, &adapter.lora_b].map(|p| host_values(p.val()));
@@ -287,7 +287,7 @@ fn fresh_magnitudes_are_the_lengths_of_the_columns_as_pefts() {
         let config = PeftAdapter::load(&case).unwrap().config;
         let _turn = seeded(&device, 1);
         let mut model = LoraModel::new(Net::base(&device));
-        model.add_adapter(NAME, &config, &device).unwrap();
+        model.add_adapter(NAME, &config, 4, &device).unwrap();
         for (module, layer) in model.layers() {
             if let Some(adapter) = layer.adapters().first() {
                 let magnitude = host_values(adapter.dora.as_ref().unwrap().magnitude.val());
@@ -434,7 +434,7 @@ fn lora_plus_gives_each_parameter_pefts_learning_rate_and_decay() {
         let (config, _) = LoraConfig::from_json_value(&fields).unwrap();
         let _turn = seeded(&device, 2);
         let mut model = LoraModel::new(Net::base(&Device::flex()));
-        model.add_adapter(NAME, &config, &device).unwrap();
+        model.add_adapter(NAME, &config, 5, &device).unwrap();
         let argument = |key: &str| case["arguments"][key].as_f64();
         let lr = argument("lr").unwrap();
         let mut plus = LoraPlus::new(argument("loraplus_lr_ratio").unwrap());

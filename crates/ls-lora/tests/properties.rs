@@ -100,7 +100,9 @@ impl Setup {
         if let Some(format) = self.quantization {
             model.quantize(format).unwrap();
         }
-        model.add_adapter(NAME, &self.config, device).unwrap();
+        model
+            .add_adapter(NAME, &self.config, self.seed as u64, device)
+            .unwrap();
         perturb(&mut model);
         model
     }
@@ -194,7 +196,7 @@ proptest! {
             model.quantize(format).unwrap();
         }
         let before = host_values(setup.forward(&model, &device));
-        model.add_adapter(NAME, &setup.config, &device).unwrap();
+        model.add_adapter(NAME, &setup.config, setup.seed as u64, &device).unwrap();
         let after = host_values(setup.forward(&model, &device));
         assert_close("fresh", &after, &before, tolerance(setup.dtype));
     }

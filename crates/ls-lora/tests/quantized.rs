@@ -143,7 +143,7 @@ fn layer(shape: [usize; 2]) -> LoraLinear {
         )),
     });
     let device = Device::flex().autodiff();
-    let mut adapter = LoraAdapter::fresh("default", shape, 3, 2.5, 0.0, &device);
+    let mut adapter = LoraAdapter::fresh("default", shape, 3, 2.5, 0.0, 1, &device);
     adapter.lora_a =
         Param::from_tensor(Tensor::from_inner(random([shape[0], 3], 8)).require_grad());
     adapter.lora_b =

@@ -8,6 +8,8 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_files::FileError;
 use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, lora_module};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::config::LlamaConfig;
@@ -81,7 +83,7 @@ impl Task {
 /// let device = Device::flex();
 /// let decoder = LlamaModel::random(&config, &AttentionMode::Causal, ComputeType::F32, &device)?;
 /// let task = Task::Sequence(Pooling::Last);
-/// let classifier = LlamaClassifier::new(decoder, &config, task, 3, &device);
+/// let classifier = LlamaClassifier::new(decoder, &config, task, 3, 42, &device);
 /// let input = ModelInput::new(&[vec![1u32, 5, 9], vec![1, 7]], &config, &device)?;
 /// assert_eq!(classifier.forward(&input).dims(), [2, 3]);
 /// # Ok(())
@@ -99,22 +101,26 @@ pub struct LlamaClassifier {
 }
 
 impl LlamaClassifier {
-    /// Puts a new head on a decoder: weights N(0, `initializer_range`) from the device's seeded
-    /// generator, bias zero. The head trains if `device` is an autodiff device.
+    /// Puts a new head on a decoder: weights N(0, `initializer_range`) from `seed`, the same on
+    /// every device, bias zero. The head trains if `device` is an autodiff device.
     pub fn new(
         model: LlamaModel,
         config: &LlamaConfig,
         task: Task,
         num_labels: usize,
+        seed: u64,
         device: &Device,
     ) -> Self {
         let options = (device, DType::F32);
-        let distribution = Distribution::Normal(0.0, config.initializer_range);
-        let weight = Param::from_tensor(Tensor::random(
+        let mut draws = ChaCha8Rng::seed_from_u64(seed);
+        // Adapters are drawn from the first stream, often by the same seed.
+        draws.set_stream(1);
+        let values = TensorData::random::<f32, _, _>(
             [config.hidden_size, num_labels],
-            distribution,
-            options,
-        ));
+            Distribution::Normal(0.0, config.initializer_range),
+            &mut draws,
+        );
+        let weight = Param::from_tensor(Tensor::from_data(values, options));
         let bias = match task {
             Task::Token { .. } if config.token_classification_bias => {
                 Some(Param::from_tensor(Tensor::zeros([num_labels], options)))
@@ -378,8 +384,16 @@ mod tests {
             (Task::Sequence(Pooling::Mean), false),
             (Task::Token { dropout: 0.1 }, true),
         ] {
-            let fresh = LlamaClassifier::new(model.clone(), &config, task, many, &device);
+            let fresh = LlamaClassifier::new(model.clone(), &config, task, many, 7, &device);
             let weights = host_values(fresh.score.weight.val());
+            let again = |seed| {
+                // Whatever the device's generator has drawn.
+                device.seed(seed + 1);
+                let head = LlamaClassifier::new(model.clone(), &config, task, many, seed, &device);
+                host_values(head.score.weight.val())
+            };
+            assert_eq!(again(7), weights);
+            assert_ne!(again(8), weights);
             let n = weights.len() as f32;
             let std = (weights.iter().map(|w| w * w).sum::<f32>() / n).sqrt();
             // 20,000 draws: known to half a per cent.
@@ -393,7 +407,7 @@ mod tests {
         }
         tiny.config["token_classification_bias"] = serde_json::json!(false);
         let task = Task::Token { dropout: 0.1 };
-        let fresh = LlamaClassifier::new(model, &tiny.config(), task, 2, &device);
+        let fresh = LlamaClassifier::new(model, &tiny.config(), task, 2, 7, &device);
         assert!(fresh.score.bias.is_none());
     }
 
@@ -409,6 +423,7 @@ mod tests {
                 &tiny.config(),
                 task(dropout),
                 LABELS,
+                7,
                 &device,
             );
             let weight = tiny.tensors["score.weight"].to_f32().unwrap();
@@ -431,12 +446,12 @@ mod tests {
     /// A classifier with an adapter whose B is not zero, and the configuration.
     fn adapted(tiny: &Tiny, task: Task, device: &Device) -> (LlamaClassifier, LoraConfig) {
         let model = tiny.classifier("causal", task, device).model;
-        let mut classifier = LlamaClassifier::new(model, &tiny.config(), task, LABELS, device);
+        let mut classifier = LlamaClassifier::new(model, &tiny.config(), task, LABELS, 7, device);
         let config = LoraConfig::new(2, 6.0)
             .with_target_modules(TargetModules::AllLinear)
             .with_task_type(task.task_type());
         assert_eq!(
-            add_adapter(&mut classifier, ADAPTER, &config, device)
+            add_adapter(&mut classifier, ADAPTER, &config, 7, device)
                 .unwrap()
                 .len(),
             21

@@ -58,7 +58,7 @@ pub enum Event<'a> {
     },
     /// A part of the run begins: `trial evaluation`, `frozen baseline`, `training`, `test`.
     Phase(&'a str),
-    /// An optimizer step is done.
+    /// An optimizer step is done, and the next one queued unless an evaluation follows.
     Step(&'a StepRecord),
     /// An evaluation goes on.
     Evaluating {
@@ -130,9 +130,12 @@ pub struct StepRecord {
     pub grad_norm: f64,
     /// Real tokens of the step.
     pub tokens: usize,
-    /// Time of the step.
+    /// Time from the arrival of the step before's loss, or from where training began or went on
+    /// after an evaluation, to the arrival of this step's: all steps add up to the time of
+    /// training.
     pub seconds: f64,
-    /// Of it, time until the step's batches were read and padded: what a device waits for.
+    /// Time until the step's batches were read and padded. A device that has more queued does not
+    /// wait for it.
     pub data_seconds: f64,
 }
 

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ls_data::{Batch, BatchOptions, epoch_order};
-use ls_lora::LoraPlus;
+use ls_lora::LoraModule;
 use ls_model::input::mixed_seed;
-use ls_model::{LlamaClassifier, LlamaConfig};
+use ls_model::{LlamaClassifier, LlamaConfig, Task};
 
 use crate::config::ResolvedRun;
 use crate::error::{Result, TrainError};
@@ -16,8 +16,10 @@ use crate::evaluate::{Pass, evaluate};
 use crate::events::{EvaluationRecord, Event, Observer, StepRecord};
 use crate::inference::InferenceSettings;
 use crate::loss::{cross_entropy_sum, weighted_cross_entropy_sum};
-use crate::optim::{adamw, clip_grad_norm, learning_rate};
+use crate::optim::AdamW;
+use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
+use crate::schedule::learning_rate;
 use crate::splits::Splits;
 use crate::tensors::{labels as flat_labels, model_input};
 
@@ -65,12 +67,14 @@ pub(crate) struct Fitted {
 /// The loop: epochs of optimizer steps, each over `gradient_accumulation_steps` passes, with
 /// evaluations between.
 ///
-/// `keep` is called with every model that is the best so far.
+/// A step only queues its work. Its loss and gradient norm are looked at when the next step is
+/// queued, so that a device never waits for this thread; before an evaluation, and at the end, they
+/// are waited for. `keep` is called with every model that is the best so far.
 pub(crate) fn fit(
     mut model: LlamaClassifier,
     context: &Context<'_>,
     observer: &mut dyn Observer,
-    mut log: Option<&mut MetricsLog>,
+    log: Option<&mut MetricsLog>,
     keep: &mut dyn FnMut(&LlamaClassifier, &EvaluationRecord) -> Result<()>,
 ) -> Result<Fitted> {
     let settings = &context.run.config.train;
@@ -80,56 +84,40 @@ pub(crate) fn fit(
     let train = &context.splits.train;
     let steps_per_epoch = context.steps_per_epoch();
     let total_steps = steps_per_epoch * settings.epochs;
-    let mut optimizer = adamw(settings);
+    let mut optimizer = AdamW::new(&model, settings);
+    let drops = drops(&model);
     let mut best: Option<(LlamaClassifier, EvaluationRecord)> = None;
-    let (mut step, mut tokens, mut seconds, mut without_better) = (0, 0, 0.0, 0);
+    let (mut step, mut without_better) = (0, 0);
+    let mut records = Records::new(context, observer, log);
 
     'epochs: for epoch in 0..settings.epochs {
         let order = epoch_order(train.lengths(), &options, settings.seed, epoch);
         for micro_batches in order.chunks(settings.gradient_accumulation_steps) {
-            let started = Instant::now();
             let rate = learning_rate(settings, step, total_steps);
             step += 1;
             // Dropout draws from the device's generator, whose state cannot be saved: each step has
             // its own.
-            let seed = mixed_seed(settings.seed, step);
-            let outcome = backward(&model, context, micro_batches, &options, seed)?;
-            let not_finite = |quantity, value| TrainError::NotFinite {
-                quantity,
-                value,
-                step,
-                examples: train.place(&micro_batches.concat()),
+            let seed = drops.then(|| mixed_seed(settings.seed, step));
+            let outcome = match backward(&model, &optimizer, context, micro_batches, &options, seed)
+            {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    // What is wrong with the step before came first.
+                    records.finish()?;
+                    return Err(error);
+                }
             };
-            if !outcome.loss.is_finite() {
-                return Err(not_finite("loss", outcome.loss));
-            }
-            let mut gradients = outcome.gradients;
-            let grad_norm = clip_grad_norm(&model, &mut gradients, settings.max_grad_norm);
-            if !grad_norm.is_finite() {
-                return Err(not_finite("gradient norm", grad_norm));
-            }
-            let rates = match settings.loraplus_lr_ratio {
-                Some(ratio) => LoraPlus::new(ratio).learning_rates(&model, rate),
-                None => rate.into(),
-            };
-            model = optimizer.step(rates, model, gradients);
-            let record = StepRecord {
-                kind: "step",
+            let (stepped, grad_norm) = optimizer.step(model, outcome.gradient, rate);
+            model = stepped;
+            let values = Tensor::cat(vec![outcome.loss, grad_norm], 0);
+            let queued = Queued {
                 step,
-                epoch: step as f64 / steps_per_epoch as f64,
-                loss: outcome.loss,
                 learning_rate: rate,
-                grad_norm,
                 tokens: outcome.tokens,
-                seconds: started.elapsed().as_secs_f64(),
                 data_seconds: outcome.data_seconds,
+                inputs: micro_batches.concat(),
             };
-            tokens += record.tokens;
-            seconds += record.seconds;
-            if let Some(log) = &mut log {
-                log.push(&record)?;
-            }
-            observer.event(&Event::Step(&record));
+            records.push(queued, values)?;
 
             let epoch_ends = step % steps_per_epoch == 0;
             let due = settings
@@ -138,16 +126,14 @@ pub(crate) fn fit(
             if !due {
                 continue;
             }
+            records.finish()?;
             let evaluated = model.valid();
             let mut record =
-                evaluate_validation(&evaluated, context, step, steps_per_epoch, observer)?;
+                evaluate_validation(&evaluated, context, step, steps_per_epoch, records.observer)?;
             record.best = best
                 .as_ref()
                 .is_none_or(|(_, best)| better(&context.run.metric, record.value, best.value));
-            if let Some(log) = &mut log {
-                log.push(&record)?;
-            }
-            observer.event(&Event::Evaluation(&record));
+            records.evaluated(&record)?;
             if record.best {
                 keep(&evaluated, &record)?;
                 best = Some((evaluated, record));
@@ -158,14 +144,17 @@ pub(crate) fn fit(
                     .early_stopping_patience
                     .is_some_and(|patience| without_better >= patience)
                 {
-                    observer.event(&Event::Stopped {
+                    records.observer.event(&Event::Stopped {
                         evaluations: without_better,
                     });
                     break 'epochs;
                 }
             }
+            records.resume();
         }
     }
+    // The last step is evaluated, so its record is written.
+    let (tokens, seconds) = (records.tokens, records.seconds);
     // At least one epoch of at least one step ran, and its end is always evaluated.
     let (best_model, best) = best.ok_or(TrainError::EmptySplit {
         split: "train".into(),
@@ -179,22 +168,143 @@ pub(crate) fn fit(
     })
 }
 
+/// Whether anything in the model drops values in training.
+fn drops(model: &LlamaClassifier) -> bool {
+    let adapters = model
+        .layers()
+        .into_iter()
+        .flat_map(|(_, layer)| layer.adapters());
+    matches!(model.task, Task::Token { dropout } if dropout > 0.0)
+        || adapters.into_iter().any(|adapter| adapter.dropout > 0.0)
+}
+
+/// What a step's record holds besides the values that are on their way from the device.
+struct Queued {
+    step: usize,
+    learning_rate: f64,
+    tokens: usize,
+    data_seconds: f64,
+    inputs: Vec<usize>,
+}
+
+/// The records of a run in their order, and what they add up to.
+struct Records<'a> {
+    context: &'a Context<'a>,
+    observer: &'a mut dyn Observer,
+    log: Option<&'a mut MetricsLog>,
+    reads: Readback,
+    /// The step whose values are on their way.
+    queued: Option<Queued>,
+    /// Where the time of the next record begins: where the values of the step before came, or where
+    /// training went on after an evaluation.
+    since: Instant,
+    tokens: usize,
+    seconds: f64,
+}
+
+impl<'a> Records<'a> {
+    fn new(
+        context: &'a Context<'a>,
+        observer: &'a mut dyn Observer,
+        log: Option<&'a mut MetricsLog>,
+    ) -> Self {
+        Self {
+            context,
+            observer,
+            log,
+            reads: Readback::new(),
+            queued: None,
+            since: Instant::now(),
+            tokens: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// Begins to read a step's values, its loss and its gradient norm, and records the step before.
+    fn push(&mut self, queued: Queued, values: Tensor<1>) -> Result<()> {
+        self.reads.begin(values);
+        match self.queued.replace(queued) {
+            Some(before) => self.record(before),
+            None => Ok(()),
+        }
+    }
+
+    /// Records the step whose values are on their way, if there is one.
+    fn finish(&mut self) -> Result<()> {
+        match self.queued.take() {
+            Some(last) => self.record(last),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the oldest values that are on their way, those of this step.
+    fn record(&mut self, queued: Queued) -> Result<()> {
+        let (values, at) = self.reads.finish();
+        let [loss, grad_norm] = [0, 1].map(|index: usize| f64::from(values[index]));
+        for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NotFinite {
+                    quantity,
+                    value,
+                    step: queued.step,
+                    examples: self.context.splits.train.place(&queued.inputs),
+                });
+            }
+        }
+        let record = StepRecord {
+            kind: "step",
+            step: queued.step,
+            epoch: queued.step as f64 / self.context.steps_per_epoch() as f64,
+            loss,
+            learning_rate: queued.learning_rate,
+            grad_norm,
+            tokens: queued.tokens,
+            seconds: at.saturating_duration_since(self.since).as_secs_f64(),
+            data_seconds: queued.data_seconds,
+        };
+        self.since = at.max(self.since);
+        self.tokens += record.tokens;
+        self.seconds += record.seconds;
+        if let Some(log) = &mut self.log {
+            log.push(&record)?;
+        }
+        self.observer.event(&Event::Step(&record));
+        Ok(())
+    }
+
+    /// Records an evaluation.
+    fn evaluated(&mut self, record: &EvaluationRecord) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.push(record)?;
+        }
+        self.observer.event(&Event::Evaluation(record));
+        Ok(())
+    }
+
+    /// Training goes on after an evaluation, whose time is not its own.
+    fn resume(&mut self) {
+        self.since = Instant::now();
+    }
+}
+
 struct Outcome {
-    gradients: GradientsParams,
-    /// Mean over the labels that count in the whole step.
-    loss: f64,
+    /// In the order of the optimizer's buffer.
+    gradient: Tensor<1>,
+    /// Mean over the labels that count in the whole step, `[1]`.
+    loss: Tensor<1>,
     tokens: usize,
     data_seconds: f64,
 }
 
-/// Loss and gradients of one optimizer step. Every label that counts weighs the same, whichever
-/// pass it is in; the windows of a long text share its weight. `seed` fixes dropout.
+/// Loss and gradient of one optimizer step, on the device. Every label that counts weighs the same,
+/// whichever pass it is in; the windows of a long text share its weight. `seed` fixes dropout.
 fn backward(
     model: &LlamaClassifier,
+    optimizer: &AdamW,
     context: &Context<'_>,
     micro_batches: &[Vec<usize>],
     options: &BatchOptions,
-    seed: u64,
+    seed: Option<u64>,
 ) -> Result<Outcome> {
     let train = &context.splits.train;
     let windowed = !train.is_words() && train.cut.windowed_examples > 0;
@@ -220,11 +330,13 @@ fn backward(
     };
     let count = batches.iter().map(weight).sum::<f64>();
     let count = if count > 0.0 { count } else { 1.0 };
-    let mut accumulator = GradientsAccumulator::new();
-    let (mut loss, mut tokens) = (0.0, 0);
+    let mut sums: Option<[Tensor<1>; 2]> = None;
+    let mut tokens = 0;
     for (at, (batch, weights)) in batches.iter().enumerate() {
-        let input = model_input(batch, context.model_config, context.device)?;
-        let input = input.with_dropout_seed(mixed_seed(seed, at));
+        let mut input = model_input(batch, context.model_config, context.device)?;
+        if let Some(seed) = seed {
+            input = input.with_dropout_seed(mixed_seed(seed, at));
+        }
         let labels = flat_labels(batch);
         let loss_of = |logits: Tensor<2>| {
             let sum = if windowed {
@@ -234,19 +346,25 @@ fn backward(
             };
             sum.div_scalar(count)
         };
-        let (batch_loss, gradients) = if context.run.config.train.gradient_checkpointing {
+        let (loss, gradients) = if context.run.config.train.gradient_checkpointing {
             model.backward_checkpointed(&input, loss_of)
         } else {
             let loss = loss_of(model.forward(&input));
             let gradients = GradientsParams::from_grads(loss.backward(), model);
-            (loss, gradients)
+            (loss.inner(), gradients)
         };
-        loss += f64::from(batch_loss.into_scalar::<f32>());
+        let gradient = optimizer.gradient(model, gradients);
         tokens += batch.real_tokens();
-        accumulator.accumulate(model, gradients);
+        sums = Some(match sums {
+            None => [loss, gradient],
+            Some([losses, sum]) => [losses + loss, sum + gradient],
+        });
     }
+    let [loss, gradient] = sums.ok_or(TrainError::EmptySplit {
+        split: "train".into(),
+    })?;
     Ok(Outcome {
-        gradients: accumulator.grads(),
+        gradient,
         loss,
         tokens,
         data_seconds,

@@ -1,133 +1,505 @@
-//! AdamW as PyTorch has it, the learning rate over the steps, and clipping by the norm over all
-//! gradients.
+//! [`AdamW`] as PyTorch has it, with clipping, on one buffer of everything that trains.
+//!
+//! A step of separate optimizers takes a dozen operations for each parameter, and an adapter has
+//! hundreds of small ones; off the CPU, starting them takes longer than what they compute. Laid end
+//! to end, the parameters are one tensor, a step is a dozen operations in all, and nothing has to
+//! be read: the norm and the factor of the clipping stay on the device.
 
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor};
+use ls_lora::{LoraModule, LoraPlus};
 
-use crate::config::{LrScheduler, TrainSettings};
+use crate::config::TrainSettings;
+
+/// Parameters begin at multiples of this many values. A slice of a buffer is a view without a copy
+/// only where its bytes are aligned: to 512 on CUDA, 256 on wgpu.
+const ALIGNMENT: usize = 128;
 
 /// AdamW with decoupled weight decay on everything but biases and norms, as Hugging Face's Trainer
-/// groups parameters.
-pub fn adamw(settings: &TrainSettings) -> ModuleOptimizer {
-    let config = |weight_decay: f64| {
-        AdamWConfig::new()
-            .with_beta_1(settings.adam_beta1 as f32)
-            .with_beta_2(settings.adam_beta2 as f32)
-            .with_epsilon(settings.adam_epsilon as f32)
-            .with_weight_decay(weight_decay as f32)
-    };
-    let undecayed = ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$").expect("a valid pattern");
-    config(settings.weight_decay)
-        .init()
-        .with_group(undecayed, config(0.0).build(), None)
+/// groups parameters, after clipping by the norm over all gradients.
+///
+/// Parameters and moments are f32 here, in the order in which the module is visited, with zeros
+/// between them. A parameter without a gradient counts as one whose gradient is zero: its moments
+/// fade and it decays, where PyTorch leaves it alone. Of a classifier's parameters the loss reaches
+/// all that train, so each has a gradient in every step.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: TrainSettings,
+    slots: Vec<Slot>,
+    values: Tensor<1>,
+    /// The means of the gradients and of their squares.
+    moments: Option<[Tensor<1>; 2]>,
+    steps: i32,
+    /// Factor of the learning rate.
+    rate: Factor,
+    /// Factor of the learning rate by which a value decays.
+    decay: Factor,
 }
 
-/// The learning rate of an optimizer step, counted from 0, by the formulas of transformers'
-/// `optimization.py`.
-pub fn learning_rate(settings: &TrainSettings, step: usize, total_steps: usize) -> f64 {
-    let warmup = match settings.warmup_steps {
-        0 => (settings.warmup_ratio * total_steps as f64).ceil() as usize,
-        steps => steps,
-    };
-    if step < warmup {
-        return settings.learning_rate * step as f64 / warmup as f64;
+/// The place of a parameter in the buffer.
+#[derive(Debug)]
+struct Slot {
+    id: ParamId,
+    /// Its path in the module, such as `model.norm.weight`.
+    path: String,
+    start: usize,
+    len: usize,
+}
+
+impl Slot {
+    /// Zeros after it.
+    fn gap(&self) -> usize {
+        self.len.next_multiple_of(ALIGNMENT) - self.len
     }
-    let left =
-        total_steps.saturating_sub(step) as f64 / total_steps.saturating_sub(warmup).max(1) as f64;
-    settings.learning_rate
-        * match settings.lr_scheduler {
-            LrScheduler::Constant => 1.0,
-            LrScheduler::Linear => left,
-            LrScheduler::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (1.0 - left)).cos()),
+}
+
+/// A factor for each value.
+// An optimizer has two of them.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Factor {
+    /// The same for all.
+    One(f64),
+    /// `[values]`.
+    Each(Tensor<1>),
+}
+
+impl Factor {
+    /// What `of` says of each parameter.
+    fn new(slots: &[Slot], device: &Device, of: impl Fn(&Slot) -> f64) -> Self {
+        let first = slots.first().map_or(1.0, &of);
+        if slots.iter().all(|slot| of(slot) == first) {
+            return Self::One(first);
         }
-}
-
-/// Scales the gradients so that the norm over all of them is at most `max_norm` (0 for no limit),
-/// as `torch.nn.utils.clip_grad_norm_` does, and returns the norm before that. Waits for the device
-/// once.
-pub fn clip_grad_norm<M: Module>(module: &M, grads: &mut GradientsParams, max_norm: f64) -> f64 {
-    let mut squares = Squares {
-        grads,
-        sums: Vec::new(),
-    };
-    module.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return 0.0;
-    }
-    let norm = f64::from(
-        Tensor::cat(squares.sums, 0)
-            .sum()
-            .sqrt()
-            .into_scalar::<f32>(),
-    );
-    if max_norm > 0.0 && norm > max_norm {
-        // PyTorch's epsilon.
-        module.visit(&mut Scale {
-            grads,
-            factor: max_norm / (norm + 1e-6),
+        let each = slots.iter().map(|slot| {
+            let factor = Tensor::full([slot.len], of(slot), (device, DType::F32));
+            Some(factor)
         });
+        Self::Each(lay_out(slots, each, device))
     }
-    norm
+
+    /// `values * factor * by`.
+    fn times(&self, values: Tensor<1>, by: f64) -> Tensor<1> {
+        match self {
+            Self::One(factor) => values.mul_scalar(factor * by),
+            Self::Each(factors) => values * factors.clone().mul_scalar(by),
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        matches!(self, Self::One(0.0))
+    }
 }
 
-struct Squares<'a> {
-    grads: &'a GradientsParams,
-    sums: Vec<Tensor<1>>,
+impl AdamW {
+    /// An optimizer of everything in the module that requires gradients, before its first step.
+    ///
+    /// With `loraplus_lr_ratio` the parameters learn at the rates of LoRA+. That of embeddings
+    /// follows the schedule too, as it does in Hugging Face's Trainer.
+    ///
+    /// # Panics
+    ///
+    /// If nothing trains.
+    pub fn new<M: LoraModule>(module: &M, settings: &TrainSettings) -> Self {
+        let mut layout = Layout::default();
+        module.visit(&mut layout);
+        let Layout { slots, values, .. } = layout;
+        let device = values.first().expect("something trains").device();
+        let values = lay_out(&slots, values.into_iter().map(Some), &device);
+
+        let loraplus = settings.loraplus_lr_ratio.map(|ratio| {
+            let plus = LoraPlus::new(ratio);
+            (plus, plus.groups(module))
+        });
+        let rate = |slot: &Slot| match &loraplus {
+            Some((plus, groups)) if groups.embedding.matches(&slot.id, None) => {
+                plus.lr_embedding / settings.learning_rate
+            }
+            Some((plus, groups)) if groups.faster.matches(&slot.id, None) => plus.lr_ratio,
+            _ => 1.0,
+        };
+        let undecayed =
+            ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$").expect("a valid pattern");
+        let decay = |slot: &Slot| {
+            if undecayed.matches(&slot.id, Some(&slot.path)) {
+                0.0
+            } else {
+                rate(slot) * settings.weight_decay
+            }
+        };
+        Self {
+            rate: Factor::new(&slots, &device, rate),
+            decay: Factor::new(&slots, &device, decay),
+            settings: settings.clone(),
+            slots,
+            values,
+            moments: None,
+            steps: 0,
+        }
+    }
+
+    /// The gradients of one backward pass in the order of the buffer, `[values]`. Those of several
+    /// passes add up.
+    pub fn gradient<M: Module>(&self, module: &M, gradients: GradientsParams) -> Tensor<1> {
+        let mut taken = Taken {
+            slots: &self.slots,
+            gradients,
+            pieces: vec![None; self.slots.len()],
+        };
+        module.visit(&mut taken);
+        lay_out(&self.slots, taken.pieces, &self.values.device())
+    }
+
+    /// Takes a step and returns the module with its new parameters, and the norm over the whole
+    /// gradient before clipping, `[1]`. Reads nothing from the device.
+    ///
+    /// # Shapes
+    ///
+    /// - `gradient`: `[values]`, as [`AdamW::gradient`] has it
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        gradient: Tensor<1>,
+        learning_rate: f64,
+    ) -> (M, Tensor<1>) {
+        let norm = gradient.clone().square().sum().sqrt();
+        let gradient = self.clipped(gradient, &norm);
+        let change = self.change(gradient);
+        let values = self.values.clone();
+        let decayed = if self.decay.is_zero() {
+            values
+        } else {
+            values.clone() - self.decay.times(values, learning_rate)
+        };
+        self.values = decayed - self.rate.times(change, learning_rate);
+        let module = module.map(&mut WriteBack {
+            slots: &self.slots,
+            values: &self.values,
+        });
+        (module, norm)
+    }
+
+    /// The gradient with a norm of at most `max_grad_norm` (0 for no limit), as
+    /// `torch.nn.utils.clip_grad_norm_` has it.
+    fn clipped(&self, gradient: Tensor<1>, norm: &Tensor<1>) -> Tensor<1> {
+        let limit = self.settings.max_grad_norm;
+        if limit <= 0.0 {
+            return gradient;
+        }
+        // With PyTorch's epsilon.
+        let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(limit);
+        gradient * factor.clamp_max(1.0)
+    }
+
+    /// What Adam makes of a gradient, before the learning rate; the moments move on.
+    fn change(&mut self, gradient: Tensor<1>) -> Tensor<1> {
+        let TrainSettings {
+            adam_beta1: beta1,
+            adam_beta2: beta2,
+            adam_epsilon: epsilon,
+            ..
+        } = self.settings;
+        let new = [
+            gradient.clone().mul_scalar(1.0 - beta1),
+            gradient.square().mul_scalar(1.0 - beta2),
+        ];
+        let [first, second] = match (self.moments.take(), new) {
+            (None, new) => new,
+            (Some([first, second]), [g, g2]) => {
+                [first.mul_scalar(beta1) + g, second.mul_scalar(beta2) + g2]
+            }
+        };
+        self.moments = Some([first.clone(), second.clone()]);
+        self.steps += 1;
+        // The moments began at zero, which the first steps would feel.
+        let first = first.div_scalar(1.0 - beta1.powi(self.steps));
+        let second = second.div_scalar(1.0 - beta2.powi(self.steps));
+        first / second.sqrt().add_scalar(epsilon)
+    }
 }
 
-impl ModuleVisitor for Squares<'_> {
+/// One buffer of all parameters' pieces, with the zeros between them; what is absent is zero.
+fn lay_out(
+    slots: &[Slot],
+    pieces: impl IntoIterator<Item = Option<Tensor<1>>>,
+    device: &Device,
+) -> Tensor<1> {
+    let zeros = |len: usize| Tensor::zeros([len], (device, DType::F32));
+    let mut all = Vec::with_capacity(slots.len());
+    for (slot, piece) in slots.iter().zip(pieces) {
+        all.push(piece.unwrap_or_else(|| zeros(slot.len)));
+        if slot.gap() > 0 {
+            all.push(zeros(slot.gap()));
+        }
+    }
+    flatten(all)
+}
+
+/// Tensors laid end to end.
+///
+/// The one operation of a step that takes a tensor for each parameter. burn's fusion makes one
+/// kernel of it where a kernel may have so many inputs (1024 on CUDA); else burn copies each by a
+/// kernel of its own.
+fn flatten(pieces: Vec<Tensor<1>>) -> Tensor<1> {
+    Tensor::cat(pieces, 0)
+}
+
+/// A tensor as a piece of the buffer.
+fn piece<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let len = tensor.shape().num_elements();
+    let flat = tensor.reshape([len]);
+    if flat.dtype() == DType::F32 {
+        flat
+    } else {
+        flat.cast(DType::F32)
+    }
+}
+
+/// Finds what trains, and where it stands.
+#[derive(Default)]
+struct Layout {
+    path: Vec<String>,
+    slots: Vec<Slot>,
+    values: Vec<Tensor<1>>,
+    end: usize,
+}
+
+impl ModuleVisitor for Layout {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sums.push(grad.square().sum());
+        let value = param.val();
+        if !value.is_require_grad() {
+            return;
+        }
+        let slot = Slot {
+            id: param.id,
+            path: self.path.join("."),
+            start: self.end,
+            len: value.shape().num_elements(),
+        };
+        self.end += slot.len + slot.gap();
+        self.slots.push(slot);
+        self.values.push(piece(value.inner()));
+    }
+}
+
+/// Takes the gradients of a backward pass.
+struct Taken<'a> {
+    slots: &'a [Slot],
+    gradients: GradientsParams,
+    pieces: Vec<Option<Tensor<1>>>,
+}
+
+impl ModuleVisitor for Taken<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(at) = self.slots.iter().position(|slot| slot.id == param.id) {
+            self.pieces[at] = self.gradients.remove::<D>(param.id).map(piece);
         }
     }
 }
 
-struct Scale<'a> {
-    grads: &'a mut GradientsParams,
-    factor: f64,
+/// Makes the parameters views of the buffer.
+struct WriteBack<'a> {
+    slots: &'a [Slot],
+    values: &'a Tensor<1>,
 }
 
-impl ModuleVisitor for Scale<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.remove::<D>(param.id) {
-            self.grads.register(param.id, grad.mul_scalar(self.factor));
-        }
+impl ModuleMapper for WriteBack<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(slot) = self.slots.iter().find(|slot| slot.id == param.id) else {
+            return param;
+        };
+        let value = self.values.clone().slice(slot.start..slot.start + slot.len);
+        param.map(|old| {
+            let value = value.reshape(old.dims());
+            let value = if old.dtype() == DType::F32 {
+                value
+            } else {
+                value.cast(old.dtype())
+            };
+            // A leaf of the next step's graph.
+            value.autodiff().require_grad()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use burn::nn::{EmbeddingConfig, Linear, LinearConfig};
+    use burn::optim::{AdamWConfig, ModuleOptimizer};
+    use burn::tensor::Int;
+    use ls_lora::{
+        LoraConfig, LoraEmbedding, LoraLinear, TargetModules, add_adapter, host_values, lora_module,
+    };
+
     use super::*;
 
-    fn rates(scheduler: LrScheduler, warmup_steps: usize, total: usize) -> Vec<f64> {
-        let settings = TrainSettings {
-            learning_rate: 1.0,
-            lr_scheduler: scheduler,
-            warmup_steps,
-            ..TrainSettings::default()
-        };
-        (0..total)
-            .map(|step| learning_rate(&settings, step, total))
-            .collect()
+    #[derive(Module, Debug)]
+    struct Net {
+        embed: LoraEmbedding,
+        mix: LoraLinear,
+        score: Linear,
     }
 
-    /// Values of `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup` of
-    /// transformers 5.23.0.
-    #[test]
-    fn schedules_are_those_of_transformers() {
-        assert_eq!(rates(LrScheduler::Linear, 0, 4), [1.0, 0.75, 0.5, 0.25]);
-        assert_eq!(rates(LrScheduler::Linear, 2, 4), [0.0, 0.5, 1.0, 0.5]);
-        assert_eq!(rates(LrScheduler::Constant, 1, 3), [0.0, 1.0, 1.0]);
-        let cosine = rates(LrScheduler::Cosine, 0, 4);
-        for (rate, expected) in cosine.iter().zip([1.0, 0.853_553, 0.5, 0.146_447]) {
-            assert!((rate - expected).abs() < 1e-6, "{cosine:?}");
+    lora_module!(Net { embed, mix } heads { score });
+
+    impl Net {
+        /// Sizes that fill no multiple of the alignment, and one that does.
+        fn new(device: &Device) -> Self {
+            let mut net = Self {
+                embed: EmbeddingConfig::new(11, 32).init(device).into(),
+                mix: LinearConfig::new(32, 9).init(device).into(),
+                score: LinearConfig::new(9, 3).init(device),
+            };
+            let config = LoraConfig::new(4, 8.0)
+                .with_target_modules(TargetModules::list(["embed", "mix"]))
+                .with_modules_to_save(["score"]);
+            add_adapter(&mut net, "default", &config, 1, device).unwrap();
+            net
+        }
+
+        fn loss(&self, at: i32) -> Tensor<1> {
+            let ids = Tensor::<2, Int>::from_ints([[at, at + 3, 2], [7, at, 1]], &Device::flex());
+            let x = self.mix.forward(self.embed.forward(ids)).tanh();
+            let x = self.score.forward(x);
+            (x - 0.5).square().sum()
+        }
+
+        fn values(&self) -> BTreeMap<ParamId, Vec<f32>> {
+            let mut found = Found(BTreeMap::new());
+            self.visit(&mut found);
+            found.0
+        }
+    }
+
+    struct Found(BTreeMap<ParamId, Vec<f32>>);
+
+    impl ModuleVisitor for Found {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.insert(param.id, host_values(param.val()));
+        }
+    }
+
+    /// burn's own, a parameter at a time.
+    fn separate(settings: &TrainSettings) -> ModuleOptimizer {
+        let config = |weight_decay: f64| {
+            AdamWConfig::new()
+                .with_beta_1(settings.adam_beta1 as f32)
+                .with_beta_2(settings.adam_beta2 as f32)
+                .with_epsilon(settings.adam_epsilon as f32)
+                .with_weight_decay(weight_decay as f32)
+        };
+        let biases = ParamGroup::from_regex(r"(^|\.)bias$").unwrap();
+        let undecayed = config(0.0).build();
+        let decayed = config(settings.weight_decay).init();
+        decayed.with_group(biases, undecayed, None)
+    }
+
+    fn settings(loraplus_lr_ratio: Option<f64>, weight_decay: f64) -> TrainSettings {
+        TrainSettings {
+            learning_rate: 1e-2,
+            max_grad_norm: 0.0,
+            weight_decay,
+            loraplus_lr_ratio,
+            ..TrainSettings::default()
         }
     }
 
     #[test]
-    fn a_warmup_longer_than_the_run_divides_by_nothing() {
-        assert_eq!(rates(LrScheduler::Linear, 8, 2), [0.0, 0.125]);
+    fn one_buffer_takes_the_steps_of_separate_parameters() {
+        for (ratio, weight_decay) in [(None, 0.0), (None, 0.3), (Some(8.0), 0.3)] {
+            let settings = settings(ratio, weight_decay);
+            let device = Device::flex().autodiff();
+            let mut net = Net::new(&device);
+            let mut other = net.clone();
+            let (mut one, mut each) = (AdamW::new(&net, &settings), separate(&settings));
+            for step in 0..5 {
+                let loss = net.loss(step);
+                let gradients = GradientsParams::from_grads(loss.backward(), &net);
+                let gradient = one.gradient(&net, gradients);
+                (net, _) = one.step(net, gradient, settings.learning_rate);
+
+                let gradients = GradientsParams::from_grads(other.loss(step).backward(), &other);
+                other = match ratio {
+                    Some(ratio) => {
+                        let plus = LoraPlus::new(ratio);
+                        let rates = plus.learning_rates(&other, settings.learning_rate);
+                        each.step(rates, other, gradients)
+                    }
+                    None => each.step(settings.learning_rate, other, gradients),
+                };
+            }
+            let expected = other.values();
+            for (id, values) in net.values() {
+                for (found, expected) in values.iter().zip(&expected[&id]) {
+                    // Some fifty roundings of values below 1.
+                    assert!(
+                        (found - expected).abs() < 3e-6,
+                        "{found}, expected {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clipping_takes_the_norm_over_everything() {
+        let settings = TrainSettings {
+            max_grad_norm: 0.5,
+            ..settings(None, 0.0)
+        };
+        let net = Net::new(&Device::flex().autodiff());
+        let mut optimizer = AdamW::new(&net, &settings);
+        let gradients = GradientsParams::from_grads(net.loss(0).backward(), &net);
+        let gradient = optimizer.gradient(&net, gradients);
+        let squares: f64 = host_values(gradient.clone())
+            .iter()
+            .map(|&value| f64::from(value).powi(2))
+            .sum();
+        let (_, norm) = optimizer.step(net.clone(), gradient.clone(), 0.0);
+        let found = f64::from(norm.clone().into_scalar::<f32>());
+        assert!((found / squares.sqrt() - 1.0).abs() < 1e-5, "{found}");
+        assert!(found > 0.5);
+        let length = |gradient: Tensor<1>| gradient.square().sum().sqrt().into_scalar::<f32>();
+        let clipped = optimizer.clipped(gradient.clone(), &norm);
+        assert!((length(clipped) - 0.5).abs() < 1e-5);
+        // A gradient below the limit stays as it is.
+        let small = gradient.mul_scalar(0.1 / found);
+        let clipped = optimizer.clipped(small.clone(), &small.clone().square().sum().sqrt());
+        assert_eq!(host_values(clipped), host_values(small));
+    }
+
+    #[test]
+    fn a_step_leaves_ids_and_leaves_that_train() {
+        let net = Net::new(&Device::flex().autodiff());
+        let before = net.values();
+        let mut optimizer = AdamW::new(&net, &settings(None, 0.0));
+        let gradients = GradientsParams::from_grads(net.loss(0).backward(), &net);
+        let gradient = optimizer.gradient(&net, gradients);
+        let trained = ls_lora::trainable_tensors(&net);
+        let (net, _) = optimizer.step(net, gradient, 1e-2);
+        assert_eq!(ls_lora::trainable_tensors(&net), trained);
+        let after = net.values();
+        assert!(before.keys().eq(after.keys()));
+        let moved = before.iter().filter(|(id, values)| after[id] != **values);
+        // A stays where B is zero, and the factors of an embedding the other way round.
+        assert_eq!(moved.count(), trained.len() - 2);
+        assert!(
+            optimizer
+                .slots
+                .iter()
+                .all(|slot| slot.start % ALIGNMENT == 0)
+        );
+        assert_eq!(optimizer.values.dims()[0] % ALIGNMENT, 0);
     }
 }

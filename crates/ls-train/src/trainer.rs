@@ -163,16 +163,17 @@ fn fresh_model(
     lora: Option<&LoraConfig>,
 ) -> Result<LlamaClassifier> {
     let training = context.device.clone().autodiff();
-    training.seed(context.run.config.train.seed);
+    let seed = context.run.config.train.seed;
     let mut model = LlamaClassifier::new(
         backbone,
         context.model_config,
         context.run.head,
         context.splits.labels.len(),
+        seed,
         &training,
     );
     if let Some(lora) = lora {
-        ls_lora::add_adapter(&mut model, ADAPTER, lora, &training)?;
+        ls_lora::add_adapter(&mut model, ADAPTER, lora, seed, &training)?;
     }
     Ok(model)
 }

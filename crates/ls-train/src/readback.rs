@@ -1,0 +1,84 @@
+//! [`Readback`]: values on their way from the device while the next work is queued.
+//!
+//! A read waits until the device has done everything that was queued before it. So it happens on a
+//! thread of its own: on CUDA and wgpu, burn copies when the values are first looked at, and there
+//! a copy asked for by another thread waits for what is queued at that moment, not for what the
+//! training thread queues meanwhile.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use burn::tensor::{Tensor, TensorData};
+
+/// Reads small f32 tensors one after the other.
+pub(crate) struct Readback {
+    requests: Sender<TensorData>,
+    arrivals: Receiver<Arrival>,
+}
+
+/// The values, or why the read panicked; and when.
+type Arrival = (Result<Vec<f32>, Box<dyn Any + Send>>, Instant);
+
+impl Readback {
+    pub(crate) fn new() -> Self {
+        let (requests, asked) = channel::<TensorData>();
+        let (arrived, arrivals) = channel();
+        thread::spawn(move || {
+            for data in asked {
+                let values = catch_unwind(AssertUnwindSafe(|| data.iter::<f32>().collect()));
+                if arrived.send((values, Instant::now())).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { requests, arrivals }
+    }
+
+    /// Begins to read, without waiting for the device: everything queued so far, lazy operations
+    /// included, is handed to it.
+    pub(crate) fn begin(&self, tensor: Tensor<1>) {
+        // Off the CPU these are bytes that are still there, to be fetched by the thread.
+        let data = tensor.into_data();
+        self.requests.send(data).expect("the thread runs");
+    }
+
+    /// Waits for the next values in the order of [`Readback::begin`], and says when they came.
+    ///
+    /// # Panics
+    ///
+    /// If the device failed, as every read does; if no read was begun.
+    pub(crate) fn finish(&self) -> (Vec<f32>, Instant) {
+        let (values, at) = self.arrivals.recv().expect("a read was begun");
+        match values {
+            Ok(values) => (values, at),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn values_come_in_order_and_with_their_times() {
+        let reads = Readback::new();
+        let device = Device::flex();
+        let begun = Instant::now();
+        for value in 0..3 {
+            reads.begin(Tensor::full([2], value, &device));
+        }
+        let mut last = begun;
+        for value in 0..3 {
+            let (values, at) = reads.finish();
+            assert_eq!(values, [value as f32; 2]);
+            assert!(at >= last);
+            last = at;
+        }
+    }
+}
