@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("ls-model", &["ls-files", "ls-lora", "ls-ops"]),
     ("ls-data", &["ls-files"]),
     ("ls-hub", &["ls-data", "ls-files"]),
-    ("ls-train", &["ls-data", "ls-files", "ls-lora", "ls-model"]),
+    (
+        "ls-train",
+        &["ls-data", "ls-files", "ls-lora", "ls-model", "ls-ops"],
+    ),
     ("ls-cli", &["ls-data", "ls-files", "ls-hub", "ls-train"]),
     (
         "ls-benches",

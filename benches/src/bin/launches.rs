@@ -8,7 +8,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, DeviceKind};
 use clap::Parser;
 use ls_benches::launches::{Launches, launches};
-use ls_benches::{Dtype, Shape, Timing, Tuning, mean_loss, optimizer, random_classifier};
+use ls_benches::{
+    Dtype, LEARNING_RATE, Shape, Timing, Tuning, mean_loss, optimizer, random_classifier,
+};
 use ls_lora::LoraModule;
 use ls_model::AttentionMode;
 use serde_json::json;
@@ -109,7 +111,7 @@ fn step(args: &Args, blocks: usize, device: &Device) -> Result<[Launches; 3]> {
         gradient_checkpointing: false,
     };
     let labels = timing.labels(&model);
-    let (mut optimizer, rate) = optimizer();
+    let mut optimizer = optimizer(&model);
     let mut parts = Default::default();
     for _ in 0..3 {
         let (forward, loss) = launches(device, || {
@@ -119,7 +121,10 @@ fn step(args: &Args, blocks: usize, device: &Device) -> Result<[Launches; 3]> {
         let (backward, gradients) = launches(device, || {
             Ok(GradientsParams::from_grads(loss.backward(), &model))
         })?;
-        let (update, stepped) = launches(device, || Ok(optimizer.step(rate, model, gradients)))?;
+        let (update, stepped) = launches(device, || {
+            let gradient = optimizer.gradient(&model, gradients);
+            Ok(optimizer.step(model, gradient, LEARNING_RATE).0)
+        })?;
         model = stepped;
         parts = [forward, backward, update];
     }

@@ -14,6 +14,7 @@
 //! | [`swiglu`] | `silu(gate) * up` |
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
 //! | [`dropout`] | dropout whose mask is a seed |
+//! | [`join`] | many small tensors as one buffer |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
 //! compiled for the instruction set that is found at run time. On burn's Cube backend (`cuda`,
@@ -24,6 +25,7 @@ mod attention;
 mod autodiff;
 mod dropout;
 mod dtype;
+mod join;
 mod linear;
 mod low_rank;
 mod pull_back;
@@ -39,6 +41,7 @@ mod host;
 
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};
+pub use join::join;
 pub use linear::{LinearOps, linear, linear_graph};
 pub use low_rank::add_low_rank;
 pub use pull_back::pull_back;

@@ -6,9 +6,8 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ls_data::{Batch, BatchOptions, epoch_order};
-use ls_lora::LoraModule;
 use ls_model::input::mixed_seed;
-use ls_model::{LlamaClassifier, LlamaConfig, Task};
+use ls_model::{LlamaClassifier, LlamaConfig};
 
 use crate::config::ResolvedRun;
 use crate::error::{Result, TrainError};
@@ -85,7 +84,6 @@ pub(crate) fn fit(
     let steps_per_epoch = context.steps_per_epoch();
     let total_steps = steps_per_epoch * settings.epochs;
     let mut optimizer = AdamW::new(&model, settings);
-    let drops = drops(&model);
     let mut best: Option<(LlamaClassifier, EvaluationRecord)> = None;
     let (mut step, mut without_better) = (0, 0);
     let mut records = Records::new(context, observer, log);
@@ -95,9 +93,8 @@ pub(crate) fn fit(
         for micro_batches in order.chunks(settings.gradient_accumulation_steps) {
             let rate = learning_rate(settings, step, total_steps);
             step += 1;
-            // Dropout draws from the device's generator, whose state cannot be saved: each step has
-            // its own.
-            let seed = drops.then(|| mixed_seed(settings.seed, step));
+            // Each step has dropout of its own, which no step before decides.
+            let seed = mixed_seed(settings.seed, step);
             let outcome = match backward(&model, &optimizer, context, micro_batches, &options, seed)
             {
                 Ok(outcome) => outcome,
@@ -166,16 +163,6 @@ pub(crate) fn fit(
         tokens,
         seconds,
     })
-}
-
-/// Whether anything in the model drops values in training.
-fn drops(model: &LlamaClassifier) -> bool {
-    let adapters = model
-        .layers()
-        .into_iter()
-        .flat_map(|(_, layer)| layer.adapters());
-    matches!(model.task, Task::Token { dropout } if dropout > 0.0)
-        || adapters.into_iter().any(|adapter| adapter.dropout > 0.0)
 }
 
 /// What a step's record holds besides the values that are on their way from the device.
@@ -304,7 +291,7 @@ fn backward(
     context: &Context<'_>,
     micro_batches: &[Vec<usize>],
     options: &BatchOptions,
-    seed: Option<u64>,
+    seed: u64,
 ) -> Result<Outcome> {
     let train = &context.splits.train;
     let windowed = !train.is_words() && train.cut.windowed_examples > 0;
@@ -333,10 +320,8 @@ fn backward(
     let mut sums: Option<[Tensor<1>; 2]> = None;
     let mut tokens = 0;
     for (at, (batch, weights)) in batches.iter().enumerate() {
-        let mut input = model_input(batch, context.model_config, context.device)?;
-        if let Some(seed) = seed {
-            input = input.with_dropout_seed(mixed_seed(seed, at));
-        }
+        let input = model_input(batch, context.model_config, context.device)?;
+        let input = input.with_dropout_seed(mixed_seed(seed, at));
         let labels = flat_labels(batch);
         let loss_of = |logits: Tensor<2>| {
             let sum = if windowed {

@@ -226,23 +226,10 @@ fn lay_out(
     device: &Device,
 ) -> Tensor<1> {
     let zeros = |len: usize| Tensor::zeros([len], (device, DType::F32));
-    let mut all = Vec::with_capacity(slots.len());
-    for (slot, piece) in slots.iter().zip(pieces) {
-        all.push(piece.unwrap_or_else(|| zeros(slot.len)));
-        if slot.gap() > 0 {
-            all.push(zeros(slot.gap()));
-        }
-    }
-    flatten(all)
-}
-
-/// Tensors laid end to end.
-///
-/// The one operation of a step that takes a tensor for each parameter. burn's fusion makes one
-/// kernel of it where a kernel may have so many inputs (1024 on CUDA); else burn copies each by a
-/// kernel of its own.
-fn flatten(pieces: Vec<Tensor<1>>) -> Tensor<1> {
-    Tensor::cat(pieces, 0)
+    let pieces = slots.iter().zip(pieces);
+    let pieces = pieces.map(|(slot, piece)| piece.unwrap_or_else(|| zeros(slot.len)));
+    let lengths: Vec<usize> = slots.iter().map(|slot| slot.len + slot.gap()).collect();
+    ls_ops::join(pieces.collect(), &lengths)
 }
 
 /// A tensor as a piece of the buffer.

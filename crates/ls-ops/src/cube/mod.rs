@@ -8,6 +8,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod dropout;
+pub(crate) mod join;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod swiglu;
