@@ -34,6 +34,7 @@ fn seeded(device: &Device, seed: u64) -> MutexGuard<'static, ()> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     device.seed(seed);
+    ls_lora::seed_dropout(seed);
     guard
 }
 

@@ -63,11 +63,9 @@ struct Random {
 impl Random {
     fn matrix(&self, shape: [usize; 2]) -> Param<Tensor<2>> {
         let distribution = Distribution::Normal(0.0, self.deviation);
-        Param::from_tensor(Tensor::random(
-            shape,
-            distribution,
-            (&self.device, self.dtype),
-        ))
+        Param::from_tensor(ls_ops::allocate_to_stay(&self.device, || {
+            Tensor::random(shape, distribution, (&self.device, self.dtype))
+        }))
     }
 }
 

@@ -76,6 +76,24 @@ pub fn is_host(device: &Device) -> bool {
     }
 }
 
+/// Makes tensors that stay, such as frozen weights, in memory of their own where the device's
+/// allocator has such: of their exact size, and apart from the pages that a step uses again and
+/// again.
+pub fn allocate_to_stay<T: Send>(device: &Device, make: impl FnOnce() -> T + Send) -> T {
+    let device = device.clone().inner();
+    #[cfg(feature = "cube")]
+    if let DispatchDevice::Cube(cube) = device.as_dispatch() {
+        // Values from the host are placed by this thread; those that operations make, by fusion's.
+        let make = std::sync::Mutex::new(Some(make));
+        let made = device.memory_persistent_allocations((), |()| {
+            let make = make.lock().ok().and_then(|mut make| make.take());
+            make.map(|make| cube.client().memory_persistent_allocation((), |()| make()))
+        });
+        return made.expect("the closure is called once");
+    }
+    make()
+}
+
 #[cfg(all(doctest, feature = "flex"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

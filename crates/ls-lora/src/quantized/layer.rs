@@ -75,7 +75,7 @@ impl QuantizedWeight {
         };
         let table = format.table();
         let levels = table.len();
-        Ok(Self {
+        Ok(ls_ops::allocate_to_stay(&device, || Self {
             codes: Tensor::from_data(
                 TensorData::new(codes, [words, columns]),
                 (&device, DType::I32),
@@ -87,7 +87,7 @@ impl QuantizedWeight {
             table: Tensor::from_data(TensorData::new(table, [levels]), (&device, DType::F32)),
             rows,
             format,
-        })
+        }))
     }
 
     /// `[in, out]` of the weight.

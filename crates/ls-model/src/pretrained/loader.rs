@@ -42,7 +42,13 @@ impl Weights for Loader<'_> {
 
     fn linear(&mut self, name: &str, projection: Projection) -> Result<LoraLinear> {
         let [d_in, d_out] = projection.shape;
-        let weight = self.matrix(&format!("{name}.weight"), [d_out, d_in], true)?;
+        let weight = self.tensor(&format!("{name}.weight"), [d_out, d_in], true)?;
+        // What is packed at once does not stay.
+        let weight = match self.precision.quantization {
+            Some(_) => self.upload(weight),
+            None => self.stay(weight),
+        };
+        let weight = Param::from_tensor(weight);
         let bias = if projection.has_bias {
             Some(self.vector(&format!("{name}.bias"), d_out)?)
         } else {
@@ -69,20 +75,33 @@ impl Loader<'_> {
         shape: [usize; 2],
         transposed: bool,
     ) -> Result<Param<Tensor<2>>> {
-        Ok(Param::from_tensor(self.tensor(name, shape, transposed)?))
+        let matrix = self.tensor(name, shape, transposed)?;
+        Ok(Param::from_tensor(self.stay(matrix)))
     }
 
     pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Param<Tensor<1>>> {
         let row = self.tensor(name, [1, length], false)?;
-        Ok(Param::from_tensor(row.reshape([length])))
+        Ok(Param::from_tensor(self.stay(row).reshape([length])))
     }
 
+    /// Puts values on the device.
+    fn upload(&self, data: TensorData) -> Tensor<2> {
+        Tensor::from_data(data, (self.device, self.precision.compute.dtype()))
+    }
+
+    /// The same for as long as the model is there.
+    fn stay(&self, data: TensorData) -> Tensor<2> {
+        let options = (self.device, self.precision.compute.dtype());
+        ls_ops::allocate_to_stay(self.device, || Tensor::from_data(data, options))
+    }
+
+    /// A matrix in the file, or its transpose, in the model's element type.
     fn tensor(
         &mut self,
         name: &str,
         [rows, columns]: [usize; 2],
         transposed: bool,
-    ) -> Result<Tensor<2>> {
+    ) -> Result<TensorData> {
         let name = &format!("{}{name}", self.prefix);
         let file = self.files.file_of(name)?;
         let (dtype, _) = self.files.get(name)?;
@@ -119,7 +138,7 @@ impl Loader<'_> {
         };
         self.loaded += 1;
         (self.progress)(self.loaded, self.total);
-        Ok(Tensor::from_data(data, (self.device, compute.dtype())))
+        Ok(data)
     }
 }
 

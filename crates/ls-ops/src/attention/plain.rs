@@ -14,6 +14,9 @@ pub(super) fn attention(
     plan: &AttentionPlan,
 ) -> Tensor<2> {
     let [_, width] = q.dims();
+    if plan.segments.is_empty() {
+        return q;
+    }
     let q = turned(q, plan.heads, &plan.query_rotation);
     let k = turned(k, plan.kv_heads, &plan.key_rotation);
     let [tokens, kv_width] = v.dims();

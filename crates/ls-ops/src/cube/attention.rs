@@ -251,6 +251,9 @@ impl AttentionOps for Cube {
         v: FloatTensor<Self>,
         plan: Arc<AttentionPlan>,
     ) -> FloatTensor<Self> {
+        if q.shape()[0] == 0 {
+            return q;
+        }
         let Placed {
             layout,
             places,
@@ -290,6 +293,12 @@ impl AttentionPasses for Cube {
         State { q, k, v, plan }: State,
         d_out: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if q.shape()[0] == 0 {
+            let zeros = |like: &FloatTensor<Self>| {
+                Self::float_zeros(like.shape(), &like.device(), like.dtype().into())
+            };
+            return (zeros(&q), zeros(&k), zeros(&v));
+        }
         let placed = Placed::of(&plan, &q);
         let Placed {
             layout,
