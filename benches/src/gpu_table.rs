@@ -1,8 +1,10 @@
 //! The table of `benches/gpu/all.sh`: results beside their limits.
 //!
 //! A line of the results is `{"side": "ours" | "theirs", "result": LINE}`, where LINE is a line of
-//! `ls-bench-gpu` or `peft.py`, or `{"what", "rows", "length", "failed": REASON}` in its place. A
-//! check that is a program of its own gives `{"check": NAME, "failed": REASON | null}`.
+//! `ls-bench-gpu` or `peft.py`, or `{"what", "rows", "length", "failed": REASON}` in its place,
+//! with `missing` for `failed` where nothing was tried. `"again": true` beside it: by a process
+//! that found the kernels of an earlier one. A check that is a program of its own gives `{"check":
+//! NAME, "failed": REASON | null}`, or `missing`.
 
 use std::fmt::Write;
 
@@ -34,7 +36,9 @@ pub fn table(results: &str) -> Result<(String, bool)> {
         kept: true,
     };
     let works = works(&lines);
+    table.device(&lines);
     table.times(&works);
+    table.first_steps(&works);
     table.memory(&works);
     table.rates(&works);
     table.profiles(&works);
@@ -47,6 +51,8 @@ pub fn table(results: &str) -> Result<(String, bool)> {
 struct Work {
     what: String,
     batch: (u64, u64),
+    /// What is not as in the comparison: ragged rows, packed weights. Without limits.
+    variant: String,
     /// As the first column has it.
     name: String,
     ours: Side,
@@ -57,7 +63,11 @@ struct Work {
 #[derive(Default)]
 struct Side {
     results: Vec<Value>,
+    /// Of the results, the one of a second process.
+    again: Option<Value>,
     failed: Option<String>,
+    /// Why nothing was tried.
+    missing: Option<String>,
 }
 
 impl Side {
@@ -83,7 +93,7 @@ impl Side {
 
     /// A number as it is shown, or why there is none.
     fn shown(&self, value: Option<f64>, digits: usize) -> String {
-        match (value, &self.failed) {
+        match (value, self.failed.as_ref().or(self.missing.as_ref())) {
             (Some(value), _) => format!("{value:.digits$}"),
             (None, Some(reason)) => reason.replace('|', "/"),
             (None, None) => "not measured".into(),
@@ -104,14 +114,16 @@ fn works(lines: &[Value]) -> Vec<Work> {
         }
         let size = |field: &str| result[field].as_u64().unwrap_or(0);
         let batch = (size("rows"), size("length"));
+        let variant = variant(result);
         let at = works
             .iter()
-            .position(|work| work.what == what && work.batch == batch);
+            .position(|work| work.what == what && work.batch == batch && work.variant == variant);
         let at = at.unwrap_or_else(|| {
             works.push(Work {
                 what: what.into(),
                 batch,
-                name: format!("{what} {} x {}", batch.0, batch.1),
+                name: format!("{what} {} x {}{variant}", batch.0, batch.1),
+                variant,
                 ours: Side::default(),
                 theirs: Side::default(),
             });
@@ -121,12 +133,33 @@ fn works(lines: &[Value]) -> Vec<Work> {
             "ours" => &mut works[at].ours,
             _ => &mut works[at].theirs,
         };
-        match result["failed"].as_str() {
-            Some(reason) => side.failed = Some(reason.into()),
-            None => side.results.push(result.clone()),
+        match (result["failed"].as_str(), result["missing"].as_str()) {
+            (Some(reason), _) => side.failed = Some(reason.into()),
+            (None, Some(reason)) => side.missing = Some(reason.into()),
+            (None, None) => {
+                if line["again"] == true {
+                    side.again = Some(result.clone());
+                }
+                side.results.push(result.clone());
+            }
         }
     }
     works
+}
+
+/// What is unlike the comparison, as it follows the name.
+fn variant(result: &Value) -> String {
+    let mut variant = String::new();
+    if let Some(format) = result["quantization"].as_str() {
+        let _ = write!(variant, ", {format}");
+    }
+    if result["ragged"] == true {
+        variant += ", ragged";
+    }
+    if let Some(dropout) = result["dropout"].as_f64().filter(|dropout| *dropout > 0.0) {
+        let _ = write!(variant, ", dropout {dropout}");
+    }
+    variant
 }
 
 struct Table {
@@ -166,18 +199,63 @@ impl Table {
             let (ours, theirs) = (work.ours.middle("seconds"), work.theirs.middle("seconds"));
             let ratio = ours.zip(theirs).map(|(ours, theirs)| theirs / ours);
             let limit = if work.what == "step" { STEP } else { INFERENCE };
-            let kept = match work.ours.failed {
-                Some(_) => Some(false),
-                None => ratio.map(|ratio| ratio >= limit),
+            let limit = work.variant.is_empty().then_some(limit);
+            let kept = match (&work.ours.failed, ratio.zip(limit)) {
+                (Some(_), _) => Some(false),
+                (None, compared) => compared.map(|(ratio, limit)| ratio >= limit),
             };
-            let verdict = self.verdict(kept);
+            let verdict = match (limit, ours) {
+                (None, Some(_)) => String::new(),
+                _ => self.verdict(kept),
+            };
             self.row(&[
                 work.name.clone(),
                 work.ours.shown(ours, 4),
                 work.theirs.shown(theirs, 4),
                 ratio.map_or("-".into(), |ratio| format!("{ratio:.2}")),
-                limit.to_string(),
+                limit.map_or("-".into(), |limit| limit.to_string()),
                 verdict,
+            ]);
+        }
+    }
+
+    /// What the device is, and how long its first kernel took.
+    fn device(&mut self, lines: &[Value]) {
+        for line in lines.iter().filter_map(|line| line.get("result")) {
+            if line["what"] != "device" {
+                continue;
+            }
+            let reason = line["failed"].as_str();
+            let verdict = self.verdict(Some(reason.is_none()));
+            let said = match reason {
+                Some(reason) => reason.into(),
+                None => format!(
+                    "bf16: {}; toolkit: {}; first kernels in {:.1} s",
+                    if line["bf16"] == true { "yes" } else { "no" },
+                    line["toolkit"].as_str().unwrap_or("none"),
+                    line["seconds"].as_f64().unwrap_or(f64::NAN),
+                ),
+            };
+            let name = line["device"].as_str().unwrap_or("-");
+            let _ = writeln!(self.text, "\nThe device {name}: {verdict} ({said})");
+        }
+    }
+
+    fn first_steps(&mut self, works: &[Work]) {
+        self.head(
+            "The first iteration of a process, s: kernels are chosen and compiled in it",
+            &["", "first process", "second process", "later iterations"],
+        );
+        let seconds = |result: Option<&Value>| {
+            let first = result.and_then(|result| result["first_seconds"].as_f64());
+            first.map_or("-".into(), |seconds| format!("{seconds:.2}"))
+        };
+        for work in works.iter().filter(|work| !work.ours.results.is_empty()) {
+            self.row(&[
+                work.name.clone(),
+                seconds(work.ours.results.first()),
+                seconds(work.ours.again.as_ref()),
+                work.ours.shown(work.ours.middle("seconds"), 4),
             ]);
         }
     }
@@ -192,15 +270,15 @@ impl Table {
                 work.ours.largest("peak_mib"),
                 work.theirs.largest("peak_mib"),
             );
-            let small = work.batch == (8, 64);
+            let small = work.batch == (8, 64) && work.variant.is_empty();
             let limits = match work.what.as_str() {
                 "step" => [theirs, small.then_some(MEMORY)],
                 _ => [None, None],
             };
             let limit = limits.into_iter().flatten().reduce(f64::min);
             let kept = ours.zip(limit).map(|(ours, limit)| ours < limit);
-            let verdict = match work.what.as_str() {
-                "step" => self.verdict(kept),
+            let verdict = match (work.what.as_str(), work.variant.is_empty()) {
+                ("step", true) => self.verdict(kept),
                 _ => String::new(),
             };
             let inner = |side: &Side, field: &str| {
@@ -245,8 +323,11 @@ impl Table {
     fn profiles(&mut self, works: &[Work]) {
         let profiles: Vec<(&Work, &Value)> = works
             .iter()
-            .filter_map(|work| Some((work, work.ours.results.last()?.get("profile_seconds")?)))
-            .filter(|(_, profile)| profile.is_object())
+            .filter_map(|work| {
+                let results = work.ours.results.iter().rev();
+                let mut profiles = results.filter_map(|result| result.get("profile_seconds"));
+                Some((work, profiles.find(|profile| profile.is_object())?))
+            })
             .collect();
         let Some(parts) = profiles.first().and_then(|(_, first)| first.as_object()) else {
             return;
@@ -363,6 +444,41 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| step 8 x 64 | 500.0 | 1000.0 |"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_comparison_has_a_row_and_no_limit() {
+        let of = |rest: Value| {
+            let mut all = measured([2.0; 3], 30_000);
+            if let (Some(all), Some(rest)) = (all.as_object_mut(), rest.as_object()) {
+                all.extend(rest.clone());
+            }
+            line("ours", "step", (8, 64), all)
+        };
+        let again = of(json!({"first_seconds": 3.0}));
+        let again = again.replacen('{', r#"{"again": true, "#, 1);
+        let lines = [
+            of(json!({"first_seconds": 90.0})),
+            again,
+            of(json!({"ragged": true, "dropout": 0.1})),
+            of(json!({"quantization": "nf4"})),
+            line("ours", "infer", (8, 64), json!({"missing": "no time left"})),
+            r#"{"side": "ours", "result": {"what": "device", "device": "cuda", "bf16": true,
+                "seconds": 1.25}}"#
+                .replace('\n', ""),
+        ];
+        let (text, kept) = table(&lines.join("\n")).unwrap();
+        for row in [
+            "| step 8 x 64, ragged, dropout 0.1 | 2.0000 | not measured | - | - |  |",
+            "| step 8 x 64, nf4 | 2.0000 | not measured | - | - |  |",
+            "| infer 8 x 64 | no time left | not measured | - | 1.5 | not measured |",
+            "| step 8 x 64 | 90.00 | 3.00 | 2.0000 |",
+            "The device cuda: ok (bf16: yes; toolkit: none; first kernels in 1.2 s)",
+        ] {
+            assert!(text.contains(row), "{row}\n{text}");
+        }
+        // 30 GB are too much for the small step itself.
+        assert!(!kept, "{text}");
     }
 
     #[test]

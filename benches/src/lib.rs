@@ -21,7 +21,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use clap::ValueEnum;
 use ls_files::write_tensors;
-use ls_lora::{HostTensor, LoraConfig, LoraModule, TargetModules, add_adapter, host_values};
+use ls_lora::{
+    HostTensor, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
+};
 use ls_model::{
     ADAPTER, AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel,
     ModelInput, Pooling, Task,
@@ -203,6 +205,10 @@ const SEED: u64 = 7;
 pub struct Tuning {
     /// Rank of the adapter on q and v.
     pub rank: usize,
+    /// Share of the adapter's inputs that is dropped.
+    pub dropout: f64,
+    /// How the frozen weights are packed after they are drawn.
+    pub quantization: Option<Quantization>,
     /// What the head classifies.
     pub task: Task,
     /// Classes of the head.
@@ -213,6 +219,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             rank: 12,
+            dropout: 0.0,
+            quantization: None,
             task: Task::Sequence(Pooling::Last),
             num_labels: 2,
         }
@@ -238,15 +246,21 @@ pub fn random_classifier(
     let model = LlamaModel::random(config, attention, dtype.into(), device)?;
     let Tuning {
         rank,
+        dropout,
+        quantization,
         task,
         num_labels,
     } = tuning;
     let mut classifier = LlamaClassifier::new(model, config, task, num_labels, SEED, device);
     let lora = LoraConfig::new(rank, 32.0)
         .with_target_modules(TargetModules::list(["q_proj", "v_proj"]))
+        .with_lora_dropout(dropout)
         .with_task_type(task.task_type());
     add_adapter(&mut classifier, ADAPTER, &lora, SEED, device)?;
     for (_, layer) in classifier.layers_mut() {
+        if let Some(format) = quantization {
+            layer.quantize(format)?;
+        }
         for adapter in layer.adapters_mut() {
             let shape = adapter.lora_b.val().dims();
             let values = Distribution::Normal(0.0, 0.02);
@@ -257,13 +271,15 @@ pub fn random_classifier(
     Ok(classifier)
 }
 
-/// The batches that are timed, all of one size.
+/// The batches that are timed.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Rows of the batch.
     pub rows: usize,
-    /// Tokens of a row.
+    /// Tokens of a row, or the most of them.
     pub length: usize,
+    /// Whether rows have other lengths in every batch. Of a task for sequences only.
+    pub ragged: bool,
     /// Iterations before the timed ones.
     pub warmup: usize,
     /// Timed iterations.
@@ -275,6 +291,8 @@ pub struct Timing {
 /// The measurements of a run.
 #[derive(Debug, Default)]
 pub struct Record {
+    /// Seconds of the first iteration of all, in which kernels are chosen and compiled.
+    pub first_seconds: Option<f64>,
     /// Seconds of each timed iteration.
     pub seconds: Vec<f64>,
     /// Loss of every iteration.
@@ -284,13 +302,27 @@ pub struct Record {
 }
 
 impl Timing {
-    /// The batch, made from lists of ids as a training loop makes it.
+    /// The batch of an iteration, made from lists of ids as a training loop makes it.
     ///
     /// # Errors
     ///
     /// If a row is empty.
-    pub fn batch(&self, config: &LlamaConfig, device: &Device) -> Result<ModelInput> {
-        batch(&vec![self.length; self.rows], config, device)
+    pub fn batch(&self, at: usize, config: &LlamaConfig, device: &Device) -> Result<ModelInput> {
+        batch(&self.lengths(at), config, device)
+    }
+
+    /// Ragged rows are a quarter of the length or longer, the first as long as can be in every
+    /// fourth batch.
+    fn lengths(&self, at: usize) -> Vec<usize> {
+        let of = |row: usize| {
+            let least = self.length.div_ceil(4);
+            if !self.ragged || (row == 0 && at.is_multiple_of(4)) {
+                return self.length;
+            }
+            // A prime stride spreads them.
+            least + (at * 7919 + row * 1009) % (self.length - least + 1)
+        };
+        (0..self.rows).map(of).collect()
     }
 
     /// Labels of all rows, or of all tokens: the classes by turns.
@@ -320,7 +352,7 @@ impl Timing {
         let mut record = Record::default();
         for at in 0..self.warmup + self.iterations {
             let started = Instant::now();
-            let input = self.batch(config, device)?;
+            let input = self.batch(at, config, device)?;
             let (loss, gradients) = if self.gradient_checkpointing {
                 model.backward_checkpointed(&input, |logits| mean_loss(logits, &labels))
             } else {
@@ -357,7 +389,7 @@ impl Timing {
         let mut record = Record::default();
         for at in 0..self.warmup + self.iterations {
             let started = Instant::now();
-            let input = self.batch(config, device)?;
+            let input = self.batch(at, config, device)?;
             let loss = mean_loss(model.forward(&input), &labels);
             let value = f64::from(loss.into_scalar::<f32>());
             self.push(&mut record, at, started, value);
@@ -366,8 +398,10 @@ impl Timing {
     }
 
     fn push(&self, record: &mut Record, at: usize, started: Instant, loss: f64) {
+        let seconds = started.elapsed().as_secs_f64();
+        record.first_seconds.get_or_insert(seconds);
         if at >= self.warmup {
-            record.seconds.push(started.elapsed().as_secs_f64());
+            record.seconds.push(seconds);
         }
         record.losses.push(loss);
     }
@@ -428,5 +462,25 @@ mod tests {
         assert!(checkpoint.surplus().is_empty());
         let input = batch(&[3, 1], &checkpoint.config, &device).unwrap();
         assert_eq!((input.batch_size(), input.tokens()), (2, 4));
+    }
+
+    #[test]
+    fn ragged_rows_differ_between_batches_and_are_no_longer_than_said() {
+        let timing = Timing {
+            rows: 4,
+            length: 10,
+            ragged: true,
+            warmup: 0,
+            iterations: 0,
+            gradient_checkpointing: false,
+        };
+        let batches: Vec<Vec<usize>> = (0..8).map(|at| timing.lengths(at)).collect();
+        let all = batches.concat();
+        assert!(
+            all.iter().all(|length| (3..=10).contains(length)),
+            "{all:?}"
+        );
+        assert_eq!(batches[0][0], 10);
+        assert!(batches.windows(2).all(|pair| pair[0] != pair[1]), "{all:?}");
     }
 }

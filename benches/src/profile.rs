@@ -44,9 +44,9 @@ pub fn profile(
     let labels = timing.labels(&model);
     let mut optimizer = optimizer(&model);
     let mut seconds = PARTS.map(|_| Vec::with_capacity(iterations));
-    for _ in 0..iterations {
+    for at in 0..iterations {
         let clock = Arc::new(Clock::start(device));
-        let input = timing.batch(config, device)?;
+        let input = timing.batch(at, config, device)?;
         let forward = || model.forward(&input);
         let logits = tracing::subscriber::with_default(clock.clone(), forward);
         let loss = mean_loss(logits, &labels);
@@ -141,6 +141,7 @@ mod tests {
         let timing = Timing {
             rows: 2,
             length: 3,
+            ragged: false,
             warmup: 0,
             iterations: 0,
             gradient_checkpointing: false,

@@ -77,13 +77,16 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32,
     } else {
         1.0
     };
+    let mut worst = 0.0f32;
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
         let difference = (found - expected).abs() / scale;
         assert!(
             difference <= tolerance,
             "{what}[{at}]: {found} is not {expected} (difference {difference:e})"
         );
+        worst = worst.max(difference);
     }
+    println!("error {worst:e} limit {tolerance:e} {what}");
 }
 
 /// Of values laid out for every place of the padded batch, those of the places where `mask` is 1.

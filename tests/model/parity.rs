@@ -1,5 +1,5 @@
 //! Hidden states, logits, losses and gradients equal those of transformers + peft
-//! (`fixtures/parity/make.py`).
+//! (`fixtures/parity/make.py`), on any device (`LS_TEST_DEVICE`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use ls_lora::{LoraConfig, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
 };
+use ls_ops::device::of_tests;
 use serde::Deserialize;
 
 use crate::golden::{Expected, assert_close, at_tokens, check_training, values};
@@ -109,7 +110,7 @@ fn batch(case: &Case, expected: &Expected) -> Rows {
 
 fn check(case: &Case) {
     let expected = Expected::open(&fixtures().join(format!("cases/{}.safetensors", case.name)));
-    let device = Device::flex().autodiff();
+    let device = of_tests().autodiff();
     let Loaded {
         checkpoint,
         model,
@@ -275,7 +276,7 @@ fn padding_never_changes_a_result() {
         .filter(|case| case.padding == "right" && !case.attend_padding)
     {
         let expected = Expected::open(&fixtures().join(format!("cases/{}.safetensors", case.name)));
-        let device = Device::flex();
+        let device = of_tests();
         let Loaded {
             checkpoint, model, ..
         } = load(case, &device);

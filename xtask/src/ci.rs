@@ -13,7 +13,7 @@ use crate::{deps, fixtures, tidy};
 /// clippy, the documentation and the type checks of all backends and of the downloader.
 const EVERY_FEATURE: [&str; 2] = [
     "--features",
-    "ls-cli/cuda,ls-cli/wgpu,ls-cli/hub,ls-hub/hub,ls-benches/cuda,ls-benches/criterion",
+    "ls-cli/cuda-nvrtc,ls-cli/wgpu,ls-cli/hub,ls-hub/hub,ls-benches/cuda-nvrtc,ls-benches/wgpu,ls-benches/criterion",
 ];
 
 /// Runs the checks, cheapest first, up to the first that fails.
@@ -22,6 +22,9 @@ const EVERY_FEATURE: [&str; 2] = [
 /// the profile and with the features of `cargo run`. Only the downloader's tests add dependencies
 /// of their own. The tests of the workspace come last, so that their result stands at the end of
 /// the output.
+///
+/// Backends for GPUs are type-checked here and no more: to compile one and its kernels takes more
+/// minutes than everything else (`cargo xtask gpu-parity`).
 pub fn run(root: &Path) -> Result<()> {
     // As on docs.rs: the types are checked without a CUDA toolkit.
     let check = |subcommand: &str| {

@@ -23,7 +23,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "ls-train",
         &["ls-data", "ls-files", "ls-lora", "ls-model", "ls-ops"],
     ),
-    ("ls-cli", &["ls-data", "ls-files", "ls-hub", "ls-train"]),
+    (
+        "ls-cli",
+        &["ls-data", "ls-files", "ls-hub", "ls-ops", "ls-train"],
+    ),
     (
         "ls-benches",
         &[
@@ -308,7 +311,8 @@ mod tests {
             &[],
             &expected,
         );
-        let expected = ["ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-train)"];
+        let expected =
+            ["ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-ops, ls-train)"];
         check(
             &[("ls-cli", &[("ls-model", "build", &[])]), ("ls-model", &[])],
             &[],

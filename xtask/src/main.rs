@@ -9,6 +9,7 @@ mod circles;
 mod deps;
 mod fetch;
 mod fixtures;
+mod gpu_parity;
 mod rust;
 mod tidy;
 mod widths;
@@ -40,6 +41,8 @@ enum Task {
     /// Fetches pretrained models from the Hugging Face Hub into its cache:
     /// `fetch-weights llama-2-7b`, `--help` for more.
     FetchWeights(fetch::Args),
+    /// Tests what computes on wgpu, without a GPU too, or on CUDA, and prints a table of errors.
+    GpuParity(gpu_parity::Args),
     /// Fetches data sets from the Hugging Face Hub into its cache: `fetch-data NAME`, `--help` for
     /// more.
     FetchData(fetch::Args),
@@ -62,6 +65,7 @@ fn run(task: Task) -> Result<()> {
         Task::Deps => deps::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),
+        Task::GpuParity(args) => gpu_parity::run(&root, &args),
         Task::FetchWeights(args) => fetch::run(&root, "weights", &args),
         Task::FetchData(args) => fetch::run(&root, "data", &args),
     }

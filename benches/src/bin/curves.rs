@@ -116,6 +116,7 @@ impl Point {
         let timing = Timing {
             rows: self.rows,
             length: self.length,
+            ragged: false,
             warmup: 2,
             iterations,
             gradient_checkpointing,

@@ -22,27 +22,35 @@ use ls_benches::{
     Dtype, LLAMA_1_1B, LLAMA_7B, LLAMA_15M, LLAMA_135M, Record, Shape, Timing, Tuning, batch,
     mean_loss, name, peak_rss_mib, random_classifier,
 };
-use ls_lora::{LoraModel, LoraModule, host_values};
+use ls_lora::{LoraModel, LoraModule, Quantization, host_values};
 use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig};
+use ls_ops::device::{cuda_toolkit, prepare};
 use ls_train::environment::keep_freed_memory;
 use serde_json::{Value, json};
 
 /// A classifier with an adapter, timed on a GPU and compared with the CPU
 #[derive(Debug, Parser)]
-#[command(name = "ls-bench-gpu")]
+// The last word counts, so that a script can add to what it always says.
+#[command(name = "ls-bench-gpu", args_override_self = true)]
 struct Args {
     /// What to do
     #[arg(value_enum)]
     what: What,
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda, cuda:N or wgpu
     #[arg(long, default_value = "cuda")]
     device: String,
     /// Shape of the decoder
     #[arg(long, value_enum, default_value_t = Named::B7)]
     shape: Named,
-    /// Element type of the frozen weights and of the activations
-    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
-    dtype: Dtype,
+    /// Element type of the frozen weights and of the activations; bf16 if the device has it
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+    /// Pack the frozen weights: nf4 or int8
+    #[arg(long, value_parser = quantization)]
+    quantization: Option<Quantization>,
+    /// Share of the adapter's inputs that is dropped in a step
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     /// Who sees whom: causal, bidirectional, from:LAYER, ...
     #[arg(long, default_value = "causal")]
     attention: AttentionMode,
@@ -52,6 +60,9 @@ struct Args {
     /// Tokens of a row
     #[arg(long, default_value_t = 64)]
     length: usize,
+    /// Rows of several lengths up to that, others in every batch
+    #[arg(long)]
+    ragged: bool,
     /// Compute each block again in the backward pass
     #[arg(long)]
     gradient_checkpointing: bool,
@@ -78,6 +89,8 @@ enum What {
     Step,
     /// Forward with the adapter merged
     Infer,
+    /// Whether the device computes at all, and how soon
+    Device,
     /// Logits and gradients of small models beside those of the CPU; exits with 1 if one is too far
     /// off
     Parity,
@@ -134,7 +147,15 @@ const WIDE: Shape = Shape {
     ..TINY
 };
 
+/// A format by its name in a configuration.
+fn quantization(name: &str) -> Result<Quantization, String> {
+    serde_json::from_value(name.into()).map_err(|_| "neither nf4 nor int8".into())
+}
+
 fn main() -> Result<ExitCode> {
+    // Before the first thread starts, which the parser does not.
+    let kernels = ls_data::default_cache().map(|cache| cache.join("kernels"));
+    prepare(kernels.as_deref());
     let args = Args::parse();
     keep_freed_memory();
     if let (What::Table, Some(results)) = (args.what, &args.results) {
@@ -147,6 +168,10 @@ fn main() -> Result<ExitCode> {
     ensure!(args.rows > 0 && args.length > 0, "the batch is empty");
     let (device, gpu) = select(&args.device)?;
     match args.what {
+        What::Device => {
+            println!("{}", first_kernels(&args, &device)?);
+            Ok(ExitCode::SUCCESS)
+        }
         What::Parity => parity(&args, &device),
         What::Step | What::Infer | What::Table => {
             let memory = gpu.and_then(DeviceMemory::watch);
@@ -163,21 +188,54 @@ fn select(name: &str) -> Result<(Device, Option<usize>)> {
     match kind {
         "cpu" => Ok((Device::flex(), None)),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok((Device::cuda(index), Some(index))),
+        "cuda" => Ok((ls_ops::device::cuda(index)?, Some(index))),
         #[cfg(not(feature = "cuda"))]
         "cuda" => bail!("device {index} of CUDA: build with --features cuda"),
-        _ => bail!("device {name:?} is none of cpu, cuda and cuda:N"),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok((ls_ops::device::wgpu()?, None)),
+        #[cfg(not(feature = "wgpu"))]
+        "wgpu" => bail!("device wgpu: build with --features wgpu"),
+        _ => bail!("device {name:?} is none of cpu, cuda, cuda:N and wgpu"),
     }
+}
+
+/// A product and an exponential, which on CUDA is the first to need a file of the toolkit.
+fn first_kernels(args: &Args, device: &Device) -> Result<Value> {
+    let started = Instant::now();
+    let ones = Tensor::<2>::ones([8, 8], device);
+    let sum = ones.clone().matmul(ones).mul_scalar(-1.0).exp().sum();
+    let (found, expected) = (sum.into_scalar::<f32>(), 64.0 * (-8.0f32).exp());
+    ensure!(
+        (found - expected).abs() < 1e-4 * expected,
+        "the device computes {found} for {expected}"
+    );
+    Ok(json!({
+        "what": name(args.what),
+        "device": args.device,
+        "bf16": device.supports_dtype(DType::BF16),
+        "toolkit": cuda_toolkit(),
+        "seconds": started.elapsed().as_secs_f64(),
+    }))
 }
 
 /// `step` and `infer`.
 fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<Value> {
     device.seed(1);
+    let bf16 = device.supports_dtype(DType::BF16);
+    let dtype = args
+        .dtype
+        .unwrap_or(if bf16 { Dtype::Bf16 } else { Dtype::F32 });
+    let tuning = Tuning {
+        dropout: args.dropout,
+        quantization: args.quantization,
+        ..Tuning::default()
+    };
     let shape = args.shape.shape();
     let config = shape.config()?;
     let timing = Timing {
         rows: args.rows,
         length: args.length,
+        ragged: args.ragged,
         warmup: args.warmup,
         iterations: args.iterations,
         gradient_checkpointing: args.gradient_checkpointing,
@@ -193,13 +251,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
     let peak;
     if args.what == What::Step {
         let device = device.clone().autodiff();
-        let model = random_classifier(
-            &config,
-            &args.attention,
-            args.dtype,
-            Tuning::default(),
-            &device,
-        )?;
+        let model = random_classifier(&config, &args.attention, dtype, tuning, &device)?;
         device.sync().context("make the weights")?;
         loaded = memory.as_ref().map(DeviceMemory::peak_mib);
         let (found, model) = timing.train(model, &config, &device)?;
@@ -208,13 +260,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         operations = 2.0 * work.step(shape);
         parts = profile::profile(args.profile, timing, model, &config, &device)?;
     } else {
-        let model = random_classifier(
-            &config,
-            &args.attention,
-            args.dtype,
-            Tuning::default(),
-            device,
-        )?;
+        let model = random_classifier(&config, &args.attention, dtype, tuning, device)?;
         let model = LoraModel::new(model).merge_and_unload()?.0;
         device.sync().context("make the weights")?;
         loaded = memory.as_ref().map(DeviceMemory::peak_mib);
@@ -225,22 +271,29 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
     }
     drop(memory);
     device.memory_cleanup();
-    let reachable = matrix_rate(args.matrix, args.dtype, device)?;
+    let reachable = matrix_rate(args.matrix, dtype, device)?;
     let Record {
+        first_seconds,
         seconds,
         losses,
         grad_norm,
     } = record;
-    let rate = operations / median(&seconds);
+    // They are counted for full rows.
+    let operations = (!args.ragged).then_some(operations);
+    let rate = operations.map(|operations| operations / median(&seconds));
     let tera = |value: f64| value / 1e12;
     Ok(json!({
         "what": name(args.what),
         "device": args.device,
         "shape": name(args.shape),
-        "dtype": name(args.dtype),
+        "dtype": name(dtype),
+        "quantization": args.quantization,
+        "dropout": args.dropout,
         "attention": args.attention,
         "rows": args.rows,
         "length": args.length,
+        "ragged": args.ragged,
+        "first_seconds": first_seconds,
         "seconds": seconds,
         "median_seconds": median(&seconds),
         "losses": losses,
@@ -249,10 +302,10 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         "peak_loaded_mib": loaded,
         "peak_pages_mib": peak.pages,
         "peak_rss_mib": peak_rss_mib(),
-        "teraflop": tera(operations),
-        "teraflop_per_second": tera(rate),
+        "teraflop": operations.map(tera),
+        "teraflop_per_second": rate.map(tera),
         "matrix_teraflop_per_second": tera(reachable),
-        "share_of_matrix": rate / reachable,
+        "share_of_matrix": rate.map(|rate| rate / reachable),
         "profile_seconds": parts,
         "versions": { "ls_llama": env!("CARGO_PKG_VERSION"), "burn": "0.22.1" },
     }))
@@ -313,6 +366,10 @@ fn parity(args: &Args, device: &Device) -> Result<ExitCode> {
     for (shape_name, shape) in [("grouped", TINY), ("wide", WIDE)] {
         for attention in [AttentionMode::Causal, AttentionMode::Bidirectional] {
             for dtype in [Dtype::F32, Dtype::Bf16] {
+                // WGSL has no bf16.
+                if dtype == Dtype::Bf16 && !device.supports_dtype(DType::BF16) {
+                    continue;
+                }
                 let config = shape.config()?;
                 let host = Device::flex();
                 host.seed(7);

@@ -108,6 +108,7 @@ fn step(args: &Args, blocks: usize, device: &Device) -> Result<[Launches; 3]> {
         length: args.length,
         warmup: 0,
         iterations: 1,
+        ragged: false,
         gradient_checkpointing: false,
     };
     let labels = timing.labels(&model);
@@ -115,7 +116,7 @@ fn step(args: &Args, blocks: usize, device: &Device) -> Result<[Launches; 3]> {
     let mut parts = Default::default();
     for _ in 0..3 {
         let (forward, loss) = launches(device, || {
-            let input = timing.batch(&config, device)?;
+            let input = timing.batch(0, &config, device)?;
             Ok(mean_loss(model.forward(&input), &labels))
         })?;
         let (backward, gradients) = launches(device, || {

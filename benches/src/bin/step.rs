@@ -112,6 +112,7 @@ impl Args {
         Timing {
             rows: self.rows,
             length: self.length,
+            ragged: false,
             warmup: self.warmup,
             iterations: self.iterations,
             gradient_checkpointing: self.gradient_checkpointing,

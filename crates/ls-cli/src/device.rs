@@ -24,7 +24,8 @@ pub fn default_name() -> &'static str {
 ///
 /// # Errors
 ///
-/// If the name is unknown or its backend is not built in; the message lists those that are.
+/// If the name is unknown or its backend is not built in (the message lists those that are), or the
+/// machine lacks the device or what its kernels are made with.
 pub fn select(name: Option<&str>) -> Result<Device> {
     let name = name.unwrap_or(default_name());
     let (kind, index) = match name.split_once(':') {
@@ -45,9 +46,9 @@ pub fn select(name: Option<&str>) -> Result<Device> {
         #[cfg(feature = "flex")]
         ("cpu", None) => return Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        ("cuda", index) => return Ok(Device::cuda(index.unwrap_or(0))),
+        ("cuda", index) => return Ok(ls_ops::device::cuda(index.unwrap_or(0))?),
         #[cfg(feature = "wgpu")]
-        ("wgpu", None) => return Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        ("wgpu", None) => return Ok(ls_ops::device::wgpu()?),
         _ => {}
     }
     if matches!(kind, "cpu" | "wgpu") && index.is_some() && BUILT_IN.contains(&kind) {

@@ -18,10 +18,14 @@ use clap::Parser;
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
+    // Before the first thread starts, which the parser does not.
+    let kernels = ls_data::default_cache().map(|cache| cache.join("kernels"));
+    ls_ops::device::prepare(kernels.as_deref());
     let args = Args::parse();
     ls_train::environment::keep_freed_memory();
+    // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.
     let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cubecl=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -12,6 +12,32 @@ use ls_lora::{
     BaseLayer, LoraAdapter, LoraError, LoraLayer, LoraLinear, Quantization, QuantizedWeight,
     host_values,
 };
+use ls_ops::device::of_tests;
+
+/// The same bits on the CPU. Elsewhere the kernels of two ways to one result may add up in another
+/// order.
+#[track_caller]
+fn assert_same(found: &[f32], expected: &[f32]) {
+    if ls_ops::is_host(&of_tests()) {
+        assert_eq!(found, expected);
+    } else {
+        assert_near(found, expected, 2e-6);
+    }
+}
+
+/// Of the largest of the expected values.
+#[track_caller]
+fn assert_near(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    let mut worst = 0.0f32;
+    for (found, expected) in found.iter().zip(expected) {
+        let difference = (found - expected).abs();
+        assert!(difference <= tolerance * scale, "{found} is not {expected}");
+        worst = worst.max(difference / scale);
+    }
+    println!("error {worst:e} limit {tolerance:e}");
+}
 
 /// Rows of the file are outputs; ours are inputs.
 fn weight(file: &TensorFile, name: &str, device: &Device) -> Tensor<2> {
@@ -26,7 +52,7 @@ fn nf4_values_are_those_of_bitsandbytes() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nf4/expected.safetensors");
     let file = TensorFile::open(path).unwrap();
-    let device = Device::flex();
+    let device = of_tests();
     let packed = QuantizedWeight::quantize(weight(&file, "weight", &device), Quantization::Nf4);
     let found = host_values(packed.unwrap().dequantize().transpose());
     let expected = file.read("dequantized").unwrap().to_f32().unwrap();
@@ -51,7 +77,7 @@ fn random(shape: [usize; 2], seed: usize) -> Tensor<2> {
         let x = ((i * 7919 + seed * 104_729) % 100_003) as f32 / 100_003.0 - 0.5;
         x * (1.0 + (i % 7) as f32)
     });
-    Tensor::from_data(TensorData::new(values.collect(), shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values.collect(), shape), &of_tests())
 }
 
 #[test]
@@ -89,7 +115,7 @@ fn a_value_comes_back_within_half_a_step_of_its_block() {
 
 #[test]
 fn a_packed_product_and_its_gradient_are_those_of_the_unpacked_weight() {
-    let device = Device::flex().autodiff();
+    let device = of_tests().autodiff();
     for shape in [[65, 9], [128, 4]] {
         for format in [Quantization::Nf4, Quantization::Int8] {
             let packed = QuantizedWeight::quantize(random(shape, 2), format).unwrap();
@@ -99,12 +125,12 @@ fn a_packed_product_and_its_gradient_are_those_of_the_unpacked_weight() {
             let weights = Tensor::<2>::from_inner(random([3, shape[1]], 7));
             let y1 = packed.matmul(x1.clone());
             let y2 = ls_ops::linear(x2.clone(), dense);
-            assert_eq!(host_values(y1.clone()), host_values(y2.clone()));
+            assert_same(&host_values(y1.clone()), &host_values(y2.clone()));
             let g1 = (y1 * weights.clone()).sum().backward();
             let g2 = (y2 * weights).sum().backward();
-            assert_eq!(
-                host_values(x1.grad(&g1).unwrap()),
-                host_values(x2.grad(&g2).unwrap())
+            assert_same(
+                &host_values(x1.grad(&g1).unwrap()),
+                &host_values(x2.grad(&g2).unwrap()),
             );
         }
     }
@@ -121,14 +147,7 @@ fn a_weight_that_is_multiplied_in_parts_gives_the_whole_product() {
     let (x1, x2) = (x(), x());
     let (y1, y2) = (packed.matmul(x1.clone()), x2.clone().matmul(dense));
     let near = |found: Tensor<2>, expected: Tensor<2>| {
-        let expected = host_values(expected);
-        let scale = expected.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-        for (found, expected) in host_values(found).iter().zip(expected) {
-            assert!(
-                (found - expected).abs() <= 1e-5 * scale,
-                "{found} is not {expected}"
-            );
-        }
+        assert_near(&host_values(found), &host_values(expected), 1e-5);
     };
     near(y1.clone(), y2.clone());
     let (g1, g2) = (y1.square().sum().backward(), y2.square().sum().backward());
@@ -142,7 +161,7 @@ fn layer(shape: [usize; 2]) -> LoraLinear {
             random([1, shape[1]], 4).reshape([shape[1]]),
         )),
     });
-    let device = Device::flex().autodiff();
+    let device = of_tests().autodiff();
     let mut adapter = LoraAdapter::fresh("default", shape, 3, 2.5, 0.0, 1, &device);
     adapter.lora_a =
         Param::from_tensor(Tensor::from_inner(random([shape[0], 3], 8)).require_grad());
@@ -168,14 +187,17 @@ fn an_adapter_on_a_packed_base_is_the_adapter_on_what_it_stands_for() {
         });
         let x = || random([4, 70], 11);
         let (y1, y2) = (packed.forward(x()), dense.forward(x()));
-        assert_eq!(host_values(y1.clone()), host_values(y2.clone()));
+        assert_same(&host_values(y1.clone()), &host_values(y2.clone()));
         let gradients = |layer: &LoraLinear, y: Tensor<2>| {
             let gradients = y.square().sum().backward();
             let adapter = &layer.adapters[0];
             [&adapter.lora_a, &adapter.lora_b]
                 .map(|p| host_values(p.val().grad(&gradients).unwrap()))
         };
-        assert_eq!(gradients(&packed, y1.clone()), gradients(&dense, y2));
+        let (found, expected) = (gradients(&packed, y1.clone()), gradients(&dense, y2));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_same(found, expected);
+        }
 
         // Merging packs again, says what that cost, and is undone exactly.
         let before = host_values(LoraLayer::weight(&packed));
@@ -191,12 +213,16 @@ fn an_adapter_on_a_packed_base_is_the_adapter_on_what_it_stands_for() {
         assert!(error(&merged, &unmerged) < 0.2);
         packed.unmerge();
         assert_eq!(host_values(LoraLayer::weight(&packed)), before);
-        assert_eq!(host_values(packed.forward(x())), unmerged);
+        assert_same(&host_values(packed.forward(x())), &unmerged);
     }
 }
 
 #[test]
 fn bf16_activations_stay_bf16() {
+    if !of_tests().supports_dtype(DType::BF16) {
+        println!("left out: the device has no BF16");
+        return;
+    }
     let mut packed = layer([64, 8]);
     packed.quantize(Quantization::Nf4).unwrap();
     let bias = packed.base_layer.bias().unwrap().clone();
@@ -216,15 +242,21 @@ fn four_bits_are_a_quarter_of_bf16() {
     let bf16 = (512 * 256 * 2) as f64;
     let nf4 = packed(Quantization::Nf4).bytes() as f64 / bf16;
     let int8 = packed(Quantization::Int8).bytes() as f64 / bf16;
-    assert!(nf4 < 0.267, "{nf4}");
-    assert!(int8 < 0.52, "{int8}");
+    // A scale for 64 values, in f32 where the device has no bf16.
+    let scale = if of_tests().supports_dtype(DType::BF16) {
+        1.0 / 64.0
+    } else {
+        2.0 / 64.0
+    };
+    assert!(nf4 < 0.251 + scale, "{nf4}");
+    assert!(int8 < 0.501 + scale, "{int8}");
 }
 
 #[test]
 fn weights_that_are_no_numbers_are_refused() {
     let mut values = vec![0.5f32; 64];
     values[3] = f32::NAN;
-    let weight = Tensor::<2>::from_data(TensorData::new(values, [64, 1]), &Device::flex());
+    let weight = Tensor::<2>::from_data(TensorData::new(values, [64, 1]), &of_tests());
     assert!(matches!(
         QuantizedWeight::quantize(weight, Quantization::Nf4),
         Err(LoraError::NonFiniteWeight)

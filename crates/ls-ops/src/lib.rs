@@ -23,6 +23,7 @@
 
 mod attention;
 mod autodiff;
+pub mod device;
 mod dropout;
 mod dtype;
 mod join;

@@ -1,0 +1,155 @@
+//! What a program does for its device before the first use of one, and the device that tests
+//! compute on.
+
+#[cfg(feature = "cube")]
+mod kernels;
+mod process;
+mod toolkit;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+pub use toolkit::{CUDA_FILE, cuda_toolkit};
+
+/// Makes the process ready for whatever devices it was built for. A program calls it once, first
+/// of all: variables of the environment are set while there is one thread.
+///
+/// - Compiled kernels and the results of tuning are kept in `cache`, for the next process. A
+///   `cubecl.toml` (or a `burn.toml` with a section `cubecl`) in the current folder or above it
+///   says all that instead, and cubecl's own variables (`CUBECL_*`) win in any case.
+/// - The compiler of CUDA kernels is told where [`cuda_toolkit`] found what it reads.
+/// - On Linux, `XDG_RUNTIME_DIR` is set where it is not, to `cache`: Mesa's device selection layer
+///   for Vulkan asks Wayland for the GPU of the desktop, whose library complains on stderr without
+///   it.
+///
+/// Without `cache` nothing is kept. Nothing at all is done for the CPU.
+pub fn prepare(cache: Option<&Path>) {
+    #[cfg(feature = "cube")]
+    if let Some(cache) = cache {
+        kernels::keep(cache);
+    }
+    if cfg!(feature = "cuda")
+        && let Some(toolkit) = cuda_toolkit()
+    {
+        process::set_variable("CUDA_PATH", toolkit);
+    }
+    if cfg!(all(feature = "wgpu", target_os = "linux"))
+        && let Some(cache) = cache.filter(|cache| cache.is_absolute())
+        && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|folder| folder.is_empty())
+    {
+        process::set_variable("XDG_RUNTIME_DIR", cache);
+    }
+}
+
+/// Why a device that a program was built for cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// There is no GPU of that number, or no driver that would know.
+    NoCuda {
+        /// The number that was asked for.
+        index: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// [`CUDA_FILE`] is nowhere.
+    NoToolkit,
+    /// No driver for Vulkan, Metal or DirectX 12 answers.
+    NoWgpu,
+}
+
+impl std::error::Error for DeviceError {}
+
+impl std::fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoCuda { index, found: 0 } => write!(
+                f,
+                "CUDA device {index}: no GPU found; is NVIDIA's driver (libcuda) installed?"
+            ),
+            Self::NoCuda { index, found } => write!(
+                f,
+                "CUDA device {index}: the driver has {found}, numbered from 0"
+            ),
+            Self::NoToolkit => write!(
+                f,
+                "{CUDA_FILE} not found, which compiling kernels for CUDA needs: install a CUDA \
+                 toolkit or `pip install nvidia-nvvm`, and set CUDA_PATH to the folder that has it"
+            ),
+            Self::NoWgpu => write!(
+                f,
+                "no graphics driver found: install one for Vulkan (on Debian without a GPU: \
+                 mesa-vulkan-drivers)"
+            ),
+        }
+    }
+}
+
+/// A CUDA device by its number.
+///
+/// # Errors
+///
+/// If it is not there, or [`CUDA_FILE`] is not: without this the first kernel would panic.
+#[cfg(feature = "cuda")]
+pub fn cuda(index: usize) -> Result<Device, DeviceError> {
+    let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
+    if index >= found {
+        return Err(DeviceError::NoCuda { index, found });
+    }
+    // What cubecl will read, as `prepare` has set it.
+    if cuda_toolkit().is_none() {
+        return Err(DeviceError::NoToolkit);
+    }
+    Ok(Device::cuda(index))
+}
+
+/// The GPU that wgpu takes by itself.
+///
+/// # Errors
+///
+/// If there is none: without this the first kernel would panic.
+#[cfg(feature = "wgpu")]
+pub fn wgpu() -> Result<Device, DeviceError> {
+    if Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() {
+        return Err(DeviceError::NoWgpu);
+    }
+    Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
+}
+
+/// The variable that names the device of the tests.
+const OF_TESTS: &str = "LS_TEST_DEVICE";
+
+/// The device that the workspace's tests compute on: the CPU, or what `LS_TEST_DEVICE` names
+/// (`wgpu`, `cuda`).
+///
+/// # Panics
+///
+/// If its backend is not built in, or the device is not there.
+#[doc(hidden)]
+#[must_use]
+pub fn of_tests() -> Device {
+    let name = std::env::var(OF_TESTS).unwrap_or_default();
+    let device = match name.as_str() {
+        #[cfg(feature = "flex")]
+        "" | "cpu" => Ok(Device::flex()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => wgpu(),
+        #[cfg(feature = "cuda")]
+        "cuda" => cuda(0),
+        _ => panic!("{OF_TESTS}={name:?} is no device that these tests were built for"),
+    };
+    device.unwrap_or_else(|error: DeviceError| panic!("{error}"))
+}
+
+/// Whether a test runs on the CPU. Elsewhere it says why it does not, and `cargo xtask gpu-parity`
+/// puts the reason into its table.
+#[doc(hidden)]
+#[must_use]
+pub fn tests_are_on_the_cpu(otherwise: &str) -> bool {
+    let cpu = crate::is_host(&of_tests());
+    if !cpu {
+        println!("left out: {otherwise}");
+    }
+    cpu
+}
