@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::check::{cargo, stdout};
@@ -180,9 +180,8 @@ fn vulkan() -> Result<()> {
         "mesa-vulkan-drivers",
     ];
     // Lists of packages may be missing, or name versions that are gone.
-    if !apt(&install) && !(apt(&["update"]) && apt(&install)) {
-        bail!("{by_hand}; apt-get failed");
-    }
+    let installed = apt(&install) || (apt(&["update"]) && apt(&install));
+    ensure!(installed, "{by_hand}; apt-get failed");
     Ok(())
 }
 

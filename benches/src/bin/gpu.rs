@@ -154,8 +154,7 @@ fn quantization(name: &str) -> Result<Quantization, String> {
 
 fn main() -> Result<ExitCode> {
     // Before the first thread starts, which the parser does not.
-    let kernels = ls_data::default_cache().map(|cache| cache.join("kernels"));
-    prepare(kernels.as_deref());
+    prepare(kernels().as_deref());
     let args = Args::parse();
     keep_freed_memory();
     if let (What::Table, Some(results)) = (args.what, &args.results) {
@@ -181,6 +180,11 @@ fn main() -> Result<ExitCode> {
     }
 }
 
+/// Where kernels are kept.
+fn kernels() -> Option<PathBuf> {
+    ls_data::default_cache().map(|cache| cache.join("kernels"))
+}
+
 /// The device of a name, and the number of the GPU.
 fn select(name: &str) -> Result<(Device, Option<usize>)> {
     let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
@@ -188,11 +192,14 @@ fn select(name: &str) -> Result<(Device, Option<usize>)> {
     match kind {
         "cpu" => Ok((Device::flex(), None)),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok((ls_ops::device::cuda(index)?, Some(index))),
+        "cuda" => Ok((
+            ls_ops::device::cuda(index, kernels().as_deref())?,
+            Some(index),
+        )),
         #[cfg(not(feature = "cuda"))]
         "cuda" => bail!("device {index} of CUDA: build with --features cuda"),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok((ls_ops::device::wgpu()?, None)),
+        "wgpu" => Ok((ls_ops::device::wgpu(kernels().as_deref())?, None)),
         #[cfg(not(feature = "wgpu"))]
         "wgpu" => bail!("device wgpu: build with --features wgpu"),
         _ => bail!("device {name:?} is none of cpu, cuda, cuda:N and wgpu"),

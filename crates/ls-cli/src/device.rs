@@ -1,5 +1,7 @@
 //! `--device`: selects one of the backends that the program was built with.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use burn::tensor::Device;
 
@@ -14,6 +16,11 @@ const BUILT_IN: &[&str] = &[
     #[cfg(feature = "wgpu")]
     "wgpu",
 ];
+
+/// Where kernels of a GPU are kept.
+pub fn kernels() -> Option<PathBuf> {
+    ls_data::default_cache().map(|cache| cache.join("kernels"))
+}
 
 /// The device without `--device`: the first backend that is built in.
 pub fn default_name() -> &'static str {
@@ -46,9 +53,14 @@ pub fn select(name: Option<&str>) -> Result<Device> {
         #[cfg(feature = "flex")]
         ("cpu", None) => return Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        ("cuda", index) => return Ok(ls_ops::device::cuda(index.unwrap_or(0))?),
+        ("cuda", index) => {
+            return Ok(ls_ops::device::cuda(
+                index.unwrap_or(0),
+                kernels().as_deref(),
+            )?);
+        }
         #[cfg(feature = "wgpu")]
-        ("wgpu", None) => return Ok(ls_ops::device::wgpu()?),
+        ("wgpu", None) => return Ok(ls_ops::device::wgpu(kernels().as_deref())?),
         _ => {}
     }
     if matches!(kind, "cpu" | "wgpu") && index.is_some() && BUILT_IN.contains(&kind) {

@@ -19,8 +19,7 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     // Before the first thread starts, which the parser does not.
-    let kernels = ls_data::default_cache().map(|cache| cache.join("kernels"));
-    ls_ops::device::prepare(kernels.as_deref());
+    ls_ops::device::prepare(device::kernels().as_deref());
     let args = Args::parse();
     ls_train::environment::keep_freed_memory();
     // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.

@@ -248,8 +248,8 @@ fn four_bits_are_a_quarter_of_bf16() {
     } else {
         2.0 / 64.0
     };
-    assert!(nf4 < 0.251 + scale, "{nf4}");
-    assert!(int8 < 0.501 + scale, "{int8}");
+    assert!(nf4 < 0.2515 + scale, "{nf4}");
+    assert!(int8 < 0.5045 + scale, "{int8}");
 }
 
 #[test]

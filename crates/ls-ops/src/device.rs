@@ -12,23 +12,16 @@ use burn::tensor::Device;
 
 pub use toolkit::{CUDA_FILE, cuda_toolkit};
 
-/// Makes the process ready for whatever devices it was built for. A program calls it once, first
-/// of all: variables of the environment are set while there is one thread.
+/// Makes the environment of the process ready for whatever devices it was built for. A program
+/// calls it once, first of all, while there is one thread. It touches no file.
 ///
-/// - Compiled kernels and the results of tuning are kept in `cache`, for the next process. A
-///   `cubecl.toml` (or a `burn.toml` with a section `cubecl`) in the current folder or above it
-///   says all that instead, and cubecl's own variables (`CUBECL_*`) win in any case.
 /// - The compiler of CUDA kernels is told where [`cuda_toolkit`] found what it reads.
-/// - On Linux, `XDG_RUNTIME_DIR` is set where it is not, to `cache`: Mesa's device selection layer
-///   for Vulkan asks Wayland for the GPU of the desktop, whose library complains on stderr without
-///   it.
+/// - On Linux, `XDG_RUNTIME_DIR` is set where it is not, to `cache`, a folder of the user's: Mesa's
+///   device selection layer for Vulkan asks Wayland for the GPU of the desktop, whose library
+///   complains on stderr without it.
 ///
-/// Without `cache` nothing is kept. Nothing at all is done for the CPU.
+/// A program that is built for the CPU alone has nothing to do.
 pub fn prepare(cache: Option<&Path>) {
-    #[cfg(feature = "cube")]
-    if let Some(cache) = cache {
-        kernels::keep(cache);
-    }
     if cfg!(feature = "cuda")
         && let Some(toolkit) = cuda_toolkit()
     {
@@ -86,13 +79,26 @@ impl std::fmt::Display for DeviceError {
     }
 }
 
+/// Before anything asks cubecl for a device, which settles where it keeps things.
+#[cfg(feature = "cube")]
+fn keep(cache: Option<&Path>) {
+    if let Some(cache) = cache {
+        kernels::keep(cache);
+    }
+}
+
 /// A CUDA device by its number.
+///
+/// Compiled kernels and the results of tuning are kept in `cache`, for the next process. A
+/// `cubecl.toml` (or a `burn.toml` with a section `cubecl`) in the current folder or above it says
+/// all that instead, and cubecl's own variables (`CUBECL_*`) win in any case.
 ///
 /// # Errors
 ///
 /// If it is not there, or [`CUDA_FILE`] is not: without this the first kernel would panic.
 #[cfg(feature = "cuda")]
-pub fn cuda(index: usize) -> Result<Device, DeviceError> {
+pub fn cuda(index: usize, cache: Option<&Path>) -> Result<Device, DeviceError> {
+    keep(cache);
     let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
     if index >= found {
         return Err(DeviceError::NoCuda { index, found });
@@ -106,11 +112,15 @@ pub fn cuda(index: usize) -> Result<Device, DeviceError> {
 
 /// The GPU that wgpu takes by itself.
 ///
+/// The results of tuning are kept in `cache`, as for CUDA; kernels are not, since cubecl hands
+/// their source to the driver.
+///
 /// # Errors
 ///
 /// If there is none: without this the first kernel would panic.
 #[cfg(feature = "wgpu")]
-pub fn wgpu() -> Result<Device, DeviceError> {
+pub fn wgpu(cache: Option<&Path>) -> Result<Device, DeviceError> {
+    keep(cache);
     if Device::enumerate(burn::tensor::DeviceType::Wgpu).is_empty() {
         return Err(DeviceError::NoWgpu);
     }
@@ -134,9 +144,9 @@ pub fn of_tests() -> Device {
         #[cfg(feature = "flex")]
         "" | "cpu" => Ok(Device::flex()),
         #[cfg(feature = "wgpu")]
-        "wgpu" => wgpu(),
+        "wgpu" => wgpu(None),
         #[cfg(feature = "cuda")]
-        "cuda" => cuda(0),
+        "cuda" => cuda(0, None),
         _ => panic!("{OF_TESTS}={name:?} is no device that these tests were built for"),
     };
     device.unwrap_or_else(|error: DeviceError| panic!("{error}"))

@@ -19,7 +19,8 @@
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
 //! compiled for the instruction set that is found at run time. On burn's Cube backend (`cuda`,
 //! `wgpu`) they are burn's matrix products and CubeCL kernels. On other backends they are burn's
-//! own operations, and burn's backward pass.
+//! own operations, and burn's backward pass. [`device`] has what a program settles before its first
+//! use of one.
 
 mod attention;
 mod autodiff;
