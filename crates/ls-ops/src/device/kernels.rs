@@ -25,7 +25,6 @@ pub(super) fn keep(folder: &Path) {
     } else {
         // Else cubecl would try again for every kernel, and warn each time.
         config.autotune.disable_cache = true;
-        config.throughput.disable_cache = true;
         config.environment.records.level = RecordLevel::Off;
     }
     // The first to say so, since no device has been made; if not, what is set stays.
