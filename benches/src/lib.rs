@@ -3,6 +3,7 @@
 //!
 //! `docs/measured.md` has the numbers and the commands that made them.
 
+pub mod device;
 pub mod device_memory;
 pub mod flops;
 pub mod gpu_table;

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use clap::{Parser, ValueEnum};
+use ls_benches::device;
 use ls_benches::device_memory::DeviceMemory;
 use ls_benches::flops::Work;
 use ls_benches::gpu_table;
@@ -24,7 +25,7 @@ use ls_benches::{
 };
 use ls_lora::{LoraModel, LoraModule, Quantization, host_values};
 use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig};
-use ls_ops::device::{cuda_toolkit, prepare};
+use ls_ops::device::cuda_toolkit;
 use ls_train::environment::keep_freed_memory;
 use serde_json::{Value, json};
 
@@ -154,7 +155,7 @@ fn quantization(name: &str) -> Result<Quantization, String> {
 
 fn main() -> Result<ExitCode> {
     // Before the first thread starts, which the parser does not.
-    prepare(kernels().as_deref());
+    device::prepare();
     let args = Args::parse();
     keep_freed_memory();
     if let (What::Table, Some(results)) = (args.what, &args.results) {
@@ -165,7 +166,7 @@ fn main() -> Result<ExitCode> {
         return Ok(exit_code(kept));
     }
     ensure!(args.rows > 0 && args.length > 0, "the batch is empty");
-    let (device, gpu) = select(&args.device)?;
+    let (device, gpu) = device::select(&args.device)?;
     match args.what {
         What::Device => {
             println!("{}", first_kernels(&args, &device)?);
@@ -177,32 +178,6 @@ fn main() -> Result<ExitCode> {
             println!("{}", timed(&args, &device, memory)?);
             Ok(ExitCode::SUCCESS)
         }
-    }
-}
-
-/// Where kernels are kept.
-fn kernels() -> Option<PathBuf> {
-    ls_data::default_cache().map(|cache| cache.join("kernels"))
-}
-
-/// The device of a name, and the number of the GPU.
-fn select(name: &str) -> Result<(Device, Option<usize>)> {
-    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-    let index: usize = index.parse().with_context(|| format!("device {name:?}"))?;
-    match kind {
-        "cpu" => Ok((Device::flex(), None)),
-        #[cfg(feature = "cuda")]
-        "cuda" => Ok((
-            ls_ops::device::cuda(index, kernels().as_deref())?,
-            Some(index),
-        )),
-        #[cfg(not(feature = "cuda"))]
-        "cuda" => bail!("device {index} of CUDA: build with --features cuda"),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Ok((ls_ops::device::wgpu(kernels().as_deref())?, None)),
-        #[cfg(not(feature = "wgpu"))]
-        "wgpu" => bail!("device wgpu: build with --features wgpu"),
-        _ => bail!("device {name:?} is none of cpu, cuda, cuda:N and wgpu"),
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, DeviceKind};
+use burn::tensor::Device;
 use clap::Parser;
+use ls_benches::device;
 use ls_benches::launches::{Launches, launches};
 use ls_benches::{
     Dtype, LEARNING_RATE, Shape, Timing, Tuning, mean_loss, optimizer, random_classifier,
@@ -47,15 +48,9 @@ const SMALL: Shape = Shape {
 };
 
 fn main() -> Result<()> {
+    device::prepare();
     let args = Args::parse();
-    let device = match args.device.as_str() {
-        #[cfg(feature = "cuda")]
-        "cuda" => Device::cuda(0),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Device::wgpu(DeviceKind::DefaultDevice),
-        other => bail!("device {other:?} is not built in"),
-    };
-    let device = device.autodiff();
+    let device = device::select(&args.device)?.0.autodiff();
     let (few, many) = (step(&args, 2, &device)?, step(&args, 4, &device)?);
     let total = |launches: &Launches| launches.values().sum::<usize>() as f64;
     let mut of_32 = 0.0;

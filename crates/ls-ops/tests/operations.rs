@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use burn::tensor::activation::{silu, softmax};
-use burn::tensor::{Bool, DType, Gradients, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::device::of_tests;
 use ls_ops::{
     AttentionPlan, RotaryTable, Segment, add_low_rank, attention, linear, linear_graph, pull_back,
@@ -579,6 +579,15 @@ fn the_mask_of_a_dropout_is_the_same_in_both_passes() {
     );
     let other = ls_ops::Dropout::draw(0.25);
     assert_ne!(dropout, other);
+}
+
+#[test]
+fn a_seed_drops_the_same_elements_on_every_device() {
+    let dropped = |device: &Device| {
+        ls_ops::seed_dropout(5);
+        values(ls_ops::dropout(Tensor::<2>::ones([70, 33], device), 0.3))
+    };
+    assert_eq!(dropped(&of_tests()), dropped(&Device::flex()));
 }
 
 /// A batch of rows for [`attention`]; `only` keeps one query of each row, the one at that place

@@ -6,12 +6,11 @@ use ls_model::{ComputeType, LlamaConfig, Pooling, Task};
 
 use crate::config::ResolvedRun;
 
-/// Scores of attention that the backward pass forms at a time, unless one row has more
-/// (`ls_ops::attention_over_rectangle`).
+/// Scores of attention that the backward pass forms at a time off the CPU, unless one row has more
+/// (`ls-ops/src/cube/attention.rs`).
 const SCORES: usize = 1 << 26;
-/// Bytes for each of them: the probabilities, their gradient, two products of these, and both in
-/// the dtype of the queries.
-const BYTES_OF_A_SCORE: usize = 20;
+/// Bytes for each of them: the score, its probability, and the gradients of both.
+const BYTES_OF_A_SCORE: usize = 16;
 /// Bytes for each trained value that stand all the time: the parameter, that of the best model so
 /// far, and AdamW's two moments.
 const STANDING: usize = 16;
@@ -64,26 +63,41 @@ fn expected(
     longest.truncate(rows);
     let activations = if host {
         let tokens: usize = longest.iter().sum();
-        tokens * values_per_token(run, model) * ComputeType::F32.size()
+        tokens * (kept_per_token(run, model) + mlp_gradients(model)) * ComputeType::F32.size()
     } else {
         // Rows lie in a rectangle.
         let length = longest.first().copied().unwrap_or(0);
-        let values = rows * length * values_per_token(run, model);
+        let tokens = rows * length;
+        // Of one block at a time, whichever of its two parts takes more.
+        let gradients = (mlp_gradients(model) * compute).max(attention_rectangles(model));
         let of_a_row = model.num_attention_heads * length * length;
         let at_once = (SCORES / of_a_row.max(1)).clamp(1, rows.max(1));
         // A head that reads every token reads it in f32.
         let head = match run.head {
             Task::Sequence(Pooling::Last) => 0,
-            _ => rows * length * model.hidden_size * ComputeType::F32.size(),
+            _ => tokens * model.hidden_size * ComputeType::F32.size(),
         };
-        values * compute + head + at_once * of_a_row * BYTES_OF_A_SCORE
+        let kept = tokens * kept_per_token(run, model) * compute;
+        kept + tokens * gradients + head + at_once * of_a_row * BYTES_OF_A_SCORE
     };
     let training = trainable * IN_BACKWARD + activations;
     weights + trainable * STANDING + training.max(trainable * IN_STEP)
 }
 
-/// Values that stand at the peak for each token of a step.
-fn values_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
+/// The gradients of gate, up and their product, and of what a block gives, for each token.
+fn mlp_gradients(model: &LlamaConfig) -> usize {
+    3 * model.intermediate_size + model.hidden_size
+}
+
+/// Bytes for each token of what attention's backward pass spreads off the CPU, in f32: queries,
+/// keys and values, the gradients of these three, and that of what attention gives.
+fn attention_rectangles(model: &LlamaConfig) -> usize {
+    let heads = 3 * model.num_attention_heads + 4 * model.num_key_value_heads;
+    heads * model.head_dim * ComputeType::F32.size()
+}
+
+/// Values that the graph of a step keeps for each token.
+fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
     let (hidden, mlp) = (model.hidden_size, model.intermediate_size);
     let queries = model.num_attention_heads * model.head_dim;
     let keys = model.num_key_value_heads * model.head_dim;
@@ -106,7 +120,7 @@ fn values_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
     // Of the last block, where one token of a row is read, the rest is of that token alone.
     let reads_last = run.head == Task::Sequence(Pooling::Last);
     let last = if reads_last { before_attention } else { block };
-    let blocks = match (
+    match (
         model.num_hidden_layers,
         run.config.train.gradient_checkpointing,
     ) {
@@ -116,9 +130,7 @@ fn values_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
         (layers, true) if reads_last => (layers - 2) * hidden + block + last,
         (layers, true) => (layers - 1) * hidden + block,
         (layers, false) => (layers - 1) * block + last,
-    };
-    // The gradients of gate, up and their product, and of what the block gives.
-    blocks + 3 * mlp + hidden
+    }
 }
 
 #[cfg(test)]
@@ -158,16 +170,17 @@ mod tests {
     }
 
     /// A card of 24 GB has 25.8e9 bytes. Weights are 13.21 GB and what trains (6.3 million values)
-    /// 0.18. For 8 rows of 64 tokens, 512 tokens times 1.62 million values in bf16 are 1.66 GB of
-    /// activations, and the scores of one block 0.02: together 15.1. For 32 rows of 512 with
-    /// checkpointing, 16,384 tokens times 227,072 values are 7.44 GB, and 2^26 scores at a time
-    /// 1.34: together 22.2. Without checkpointing the latter would take 68.
+    /// 0.18. For 8 rows of 64 tokens, 512 tokens times 1.59 million values in bf16 are 1.63 GB that
+    /// the graph keeps, attention's rectangles of one block 0.06 and its scores 0.02: together
+    /// 15.1. For 32 rows of 512 with checkpointing, 16,384 tokens times 189,952 values are 6.22 GB,
+    /// the rectangles 1.88, and 2^26 scores at a time 1.07: together 22.6. Without checkpointing
+    /// the latter would take 68.
     #[test]
     fn a_7b_model_fits_a_card_of_24_gb() {
         for (rows, length, checkpointing, found) in [
-            (8, 64, false, 15.08),
-            (32, 512, true, 22.18),
-            (32, 512, false, 67.98),
+            (8, 64, false, 15.09),
+            (32, 512, true, 22.57),
+            (32, 512, false, 68.37),
         ] {
             let told = gigabytes(rows, length, checkpointing);
             assert!((told - found).abs() < 0.01, "{rows} x {length}: {told}");
