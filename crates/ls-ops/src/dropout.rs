@@ -163,13 +163,6 @@ pub(crate) trait DropoutOps: Backend {
     fn drop_elements(x: FloatTensor<Self>, dropout: Dropout, dtype: DType) -> FloatTensor<Self>;
 }
 
-#[cfg(feature = "cube")]
-impl DropoutOps for crate::cube::CubeBackend {
-    fn drop_elements(x: FloatTensor<Self>, dropout: Dropout, dtype: DType) -> FloatTensor<Self> {
-        crate::cube::dropout::drop_elements(x, dropout, dtype)
-    }
-}
-
 #[cfg(feature = "flex")]
 impl DropoutOps for Flex {
     fn drop_elements(x: FloatTensor<Self>, dropout: Dropout, dtype: DType) -> FloatTensor<Self> {

@@ -11,7 +11,8 @@ use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use rayon::prelude::*;
 
-use super::{AttentionOps, AttentionPasses, AttentionPlan, RotaryTable, Segment};
+use super::plan::{AttentionPlan, RotaryTable, Segment};
+use super::{AttentionOps, AttentionPasses};
 use crate::gemm::{Matrix, accumulate};
 use crate::host::{Uninit, Values, dims, exp, filled, in_dtype, largest, sum, tensor, vectorised};
 

@@ -4,7 +4,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 
-use super::{AttentionPlan, RotaryTable, Segment};
+use super::plan::{AttentionPlan, RotaryTable, Segment};
 
 /// As [`attention`](crate::attention()), the softmax in f32 whatever the dtype.
 pub(super) fn attention(

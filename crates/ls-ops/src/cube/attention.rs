@@ -9,99 +9,42 @@ use std::sync::Arc;
 
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Cube, backend_extension};
+use burn::backend::{Backend, BackendTypes, Cube, backend_extension};
 use burn::backend::{TensorMetadata, fusion::custom::TensorSpec};
 use burn::tensor::{DType, Shape, Slice, TensorData};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
+use super::layout::{Layout, Placed};
 use super::{Combine, CubeBackend, by_row, by_unit, contiguous, element, empty, together};
 use crate::attention::{AttentionOps, AttentionPasses, AttentionPlan};
 
 /// Scores that are in memory at a time, unless one row of the batch has more: 256 MiB.
 const SCORES: usize = 1 << 26;
 
-/// The sizes of a plan's rectangle, and where its parts lie in the tensors of [`Placed`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Layout {
-    /// Rows of the batch.
-    rows: usize,
-    kv_heads: usize,
-    /// Query heads that share a key head.
-    groups: usize,
-    /// Pairs of channels of a head.
-    half: usize,
-    /// Queries and keys of the longest row.
-    queries: usize,
-    keys: usize,
-    /// Queries and keys of all rows.
-    query_tokens: usize,
-    key_tokens: usize,
-    /// Where the queries' angles begin; those of the keys begin at 0.
-    query_angles: usize,
-    bidirectional: bool,
-    window: Option<usize>,
-}
-
-impl Layout {
-    fn heads(&self) -> usize {
-        self.kv_heads * self.groups
-    }
-
-    fn dim(&self) -> usize {
-        2 * self.half
-    }
-
-    /// Of the queries in the rectangle; those of a key head's query heads follow each other.
-    fn query_shape(&self) -> [usize; 4] {
-        [
-            self.rows,
-            self.kv_heads,
-            self.groups * self.queries,
-            self.dim(),
-        ]
-    }
-
-    fn key_shape(&self) -> [usize; 4] {
-        [self.rows, self.kv_heads, self.keys, self.dim()]
-    }
-
-    /// Keys that a query sees to each side that it sees; a causal window counts the own place.
-    fn reach(&self) -> u32 {
-        /// More than any row has, and twice it is still a number of 32 bits.
-        const ALL: usize = 1 << 30;
-        let window = self.window.unwrap_or(ALL).min(ALL);
-        let own = usize::from(!self.bidirectional);
-        window.saturating_sub(own) as u32
-    }
-
-    fn scale(&self) -> f32 {
-        (1.0 / (self.dim() as f64).sqrt()) as f32
-    }
-
-    fn launch(&self) -> SizesLaunch {
-        let key_token = self.rows * self.queries;
-        let query_slot = key_token + self.rows * self.keys;
-        let key_slot = query_slot + self.query_tokens;
-        let first = key_slot + self.key_tokens;
-        SizesLaunch::new(
-            self.rows as u32,
-            self.kv_heads as u32,
-            self.groups as u32,
-            self.half as u32,
-            self.queries as u32,
-            self.keys as u32,
-            self.query_tokens as u32,
-            self.key_tokens as u32,
-            self.query_angles as u32,
-            key_token as u32,
-            query_slot as u32,
-            key_slot as u32,
-            first as u32,
-            self.scale(),
-        )
-    }
+/// The sizes as a launch takes them.
+fn sizes(layout: &Layout) -> SizesLaunch {
+    let key_token = layout.rows * layout.queries;
+    let query_slot = key_token + layout.rows * layout.keys;
+    let key_slot = query_slot + layout.query_tokens;
+    let first = key_slot + layout.key_tokens;
+    SizesLaunch::new(
+        layout.rows as u32,
+        layout.kv_heads as u32,
+        layout.groups as u32,
+        layout.half as u32,
+        layout.queries as u32,
+        layout.keys as u32,
+        layout.query_tokens as u32,
+        layout.key_tokens as u32,
+        layout.query_angles as u32,
+        key_token as u32,
+        query_slot as u32,
+        key_slot as u32,
+        first as u32,
+        layout.scale(),
+    )
 }
 
 /// [`Layout`] within a kernel.
@@ -124,99 +67,85 @@ struct Sizes {
     scale: f32,
 }
 
-/// A plan on a device.
-#[derive(Debug, Clone)]
-pub(crate) struct Placed {
-    layout: Layout,
-    /// One after the other: the query token of each place of the rectangle `[rows, queries]` (-1
-    /// for padding), the same for keys `[rows, keys]`, the place of each query token, that of each
-    /// key token, and of each row the place of its first query among its keys and its keys.
-    places: IntTensor<Cube>,
-    /// Cosines, then sines, of the keys and then, if they differ, of the queries,
-    /// `[tokens, head_dim / 2]` each.
-    angles: FloatTensor<Cube>,
+/// Puts a plan on a device.
+fn place(plan: &AttentionPlan, device: &<Cube as BackendTypes>::Device) -> Placed {
+    let of = |longest: fn(&crate::Segment) -> usize| plan.segments.iter().map(longest).max();
+    let (queries, keys) = (
+        of(|segment| segment.queries.len()).unwrap_or(0),
+        of(|segment| segment.keys.len()).unwrap_or(0),
+    );
+    let last = plan.segments.last();
+    let key_table = &plan.key_rotation;
+    let mut layout = Layout {
+        rows: plan.segments.len(),
+        kv_heads: plan.kv_heads,
+        groups: plan.heads / plan.kv_heads,
+        half: plan.head_dim / 2,
+        queries,
+        keys,
+        query_tokens: last.map_or(0, |segment| segment.queries.end),
+        key_tokens: last.map_or(0, |segment| segment.keys.end),
+        query_angles: 0,
+        bidirectional: plan.bidirectional,
+        window: plan.window,
+    };
+    let mut places = Vec::new();
+    let (mut query_slots, mut key_slots, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
+    for segment in &plan.segments {
+        let tokens = segment.queries.clone().map(|token| token as i32);
+        places.extend(tokens.chain(std::iter::repeat(-1)).take(queries));
+    }
+    for segment in &plan.segments {
+        let tokens = segment.keys.clone().map(|token| token as i32);
+        places.extend(tokens.chain(std::iter::repeat(-1)).take(keys));
+    }
+    for (row, segment) in plan.segments.iter().enumerate() {
+        query_slots.extend((0..segment.queries.len()).map(|at| (row * queries + at) as i32));
+        key_slots.extend((0..segment.keys.len()).map(|at| (row * keys + at) as i32));
+        bounds.extend([segment.first as i32, segment.keys.len() as i32]);
+    }
+    places.extend(query_slots.into_iter().chain(key_slots).chain(bounds));
+    let mut angles = [&key_table.cos[..], &key_table.sin[..]].concat();
+    if !Arc::ptr_eq(key_table, &plan.query_rotation) {
+        layout.query_angles = angles.len();
+        angles.extend_from_slice(&plan.query_rotation.cos);
+        angles.extend_from_slice(&plan.query_rotation.sin);
+    }
+    let (places_shape, angles_shape) = ([places.len()], [angles.len()]);
+    Placed {
+        layout,
+        places: Cube::int_from_data(TensorData::new(places, places_shape), device),
+        angles: Cube::float_from_data(TensorData::new(angles, angles_shape), device),
+    }
 }
 
-impl Placed {
-    fn new(plan: &AttentionPlan, device: &<Cube as burn::backend::BackendTypes>::Device) -> Self {
-        let of = |longest: fn(&crate::Segment) -> usize| plan.segments.iter().map(longest).max();
-        let (queries, keys) = (
-            of(|segment| segment.queries.len()).unwrap_or(0),
-            of(|segment| segment.keys.len()).unwrap_or(0),
-        );
-        let last = plan.segments.last();
-        let key_table = &plan.key_rotation;
-        let mut layout = Layout {
-            rows: plan.segments.len(),
-            kv_heads: plan.kv_heads,
-            groups: plan.heads / plan.kv_heads,
-            half: plan.head_dim / 2,
-            queries,
-            keys,
-            query_tokens: last.map_or(0, |segment| segment.queries.end),
-            key_tokens: last.map_or(0, |segment| segment.keys.end),
-            query_angles: 0,
-            bidirectional: plan.bidirectional,
-            window: plan.window,
-        };
-        let mut places = Vec::new();
-        let (mut query_slots, mut key_slots, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
-        for segment in &plan.segments {
-            let tokens = segment.queries.clone().map(|token| token as i32);
-            places.extend(tokens.chain(std::iter::repeat(-1)).take(queries));
-        }
-        for segment in &plan.segments {
-            let tokens = segment.keys.clone().map(|token| token as i32);
-            places.extend(tokens.chain(std::iter::repeat(-1)).take(keys));
-        }
-        for (row, segment) in plan.segments.iter().enumerate() {
-            query_slots.extend((0..segment.queries.len()).map(|at| (row * queries + at) as i32));
-            key_slots.extend((0..segment.keys.len()).map(|at| (row * keys + at) as i32));
-            bounds.extend([segment.first as i32, segment.keys.len() as i32]);
-        }
-        places.extend(query_slots.into_iter().chain(key_slots).chain(bounds));
-        let mut angles = [&key_table.cos[..], &key_table.sin[..]].concat();
-        if !Arc::ptr_eq(key_table, &plan.query_rotation) {
-            layout.query_angles = angles.len();
-            angles.extend_from_slice(&plan.query_rotation.cos);
-            angles.extend_from_slice(&plan.query_rotation.sin);
-        }
-        let (places_shape, angles_shape) = ([places.len()], [angles.len()]);
-        Self {
-            layout,
-            places: Cube::int_from_data(TensorData::new(places, places_shape), device),
-            angles: Cube::float_from_data(TensorData::new(angles, angles_shape), device),
-        }
+/// The plan on the device of a tensor; made once for a plan.
+fn placed(plan: &AttentionPlan, tensor: &FloatTensor<Cube>) -> Placed {
+    let device = tensor.device();
+    let placed = plan.placed.0.get_or_init(|| place(plan, &device));
+    if placed.places.device() == device {
+        placed.clone()
+    } else {
+        place(plan, &device)
     }
+}
 
-    /// The plan on the device of a tensor; made once for a plan.
-    fn of(plan: &AttentionPlan, tensor: &FloatTensor<Cube>) -> Self {
-        let device = tensor.device();
-        let placed = plan.placed.0.get_or_init(|| Self::new(plan, &device));
-        if placed.places.device() == device {
-            placed.clone()
-        } else {
-            Self::new(plan, &device)
-        }
-    }
-
-    /// Ranges of rows of the batch whose scores are in memory together.
-    fn parts(&self) -> Vec<std::ops::Range<usize>> {
-        let Layout {
-            rows,
-            kv_heads,
-            groups,
-            queries,
-            keys,
-            ..
-        } = self.layout;
-        let one = (kv_heads * groups * queries * keys).max(1);
-        let step = (SCORES / one).clamp(1, rows.max(1));
-        (0..rows)
-            .step_by(step)
-            .map(|start| start..(start + step).min(rows))
-            .collect()
-    }
+/// Ranges of rows of the batch whose scores are in memory together.
+fn parts(layout: &Layout) -> Vec<std::ops::Range<usize>> {
+    let Layout {
+        rows,
+        kv_heads,
+        groups,
+        queries,
+        keys,
+        ..
+    } = *layout;
+    let one = (kv_heads * groups * queries * keys).max(1);
+    let step = (SCORES / one).clamp(1, rows.max(1));
+    (0..rows)
+        .step_by(step)
+        .map(|start| start..(start + step).min(rows))
+        .collect()
 }
 
 /// The rows of a rectangle in a range.
@@ -258,10 +187,10 @@ impl AttentionOps for Cube {
             layout,
             places,
             angles,
-        } = &Placed::of(&plan, &q);
+        } = &placed(&plan, &q);
         let dtype = q.dtype();
         let (q, k, v) = Self::spread(q, k, v, places.clone(), angles.clone(), *layout);
-        let parts = Placed::of(&plan, &q).parts().into_iter().map(|rows| {
+        let parts = parts(layout).into_iter().map(|rows| {
             let [q, k, v] = [&q, &k, &v].map(|of| rows_of(of, &rows));
             let scores = Self::float_matmul(q, Self::float_transpose(k));
             let p = Self::visible_softmax(scores, places.clone(), *layout, rows.start);
@@ -299,17 +228,16 @@ impl AttentionPasses for Cube {
             };
             return (zeros(&q), zeros(&k), zeros(&v));
         }
-        let placed = Placed::of(&plan, &q);
         let Placed {
             layout,
             places,
             angles,
-        } = &placed;
+        } = &placed(&plan, &q);
         let dtype = q.dtype();
         let (q, k, v) = Self::spread(q, k, v, places.clone(), angles.clone(), *layout);
         let d_out = Self::spread_queries(d_out, places.clone(), *layout);
         let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
-        for rows in placed.parts() {
+        for rows in parts(layout) {
             let [q, k, v, d_out] = [&q, &k, &v, &d_out].map(|of| rows_of(of, &rows));
             let scores = Self::float_matmul(q.clone(), Self::float_transpose(k.clone()));
             let d_p = Self::float_matmul(d_out.clone(), Self::float_transpose(v));
@@ -446,7 +374,7 @@ impl AttentionKernels for CubeBackend {
                 outs[0].clone().into_tensor_arg(),
                 outs[1].clone().into_tensor_arg(),
                 outs[2].clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 dtype,
             );
         }
@@ -467,7 +395,7 @@ impl AttentionKernels for CubeBackend {
                 x.into_tensor_arg(),
                 places.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 dtype,
             );
         }
@@ -491,7 +419,7 @@ impl AttentionKernels for CubeBackend {
                 x.into_tensor_arg(),
                 places.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 element(dtype),
             );
         }
@@ -533,7 +461,7 @@ impl AttentionKernels for CubeBackend {
                 outs[0].clone().into_tensor_arg(),
                 outs[1].clone().into_tensor_arg(),
                 outs[2].clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 element(dtype),
             );
         }
@@ -559,7 +487,7 @@ impl AttentionKernels for CubeBackend {
                 scores.into_tensor_arg(),
                 places.into_tensor_arg(),
                 p.clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 rows as u32,
                 row as u32,
                 layout.reach(),
@@ -594,7 +522,7 @@ impl AttentionKernels for CubeBackend {
                 places.into_tensor_arg(),
                 p.clone().into_tensor_arg(),
                 d_scores.clone().into_tensor_arg(),
-                layout.launch(),
+                sizes(&layout),
                 rows as u32,
                 row as u32,
                 layout.reach(),

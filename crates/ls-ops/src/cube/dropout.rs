@@ -6,8 +6,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::{by_unit, contiguous, element, empty};
-use crate::Dropout;
+use super::{CubeBackend, by_unit, contiguous, element, empty};
+use crate::dropout::{Dropout, DropoutOps};
 
 #[cube(launch)]
 fn kernel<F: Float, O: Float>(
@@ -37,28 +37,30 @@ fn kernel<F: Float, O: Float>(
     y[place as usize] = O::cast_from(value);
 }
 
-pub(crate) fn drop_elements(x: CubeTensor, dropout: Dropout, dtype: DType) -> CubeTensor {
-    let x = contiguous(x);
-    let y = empty(&x, x.meta.shape().clone(), dtype);
-    let len = y.meta.num_elements();
-    if len == 0 {
-        return y;
+impl DropoutOps for CubeBackend {
+    fn drop_elements(x: CubeTensor, dropout: Dropout, dtype: DType) -> CubeTensor {
+        let x = contiguous(x);
+        let y = empty(&x, x.meta.shape().clone(), dtype);
+        let len = y.meta.num_elements();
+        if len == 0 {
+            return y;
+        }
+        let (count, dim) = by_unit(&x, len);
+        let elements = [element(x.dtype), element(dtype)];
+        let [first_key, second_key] = dropout.keys;
+        kernel::launch(
+            &y.client,
+            count,
+            dim,
+            x.into_tensor_arg(),
+            y.clone().into_tensor_arg(),
+            len as u32,
+            dropout.threshold,
+            dropout.scale,
+            first_key,
+            second_key,
+            elements,
+        );
+        y
     }
-    let (count, dim) = by_unit(&x, len);
-    let elements = [element(x.dtype), element(dtype)];
-    let [first_key, second_key] = dropout.keys;
-    kernel::launch(
-        &y.client,
-        count,
-        dim,
-        x.into_tensor_arg(),
-        y.clone().into_tensor_arg(),
-        len as u32,
-        dropout.threshold,
-        dropout.scale,
-        first_key,
-        second_key,
-        elements,
-    );
-    y
 }

@@ -6,9 +6,10 @@
 //! its extension trait: implemented for [`CubeBackend`], and queued by the implementation for
 //! `Fusion` that the macro writes.
 
-pub(crate) mod attention;
-pub(crate) mod dropout;
+mod attention;
+mod dropout;
 pub(crate) mod join;
+pub(crate) mod layout;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
 pub(crate) mod swiglu;
