@@ -152,6 +152,9 @@ for batch in "${batches[@]}"; do
   # With the kernels that the first process has left.
   run ours "ours-step-$batch-again" 60 "$head" "$bin" "${work[@]}" --profile 0
 done
+part step "${batches[-1]}"
+run ours "ours-checkpointed" 60 "$head, \"gradient_checkpointing\": true" \
+  "$bin" "${work[@]}" --gradient-checkpointing --profile 0
 part step "$small"
 run ours "ours-ragged" 75 "$head, \"ragged\": true, \"dropout\": 0.1" \
   "$bin" "${work[@]}" --ragged --dropout 0.1 --warmup 0 --iterations 20 --profile 0

@@ -70,6 +70,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 #[track_caller]
 pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32, relative: bool) {
     assert_eq!(found.len(), expected.len(), "{what}: sizes differ");
+    let tolerance = ls_ops::device::tolerance_of_tests(tolerance);
     let scale = if relative {
         expected
             .iter()

@@ -80,6 +80,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         shown(built),
         shown(start.elapsed())
     );
+    ensure!(!rows.is_empty(), "no program or part of one has this name");
     let failed = rows.iter().filter(|row| row.failed).count();
     ensure!(failed == 0, "{failed} of {} checks failed", rows.len());
     Ok(())
@@ -280,10 +281,12 @@ fn tests(command: &mut Command, target: &str) -> Result<Vec<Row>> {
             since = Instant::now();
         }
     })?;
-    // As after an abort in the middle of a test.
-    if !success && !said.rows.iter().any(|row| row.failed) {
+    // As after an abort in the middle of a test, or when no test has the name that is looked for.
+    let ended = !success && !said.rows.iter().any(|row| row.failed);
+    if ended || said.rows.is_empty() {
+        let what = if ended { "ended early" } else { "ran no test" };
         said.rows.push(Row {
-            check: format!("{target}: ended early"),
+            check: format!("{target}: {what}"),
             failed: true,
             ..Row::default()
         });

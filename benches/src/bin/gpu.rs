@@ -271,6 +271,7 @@ fn timed(args: &Args, device: &Device, memory: Option<DeviceMemory>) -> Result<V
         "dtype": name(dtype),
         "quantization": args.quantization,
         "dropout": args.dropout,
+        "gradient_checkpointing": args.gradient_checkpointing,
         "attention": args.attention,
         "rows": args.rows,
         "length": args.length,

@@ -1,5 +1,6 @@
-//! Counts the kernels that a training step launches. The number does not depend on the sizes, so
-//! small ones tell what a step of a large model launches; any device will do.
+//! Counts the kernels that a training step launches. The number does not depend on the sizes, but
+//! that attention takes many scores in parts, so small ones tell what a step of a large model
+//! launches; any device will do.
 
 use std::collections::BTreeSet;
 

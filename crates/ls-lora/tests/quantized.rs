@@ -29,6 +29,7 @@ fn assert_same(found: &[f32], expected: &[f32]) {
 #[track_caller]
 fn assert_near(found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
+    let tolerance = ls_ops::device::tolerance_of_tests(tolerance);
     let scale = expected.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let mut worst = 0.0f32;
     for (found, expected) in found.iter().zip(expected) {

@@ -35,10 +35,15 @@ pub use plan::{AttentionPlan, PlacedPlan, RotaryTable, Segment};
 ///
 /// # Panics
 ///
-/// If the plan does not fit the tensors.
+/// If the plan does not fit the tensors, or these are of several dtypes.
 #[must_use]
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, plan: &Arc<AttentionPlan>) -> Tensor<2> {
     plan.check(q.dims(), k.dims(), v.dims());
+    let dtypes = [q.dtype(), k.dtype(), v.dtype()];
+    assert!(
+        dtypes == [dtypes[0]; 3],
+        "queries, keys and values have one dtype"
+    );
     if !crate::is_supported(&q.device()) {
         return plain::attention(q, k, v, plan);
     }

@@ -6,7 +6,7 @@ mod kernels;
 mod process;
 mod toolkit;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
@@ -48,6 +48,11 @@ pub enum DeviceError {
     },
     /// [`CUDA_FILE`] is nowhere.
     NoToolkit,
+    /// [`CUDA_FILE`] is where the compiler of kernels does not look.
+    ToolkitNotSet {
+        /// The folder that has it.
+        folder: PathBuf,
+    },
     /// No driver for Vulkan, Metal or DirectX 12 answers.
     NoWgpu,
 }
@@ -69,6 +74,11 @@ impl std::fmt::Display for DeviceError {
                 f,
                 "{CUDA_FILE} not found, which compiling kernels for CUDA needs: install a CUDA \
                  toolkit or `pip install nvidia-nvvm`, and set CUDA_PATH to the folder that has it"
+            ),
+            Self::ToolkitNotSet { folder } => write!(
+                f,
+                "{CUDA_FILE} found, but not where it is looked for: set CUDA_PATH={}",
+                folder.display()
             ),
             Self::NoWgpu => write!(
                 f,
@@ -103,9 +113,12 @@ pub fn cuda(index: usize, cache: Option<&Path>) -> Result<Device, DeviceError> {
     if index >= found {
         return Err(DeviceError::NoCuda { index, found });
     }
-    // What cubecl will read, as `prepare` has set it.
-    if cuda_toolkit().is_none() {
-        return Err(DeviceError::NoToolkit);
+    let folder = cuda_toolkit().ok_or(DeviceError::NoToolkit)?;
+    // cubecl looks in `CUDA_PATH`, which `prepare` sets where it can, and in these.
+    let known = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"].map(PathBuf::from);
+    let is_set = std::env::var_os("CUDA_PATH").is_some_and(|path| folder == Path::new(&path));
+    if !is_set && !known.contains(&folder) {
+        return Err(DeviceError::ToolkitNotSet { folder });
     }
     Ok(Device::cuda(index))
 }
@@ -150,6 +163,17 @@ pub fn of_tests() -> Device {
         _ => panic!("{OF_TESTS}={name:?} is no device that these tests were built for"),
     };
     device.unwrap_or_else(|error: DeviceError| panic!("{error}"))
+}
+
+/// A tolerance of the workspace's tests, relative to the largest value, on the device that they
+/// compute on: CUDA multiplies f32 as TF32 (10 bits) where that is faster.
+#[doc(hidden)]
+#[must_use]
+pub fn tolerance_of_tests(tolerance: f32) -> f32 {
+    match std::env::var(OF_TESTS).as_deref() {
+        Ok("cuda") => tolerance.max(1e-2),
+        _ => tolerance,
+    }
 }
 
 /// Whether a test runs on the CPU. Elsewhere it says why it does not, and `cargo xtask gpu-parity`

@@ -40,6 +40,7 @@ pub fn join(pieces: Vec<Tensor<1>>, lengths: &[usize]) -> Tensor<1> {
     let mut pieces: Vec<Tensor<1>> = pieces.into_iter().map(plain).collect();
     let mut lengths = lengths.to_vec();
     for (piece, &length) in pieces.iter().zip(&lengths) {
+        assert_eq!(piece.dtype(), DType::F32, "pieces are f32");
         assert!(
             piece.dims()[0] <= length,
             "a piece is longer than its length"

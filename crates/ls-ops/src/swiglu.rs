@@ -31,10 +31,11 @@ use crate::autodiff::register;
 ///
 /// # Panics
 ///
-/// If the shapes differ.
+/// If the shapes or dtypes differ.
 #[must_use]
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     assert_eq!(gate.dims(), up.dims(), "gate and up have one shape");
+    assert_eq!(gate.dtype(), up.dtype(), "gate and up have one dtype");
     if !crate::is_supported(&gate.device()) {
         return silu(gate) * up;
     }

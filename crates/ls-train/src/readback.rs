@@ -8,15 +8,17 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 
 /// Reads small f32 tensors one after the other.
 pub(crate) struct Readback {
-    requests: Sender<TensorData>,
+    /// `None` while it ends.
+    requests: Option<Sender<TensorData>>,
     arrivals: Receiver<Arrival>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// The values, or why the read panicked; and when.
@@ -26,7 +28,7 @@ impl Readback {
     pub(crate) fn new() -> Self {
         let (requests, asked) = channel::<TensorData>();
         let (arrived, arrivals) = channel();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for data in asked {
                 let values = catch_unwind(AssertUnwindSafe(|| data.iter::<f32>().collect()));
                 if arrived.send((values, Instant::now())).is_err() {
@@ -34,7 +36,11 @@ impl Readback {
                 }
             }
         });
-        Self { requests, arrivals }
+        Self {
+            requests: Some(requests),
+            arrivals,
+            thread: Some(thread),
+        }
     }
 
     /// Begins to read, without waiting for the device: everything queued so far, lazy operations
@@ -42,7 +48,8 @@ impl Readback {
     pub(crate) fn begin(&self, tensor: Tensor<1>) {
         // Off the CPU these are bytes that are still there, to be fetched by the thread.
         let data = tensor.into_data();
-        self.requests.send(data).expect("the thread runs");
+        let requests = self.requests.as_ref().expect("it does not end yet");
+        requests.send(data).expect("the thread runs");
     }
 
     /// Waits for the next values in the order of [`Readback::begin`], and says when they came.
@@ -55,6 +62,17 @@ impl Readback {
         match values {
             Ok(values) => (values, at),
             Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+/// A program that ended in the middle of a read could crash within the device's driver.
+impl Drop for Readback {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // What a read panicked with has been sent.
+            let _ = thread.join();
         }
     }
 }

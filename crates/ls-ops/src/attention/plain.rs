@@ -115,9 +115,10 @@ mod tests {
                             .map(|(row, &length)| {
                                 let keys = start..start + length;
                                 start += length;
-                                let (queries, first) = match pooled {
-                                    true => (row..row + 1, length / 2),
-                                    false => (keys.clone(), 0),
+                                let (queries, first) = if pooled {
+                                    (row..row + 1, length / 2)
+                                } else {
+                                    (keys.clone(), 0)
                                 };
                                 Segment {
                                     queries,

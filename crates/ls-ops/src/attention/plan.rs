@@ -49,10 +49,17 @@ pub struct AttentionPlan {
 }
 
 /// A plan as a device has it: made with the first use of the plan, and used by all that follow.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct PlacedPlan(
     #[cfg(feature = "cube")] pub(crate) std::sync::OnceLock<crate::cube::layout::Placed>,
 );
+
+/// A copy of a plan may be changed before it is used, so it is placed anew.
+impl Clone for PlacedPlan {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 /// It follows from the plan.
 impl PartialEq for PlacedPlan {

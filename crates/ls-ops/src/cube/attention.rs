@@ -2,8 +2,9 @@
 //! to a rectangle and gathered back, with the rotary embedding on the way; and the softmax over the
 //! keys that a query sees, with its gradient.
 //!
-//! Within the rectangle everything is f32, whatever the dtype of the activations: scores are never
-//! rounded to 16 bits, and no result depends on how long the other rows of a batch are.
+//! Within the rectangle everything is f32, whatever the dtype of the activations and the length of
+//! the rows: scores are never rounded to 16 bits. (The products of f32 values may be TF32 on CUDA,
+//! where that is faster.)
 
 use std::sync::Arc;
 
@@ -17,11 +18,12 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::layout::{Layout, Placed};
-use super::{Combine, CubeBackend, by_row, by_unit, contiguous, element, empty, together};
+use super::{Combine, CubeBackend, by_row, by_unit, contiguous, element, empty, rows, together};
 use crate::attention::{AttentionOps, AttentionPasses, AttentionPlan};
 
-/// Scores that are in memory at a time, unless one row of the batch has more: 256 MiB.
-const SCORES: usize = 1 << 26;
+/// Scores that are in memory at a time, unless one row of the batch has more: 128 MiB, what any GPU
+/// binds to a kernel.
+const SCORES: usize = 1 << 25;
 
 /// The sizes as a launch takes them.
 fn sizes(layout: &Layout) -> SizesLaunch {
@@ -474,12 +476,13 @@ impl AttentionKernels for CubeBackend {
         layout: Layout,
         row: usize,
     ) -> CubeTensor {
-        let [scores, places] = [scores, places].map(contiguous);
+        let places = contiguous(places);
+        let (scores, pitch) = rows(scores);
         let p = empty(&scores, scores.meta.shape().clone(), DType::F32);
         let elements = p.meta.num_elements();
         if elements > 0 {
-            let rows = elements / layout.keys;
-            let (count, dim) = by_row(&p, rows, layout.keys);
+            let queries = elements / layout.keys;
+            let (count, dim) = by_row(&p, queries, layout.keys);
             softmax_kernel::launch(
                 &p.client,
                 count,
@@ -488,7 +491,8 @@ impl AttentionKernels for CubeBackend {
                 places.into_tensor_arg(),
                 p.clone().into_tensor_arg(),
                 sizes(&layout),
-                rows as u32,
+                queries as u32,
+                pitch as u32,
                 row as u32,
                 layout.reach(),
                 layout.bidirectional,
@@ -505,14 +509,16 @@ impl AttentionKernels for CubeBackend {
         layout: Layout,
         row: usize,
     ) -> (CubeTensor, CubeTensor) {
-        let [scores, d_p, places] = [scores, d_p, places].map(contiguous);
+        let places = contiguous(places);
+        let (scores, pitch) = rows(scores);
+        let (d_p, pitch_of_d_p) = rows(d_p);
         let shape = scores.meta.shape().clone();
         let p = empty(&scores, shape.clone(), DType::F32);
         let d_scores = empty(&scores, shape, DType::F32);
         let elements = p.meta.num_elements();
         if elements > 0 {
-            let rows = elements / layout.keys;
-            let (count, dim) = by_row(&p, rows, layout.keys);
+            let queries = elements / layout.keys;
+            let (count, dim) = by_row(&p, queries, layout.keys);
             softmax_backward_kernel::launch(
                 &p.client,
                 count,
@@ -523,7 +529,9 @@ impl AttentionKernels for CubeBackend {
                 p.clone().into_tensor_arg(),
                 d_scores.clone().into_tensor_arg(),
                 sizes(&layout),
-                rows as u32,
+                queries as u32,
+                pitch as u32,
+                pitch_of_d_p as u32,
                 row as u32,
                 layout.reach(),
                 layout.bidirectional,
@@ -761,14 +769,15 @@ fn softmax_kernel(
     places: &Tensor<i32>,
     p: &mut Tensor<f32>,
     sizes: Sizes,
-    rows: u32,
+    queries: u32,
+    pitch: u32,
     first_row: u32,
     reach: u32,
     #[comptime] bidirectional: bool,
     #[comptime] units: u32,
 ) {
     let at = CUBE_POS as u32;
-    if at >= rows {
+    if at >= queries {
         terminate!();
     }
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
@@ -778,18 +787,19 @@ fn softmax_kernel(
     let from = first_visible(place, reach);
     let end = end_visible(place, reach, keys, bidirectional);
     let start = at * sizes.keys;
+    let from_scores = at * pitch;
 
-    let mut largest = scores[(start + from) as usize];
+    let mut largest = scores[(from_scores + from) as usize];
     let mut key = from + UNIT_POS;
     while key < end {
-        largest = max(largest, scores[(start + key) as usize]);
+        largest = max(largest, scores[(from_scores + key) as usize]);
         key += units;
     }
     let largest = together(&mut shared, largest, units, Combine::Max);
     let mut total = 0.0f32;
     let mut key = from + UNIT_POS;
     while key < end {
-        total += (scores[(start + key) as usize] - largest).exp();
+        total += (scores[(from_scores + key) as usize] - largest).exp();
         key += units;
     }
     let total = together(&mut shared, total, units, Combine::Sum);
@@ -797,7 +807,7 @@ fn softmax_kernel(
     while key < sizes.keys {
         let mut value = 0.0f32;
         if key >= from && key < end {
-            value = (scores[(start + key) as usize] - largest).exp() / total;
+            value = (scores[(from_scores + key) as usize] - largest).exp() / total;
         }
         p[(start + key) as usize] = value;
         key += units;
@@ -813,14 +823,16 @@ fn softmax_backward_kernel(
     p: &mut Tensor<f32>,
     d_scores: &mut Tensor<f32>,
     sizes: Sizes,
-    rows: u32,
+    queries: u32,
+    pitch: u32,
+    pitch_of_d_p: u32,
     first_row: u32,
     reach: u32,
     #[comptime] bidirectional: bool,
     #[comptime] units: u32,
 ) {
     let at = CUBE_POS as u32;
-    if at >= rows {
+    if at >= queries {
         terminate!();
     }
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
@@ -830,11 +842,13 @@ fn softmax_backward_kernel(
     let from = first_visible(place, reach);
     let end = end_visible(place, reach, keys, bidirectional);
     let start = at * sizes.keys;
+    let from_scores = at * pitch;
+    let from_d_p = at * pitch_of_d_p;
 
-    let mut largest = scores[(start + from) as usize];
+    let mut largest = scores[(from_scores + from) as usize];
     let mut key = from + UNIT_POS;
     while key < end {
-        largest = max(largest, scores[(start + key) as usize]);
+        largest = max(largest, scores[(from_scores + key) as usize]);
         key += units;
     }
     let largest = together(&mut shared, largest, units, Combine::Max);
@@ -842,9 +856,9 @@ fn softmax_backward_kernel(
     let mut along = 0.0f32;
     let mut key = from + UNIT_POS;
     while key < end {
-        let value = (scores[(start + key) as usize] - largest).exp();
+        let value = (scores[(from_scores + key) as usize] - largest).exp();
         total += value;
-        along += value * d_p[(start + key) as usize];
+        along += value * d_p[(from_d_p + key) as usize];
         key += units;
     }
     let total = together(&mut shared, total, units, Combine::Sum);
@@ -854,8 +868,8 @@ fn softmax_backward_kernel(
         let mut value = 0.0f32;
         let mut gradient = 0.0f32;
         if key >= from && key < end {
-            value = (scores[(start + key) as usize] - largest).exp() / total;
-            gradient = value * (d_p[(start + key) as usize] - along);
+            value = (scores[(from_scores + key) as usize] - largest).exp() / total;
+            gradient = value * (d_p[(from_d_p + key) as usize] - along);
         }
         p[(start + key) as usize] = value;
         d_scores[(start + key) as usize] = gradient;

@@ -5,23 +5,24 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::{by_unit, contiguous, element, empty};
+use super::{by_unit, contiguous, element, empty, rows};
 
 /// Tokens that a unit computes for its column, so that it reads the column of B once for all.
 const TOKENS: usize = 4;
 
 /// `y + scaling * thin B`; a unit for each column of some tokens.
 #[cube(launch)]
-fn up_kernel<F: Float, B: Float>(
+fn up_kernel<F: Float, T: Float, B: Float>(
     y: &Tensor<F>,
-    thin: &Tensor<f32>,
+    thin: &Tensor<T>,
     b: &Tensor<B>,
     out: &mut Tensor<F>,
     tokens: u32,
     rank: u32,
+    pitch: u32,
     width: u32,
     scaling: f32,
-    #[define(F, B)] _elements: [ElemType; 2],
+    #[define(F, T, B)] _elements: [ElemType; 3],
 ) {
     let unit = ABSOLUTE_POS as u32;
     let column = unit % width;
@@ -40,7 +41,7 @@ fn up_kernel<F: Float, B: Float>(
         for at in 0..TOKENS {
             // The last tokens again where there are no more.
             let token = min(first + at as u32, tokens - 1);
-            sums[at] += thin[(token * rank + r) as usize] * weight;
+            sums[at] += f32::cast_from(thin[(token * pitch + r) as usize]) * weight;
         }
     }
     #[unroll]
@@ -56,14 +57,15 @@ fn up_kernel<F: Float, B: Float>(
 
 /// `y + scaling * thin B`, in the dtype of `y`.
 pub(crate) fn up(y: CubeTensor, thin: CubeTensor, b: CubeTensor, scaling: f64) -> CubeTensor {
-    let [y, thin, b] = [y, thin, b].map(contiguous);
+    let [y, b] = [y, b].map(contiguous);
+    let (thin, pitch) = rows(thin);
     let ([tokens, width], [rank, _]) = (y.meta.shape().dims(), b.meta.shape().dims());
     let out = empty(&y, [tokens, width], y.dtype);
     if tokens * width == 0 {
         return out;
     }
     let (count, dim) = by_unit(&y, tokens.div_ceil(TOKENS) * width);
-    let elements = [element(y.dtype), element(b.dtype)];
+    let elements = [element(y.dtype), element(thin.dtype), element(b.dtype)];
     up_kernel::launch(
         &out.client,
         count,
@@ -74,6 +76,7 @@ pub(crate) fn up(y: CubeTensor, thin: CubeTensor, b: CubeTensor, scaling: f64) -
         out.clone().into_tensor_arg(),
         tokens as u32,
         rank as u32,
+        pitch as u32,
         width as u32,
         scaling as f32,
         elements,

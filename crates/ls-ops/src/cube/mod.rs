@@ -41,6 +41,25 @@ pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     burn_cubecl::kernel::into_contiguous(tensor)
 }
 
+/// Row-major, and the distance between the beginnings of rows of the last axis. CUDA's matrix
+/// products leave room between rows, so that each begins at a whole number of memory accesses.
+pub(crate) fn rows(tensor: CubeTensor) -> (CubeTensor, usize) {
+    let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+    let axes = shape.num_dims();
+    let width = shape[axes - 1];
+    let pitch = if axes > 1 { strides[axes - 2] } else { width };
+    let mut expected = pitch;
+    let evenly = (0..axes - 1).rev().all(|axis| {
+        let fits = shape[axis] == 1 || strides[axis] == expected;
+        expected *= shape[axis];
+        fits
+    });
+    if evenly && pitch >= width && (width == 1 || strides[axes - 1] == 1) {
+        return (tensor, pitch);
+    }
+    (contiguous(tensor), width)
+}
+
 /// The element type of a dtype, as a launch takes it.
 pub(crate) fn element(dtype: DType) -> ElemType {
     dtype_to_storage_type(dtype)

@@ -37,8 +37,10 @@ fn forward_kernel<F: Float, W: Float>(
     let mut at = UNIT_POS;
     while at < width {
         let value = f32::cast_from(x[(start + at) as usize]);
-        let normal = F::cast_from(value * scale);
-        y[(start + at) as usize] = normal * F::cast_from(weight[at as usize]);
+        // Both factors rounded, as they are multiplied in the activations' dtype.
+        let normal = f32::cast_from(F::cast_from(value * scale));
+        let factor = f32::cast_from(F::cast_from(weight[at as usize]));
+        y[(start + at) as usize] = F::cast_from(normal * factor);
         at += units;
     }
 }
