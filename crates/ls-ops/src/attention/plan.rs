@@ -23,7 +23,7 @@ pub struct Segment {
     pub first: usize,
 }
 
-/// The parameters of [`attention`]. Segments cover queries and keys in order,
+/// The parameters of [`attention`](crate::attention()). Segments cover queries and keys in order,
 /// without gaps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionPlan {
