@@ -1,10 +1,13 @@
 //! [`join`]: many small tensors as one buffer, for operations on all of them at once.
 
+#[cfg(feature = "cube")]
 use burn::backend::tensor::FloatTensor;
+#[cfg(feature = "cube")]
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Tensor};
 
 /// Pieces that one kernel takes: with its output and its numbers no more buffers than any GPU has.
+#[cfg(feature = "cube")]
 const PIECES: usize = 8;
 
 /// Tensors laid end to end, each followed by zeros up to its length: `[sum of lengths]`. Of pieces
@@ -37,9 +40,8 @@ pub fn join(pieces: Vec<Tensor<1>>, lengths: &[usize]) -> Tensor<1> {
             piece
         }
     };
-    let mut pieces: Vec<Tensor<1>> = pieces.into_iter().map(plain).collect();
-    let mut lengths = lengths.to_vec();
-    for (piece, &length) in pieces.iter().zip(&lengths) {
+    let pieces: Vec<Tensor<1>> = pieces.into_iter().map(plain).collect();
+    for (piece, &length) in pieces.iter().zip(lengths) {
         assert_eq!(piece.dtype(), DType::F32, "pieces are f32");
         assert!(
             piece.dims()[0] <= length,
@@ -47,15 +49,21 @@ pub fn join(pieces: Vec<Tensor<1>>, lengths: &[usize]) -> Tensor<1> {
         );
     }
     let device = pieces[0].device();
-    if !crate::is_supported(&device) || crate::is_host(&device) {
-        let all = pieces.into_iter().zip(lengths).flat_map(|(piece, length)| {
-            let gap = length - piece.dims()[0];
-            let zeros = (gap > 0).then(|| Tensor::zeros([gap], (&device, DType::F32)));
-            std::iter::once(piece).chain(zeros)
-        });
-        return Tensor::cat(all.collect(), 0);
+    #[cfg(feature = "cube")]
+    if crate::is_supported(&device) && !crate::is_host(&device) {
+        return by_kernels(pieces, lengths.to_vec());
     }
-    // Some at a time, then the results of that.
+    let all = pieces.into_iter().zip(lengths).flat_map(|(piece, length)| {
+        let gap = length - piece.dims()[0];
+        let zeros = (gap > 0).then(|| Tensor::zeros([gap], (&device, DType::F32)));
+        std::iter::once(piece).chain(zeros)
+    });
+    Tensor::cat(all.collect(), 0)
+}
+
+/// Some pieces at a time, then the results of that.
+#[cfg(feature = "cube")]
+fn by_kernels(mut pieces: Vec<Tensor<1>>, mut lengths: Vec<usize>) -> Tensor<1> {
     loop {
         let (mut joined, mut sums) = (Vec::new(), Vec::new());
         for (pieces, lengths) in pieces.chunks(PIECES).zip(lengths.chunks(PIECES)) {
@@ -82,6 +90,7 @@ pub fn join(pieces: Vec<Tensor<1>>, lengths: &[usize]) -> Tensor<1> {
 }
 
 /// The kernel's operation.
+#[cfg(feature = "cube")]
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait JoinOps: Backend {
     /// The pieces end to end, each with zeros up to its length; a piece of length 0 is not read.
