@@ -70,6 +70,7 @@ impl PartialEq for PlacedPlan {
 
 impl AttentionPlan {
     /// The keys that the query at a place sees, of `keys`. Never empty: a token sees itself.
+    #[inline]
     pub(crate) fn visible(&self, place: usize, keys: usize) -> Range<usize> {
         let reach = self.window.unwrap_or(usize::MAX);
         if self.bidirectional {
