@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
-use ls_data::{TagScheme, TaskKind};
+use ls_data::{Scheme, TaskKind};
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -33,8 +33,8 @@ pub enum Command {
     /// beside the prediction, as predict and the predictions.jsonl of a run have it.
     ///
     /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB
-    /// and IOE) and for files without -DOCSTART- lines, which it counts as words; for labels it is
-    /// a table. Where a JSONL file of predictions has the probability of each class (`scores`),
+    /// and IOE), for tags with types and for files without -DOCSTART- lines, which it counts as
+    /// words; for labels of texts or words it is a table. Where a JSONL file of predictions has the probability of each class (`scores`),
     /// log-loss and expected calibration error are among the scores.
     Score(ScoreArgs),
 }
@@ -42,9 +42,35 @@ pub enum Command {
 /// `train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
-    /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner)
-    #[arg(long, value_name = "FILE", default_value = "demo-sentiment")]
-    pub config: PathBuf,
+    /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner) [default:
+    /// demo-sentiment, without --data]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Without a configuration: the pretrained model, a Hugging Face folder or its name on the Hub
+    #[arg(
+        long,
+        value_name = "HF_DIR",
+        requires = "data",
+        conflicts_with = "config"
+    )]
+    pub model: Option<PathBuf>,
+    /// Without a configuration: the labelled file to learn from. Task and columns are found in it
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "model",
+        conflicts_with = "config"
+    )]
+    pub data: Option<PathBuf>,
+    /// With --data: the file that chooses the best epoch [default: a part of --data]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub validation: Option<PathBuf>,
+    /// With --data: the file that is scored once, at the end
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub test: Option<PathBuf>,
+    /// With --data: what is labelled [default: what the file holds]
+    #[arg(long, value_parser = task(), requires = "data")]
+    pub task: Option<TaskKind>,
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -55,7 +81,8 @@ pub struct TrainArgs {
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Folder for everything that the run writes [default: runs/ and the configuration's name]
+    /// Folder for everything that the run writes [default: runs/ and the name of the configuration or
+    /// of --data]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
     /// cpu, cuda, cuda:N or wgpu, as built in
@@ -118,9 +145,11 @@ pub struct ScoreArgs {
     pub mode: ReadMode,
     /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou
     /// [default: iob2]. Without strict mode only bilou matters (and is seen from the gold tags):
-    /// the default mode reads all others in the same lenient way
+    /// the default mode reads all others in the same lenient way. labels: the tags are no spans but
+    /// the labels of their words, scored by accuracy and F1 [default where no gold tag has a prefix
+    /// such as B-]
     #[arg(long, value_name = "SCHEME")]
-    pub scheme: Option<TagScheme>,
+    pub scheme: Option<Scheme>,
     /// Key, column name or column number (from 0) of the labels or tags in both files
     #[arg(long, visible_alias = "tags", value_name = "KEY")]
     pub label: Option<String>,
@@ -203,6 +232,10 @@ pub struct PredictArgs {
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,
+    /// Refuse an input without anything to read (a blank text, one that yields no tokens), rather
+    /// than answer it with an error in its place
+    #[arg(long)]
+    pub strict: bool,
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
@@ -236,7 +269,8 @@ fn task() -> impl TypedValueParser<Value = TaskKind> {
 pub enum PredictionFormat {
     /// One object per input.
     Jsonl,
-    /// Label, score and text, tab-separated; of a tagger one line per entity.
+    /// Label, score and text, tab-separated; of a tagger one line per entity (per word, tag first,
+    /// where tags are labels).
     Text,
     /// Token and tag columns.
     Conll,

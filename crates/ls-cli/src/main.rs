@@ -5,6 +5,7 @@
 
 mod args;
 mod builtin;
+mod colour;
 mod commands;
 mod device;
 mod error;
@@ -13,14 +14,15 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     // Before the first thread starts, which the parser does not.
     ls_ops::device::prepare(device::kernels().as_deref());
-    let args = Args::parse();
+    let command = Args::command().color(colour::of_help());
+    let args = Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     ls_train::environment::keep_freed_memory();
     // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.
     let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colour::on_stderr())
         .with_target(false)
         .without_time()
         .init();

@@ -161,6 +161,7 @@ impl Observer for Display {
                     ));
                 }
             }
+            Event::Note(note) => self.line(format!("note: {note}")),
             Event::Loading { done, total } => {
                 if *done == 1 {
                     self.start("loading", *total);

@@ -51,6 +51,18 @@ pub enum DataError {
         /// The most similar of them.
         nearest: Option<String>,
     },
+    /// The columns of a file do not say which of them is meant.
+    #[error("{}: {what}; the file has {}", path.display(), list(columns))]
+    ColumnsUnclear {
+        /// File that was read.
+        path: PathBuf,
+        /// What was looked for, and what was found of it.
+        what: String,
+        /// The columns of the file.
+        columns: Vec<String>,
+        /// Settings of which each list makes it clear, as `key=value`.
+        settings: Vec<Vec<String>>,
+    },
     /// A column was asked for by name, but the file was said to have no header.
     #[error("{}: column `{column}` is asked for by name, but the file is read without a header; give its index, or say that there is a header", path.display())]
     NoHeader {

@@ -4,14 +4,15 @@
 //! # Reading order
 //!
 //! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
-//!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name.
+//!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name,
+//!    [`find_columns`] for files of which nothing is said.
 //! 2. [`labels`]: names to ids and back.
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each; [`windows`] for what is longer
 //!    than the model takes; [`inputs`]: what comes of it.
 //! 4. [`align`]: a word's label to its sub-words, predictions back to words.
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
 //! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores;
-//!    [`answers`] to score files.
+//!    [`tag_names`]: tags that are no spans; [`answers`] to score files.
 //!
 //! # Example
 //!
@@ -64,6 +65,7 @@ pub mod convert;
 pub mod encoded;
 mod error;
 mod example;
+pub mod find_columns;
 pub mod inputs;
 pub mod labels;
 pub mod metrics;
@@ -75,6 +77,7 @@ pub mod source;
 pub mod span;
 mod special_tokens;
 mod split_writer;
+pub mod tag_names;
 mod task;
 pub mod tokenize;
 pub mod windows;
@@ -93,6 +96,7 @@ pub use convert::Malformed;
 pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
 pub use example::{SequenceExample, TokenExample};
+pub use find_columns::{FoundColumns, GivenColumns, find_columns};
 pub use inputs::{
     CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,
 };
@@ -100,19 +104,20 @@ pub use labels::{IGNORE_INDEX, LabelSet};
 pub use metrics::{
     ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
     SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
-    expected_calibration_error, log_loss,
+    expected_calibration_error, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use readers::{
-    BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
-    TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
-    read_sequence, read_sequence_from, read_tokens, read_tokens_from,
+    BadRows, Column, ColumnRef, FileFormat, Holds, ReadSpec, SequenceColumns, SequenceReader,
+    SkippedRows, Sniffed, TokenColumns, TokenReader, for_each_row, line_reader, read_label_json,
+    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
 };
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;
+pub use tag_names::{NO_LABEL, OddTags, Scheme, TagKind, odd_tags, shown_type, with_hyphen};
 pub use task::TaskKind;
 pub use tokenize::TextTokenizer;
 pub use windows::{Context, InputLimits, LongInputs};

@@ -1,5 +1,6 @@
 //! A split's files and how they are read: to examples, or to ids that a later run finds again.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,19 +18,23 @@ use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
 use crate::scheme::TagScheme;
 use crate::span::decode_spans;
 use crate::split_writer::SplitWriter;
+use crate::tag_names::with_hyphen;
 use crate::task::TaskKind;
 use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 3";
+const VERSION: &str = "ls-data encoding 4";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and
 /// leaves nothing behind.
 const SMALL: u64 = 8 << 20;
 
 /// What is done to the tags of a file before they are labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TagChanges {
+    /// What stands between the prefix and the type of a tag, where that is no hyphen: it becomes
+    /// one.
+    pub separator: Option<String>,
     /// The scheme that they are rewritten in; without, they stay as they are.
     pub to: Option<TagScheme>,
     /// What happens to tags that are not whole spans by the file's scheme.
@@ -100,14 +105,22 @@ impl SplitSource {
         file: &Path,
         repaired: &AtomicUsize,
     ) -> Result<TokenExample> {
-        let TagChanges {
+        let &TagChanges {
+            ref separator,
             to,
             malformed,
             starts_only,
-        } = self.tags;
+        } = &self.tags;
         let Some(tags) = &mut example.tags else {
             return Ok(example);
         };
+        if let Some(separator) = separator {
+            for tag in tags.iter_mut() {
+                if let Cow::Owned(changed) = with_hyphen(tag, separator) {
+                    *tag = changed;
+                }
+            }
+        }
         let scheme = self.read.scheme;
         if malformed == Malformed::Repair
             && scheme.is_some_and(|scheme| check_tags(tags, scheme).is_err())
@@ -259,7 +272,7 @@ impl SplitSource {
             hash.update(bytes);
         };
         part(VERSION.as_bytes());
-        let settings = (task, limits, &self.read, self.tags, self.bad_rows.skip);
+        let settings = (task, limits, &self.read, &self.tags, self.bad_rows.skip);
         part(&serde_json::to_vec(&settings).unwrap_or_default());
         for bytes in tokenizer.identity()? {
             part(&bytes);

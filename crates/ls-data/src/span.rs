@@ -86,6 +86,11 @@ fn chunk_starts(before: Tag, here: Tag) -> bool {
     ) || (!matches!(here.prefix, 'O' | '.') && before.entity_type != here.entity_type)
 }
 
+/// The type that lenient reading gives a tag.
+pub(crate) fn lenient_type(tag: &str) -> &str {
+    lenient_tag(tag).entity_type
+}
+
 /// The first character, and what follows the first hyphen after it.
 fn lenient_tag(tag: &str) -> Tag<'_> {
     let (prefix, rest) = first_char(tag);

@@ -1,6 +1,7 @@
 //! A split ready for the model: encoded, labelled, counted; batches of it, and its examples as they
 //! were read.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +61,57 @@ impl Example<'_> {
         match self {
             Self::Sequence(example) => example.line,
             Self::Token(example) => example.line,
+        }
+    }
+}
+
+/// Why a model can read nothing of an example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// The named part of it is empty, or white space.
+    Blank(&'static str),
+    /// It yields no tokens.
+    NoTokens,
+}
+
+impl Unreadable {
+    /// Whether the text of an example, or the second one, is blank.
+    pub(crate) fn text(example: &SequenceExample) -> Option<Self> {
+        let blank = |text: &str| text.trim().is_empty();
+        if blank(&example.text) {
+            Some(Self::Blank("text"))
+        } else if example.text_pair.as_deref().is_some_and(blank) {
+            Some(Self::Blank("text_pair"))
+        } else {
+            None
+        }
+    }
+
+    /// Whether there are no words, in a text or in a list.
+    pub(crate) fn words(example: &TokenExample) -> Option<Self> {
+        let has_text = example
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.contains_key("text"));
+        let what = if has_text { "text" } else { "tokens" };
+        example.tokens.is_empty().then_some(Self::Blank(what))
+    }
+
+    /// The same as the fault of a row.
+    pub(crate) fn at(self, path: &Path, line: usize) -> DataError {
+        let path = path.into();
+        match self {
+            Self::Blank(what) => DataError::EmptyField { path, line, what },
+            Self::NoTokens => DataError::NoTokens { path, line },
+        }
+    }
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blank(what) => write!(f, "{what} is empty"),
+            Self::NoTokens => f.write_str("the text tokenises to nothing"),
         }
     }
 }
@@ -196,6 +248,14 @@ impl Dataset {
         Ok(self)
     }
 
+    /// Path and line of the first example with a label.
+    pub(crate) fn place_of_label(&self, name: &str) -> Option<String> {
+        let mut seen = self.split.seen_labels().iter();
+        let seen = seen.find(|seen| seen.name == name)?;
+        let path = self.split.files()[seen.file].display();
+        Some(format!("{path}:{}", seen.line))
+    }
+
     /// The labels that occur in the split, as a set in the usual order.
     ///
     /// # Errors
@@ -258,60 +318,73 @@ impl Dataset {
         Self::new(split, encoding)
     }
 
-    /// Examples in memory; `path` is for messages. Their labels are not looked at.
+    /// Examples in memory; `path` is for messages. Their labels are not looked at. Those that leave
+    /// the model nothing to read are left out: why, by their numbers.
     ///
     /// # Errors
     ///
-    /// If a text leaves no token, or a token is past the vocabulary.
+    /// If a token is past the vocabulary.
     pub(crate) fn encode_examples(
         path: &Path,
         examples: &Examples,
         encoding: Encoding<'_>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, BTreeMap<usize, Unreadable>)> {
         let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
-        let no_tokens = |line: usize| DataError::NoTokens {
-            path: path.into(),
-            line,
-        };
+        let mut left_out = BTreeMap::new();
         let split = match examples {
             Examples::Sequence(examples) => {
                 let mut writer = SplitWriter::in_memory(TaskKind::Sequence);
                 writer.begin_file(path);
                 let encode = |example: &SequenceExample| {
                     let pair = example.text_pair.as_deref();
-                    tokenizer.sequence_inputs(&example.text, pair, limits)
+                    match Unreadable::text(example) {
+                        Some(blank) => Ok(Err(blank)),
+                        None => tokenizer
+                            .sequence_inputs(&example.text, pair, limits)
+                            .map(Ok),
+                    }
                 };
                 in_parallel(examples.iter().map(Ok), encode, |encoded| {
                     for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
-                        let encoded = encoded?;
-                        if encoded.text_tokens == 0 {
-                            return Err(no_tokens(example.line));
+                        match encoded? {
+                            Ok(encoded) if encoded.text_tokens > 0 => {
+                                writer.push_sequence(number, example, &encoded)?;
+                            }
+                            encoded => {
+                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                left_out.insert(number, why);
+                            }
                         }
-                        writer.push_sequence(number, example, &encoded)?;
                     }
-                    Ok(())
+                    Ok::<_, TrainError>(())
                 })?;
                 writer.finish()?
             }
             Examples::Token(examples) => {
                 let mut writer = SplitWriter::in_memory(TaskKind::Token);
                 writer.begin_file(path);
-                let encode =
-                    |example: &TokenExample| tokenizer.word_inputs(&example.tokens, limits);
+                let encode = |example: &TokenExample| match Unreadable::words(example) {
+                    Some(blank) => Ok(Err(blank)),
+                    None => tokenizer.word_inputs(&example.tokens, limits).map(Ok),
+                };
                 in_parallel(examples.iter().map(Ok), encode, |encoded| {
                     for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
-                        let encoded = encoded?;
-                        if encoded.empty_words == example.tokens.len() {
-                            return Err(no_tokens(example.line));
+                        match encoded? {
+                            Ok(encoded) if encoded.empty_words < example.tokens.len() => {
+                                writer.push_words(number, example, &encoded)?;
+                            }
+                            encoded => {
+                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                left_out.insert(number, why);
+                            }
                         }
-                        writer.push_words(number, example, &encoded)?;
                     }
-                    Ok(())
+                    Ok::<_, TrainError>(())
                 })?;
                 writer.finish()?
             }
         };
-        Self::new(split, encoding)
+        Ok((Self::new(split, encoding)?, left_out))
     }
 
     /// The part of these examples, given in rising order.

@@ -161,6 +161,7 @@ impl TrainError {
             Self::Data(error) => matches!(
                 error,
                 DataError::UnknownFormat { .. }
+                    | DataError::ColumnsUnclear { .. }
                     | DataError::UnsupportedFormat { .. }
                     | DataError::UnknownColumn { .. }
                     | DataError::NoHeader { .. }
@@ -192,6 +193,10 @@ impl TrainError {
             }
             Self::Data(DataError::NoDatasetFiles { dataset, .. }) => Some(fetch_data(dataset)),
             Self::NoDataset { name, .. } => Some(fetch_data(name)),
+            Self::Data(DataError::ColumnsUnclear { settings, .. }) => {
+                let each: Vec<String> = settings.iter().map(|all| all.join(" ")).collect();
+                Some(format!("say which is meant: {}", each.join(", or ")))
+            }
             Self::TokenId { .. } | Self::Model(ModelError::TokenId { .. }) => {
                 Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
             }

@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use ls_data::{
-    ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, sequential_order,
+    ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet,
+    SpanMode, SpanScores, TagKind, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 
@@ -11,7 +11,7 @@ use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
-use crate::prediction::{Decision, Prediction, lenient_names};
+use crate::prediction::{Decision, Prediction, lenient_names, without_decision};
 use crate::scores::Scores;
 use crate::tensors::model_input;
 
@@ -75,7 +75,8 @@ pub(crate) fn evaluate(
     let position = pass.settings.label_position;
     let predictions = predictions(dataset, &examples, &logits, num_labels, position)?;
     let scores = if dataset.is_words() {
-        score_spans(&examples, &predictions, labels, pass.protocol)?
+        let tags = pass.settings.tag_kind();
+        score_tags(&examples, &predictions, labels, tags, pass.protocol)?
     } else {
         score_classes(&examples, &predictions, labels)?
     };
@@ -201,14 +202,17 @@ fn score_classes(
 }
 
 /// Scores predictions of words against their gold tags. By [`Protocol::Strict`] a word without a
-/// prediction counts as `O`; by [`Protocol::Paper`] it is left out, gold tag and all.
-fn score_spans(
+/// prediction counts as `O`, or as wrong where tags are labels; by [`Protocol::Paper`] it is left
+/// out, gold tag and all.
+fn score_tags(
     examples: &[DatasetExample],
     predictions: &[Prediction],
     labels: &LabelSet,
+    tags: TagKind,
     protocol: Protocol,
 ) -> Result<Scores> {
-    let names = lenient_names(labels);
+    let names = lenient_names(labels, tags);
+    let none = without_decision(tags);
     let name = |tag: usize| names[tag].as_ref();
     let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());
@@ -219,13 +223,18 @@ fn score_spans(
         let kept = words.iter().zip(&example.gold);
         let (of_model, of_file): (Vec<&str>, Vec<&str>) = kept
             .filter(|(word, _)| counted(word))
-            .map(|(word, tag)| (word.as_ref().map_or("O", |d| name(d.label)), name(*tag)))
+            .map(|(word, tag)| (word.as_ref().map_or(none, |d| name(d.label)), name(*tag)))
             .unzip();
         gold.push(of_file);
         predicted.push(of_model);
     }
-    let scores = SpanScores::compute(&gold, &predicted, SpanMode::Default)?;
-    Ok(Scores::Spans(scores))
+    Ok(match tags {
+        TagKind::Spans => Scores::Spans(SpanScores::compute(&gold, &predicted, SpanMode::Default)?),
+        TagKind::Labels => {
+            let [tally] = ClassTally::of_words(&gold, [&predicted], labels.names())?;
+            Scores::Classification(tally.scores())
+        }
+    })
 }
 
 /// Scores of answering `label` for every example, or every word that is scored by the protocol.
@@ -237,6 +246,7 @@ pub(crate) fn score_constant(
     dataset: &Dataset,
     label: usize,
     labels: &LabelSet,
+    tags: TagKind,
     protocol: Protocol,
 ) -> Result<Scores> {
     let decision = Decision {
@@ -260,7 +270,7 @@ pub(crate) fn score_constant(
         Ok(Prediction::Token(words))
     };
     let predictions = examples.iter().map(constant).collect::<Result<Vec<_>>>()?;
-    score_spans(&examples, &predictions, labels, protocol)
+    score_tags(&examples, &predictions, labels, tags, protocol)
 }
 
 /// Mean cross-entropy of the labels that count, from logits on the host: of a text's logits as they

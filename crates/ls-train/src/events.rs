@@ -29,6 +29,8 @@ pub enum Event<'a> {
         /// Messages about rows that were skipped, and how many were.
         skipped: (&'a [String], usize),
     },
+    /// What was decided about the data without being asked, or is odd in it, and what to set.
+    Note(&'a str),
     /// A tensor of the checkpoint is loaded.
     Loading {
         /// Tensors so far.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
-    TaskKind, TextTokenizer,
+    TagKind, TaskKind, TextTokenizer,
 };
 use ls_files::{optional, read_json};
 use ls_lora::Quantization;
@@ -29,6 +29,9 @@ pub struct InferenceSettings {
     pub task: TaskKind,
     /// Label names in the order of the head.
     pub labels: LabelSet,
+    /// What the tags of a tagger say. Files that do not say it leave it to their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<TagKind>,
     /// Which layers see to the right.
     pub attention: AttentionMode,
     /// Pooling, for a sequence.
@@ -75,13 +78,19 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 
 impl InferenceSettings {
     /// The settings that a run trains with.
-    pub(crate) fn of_run(run: &ResolvedRun, tokenizer: &TextTokenizer, labels: LabelSet) -> Self {
+    pub(crate) fn of_run(
+        run: &ResolvedRun,
+        tokenizer: &TextTokenizer,
+        labels: LabelSet,
+        tags: Option<TagKind>,
+    ) -> Self {
         let pad = tokenizer.pad_token();
         let data = &run.config.data;
         Self {
             format_version: FORMAT_VERSION,
             task: run.config.task,
             labels,
+            tags,
             attention: run.attention.clone(),
             pooling: match run.head {
                 Task::Sequence(pooling) => Some(pooling),
@@ -131,6 +140,12 @@ impl InferenceSettings {
     /// If the file cannot be written.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         Ok(ls_files::write_json(dir.join(INFERENCE_FILE), self)?)
+    }
+
+    /// What the tags of a tagger say.
+    pub(crate) fn tag_kind(&self) -> TagKind {
+        let names = self.labels.names().iter().map(String::as_str);
+        self.tags.unwrap_or_else(|| TagKind::of(names))
     }
 
     /// Longest input and what happens to longer ones.

@@ -88,6 +88,7 @@ impl Inputs {
         spec.sequence.label = None;
         spec.tokens.tagged = false;
         (spec.sequence.keep_extra, spec.tokens.keep_extra) = (true, true);
+        (spec.sequence.blank, spec.tokens.blank) = (true, true);
         Self::read(&spec, path, task).map(Some)
     }
 
@@ -118,7 +119,10 @@ impl Inputs {
     }
 
     /// Opens inputs for prediction; labels in them are not needed. Texts for a tagger are split
-    /// into words.
+    /// into words. Blank texts are inputs too ([`Predictor::predict`] says of them that they are
+    /// empty).
+    ///
+    /// [`Predictor::predict`]: crate::Predictor::predict
     ///
     /// # Errors
     ///

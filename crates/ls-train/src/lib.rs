@@ -29,7 +29,7 @@ pub use config::RunConfig;
 pub use error::{Result, TrainError};
 pub use events::{Event, Observer};
 pub use inference::InferenceSettings;
-pub use predict::{Overrides, Predictor};
+pub use predict::{Overrides, Predicted, Predictor};
 pub use prediction::{Decision, Prediction};
 pub use report::{Baseline, Report};
 pub use scores::Scores;

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{DataError, InputLimits, LabelSet, SplitSource, TaskKind, TextTokenizer};
+use ls_data::{CutReport, InputLimits, LabelSet, SplitSource, TaskKind, TextTokenizer};
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig, default_long_inputs};
-use crate::dataset::{Dataset, Encoding, Examples};
+use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
 use crate::inference::{FORMAT_VERSION, InferenceSettings};
 use crate::inputs::Inputs;
-use crate::prediction::prediction_object;
+use crate::prediction::{prediction_object, unreadable_object};
 use crate::run_dir::RunDir;
 
 /// Settings for a model that was not trained here, or that replace those it was trained with.
@@ -193,20 +193,20 @@ impl Predictor {
         }
     }
 
-    /// Answers for examples, one JSON object each, in their order; and the examples as they were
-    /// encoded, with the count of what was cut. `path` is for messages; `tick` hears how many
-    /// inputs are done.
+    /// Answers for examples, one JSON object each, in their order: to a blank text, and to one that
+    /// leaves no token, without a label but with the reason under `error`. `path` is for messages;
+    /// `tick` hears how many inputs are done.
     ///
     /// # Errors
     ///
-    /// If a text leaves no token.
+    /// If an output is NaN or infinite, or a token is past the vocabulary.
     pub fn predict(
         &self,
         path: &Path,
         examples: &Examples,
         tick: impl FnMut(usize),
-    ) -> Result<(Vec<Value>, Dataset)> {
-        let dataset = Dataset::encode_examples(path, examples, self.encoding())?;
+    ) -> Result<Predicted> {
+        let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
         let logits = logits(&self.model, &dataset, self.pass(Protocol::Strict), tick)?;
         let predictions = predictions(
             &dataset,
@@ -215,20 +215,28 @@ impl Predictor {
             self.model.num_labels(),
             self.settings.label_position,
         )?;
-        let labels = &self.settings.labels;
-        let objects = predictions.iter().enumerate();
-        let objects = objects.map(|(index, prediction)| {
-            prediction_object(examples.get(index), &[], prediction, labels)
+        let (labels, tags) = (&self.settings.labels, self.settings.tag_kind());
+        let mut predictions = predictions.iter();
+        let objects = (0..examples.len()).map(|index| {
+            let example = examples.get(index);
+            let prediction = match unreadable.get(&index) {
+                Some(why) => return unreadable_object(example, *why, tags),
+                None => predictions.next(),
+            };
+            // There is one for each example that is read.
+            prediction.map_or(Value::Null, |prediction| {
+                prediction_object(example, &[], prediction, labels, tags)
+            })
         });
-        Ok((objects.collect(), dataset))
+        Ok(Predicted {
+            objects: objects.collect(),
+            unreadable: unreadable.len(),
+            cut: dataset.cut,
+        })
     }
 
-    /// Reports a text that yields no tokens as a bad row. `path` is for messages.
-    pub fn with_tokens(&self, path: &Path, inputs: Inputs) -> Inputs {
-        let no_tokens = |path: &Path, line: usize| DataError::NoTokens {
-            path: path.into(),
-            line,
-        };
+    /// Reports a blank text, and one that yields no tokens, as a bad row. `path` is for messages.
+    pub fn strict(&self, path: &Path, inputs: Inputs) -> Inputs {
         let tokenizer = self.tokenizer.clone();
         let limits = InputLimits::truncate(self.settings.max_length);
         let path = path.to_path_buf();
@@ -236,19 +244,31 @@ impl Predictor {
             Inputs::Sequence(rows) => Inputs::Sequence(Box::new(rows.map(move |row| {
                 let row = row?;
                 let pair = row.text_pair.as_deref();
-                let found = tokenizer.sequence_inputs(&row.text, pair, &limits)?;
-                if found.text_tokens == 0 {
-                    return Err(no_tokens(&path, row.line));
+                let fault = match Unreadable::text(&row) {
+                    Some(blank) => Some(blank),
+                    None => {
+                        let found = tokenizer.sequence_inputs(&row.text, pair, &limits)?;
+                        (found.text_tokens == 0).then_some(Unreadable::NoTokens)
+                    }
+                };
+                match fault {
+                    Some(fault) => Err(fault.at(&path, row.line)),
+                    None => Ok(row),
                 }
-                Ok(row)
             }))),
             Inputs::Token(rows) => Inputs::Token(Box::new(rows.map(move |row| {
                 let row = row?;
-                let found = tokenizer.word_inputs(&row.tokens, &limits)?;
-                if found.empty_words == row.tokens.len() {
-                    return Err(no_tokens(&path, row.line));
+                let fault = match Unreadable::words(&row) {
+                    Some(blank) => Some(blank),
+                    None => {
+                        let found = tokenizer.word_inputs(&row.tokens, &limits)?;
+                        (found.empty_words == row.tokens.len()).then_some(Unreadable::NoTokens)
+                    }
+                };
+                match fault {
+                    Some(fault) => Err(fault.at(&path, row.line)),
+                    None => Ok(row),
                 }
-                Ok(row)
             }))),
         }
     }
@@ -279,6 +299,17 @@ impl Predictor {
     }
 }
 
+/// Answers for examples.
+#[derive(Debug, Clone)]
+pub struct Predicted {
+    /// One for each example.
+    pub objects: Vec<Value>,
+    /// How many of them have no label, because there was nothing to read.
+    pub unreadable: usize,
+    /// What was cut of the others.
+    pub cut: CutReport,
+}
+
 fn default_settings(
     model_dir: &Path,
     config: &LlamaConfig,
@@ -302,6 +333,7 @@ fn default_settings(
         format_version: FORMAT_VERSION,
         task,
         labels: LabelSet::from_names(labels)?,
+        tags: None,
         attention: config.attention(),
         pooling: (task == TaskKind::Sequence).then_some(Pooling::Last),
         max_length: config.max_position_embeddings,

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use ls_data::{
-    LabelSet, SequenceExample, TokenExample, bilou_as_iobes, decode_spans, has_bilou_tags,
+    LabelSet, NO_LABEL, SequenceExample, TagKind, TokenExample, bilou_as_iobes, decode_spans,
+    has_bilou_tags,
 };
 use serde_json::{Map, Value, json};
 
-use crate::dataset::Example;
+use crate::dataset::{Example, Unreadable};
 
 /// Probabilities of every label for one unit: an example, or a word.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,44 +50,90 @@ pub enum Prediction {
 }
 
 /// The tags as lenient reading knows them: those of BILOU as IOBES writes them.
-pub(crate) fn lenient_names(labels: &LabelSet) -> Vec<Cow<'_, str>> {
+pub(crate) fn lenient_names(labels: &LabelSet, tags: TagKind) -> Vec<Cow<'_, str>> {
     let names = labels.names().iter().map(String::as_str);
-    if has_bilou_tags(names.clone()) {
+    if tags == TagKind::Spans && has_bilou_tags(names.clone()) {
         names.map(bilou_as_iobes).collect()
     } else {
         names.map(Cow::from).collect()
     }
 }
 
-/// The tag of each word, `O` for words without a decision.
-fn tags<'a, N: AsRef<str>>(words: &[Option<Decision>], names: &'a [N]) -> Vec<&'a str> {
+/// The tag of a word without a decision.
+pub(crate) fn without_decision(tags: TagKind) -> &'static str {
+    match tags {
+        TagKind::Spans => "O",
+        TagKind::Labels => NO_LABEL,
+    }
+}
+
+/// The tag of each word.
+fn tags_of<'a, N: AsRef<str>>(
+    words: &[Option<Decision>],
+    names: &'a [N],
+    tags: TagKind,
+) -> Vec<&'a str> {
     let name = |decision: &Decision| names[decision.label].as_ref();
-    let tag = |word: &Option<Decision>| word.as_ref().map_or("O", name);
+    let tag = |word: &Option<Decision>| word.as_ref().map_or(without_decision(tags), name);
     words.iter().map(tag).collect()
 }
 
 /// The answer for an example as a JSON object.
 ///
 /// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character
-/// offsets into the text (words given without one count as joined by single spaces). Other fields
-/// of an input object are kept: a label it came with as `gold`, and a field that has the name of an
+/// offsets into the text (words given without one count as joined by single spaces), unless tags
+/// are labels. Other fields of an input object are kept: a label it came with as `gold`, and a field that has the name of an
 /// answer's under `input_` and that name. `gold` are its classes, if it has any.
 pub(crate) fn prediction_object(
     example: Example<'_>,
     gold: &[usize],
     prediction: &Prediction,
     labels: &LabelSet,
+    tags: TagKind,
 ) -> Value {
     match (example, prediction) {
         (Example::Sequence(example), Prediction::Sequence(decision)) => {
             sequence_object(example, gold, decision, labels)
         }
         (Example::Token(example), Prediction::Token(words)) => {
-            token_object(example, gold, words, labels)
+            token_object(example, gold, words, labels, tags)
         }
         // A model answers by its task, which is that of the examples.
         _ => Value::Null,
     }
+}
+
+/// The answer for an example of which the model can read nothing: why, in the place of a label.
+pub(crate) fn unreadable_object(example: Example<'_>, why: Unreadable, tags: TagKind) -> Value {
+    let mut answer = Map::new();
+    let object = match example {
+        Example::Sequence(example) => {
+            let mut object = example.extra.clone().unwrap_or_default();
+            set_aside_gold(&mut object, "label", None);
+            answer.insert("text".into(), json!(example.text));
+            if let Some(pair) = &example.text_pair {
+                answer.insert("text_pair".into(), json!(pair));
+            }
+            answer.insert("label".into(), Value::Null);
+            object
+        }
+        Example::Token(example) => {
+            let mut object = example.extra.clone().unwrap_or_default();
+            set_aside_gold(&mut object, "tags", None);
+            if let Some(text) = object.get("text") {
+                answer.insert("text".into(), text.clone());
+            }
+            let none = vec![without_decision(tags); example.tokens.len()];
+            answer.insert("tokens".into(), json!(example.tokens));
+            answer.insert("tags".into(), json!(none));
+            if tags == TagKind::Spans {
+                answer.insert("entities".into(), json!([]));
+            }
+            object
+        }
+    };
+    answer.insert(ERROR.into(), json!(why.to_string()));
+    merge(answer, object)
 }
 
 fn sequence_object(
@@ -116,6 +163,7 @@ fn token_object(
     gold: &[usize],
     words: &[Option<Decision>],
     labels: &LabelSet,
+    tags: TagKind,
 ) -> Value {
     let mut object = example.extra.clone().unwrap_or_default();
     let names = gold.iter().map(|&tag| labels.name(tag));
@@ -127,10 +175,12 @@ fn token_object(
         answer.insert("text".into(), json!(text));
     }
     answer.insert("tokens".into(), json!(example.tokens));
-    answer.insert("tags".into(), json!(tags(words, labels.names())));
-    let lenient = lenient_names(labels);
-    let entities = entities(words, &tags(words, &lenient), &text, &places);
-    answer.insert("entities".into(), Value::Array(entities));
+    answer.insert("tags".into(), json!(tags_of(words, labels.names(), tags)));
+    if tags == TagKind::Spans {
+        let names = lenient_names(labels, tags);
+        let entities = entities(words, &tags_of(words, &names, tags), &text, &places);
+        answer.insert("entities".into(), Value::Array(entities));
+    }
     merge(answer, object)
 }
 
@@ -139,13 +189,16 @@ fn number(value: f32) -> Value {
     value.to_string().parse().map_or(Value::Null, Value::Number)
 }
 
+/// The field that only an answer without a label has: what an input has there is put aside.
+const ERROR: &str = "error";
+
 /// The fields of the answer first, then what the input had beside them.
 fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
     for (key, value) in input {
         match answer.get(&key) {
-            None => answer.insert(key, value),
+            None if key != ERROR => answer.insert(key, value),
             Some(same) if *same == value => None,
-            Some(_) => answer.insert(format!("input_{key}"), value),
+            _ => answer.insert(format!("input_{key}"), value),
         };
     }
     Value::Object(answer)

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
-    BadRows, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges, TagScheme,
-    TokenColumns,
+    BadRows, FileFormat, Malformed, ReadSpec, Scheme, SequenceColumns, SplitSource, TagChanges,
+    TagScheme, TokenColumns, with_hyphen,
 };
 
 use crate::config::{DataSettings, Files, Protocol, RunConfig};
@@ -88,7 +88,7 @@ impl Sources {
             train: source(train)?,
             validation: data.validation.as_ref().map(source).transpose()?,
             test: data.test.as_ref().map(source).transpose()?,
-            labels: data.labels.clone(),
+            labels: data.labels.as_deref().map(|names| label_names(data, names)),
             published: None,
             form: None,
         })
@@ -173,6 +173,15 @@ impl Sources {
     }
 }
 
+/// Label names that are given, as tags are once they are read.
+fn label_names(data: &DataSettings, names: &[String]) -> Vec<String> {
+    let name = |name: &String| match &data.tag_separator {
+        Some(separator) => with_hyphen(name, separator).into_owned(),
+        None => name.clone(),
+    };
+    names.iter().map(name).collect()
+}
+
 /// The label names of a known data set in the scheme that is trained.
 fn known_labels(data: &DataSettings, known: &DatasetSpec) -> Vec<String> {
     if let Some(labels) = &data.labels {
@@ -199,7 +208,7 @@ fn known_labels(data: &DataSettings, known: &DatasetSpec) -> Vec<String> {
 fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
     let mut read = located.read.clone();
     if data.scheme.is_some() {
-        read.scheme = data.scheme;
+        read.scheme = data.scheme.and_then(Scheme::of_spans);
     }
     Source {
         split: SplitSource {
@@ -270,6 +279,7 @@ fn changes(data: &DataSettings, to: Option<TagScheme>) -> TagChanges {
         None => Malformed::Refuse,
     };
     TagChanges {
+        separator: data.tag_separator.clone(),
         to: data.train_scheme.or(to),
         malformed: data.malformed.unwrap_or(default),
         starts_only: false,
@@ -317,7 +327,7 @@ pub(crate) fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool)
         sequence: sequence_columns(data, labelled),
         tokens: token_columns(data, labelled),
         label_names: data.labels.clone().filter(|_| labelled),
-        scheme: data.scheme,
+        scheme: data.scheme.and_then(Scheme::of_spans),
     }
 }
 
@@ -329,6 +339,7 @@ fn sequence_columns(data: &DataSettings, labelled: bool) -> SequenceColumns {
         text_pair: data.text_pair.clone(),
         label: labelled.then(|| data.label.clone()),
         keep_extra: !labelled,
+        blank: !labelled,
         ..SequenceColumns::default()
     }
 }
@@ -337,6 +348,7 @@ fn token_columns(data: &DataSettings, labelled: bool) -> TokenColumns {
     TokenColumns {
         tagged: labelled,
         keep_extra: !labelled,
+        blank: !labelled,
         ..TokenColumns::at(data.tokens.as_ref(), data.tags.as_ref())
     }
 }

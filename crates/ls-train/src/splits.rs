@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ls_data::{CutReport, LabelSet, TextTokenizer, split_off};
+use ls_data::{CutReport, LabelSet, TagKind, TaskKind, TextTokenizer, odd_tags, split_off};
 
-use crate::config::{ResolvedRun, RunConfig};
+use crate::config::{DataSettings, ResolvedRun, RunConfig};
 use crate::dataset::{Dataset, Encoding};
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Observer};
@@ -20,6 +20,8 @@ pub struct Splits {
     pub test: Option<Dataset>,
     /// The labels of the training split, which number those of the others.
     pub labels: LabelSet,
+    /// What the tags say; nothing where texts are labelled.
+    pub tags: Option<TagKind>,
 }
 
 impl Splits {
@@ -51,6 +53,10 @@ impl Splits {
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => train.label_set()?,
+        };
+        let tags = match run.config.task {
+            TaskKind::Sequence => None,
+            TaskKind::Token => Some(tags_of(data, &train, &labels, observer)),
         };
         let train = train.with_labels(&labels)?;
         let (train, validation) = match &sources.validation {
@@ -88,6 +94,7 @@ impl Splits {
             validation,
             test,
             labels,
+            tags,
         })
     }
 
@@ -108,6 +115,68 @@ impl Splits {
             .map(|(name, split)| (name.to_string(), split.cut))
             .collect()
     }
+}
+
+/// What the tags of the training split say, as it is set or else by their names; and notes of what
+/// was decided, and of tags that fit no scheme.
+fn tags_of(
+    data: &DataSettings,
+    train: &Dataset,
+    labels: &LabelSet,
+    observer: &mut dyn Observer,
+) -> TagKind {
+    let names = || labels.names().iter().map(String::as_str);
+    let kind = match data.scheme {
+        Some(scheme) => scheme.kind(),
+        None => TagKind::of(names()),
+    };
+    let mut note = |text: String| observer.event(&Event::Note(&text));
+    let quoted = |names: &[String]| {
+        let shown: Vec<String> = names
+            .iter()
+            .take(5)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        match names.len().saturating_sub(shown.len()) {
+            0 => shown.join(", "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    };
+    match kind {
+        TagKind::Labels if data.scheme.is_none() => {
+            let entities = match labels.id("O") {
+                Some(_) => "; entities need tags such as `B-PER`, `I-PER` and `O`",
+                None => "",
+            };
+            note(format!(
+                "no tag has a prefix ({}): each is the label of its word, scored by accuracy and \
+                 F1 (data.scheme = \"labels\"){entities}",
+                quoted(labels.names())
+            ));
+        }
+        TagKind::Labels => {}
+        // What a known data set holds is known.
+        TagKind::Spans if data.dataset.is_some() => {}
+        TagKind::Spans => {
+            let odd = odd_tags(names());
+            for tags in &odd {
+                let place = tags
+                    .names
+                    .iter()
+                    .find_map(|name| train.place_of_label(name));
+                let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+                note(format!("{place}{}: {}", quoted(&tags.names), tags.reading));
+            }
+            if !odd.is_empty() && data.scheme.is_none() {
+                note(
+                    "data.scheme = \"iob2\" (or another scheme) refuses tags that are not of it, \
+                     with their place; \"labels\" takes every tag for the label of its word"
+                        .into(),
+                );
+            }
+        }
+    }
+    kind
 }
 
 /// Parts the training examples into those that train and those that choose the best checkpoint:

@@ -38,15 +38,19 @@ pub fn train(
     let checkpoint = Checkpoint::open(&config.model.path)?;
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
-    let run = config.resolve(&checkpoint.config);
+    let mut run = config.resolve(&checkpoint.config);
     let sources = Sources::of(&run.config)?;
-    let written = run.config.to_toml()?;
+    run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
     let tokenizer = TextTokenizer::from_dir(&run.config.model.path)?;
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
-    let settings = InferenceSettings::of_run(&run, &tokenizer, splits.labels.clone());
+    if let Some(tags) = splits.tags {
+        run.settle_tags(tags)?;
+    }
+    let written = run.config.to_toml()?;
+    let settings = InferenceSettings::of_run(&run, &tokenizer, splits.labels.clone(), splits.tags);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -87,8 +91,8 @@ pub fn train(
     report.run = folder.root().to_path_buf();
     folder.write_json(&folder.report(), &report)?;
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
-    write_predictions(&folder, &splits, &sources, &evaluation, true)
-        .or_else(|_| write_predictions(&folder, &splits, &sources, &evaluation, false))?;
+    write_predictions(&folder, &context, &sources, &evaluation, true)
+        .or_else(|_| write_predictions(&folder, &context, &sources, &evaluation, false))?;
     Ok(report)
 }
 
@@ -215,7 +219,8 @@ fn baselines(
         .max_by_key(|&label| counts[label])
         .unwrap_or(0);
     let protocol = context.run.config.data.protocol;
-    let majority = score_constant(reported, commonest, labels, protocol)?;
+    let tags = context.settings.tag_kind();
+    let majority = score_constant(reported, commonest, labels, tags, protocol)?;
     observer.event(&Event::Phase("frozen baseline"));
     let frozen = fresh_model(backbone, context, None)?;
     let fitted = fit(frozen, context, observer, None, &mut |_, _| Ok(()))?;
@@ -236,11 +241,12 @@ fn baselines(
 /// are not kept.
 fn write_predictions(
     folder: &RunDir,
-    splits: &Splits,
+    context: &Context<'_>,
     sources: &Sources,
     evaluation: &Evaluation,
     keep_extra: bool,
 ) -> Result<()> {
+    let (splits, tags) = (context.splits, context.settings.tag_kind());
     let (split, dataset) = splits.reported();
     let source = match split {
         "test" => sources.test.as_ref(),
@@ -253,7 +259,7 @@ fn write_predictions(
         dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
-            let object = prediction_object(example, &gold, prediction, &splits.labels);
+            let object = prediction_object(example, &gold, prediction, &splits.labels, tags);
             write(&object.to_string())
         })
     })

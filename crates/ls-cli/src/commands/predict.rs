@@ -57,8 +57,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         .into());
     }
     let (name, mut inputs) = inputs(args, task, &columns)?;
-    if args.skip_bad_rows {
-        inputs = predictor.with_tokens(&name, inputs);
+    if args.strict {
+        inputs = predictor.strict(&name, inputs);
     }
     let mut display = Display::new();
     display.start("predicting", 0);
@@ -68,12 +68,14 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         None => Box::new(std::io::stdout().lock()),
     };
     let mut cut = CutReport::default();
+    let (mut answered, mut unreadable) = (0, 0);
     let mut answer = |examples: Examples| -> Result<()> {
         let before = cut.inputs;
-        let (answers, dataset) =
-            predictor.predict(&name, &examples, |done| display.tick(before + done))?;
-        cut += dataset.cut;
-        for answer in &answers {
+        let predicted = predictor.predict(&name, &examples, |done| display.tick(before + done))?;
+        cut += predicted.cut;
+        answered += predicted.objects.len();
+        unreadable += predicted.unreadable;
+        for answer in &predicted.objects {
             out.write_all(render(answer, task, args.format).as_bytes())?;
         }
         Ok(())
@@ -97,6 +99,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         file.commit()?;
     }
     display.skipped((&skipped.shown, skipped.count));
+    if unreadable > 0 {
+        display.line(format!(
+            "warning: {unreadable} of {answered} inputs have nothing to label: their answers hold an error in its place"
+        ));
+    }
     if cut.cut_examples > 0 {
         let words = if task == TaskKind::Token {
             format!(", {} words got no tag but O", cut.cut_words)
@@ -169,7 +176,8 @@ fn choice<T: DeserializeOwned>(
 
 /// Opens the inputs; the path names them in messages.
 fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(PathBuf, Inputs)> {
-    if let Some(at) = args.texts.iter().position(|text| text.trim().is_empty()) {
+    let blank = |text: &String| text.trim().is_empty();
+    if let Some(at) = args.texts.iter().position(blank).filter(|_| args.strict) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
     }
     if !args.texts.is_empty() {
@@ -239,22 +247,30 @@ fn no_pairs(columns: &DataSettings) -> Result<()> {
 /// A prediction as it is printed, its line end included.
 fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
     let text = |key: &str| one_line(answer[key].as_str().unwrap_or_default());
+    let list = |key: &str| {
+        let list = answer[key].as_array().map(Vec::as_slice);
+        list.unwrap_or_default()
+    };
     match (format, task) {
         (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
         (PredictionFormat::Text, TaskKind::Sequence) => {
-            format!(
-                "{}\t{:.4}\t{}\n",
-                text("label"),
-                answer["score"].as_f64().unwrap_or(f64::NAN),
-                text("text")
-            )
+            let score = match answer["label"] {
+                // There was nothing to read: the columns stay, and are empty.
+                Value::Null => String::new(),
+                _ => format!("{:.4}", answer["score"].as_f64().unwrap_or(f64::NAN)),
+            };
+            format!("{}\t{score}\t{}\n", text("label"), text("text"))
+        }
+        (PredictionFormat::Text, TaskKind::Token) if answer["entities"].is_null() => {
+            let rows = list("tokens").iter().zip(list("tags"));
+            let lines = rows.map(|(token, tag)| {
+                let field = |value: &Value| one_line(value.as_str().unwrap_or_default());
+                format!("{}\t{}\n", field(tag), field(token))
+            });
+            lines.chain(["\n".to_string()]).collect()
         }
         (PredictionFormat::Text, TaskKind::Token) => {
-            let entities = answer["entities"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let lines = entities.iter().map(|entity| {
+            let lines = list("entities").iter().map(|entity| {
                 let field = |key: &str| one_line(entity[key].as_str().unwrap_or_default());
                 let (start, end) = (&entity["start"], &entity["end"]);
                 format!(
@@ -267,12 +283,6 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
             lines.chain(["\n".to_string()]).collect()
         }
         (PredictionFormat::Conll, _) => {
-            let list = |key: &str| {
-                answer[key]
-                    .as_array()
-                    .map(Vec::as_slice)
-                    .unwrap_or_default()
-            };
             let rows = list("tokens").iter().zip(list("tags"));
             let lines = rows.map(|(token, tag)| {
                 format!(

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
-    DataError, Interval, LabelAnswer, LabelSet, Resampling, SpanMode, SpanTally, TagAnswer,
-    TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names, compare,
-    conlleval_report, decode_spans_strict, has_bilou_tags, probability_rows, read_answers,
+    DataError, Interval, LabelAnswer, LabelSet, Resampling, Scheme, SpanMode, SpanTally, TagAnswer,
+    TagKind, TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names,
+    compare, decode_spans_strict, has_bilou_tags, probability_rows, read_answers, span_report,
 };
 use ls_files::FileError;
 use ls_train::{Scores, TrainError};
@@ -214,9 +214,32 @@ fn score_tags(
     resampling: &Resampling,
     answers: [&Vec<TagAnswer>; 3],
 ) -> Result<Report> {
+    let kind = match (args.scheme, args.mode) {
+        (Some(Scheme::Labels), ReadMode::Strict) => {
+            let message =
+                "--mode strict reads spans, and --scheme labels is for tags that are none";
+            return Err(UsageError::new(message).into());
+        }
+        (Some(scheme), _) => scheme.kind(),
+        (None, ReadMode::Strict) => TagKind::Spans,
+        (None, ReadMode::Default) => {
+            let tags = answers[0].iter().flat_map(|answer| &answer.tags);
+            TagKind::of(tags.map(String::as_str))
+        }
+    };
+    if kind == TagKind::Labels {
+        if args.scheme.is_none() {
+            eprintln!(
+                "note: no tag of {} has a prefix such as B-: each is the label of its word (--scheme labels)",
+                files.gold.path.display()
+            );
+        }
+        return score_words(args, files, resampling, answers);
+    }
+    let scheme = args.scheme.and_then(Scheme::of_spans);
     let mode = match args.mode {
         ReadMode::Default => SpanMode::Default,
-        ReadMode::Strict => SpanMode::Strict(args.scheme.unwrap_or_default()),
+        ReadMode::Strict => SpanMode::Strict(scheme.unwrap_or_default()),
     };
     if let SpanMode::Strict(scheme) = mode {
         let paths = [Some(&files.gold), Some(&files.pred), files.other.as_ref()];
@@ -229,7 +252,7 @@ fn score_tags(
     // Lenient reading knows the prefixes of IOBES, not those of BILOU.
     let all = answers[0].iter().flat_map(|answer| &answer.tags);
     let bilou = mode == SpanMode::Default
-        && match args.scheme {
+        && match scheme {
             Some(scheme) => scheme == TagScheme::Bilou,
             None => has_bilou_tags(all.map(String::as_str)),
         };
@@ -255,6 +278,35 @@ fn score_tags(
         [pred.tally(), other.tally()],
         |totals| pred.scores_of(totals).metrics(),
         Scores::Spans(scores),
+    )
+}
+
+/// Scores tags that are labels of words.
+fn score_words(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    answers: [&Vec<TagAnswer>; 3],
+) -> Result<Report> {
+    let [gold, pred, other] = answers.map(|answers| {
+        let tags = answers.iter().map(|answer| answer.tags.clone());
+        tags.collect::<Vec<Vec<String>>>()
+    });
+    let names = files
+        .names
+        .as_ref()
+        .map(LabelSet::names)
+        .unwrap_or_default();
+    let [pred, other] =
+        ClassTally::of_words(&gold, [&pred, &other], names).map_err(TrainError::from)?;
+    let scores = pred.scores();
+    report(
+        args,
+        files,
+        resampling,
+        [pred.tally(), other.tally()],
+        |totals| pred.scores_of(totals).metrics(),
+        Scores::Classification(scores),
     )
 }
 
@@ -415,7 +467,7 @@ fn text(
     resampling: &Resampling,
 ) -> Result<()> {
     match &report.scores {
-        Scores::Spans(scores) => write!(out, "{}", conlleval_report(scores))?,
+        Scores::Spans(scores) => write!(out, "{}", span_report(scores))?,
         scores => table(out, scores)?,
     }
     let Resampling {

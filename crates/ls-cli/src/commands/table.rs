@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use ls_data::shown_type;
 use ls_train::Scores;
 
 /// Scores by class or entity type, then the averages.
@@ -17,7 +18,15 @@ pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
         totals.extend(scores.log_loss.map(|value| ("log_loss", value)));
         totals.extend(scores.ece.map(|value| ("ece", value)));
     }
-    let names = rows.iter().map(|(name, _)| name.as_str());
+    let shown = |name| match scores {
+        Scores::Classification(_) => name,
+        Scores::Spans(_) => shown_type(name),
+    };
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(name, scores)| (shown(name), scores))
+        .collect();
+    let names = rows.iter().map(|(name, _)| *name);
     let names = names.chain(totals.iter().map(|(name, _)| *name));
     let width = names.map(|name| name.chars().count()).chain([20]).max();
     let width = width.unwrap_or(20);

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_train::{Report, RunConfig};
+use ls_data::DataError;
+use ls_train::config::DataFiles;
+use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::TrainArgs;
 use crate::error::UsageError;
@@ -14,15 +16,18 @@ use crate::{builtin, device, hub};
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let mut config = read_config(args)?;
+    let (mut config, decided) = read_config(args)?;
     config.data.skip_bad_rows |= args.skip_bad_rows;
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let run = match args.run.clone().or_else(|| config.run.clone()) {
         Some(run) => run,
-        None => free_folder(&args.config)?,
+        None => free_folder(args.data.as_deref().unwrap_or(name(args)))?,
     };
     let mut display = Display::new();
+    for line in decided {
+        display.line(line);
+    }
     display.line(format!(
         "run folder {}, device {}",
         run.display(),
@@ -35,26 +40,64 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     Ok(())
 }
 
-fn read_config(args: &TrainArgs) -> Result<RunConfig> {
-    if !args.config.is_file() {
-        if let Some(text) = builtin::config(&args.config) {
+/// The configuration, by its name or of files alone, and what was decided in that case.
+fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
+    if let (Some(model), Some(train)) = (&args.model, &args.data) {
+        let files = DataFiles {
+            model,
+            train,
+            validation: args.validation.as_deref(),
+            test: args.test.as_deref(),
+            task: args.task,
+        };
+        return RunConfig::of_files(&files, &args.set).map_err(explained);
+    }
+    let config = name(args);
+    if !config.is_file() {
+        if let Some(text) = builtin::config(config) {
             let root = builtin::unpack(Path::new("runs"))?;
-            let name = args.config.display().to_string();
-            return Ok(RunConfig::from_toml(
-                &builtin::relocate(text, &root),
-                &name,
-                &args.set,
-            )?);
+            let name = config.display().to_string();
+            let text = builtin::relocate(text, &root);
+            return Ok((RunConfig::from_toml(&text, &name, &args.set)?, Vec::new()));
         }
-        if !args.config.exists() {
+        if !config.exists() {
             return Err(UsageError {
-                message: format!("configuration {} does not exist", args.config.display()),
+                message: format!("configuration {} does not exist", config.display()),
                 hint: Some("name a file, or demo-sentiment or demo-ner".into()),
             }
             .into());
         }
     }
-    Ok(RunConfig::from_file(&args.config, &args.set)?)
+    Ok((RunConfig::from_file(config, &args.set)?, Vec::new()))
+}
+
+/// The name of the configuration.
+fn name(args: &TrainArgs) -> &Path {
+    args.config
+        .as_deref()
+        .unwrap_or(Path::new("demo-sentiment"))
+}
+
+/// Says how a setting that is needed is given here.
+fn explained(error: TrainError) -> anyhow::Error {
+    let TrainError::Data(DataError::ColumnsUnclear { settings, .. }) = &error else {
+        return error.into();
+    };
+    let flags = |all: &Vec<String>| {
+        // Names of columns may hold what a shell would read.
+        let plain = |c: char| c.is_alphanumeric() || "._=-".contains(c);
+        let flag = |one: &String| match one.chars().all(plain) {
+            true => format!("--set {one}"),
+            false => format!("--set \"{one}\""),
+        };
+        all.iter().map(flag).collect::<Vec<_>>().join(" ")
+    };
+    let each: Vec<String> = settings.iter().map(flags).collect();
+    UsageError {
+        message: error.to_string(),
+        hint: Some(format!("say which is meant: {}", each.join(", or "))),
+    }
+    .into()
 }
 
 /// `runs/NAME`, or `runs/NAME-2` and so on if that is taken.

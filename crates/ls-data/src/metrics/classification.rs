@@ -1,11 +1,14 @@
 //! Scores of single-label classification, equal to scikit-learn's with `zero_division=0`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::mean::{as_map, check_length, mean, ratio, weighted_mean};
 use super::probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 use super::resample::Tally;
 use crate::error::{DataError, Result};
+use crate::labels::LabelSet;
 
 /// Precision, recall and F1 of one class or entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -122,7 +125,8 @@ impl ClassificationScores {
     }
 }
 
-/// What a classifier answered to each example: one cell of the confusion matrix.
+/// What a classifier answered to each example: one cell of the confusion matrix, or one for each
+/// word.
 #[derive(Debug, Clone)]
 pub struct ClassTally {
     names: Vec<String>,
@@ -147,6 +151,48 @@ impl ClassTally {
         }
         let names = names.to_vec();
         Ok(Self { names, tally })
+    }
+
+    /// Counts the labels of words for several systems, sentence by sentence: a sentence is an
+    /// example, so that resampling keeps its words together. The classes are `names`, and behind
+    /// them what else occurs.
+    ///
+    /// # Errors
+    /// The numbers of sentences or of labels in a sentence differ; there is no label at all.
+    pub fn of_words<G: AsRef<str>, P: AsRef<str>, const N: usize>(
+        gold: &[Vec<G>],
+        systems: [&[Vec<P>]; N],
+        names: &[String],
+    ) -> Result<[Self; N]> {
+        let mut rest: BTreeSet<&str> = gold.iter().flatten().map(AsRef::as_ref).collect();
+        for predicted in systems {
+            check_length("sentences", None, gold.len(), predicted.len())?;
+            for (sentence, (gold, predicted)) in gold.iter().zip(predicted).enumerate() {
+                check_length("tags", Some(sentence), gold.len(), predicted.len())?;
+            }
+            rest.extend(predicted.iter().flatten().map(AsRef::as_ref));
+        }
+        rest.retain(|label| !names.iter().any(|name| name == label));
+        let mut all = names.to_vec();
+        if !rest.is_empty() {
+            all.extend(Vec::from(LabelSet::of_tags(rest)?));
+        }
+        let classes = LabelSet::from_names(all)?;
+        let count = classes.len();
+        // Every label is among the classes.
+        let id = |label: &str| classes.id(label).unwrap_or_default();
+        Ok(systems.map(|predicted| {
+            let mut tally = Tally::new(count * count);
+            for (gold, predicted) in gold.iter().zip(predicted) {
+                let words = gold.iter().zip(predicted);
+                let cells = words.map(|(g, p)| id(g.as_ref()) * count + id(p.as_ref()));
+                tally.push(cells.map(|cell| (cell, 1)));
+            }
+            Self {
+                names: classes.names().to_vec(),
+                tally,
+            }
+        }))
     }
 
     /// The counts, for [`super::bootstrap`] and [`super::compare`].

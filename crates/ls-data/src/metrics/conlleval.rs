@@ -6,6 +6,7 @@ use super::classification::ClassScores;
 use super::mean::ratio;
 use super::spans::SpanScores;
 use crate::span::NO_TYPE;
+use crate::tag_names::shown_type;
 
 /// Span scores in conlleval's layout: counts, then percentages over all and by type.
 ///
@@ -13,6 +14,15 @@ use crate::span::NO_TYPE;
 /// unless a `B-` follows an `E-` of its type, where the script sees no new span, or a type is named
 /// `0` or `_`: the script takes `0` for no type, we take `_`. It knows no `S`, `L` and `U`.
 pub fn conlleval_report(scores: &SpanScores) -> String {
+    report(scores, true)
+}
+
+/// The same for people: a type that tags do not name is said to be none, once.
+pub fn span_report(scores: &SpanScores) -> String {
+    report(scores, false)
+}
+
+fn report(scores: &SpanScores, as_script: bool) -> String {
     let sum = |f: fn(&ClassScores) -> usize| -> usize {
         scores.per_type.iter().map(|(_, scores)| f(scores)).sum()
     };
@@ -29,8 +39,8 @@ pub fn conlleval_report(scores: &SpanScores) -> String {
     }
     let mut rows: Vec<(&str, &ClassScores)> = Vec::new();
     for (name, scores) in &scores.per_type {
-        if name != NO_TYPE {
-            rows.push((name, scores));
+        if name != NO_TYPE || !as_script {
+            rows.push((shown_type(name), scores));
             continue;
         }
         // The script names no type by nothing, and lists that name once for gold and once for

@@ -11,7 +11,7 @@ mod resample;
 mod spans;
 
 pub use classification::{ClassScores, ClassTally, ClassificationScores};
-pub use conlleval::conlleval_report;
+pub use conlleval::{conlleval_report, span_report};
 pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};
 pub use spans::{SpanMode, SpanScores, SpanTally};

@@ -145,6 +145,8 @@ pub struct SequenceColumns {
     /// Whether examples of JSON files keep their whole object, so that predictions can be written
     /// with its other fields. Without, only the wanted keys are parsed, which is faster.
     pub keep_extra: bool,
+    /// Whether a blank text is an example, not a fault: who predicts answers every input.
+    pub blank: bool,
 }
 
 impl Default for SequenceColumns {
@@ -159,6 +161,7 @@ impl Default for SequenceColumns {
             label_map: None,
             first_label: 0,
             keep_extra: true,
+            blank: false,
         }
     }
 }
@@ -173,6 +176,7 @@ impl SequenceColumns {
         TextRule {
             separator: self.separator.clone(),
             backslash_is_space: self.backslash_is_space,
+            blank: self.blank,
         }
     }
 }
@@ -181,6 +185,7 @@ impl SequenceColumns {
 pub(super) struct TextRule {
     separator: String,
     backslash_is_space: bool,
+    blank: bool,
 }
 
 impl TextRule {
@@ -198,7 +203,9 @@ impl TextRule {
         if self.backslash_is_space && text.contains('\\') {
             text = text.replace('\\', " ");
         }
-        place.required(&text, "text")?;
+        if !self.blank {
+            place.required(&text, "text")?;
+        }
         Ok(text)
     }
 }
@@ -222,6 +229,8 @@ pub struct TokenColumns {
     pub label_names: Option<Vec<String>>,
     /// As [`SequenceColumns::keep_extra`].
     pub keep_extra: bool,
+    /// Whether an empty list is an example, not a fault: who predicts answers every input.
+    pub blank: bool,
 }
 
 impl Default for TokenColumns {
@@ -234,6 +243,7 @@ impl Default for TokenColumns {
             tagged: true,
             label_names: None,
             keep_extra: true,
+            blank: false,
         }
     }
 }

@@ -42,8 +42,11 @@ pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<Seq
             });
         }
     };
+    if labelled {
+        place.required(text, "text")?;
+    }
     Ok(SequenceExample {
-        text: place.required(text, "text")?.to_string(),
+        text: text.to_string(),
         text_pair: None,
         label,
         line: place.line,

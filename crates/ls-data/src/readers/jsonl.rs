@@ -148,7 +148,7 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
     };
     let mut row = Row::parse(line, columns.keep_extra, &is_wanted)?;
     let tags_key = columns.tags_key_among(|key| row.object.contains_key(key));
-    let tokens = row.tokens(&columns.tokens_key)?;
+    let tokens = row.tokens(&columns.tokens_key, columns.blank)?;
     let tags = if columns.tagged {
         Some(row.tags(tags_key, labels)?)
     } else {
@@ -266,9 +266,9 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn tokens(&mut self, key: &str) -> Result<Vec<String>> {
+    fn tokens(&mut self, key: &str, blank: bool) -> Result<Vec<String>> {
         let list = self.list(key)?;
-        if list.is_empty() {
+        if list.is_empty() && !blank {
             return Err(self.place().empty("tokens"));
         }
         let token = |(i, value): (usize, Value)| match value {

@@ -17,6 +17,7 @@ mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod row;
+mod sniff;
 mod source;
 mod stream;
 mod trees;
@@ -32,6 +33,7 @@ use source::{Source, source};
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
 pub use columns::{ColumnRef, FileFormat, SequenceColumns, TokenColumns};
 pub use label_json::read_label_json;
+pub use sniff::{Column, Holds, Sniffed, sniff};
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
 
 /// Reads labelled or plain texts from a file into memory; [`ReadSpec::read_sequence`] streams them.
@@ -75,26 +77,30 @@ pub fn read_sequence_from(
 /// # Errors
 /// A blank line (it would be an input without an output), bytes that are not UTF-8, no lines.
 pub fn read_lines_from(reader: impl Read + Send, name: &Path) -> Result<Vec<SequenceExample>> {
-    collect(line_rows(source(reader), name), name)
+    collect(line_rows(source(reader), name, false), name)
 }
 
-/// As [`read_lines_from`], one at a time.
+/// As [`read_lines_from`], one at a time; a blank line is an example with a blank text.
 pub fn line_reader(
     reader: impl Read + Send + 'static,
     name: &Path,
 ) -> impl Iterator<Item = Result<SequenceExample>> + Send + 'static {
-    line_rows(source(reader), name)
+    line_rows(source(reader), name, true)
 }
 
 fn line_rows<'a>(
     reader: Source<'a>,
     name: &Path,
+    blank: bool,
 ) -> impl Iterator<Item = Result<SequenceExample>> + Send + use<'a> {
     let mut lines = Lines::new(reader, name);
     std::iter::from_fn(move || {
         lines.find_map(|line| {
+            if !blank {
+                line.place.required(line.text, "text")?;
+            }
             Ok(Some(SequenceExample {
-                text: line.place.required(line.text, "text")?.to_string(),
+                text: line.text.to_string(),
                 text_pair: None,
                 label: None,
                 line: line.place.line,

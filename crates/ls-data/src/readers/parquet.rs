@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ls_files::nearest;
-use parquet::basic::Repetition;
+use parquet::basic::{Repetition, Type as PhysicalType};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::columns::{ColumnRef, SequenceColumns, TextRule, TokenColumns};
 use super::row::{Labels, Place};
+use super::sniff::{Column, Holds};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
@@ -46,6 +47,31 @@ impl Cell {
             Self::Other(name) => name,
         }
     }
+}
+
+/// The columns of a file, with what they hold.
+pub(super) fn columns(file: impl ChunkReader + 'static, path: &Path) -> Result<Vec<Column>> {
+    let table = Table::open(file, path)?;
+    let schema = table.file.metadata().file_metadata().schema_descr();
+    let readable = |root: usize| {
+        let leaves = (0..schema.num_columns()).map(|leaf| (leaf, schema.column(leaf)));
+        let mut leaves = leaves.filter(|(leaf, _)| schema.get_column_root_idx(*leaf) == root);
+        leaves.all(|(_, leaf)| {
+            matches!(
+                leaf.physical_type(),
+                PhysicalType::BYTE_ARRAY | PhysicalType::INT32 | PhysicalType::INT64
+            )
+        })
+    };
+    let column = |(root, field): (usize, &std::sync::Arc<Type>)| Column {
+        at: ColumnRef::Name(field.name().to_string()),
+        holds: match Levels::of(field).filter(|_| readable(root)) {
+            Some(levels) if levels.element.is_some() => Holds::List,
+            Some(_) => Holds::One,
+            None => Holds::Other,
+        },
+    };
+    Ok(table.root().iter().enumerate().map(column).collect())
 }
 
 /// Texts of a Parquet file.
@@ -129,6 +155,7 @@ pub(super) struct TokenRows {
     tokens: usize,
     tags: Option<usize>,
     labels: Labels,
+    blank: bool,
 }
 
 impl TokenRows {
@@ -151,6 +178,7 @@ impl TokenRows {
             tokens,
             tags,
             labels,
+            blank: columns.blank,
         })
     }
 
@@ -161,7 +189,7 @@ impl TokenRows {
             other => Err(self.table.wrong_type(at, row, &other, "a list")),
         };
         let tokens = list(self.tokens)?;
-        if tokens.is_empty() {
+        if tokens.is_empty() && !self.blank {
             return Err(place.empty("tokens"));
         }
         let tags = self.tags.map(&mut list).transpose()?;

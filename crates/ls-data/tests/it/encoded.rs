@@ -320,7 +320,7 @@ fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
     let to = |to, malformed| TagChanges {
         to,
         malformed,
-        starts_only: false,
+        ..TagChanges::default()
     };
     let (refuse, repair) = (Malformed::Refuse, Malformed::Repair);
     let as_it_is = tags(None, TagChanges::default(), false).unwrap();
@@ -343,6 +343,20 @@ fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
     assert_eq!(skipped, ["B-PER I-PER B-PER O B-LOC"]);
     let repaired = tags(iob1, to(Some(TagScheme::Bilou), repair), false).unwrap();
     assert_eq!(repaired, ["B-PER L-PER U-PER O U-LOC", "U-LOC"]);
+    let separated = |separator: &str| TagChanges {
+        separator: Some(separator.into()),
+        to: Some(TagScheme::Iobes),
+        ..TagChanges::default()
+    };
+    fs::write(&path, "Ada B_PER\nLovelace I_PER\nin O\nX B_a_b\n").unwrap();
+    let read = tags(Some(TagScheme::Iob2), separated("_"), false).unwrap();
+    assert_eq!(read, ["B-PER E-PER O S-a_b"]);
+    assert!(tags(Some(TagScheme::Iob2), separated(":"), false).is_err());
+    fs::write(
+        &path,
+        "Ada I-PER\nLovelace I-PER\nAlan B-PER\nin O\nParis I-LOC\n\nBonn E-LOC\n",
+    )
+    .unwrap();
     let starts = TagChanges {
         starts_only: true,
         ..TagChanges::default()

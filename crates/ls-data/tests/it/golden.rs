@@ -1,6 +1,7 @@
 //! Scores and encodings against what seqeval, conlleval, scikit-learn, scipy and transformers give.
 //! The expected values are made by the `make.py` beside each; nothing here runs Python.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,62 @@ fn assert_rows(found: &[(String, ClassScores)], expected: &Columns) {
         assert_close(scores.f1, expected.2[i], name);
         assert_eq!(scores.support, expected.3[i], "{name}");
     }
+}
+
+#[derive(Deserialize)]
+struct WordLabels {
+    gold: Vec<String>,
+    pred: Vec<String>,
+    labels: Vec<String>,
+    accuracy: f64,
+    mcc: f64,
+    per_class: Columns,
+    confusion: Vec<Vec<usize>>,
+    #[serde(flatten)]
+    averages: BTreeMap<String, f64>,
+}
+
+#[test]
+fn scores_of_labelled_words_equal_scikit_learn() {
+    let cases: Vec<WordLabels> = expected("word_labels");
+    for case in &cases {
+        let words = |side: &[String]| -> Vec<Vec<String>> {
+            let words = |line: &String| line.split(' ').map(str::to_string).collect();
+            side.iter().map(words).collect()
+        };
+        let (gold, pred) = (words(&case.gold), words(&case.pred));
+        // Two systems, so that one of them has labels that only the other has.
+        let [tally, right] = ClassTally::of_words(&gold, [&pred, &gold], &case.labels).unwrap();
+        assert_eq!(tally.tally().len(), gold.len(), "a sentence is an example");
+        assert_eq!(right.scores().accuracy, 1.0);
+        let scores = tally.scores();
+        assert_close(scores.accuracy, case.accuracy, "accuracy");
+        assert_close(scores.mcc, case.mcc, "mcc");
+        assert_rows(&scores.per_class, &case.per_class);
+        assert_eq!(scores.confusion, case.confusion);
+        assert_eq!(case.averages.len(), 9);
+        for (key, value) in scores.metrics() {
+            if let Some(expected) = case.averages.get(key) {
+                assert_close(value, *expected, key);
+            }
+        }
+        // Without names the classes are found, `O` first.
+        let [found] = ClassTally::of_words(&gold, [&pred], &[]).unwrap();
+        let found = found.scores();
+        assert_close(found.f1_macro, scores.f1_macro, "f1");
+        assert_eq!(found.per_class.len(), case.labels.len());
+        assert_eq!(
+            case.labels.contains(&"O".into()),
+            found.per_class[0].0 == "O"
+        );
+    }
+    assert_eq!(cases.len(), 40);
+    let words = |text: &str| vec![text.split(' ').collect::<Vec<_>>()];
+    let unequal = ClassTally::of_words(&words("A B"), [&words("A")], &[]).unwrap_err();
+    assert_eq!(
+        unequal.to_string(),
+        "1 predictions for 2 gold tags in sentence 0"
+    );
 }
 
 #[derive(Deserialize)]

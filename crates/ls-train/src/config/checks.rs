@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ls_data::catalog;
-use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, TaskKind};
+use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, Scheme, TaskKind};
 
 use super::settings::{
     DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
@@ -260,6 +260,12 @@ impl TrainSettings {
     }
 }
 
+/// What is said of a metric that is none of `known`.
+pub(super) fn unknown_metric(metric: &str, known: &[&str]) -> String {
+    let known = known.join(", ");
+    format!("unknown metric {metric:?} for this task (known: {known})")
+}
+
 fn check_fraction(faults: &mut Faults, key: &str, value: f64) {
     faults.check_number(
         (0.0..1.0).contains(&value),
@@ -278,6 +284,9 @@ impl RunConfig {
                 if data.scheme.is_some() || data.train_scheme.is_some() {
                     faults.add("data.scheme and data.train_scheme need the task token");
                 }
+                if data.tag_separator.is_some() {
+                    faults.add("data.tag_separator needs the task token");
+                }
             }
             TaskKind::Token => {
                 faults.check(
@@ -294,17 +303,27 @@ impl RunConfig {
                     "a token task reads long inputs in windows (window) or cuts their end (truncate)",
                 );
                 self.check_columns(faults);
+                faults.check(
+                    data.scheme != Some(Scheme::Labels) || data.train_scheme.is_none(),
+                    "data.train_scheme",
+                    "tags that are labels (data.scheme) have no scheme to be written in",
+                );
+                faults.check(
+                    data.tag_separator
+                        .as_ref()
+                        .is_none_or(|text| !text.is_empty()),
+                    "data.tag_separator",
+                    "expected what stands between the prefix and the type of a tag, found nothing",
+                );
             }
         }
         if let Some(metric) = &self.train.metric_for_best_model {
-            let known = Scores::metrics(self.task);
+            // Where nothing is said of the tags, they are read first.
+            let known = Scores::metrics(self.task, data.scheme.map(Scheme::kind));
             faults.check(
                 known.contains(&metric.as_str()),
                 "train.metric_for_best_model",
-                format!(
-                    "unknown metric {metric:?} for this task (known: {})",
-                    known.join(", ")
-                ),
+                unknown_metric(metric, &known),
             );
         }
     }

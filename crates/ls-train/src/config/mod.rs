@@ -2,14 +2,16 @@
 //! ([`ResolvedRun`]).
 //!
 //! `settings` holds the tables of the file and their defaults, `read` merges a file and `key=value`
-//! overrides over them, `checks` finds the faults, and `resolved` fills in what depends on the
+//! overrides over them, `of_files` makes one of files of which nothing is said, `checks` finds the faults, and `resolved` fills in what depends on the
 //! checkpoint.
 
 mod checks;
+mod of_files;
 mod read;
 mod resolved;
 mod settings;
 
+pub use of_files::DataFiles;
 pub use resolved::ResolvedRun;
 pub use settings::{
     DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,

@@ -42,7 +42,7 @@ impl RunConfig {
         Self::read(&text, &path.display().to_string(), &[], |_, _, _| ())
     }
 
-    fn read(
+    pub(super) fn read(
         text: &str,
         origin: &str,
         overrides: &[String],
@@ -145,7 +145,7 @@ fn section<T: DeserializeOwned + Default>(
 }
 
 /// Sets one dotted key. The value is read as TOML, or as a string where that fails.
-fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((key, value)) = assignment.split_once('=') else {
         return Err(format!("{assignment:?}: expected key=value"));
     };

@@ -1,10 +1,13 @@
 //! A run with every choice made.
 
-use ls_data::{InputLimits, LongInputs, PaddingMode, TaskKind};
+use ls_data::{InputLimits, LongInputs, PaddingMode, Scheme, TagKind, TaskKind};
 use ls_lora::{LoraConfig, TaskType};
 use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task};
 
+use super::checks::unknown_metric;
 use super::settings::{Protocol, RunConfig, context, default_long_inputs};
+use crate::error::{Result, TrainError};
+use crate::scores::Scores;
 
 /// A run with every choice made, by the user, the protocol, the data set, the checkpoint or the
 /// defaults, in this order.
@@ -77,13 +80,22 @@ impl RunConfig {
             data.pad_to.get_or_insert(limits.max_length);
         }
 
-        let metric = self.train.metric_for_best_model.get_or_insert_with(|| {
-            match self.task {
-                TaskKind::Sequence => "accuracy",
-                TaskKind::Token => "span_f1_micro",
+        let kind = match self.task {
+            TaskKind::Sequence => None,
+            TaskKind::Token => data.scheme.map(Scheme::kind),
+        };
+        let metric = match (self.task, kind) {
+            // Its tags say later what they are: see `settle_tags`.
+            (TaskKind::Token, None) => self.train.metric_for_best_model.clone(),
+            _ => {
+                let metric = &mut self.train.metric_for_best_model;
+                Some(
+                    metric
+                        .get_or_insert_with(|| default_metric(kind).into())
+                        .clone(),
+                )
             }
-            .into()
-        });
+        };
         let mut lora = self.lora.config();
         lora.base_model_name_or_path = Some(settings.path.display().to_string());
         // The heads of these task types train too.
@@ -101,7 +113,7 @@ impl RunConfig {
             lora,
             limits,
             padding,
-            metric: metric.clone(),
+            metric: metric.unwrap_or_else(|| default_metric(kind).into()),
             config: self,
         }
     }
@@ -134,6 +146,41 @@ impl RunConfig {
     }
 }
 
+/// The score that chooses the best checkpoint where none is named: of spans, or of labels.
+fn default_metric(kind: Option<TagKind>) -> &'static str {
+    match kind {
+        Some(TagKind::Spans) => "span_f1_micro",
+        Some(TagKind::Labels) | None => "accuracy",
+    }
+}
+
+impl ResolvedRun {
+    /// Makes the choices that depend on what the tags of a tagger's files turned out to say.
+    ///
+    /// # Errors
+    ///
+    /// If the metric that was named is none of such tags.
+    pub(crate) fn settle_tags(&mut self, kind: TagKind) -> Result<()> {
+        if kind == TagKind::Labels {
+            self.config.data.scheme = Some(Scheme::Labels);
+        }
+        let metric = &mut self.config.train.metric_for_best_model;
+        let metric = metric.get_or_insert_with(|| default_metric(Some(kind)).into());
+        let known = Scores::metrics(self.config.task, Some(kind));
+        if !known.contains(&metric.as_str()) {
+            return Err(TrainError::Config {
+                origin: format!(
+                    "train.metric_for_best_model, for tags that are {}",
+                    kind.name()
+                ),
+                faults: vec![unknown_metric(metric, &known)],
+            });
+        }
+        self.metric.clone_from(metric);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -163,6 +210,32 @@ mod tests {
         assert_eq!(of_model, Task::Sequence(Pooling::Mean));
         let set = head(&[bidirectional, "model.pooling=max"], "");
         assert_eq!(set, Task::Sequence(Pooling::Max));
+    }
+
+    #[test]
+    fn what_tags_say_decides_the_metric_unless_one_is_named() {
+        let settled = |set: &[&str], kind| {
+            let mut run = resolved("token", set, "");
+            run.settle_tags(kind).map(|()| run)
+        };
+        let run = settled(&[], TagKind::Spans).unwrap();
+        assert_eq!(run.metric, "span_f1_micro");
+        assert_eq!(run.config.data.scheme, None);
+        let run = settled(&[], TagKind::Labels).unwrap();
+        assert_eq!(run.metric, "accuracy");
+        assert_eq!(run.config.data.scheme, Some(Scheme::Labels));
+        let named = ["train.metric_for_best_model=f1_macro"];
+        assert_eq!(settled(&named, TagKind::Labels).unwrap().metric, "f1_macro");
+        let error = settled(&named, TagKind::Spans).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown metric \"f1_macro\""),
+            "{error}"
+        );
+        // Said beforehand, it is decided beforehand.
+        let said = resolved("token", &["data.scheme=labels"], "");
+        assert_eq!(said.metric, "accuracy");
+        let said = resolved("token", &["data.scheme=bio"], "");
+        assert_eq!(said.metric, "span_f1_micro");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use ls_data::catalog::{self, DatasetSpec};
 use ls_data::{
-    ColumnRef, Context, LabelPosition, LongInputs, Malformed, PaddingMode, PaddingSide, TagScheme,
-    TaskKind,
+    ColumnRef, Context, LabelPosition, LongInputs, Malformed, PaddingMode, PaddingSide, Scheme,
+    TagScheme, TaskKind,
 };
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
@@ -233,8 +233,13 @@ pub struct DataSettings {
     /// Label names in order; integers in the data count into this list. By default they are
     /// collected from `train`.
     pub labels: Option<Vec<String>>,
-    /// Scheme of the tags in the files: `iob1`, `iob2`, `ioe1`, `ioe2`, `iobes` or `bilou`.
-    pub scheme: Option<TagScheme>,
+    /// Scheme of the tags in the files: `iob1`, `iob2`, `ioe1`, `ioe2`, `iobes` or `bilou`; or
+    /// `labels` for tags that are no spans (parts of speech). By default they are labels if none
+    /// has a prefix such as `B-`.
+    pub scheme: Option<Scheme>,
+    /// What stands between the prefix and the type of a tag in the files, where that is no hyphen:
+    /// `_` for `B_PER`.
+    pub tag_separator: Option<String>,
     /// Scheme that tags are rewritten in before they are labels; by default they stay as they are.
     pub train_scheme: Option<TagScheme>,
     /// What happens, where a scheme is known, to tags that it does not allow: `refuse`, or `repair`
@@ -288,6 +293,7 @@ impl Default for DataSettings {
             tags: None,
             labels: None,
             scheme: None,
+            tag_separator: None,
             train_scheme: None,
             malformed: None,
             skip_bad_rows: false,
@@ -379,7 +385,7 @@ pub struct TrainSettings {
     /// Evaluate every so many steps; by default after every epoch.
     pub eval_steps: Option<usize>,
     /// The score by which the best checkpoint is chosen: a key of the scores, or `loss`. By default
-    /// `accuracy` or `span_f1_micro`.
+    /// `span_f1_micro` for tags that are spans, else `accuracy`.
     pub metric_for_best_model: Option<String>,
     /// Stop after so many evaluations without a better one.
     pub early_stopping_patience: Option<usize>,

@@ -1,0 +1,583 @@
+//! Which columns of a file hold texts and labels, or words and tags, by the names that such columns
+//! usually have. What the names do not decide is an error that lists what was found.
+
+use std::path::Path;
+
+use crate::error::{DataError, Result};
+use crate::readers::{Column, ColumnRef, FileFormat, Holds, Sniffed};
+use crate::task::TaskKind;
+
+/// Usual names of a text. Case, and what parts the words of a name, are of no account.
+const TEXT: [&str; 14] = [
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "tweet",
+    "message",
+    "utterance",
+    "document",
+    "body",
+    "query",
+    "question",
+    "review_text",
+    "comment_text",
+];
+/// Usual names of two texts that are read together.
+const PAIRS: [[&str; 2]; 10] = [
+    ["premise", "hypothesis"],
+    ["sentence1", "sentence2"],
+    ["question", "sentence"],
+    ["question1", "question2"],
+    ["question", "passage"],
+    ["question", "context"],
+    ["text1", "text2"],
+    ["text_a", "text_b"],
+    ["text", "text_pair"],
+    ["sentence_1", "sentence_2"],
+];
+/// Usual names of the class of a text.
+const LABEL: [&str; 10] = [
+    "label",
+    "labels",
+    "sentiment",
+    "category",
+    "class",
+    "target",
+    "intent",
+    "topic",
+    "emotion",
+    "polarity",
+];
+/// Usual names of a list of words.
+const TOKENS: [&str; 2] = ["tokens", "words"];
+/// Usual names of their tags; those behind count where none of these is there.
+const TAGS: [&[&str]; 2] = [
+    &["tags", "ner_tags", "labels"],
+    &["pos_tags", "upos", "xpos", "pos", "chunk_tags", "ner"],
+];
+
+/// What is known of a file's columns already: what is given is not looked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GivenColumns {
+    /// Column of the text, and with it whether there is a pair.
+    pub text: Option<ColumnRef>,
+    /// Column of the second text.
+    pub text_pair: Option<ColumnRef>,
+    /// Column of the label.
+    pub label: Option<ColumnRef>,
+    /// Column of the words.
+    pub tokens: Option<ColumnRef>,
+    /// Column of the tags.
+    pub tags: Option<ColumnRef>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundColumns {
+    /// Texts with a class each.
+    Sequence {
+        /// Columns of the text, the second text and the label; nothing where the format has no
+        /// choice (fastText, trees).
+        columns: Option<(ColumnRef, Option<ColumnRef>, ColumnRef)>,
+    },
+    /// Words with a tag each.
+    Token {
+        /// Columns of the words and the tags; nothing where the format has no choice.
+        columns: Option<(ColumnRef, ColumnRef)>,
+    },
+}
+
+impl FoundColumns {
+    /// What is labelled.
+    pub fn task(&self) -> TaskKind {
+        match self {
+            Self::Sequence { .. } => TaskKind::Sequence,
+            Self::Token { .. } => TaskKind::Token,
+        }
+    }
+}
+
+/// What was looked for and not found, or found more than once.
+struct Unclear {
+    what: String,
+    settings: Vec<Vec<String>>,
+}
+
+/// Finds the columns of a file by their names, for a task if it is known.
+///
+/// # Errors
+/// [`DataError::ColumnsUnclear`]: nothing has a usual name, or more than one column could be meant.
+pub fn find_columns(
+    path: &Path,
+    file: &Sniffed,
+    task: Option<TaskKind>,
+    given: &GivenColumns,
+) -> Result<FoundColumns> {
+    let unclear = |unclear: Unclear| DataError::ColumnsUnclear {
+        path: path.to_path_buf(),
+        what: unclear.what,
+        columns: file.names(),
+        settings: unclear.settings,
+    };
+    let of_format = match file.format {
+        FileFormat::Conll | FileFormat::Conll2012 => Some(TaskKind::Token),
+        FileFormat::Csv | FileFormat::Tsv | FileFormat::FastText | FileFormat::Trees => {
+            Some(TaskKind::Sequence)
+        }
+        FileFormat::Jsonl | FileFormat::Parquet => None,
+    };
+    if let (Some(task), Some(of_format)) = (task, of_format)
+        && task != of_format
+    {
+        return Err(DataError::UnsupportedFormat {
+            path: path.to_path_buf(),
+            format: file.format.name(),
+            expected: match task {
+                TaskKind::Sequence => "texts with labels",
+                TaskKind::Token => "words with tags",
+            },
+        });
+    }
+    match file.format {
+        FileFormat::FastText | FileFormat::Trees => {
+            return Ok(FoundColumns::Sequence { columns: None });
+        }
+        FileFormat::Conll2012 => return Ok(FoundColumns::Token { columns: None }),
+        FileFormat::Conll => {
+            return conll(file.columns.len(), given).map_err(unclear);
+        }
+        _ => {}
+    }
+    let sequence = || sequence(file, given);
+    let token = || token(file, given);
+    match task.or(of_format) {
+        Some(TaskKind::Sequence) => sequence().map_err(unclear),
+        Some(TaskKind::Token) => token().map_err(unclear),
+        None => match (sequence(), token()) {
+            (Ok(_), Ok(_)) => Err(unclear(Unclear {
+                what: "it holds both texts with labels and words with tags".into(),
+                settings: vec![vec!["task=sequence".into()], vec!["task=token".into()]],
+            })),
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+            // Of what is neither, words that have a usual name say what was meant.
+            (Err(_), Err(fault)) if !named(file, &TOKENS, Holds::List).is_empty() => {
+                Err(unclear(fault))
+            }
+            (Err(fault), Err(_)) => Err(unclear(fault)),
+        },
+    }
+}
+
+/// The same name, whatever its case and whatever parts its words.
+fn same(name: &str, usual: &str) -> bool {
+    let plain = |name: &str| name.trim().to_lowercase().replace([' ', '-', '.'], "_");
+    plain(name) == usual
+}
+
+/// The columns that have one of these names and hold such values.
+fn named<'a>(file: &'a Sniffed, names: &[&str], holds: Holds) -> Vec<&'a Column> {
+    let fits = |column: &&Column| {
+        column.holds == holds
+            && matches!(&column.at, ColumnRef::Name(name) if names.iter().any(|usual| same(name, usual)))
+    };
+    file.columns.iter().filter(fits).collect()
+}
+
+/// The one column with a usual name.
+fn one(
+    key: &str,
+    what: &str,
+    names: &[&str],
+    found: &[&Column],
+) -> std::result::Result<ColumnRef, Unclear> {
+    match found {
+        [one] => Ok(one.at.clone()),
+        [] => Err(Unclear {
+            what: format!(
+                "no column has a usual name of {what} ({})",
+                names.join(", ")
+            ),
+            settings: vec![vec![format!("{key}=NAME")]],
+        }),
+        several => {
+            let each = several.iter().map(|column| format!("`{}`", column.at));
+            Err(Unclear {
+                what: format!("more than one column could be {what}: {}", join(each)),
+                settings: several
+                    .iter()
+                    .map(|column| vec![format!("{key}={}", column.at)])
+                    .collect(),
+            })
+        }
+    }
+}
+
+fn join(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn sequence(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundColumns, Unclear> {
+    let texts = match (&given.text, &given.text_pair) {
+        (Some(text), pair) => Ok((text.clone(), pair.clone())),
+        (None, _) => texts(file, given),
+    };
+    let label = match &given.label {
+        Some(label) => Ok(label.clone()),
+        None => one(
+            "data.label",
+            "a label",
+            &LABEL,
+            &named(file, &LABEL, Holds::One),
+        ),
+    };
+    match (texts, label) {
+        (Ok((text, pair)), Ok(label)) => Ok(FoundColumns::Sequence {
+            columns: Some((text, pair, label)),
+        }),
+        (Err(texts), Ok(_)) => Err(texts),
+        (Ok(_), Err(label)) => Err(label),
+        // What makes only one of them clear does not help.
+        (Err(texts), Err(label)) => {
+            let both = texts.settings.iter().flat_map(|texts| {
+                let labels = label.settings.iter();
+                labels.map(|label| [&texts[..], label].concat())
+            });
+            let mut settings: Vec<Vec<String>> = both.collect();
+            let named = file
+                .columns
+                .iter()
+                .all(|column| matches!(column.at, ColumnRef::Name(_)));
+            if matches!(file.format, FileFormat::Csv | FileFormat::Tsv) && named {
+                // The first row may be none of names.
+                let numbered = ["data.header=false", "data.text=NUMBER", "data.label=NUMBER"];
+                settings.push(numbered.map(str::to_string).to_vec());
+            }
+            Err(Unclear {
+                what: format!("{}, and {}", texts.what, label.what),
+                settings,
+            })
+        }
+    }
+}
+
+fn texts(
+    file: &Sniffed,
+    given: &GivenColumns,
+) -> std::result::Result<(ColumnRef, Option<ColumnRef>), Unclear> {
+    let mut texts = named(file, &TEXT, Holds::One);
+    if let Some(pair) = &given.text_pair {
+        texts.retain(|text| text.at != *pair);
+        return Ok((
+            one("data.text", "a text", &TEXT, &texts)?,
+            Some(pair.clone()),
+        ));
+    }
+    let mut pairs = Vec::new();
+    for pair in PAIRS {
+        if let [[first], [second]] = pair
+            .map(|name| named(file, &[name], Holds::One))
+            .each_ref()
+            .map(|found| &found[..])
+        {
+            pairs.push([*first, *second]);
+        }
+    }
+    texts.retain(|text| !pairs.iter().flatten().any(|column| column == text));
+    match (&pairs[..], &texts[..]) {
+        ([[first, second]], []) => Ok((first.at.clone(), Some(second.at.clone()))),
+        ([], texts) => Ok((one("data.text", "a text", &TEXT, texts)?, None)),
+        (pairs, texts) => {
+            let both = pairs
+                .iter()
+                .map(|[first, second]| format!("`{}` with `{}`", first.at, second.at));
+            let each = texts.iter().map(|text| format!("`{}`", text.at));
+            let of_pairs = pairs.iter().map(|[first, second]| {
+                vec![
+                    format!("data.text={}", first.at),
+                    format!("data.text_pair={}", second.at),
+                ]
+            });
+            let of_texts = texts
+                .iter()
+                .map(|text| vec![format!("data.text={}", text.at)]);
+            Err(Unclear {
+                what: format!(
+                    "more than one column could be a text: {}",
+                    join(both.chain(each))
+                ),
+                settings: of_pairs.chain(of_texts).collect(),
+            })
+        }
+    }
+}
+
+fn token(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundColumns, Unclear> {
+    let tokens = match &given.tokens {
+        Some(tokens) => tokens.clone(),
+        None => one(
+            "data.tokens",
+            "a list of words",
+            &TOKENS,
+            &named(file, &TOKENS, Holds::List),
+        )?,
+    };
+    let tags = match &given.tags {
+        Some(tags) => tags.clone(),
+        None => {
+            let found = TAGS.map(|names| named(file, names, Holds::List));
+            let found = found.iter().find(|found| !found.is_empty());
+            let names = TAGS.concat();
+            one(
+                "data.tags",
+                "a list of tags",
+                &names,
+                found.map(Vec::as_slice).unwrap_or_default(),
+            )?
+        }
+    };
+    Ok(FoundColumns::Token {
+        columns: Some((tokens, tags)),
+    })
+}
+
+/// Words in the first column, tags in the last.
+fn conll(width: usize, given: &GivenColumns) -> std::result::Result<FoundColumns, Unclear> {
+    let tokens = given.tokens.clone().unwrap_or(ColumnRef::Index(0));
+    let tags = match &given.tags {
+        Some(tags) => tags.clone(),
+        None if width > 1 => ColumnRef::Index(width - 1),
+        None => {
+            return Err(Unclear {
+                what: "its lines have one column, so that there are words without tags, or texts without labels".into(),
+                settings: vec![vec!["data.format=FORMAT".into()]],
+            });
+        }
+    };
+    Ok(FoundColumns::Token {
+        columns: Some((tokens, tags)),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::readers::sniff;
+
+    /// What is found in a file of this name and content: `task text=.. label=..`, or the error.
+    fn found(
+        name: &str,
+        content: impl AsRef<[u8]>,
+        task: Option<TaskKind>,
+        given: &GivenColumns,
+    ) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        let file = sniff(&path, None, true, task);
+        let found = file.and_then(|file| find_columns(Path::new(name), &file, task, given));
+        match found {
+            Ok(FoundColumns::Sequence { columns: None }) => "sequence".into(),
+            Ok(FoundColumns::Token { columns: None }) => "token".into(),
+            Ok(FoundColumns::Sequence {
+                columns: Some((text, None, label)),
+            }) => format!("sequence {text} {label}"),
+            Ok(FoundColumns::Sequence {
+                columns: Some((text, Some(pair), label)),
+            }) => format!("sequence {text}+{pair} {label}"),
+            Ok(FoundColumns::Token {
+                columns: Some((tokens, tags)),
+            }) => format!("token {tokens} {tags}"),
+            Err(DataError::ColumnsUnclear { what, settings, .. }) => {
+                let each = settings.iter().map(|each| each.join(" "));
+                format!("{what} | {}", each.collect::<Vec<_>>().join(" | "))
+            }
+            Err(error) => error
+                .to_string()
+                .replace(&format!("{}/", dir.path().display()), ""),
+        }
+    }
+
+    #[track_caller]
+    fn check(name: &str, content: impl AsRef<[u8]>, expected: &str) {
+        assert_eq!(
+            found(name, content, None, &GivenColumns::default()),
+            expected
+        );
+    }
+
+    #[test]
+    fn usual_names_are_found_in_every_format() {
+        check("a.csv", "id,text,label\n1,a,b\n", "sequence text label");
+        check(
+            "a.csv",
+            "\u{feff}\"Review Text\",Sentiment\r\na,b\r\n",
+            "sequence Review Text Sentiment",
+        );
+        check(
+            "a.csv",
+            "\"a \"\"b\"\",\nc\",text,CLASS\n",
+            "sequence text CLASS",
+        );
+        check(
+            "a.tsv",
+            "sentence\tlabel\na\t1\n",
+            "sequence sentence label",
+        );
+        for (pair, columns) in [
+            ("premise,hypothesis", "premise+hypothesis"),
+            ("sentence2,sentence1", "sentence1+sentence2"),
+            ("question,sentence", "question+sentence"),
+            ("Question1,Question2", "Question1+Question2"),
+        ] {
+            check(
+                "a.csv",
+                format!("{pair},label\n"),
+                &format!("sequence {columns} label"),
+            );
+        }
+        check(
+            "a.jsonl",
+            "\n{\"text\": \"a\", \"label\": 1, \"label_text\": \"b\"}\n",
+            "sequence text label",
+        );
+        check(
+            "a.json",
+            "{\"id\": 1, \"tokens\": [\"a\"], \"ner_tags\": [0], \"pos_tags\": [3]}",
+            "token tokens ner_tags",
+        );
+        check(
+            "a.json",
+            "{\"words\": [], \"labels\": []}\n{\"words\": [\"a\"], \"labels\": [\"O\"]}",
+            "token words labels",
+        );
+        check(
+            "a.json",
+            "{\"tokens\": [\"a\"], \"upos\": [\"NOUN\"]}",
+            "token tokens upos",
+        );
+        check(
+            "a.conll",
+            "-DOCSTART- -X- O O\n\nAda NNP B-NP B-PER\n",
+            "token 0 3",
+        );
+        check("a.txt", "Ada\tB-PER\n", "token 0 1");
+        check("a.txt", "__label__good a film\n", "sequence");
+        check("a.txt", "(3 (2 a) (2 film))\n", "sequence");
+        check("a.tsv", "Ada\tB-PER\nsold\tO\n\nBob\tB-PER\n", "token 0 1");
+        assert_eq!(
+            found(
+                "a.tsv",
+                "Ada\tB-PER\n",
+                Some(TaskKind::Token),
+                &GivenColumns::default()
+            ),
+            "token 0 1"
+        );
+        check("a.tsv", "text\tlabel\na\tb\n\n", "sequence text label");
+    }
+
+    #[test]
+    fn what_is_unclear_is_listed_with_what_makes_it_clear() {
+        check(
+            "a.csv",
+            "text,label,category\n",
+            "more than one column could be a label: `label`, `category` | data.label=label | data.label=category",
+        );
+        check(
+            "a.csv",
+            "text,review,label\n",
+            "more than one column could be a text: `text`, `review` | data.text=text | data.text=review",
+        );
+        check(
+            "a.csv",
+            "text,premise,hypothesis,label\n",
+            "more than one column could be a text: `premise` with `hypothesis`, `text` | data.text=premise data.text_pair=hypothesis | data.text=text",
+        );
+        let neither = found("a.csv", "a,b\n", None, &GivenColumns::default());
+        assert!(
+            neither.starts_with("no column has a usual name of a text (text, ")
+                && neither.ends_with(" | data.text=NAME data.label=NAME | data.header=false data.text=NUMBER data.label=NUMBER"),
+            "{neither}"
+        );
+        check(
+            "a.jsonl",
+            "{\"text\": \"a\", \"label\": \"b\", \"tokens\": [\"a\"], \"tags\": [\"O\"]}",
+            "it holds both texts with labels and words with tags | task=sequence | task=token",
+        );
+        check(
+            "a.jsonl",
+            "{\"tokens\": [\"a\"], \"tags\": [\"O\"], \"ner_tags\": [\"O\"]}",
+            "more than one column could be a list of tags: `tags`, `ner_tags` | data.tags=tags | data.tags=ner_tags",
+        );
+        // A list of labels is no class of a text.
+        let lists = found(
+            "a.jsonl",
+            "{\"text\": \"a\", \"labels\": [\"b\"]}",
+            None,
+            &GivenColumns::default(),
+        );
+        assert!(
+            lists.starts_with("no column has a usual name of a label ("),
+            "{lists}"
+        );
+        check(
+            "a.txt",
+            "one\ntwo\n",
+            "its lines have one column, so that there are words without tags, or texts without labels | data.format=FORMAT",
+        );
+        check("a.csv", "", "a.csv: holds no examples");
+        check("a.jsonl", "\n", "a.jsonl: holds no examples");
+        check(
+            "a.jsonl",
+            "{\"a\": }",
+            "a.jsonl:1:7: malformed JSON: expected value",
+        );
+        check(
+            "a.xyz",
+            "",
+            "a.xyz: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt .parquet .gold_conll .ft",
+        );
+        assert_eq!(
+            found(
+                "a.csv",
+                "text,label\n",
+                Some(TaskKind::Token),
+                &GivenColumns::default()
+            ),
+            "a.csv: csv files cannot hold words with tags"
+        );
+    }
+
+    #[test]
+    fn what_is_given_is_not_looked_for() {
+        let given = GivenColumns {
+            text: Some("a".into()),
+            ..GivenColumns::default()
+        };
+        assert_eq!(
+            found("a.csv", "a,text,label\n", None, &given),
+            "sequence a label"
+        );
+        let given = GivenColumns {
+            text_pair: Some("review".into()),
+            ..GivenColumns::default()
+        };
+        assert_eq!(
+            found("a.csv", "review,text,label\n", None, &given),
+            "sequence text+review label"
+        );
+        let given = GivenColumns {
+            tags: Some(1.into()),
+            ..GivenColumns::default()
+        };
+        assert_eq!(
+            found("a.conll", "Ada NNP B-NP B-PER\n", None, &given),
+            "token 0 1"
+        );
+    }
+}

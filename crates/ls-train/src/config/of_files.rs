@@ -1,0 +1,260 @@
+//! A configuration from data files alone: task, format and columns are found in them.
+
+use std::path::Path;
+
+use ls_data::{ColumnRef, FileFormat, FoundColumns, GivenColumns, TaskKind, find_columns, sniff};
+use toml::{Table, Value};
+
+use super::read::assign;
+use super::settings::{DataSettings, RunConfig};
+use crate::error::{Result, TrainError};
+
+/// A model and files to train it on.
+#[derive(Debug, Clone, Copy)]
+pub struct DataFiles<'a> {
+    /// Folder of the pretrained model, or another name of it.
+    pub model: &'a Path,
+    /// Labelled examples to learn from.
+    pub train: &'a Path,
+    /// Examples that choose the best epoch.
+    pub validation: Option<&'a Path>,
+    /// Examples that are scored once.
+    pub test: Option<&'a Path>,
+    /// What is labelled, if it is known.
+    pub task: Option<TaskKind>,
+}
+
+impl RunConfig {
+    /// The configuration for files of which no more is said, and what was decided, a line each.
+    /// `key=value` overrides win, and what they say is not looked for.
+    ///
+    /// # Errors
+    ///
+    /// If the training file cannot be read, or it is not clear which of its columns are meant; and
+    /// as [`RunConfig::from_toml`].
+    pub fn of_files(files: &DataFiles<'_>, overrides: &[String]) -> Result<(Self, Vec<String>)> {
+        let mut set = Table::new();
+        for assignment in overrides {
+            // Its fault is reported with the others.
+            let _ = assign(&mut set, assignment);
+        }
+        let given = |key: &str| set.get("data")?.as_table()?.get(key);
+        let path = |path: &Path| Value::String(path.to_string_lossy().into_owned());
+        let mut data = Table::new();
+        data.insert("train".into(), path(files.train));
+        let others = [("validation", files.validation), ("test", files.test)];
+        for (split, file) in others {
+            if let Some(file) = file {
+                data.insert(split.into(), path(file));
+            }
+        }
+        let mut task = match set.get("task") {
+            Some(task) => task.as_str().and_then(|name| name.parse().ok()),
+            None => files.task,
+        };
+        let mut decided = Vec::new();
+        let format = given("format").map(|name| name.as_str().and_then(FileFormat::from_name));
+        // A format of no known name is a fault of its own.
+        if format != Some(None) {
+            let mut found = Found {
+                keys: Vec::new(),
+                data: &mut data,
+            };
+            let columns = found.columns(files.train, format.flatten(), task, given)?;
+            if task.is_none() {
+                found.keys.push(format!("task = \"{}\"", columns.1.task()));
+                task = Some(columns.1.task());
+            }
+            decided.push(columns.0);
+            if !found.keys.is_empty() {
+                decided.push(found.keys.join(", "));
+            }
+        }
+        let mut table = Table::new();
+        if let Some(task) = task {
+            table.insert("task".into(), task.name().into());
+        }
+        let model = Table::from_iter([("path".to_string(), path(files.model))]);
+        table.insert("model".into(), model.into());
+        table.insert("data".into(), data.into());
+        let text = toml::to_string(&table).map_err(|error| TrainError::Config {
+            origin: "the command line".into(),
+            faults: vec![error.to_string()],
+        })?;
+        let config = Self::read(
+            &text,
+            "the command line",
+            overrides,
+            DataSettings::check_dataset,
+        )?;
+        Ok((config, decided))
+    }
+}
+
+/// What is found, as settings and for people.
+struct Found<'a> {
+    keys: Vec<String>,
+    data: &'a mut Table,
+}
+
+impl Found<'_> {
+    /// Finds the columns of a file; what it holds, in words, and what was found.
+    fn columns<'v>(
+        &mut self,
+        path: &Path,
+        format: Option<FileFormat>,
+        task: Option<TaskKind>,
+        given: impl Fn(&str) -> Option<&'v Value>,
+    ) -> Result<(String, FoundColumns)> {
+        let header = given("header").and_then(Value::as_bool).unwrap_or(true);
+        let file = sniff(path, format, header, task)?;
+        let column = |key: &str| match given(key)? {
+            Value::String(name) => Some(ColumnRef::Name(name.clone())),
+            Value::Integer(index) => Some(ColumnRef::Index(usize::try_from(*index).ok()?)),
+            _ => None,
+        };
+        let columns = GivenColumns {
+            text: column("text"),
+            text_pair: column("text_pair"),
+            label: column("label"),
+            tokens: column("tokens"),
+            tags: column("tags"),
+        };
+        let found = find_columns(path, &file, task, &columns)?;
+        // The ending does not say it: the other files are read in the same way.
+        if format.is_none() && FileFormat::from_path(path).ok() != Some(file.format) {
+            self.set("format", file.format.name().into(), false);
+        }
+        let places = match &found {
+            FoundColumns::Sequence {
+                columns: Some((text, pair, label)),
+            } => vec![
+                ("text", Some(text)),
+                ("text_pair", pair.as_ref()),
+                ("label", Some(label)),
+            ],
+            FoundColumns::Token {
+                columns: Some((tokens, tags)),
+            } => vec![("tokens", Some(tokens)), ("tags", Some(tags))],
+            _ => Vec::new(),
+        };
+        for (key, place) in places {
+            if let Some(place) = place {
+                let value = match place {
+                    ColumnRef::Name(name) => Value::String(name.clone()),
+                    ColumnRef::Index(index) => Value::Integer(*index as i64),
+                };
+                self.set(key, value, given(key).is_some());
+            }
+        }
+        let name = file.format.name();
+        let holds = match (file.format, file.columns.len()) {
+            (_, 0) => String::new(),
+            (FileFormat::Conll, width) => format!(" with {width} columns"),
+            (FileFormat::Jsonl, _) => format!(" with the keys {}", file.names().join(", ")),
+            _ => format!(" with the columns {}", file.names().join(", ")),
+        };
+        Ok((format!("{}: {name}{holds}", path.display()), found))
+    }
+
+    /// Sets a key of `data` unless it is given.
+    fn set(&mut self, key: &str, value: Value, given: bool) {
+        if !given {
+            self.keys.push(format!("data.{key} = {value}"));
+            self.data.insert(key.into(), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_files(content: &str, name: &str, set: &[&str]) -> Result<(RunConfig, Vec<String>)> {
+        let dir = tempfile::tempdir().unwrap();
+        let train = dir.path().join(name);
+        std::fs::write(&train, content).unwrap();
+        let files = DataFiles {
+            model: Path::new("m"),
+            train: &train,
+            validation: None,
+            test: Some(Path::new("t.csv")),
+            task: None,
+        };
+        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+        let found = RunConfig::of_files(&files, &set);
+        found.map(|(config, decided)| {
+            let folder = format!("{}/", dir.path().display());
+            let decided = decided.iter().map(|line| line.replace(&folder, ""));
+            (config, decided.collect())
+        })
+    }
+
+    #[test]
+    fn what_is_found_is_in_the_configuration_and_said() {
+        let (config, decided) =
+            of_files("id,Review,class\n", "a.csv", &["train.epochs=7"]).unwrap();
+        assert_eq!(config.task, TaskKind::Sequence);
+        assert_eq!(config.data.text, "Review".into());
+        assert_eq!(config.data.label, "class".into());
+        assert_eq!(config.data.format, None);
+        assert_eq!(config.train.epochs, 7);
+        assert_eq!(
+            decided,
+            [
+                "a.csv: csv with the columns id, Review, class",
+                "data.text = \"Review\", data.label = \"class\", task = \"sequence\"",
+            ]
+        );
+        let (config, decided) = of_files("Ada x B-PER\n", "a.bio", &["data.tags=1"]).unwrap();
+        assert_eq!(config.task, TaskKind::Token);
+        assert_eq!(
+            (config.data.tokens, config.data.tags),
+            (Some(0.into()), Some(1.into()))
+        );
+        assert_eq!(
+            decided,
+            [
+                "a.bio: conll with 3 columns",
+                "data.tokens = 0, task = \"token\""
+            ]
+        );
+        let (config, _) = of_files("__label__a b\n", "a.txt", &[]).unwrap();
+        assert_eq!(config.data.format.as_deref(), Some("fasttext"));
+        let again = RunConfig::from_toml(&config.to_toml().unwrap(), "", &[]).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn what_is_set_wins_and_its_faults_are_told() {
+        let set = ["data.text=a", "data.label=b"];
+        let (config, decided) = of_files("a,b,text,label\n", "a.csv", &set).unwrap();
+        assert_eq!(
+            (config.data.text, config.data.label),
+            ("a".into(), "b".into())
+        );
+        assert_eq!(decided[1], "task = \"sequence\"");
+        let set = ["data.header=false", "data.text=1", "data.label=0"];
+        let (config, _) = of_files("3,a film\n", "a.csv", &set).unwrap();
+        assert!(!config.data.header);
+        for (set, part) in [
+            ("train.epochs=0", "train.epochs: expected at least 1"),
+            ("data.format=cvs", "data.format: expected one of csv"),
+            ("nonsense", "expected key=value"),
+            ("data.headr=false", "did you mean data.header?"),
+        ] {
+            let error = of_files("text,label\n", "a.csv", &[set])
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with("the command line: "), "{error}");
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+        let error = of_files("text,label,class\n", "a.csv", &[]).unwrap_err();
+        assert!(error.is_usage());
+        let hint = error.hint().unwrap();
+        assert_eq!(
+            hint,
+            "say which is meant: data.label=label, or data.label=class"
+        );
+    }
+}
