@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::runs::*;
-use crate::sandbox::{Outcome, Sandbox, assert_contains, says};
+use crate::sandbox::{Outcome, Sandbox, assert_contains, jsonl, says};
 
 const BASE: &str = r#"
 [model]
@@ -77,13 +77,23 @@ fn no_word_of_a_long_input_is_lost_unless_it_is_cut() {
         assert_eq!(line["tags"].as_array().unwrap().len(), 40);
         assert_eq!(line["gold"].as_array().unwrap().len(), 40);
     }
-    // One of which the tokenizer makes nothing is passed over on request.
+    // One of which the tokenizer makes nothing is answered in its place, or refused or passed over
+    // on request.
     let words = |words: Value| json!({ "tokens": words }).to_string() + "\n";
     sandbox.write(
         "w.jsonl",
         words(json!(["Ann"])) + &words(json!([""])) + &words(json!(["Bob"])),
     );
     let input = ["predict", "--run", "windows", "--input", "w.jsonl"];
+    for also in [&[][..], &["--skip-bad-rows"]] {
+        let outcome = sandbox.run(&[&input[..], also].concat());
+        says(&outcome, 0, &["nothing to label in 1 of 3 inputs"]);
+        let answers = jsonl(&outcome.stdout);
+        let error = "the text tokenises to nothing";
+        let none = json!({"tokens": [""], "tags": ["O"], "entities": [], "error": error});
+        assert_eq!((answers.len(), &answers[1]), (3, &none));
+    }
+    let input = [&input[..], &["--strict"]].concat();
     says(
         &sandbox.run(&input),
         1,

@@ -5,12 +5,16 @@
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod colours;
 mod data;
 mod evaluate;
+mod from_files;
 mod hub;
 mod predict;
 mod runs;
 mod sandbox;
 mod score;
+mod tags;
 mod train;
 mod train_refusals;
+mod unanswered;

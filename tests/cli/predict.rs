@@ -542,7 +542,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
             &["--format conll is for taggers"],
         ),
         (
-            vec!["predict", "--run", "out", "a", " "],
+            vec!["predict", "--run", "out", "--strict", "a", " "],
             2,
             &["text 2 is empty"],
         ),

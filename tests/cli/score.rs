@@ -149,6 +149,7 @@ fn the_text_is_conllevals_for_odd_tags_too() {
     let sandbox = Sandbox::empty();
     let cases = expected["by_hand"].as_array().unwrap();
     assert!(cases.len() >= 10);
+    let mut without_type = 0;
     for case in cases {
         let mut text = String::new();
         let sides = ["gold", "pred"].map(|side| case[side].as_array().unwrap());
@@ -165,8 +166,20 @@ fn the_text_is_conllevals_for_odd_tags_too() {
         }
         sandbox.write("both.conll", text);
         let found = sandbox.ok(&["score", "--gold", "both.conll"]);
-        assert_eq!(found, case["conlleval"].as_str().unwrap());
+        // Where tags have no type, the script lists it twice and without a name.
+        let mut lines: Vec<&str> = case["conlleval"].as_str().unwrap().lines().collect();
+        let nameless = |line: &&str| line.starts_with("                 : ");
+        without_type += lines
+            .iter()
+            .filter(|line| nameless(line))
+            .count()
+            .div_ceil(2);
+        lines.dedup_by(|a, b| a == b && nameless(a));
+        let expected: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let named = "        (no type): ";
+        assert_eq!(found, expected.replace("                 : ", named));
     }
+    assert!(without_type > 1);
 }
 
 #[test]

@@ -319,7 +319,7 @@ impl Dataset {
     }
 
     /// Examples in memory; `path` is for messages. Their labels are not looked at. Those that leave
-    /// the model nothing to read are left out: why, by their numbers.
+    /// the model nothing to read are left out: why, by their numbers. No data set if all of them do.
     ///
     /// # Errors
     ///
@@ -328,10 +328,10 @@ impl Dataset {
         path: &Path,
         examples: &Examples,
         encoding: Encoding<'_>,
-    ) -> Result<(Self, BTreeMap<usize, Unreadable>)> {
+    ) -> Result<(Option<Self>, BTreeMap<usize, Unreadable>)> {
         let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
         let mut left_out = BTreeMap::new();
-        let split = match examples {
+        let writer = match examples {
             Examples::Sequence(examples) => {
                 let mut writer = SplitWriter::in_memory(TaskKind::Sequence);
                 writer.begin_file(path);
@@ -358,7 +358,7 @@ impl Dataset {
                     }
                     Ok::<_, TrainError>(())
                 })?;
-                writer.finish()?
+                writer
             }
             Examples::Token(examples) => {
                 let mut writer = SplitWriter::in_memory(TaskKind::Token);
@@ -381,10 +381,13 @@ impl Dataset {
                     }
                     Ok::<_, TrainError>(())
                 })?;
-                writer.finish()?
+                writer
             }
         };
-        Ok((Self::new(split, encoding)?, left_out))
+        if left_out.len() == examples.len() {
+            return Ok((None, left_out));
+        }
+        Ok((Some(Self::new(writer.finish()?, encoding)?), left_out))
     }
 
     /// The part of these examples, given in rising order.

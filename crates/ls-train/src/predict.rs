@@ -207,14 +207,14 @@ impl Predictor {
         tick: impl FnMut(usize),
     ) -> Result<Predicted> {
         let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
-        let logits = logits(&self.model, &dataset, self.pass(Protocol::Strict), tick)?;
-        let predictions = predictions(
-            &dataset,
-            &dataset.examples()?,
-            &logits,
-            self.model.num_labels(),
-            self.settings.label_position,
-        )?;
+        let predictions = match &dataset {
+            Some(dataset) => {
+                let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), tick)?;
+                let (classes, position) = (self.model.num_labels(), self.settings.label_position);
+                predictions(dataset, &dataset.examples()?, &logits, classes, position)?
+            }
+            None => Vec::new(),
+        };
         let (labels, tags) = (&self.settings.labels, self.settings.tag_kind());
         let mut predictions = predictions.iter();
         let objects = (0..examples.len()).map(|index| {
@@ -231,7 +231,7 @@ impl Predictor {
         Ok(Predicted {
             objects: objects.collect(),
             unreadable: unreadable.len(),
-            cut: dataset.cut,
+            cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
         })
     }
 

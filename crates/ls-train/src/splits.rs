@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ls_data::{CutReport, LabelSet, TagKind, TaskKind, TextTokenizer, odd_tags, split_off};
+use ls_data::{
+    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, split_off,
+};
 
 use crate::config::{DataSettings, ResolvedRun, RunConfig};
 use crate::dataset::{Dataset, Encoding};
@@ -167,7 +169,10 @@ fn tags_of(
                 let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
                 note(format!("{place}{}: {}", quoted(&tags.names), tags.reading));
             }
-            if !odd.is_empty() && data.scheme.is_none() {
+            // A prefix alone is a tag of a scheme.
+            let is_prefix = |name: &String| ["B", "I", "E", "S", "L", "U"].contains(&&**name);
+            let of_none = |tags: &OddTags| !tags.names.iter().all(is_prefix);
+            if odd.iter().any(of_none) && data.scheme.is_none() {
                 note(
                     "data.scheme = \"iob2\" (or another scheme) refuses tags that are not of it, \
                      with their place; \"labels\" takes every tag for the label of its word"

@@ -101,7 +101,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     display.skipped((&skipped.shown, skipped.count));
     if unreadable > 0 {
         display.line(format!(
-            "warning: {unreadable} of {answered} inputs have nothing to label: their answers hold an error in its place"
+            "warning: nothing to label in {unreadable} of {answered} inputs: each has an error in its answer"
         ));
     }
     if cut.cut_examples > 0 {

@@ -62,18 +62,19 @@ impl RunConfig {
             };
             let columns = found.columns(files.train, format.flatten(), task, given)?;
             if task.is_none() {
-                found.keys.push(format!("task = \"{}\"", columns.1.task()));
+                let key = format!("task = \"{}\"", columns.1.task());
+                found.keys.insert(0, key);
                 task = Some(columns.1.task());
             }
             decided.push(columns.0);
             if !found.keys.is_empty() {
-                decided.push(found.keys.join(", "));
+                decided.push(format!("  found: {}", found.keys.join(", ")));
             }
         }
         let mut table = Table::new();
-        if let Some(task) = task {
-            table.insert("task".into(), task.name().into());
-        }
+        // Where the format is a fault, the task is none beside it.
+        let task = task.unwrap_or(TaskKind::Sequence);
+        table.insert("task".into(), task.name().into());
         let model = Table::from_iter([("path".to_string(), path(files.model))]);
         table.insert("model".into(), model.into());
         table.insert("data".into(), data.into());
@@ -203,7 +204,7 @@ mod tests {
             decided,
             [
                 "a.csv: csv with the columns id, Review, class",
-                "data.text = \"Review\", data.label = \"class\", task = \"sequence\"",
+                "  found: task = \"sequence\", data.text = \"Review\", data.label = \"class\"",
             ]
         );
         let (config, decided) = of_files("Ada x B-PER\n", "a.bio", &["data.tags=1"]).unwrap();
@@ -216,7 +217,7 @@ mod tests {
             decided,
             [
                 "a.bio: conll with 3 columns",
-                "data.tokens = 0, task = \"token\""
+                "  found: task = \"token\", data.tokens = 0"
             ]
         );
         let (config, _) = of_files("__label__a b\n", "a.txt", &[]).unwrap();
@@ -233,7 +234,7 @@ mod tests {
             (config.data.text, config.data.label),
             ("a".into(), "b".into())
         );
-        assert_eq!(decided[1], "task = \"sequence\"");
+        assert_eq!(decided[1], "  found: task = \"sequence\"");
         let set = ["data.header=false", "data.text=1", "data.label=0"];
         let (config, _) = of_files("3,a film\n", "a.csv", &set).unwrap();
         assert!(!config.data.header);
