@@ -150,6 +150,9 @@ pub struct ScoreArgs {
     /// such as B-]
     #[arg(long, value_name = "SCHEME")]
     pub scheme: Option<Scheme>,
+    /// What stands between the prefix and the type of a tag, where that is no hyphen: _ for B_PER
+    #[arg(long, value_name = "TEXT")]
+    pub tag_separator: Option<String>,
     /// Key, column name or column number (from 0) of the labels or tags in both files
     #[arg(long, visible_alias = "tags", value_name = "KEY")]
     pub label: Option<String>,

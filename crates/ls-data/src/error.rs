@@ -150,7 +150,7 @@ pub enum DataError {
         path: PathBuf,
         /// Line of the example or of the token.
         line: usize,
-        /// What is empty: `text`, `label`, `token`, `tag` or `tokens`.
+        /// What is empty: `text`, `text_pair`, `label`, `token`, `tag` or `tokens`.
         what: &'static str,
     },
     /// A JSON object lacks a key.

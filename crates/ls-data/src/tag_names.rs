@@ -194,8 +194,10 @@ pub fn with_hyphen<'a>(tag: &'a str, separator: &str) -> Cow<'a, str> {
 pub struct OddTags {
     /// The tags, sorted.
     pub names: Vec<String>,
-    /// How they are read, and what reads them otherwise.
+    /// How they are read.
     pub reading: String,
+    /// What stands in the place of the hyphen, if that is what is odd.
+    pub separator: Option<String>,
 }
 
 /// The tags among these that fit no scheme, or not that of the others. For tags that are spans.
@@ -206,14 +208,16 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
         let names = names.iter().copied();
         names.filter(|name| wanted(form(name))).collect()
     };
-    let mut add = |names: Vec<&str>, reading: &dyn Fn(&str) -> String| {
-        if let Some(first) = names.first() {
-            odd.push(OddTags {
-                reading: reading(first),
-                names: names.iter().map(|name| name.to_string()).collect(),
-            });
-        }
-    };
+    let mut add =
+        |names: Vec<&str>, separator: Option<&String>, reading: &dyn Fn(&str) -> String| {
+            if let Some(first) = names.first() {
+                odd.push(OddTags {
+                    reading: reading(first),
+                    names: names.iter().map(|name| name.to_string()).collect(),
+                    separator: separator.cloned(),
+                });
+            }
+        };
     let separators: BTreeSet<String> = names
         .iter()
         .filter_map(|name| match form(name) {
@@ -223,16 +227,14 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
         .collect();
     for separator in &separators {
         let wanted = |form| matches!(form, Form::Separated(found) if separator.contains(found));
-        add(of(&wanted), &|first| {
+        add(of(&wanted), Some(separator), &|first| {
+            let read = lenient_type(first);
             format!(
-                "no hyphen behind the prefix, so that the type of `{first}` is read as `{}`; \
-                 data.tag_separator = {separator:?} reads it as `{}`",
-                lenient_type(first),
-                with_hyphen(first, separator)
+                "no hyphen behind the prefix, so that the type of `{first}` is read as `{read}`"
             )
         });
     }
-    add(of(&|form| form == Form::LowerCase), &|first| {
+    add(of(&|form| form == Form::LowerCase), None, &|first| {
         let meant = format!("{}{}", first[..1].to_ascii_uppercase(), &first[1..]);
         if meant == "O" {
             format!(
@@ -246,21 +248,21 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
             )
         }
     });
-    add(of(&|form| form == Form::Plain), &|first| {
+    add(of(&|form| form == Form::Plain), None, &|first| {
         format!(
             "no prefix, so that the first letter is taken for one and `{first}` is read as a span \
              of the type `{}`; write `B-{first}` or `I-{first}`",
             lenient_type(first)
         )
     });
-    add(of(&|form| form == Form::EmptyType), &|_| {
+    add(of(&|form| form == Form::EmptyType), None, &|_| {
         "no type behind the hyphen: read as spans of one type without a name; write the type"
             .to_string()
     });
-    add(of(&|form| form == Form::Bare), &|_| {
+    add(of(&|form| form == Form::Bare), None, &|_| {
         "no type behind the prefix: read as spans of one type without a name".to_string()
     });
-    add(of(&|form| form == Form::OutsideTyped), &|_| {
+    add(of(&|form| form == Form::OutsideTyped), None, &|_| {
         "a type behind `O` is not read: the same as `O`".to_string()
     });
     let prefixed = |prefixes: &str| -> Vec<&str> {
@@ -272,7 +274,7 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
     let has = |prefixes: &str| prefixed(prefixes).first().copied();
     if let (Some(longer), None) = (has("BI"), has("LE")) {
         for (prefix, scheme, end) in [("U", "bilou", "L-"), ("S", "iobes", "E-")] {
-            add(prefixed(prefix), &|_| {
+            add(prefixed(prefix), None, &|_| {
                 format!(
                     "of no one scheme with `{longer}` ({scheme} ends longer spans in `{end}`, which \
                      no tag has): read as spans of one word each"
@@ -281,7 +283,7 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
         }
     }
     if has("LU").is_some() {
-        add(prefixed("ES"), &|_| {
+        add(prefixed("ES"), None, &|_| {
             "of no one scheme with `L-` and `U-`: those are read as `E-` and `S-`".to_string()
         });
     }
@@ -398,7 +400,7 @@ mod tests {
         check(
             "O B_PER I_PER B:LOC",
             &[
-                "B:LOC: no hyphen behind the prefix, so that the type of `B:LOC` is read as `:LOC`; data.tag_separator = \":\" reads it as `B-LOC`",
+                "B:LOC: no hyphen behind the prefix, so that the type of `B:LOC` is read as `:LOC`",
                 "B_PER I_PER: no hyphen",
             ],
         );

@@ -212,7 +212,7 @@ fn score_tags(
     protocol: Protocol,
 ) -> Result<Scores> {
     let names = lenient_names(labels, tags);
-    let none = without_decision(tags);
+    let none = without_decision(labels, tags);
     let name = |tag: usize| names[tag].as_ref();
     let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());

@@ -220,7 +220,7 @@ impl Predictor {
         let objects = (0..examples.len()).map(|index| {
             let example = examples.get(index);
             let prediction = match unreadable.get(&index) {
-                Some(why) => return unreadable_object(example, *why, tags),
+                Some(why) => return unreadable_object(example, *why, labels, tags),
                 None => predictions.next(),
             };
             // There is one for each example that is read.

@@ -59,11 +59,14 @@ pub(crate) fn lenient_names(labels: &LabelSet, tags: TagKind) -> Vec<Cow<'_, str
     }
 }
 
-/// The tag of a word without a decision.
-pub(crate) fn without_decision(tags: TagKind) -> &'static str {
+/// The tag of a word without a decision: where tags are labels, none of them.
+pub(crate) fn without_decision(labels: &LabelSet, tags: TagKind) -> &'static str {
     match tags {
         TagKind::Spans => "O",
-        TagKind::Labels => NO_LABEL,
+        TagKind::Labels => [NO_LABEL, "__", "___"]
+            .into_iter()
+            .find(|name| labels.id(name).is_none())
+            .unwrap_or("____"),
     }
 }
 
@@ -71,10 +74,10 @@ pub(crate) fn without_decision(tags: TagKind) -> &'static str {
 fn tags_of<'a, N: AsRef<str>>(
     words: &[Option<Decision>],
     names: &'a [N],
-    tags: TagKind,
+    none: &'a str,
 ) -> Vec<&'a str> {
     let name = |decision: &Decision| names[decision.label].as_ref();
-    let tag = |word: &Option<Decision>| word.as_ref().map_or(without_decision(tags), name);
+    let tag = |word: &Option<Decision>| word.as_ref().map_or(none, name);
     words.iter().map(tag).collect()
 }
 
@@ -104,7 +107,12 @@ pub(crate) fn prediction_object(
 }
 
 /// The answer for an example of which the model can read nothing: why, in the place of a label.
-pub(crate) fn unreadable_object(example: Example<'_>, why: Unreadable, tags: TagKind) -> Value {
+pub(crate) fn unreadable_object(
+    example: Example<'_>,
+    why: Unreadable,
+    labels: &LabelSet,
+    tags: TagKind,
+) -> Value {
     let mut answer = Map::new();
     let object = match example {
         Example::Sequence(example) => {
@@ -123,7 +131,7 @@ pub(crate) fn unreadable_object(example: Example<'_>, why: Unreadable, tags: Tag
             if let Some(text) = object.get("text") {
                 answer.insert("text".into(), text.clone());
             }
-            let none = vec![without_decision(tags); example.tokens.len()];
+            let none = vec![without_decision(labels, tags); example.tokens.len()];
             answer.insert("tokens".into(), json!(example.tokens));
             answer.insert("tags".into(), json!(none));
             if tags == TagKind::Spans {
@@ -175,10 +183,12 @@ fn token_object(
         answer.insert("text".into(), json!(text));
     }
     answer.insert("tokens".into(), json!(example.tokens));
-    answer.insert("tags".into(), json!(tags_of(words, labels.names(), tags)));
+    let none = without_decision(labels, tags);
+    let names = tags_of(words, labels.names(), none);
+    answer.insert("tags".into(), json!(names));
     if tags == TagKind::Spans {
         let names = lenient_names(labels, tags);
-        let entities = entities(words, &tags_of(words, &names, tags), &text, &places);
+        let entities = entities(words, &tags_of(words, &names, none), &text, &places);
         answer.insert("entities".into(), Value::Array(entities));
     }
     merge(answer, object)
@@ -308,6 +318,17 @@ mod tests {
         let places = locate(text, &tokens).unwrap();
         assert_eq!(places, [(2, 5), (6, 10), (10, 11), (12, 15)]);
         assert_eq!(locate("flew Zoë", &tokens), None);
+    }
+
+    #[test]
+    fn a_word_without_a_label_gets_none_of_the_labels() {
+        let none = |names: &[&str], tags| {
+            let names = names.iter().map(|name| name.to_string()).collect();
+            without_decision(&LabelSet::from_names(names).unwrap(), tags)
+        };
+        assert_eq!(none(&["O", "B-PER"], TagKind::Spans), "O");
+        assert_eq!(none(&["NOUN", "O"], TagKind::Labels), "_");
+        assert_eq!(none(&["NOUN", "_"], TagKind::Labels), "__");
     }
 
     #[test]

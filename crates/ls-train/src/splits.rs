@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ls_data::{
     CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, split_off,
+    with_hyphen,
 };
 
 use crate::config::{DataSettings, ResolvedRun, RunConfig};
@@ -167,7 +168,13 @@ fn tags_of(
                     .iter()
                     .find_map(|name| train.place_of_label(name));
                 let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
-                note(format!("{place}{}: {}", quoted(&tags.names), tags.reading));
+                let set = tags.separator.as_ref().zip(tags.names.first());
+                let set = set.map(|(separator, first)| {
+                    let read = with_hyphen(first, separator);
+                    format!("; data.tag_separator = {separator:?} reads it as `{read}`")
+                });
+                let (names, set) = (quoted(&tags.names), set.unwrap_or_default());
+                note(format!("{place}{names}: {}{set}", tags.reading));
             }
             // A prefix alone is a tag of a scheme.
             let is_prefix = |name: &String| ["B", "I", "E", "S", "L", "U"].contains(&&**name);

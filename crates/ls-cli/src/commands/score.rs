@@ -1,5 +1,6 @@
 //! `ls-cli score`: scores predictions in files against gold labels or tags.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
     DataError, Interval, LabelAnswer, LabelSet, Resampling, Scheme, SpanMode, SpanTally, TagAnswer,
     TagKind, TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names,
-    compare, decode_spans_strict, has_bilou_tags, probability_rows, read_answers, span_report,
+    compare, decode_spans_strict, has_bilou_tags, odd_tags, probability_rows, read_answers,
+    span_report, with_hyphen,
 };
 use ls_files::FileError;
 use ls_train::{Scores, TrainError};
@@ -214,6 +216,8 @@ fn score_tags(
     resampling: &Resampling,
     answers: [&Vec<TagAnswer>; 3],
 ) -> Result<Report> {
+    let separated = answers.map(|answers| with_hyphens(args, answers));
+    let answers = separated.each_ref().map(AsRef::as_ref);
     let kind = match (args.scheme, args.mode) {
         (Some(Scheme::Labels), ReadMode::Strict) => {
             let message =
@@ -237,6 +241,9 @@ fn score_tags(
         return score_words(args, files, resampling, answers);
     }
     let scheme = args.scheme.and_then(Scheme::of_spans);
+    if args.mode == ReadMode::Default {
+        note_odd_tags(&files.gold.path, answers[0]);
+    }
     let mode = match args.mode {
         ReadMode::Default => SpanMode::Default,
         ReadMode::Strict => SpanMode::Strict(scheme.unwrap_or_default()),
@@ -279,6 +286,49 @@ fn score_tags(
         |totals| pred.scores_of(totals).metrics(),
         Scores::Spans(scores),
     )
+}
+
+/// The answers with a hyphen in their tags where --tag-separator says what stands in its place.
+fn with_hyphens<'a>(args: &ScoreArgs, answers: &'a Vec<TagAnswer>) -> Cow<'a, Vec<TagAnswer>> {
+    let Some(separator) = &args.tag_separator else {
+        return Cow::Borrowed(answers);
+    };
+    let mut answers = answers.clone();
+    for tag in answers.iter_mut().flat_map(|answer| &mut answer.tags) {
+        *tag = with_hyphen(tag, separator).into_owned();
+    }
+    Cow::Owned(answers)
+}
+
+/// Says of gold tags that fit no scheme how they are read. A type that is missing is shown to be.
+fn note_odd_tags(path: &Path, gold: &[TagAnswer]) {
+    let tags = gold.iter().flat_map(|answer| &answer.tags);
+    for odd in odd_tags(tags.map(String::as_str)) {
+        let prefixes = odd.names.iter().all(|name| name.len() == 1 && name != "o");
+        if prefixes {
+            continue;
+        }
+        let shown: Vec<String> = odd
+            .names
+            .iter()
+            .take(5)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let more = match odd.names.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let set = odd
+            .separator
+            .map(|separator| format!("; --tag-separator {separator} takes it for one"));
+        eprintln!(
+            "note: {}: {}{more}: {}{}",
+            path.display(),
+            shown.join(", "),
+            odd.reading,
+            set.unwrap_or_default()
+        );
+    }
 }
 
 /// Scores tags that are labels of words.

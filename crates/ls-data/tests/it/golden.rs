@@ -92,7 +92,7 @@ fn scores_of_labelled_words_equal_scikit_learn() {
         );
     }
     assert_eq!(cases.len(), 40);
-    let words = |text: &str| vec![text.split(' ').collect::<Vec<_>>()];
+    let words = |text: &'static str| vec![text.split(' ').collect::<Vec<_>>()];
     let unequal = ClassTally::of_words(&words("A B"), [&words("A")], &[]).unwrap_err();
     assert_eq!(
         unequal.to_string(),

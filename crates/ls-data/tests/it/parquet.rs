@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use ls_data::{BadRows, ColumnRef, DataError, FileFormat, ReadSpec, for_each_row};
+use ls_data::{
+    BadRows, ColumnRef, DataError, FileFormat, FoundColumns, GivenColumns, Holds, ReadSpec,
+    find_columns, for_each_row, sniff,
+};
 use serde_json::Value;
 
 fn path(name: &str) -> PathBuf {
@@ -45,6 +48,37 @@ fn rows(spec: &ReadSpec, name: &str) -> Vec<Result<(String, String), String>> {
 /// A message without the folder.
 fn plain(error: &DataError) -> String {
     error.to_string().replace(path("").to_str().unwrap(), "")
+}
+
+#[test]
+fn columns_are_found_by_their_names_and_types() {
+    let found = |name: &str| {
+        let path = path(name);
+        let file = sniff(&path, None, true, None).unwrap();
+        find_columns(&path, &file, None, &GivenColumns::default()).map_err(|error| plain(&error))
+    };
+    let texts = FoundColumns::Sequence {
+        columns: Some(("sentence".into(), None, "label".into())),
+    };
+    assert_eq!(found("text.parquet"), Ok(texts));
+    let plain_names = FoundColumns::Sequence {
+        columns: Some(("text".into(), None, "label".into())),
+    };
+    assert_eq!(found("topics.parquet"), Ok(plain_names));
+    let words = FoundColumns::Token {
+        columns: Some(("tokens".into(), "ner_tags".into())),
+    };
+    assert_eq!(found("tokens.parquet"), Ok(words));
+    // Its labels may be null, its scores are no labels.
+    let file = sniff(&path("odd.parquet"), None, true, None).unwrap();
+    let of = |name: &str| {
+        let mut columns = file.columns.iter();
+        columns
+            .find(|column| column.at == name.into())
+            .unwrap()
+            .holds
+    };
+    assert_eq!([of("label"), of("score")], [Holds::One, Holds::Other]);
 }
 
 #[test]
