@@ -359,6 +359,16 @@ fn tags_without_a_type_have_one_nameless_type() {
         sandbox.json("out/report.json")["scores"]["span_f1_micro"],
         1.0
     );
+    let predict = [
+        "predict",
+        "--run",
+        "out",
+        "--format",
+        "text",
+        "Ann sold boats",
+    ];
+    let text = sandbox.ok(&predict);
+    assert!(text.starts_with("(no type)\tAnn\t0-3\t"), "{text}");
     let table = sandbox.ok(&["evaluate", "--run", "out"]);
     assert_contains(
         &table,

@@ -34,8 +34,9 @@ pub enum Command {
     ///
     /// The text for tags is conlleval's, byte for byte in every scheme that conlleval knows (IOB
     /// and IOE), for tags with types and for files without -DOCSTART- lines, which it counts as
-    /// words; for labels of texts or words it is a table. Where a JSONL file of predictions has the probability of each class (`scores`),
-    /// log-loss and expected calibration error are among the scores.
+    /// words; for labels of texts or words it is a table. Where a JSONL file of predictions has
+    /// the probability of each class (`scores`), log-loss and expected calibration error are among
+    /// the scores.
     Score(ScoreArgs),
 }
 
@@ -81,8 +82,8 @@ pub struct TrainArgs {
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Folder for everything that the run writes [default: runs/ and the name of the configuration or
-    /// of --data]
+    /// Folder for everything that the run writes [default: runs/ and the name of the configuration
+    /// or of --data]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
     /// cpu, cuda, cuda:N or wgpu, as built in

@@ -319,7 +319,8 @@ impl Dataset {
     }
 
     /// Examples in memory; `path` is for messages. Their labels are not looked at. Those that leave
-    /// the model nothing to read are left out: why, by their numbers. No data set if all of them do.
+    /// the model nothing to read are left out: why, by their numbers. If all of them do, there is
+    /// no data set.
     ///
     /// # Errors
     ///

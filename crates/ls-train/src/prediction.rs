@@ -85,8 +85,9 @@ fn tags_of<'a, N: AsRef<str>>(
 ///
 /// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character
 /// offsets into the text (words given without one count as joined by single spaces), unless tags
-/// are labels. Other fields of an input object are kept: a label it came with as `gold`, and a field that has the name of an
-/// answer's under `input_` and that name. `gold` are its classes, if it has any.
+/// are labels. Other fields of an input object are kept: a label it came with as `gold`, and a
+/// field that has the name of an answer's under `input_` and that name. `gold` are its classes, if
+/// it has any.
 pub(crate) fn prediction_object(
     example: Example<'_>,
     gold: &[usize],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::{
-    BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row,
+    BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row, shown_type,
 };
 use ls_files::{AtomicFile, FileError};
 use ls_train::config::DataSettings;
@@ -275,7 +275,7 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
                 let (start, end) = (&entity["start"], &entity["end"]);
                 format!(
                     "{}\t{}\t{start}-{end}\t{:.4}\n",
-                    field("type"),
+                    shown_type(&field("type")),
                     field("text"),
                     entity["score"].as_f64().unwrap_or(f64::NAN)
                 )

@@ -289,11 +289,11 @@ fn score_tags(
 }
 
 /// The answers with a hyphen in their tags where --tag-separator says what stands in its place.
-fn with_hyphens<'a>(args: &ScoreArgs, answers: &'a Vec<TagAnswer>) -> Cow<'a, Vec<TagAnswer>> {
+fn with_hyphens<'a>(args: &ScoreArgs, answers: &'a [TagAnswer]) -> Cow<'a, [TagAnswer]> {
     let Some(separator) = &args.tag_separator else {
         return Cow::Borrowed(answers);
     };
-    let mut answers = answers.clone();
+    let mut answers = answers.to_vec();
     for tag in answers.iter_mut().flat_map(|answer| &mut answer.tags) {
         *tag = with_hyphen(tag, separator).into_owned();
     }
@@ -336,7 +336,7 @@ fn score_words(
     args: &ScoreArgs,
     files: &Files,
     resampling: &Resampling,
-    answers: [&Vec<TagAnswer>; 3],
+    answers: [&[TagAnswer]; 3],
 ) -> Result<Report> {
     let [gold, pred, other] = answers.map(|answers| {
         let tags = answers.iter().map(|answer| answer.tags.clone());

@@ -86,9 +86,12 @@ fn explained(error: TrainError) -> anyhow::Error {
     let flags = |all: &Vec<String>| {
         // Names of columns may hold what a shell would read.
         let plain = |c: char| c.is_alphanumeric() || "._=-".contains(c);
-        let flag = |one: &String| match one.chars().all(plain) {
-            true => format!("--set {one}"),
-            false => format!("--set \"{one}\""),
+        let flag = |one: &String| {
+            if one.chars().all(plain) {
+                format!("--set {one}")
+            } else {
+                format!("--set \"{one}\"")
+            }
         };
         all.iter().map(flag).collect::<Vec<_>>().join(" ")
     };

@@ -119,6 +119,26 @@ impl fmt::Display for ColumnRef {
     }
 }
 
+/// A column of a table, or a key of JSON objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// How it is named in a configuration.
+    pub at: ColumnRef,
+    /// What its first value is.
+    pub holds: Holds,
+}
+
+/// What stands in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// A text or a name, or an integer that stands for one.
+    One,
+    /// A list of them.
+    List,
+    /// Anything else.
+    Other,
+}
+
 /// Where a sequence example's parts stand. The default is `text` and `label`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

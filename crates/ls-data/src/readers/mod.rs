@@ -31,9 +31,9 @@ use lines::Lines;
 use source::{Source, source};
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
-pub use columns::{ColumnRef, FileFormat, SequenceColumns, TokenColumns};
+pub use columns::{Column, ColumnRef, FileFormat, Holds, SequenceColumns, TokenColumns};
 pub use label_json::read_label_json;
-pub use sniff::{Column, Holds, Sniffed, sniff};
+pub use sniff::{Sniffed, sniff};
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
 
 /// Reads labelled or plain texts from a file into memory; [`ReadSpec::read_sequence`] streams them.

@@ -17,9 +17,8 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
-use super::columns::{ColumnRef, SequenceColumns, TextRule, TokenColumns};
+use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenColumns};
 use super::row::{Labels, Place};
-use super::sniff::{Column, Holds};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 

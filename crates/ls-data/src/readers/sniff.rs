@@ -6,7 +6,7 @@ use std::path::Path;
 use ls_files::utf8;
 use serde_json::{Map, Value};
 
-use super::columns::{ColumnRef, FileFormat};
+use super::columns::{Column, ColumnRef, FileFormat, Holds};
 use super::lines::Lines;
 use super::source::{Source, open, source};
 use crate::error::{DataError, Result};
@@ -24,26 +24,6 @@ pub struct Sniffed {
     pub format: FileFormat,
     /// Its columns or keys, in the order in which they come; none where the format has no choice.
     pub columns: Vec<Column>,
-}
-
-/// A column of a table, or a key of JSON objects.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Column {
-    /// How it is named in a configuration.
-    pub at: ColumnRef,
-    /// What its first value is.
-    pub holds: Holds,
-}
-
-/// What stands in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holds {
-    /// A text or a name, or an integer that stands for one.
-    One,
-    /// A list of them.
-    List,
-    /// Anything else.
-    Other,
 }
 
 impl Sniffed {

@@ -2,8 +2,8 @@
 //! ([`ResolvedRun`]).
 //!
 //! `settings` holds the tables of the file and their defaults, `read` merges a file and `key=value`
-//! overrides over them, `of_files` makes one of files of which nothing is said, `checks` finds the faults, and `resolved` fills in what depends on the
-//! checkpoint.
+//! overrides over them, `of_files` makes one of files of which nothing is said, `checks` finds the
+//! faults, and `resolved` fills in what depends on the checkpoint.
 
 mod checks;
 mod of_files;
