@@ -185,30 +185,52 @@ fn named<'a>(file: &'a Sniffed, names: &[&str], holds: Holds) -> Vec<&'a Column>
     file.columns.iter().filter(fits).collect()
 }
 
-/// The one column with a usual name.
+/// The one column with a usual name that holds what is looked for.
 fn one(
     key: &str,
     what: &str,
+    file: &Sniffed,
     names: &[&str],
-    found: &[&Column],
+    holds: Holds,
+    except: &[&Column],
 ) -> std::result::Result<ColumnRef, Unclear> {
-    match found {
+    let mut found = named(file, names, holds);
+    found.retain(|column| !except.contains(column));
+    match &found[..] {
         [one] => Ok(one.at.clone()),
-        [] => Err(Unclear {
-            what: format!(
-                "no column has a usual name of {what} ({})",
-                names.join(", ")
-            ),
-            settings: vec![vec![format!("{key}=NAME")]],
-        }),
+        [] => {
+            let others =
+                [Holds::One, Holds::List, Holds::Other].map(|holds| named(file, names, holds));
+            let others = join(
+                others
+                    .iter()
+                    .flatten()
+                    .map(|column| format!("`{}`", column.at)),
+            );
+            let expected = match holds {
+                Holds::List => "a list",
+                Holds::One | Holds::Other => "one text or integer",
+            };
+            Err(Unclear {
+                what: if others.is_empty() {
+                    format!(
+                        "no column has a usual name of {what} ({})",
+                        names.join(", ")
+                    )
+                } else {
+                    format!("{others} has the name of {what}, but not {expected} in each row")
+                },
+                settings: vec![vec![format!("{key}=NAME")]],
+            })
+        }
         several => {
             let each = several.iter().map(|column| format!("`{}`", column.at));
+            let settings = several
+                .iter()
+                .map(|column| vec![format!("{key}={}", column.at)]);
             Err(Unclear {
                 what: format!("more than one column could be {what}: {}", join(each)),
-                settings: several
-                    .iter()
-                    .map(|column| vec![format!("{key}={}", column.at)])
-                    .collect(),
+                settings: settings.collect(),
             })
         }
     }
@@ -225,12 +247,7 @@ fn sequence(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundCo
     };
     let label = match &given.label {
         Some(label) => Ok(label.clone()),
-        None => one(
-            "data.label",
-            "a label",
-            &LABEL,
-            &named(file, &LABEL, Holds::One),
-        ),
+        None => one("data.label", "a label", file, &LABEL, Holds::One, &[]),
     };
     match (texts, label) {
         (Ok((text, pair)), Ok(label)) => Ok(FoundColumns::Sequence {
@@ -266,28 +283,23 @@ fn texts(
     file: &Sniffed,
     given: &GivenColumns,
 ) -> std::result::Result<(ColumnRef, Option<ColumnRef>), Unclear> {
-    let mut texts = named(file, &TEXT, Holds::One);
+    let text = |except: &[&Column]| one("data.text", "a text", file, &TEXT, Holds::One, except);
     if let Some(pair) = &given.text_pair {
-        texts.retain(|text| text.at != *pair);
-        return Ok((
-            one("data.text", "a text", &TEXT, &texts)?,
-            Some(pair.clone()),
-        ));
+        let second = file.columns.iter().find(|column| column.at == *pair);
+        return Ok((text(second.as_slice())?, Some(pair.clone())));
     }
     let mut pairs = Vec::new();
-    for pair in PAIRS {
-        if let [[first], [second]] = pair
-            .map(|name| named(file, &[name], Holds::One))
-            .each_ref()
-            .map(|found| &found[..])
-        {
+    for [first, second] in PAIRS {
+        let [first, second] = [first, second].map(|name| named(file, &[name], Holds::One));
+        if let ([first], [second]) = (&first[..], &second[..]) {
             pairs.push([*first, *second]);
         }
     }
+    let mut texts = named(file, &TEXT, Holds::One);
     texts.retain(|text| !pairs.iter().flatten().any(|column| column == text));
     match (&pairs[..], &texts[..]) {
         ([[first, second]], []) => Ok((first.at.clone(), Some(second.at.clone()))),
-        ([], texts) => Ok((one("data.text", "a text", &TEXT, texts)?, None)),
+        ([], _) => Ok((text(&[])?, None)),
         (pairs, texts) => {
             let both = pairs
                 .iter()
@@ -319,21 +331,26 @@ fn token(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundColum
         None => one(
             "data.tokens",
             "a list of words",
+            file,
             &TOKENS,
-            &named(file, &TOKENS, Holds::List),
+            Holds::List,
+            &[],
         )?,
     };
     let tags = match &given.tags {
         Some(tags) => tags.clone(),
         None => {
-            let found = TAGS.map(|names| named(file, names, Holds::List));
-            let found = found.iter().find(|found| !found.is_empty());
-            let names = TAGS.concat();
+            let usual = TAGS
+                .into_iter()
+                .find(|names| !named(file, names, Holds::List).is_empty());
+            let names = usual.map_or(TAGS.concat(), <[&str]>::to_vec);
             one(
                 "data.tags",
                 "a list of tags",
+                file,
                 &names,
-                found.map(Vec::as_slice).unwrap_or_default(),
+                Holds::List,
+                &[],
             )?
         }
     };
@@ -514,16 +531,21 @@ mod tests {
             "{\"tokens\": [\"a\"], \"tags\": [\"O\"], \"ner_tags\": [\"O\"]}",
             "more than one column could be a list of tags: `tags`, `ner_tags` | data.tags=tags | data.tags=ner_tags",
         );
-        // A list of labels is no class of a text.
-        let lists = found(
+        // A list of labels is no class of a text, and a text no list of words.
+        check(
             "a.jsonl",
             "{\"text\": \"a\", \"labels\": [\"b\"]}",
-            None,
-            &GivenColumns::default(),
+            "`labels` has the name of a label, but not one text or integer in each row | data.label=NAME",
         );
-        assert!(
-            lists.starts_with("no column has a usual name of a label ("),
-            "{lists}"
+        check(
+            "a.jsonl",
+            "{\"tokens\": [\"a\"], \"tags\": \"O\"}",
+            "`tags` has the name of a list of tags, but not a list in each row | data.tags=NAME",
+        );
+        check(
+            "a.jsonl",
+            "{\"tokens\": [\"a\"], \"upos\": [\"X\"], \"xpos\": [\"Y\"]}",
+            "more than one column could be a list of tags: `upos`, `xpos` | data.tags=upos | data.tags=xpos",
         );
         check(
             "a.txt",

@@ -89,11 +89,14 @@ impl Unreadable {
 
     /// Whether there are no words, in a text or in a list.
     pub(crate) fn words(example: &TokenExample) -> Option<Self> {
-        let has_text = example
+        let text = example
             .extra
             .as_ref()
-            .is_some_and(|extra| extra.contains_key("text"));
-        let what = if has_text { "text" } else { "tokens" };
+            .and_then(|extra| extra.get("text")?.as_str());
+        let what = match text {
+            Some(text) if text.trim().is_empty() => "text",
+            _ => "tokens",
+        };
         example.tokens.is_empty().then_some(Self::Blank(what))
     }
 
