@@ -1,12 +1,13 @@
 //! The real binary on tiny models and data: what it leaves, what it prints, and how it refuses what
-//! it cannot use. One module a command; `data` and `hub` are about where the inputs of all of them
-//! come from.
+//! it cannot use. One module a command; `data`, `files` and `hub` are about where the inputs of all
+//! of them come from.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
 mod data;
 mod evaluate;
+mod files;
 mod hub;
 mod predict;
 mod runs;
