@@ -263,3 +263,50 @@ fn what_is_not_clear_is_asked_for() {
     ];
     says(&sandbox.run(&files), 1, &["absent: no such folder"]);
 }
+
+#[test]
+fn files_are_read_as_they_were_looked_at() {
+    let sandbox = token();
+    let run = |data: &str, name: &str| {
+        let files = ["train", "--model", "model", "--data", data, "--run", name];
+        sandbox.run(&[&files[..], &QUICK].concat())
+    };
+    let rows: String = reviews()
+        .iter()
+        .map(|(text, label)| format!("{text}, I said;{label}\n"))
+        .collect();
+    sandbox.write("semi.csv", format!("Text;Label\n{rows}"));
+    let found = "semi.csv: csv with the columns Text, Label\n  found: task = \"sequence\", data.text = \"Text\", data.label = \"Label\"\n";
+    says(&run("semi.csv", "semi"), 0, &[found, "train: 18 examples"]);
+    let texts: Vec<_> = reviews()
+        .iter()
+        .map(|(text, label)| json!({"review": text, "sentiment": label}))
+        .collect();
+    sandbox.write("list.json", serde_json::to_string_pretty(&texts).unwrap());
+    let found = "list.json: jsonl with the keys review, sentiment\n";
+    says(&run("list.json", "list"), 0, &[found, "train: 18 examples"]);
+    let spans = sentences().into_iter().map(|words| {
+        let text: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let end = words[0].0.chars().count();
+        json!({"id": 3, "text": text.join(" "), "entities": [{"start": 0, "end": end, "label": "PER"}]})
+    });
+    sandbox.write("spans.jsonl", json_lines(spans));
+    let found = "spans.jsonl: jsonl with the keys id, text, entities\n  found: task = \"token\", data.text = \"text\", data.tags = \"entities\"\n";
+    says(
+        &run("spans.jsonl", "spans"),
+        0,
+        &[found, "train: 18 examples", "B-PER 18"],
+    );
+    // Of texts with spans, too, every one is answered.
+    sandbox.write(
+        "in.jsonl",
+        "{\"text\": \"\", \"entities\": []}\n{\"text\": \"Ann sold boats\"}\n",
+    );
+    let answers = jsonl(&sandbox.ok(&["predict", "--run", "spans", "--input", "in.jsonl"]));
+    assert_eq!(answers[0]["error"], "text is empty");
+    assert_eq!(answers[1]["tokens"], json!(["Ann", "sold", "boats"]));
+    std::fs::create_dir(sandbox.path("folder")).unwrap();
+    let outcome = run("folder", "folder");
+    assert_ne!(outcome.code, 0);
+    assert_contains(&outcome.stderr, &["folder"]);
+}

@@ -1,6 +1,6 @@
 //! The real binary on tiny models and data: what it leaves, what it prints, and how it refuses what
-//! it cannot use. One module a command; `data` and `hub` are about where the inputs of all of them
-//! come from.
+//! it cannot use. One module a command; `data`, `files` and `hub` are about where the inputs of all
+//! of them come from.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -8,6 +8,7 @@
 mod colours;
 mod data;
 mod evaluate;
+mod files;
 mod from_files;
 mod hub;
 mod predict;

@@ -4,59 +4,9 @@
 use std::path::Path;
 
 use crate::error::{DataError, Result};
+use crate::readers::usual_names::{LABEL, PAIRS, SPANS, TAGS, TEXT, TOKENS, same};
 use crate::readers::{Column, ColumnRef, FileFormat, Holds, Sniffed};
 use crate::task::TaskKind;
-
-/// Usual names of a text. Case, and what parts the words of a name, are of no account.
-const TEXT: [&str; 14] = [
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "comment",
-    "tweet",
-    "message",
-    "utterance",
-    "document",
-    "body",
-    "query",
-    "question",
-    "review_text",
-    "comment_text",
-];
-/// Usual names of two texts that are read together.
-const PAIRS: [[&str; 2]; 10] = [
-    ["premise", "hypothesis"],
-    ["sentence1", "sentence2"],
-    ["question", "sentence"],
-    ["question1", "question2"],
-    ["question", "passage"],
-    ["question", "context"],
-    ["text1", "text2"],
-    ["text_a", "text_b"],
-    ["text", "text_pair"],
-    ["sentence_1", "sentence_2"],
-];
-/// Usual names of the class of a text.
-const LABEL: [&str; 10] = [
-    "label",
-    "labels",
-    "sentiment",
-    "category",
-    "class",
-    "target",
-    "intent",
-    "topic",
-    "emotion",
-    "polarity",
-];
-/// Usual names of a list of words.
-const TOKENS: [&str; 2] = ["tokens", "words"];
-/// Usual names of their tags; those behind count where none of these is there.
-const TAGS: [&[&str]; 2] = [
-    &["tags", "ner_tags", "labels"],
-    &["pos_tags", "upos", "xpos", "pos", "chunk_tags", "ner"],
-];
 
 /// What is known of a file's columns already: what is given is not looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +37,13 @@ pub enum FoundColumns {
         /// Columns of the words and the tags; nothing where the format has no choice.
         columns: Option<(ColumnRef, ColumnRef)>,
     },
+    /// Texts with spans, whose words are tagged.
+    Spans {
+        /// Key of the text; nothing where it is not the object's own (label-studio, spaCy's pairs).
+        text: Option<ColumnRef>,
+        /// Key of the spans, if it is one of the object's own.
+        spans: Option<ColumnRef>,
+    },
 }
 
 impl FoundColumns {
@@ -94,7 +51,7 @@ impl FoundColumns {
     pub fn task(&self) -> TaskKind {
         match self {
             Self::Sequence { .. } => TaskKind::Sequence,
-            Self::Token { .. } => TaskKind::Token,
+            Self::Token { .. } | Self::Spans { .. } => TaskKind::Token,
         }
     }
 }
@@ -145,13 +102,16 @@ pub fn find_columns(
             return Ok(FoundColumns::Sequence { columns: None });
         }
         FileFormat::Conll2012 => return Ok(FoundColumns::Token { columns: None }),
+        FileFormat::Conll if file.columns.is_empty() => {
+            return Ok(FoundColumns::Token { columns: None });
+        }
         FileFormat::Conll => {
             return conll(file.columns.len(), given).map_err(unclear);
         }
         _ => {}
     }
     let sequence = || sequence(file, given);
-    let token = || token(file, given);
+    let token = || token(file, given).or_else(|fault| spans(file, given).ok_or(fault));
     match task.or(of_format) {
         Some(TaskKind::Sequence) => sequence().map_err(unclear),
         Some(TaskKind::Token) => token().map_err(unclear),
@@ -168,12 +128,6 @@ pub fn find_columns(
             (Err(fault), Err(_)) => Err(unclear(fault)),
         },
     }
-}
-
-/// The same name, whatever its case and whatever parts its words.
-fn same(name: &str, usual: &str) -> bool {
-    let plain = |name: &str| name.trim().to_lowercase().replace([' ', '-', '.'], "_");
-    plain(name) == usual
 }
 
 /// The columns that have one of these names and hold such values.
@@ -199,8 +153,8 @@ fn one(
     match &found[..] {
         [one] => Ok(one.at.clone()),
         [] => {
-            let others =
-                [Holds::One, Holds::List, Holds::Other].map(|holds| named(file, names, holds));
+            let others = [Holds::One, Holds::List, Holds::Spans, Holds::Other]
+                .map(|holds| named(file, names, holds));
             let others = join(
                 others
                     .iter()
@@ -209,7 +163,7 @@ fn one(
             );
             let expected = match holds {
                 Holds::List => "a list",
-                Holds::One | Holds::Other => "one text or integer",
+                _ => "one text or integer",
             };
             Err(Unclear {
                 what: if others.is_empty() {
@@ -359,7 +313,32 @@ fn token(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundColum
     })
 }
 
-/// Words in the first column, tags in the last.
+/// A text beside which its spans stand.
+fn spans(file: &Sniffed, given: &GivenColumns) -> Option<FoundColumns> {
+    let of = |name: &str, holds: Holds| {
+        let named = |column: &&Column| column.at == name.into() && column.holds == holds;
+        file.columns.iter().any(|column| named(&column))
+    };
+    if of("data", Holds::Other) && of("annotations", Holds::Spans) {
+        return Some(FoundColumns::Spans {
+            text: None,
+            spans: None,
+        });
+    }
+    let text = given
+        .text
+        .clone()
+        .or_else(|| of("text", Holds::One).then(|| "text".into()))?;
+    let usual = SPANS.into_iter().find(|key| of(key, Holds::Spans));
+    let spans = given.tags.clone().or_else(|| usual.map(ColumnRef::from))?;
+    Some(FoundColumns::Spans {
+        text: Some(text),
+        spans: Some(spans),
+    })
+}
+
+/// Words in the first column, tags in the last. Words that are numbered (CoNLL-U) have columns of
+/// their own.
 fn conll(width: usize, given: &GivenColumns) -> std::result::Result<FoundColumns, Unclear> {
     let tokens = given.tokens.clone().unwrap_or(ColumnRef::Index(0));
     let tags = match &given.tags {
@@ -383,7 +362,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::readers::sniff;
+    use crate::readers::{SniffOptions, sniff};
 
     /// What is found in a file of this name and content: `task text=.. label=..`, or the error.
     fn found(
@@ -395,9 +374,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
-        let file = sniff(&path, None, true, task);
+        let options = SniffOptions {
+            task,
+            ..SniffOptions::default()
+        };
+        let file = sniff(&path, &options);
         let found = file.and_then(|file| find_columns(Path::new(name), &file, task, given));
         match found {
+            Ok(FoundColumns::Spans { text, spans }) => {
+                let name = |column: Option<ColumnRef>| column.map_or("-".into(), |c| c.to_string());
+                format!("spans {} {}", name(text), name(spans))
+            }
             Ok(FoundColumns::Sequence { columns: None }) => "sequence".into(),
             Ok(FoundColumns::Token { columns: None }) => "token".into(),
             Ok(FoundColumns::Sequence {
@@ -499,6 +486,58 @@ mod tests {
     }
 
     #[test]
+    fn delimiters_encodings_lists_and_spans_are_found_as_they_are_read() {
+        check("a.csv", "text;label\na, b;x\n", "sequence text label");
+        let utf16: Vec<u8> = "\u{feff}text\tlabel\nä\tx\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        check("a.csv", utf16, "sequence text label");
+        check(
+            "a.json",
+            "[\n {\"text\": \"a\", \"label\": 1},\n {\"text\": \"b\", \"label\": 2}\n]",
+            "sequence text label",
+        );
+        check(
+            "a.json",
+            "{\"version\": 1, \"data\": [{\"review\": \"a\", \"label\": 1}]}",
+            "sequence review label",
+        );
+        check(
+            "a.jsonl",
+            "{\"text\": \"Ann\", \"entities\": []}\n{\"text\": \"Ann\", \"entities\": [{\"start\": 0, \"end\": 3, \"label\": \"PER\"}]}",
+            "spans text entities",
+        );
+        check(
+            "a.jsonl",
+            "{\"text\": \"Ann\", \"label\": [[0, 3, \"PER\"]]}",
+            "spans text label",
+        );
+        check(
+            "a.json",
+            "{\"text\": \"Ann\", \"tokens\": [{\"text\": \"Ann\"}], \"spans\": [{\"start\": 0}]}",
+            "spans text spans",
+        );
+        check(
+            "a.json",
+            "[{\"data\": {\"text\": \"a\"}, \"annotations\": [{\"result\": []}]}]",
+            "spans - -",
+        );
+        // Words with tags beside the entities are what our own predictions are.
+        check(
+            "a.jsonl",
+            "{\"text\": \"Ann\", \"tokens\": [\"Ann\"], \"tags\": [\"O\"], \"entities\": []}",
+            "token tokens tags",
+        );
+        check(
+            "a.conllu",
+            "# text = Ann\n1\tAnn\t_\tPROPN\t_\t_\t_\t_\t_\t_\n\n",
+            "token",
+        );
+        check("a.iob2", "# text = Ann\nAnn\tB-PER\n", "token 0 1");
+    }
+
+    #[test]
     fn what_is_unclear_is_listed_with_what_makes_it_clear() {
         check(
             "a.csv",
@@ -559,10 +598,10 @@ mod tests {
             "{\"a\": }",
             "a.jsonl:1:7: malformed JSON: expected value",
         );
-        check(
-            "a.xyz",
-            "",
-            "a.xyz: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt .parquet .gold_conll .ft",
+        let unknown = found("a.xyz", "", None, &GivenColumns::default());
+        assert!(
+            unknown.starts_with("a.xyz: unknown file extension; "),
+            "{unknown}"
         );
         assert_eq!(
             found(

@@ -68,6 +68,7 @@ mod example;
 pub mod find_columns;
 pub mod inputs;
 pub mod labels;
+mod look_alikes;
 pub mod metrics;
 mod parallel;
 pub mod readers;
@@ -101,6 +102,7 @@ pub use inputs::{
     CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,
 };
 pub use labels::{IGNORE_INDEX, LabelSet};
+pub use look_alikes::look_alikes;
 pub use metrics::{
     ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
     SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
@@ -108,9 +110,10 @@ pub use metrics::{
 };
 pub use parallel::in_parallel;
 pub use readers::{
-    BadRows, Column, ColumnRef, FileFormat, Holds, ReadSpec, SequenceColumns, SequenceReader,
-    SkippedRows, Sniffed, TokenColumns, TokenReader, for_each_row, line_reader, read_label_json,
-    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
+    BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
+    SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs, TextEncoding,
+    TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
+    read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
 };
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
@@ -121,4 +124,4 @@ pub use tag_names::{NO_LABEL, OddTags, Scheme, TagKind, odd_tags, shown_type, wi
 pub use task::TaskKind;
 pub use tokenize::TextTokenizer;
 pub use windows::{Context, InputLimits, LongInputs};
-pub use words::{TextWord, split_words};
+pub use words::{TextWord, locate_words, split_words};

@@ -163,7 +163,11 @@ impl TrainError {
                 DataError::UnknownFormat { .. }
                     | DataError::ColumnsUnclear { .. }
                     | DataError::UnsupportedFormat { .. }
+                    | DataError::IsFolder { .. }
                     | DataError::UnknownColumn { .. }
+                    | DataError::ColumnTwice { .. }
+                    | DataError::NoNamedColumn { .. }
+                    | DataError::TagsNeeded { .. }
                     | DataError::NoHeader { .. }
                     | DataError::ColumnIndex { .. }
                     | DataError::IndexInJson { .. }

@@ -1,14 +1,18 @@
 //! What a file holds as far as its beginning shows: its format, and its columns or keys.
 
-use std::io::{BufRead, Read};
 use std::path::Path;
 
-use ls_files::utf8;
 use serde_json::{Map, Value};
 
-use super::columns::{Column, ColumnRef, FileFormat, Holds};
+use super::columns::{Column, ColumnRef, FileFormat, Holds, TokenColumns};
+use super::conll_layout::{self, Layout};
+use super::delimiter::{self, Delimiter, SAMPLE_LINES};
+use super::encoding::TextEncoding;
+use super::json_list::{Kind, Objects};
 use super::lines::Lines;
-use super::source::{Source, open, source};
+use super::source::{Peeked, Source, open, peek, source};
+use super::spans;
+use super::usual_names::{PAIRS, TEXT, TOKENS, same};
 use crate::error::{DataError, Result};
 use crate::task::TaskKind;
 
@@ -36,23 +40,49 @@ impl Sniffed {
     }
 }
 
+/// What is known of a file beforehand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SniffOptions {
+    /// Its format; without, that of its ending.
+    pub format: Option<FileFormat>,
+    /// Whether the first row of a table names its columns; without, they are numbers.
+    pub header: bool,
+    /// What parts the fields of a CSV file.
+    pub delimiter: Option<Delimiter>,
+    /// How it is encoded.
+    pub encoding: Option<TextEncoding>,
+    /// What is labelled.
+    pub task: Option<TaskKind>,
+}
+
+impl Default for SniffOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            header: true,
+            delimiter: None,
+            encoding: None,
+            task: None,
+        }
+    }
+}
+
 /// Reads the beginning of a file. The format is that of the file's ending unless it is given; a
 /// `.txt` may be fastText or trees, and a `.tsv` of sentences that blank lines part is CoNLL.
-/// Without a header the columns are numbers.
 ///
 /// # Errors
 /// The file cannot be read, its ending is unknown, or its beginning is not of its format.
-pub fn sniff(
-    path: &Path,
-    format: Option<FileFormat>,
-    header: bool,
-    task: Option<TaskKind>,
-) -> Result<Sniffed> {
-    let format = match format {
+pub fn sniff(path: &Path, options: &SniffOptions) -> Result<Sniffed> {
+    let SniffOptions { header, task, .. } = *options;
+    let file = Beginning {
+        path,
+        encoding: options.encoding,
+    };
+    let format = match options.format {
         Some(format) => format,
         None => match FileFormat::from_path(path)? {
-            FileFormat::Conll => text_format(path)?,
-            FileFormat::Tsv if task != Some(TaskKind::Sequence) => table_of_words(path, task)?,
+            FileFormat::Conll => file.text_format()?,
+            FileFormat::Tsv if task != Some(TaskKind::Sequence) => file.table_of_words(task)?,
             format => format,
         },
     };
@@ -62,7 +92,7 @@ pub fn sniff(
     };
     let columns = match format {
         FileFormat::Csv | FileFormat::Tsv => {
-            let fields = first_row(path, format)?.into_iter();
+            let fields = file.first_row(format, options.delimiter)?.into_iter();
             if header {
                 fields.map(|name| one(ColumnRef::Name(name))).collect()
             } else {
@@ -71,9 +101,9 @@ pub fn sniff(
                     .collect()
             }
         }
-        FileFormat::Jsonl => keys(path)?,
+        FileFormat::Jsonl => file.keys()?,
         FileFormat::Conll => {
-            let width = width(path)?;
+            let width = file.width()?;
             (0..width).map(|at| one(ColumnRef::Index(at))).collect()
         }
         FileFormat::Parquet => parquet_columns(path)?,
@@ -82,147 +112,164 @@ pub fn sniff(
     Ok(Sniffed { format, columns })
 }
 
-fn lines(path: &Path) -> Result<Lines<'static>> {
-    Ok(Lines::new(source(open(path)?), path))
+/// A file of which the beginning is read.
+struct Beginning<'a> {
+    path: &'a Path,
+    encoding: Option<TextEncoding>,
 }
 
-/// The first lines of a file.
-fn beginning(path: &Path) -> Result<Vec<String>> {
-    let mut lines = lines(path)?;
-    let mut first = Vec::new();
-    while first.len() < ROWS {
-        match lines.next() {
-            Some(line) => first.push(line?.text.to_string()),
-            None => break,
-        }
+impl Beginning<'_> {
+    fn source(&self) -> Result<Source<'static>> {
+        Ok(source(open(self.path)?, self.encoding))
     }
-    Ok(first)
-}
 
-fn empty(path: &Path) -> DataError {
-    DataError::Empty {
-        path: path.to_path_buf(),
+    fn lines(&self) -> Result<Lines<'static>> {
+        Ok(Lines::new(self.source()?, self.path))
     }
-}
 
-/// What a file of text is that no ending tells.
-fn text_format(path: &Path) -> Result<FileFormat> {
-    let lines = beginning(path)?;
-    let first = lines.iter().find(|line| !line.trim().is_empty());
-    let first = first.ok_or_else(|| empty(path))?.trim_start();
-    let is_tree = first
-        .strip_prefix('(')
-        .is_some_and(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
-    Ok(if first.starts_with(FASTTEXT) {
-        FileFormat::FastText
-    } else if is_tree {
-        FileFormat::Trees
-    } else {
-        FileFormat::Conll
-    })
-}
-
-/// A `.tsv` of words, one a line: if words are to be tagged, or if blank lines stand between its
-/// rows.
-fn table_of_words(path: &Path, task: Option<TaskKind>) -> Result<FileFormat> {
-    let lines = beginning(path)?;
-    let last = lines.iter().rposition(|line| !line.trim().is_empty());
-    let inside = &lines[..last.unwrap_or_default()];
-    let parted = inside.iter().any(|line| line.trim().is_empty());
-    Ok(if parted || task == Some(TaskKind::Token) {
-        FileFormat::Conll
-    } else {
-        FileFormat::Tsv
-    })
-}
-
-/// The fields of the first row of a table.
-fn first_row(path: &Path, format: FileFormat) -> Result<Vec<String>> {
-    if format == FileFormat::Tsv {
-        let mut lines = lines(path)?;
-        let row = lines.map_row(|line| Ok(line.text.split('\t').map(str::to_string).collect()));
-        return trimmed(row.ok_or_else(|| empty(path))??);
-    }
-    let mut reader: Source<'_> = source(open(path)?.take(1 << 20));
-    let mark = reader
-        .fill_buf()
-        .map(|start| start.starts_with(b"\xef\xbb\xbf"));
-    if mark.map_err(ls_files::FileError::reading(path))? {
-        reader.consume(3);
-    }
-    let mut parser = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(reader);
-    let mut record = csv::ByteRecord::new();
-    let read = parser.read_byte_record(&mut record);
-    let read = read.map_err(|error| ls_files::FileError::reading(path)(error.into()))?;
-    if !read {
-        return Err(empty(path));
-    }
-    let fields = record
-        .iter()
-        .map(|field| Ok(utf8(field, path, 1)?.to_string()));
-    trimmed(fields.collect::<Result<_>>()?)
-}
-
-fn trimmed(fields: Vec<String>) -> Result<Vec<String>> {
-    Ok(fields
-        .iter()
-        .map(|field| field.trim().to_string())
-        .collect())
-}
-
-/// The keys of the first objects, and what stands under each where it is not null.
-fn keys(path: &Path) -> Result<Vec<Column>> {
-    let mut lines = lines(path)?;
-    let mut found: Vec<(String, Option<Holds>)> = Vec::new();
-    for _ in 0..ROWS {
-        let row = lines.map_row(|line| {
-            let object = serde_json::from_str::<Map<String, Value>>(line.text);
-            let at = line.place;
-            Ok(object.map_err(|error| ls_files::FileError::json(at.path, at.line, &error))?)
-        });
-        let Some(row) = row else { break };
-        for (key, value) in row? {
-            let holds = match &value {
-                Value::Null => None,
-                Value::String(_) => Some(Holds::One),
-                Value::Number(number) if number.is_i64() => Some(Holds::One),
-                Value::Array(list) => match list.first() {
-                    None => None,
-                    Some(Value::String(_)) => Some(Holds::List),
-                    Some(Value::Number(number)) if number.is_i64() => Some(Holds::List),
-                    Some(_) => Some(Holds::Other),
-                },
-                _ => Some(Holds::Other),
-            };
-            match found.iter_mut().find(|(name, _)| *name == key) {
-                Some((_, known)) => *known = known.or(holds),
-                None => found.push((key, holds)),
+    /// The first lines.
+    fn first_lines(&self) -> Result<Vec<String>> {
+        let mut lines = self.lines()?;
+        let mut first = Vec::new();
+        while first.len() < ROWS {
+            match lines.next() {
+                Some(line) => first.push(line?.text.to_string()),
+                None => break,
             }
         }
+        Ok(first)
     }
-    if found.is_empty() {
-        return Err(empty(path));
+
+    fn empty(&self) -> DataError {
+        DataError::Empty {
+            path: self.path.to_path_buf(),
+        }
     }
-    let column = |(name, holds): (String, Option<Holds>)| Column {
-        at: ColumnRef::Name(name),
-        holds: holds.unwrap_or(Holds::Other),
-    };
-    Ok(found.into_iter().map(column).collect())
+
+    /// What a file of text is that no ending tells.
+    fn text_format(&self) -> Result<FileFormat> {
+        let lines = self.first_lines()?;
+        let first = lines.iter().find(|line| !line.trim().is_empty());
+        let first = first.ok_or_else(|| self.empty())?.trim_start();
+        let is_tree = first
+            .strip_prefix('(')
+            .is_some_and(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+        Ok(if first.starts_with(FASTTEXT) {
+            FileFormat::FastText
+        } else if is_tree {
+            FileFormat::Trees
+        } else {
+            FileFormat::Conll
+        })
+    }
+
+    /// A `.tsv` of words, one a line: if words are to be tagged, or if blank lines stand between
+    /// its rows.
+    fn table_of_words(&self, task: Option<TaskKind>) -> Result<FileFormat> {
+        let lines = self.first_lines()?;
+        let last = lines.iter().rposition(|line| !line.trim().is_empty());
+        let inside = &lines[..last.unwrap_or_default()];
+        let parted = inside.iter().any(|line| line.trim().is_empty());
+        Ok(if parted || task == Some(TaskKind::Token) {
+            FileFormat::Conll
+        } else {
+            FileFormat::Tsv
+        })
+    }
+
+    /// The fields of the first row of a table.
+    fn first_row(&self, format: FileFormat, delimiter: Option<Delimiter>) -> Result<Vec<String>> {
+        if format == FileFormat::Tsv {
+            let mut lines = self.lines()?;
+            let row = lines.map_row(|line| {
+                let fields = line.text.split('\t');
+                Ok(fields.map(|field| field.trim().to_string()).collect())
+            });
+            return row.ok_or_else(|| self.empty())?;
+        }
+        let newlines = |start: &[u8]| start.iter().filter(|byte| **byte == b'\n').count();
+        let peeked = peek(self.source()?, |start| newlines(start) >= SAMPLE_LINES);
+        let Peeked { start, whole, .. } = &peeked;
+        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+        let delimiter =
+            delimiter.unwrap_or_else(|| delimiter::find(start, *whole, |_| false, |_| true));
+        let rows = delimiter::rows(start, *whole, delimiter);
+        rows.into_iter().next().ok_or_else(|| self.empty())
+    }
+
+    /// The keys of the first objects, and what stands under each where it is not null.
+    fn keys(&self) -> Result<Vec<Column>> {
+        let of_example = |key: &str, kind: Kind| {
+            let usual = TEXT.iter().chain(PAIRS.iter().flatten()).chain(&TOKENS);
+            match kind {
+                Kind::Objects => false,
+                Kind::Object => key == spans::DATA,
+                Kind::List | Kind::Scalar => usual.into_iter().any(|usual| same(key, usual)),
+            }
+        };
+        let mut objects = Objects::new(self.source()?, self.path, &of_example)?;
+        let pairs = TokenColumns::default();
+        let mut found: Vec<(String, Option<Holds>)> = Vec::new();
+        for _ in 0..ROWS {
+            let Some(row) = objects.map_row(|line| spans::object(line, &pairs)) else {
+                break;
+            };
+            let row: Map<String, Value> = row?;
+            for (key, value) in row {
+                let holds = holds(&key, &value);
+                match found.iter_mut().find(|(name, _)| *name == key) {
+                    Some((_, known)) => *known = known.or(holds),
+                    None => found.push((key, holds)),
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(self.empty());
+        }
+        let column = |(name, holds): (String, Option<Holds>)| Column {
+            at: ColumnRef::Name(name),
+            holds: holds.unwrap_or(Holds::Other),
+        };
+        Ok(found.into_iter().map(column).collect())
+    }
+
+    /// Columns of the first word of a CoNLL file; none where the words are numbered.
+    fn width(&self) -> Result<usize> {
+        let peeked = peek(self.source()?, conll_layout::enough);
+        let untagged = TokenColumns {
+            tagged: false,
+            ..TokenColumns::default()
+        };
+        let layout = Layout::of(&peeked.start, peeked.whole, &untagged, self.path)?;
+        if layout.numbered {
+            return Ok(0);
+        }
+        let text = String::from_utf8_lossy(&peeked.start);
+        let is_comment = |line: &str| conll_layout::is_comment(line, &layout, None);
+        let word = |line: &&str| {
+            !line.trim().is_empty() && !line.starts_with("-DOCSTART-") && !is_comment(line)
+        };
+        let first = text.lines().find(word).ok_or_else(|| self.empty())?;
+        Ok(conll_layout::fields(first).len())
+    }
 }
 
-/// Columns of the first word of a CoNLL file.
-fn width(path: &Path) -> Result<usize> {
-    let lines = beginning(path)?;
-    let word = |line: &&String| !line.trim().is_empty() && !line.starts_with("-DOCSTART-");
-    let first = lines.iter().find(word).ok_or_else(|| empty(path))?;
-    Ok(if first.contains('\t') {
-        first.split('\t').count()
-    } else {
-        first.split_ascii_whitespace().count()
-    })
+/// What a value is, if it shows.
+fn holds(key: &str, value: &Value) -> Option<Holds> {
+    match value {
+        Value::Null => None,
+        Value::String(_) => Some(Holds::One),
+        Value::Number(number) if number.is_i64() => Some(Holds::One),
+        Value::Array(list) => match list.first() {
+            // Of texts without spans.
+            None => (key == "entities" || key == "spans").then_some(Holds::Spans),
+            Some(Value::String(_)) => Some(Holds::List),
+            Some(Value::Number(number)) if number.is_i64() => Some(Holds::List),
+            Some(Value::Object(_) | Value::Array(_)) => Some(Holds::Spans),
+            Some(_) => Some(Holds::Other),
+        },
+        _ => Some(Holds::Other),
+    }
 }
 
 #[cfg(feature = "parquet")]

@@ -13,5 +13,7 @@ mod forms;
 mod golden;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod python_forms;
 mod readers;
+mod spans;
 mod tokenizer;

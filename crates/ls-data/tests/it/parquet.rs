@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ls_data::{
     BadRows, ColumnRef, DataError, FileFormat, FoundColumns, GivenColumns, Holds, ReadSpec,
-    find_columns, for_each_row, sniff,
+    SniffOptions, find_columns, for_each_row, sniff,
 };
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ fn plain(error: &DataError) -> String {
 fn columns_are_found_by_their_names_and_types() {
     let found = |name: &str| {
         let path = path(name);
-        let file = sniff(&path, None, true, None).unwrap();
+        let file = sniff(&path, &SniffOptions::default()).unwrap();
         find_columns(&path, &file, None, &GivenColumns::default()).map_err(|error| plain(&error))
     };
     let texts = FoundColumns::Sequence {
@@ -70,7 +70,7 @@ fn columns_are_found_by_their_names_and_types() {
     };
     assert_eq!(found("tokens.parquet"), Ok(words));
     // Its labels may be null, its scores are no labels.
-    let file = sniff(&path("odd.parquet"), None, true, None).unwrap();
+    let file = sniff(&path("odd.parquet"), &SniffOptions::default()).unwrap();
     let of = |name: &str| {
         let mut columns = file.columns.iter();
         columns

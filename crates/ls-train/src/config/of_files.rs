@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use ls_data::{ColumnRef, FileFormat, FoundColumns, GivenColumns, TaskKind, find_columns, sniff};
+use ls_data::{
+    ColumnRef, Delimiter, FileFormat, FoundColumns, GivenColumns, SniffOptions, TaskKind,
+    TextEncoding, catalog, find_columns, sniff,
+};
 use toml::{Table, Value};
 
 use super::read::assign;
@@ -107,8 +110,19 @@ impl Found<'_> {
         task: Option<TaskKind>,
         given: impl Fn(&str) -> Option<&'v Value>,
     ) -> Result<(String, FoundColumns)> {
-        let header = given("header").and_then(Value::as_bool).unwrap_or(true);
-        let file = sniff(path, format, header, task)?;
+        if path.is_dir() {
+            return Err(catalog::folder_fault(path).into());
+        }
+        // A value that cannot be read is a fault of its own.
+        let text = |key: &str| given(key).and_then(Value::as_str).map(str::to_string);
+        let options = SniffOptions {
+            format,
+            header: given("header").and_then(Value::as_bool).unwrap_or(true),
+            delimiter: text("delimiter").and_then(|name| Delimiter::try_from(name).ok()),
+            encoding: text("encoding").and_then(|name| TextEncoding::try_from(name).ok()),
+            task,
+        };
+        let file = sniff(path, &options)?;
         let column = |key: &str| match given(key)? {
             Value::String(name) => Some(ColumnRef::Name(name.clone())),
             Value::Integer(index) => Some(ColumnRef::Index(usize::try_from(*index).ok()?)),
@@ -137,6 +151,9 @@ impl Found<'_> {
             FoundColumns::Token {
                 columns: Some((tokens, tags)),
             } => vec![("tokens", Some(tokens)), ("tags", Some(tags))],
+            FoundColumns::Spans { text, spans } => {
+                vec![("text", text.as_ref()), ("tags", spans.as_ref())]
+            }
             _ => Vec::new(),
         };
         for (key, place) in places {
