@@ -5,6 +5,7 @@
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod data;
 mod evaluate;
 mod hub;

@@ -182,9 +182,14 @@ pub struct PredictArgs {
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
     #[arg(long, value_name = "MODE", conflicts_with = "run")]
     pub attention: Option<String>,
-    /// last, mean or max
+    /// last, last_not_pad, mean or max
     #[arg(long, value_name = "P", conflicts_with = "run")]
     pub pooling: Option<String>,
+    /// What the answers for a sequence are: regression (bare values), single_label_classification
+    /// (probabilities that sum to 1) or multi_label_classification (a probability each) [default:
+    /// what config.json says]
+    #[arg(long, value_name = "TYPE", conflicts_with = "run")]
+    pub problem_type: Option<String>,
     /// Label names in the order of the head
     #[arg(
         long,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 use tokenizers::processors::template::TemplateProcessing;
@@ -58,9 +59,21 @@ pub(crate) struct TokenizerConfig {
     eos_token: Option<TokenSpec>,
     pad_token: Option<TokenSpec>,
     unk_token: Option<TokenSpec>,
+    /// Where this is, the file is of a kind that names all special tokens itself.
+    added_tokens_decoder: Option<IgnoredAny>,
     pub(crate) add_bos_token: Option<bool>,
     pub(crate) add_eos_token: Option<bool>,
     model_max_length: Option<f64>,
+}
+
+/// The tokens of `special_tokens_map.json`, which older folders have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SpecialTokensMap {
+    bos_token: Option<TokenSpec>,
+    eos_token: Option<TokenSpec>,
+    pad_token: Option<TokenSpec>,
+    unk_token: Option<TokenSpec>,
 }
 
 /// A token is written as its text or as an object around it.
@@ -80,11 +93,28 @@ impl TokenSpec {
 }
 
 impl TokenizerConfig {
+    /// Takes in the tokens of `special_tokens_map.json` where transformers does: they win, unless
+    /// this file lists the added tokens itself.
+    pub(crate) fn with_map(mut self, map: SpecialTokensMap) -> Self {
+        if self.added_tokens_decoder.is_none() {
+            self.bos_token = map.bos_token.or(self.bos_token);
+            self.eos_token = map.eos_token.or(self.eos_token);
+            self.pad_token = map.pad_token.or(self.pad_token);
+            self.unk_token = map.unk_token.or(self.unk_token);
+        }
+        self
+    }
+
     /// Files without a limit say 1e30.
     pub(crate) fn model_max_length(&self) -> Option<usize> {
         self.model_max_length
             .filter(|n| (1.0..1e9).contains(n))
             .map(|n| n as usize)
+    }
+
+    /// The id of the pad token that the file names.
+    pub(crate) fn named_pad(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        tokenizer.token_to_id(self.pad_token.as_ref()?.text())
     }
 
     /// The post-processor that transformers 5 builds from `add_bos_token` and `add_eos_token`

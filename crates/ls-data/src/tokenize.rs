@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ls_files::{optional, read};
+use serde::de::DeserializeOwned;
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::error::{DataError, Result};
@@ -21,13 +22,9 @@ use crate::windows::{
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
+const MAP_FILE: &str = "special_tokens_map.json";
 /// Files that hold a tokenizer; a copy of those that exist is a copy of the tokenizer.
-const FILES: [&str; 4] = [
-    TOKENIZER_FILE,
-    CONFIG_FILE,
-    "special_tokens_map.json",
-    "tokenizer.model",
-];
+const FILES: [&str; 4] = [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE, "tokenizer.model"];
 
 /// A tokenizer from a Hugging Face folder.
 #[derive(Debug, Clone)]
@@ -39,13 +36,15 @@ pub struct TextTokenizer {
     /// The token of a lone space, where there is one.
     space: Option<u32>,
     pad: PadToken,
+    named_pad: Option<u32>,
     vocab_size: usize,
     model_max_length: Option<usize>,
     files: Vec<PathBuf>,
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` and, if it is there, `tokenizer_config.json`.
+    /// Reads `tokenizer.json` and, if they are there, `tokenizer_config.json` and
+    /// `special_tokens_map.json`.
     ///
     /// Special tokens follow transformers 5: the post-processor of `tokenizer.json` adds them,
     /// unless `tokenizer_config.json` says `add_bos_token` or `add_eos_token`, which then decide
@@ -61,12 +60,8 @@ impl TextTokenizer {
             sentencepiece: dir.join("tokenizer.model").is_file(),
         })?;
         let config_path = dir.join(CONFIG_FILE);
-        let config: TokenizerConfig = match optional(read(&config_path))? {
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(&config_path, &e))?
-            }
-            None => TokenizerConfig::default(),
-        };
+        let config: TokenizerConfig = optional_json(&config_path)?;
+        let config = config.with_map(optional_json(&dir.join(MAP_FILE))?);
 
         let text = std::str::from_utf8(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
         // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
@@ -106,6 +101,7 @@ impl TextTokenizer {
             around,
             space,
             pad,
+            named_pad: config.named_pad(&tokenizer),
             vocab_size: highest.map_or(0, |id| id as usize + 1),
             model_max_length: config.model_max_length(),
             files: FILES
@@ -125,6 +121,17 @@ impl TextTokenizer {
     /// The token for padding, with the reason it was chosen.
     pub fn pad_token(&self) -> &PadToken {
         &self.pad
+    }
+
+    /// The pad token that `tokenizer_config.json` names, whatever else it stands for: often it is
+    /// the end token. transformers pads with it.
+    pub fn named_pad(&self) -> Option<u32> {
+        self.named_pad
+    }
+
+    /// The last special token that the tokenizer puts behind each text, if it puts one there.
+    pub fn end_token(&self) -> Option<u32> {
+        self.around[1].last().copied()
     }
 
     /// Longest input in tokens that the tokenizer's config speaks of, if it does.
@@ -351,7 +358,7 @@ impl TextTokenizer {
     /// The bytes that decide how a text becomes ids, for a key of what was encoded.
     pub(crate) fn identity(&self) -> Result<Vec<Vec<u8>>> {
         let parts = self.files.iter().filter(|file| {
-            [TOKENIZER_FILE, CONFIG_FILE]
+            [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE]
                 .map(Some)
                 .contains(&file.file_name().and_then(|n| n.to_str()))
         });
@@ -447,6 +454,14 @@ fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<us
         });
     }
     word_ids
+}
+
+/// What a JSON file holds, or nothing if there is no file.
+fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
+    match optional(read(path))? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(path, &e)),
+        None => Ok(T::default()),
+    }
 }
 
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {

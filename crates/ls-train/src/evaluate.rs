@@ -5,7 +5,7 @@ use ls_data::{
     ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
     SpanScores, sequential_order,
 };
-use ls_model::{LlamaClassifier, LlamaConfig};
+use ls_model::{LlamaClassifier, LlamaConfig, ProblemType};
 
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
@@ -72,8 +72,7 @@ pub(crate) fn evaluate(
     let logits = logits(model, dataset, pass, tick)?;
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();
-    let position = pass.settings.label_position;
-    let predictions = predictions(dataset, &examples, &logits, num_labels, position)?;
+    let predictions = predictions(dataset, &examples, &logits, num_labels, pass.settings)?;
     let scores = if dataset.is_words() {
         score_spans(&examples, &predictions, labels, pass.protocol)?
     } else {
@@ -105,7 +104,7 @@ pub(crate) fn logits(
     let options = pass.settings.batch_options(pass.batch_size, true);
     for indices in sequential_order(lengths, options.batch_size, true) {
         let batch = dataset.batch(&indices, &options)?;
-        let input = model_input(&batch, pass.config, pass.device)?;
+        let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
         let rows = ls_lora::host_values(model.forward(&input));
         let mut rows = rows.chunks_exact(num_labels);
         for (row, &index) in indices.iter().enumerate() {
@@ -141,12 +140,18 @@ pub(crate) fn predictions(
     examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
-    position: LabelPosition,
+    settings: &InferenceSettings,
 ) -> Result<Vec<Prediction>> {
+    let function = settings.function_to_apply(num_labels);
+    let position = settings.label_position;
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
         if !dataset.is_words() {
-            return Ok(Prediction::Sequence(Decision::of(&mean(&logits[inputs]))));
+            let decision = Decision::of(&mean(&logits[inputs]), function);
+            return Ok(match settings.problem_type {
+                Some(ProblemType::MultiLabelClassification) => Prediction::MultiLabel(decision),
+                _ => Prediction::Sequence(decision),
+            });
         }
         let mut decisions = vec![None; example.words];
         for input in inputs {
@@ -154,7 +159,7 @@ pub(crate) fn predictions(
                 let Some(word) = word else { continue };
                 if decisions[word].is_none() || position == LabelPosition::Last {
                     let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                    decisions[word] = Some(Decision::of(logits));
+                    decisions[word] = Some(Decision::of(logits, function));
                 }
             }
         }

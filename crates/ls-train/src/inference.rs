@@ -8,11 +8,12 @@ use ls_data::{
 };
 use ls_files::{optional, read_json};
 use ls_lora::Quantization;
-use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
+use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
+use crate::prediction::FunctionToApply;
 use crate::run_dir::INFERENCE_FILE;
 
 /// How a text reaches the model and how its answer is read.
@@ -34,6 +35,9 @@ pub struct InferenceSettings {
     /// Pooling, for a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
+    /// What the answers for a sequence are, where they are not one class of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem_type: Option<ProblemType>,
     /// Longest input in tokens.
     pub max_length: usize,
     /// What happens to longer ones. Files that do not say it are of models whose inputs were cut.
@@ -51,7 +55,8 @@ pub struct InferenceSettings {
     /// Fixed length of every batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<usize>,
-    /// The id that fills batches up; it cannot occur in text.
+    /// The id that fills batches up. It cannot occur in text, except under `last_not_pad`, which
+    /// passes over it at the end of a text.
     pub pad_token_id: u32,
     /// The same as a token.
     pub pad_token: String,
@@ -75,18 +80,25 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 
 impl InferenceSettings {
     /// The settings that a run trains with.
-    pub(crate) fn of_run(run: &ResolvedRun, tokenizer: &TextTokenizer, labels: LabelSet) -> Self {
-        let pad = tokenizer.pad_token();
+    pub(crate) fn of_run(
+        run: &ResolvedRun,
+        config: &LlamaConfig,
+        tokenizer: &TextTokenizer,
+        labels: LabelSet,
+    ) -> Self {
+        let pooling = match run.head {
+            Task::Sequence(pooling) => Some(pooling),
+            Task::Token { .. } => None,
+        };
+        let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
         let data = &run.config.data;
         Self {
             format_version: FORMAT_VERSION,
             task: run.config.task,
             labels,
             attention: run.attention.clone(),
-            pooling: match run.head {
-                Task::Sequence(pooling) => Some(pooling),
-                Task::Token { .. } => None,
-            },
+            pooling,
+            problem_type: None,
             max_length: run.limits.max_length,
             long_inputs: run.limits.long_inputs,
             stride: run.limits.stride,
@@ -94,8 +106,8 @@ impl InferenceSettings {
             padding: run.padding,
             padding_side: data.padding_side,
             pad_to: data.pad_to,
-            pad_token_id: pad.id,
-            pad_token: pad.token.clone(),
+            pad_token_id,
+            pad_token,
             base_model: run.config.model.path.clone(),
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
@@ -151,6 +163,23 @@ impl InferenceSettings {
         }
     }
 
+    /// The token that a head which reads one token of each row passes over at its end.
+    pub(crate) fn not_pooled(&self) -> Option<u32> {
+        (self.pooling == Some(Pooling::LastNotPad)).then_some(self.pad_token_id)
+    }
+
+    /// What turns the logits of a head of so many labels into scores: the choice of
+    /// `TextClassificationPipeline`, and of `TokenClassificationPipeline`.
+    pub(crate) fn function_to_apply(&self, num_labels: usize) -> FunctionToApply {
+        match (self.task, self.problem_type) {
+            (TaskKind::Token, _) => FunctionToApply::Softmax,
+            (_, Some(ProblemType::Regression)) => FunctionToApply::None,
+            (_, Some(ProblemType::MultiLabelClassification)) => FunctionToApply::Sigmoid,
+            _ if num_labels == 1 => FunctionToApply::Sigmoid,
+            _ => FunctionToApply::Softmax,
+        }
+    }
+
     /// The model's head, with the dropout of the checkpoint's configuration.
     pub(crate) fn head(&self, config: &LlamaConfig) -> Task {
         match self.task {
@@ -171,5 +200,26 @@ impl InferenceSettings {
             pad_to: self.pad_to,
             group_by_length,
         }
+    }
+}
+
+/// The pad token as transformers knows it: the id in `config.json`, else the token that
+/// `tokenizer_config.json` names.
+pub(crate) fn named_pad(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Option<u32> {
+    config.pad_token_id.or(tokenizer.named_pad())
+}
+
+/// The pad token of a model, and its text. For `last_not_pad` it is that of transformers, or where
+/// none is named the end token, which then pads by habit; else one that cannot occur in a text.
+pub(crate) fn pad_token(
+    pooling: Option<Pooling>,
+    config: &LlamaConfig,
+    tokenizer: &TextTokenizer,
+) -> (u32, String) {
+    let own = tokenizer.pad_token();
+    let theirs = named_pad(config, tokenizer).or(tokenizer.end_token());
+    match theirs.filter(|_| pooling == Some(Pooling::LastNotPad)) {
+        Some(id) => (id, tokenizer.id_to_token(id).unwrap_or_default()),
+        None => (own.id, own.token.clone()),
     }
 }

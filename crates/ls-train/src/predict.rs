@@ -5,14 +5,16 @@ use std::path::Path;
 use burn::tensor::Device;
 use ls_data::{DataError, InputLimits, LabelSet, SplitSource, TaskKind, TextTokenizer};
 use ls_lora::{LoraModel, PeftAdapter};
-use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
+use ls_model::{
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
+};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
-use crate::inference::{FORMAT_VERSION, InferenceSettings};
+use crate::inference::{FORMAT_VERSION, InferenceSettings, named_pad, pad_token};
 use crate::inputs::Inputs;
 use crate::prediction::prediction_object;
 use crate::run_dir::RunDir;
@@ -26,6 +28,8 @@ pub struct Overrides {
     pub attention: Option<AttentionMode>,
     /// Pooling, for a sequence.
     pub pooling: Option<Pooling>,
+    /// What the answers for a sequence are.
+    pub problem_type: Option<ProblemType>,
     /// Label names in the order of the head.
     pub labels: Option<Vec<String>>,
     /// Longest input in tokens.
@@ -70,8 +74,9 @@ impl Predictor {
     /// A Hugging Face folder, with the head in it or in a PEFT folder.
     ///
     /// If the adapter was trained here, its own settings apply unless overridden. Otherwise the
-    /// checkpoint's `config.json` gives attention (`is_causal`) and labels (`id2label`), and
-    /// sequences pool their last token.
+    /// checkpoint's `config.json` gives attention (`is_causal`), labels (`id2label`) and what the
+    /// answers are (`problem_type`), and sequences are pooled as transformers pools them: their
+    /// last token that is not the pad token of `config.json`, or else of `tokenizer_config.json`.
     ///
     /// # Errors
     ///
@@ -109,7 +114,12 @@ impl Predictor {
             return Err(TrainError::Settings { path, reason });
         }
         settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
-        settings.pooling = overrides.pooling.or(settings.pooling);
+        if overrides.pooling.is_some() {
+            settings.pooling = overrides.pooling;
+            (settings.pad_token_id, settings.pad_token) =
+                pad_token(settings.pooling, &config, &tokenizer);
+        }
+        settings.problem_type = overrides.problem_type.or(settings.problem_type);
         settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
         settings.dtype = overrides.dtype.unwrap_or(settings.dtype);
         if let Some(names) = &overrides.labels {
@@ -213,7 +223,7 @@ impl Predictor {
             &dataset.examples()?,
             &logits,
             self.model.num_labels(),
-            self.settings.label_position,
+            &self.settings,
         )?;
         let labels = &self.settings.labels;
         let objects = predictions.iter().enumerate();
@@ -297,13 +307,15 @@ fn default_settings(
         .labels
         .clone()
         .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
-    let pad = tokenizer.pad_token();
+    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer));
+    let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
     Ok(InferenceSettings {
         format_version: FORMAT_VERSION,
         task,
         labels: LabelSet::from_names(labels)?,
         attention: config.attention(),
-        pooling: (task == TaskKind::Sequence).then_some(Pooling::Last),
+        pooling,
+        problem_type: config.problem_type,
         max_length: config.max_position_embeddings,
         long_inputs: default_long_inputs(task),
         stride: None,
@@ -311,11 +323,27 @@ fn default_settings(
         padding: Default::default(),
         padding_side: Default::default(),
         pad_to: None,
-        pad_token_id: pad.id,
-        pad_token: pad.token.clone(),
+        pad_token_id,
+        pad_token,
         base_model: model_dir.into(),
         dtype: ComputeType::F32,
         quantization: None,
         batch_size: 32,
     })
+}
+
+/// The pooling of a head that transformers trained.
+fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Pooling {
+    if named_pad(config, tokenizer).is_some() {
+        return Pooling::LastNotPad;
+    }
+    if let Some(end) = tokenizer.end_token() {
+        let end = tokenizer.id_to_token(end).unwrap_or_default();
+        tracing::warn!(
+            "no file of the model names its pad token, so the last token of each text is pooled, \
+             which is {end}; if {end} was the pad token in training, transformers pooled the token \
+             before it: say --pooling last_not_pad"
+        );
+    }
+    Pooling::Last
 }

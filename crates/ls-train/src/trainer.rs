@@ -46,7 +46,8 @@ pub fn train(
     let tokenizer = TextTokenizer::from_dir(&run.config.model.path)?;
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
-    let settings = InferenceSettings::of_run(&run, &tokenizer, splits.labels.clone());
+    let settings =
+        InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, splits.labels.clone());
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -130,7 +131,10 @@ fn save_best(
     let (settings, lora) = (context.settings, &context.run.lora);
     folder.replace_best(|dir| {
         let adapter = model.to_adapter(lora);
-        adapter.save_with_card(dir, &crate::card::model_card(settings, lora))?;
+        adapter.save_with_card(
+            dir,
+            &crate::card::model_card(settings, lora, tokenizer.end_token()),
+        )?;
         settings.save(dir)?;
         tokenizer.copy_to(dir)?;
         Ok(settings.labels.save(&dir.join("labels.json"))?)
@@ -189,7 +193,12 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>) -> Result<()> {
         let order = ls_data::sequential_order(dataset.lengths(), batch_size, true);
         if let Some(longest) = order.first() {
             let batch = dataset.batch(longest, &options)?;
-            let logits = model.forward(&model_input(&batch, context.model_config, context.device)?);
+            let logits = model.forward(&model_input(
+                &batch,
+                context.model_config,
+                context.settings.not_pooled(),
+                context.device,
+            )?);
             let values = ls_lora::host_values(logits);
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 let (value, examples) = (f64::from(*value), dataset.place(longest));

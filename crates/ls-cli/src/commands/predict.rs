@@ -138,7 +138,12 @@ fn in_chunks<T>(
 }
 
 fn overrides(args: &PredictArgs) -> Result<Overrides> {
-    let pooling = choice("--pooling", "last, mean, max", &args.pooling)?;
+    let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
+    let problem_type = choice(
+        "--problem-type",
+        "regression, single_label_classification, multi_label_classification",
+        &args.problem_type,
+    )?;
     let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
     let attention = match &args.attention {
         Some(mode) => Some(mode.parse().map_err(TrainError::from)?),
@@ -148,6 +153,7 @@ fn overrides(args: &PredictArgs) -> Result<Overrides> {
         task: args.task,
         attention,
         pooling,
+        problem_type,
         labels: args.labels.clone(),
         max_length: args.max_length,
         dtype,

@@ -53,7 +53,9 @@ pub struct ModelSettings {
     /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
     /// checkpoint's `is_causal` decides; a checkpoint without it is causal.
     pub attention: Option<AttentionMode>,
-    /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
+    /// `last`, `last_not_pad`, `mean` or `max`; by default `last` for causal attention and `mean`
+    /// otherwise. `last_not_pad` is what transformers pools: the last token that is not the pad
+    /// token, which is another than the last where the end token pads.
     pub pooling: Option<Pooling>,
     /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
     pub dtype: ComputeType,
