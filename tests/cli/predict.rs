@@ -458,6 +458,50 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
 }
 
 #[test]
+fn an_adapter_named_as_the_model_or_saved_without_its_head_is_explained() {
+    const WEIGHTS: &str = "adapter/adapter_model.safetensors";
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    refused(
+        &sandbox,
+        &["predict", "--model", "out/best", "--task", "sequence", "hi"],
+        1,
+        &[
+            "no config.json",
+            "hint: it is a PEFT adapter: name it with --adapter",
+        ],
+    );
+    for file in sandbox.listing("out/best") {
+        sandbox.write(
+            &format!("adapter/{file}"),
+            std::fs::read(sandbox.path(&format!("out/best/{file}"))).unwrap(),
+        );
+    }
+    let mut all = tensors(&sandbox, WEIGHTS);
+    all.remove("base_model.model.score.weight").unwrap();
+    sandbox.write_tensors(WEIGHTS, &all);
+    refused(
+        &sandbox,
+        &[
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "adapter",
+            "--task",
+            "sequence",
+            "hi",
+        ],
+        1,
+        &[
+            "cannot load adapter on model",
+            "score.weight is missing",
+            "hint: the adapter was saved without its head",
+        ],
+    );
+}
+
+#[test]
 fn a_run_that_was_stopped_while_it_replaced_its_best_says_so() {
     let sandbox = sequence();
     train(&sandbox, "out", &[]);

@@ -158,6 +158,42 @@ fn a_classifier_without_a_head_and_a_folder_without_lora_are_refused() {
 }
 
 #[test]
+fn an_adapter_in_a_folder_below_is_pointed_at() {
+    let root = tempfile::tempdir().unwrap();
+    sample().save(root.path().join("sentiment")).unwrap();
+    fs::create_dir(root.path().join("logs")).unwrap();
+    let error = PeftAdapter::load(root.path()).unwrap_err().to_string();
+    assert!(error.contains("no adapter_config.json in it"), "{error}");
+    assert!(error.ends_with("sentiment"), "{error}");
+}
+
+#[test]
+fn a_tensor_that_was_never_gathered_is_named() {
+    let error = load_spoilt(|tensors| {
+        tensors.insert(lora_key(V0, "B"), HostTensor::from_f32([0], &[]));
+    });
+    let text = error.to_string();
+    assert!(text.contains(&lora_key(V0, "B")), "{text}");
+    assert!(text.contains("is empty (shape [0])"), "{text}");
+}
+
+/// peft's two ways to write a key that matches nothing: an anchor that the start of the full name
+/// does not fit, and a typing error.
+#[test]
+fn pattern_keys_without_effect_are_noted() {
+    let (mut config, tensors) = files();
+    config["alpha_pattern"] =
+        json!({"^q_proj": 100, "vproj": 3, "^model.layers.0.self_attn.q_proj": 4});
+    let adapter = load(&config, &tensors).unwrap();
+    assert_eq!(adapter.config.scaling_of(Q0), 2.0);
+    assert_eq!(adapter.warnings.len(), 2, "{:?}", adapter.warnings);
+    for (key, warning) in ["^q_proj", "vproj"].iter().zip(&adapter.warnings) {
+        assert!(warning.contains("`alpha_pattern`"), "{warning}");
+        assert!(warning.contains(key), "{warning}");
+    }
+}
+
+#[test]
 fn surplus_tensors_are_listed() {
     let k0 = "model.layers.0.self_attn.k_proj";
     let cases = [
