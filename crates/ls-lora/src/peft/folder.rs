@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use ls_files::{Dtype, FileError, HostTensor, TensorFile, write_atomic, write_tensors};
 
 use super::config::PEFT_VERSION;
-use super::tensors::{AdapterTensors, PREFIX, Part, no_surplus, sort_keys};
+use super::tensors::{
+    AdapterTensors, PREFIX, Part, VOCABULARY, is_vocabulary, no_surplus, sort_keys,
+};
 use crate::config::{Bias, LoraConfig, TargetModules, TaskType, matches_pattern_key};
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
@@ -97,7 +99,7 @@ impl PeftAdapter {
             .into());
         }
         let json: serde_json::Value = ls_files::read_json(&config_path)?;
-        let (config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
+        let (mut config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
 
         let weights_path = dir.join(WEIGHTS_FILE);
         let pickle = dir.join(PICKLED_WEIGHTS_FILE);
@@ -106,6 +108,12 @@ impl PeftAdapter {
         }
         let file = TensorFile::open(&weights_path)?;
         let sorted = sort_keys(&file, config.bias)?;
+        // peft writes the table of a vocabulary that was changed for the training (a padding token
+        // was added) whether or not the configuration names it, and puts it in the base's place.
+        let has_vocabulary = sorted.saved.keys().any(|name| is_vocabulary(name));
+        if has_vocabulary && !config.modules_to_save.iter().any(|name| name == VOCABULARY) {
+            config.modules_to_save.push(VOCABULARY.to_owned());
+        }
 
         let mut adapter = Self {
             config,
@@ -221,6 +229,15 @@ impl PeftAdapter {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The number of tokens in the vocabulary's table, if the adapter has one of its own: it is not
+    /// the base's where tokens were added for the training.
+    #[must_use]
+    pub fn vocab_size(&self) -> Option<usize> {
+        let mut saved = self.saved_modules.iter();
+        let (_, table) = saved.find(|(name, _)| is_vocabulary(name))?;
+        table.shape.first().copied()
     }
 
     /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.

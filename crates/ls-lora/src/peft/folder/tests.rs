@@ -193,6 +193,34 @@ fn pattern_keys_without_effect_are_noted() {
     }
 }
 
+/// As peft writes it after `resize_token_embeddings`; with `modules_to_save = ["embed_tokens"]` there
+/// are two copies beside it.
+#[test]
+fn the_table_of_a_changed_vocabulary_is_read() {
+    let (config, mut tensors) = files();
+    let (table, copy) = (tensor([9, 4], 0.0), tensor([9, 4], 1.0));
+    tensors.insert(key("model.embed_tokens.weight"), table.clone());
+    for copies in [false, true] {
+        if copies {
+            for part in ["modules_to_save", "original_module"] {
+                let name = format!("model.embed_tokens.{part}.weight");
+                tensors.insert(key(&name), copy.clone());
+            }
+        }
+        let adapter = load(&config, &tensors).unwrap();
+        assert_eq!(adapter.vocab_size(), Some(9));
+        assert_eq!(adapter.saved_modules.len(), 2);
+        assert_eq!(adapter.saved_modules["model.embed_tokens.weight"], table);
+    }
+    assert_eq!(sample().vocab_size(), None);
+    // A copy alone says nothing.
+    tensors.remove(&key("model.embed_tokens.weight"));
+    assert!(matches!(
+        load(&config, &tensors),
+        Err(LoraError::UnsupportedTensor { .. })
+    ));
+}
+
 #[test]
 fn surplus_tensors_are_listed() {
     let k0 = "model.layers.0.self_attn.k_proj";
