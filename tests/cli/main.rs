@@ -7,6 +7,7 @@
 
 mod data;
 mod evaluate;
+mod field_notes;
 mod hub;
 mod predict;
 mod runs;
