@@ -8,6 +8,7 @@
 mod answers;
 mod data;
 mod evaluate;
+mod field_notes;
 mod hub;
 mod predict;
 mod runs;

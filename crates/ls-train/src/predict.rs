@@ -89,10 +89,15 @@ impl Predictor {
     ) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
-        let config = checkpoint.config.clone();
+        let mut config = checkpoint.config.clone();
         let adapter = adapter_dir
             .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
             .transpose()?;
+        // Tokens that were added for the training are in the adapter's table.
+        let of_adapter = adapter
+            .as_ref()
+            .and_then(|(_, adapter)| adapter.vocab_size());
+        config.vocab_size = of_adapter.unwrap_or(config.vocab_size);
         let saved = match adapter_dir {
             Some(dir) => InferenceSettings::load(dir)?,
             None => None,

@@ -44,7 +44,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
                 &overrides(args)?,
                 &device,
             )
-            .with_context(|| format!("cannot load {}", model.display()))?;
+            .with_context(|| match &args.adapter {
+                Some(adapter) => {
+                    format!("cannot load {} on {}", adapter.display(), model.display())
+                }
+                None => format!("cannot load {}", model.display()),
+            })?;
             (predictor, DataSettings::default())
         }
         (None, None) => return Err(UsageError::new("expected --run or --model").into()),
