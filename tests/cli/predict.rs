@@ -457,8 +457,8 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
     );
 }
 
-/// What peft saves after a padding token was added to the tokenizer and the embeddings were resized:
-/// the whole table, with a row more than the base's.
+/// What peft saves after a padding token was added to the tokenizer and the embeddings were
+/// resized: the whole table, with a row more than the base's.
 #[test]
 fn an_adapter_brings_the_table_of_a_vocabulary_that_was_enlarged() {
     const WEIGHTS: &str = "adapter/adapter_model.safetensors";
@@ -594,7 +594,10 @@ fn a_bad_command_is_refused_with_the_way_out() {
         (
             with_adapter(&["--task", "sequence", "--pooling", "first", "hi"]),
             2,
-            &["--pooling: expected one of last, mean, max", "\"first\""],
+            &[
+                "--pooling: expected one of last, last_not_pad, mean, max",
+                "\"first\"",
+            ],
         ),
         (
             with_adapter(&["--task", "sequence", "--attention", "from:9", "hi"]),

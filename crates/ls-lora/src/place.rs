@@ -62,9 +62,9 @@ pub fn add_adapter<M: LoraModule>(
 ///
 /// The layers that the adapter's configuration selects and those that its file holds must be the
 /// same; nothing is placed if they are not. Names in the configuration that nothing in the model
-/// has (`lm_head` on a classifier) are passed over, as in peft. `dir` is the folder the adapter came from, for
-/// messages. On an autodiff device everything that came from the file is trainable and the rest of
-/// the model frozen.
+/// has (`lm_head` on a classifier) are passed over, as in peft. `dir` is the folder the adapter
+/// came from, for messages. On an autodiff device everything that came from the file is trainable
+/// and the rest of the model frozen.
 ///
 /// # Errors
 ///

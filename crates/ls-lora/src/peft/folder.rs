@@ -403,8 +403,8 @@ impl PeftAdapter {
     }
 }
 
-/// The first folder in `dir` that holds an adapter: peft saves one that has a name of its own into a
-/// folder of that name, and a Trainer saves checkpoints.
+/// The first folder in `dir` that holds an adapter: peft saves one that has a name of its own into
+/// a folder of that name, and a Trainer saves checkpoints.
 fn adapter_below(dir: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(dir).ok()?;
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));

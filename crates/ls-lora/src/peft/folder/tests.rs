@@ -193,8 +193,8 @@ fn pattern_keys_without_effect_are_noted() {
     }
 }
 
-/// As peft writes it after `resize_token_embeddings`; with `modules_to_save = ["embed_tokens"]` there
-/// are two copies beside it.
+/// As peft writes it after `resize_token_embeddings`; with `modules_to_save = ["embed_tokens"]`
+/// there are two copies beside it.
 #[test]
 fn the_table_of_a_changed_vocabulary_is_read() {
     let (config, mut tensors) = files();
