@@ -60,6 +60,9 @@ pub(crate) struct TokenizerConfig {
     unk_token: Option<TokenSpec>,
     pub(crate) add_bos_token: Option<bool>,
     pub(crate) add_eos_token: Option<bool>,
+    pub(crate) tokenizer_class: Option<String>,
+    pub(crate) add_prefix_space: Option<bool>,
+    pub(crate) legacy: Option<bool>,
     model_max_length: Option<f64>,
 }
 

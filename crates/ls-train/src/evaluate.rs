@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use ls_data::{
-    ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, sequential_order,
+    ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, SpanMode, SpanScores,
+    sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 
@@ -72,8 +72,7 @@ pub(crate) fn evaluate(
     let logits = logits(model, dataset, pass, tick)?;
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();
-    let position = pass.settings.label_position;
-    let predictions = predictions(dataset, &examples, &logits, num_labels, position)?;
+    let predictions = predictions(dataset, &examples, &logits, num_labels)?;
     let scores = if dataset.is_words() {
         score_spans(&examples, &predictions, labels, pass.protocol)?
     } else {
@@ -141,7 +140,6 @@ pub(crate) fn predictions(
     examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
-    position: LabelPosition,
 ) -> Result<Vec<Prediction>> {
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
@@ -150,12 +148,10 @@ pub(crate) fn predictions(
         }
         let mut decisions = vec![None; example.words];
         for input in inputs {
-            for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
+            for (at, word) in dataset.words_read(input)?.into_iter().enumerate() {
                 let Some(word) = word else { continue };
-                if decisions[word].is_none() || position == LabelPosition::Last {
-                    let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                    decisions[word] = Some(Decision::of(logits));
-                }
+                let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
+                decisions[word] = Some(Decision::of(logits));
             }
         }
         Ok(Prediction::Token(decisions))
@@ -253,7 +249,7 @@ pub(crate) fn score_constant(
         // Also of a constant answer, only words of which the model would see something.
         let mut words = vec![None; example.words];
         for input in example.inputs.clone() {
-            for word in dataset.word_ids(input)?.into_iter().flatten() {
+            for word in dataset.words_read(input)?.into_iter().flatten() {
                 words[word] = Some(decision.clone());
             }
         }
