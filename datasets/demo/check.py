@@ -44,8 +44,8 @@ def encode_words(tokenizer, tokens):
     encoding = tokenizer(text, return_offsets_mapping=True)
     at = 0
     for token in tokens:
-        # A lone ▁ carries the offset of the space before its word, and is the word's first.
-        starts.append(next(i for i, (s, e) in enumerate(encoding.offset_mapping) if e >= at and e > s))
+        # A leading ▁ carries the offset of the space before its word.
+        starts.append(next(i for i, (s, e) in enumerate(encoding.offset_mapping) if e > at and e > s))
         at += len(token) + 1
     return encoding.input_ids, starts
 

@@ -53,6 +53,9 @@ fn a_run_records_how_it_reads_words_and_predict_can_replace_it() {
     assert_eq!(recorded["words"], "split");
     assert_eq!(recorded["special_tokens"], "parse");
     assert_eq!(recorded["label_position"], "first_visible");
+    let card = "- words: each encoded by itself (`is_split_into_words=True`); a tag is read at the \
+                first sub-word that is more than a space";
+    assert!(sandbox.read("out/best/README.md").contains(card));
     assert_eq!(
         sandbox
             .read("out/config.toml")

@@ -10,9 +10,9 @@ use crate::special_tokens::TokenizerConfig;
 
 /// The pre-tokenizer that takes the place of the file's own, and of its normalizer.
 ///
-/// A `LlamaTokenizer` has this one whatever its file says, unless the file is of bytes, or the model
-/// beside it is of a family that takes the file as it is. The difference shows in texts that begin
-/// with a space or a `▁`, behind special tokens that a text spells out, and where
+/// A `LlamaTokenizer` has this one whatever its file says, unless the file is of bytes, or the
+/// model beside it is of a family that takes the file as it is. The difference shows in texts that
+/// begin with a space or a `▁`, behind special tokens that a text spells out, and where
 /// `add_prefix_space` is off.
 pub(crate) fn pre_tokenizer(
     dir: &Path,

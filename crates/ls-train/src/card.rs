@@ -1,10 +1,24 @@
 //! The model card beside an adapter: what it is and how Python loads it.
 
-use ls_data::TaskKind;
+use ls_data::{LabelPosition, TaskKind, WordsAs};
 use ls_lora::LoraConfig;
 use ls_model::AttentionMode;
 
 use crate::inference::InferenceSettings;
+
+/// How a tagger's words were encoded and where their tags are read, in transformers' terms.
+fn words_read(settings: &InferenceSettings) -> String {
+    let words = match settings.words {
+        WordsAs::Text => "joined by single spaces and encoded as running text",
+        WordsAs::Split => "each encoded by itself (`is_split_into_words=True`)",
+    };
+    let read = match settings.label_position {
+        LabelPosition::First | LabelPosition::All => "first sub-word",
+        LabelPosition::FirstVisible => "first sub-word that is more than a space (`▁`, `Ġ`)",
+        LabelPosition::Last => "last sub-word",
+    };
+    format!("- words: {words}; a tag is read at the {read}\n")
+}
 
 /// The text of `README.md` in an adapter folder.
 pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
@@ -35,7 +49,7 @@ pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> Str
         Some(pooling) => format!(
             "- pooling: `{pooling}` over the tokens (transformers' own classes pool the last one)\n"
         ),
-        None => String::new(),
+        None => words_read(settings),
     };
     format!(
         "---\nbase_model: {base}\nlibrary_name: peft\npipeline_tag: {tag}\ntags:\n- lora\n- ls-llama\n---\n\n\

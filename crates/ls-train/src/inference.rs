@@ -76,8 +76,8 @@ fn truncate() -> LongInputs {
     LongInputs::Truncate
 }
 
-/// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was no
-/// sub-word of it.
+/// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was
+/// no sub-word of it.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
 impl InferenceSettings {
