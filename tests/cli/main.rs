@@ -1,6 +1,6 @@
 //! The real binary on tiny models and data: what it leaves, what it prints, and how it refuses what
 //! it cannot use. One module a command; `data` and `hub` are about where the inputs of all of them
-//! come from.
+//! come from, `words` about how they reach a tagger.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -16,3 +16,4 @@ mod sandbox;
 mod score;
 mod train;
 mod train_refusals;
+mod words;

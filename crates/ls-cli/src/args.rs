@@ -202,6 +202,15 @@ pub struct PredictArgs {
     /// end and counts them
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// How words become ids: text (joined by spaces) or split (each by itself, as taggers trained
+    /// with is_split_into_words=True have them) [default: as recorded beside the adapter, else
+    /// text]
+    #[arg(long, value_name = "WAY", conflicts_with = "run")]
+    pub words: Option<String>,
+    /// What a special token is that a text spells out: text, or parse for the token itself
+    /// [default: as recorded beside the adapter, else text]
+    #[arg(long, value_name = "WAY", conflicts_with = "run")]
+    pub special_tokens: Option<String>,
     /// Element type of the weights: f32 or bf16
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub dtype: Option<String>,

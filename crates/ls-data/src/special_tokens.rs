@@ -5,7 +5,6 @@ use std::fmt;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
-use tokenizers::processors::template::TemplateProcessing;
 
 /// The token that fills batches up, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +60,11 @@ pub(crate) struct TokenizerConfig {
     unk_token: Option<TokenSpec>,
     /// Where this is, the file is of a kind that names all special tokens itself.
     added_tokens_decoder: Option<IgnoredAny>,
-    pub(crate) add_bos_token: Option<bool>,
-    pub(crate) add_eos_token: Option<bool>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    pub(crate) tokenizer_class: Option<String>,
+    pub(crate) add_prefix_space: Option<bool>,
+    pub(crate) legacy: Option<bool>,
     model_max_length: Option<f64>,
 }
 
@@ -117,40 +119,18 @@ impl TokenizerConfig {
         tokenizer.token_to_id(self.pad_token.as_ref()?.text())
     }
 
-    /// The post-processor that transformers 5 builds from `add_bos_token` and `add_eos_token`
-    /// (`update_post_processor`): a flag without its token adds nothing.
-    pub(crate) fn template(&self, tokenizer: &Tokenizer) -> Result<TemplateProcessing, String> {
-        let mut special = Vec::new();
-        let mut token = |flag: Option<bool>, spec: &Option<TokenSpec>| {
-            let text = spec
-                .as_ref()
-                .filter(|_| flag == Some(true))?
-                .text()
-                .to_string();
-            let id = tokenizer.token_to_id(&text)?;
-            special.push((text.clone(), id));
-            Some(text)
-        };
-        let bos = token(self.add_bos_token, &self.bos_token);
-        let eos = token(self.add_eos_token, &self.eos_token);
-        let side = |sequence: &str, type_id: usize| -> Vec<String> {
-            let parts = [bos.as_deref(), Some(sequence), eos.as_deref()];
-            parts
-                .into_iter()
-                .flatten()
-                .map(|part| format!("{part}:{type_id}"))
-                .collect()
-        };
-        let single = side("$A", 0);
-        let pair = [single.clone(), side("$B", 1)].concat();
-        TemplateProcessing::builder()
-            .try_single(single)
-            .map_err(|e| e.to_string())?
-            .try_pair(pair)
-            .map_err(|e| e.to_string())?
-            .special_tokens(special)
-            .build()
-            .map_err(|e| e.to_string())
+    /// What the file says of the tokens around a text, where `tokenizer.json`, which decides, does
+    /// otherwise.
+    pub(crate) fn contradictions(&self, around: &[Vec<u32>; 2]) -> Vec<&'static str> {
+        let flags = [
+            ("add_bos_token", self.add_bos_token),
+            ("add_eos_token", self.add_eos_token),
+        ];
+        let flags = flags.into_iter().zip(around);
+        flags
+            .filter(|((_, flag), tokens)| flag.is_some_and(|flag| flag == tokens.is_empty()))
+            .map(|((name, _), _)| name)
+            .collect()
     }
 }
 

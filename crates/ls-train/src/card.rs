@@ -1,10 +1,24 @@
 //! The model card beside an adapter: what it is and how Python loads it.
 
-use ls_data::TaskKind;
+use ls_data::{LabelPosition, TaskKind, WordsAs};
 use ls_lora::LoraConfig;
 use ls_model::{AttentionMode, Pooling};
 
 use crate::inference::InferenceSettings;
+
+/// How a tagger's words were encoded and where their tags are read, in transformers' terms.
+fn words_read(settings: &InferenceSettings) -> String {
+    let words = match settings.words {
+        WordsAs::Text => "joined by single spaces and encoded as running text",
+        WordsAs::Split => "each encoded by itself (`is_split_into_words=True`)",
+    };
+    let read = match settings.label_position {
+        LabelPosition::First | LabelPosition::All => "first sub-word",
+        LabelPosition::FirstVisible => "first sub-word that is more than a space (`▁`, `Ġ`)",
+        LabelPosition::Last => "last sub-word",
+    };
+    format!("- words: {words}; a tag is read at the {read}\n")
+}
 
 /// The text of `README.md` in an adapter folder. `end_token` is the one that the tokenizer puts
 /// behind each text.
@@ -42,7 +56,7 @@ pub(crate) fn model_card(
         Some(pooling) => format!(
             "- pooling: `{pooling}` over the tokens (transformers' own classes pool the last one)\n"
         ),
-        None => String::new(),
+        None => words_read(settings),
     };
     // transformers pools the last token that is not this one.
     let pads_and_ends = end_token == Some(settings.pad_token_id);

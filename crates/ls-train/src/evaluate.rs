@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use ls_data::{
-    ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet, SpanMode,
-    SpanScores, sequential_order,
+    ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, SpanMode, SpanScores,
+    sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig, ProblemType};
 
@@ -143,7 +143,6 @@ pub(crate) fn predictions(
     settings: &InferenceSettings,
 ) -> Result<Vec<Prediction>> {
     let function = settings.function_to_apply(num_labels);
-    let position = settings.label_position;
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
         if !dataset.is_words() {
@@ -155,12 +154,10 @@ pub(crate) fn predictions(
         }
         let mut decisions = vec![None; example.words];
         for input in inputs {
-            for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
+            for (at, word) in dataset.words_read(input)?.into_iter().enumerate() {
                 let Some(word) = word else { continue };
-                if decisions[word].is_none() || position == LabelPosition::Last {
-                    let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                    decisions[word] = Some(Decision::of(logits, function));
-                }
+                let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
+                decisions[word] = Some(Decision::of(logits, function));
             }
         }
         Ok(Prediction::Token(decisions))
@@ -258,7 +255,7 @@ pub(crate) fn score_constant(
         // Also of a constant answer, only words of which the model would see something.
         let mut words = vec![None; example.words];
         for input in example.inputs.clone() {
-            for word in dataset.word_ids(input)?.into_iter().flatten() {
+            for word in dataset.words_read(input)?.into_iter().flatten() {
                 words[word] = Some(decision.clone());
             }
         }

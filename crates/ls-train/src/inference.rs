@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
-    TaskKind, TextTokenizer,
+    Reading, SpecialTokensAs, TaskKind, TextTokenizer, WordsAs,
 };
 use ls_files::{optional, read_json};
 use ls_lora::Quantization;
@@ -48,6 +48,12 @@ pub struct InferenceSettings {
     pub stride: Option<usize>,
     /// Which sub-word speaks for a word.
     pub label_position: LabelPosition,
+    /// How words become ids. Files of version 1 are of models that read them as text.
+    #[serde(default)]
+    pub words: WordsAs,
+    /// What a special token is that a text spells out. Likewise.
+    #[serde(default)]
+    pub special_tokens: SpecialTokensAs,
     /// Whether padding counts as tokens.
     pub padding: PaddingMode,
     /// Side of the padding.
@@ -75,8 +81,9 @@ fn truncate() -> LongInputs {
     LongInputs::Truncate
 }
 
-/// The current version of [`InferenceSettings`].
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was
+/// no sub-word of it.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 impl InferenceSettings {
     /// The settings that a run trains with.
@@ -103,6 +110,8 @@ impl InferenceSettings {
             long_inputs: run.limits.long_inputs,
             stride: run.limits.stride,
             label_position: data.label_position,
+            words: data.words,
+            special_tokens: data.special_tokens,
             padding: run.padding,
             padding_side: data.padding_side,
             pad_to: data.pad_to,
@@ -123,17 +132,25 @@ impl InferenceSettings {
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
         let settings: Option<Self> = optional(read_json(&path))?;
-        if let Some(found) = settings.as_ref().map(|settings| settings.format_version)
-            && found != FORMAT_VERSION
-        {
-            return Err(TrainError::Settings {
-                path,
-                reason: format!(
-                    "format_version {found} is not {FORMAT_VERSION}, which this version reads"
-                ),
-            });
+        let Some(mut settings) = settings else {
+            return Ok(None);
+        };
+        match settings.format_version {
+            FORMAT_VERSION => {}
+            1 => {
+                settings.format_version = FORMAT_VERSION;
+                if settings.label_position != LabelPosition::Last {
+                    settings.label_position = LabelPosition::FirstVisible;
+                }
+            }
+            found => {
+                let reason = format!(
+                    "format_version {found} is none of 1 to {FORMAT_VERSION}, which this version reads"
+                );
+                return Err(TrainError::Settings { path, reason });
+            }
         }
-        Ok(settings)
+        Ok(Some(settings))
     }
 
     /// Writes the settings into an adapter folder.
@@ -152,6 +169,14 @@ impl InferenceSettings {
             long_inputs: self.long_inputs,
             stride: self.stride,
             context: context(&self.attention),
+        }
+    }
+
+    /// How words and special tokens reach the tokenizer.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading {
+            words: self.words,
+            special_tokens: self.special_tokens,
         }
     }
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{DataError, InputLimits, LabelSet, SplitSource, TaskKind, TextTokenizer};
+use ls_data::{
+    DataError, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
+    WordsAs,
+};
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
@@ -34,6 +37,10 @@ pub struct Overrides {
     pub labels: Option<Vec<String>>,
     /// Longest input in tokens.
     pub max_length: Option<usize>,
+    /// How words become ids.
+    pub words: Option<WordsAs>,
+    /// What a special token is that a text spells out.
+    pub special_tokens: Option<SpecialTokensAs>,
     /// Element type of the frozen weights.
     pub dtype: Option<ComputeType>,
 }
@@ -46,6 +53,9 @@ pub struct Predictor {
     device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,
+    /// Whether that stood beside the adapter, as ls-llama writes it. Otherwise what a checkpoint
+    /// cannot say (how words were encoded) is assumed.
+    pub recorded: bool,
 }
 
 impl Predictor {
@@ -106,7 +116,13 @@ impl Predictor {
         let tokenizer_dir = adapter_dir
             .filter(|dir| dir.join("tokenizer.json").exists())
             .unwrap_or(model_dir);
-        let tokenizer = TextTokenizer::from_dir(tokenizer_dir)?;
+        let mut reading = saved
+            .as_ref()
+            .map_or_else(Default::default, InferenceSettings::reading);
+        reading.words = overrides.words.unwrap_or(reading.words);
+        reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
+        let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
+        let recorded = saved.is_some();
         let mut settings = match saved {
             Some(saved) => saved,
             None => default_settings(model_dir, &config, &tokenizer, overrides)?,
@@ -127,6 +143,7 @@ impl Predictor {
         settings.problem_type = overrides.problem_type.or(settings.problem_type);
         settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
         settings.dtype = overrides.dtype.unwrap_or(settings.dtype);
+        (settings.words, settings.special_tokens) = (reading.words, reading.special_tokens);
         if let Some(names) = &overrides.labels {
             settings.labels = LabelSet::from_names(names.clone())?;
         }
@@ -186,6 +203,7 @@ impl Predictor {
             tokenizer,
             device,
             settings,
+            recorded,
         })
     }
 
@@ -325,6 +343,8 @@ fn default_settings(
         long_inputs: default_long_inputs(task),
         stride: None,
         label_position: Default::default(),
+        words: Default::default(),
+        special_tokens: Default::default(),
         padding: Default::default(),
         padding_side: Default::default(),
         pad_to: None,

@@ -43,7 +43,8 @@ pub fn train(
     let written = run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
-    let tokenizer = TextTokenizer::from_dir(&run.config.model.path)?;
+    let reading = run.config.data.reading();
+    let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
     let settings =

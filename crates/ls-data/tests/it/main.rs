@@ -15,3 +15,4 @@ mod golden;
 mod parquet;
 mod readers;
 mod tokenizer;
+mod words;
