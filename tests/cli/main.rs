@@ -1,6 +1,6 @@
 //! The real binary on tiny models and data: what it leaves, what it prints, and how it refuses what
-//! it cannot use. One module a command; `data` and `hub` are about where the inputs of all of them
-//! come from, `words` about how they reach a tagger.
+//! it cannot use. One module a command; `data`, `files` and `hub` are about where the inputs of all
+//! of them come from, `words` about how they reach a tagger.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
@@ -9,6 +9,7 @@ mod answers;
 mod data;
 mod evaluate;
 mod field_notes;
+mod files;
 mod hub;
 mod predict;
 mod runs;

@@ -204,8 +204,7 @@ fn bad_token_data_is_refused_by_path_and_line() {
             &["data.tags=ner"],
             2,
             &[
-                "data.tags: the columns of CoNLL files are numbers",
-                "\"ner\"",
+                "train.conll:1: no column `ner`; the columns of this file have no names: give a number",
             ],
         ),
         (

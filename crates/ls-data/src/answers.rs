@@ -7,13 +7,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use ls_files::{FileError, nearest, utf8};
+use ls_files::{FileError, nearest};
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, Result};
 use crate::labels::LabelSet;
 use crate::readers::{
-    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_sequence_from, read_tokens_from,
+    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_objects, read_sequence_from,
+    read_tokens_from,
 };
 use crate::task::TaskKind;
 
@@ -88,18 +89,34 @@ pub enum Answers {
 }
 
 /// Reads the answers that a file's `bytes` hold; `name` is its path, for its format and for
-/// messages. A file of no known extension is JSONL if it begins with a brace, else CoNLL; a `.tsv`
-/// of tags is CoNLL.
+/// messages. A file of no known extension is JSON if it begins with an object or a list of them,
+/// else CoNLL; a `.tsv` of tags is CoNLL.
 ///
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without answers is one.
 pub fn read_answers(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answers> {
+    read(bytes, name, options).map_err(|error| match error {
+        // Nothing names the encoding of an answer.
+        DataError::NotUtf8 {
+            path,
+            line,
+            column,
+            byte,
+        } => DataError::File(FileError::NotUtf8 {
+            path,
+            line,
+            column,
+            byte,
+        }),
+        error => error,
+    })
+}
+
+fn read(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answers> {
     let format = match (FileFormat::from_path(name), options.task) {
         (Ok(FileFormat::Tsv), Some(TaskKind::Token)) => FileFormat::Conll,
         (Ok(format), _) => format,
-        (Err(_), _) if without_mark(bytes).trim_ascii_start().starts_with(b"{") => {
-            FileFormat::Jsonl
-        }
+        (Err(_), _) if begins_as_json(bytes) => FileFormat::Jsonl,
         (Err(_), _) => FileFormat::Conll,
     };
     let mut answers = match (format, options.task) {
@@ -286,18 +303,17 @@ fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<
 }
 
 fn rows<'a>(bytes: &[u8], path: &'a Path) -> Result<Vec<Row<'a>>> {
-    let mut rows = Vec::new();
-    for (at, text) in without_mark(bytes).split(|byte| *byte == b'\n').enumerate() {
-        let line = at + 1;
-        let text = utf8(text, path, line)?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let object =
-            serde_json::from_str(text).map_err(|error| FileError::json(path, line, &error))?;
-        rows.push(Row { path, line, object });
-    }
-    Ok(rows)
+    let objects = read_objects(bytes, path)?.into_iter();
+    Ok(objects
+        .map(|(line, object)| Row { path, line, object })
+        .collect())
+}
+
+/// Whether the bytes begin with an object or a list of them.
+fn begins_as_json(bytes: &[u8]) -> bool {
+    let start = without_mark(bytes).trim_ascii_start();
+    let member = start.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    member.unwrap_or(start).starts_with(b"{")
 }
 
 fn without_mark(bytes: &[u8]) -> &[u8] {

@@ -23,8 +23,20 @@ pub enum DataError {
         /// File that was read.
         path: PathBuf,
     },
+    /// A folder was named in the place of a file.
+    #[error("{}: {}", path.display(), of_folder(path, held, example.as_deref(), datasets))]
+    IsFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The names in it.
+        held: Vec<String>,
+        /// A file of it that could be read.
+        example: Option<PathBuf>,
+        /// Known data sets whose files it may hold.
+        datasets: Vec<String>,
+    },
     /// The file name does not say what format the file has.
-    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .iob .bio .txt .parquet .gold_conll .ft", path.display())]
+    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .conllu .iob .iob2 .bio .bio2 .ner .txt .parquet .gold_conll .ft; or data.format says how it is written", path.display())]
     UnknownFormat {
         /// File whose name was read.
         path: PathBuf,
@@ -50,6 +62,154 @@ pub enum DataError {
         available: Vec<String>,
         /// The most similar of them.
         nearest: Option<String>,
+    },
+    /// The header has a column twice that is asked for.
+    #[error("{}:{line}: the header has `{column}` twice, as columns {first} and {second} (counted from 0); rename one of them, or give the number of the one that is meant", path.display())]
+    ColumnTwice {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the header.
+        line: usize,
+        /// Name of the column.
+        column: String,
+        /// Where it stands first.
+        first: usize,
+        /// Where it stands again.
+        second: usize,
+    },
+    /// A delimiter that cannot be one.
+    #[error(
+        "found {name:?}, expected one ASCII character that is no quote and no line end, such as \";\", \"|\" or \"\\t\" (tab)"
+    )]
+    BadDelimiter {
+        /// What was given.
+        name: String,
+    },
+    /// An encoding that is not known.
+    #[error(
+        "unknown encoding {name:?}; expected utf-8, utf-16, windows-1252 (latin-1), iso-8859-2, windows-1251, koi8-r, shift_jis, euc-jp, gbk, gb18030, big5, euc-kr or another label of the WHATWG's encoding standard"
+    )]
+    UnknownEncoding {
+        /// What was given.
+        name: String,
+    },
+    /// The bytes are not UTF-8, and no other encoding was named.
+    #[error("{}:{line}:{column}: byte 0x{byte:02x} is not valid UTF-8; save the file as UTF-8, or name its encoding, such as data.encoding = \"windows-1252\"", path.display())]
+    NotUtf8 {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the first bad byte.
+        line: usize,
+        /// Byte position in the line (for CSV, in the field) of the first bad byte.
+        column: usize,
+        /// The first bad byte.
+        byte: u8,
+    },
+    /// A text cannot be decoded.
+    #[error("{}:{line}: the text {fault}", path.display())]
+    Undecodable {
+        /// File that was read.
+        path: PathBuf,
+        /// Line that was reached.
+        line: usize,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A file of JSON is not one list of objects.
+    #[error("{}:{line}:{column}: malformed JSON: found {found}, expected {expected}", path.display())]
+    JsonList {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the fault.
+        line: usize,
+        /// Column in the line.
+        column: usize,
+        /// What stands there.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A value in a list of JSON never ends.
+    #[error("{}:{line}: a value begins here and never ends; is a quote or a bracket not closed?", path.display())]
+    JsonNeverEnds {
+        /// File that was read.
+        path: PathBuf,
+        /// Line where it begins.
+        line: usize,
+    },
+    /// A file is one JSON object that holds no list of examples, or several.
+    #[error("{}: found one JSON object {}; expected one object a line, a list of objects, or an object with one such list", path.display(), keys_and_lists(keys, lists))]
+    NoJsonList {
+        /// File that was read.
+        path: PathBuf,
+        /// The keys that were seen.
+        keys: Vec<String>,
+        /// Those of lists of objects.
+        lists: Vec<String>,
+    },
+    /// A span of a text cannot be used.
+    #[error("{}:{line}: key `{key}`: {reason}", path.display())]
+    Span {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// Where the span stands.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Spans of a text are no whole words, or overlap.
+    #[error("{}:{line}: {}{}; data.bad_spans = \"widen\" takes whole words, and of overlapping spans the longest", path.display(), shown.join("; "), more(shown, *count))]
+    BadSpans {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// The first faults.
+        shown: Vec<String>,
+        /// Number of faults.
+        count: usize,
+    },
+    /// An example has words with tags and a text with entities, and they differ.
+    #[error("{}:{line}: the tags and the entities of the example differ ({found}); say which of them count: data.tags = \"tags\" or \"entities\"", path.display())]
+    TwoAnswers {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the example.
+        line: usize,
+        /// A difference.
+        found: String,
+    },
+    /// Tags were asked for by a name that no column of a CoNLL file has.
+    #[error("{}:{line}: no column `{column}`; {}", path.display(), if columns.is_empty() { "the columns of this file have no names: give a number, from 0".to_string() } else { format!("the columns are {}, and MISC has no such key", list(columns)) })]
+    NoNamedColumn {
+        /// File that was read.
+        path: PathBuf,
+        /// Its first line with a word.
+        line: usize,
+        /// Name that was asked for.
+        column: String,
+        /// The names that there are.
+        columns: Vec<String>,
+    },
+    /// Nothing says which column of a CoNLL-U file holds the tags.
+    #[error("{}:{line}: the words are numbered, as in CoNLL-U, and no column holds tags such as `B-PER`; name the column of the tags, such as data.tags = \"upos\", \"misc\" or a number from 0", path.display())]
+    TagsNeeded {
+        /// File that was read.
+        path: PathBuf,
+        /// Its first line with a word.
+        line: usize,
+    },
+    /// MISC of a CoNLL-U file holds a value that is no tag.
+    #[error("{}:{line}: MISC has `{found}`, expected a tag such as `B-PER` or `O`", path.display())]
+    MiscTag {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the word.
+        line: usize,
+        /// The value.
+        found: String,
     },
     /// A column was asked for by name, but the file was said to have no header.
     #[error("{}: column `{column}` is asked for by name, but the file is read without a header; give its index, or say that there is a header", path.display())]
@@ -560,6 +720,11 @@ impl DataError {
         matches!(
             self,
             Self::File(FileError::NotUtf8 { .. } | FileError::Malformed { .. })
+                | Self::NotUtf8 { .. }
+                | Self::MiscTag { .. }
+                | Self::Span { .. }
+                | Self::BadSpans { .. }
+                | Self::TwoAnswers { .. }
                 | Self::FieldCount { .. }
                 | Self::EmptyField { .. }
                 | Self::MissingKey { .. }
@@ -596,6 +761,41 @@ pub(crate) fn lines_and_more(shown: &[String], count: usize) -> String {
         0 => {}
         more if shown.is_empty() => text = format!("{more} bad rows"),
         more => text.push_str(&format!("\nand {more} more")),
+    }
+    text
+}
+
+/// How many of `count` faults are not shown.
+fn more(shown: &[String], count: usize) -> String {
+    match count.saturating_sub(shown.len()) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    }
+}
+
+fn keys_and_lists(keys: &[String], lists: &[String]) -> String {
+    match (keys, lists) {
+        (_, [_, _, ..]) => format!("with several lists of objects, {}", list(lists)),
+        ([], _) => "over several lines".to_string(),
+        (keys, _) => format!("over several lines, with {}", list(keys)),
+    }
+}
+
+fn of_folder(path: &Path, held: &[String], example: Option<&Path>, datasets: &[String]) -> String {
+    if held.is_empty() {
+        return "is an empty folder; expected a file".to_string();
+    }
+    let mut text = format!("is a folder, which holds {}; expected a file", list(held));
+    if let Some(example) = example {
+        text += &format!(", such as \"{}\"", example.display());
+    }
+    if let Some(first) = datasets.first() {
+        text += &format!(
+            "; the files may be those of {}: data.dataset = \"{first}\" and data.dir = \"{}\" read \
+             them",
+            list(datasets),
+            path.display()
+        );
     }
     text
 }

@@ -66,6 +66,7 @@ mod error;
 mod example;
 pub mod inputs;
 pub mod labels;
+mod look_alikes;
 pub mod metrics;
 mod parallel;
 pub mod readers;
@@ -99,6 +100,7 @@ pub use inputs::{
     CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,
 };
 pub use labels::{IGNORE_INDEX, LabelSet};
+pub use look_alikes::look_alikes;
 pub use metrics::{
     ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
     SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
@@ -106,9 +108,10 @@ pub use metrics::{
 };
 pub use parallel::in_parallel;
 pub use readers::{
-    BadRows, ColumnRef, FileFormat, ReadSpec, SequenceColumns, SequenceReader, SkippedRows,
-    TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
-    read_sequence, read_sequence_from, read_tokens, read_tokens_from,
+    BadRows, BadSpans, ColumnRef, Delimiter, FileFormat, Offsets, ReadSpec, SequenceColumns,
+    SequenceReader, SkippedRows, SpanRepairs, TextEncoding, TokenColumns, TokenReader,
+    for_each_row, line_reader, read_label_json, read_lines_from, read_sequence, read_sequence_from,
+    read_tokens, read_tokens_from,
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
@@ -119,4 +122,4 @@ pub use split_writer::SplitWriter;
 pub use task::TaskKind;
 pub use tokenize::TextTokenizer;
 pub use windows::{Context, InputLimits, LongInputs};
-pub use words::{TextWord, split_words};
+pub use words::{TextWord, locate_words, split_words};

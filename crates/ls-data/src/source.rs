@@ -22,7 +22,7 @@ use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 4";
+const VERSION: &str = "ls-data encoding 5";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and
 /// leaves nothing behind.
 const SMALL: u64 = 8 << 20;
@@ -206,11 +206,23 @@ impl SplitSource {
                         Err(no_tokens(row.line))
                     }
                 };
-                in_parallel(numbered(self.read.read_tokens(file)?), encode, |rows| {
+                let rows = self.read.read_tokens(file)?;
+                let repairs = rows.repairs();
+                let skipped = in_parallel(numbered(rows), encode, |rows| {
                     for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
                         writer.push_words(number, &row, &encoded)
                     })
-                })?
+                })?;
+                let repairs = repairs.seen();
+                if repairs.count > 0 {
+                    tracing::warn!(
+                        "{}: {} spans were no whole words or overlapped; they were widened, and of \
+                         overlapping ones the longest kept:\n{repairs}",
+                        file.display(),
+                        repairs.count
+                    );
+                }
+                skipped
             } else {
                 let encode = |(number, row): (usize, SequenceExample)| {
                     let pair = row.text_pair.as_deref();

@@ -67,10 +67,10 @@ impl TextTokenizer {
     /// Where transformers 5 builds a tokenizer by its class instead of taking the file as it is
     /// (`LlamaTokenizer`, with its `add_prefix_space`), it is built likewise.
     ///
-    /// Special tokens are those that the post-processor of `tokenizer.json` adds, as in transformers
-    /// 5, which passes over `add_bos_token` and `add_eos_token` in `tokenizer_config.json`.
-    /// Truncation and padding stored in `tokenizer.json` are switched off: this crate does
-    /// both and counts what it cuts.
+    /// Special tokens are those that the post-processor of `tokenizer.json` adds, as in
+    /// transformers 5, which passes over `add_bos_token` and `add_eos_token` in
+    /// `tokenizer_config.json`. Truncation and padding stored in `tokenizer.json` are switched off:
+    /// this crate does both and counts what it cuts.
     ///
     /// # Errors
     /// A file that is missing or malformed; a tokenizer without any special token.

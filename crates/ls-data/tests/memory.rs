@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use ls_data::{BadRows, DataError, FileFormat, ReadSpec, for_each_row};
+use ls_data::{BadRows, DataError, FileFormat, ReadSpec, TextEncoding, for_each_row};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -103,6 +103,37 @@ fn memory_is_bounded_by_a_row() {
     assert_eq!(count, LESS / sentence.len());
     assert!(used < LIMIT, "conll: {used} bytes");
 
+    // A list of objects, alone or under a key; it never ends here, which is the last row's fault.
+    let member = "{\"text\": \"Rain on the\\n roof\",\n \"label\": \"calm\", \"more\": [{}]},\n";
+    for first in ["[", "{\"info\": {\"a\": [1]}, \"data\": [\n"] {
+        let (used, count) = peak(|| {
+            let rows = Endless::new(first, member, LESS);
+            let rows = spec(FileFormat::Jsonl, false).read_sequence_from(rows, name);
+            rows.unwrap().filter(Result::is_ok).count()
+        });
+        assert!(count >= LESS / member.len() - 1, "{count}");
+        assert!(used < LIMIT, "list: {used} bytes");
+    }
+    let spans = "{\"text\": \"Rain over Oslo, all night\", \"spans\": [[10, 14, \"LOC\"]]}\n";
+    let (used, count) = peak(|| {
+        let rows = Endless::new("", spans, LESS / 4);
+        let rows = spec(FileFormat::Jsonl, false).read_tokens_from(rows, name);
+        rows.unwrap().filter(Result::is_ok).count()
+    });
+    assert!(count >= LESS / 4 / spans.len(), "{count}");
+    assert!(used < LIMIT, "spans: {used} bytes");
+
+    // What is decoded is decoded piece by piece.
+    let (used, count) = peak(|| {
+        let mut spec = spec(FileFormat::Csv, false);
+        spec.encoding = TextEncoding::try_from("latin-1".to_string()).ok();
+        let rows = Endless::new("text;label\n", "Rain on the roof;calm\n", LESS);
+        let rows = spec.read_sequence_from(rows, name);
+        rows.unwrap().filter(Result::is_ok).count()
+    });
+    assert!(count >= LESS / 22 - 1, "{count}");
+    assert!(used < LIMIT, "decoded: {used} bytes");
+
     // Bad rows cost nothing but the messages that are shown.
     let (used, error) = peak(|| {
         let rows = Endless::new("", "{\"label\": \"calm\"}\n", SIZE / 8);
@@ -127,4 +158,5 @@ fn memory_is_bounded_by_a_row() {
     };
     too_long(FileFormat::Tsv, "text\tlabel\n");
     too_long(FileFormat::Csv, "text,label\n\"");
+    too_long(FileFormat::Jsonl, "[\n\"");
 }

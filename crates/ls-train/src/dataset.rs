@@ -9,7 +9,7 @@ use ls_data::{
     Alignment, Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
     EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet,
     SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, collate,
-    in_parallel,
+    in_parallel, look_alikes,
 };
 
 use crate::error::{Result, TrainError};
@@ -212,6 +212,26 @@ impl Dataset {
         } else {
             LabelSet::of_classes(names)?
         })
+    }
+
+    /// Logs a warning of labels that look the same.
+    pub(crate) fn warn_of_look_alikes(&self) {
+        let seen = self.split.seen_labels().iter();
+        let alike = look_alikes(seen.map(|label| (label.name.as_str(), label.count)));
+        if alike.is_empty() {
+            return;
+        }
+        let class = |spellings: &Vec<(&str, usize)>| {
+            let each = spellings
+                .iter()
+                .map(|(name, count)| format!("{name:?} ({count})"));
+            each.collect::<Vec<_>>().join(" and ")
+        };
+        tracing::warn!(
+            "labels that look the same are learnt as different ones: {}; if they are one, write it \
+             in one way",
+            ls_files::listed(alike.iter().map(class), 10)
+        );
     }
 
     fn check_labelled(&self) -> Result<()> {

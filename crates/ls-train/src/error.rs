@@ -162,7 +162,11 @@ impl TrainError {
                 error,
                 DataError::UnknownFormat { .. }
                     | DataError::UnsupportedFormat { .. }
+                    | DataError::IsFolder { .. }
                     | DataError::UnknownColumn { .. }
+                    | DataError::ColumnTwice { .. }
+                    | DataError::NoNamedColumn { .. }
+                    | DataError::TagsNeeded { .. }
                     | DataError::NoHeader { .. }
                     | DataError::ColumnIndex { .. }
                     | DataError::IndexInJson { .. }

@@ -1,13 +1,13 @@
 //! Inputs for prediction: lines, files of any format that data sets come in, or a stream.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use ls_data::{
     FileFormat, ReadSpec, SequenceExample, TaskKind, TokenExample, line_reader, split_words,
 };
 use ls_files::FileError;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::DataSettings;
 use crate::error::Result;
@@ -40,8 +40,8 @@ impl InputFormat {
         Ok(Self::File(FileFormat::from_path(path)?))
     }
 
-    /// By the content: what begins with a brace is JSONL, columns for a tagger are CoNLL, and the
-    /// rest is one text a line.
+    /// By the content: what begins with an object or a list of them is JSON, columns for a tagger
+    /// are CoNLL, and the rest is one text a line.
     pub fn sniff(start: &[u8], task: TaskKind) -> Self {
         let start = start
             .strip_prefix(BYTE_ORDER_MARK)
@@ -51,7 +51,11 @@ impl InputFormat {
             .split(|&byte| byte == b'\n')
             .next()
             .unwrap_or_default();
-        if line.starts_with(b"{") {
+        // A list of objects is told from a text that begins with a bracket by its first object.
+        let is_list = start
+            .strip_prefix(b"[")
+            .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"));
+        if line.starts_with(b"{") || is_list {
             Self::File(FileFormat::Jsonl)
         } else if task == TaskKind::Token && line.contains(&b'\t') {
             Self::File(FileFormat::Conll)
@@ -107,7 +111,7 @@ impl Inputs {
             return Self::read(&read_spec(settings, format, false), path, task);
         }
         let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
-        Self::open(file, path, format, task, settings)
+        Self::of_reader(file, path, format, task, settings)
     }
 
     fn read(spec: &ReadSpec, path: &Path, task: TaskKind) -> Result<Self> {
@@ -117,8 +121,9 @@ impl Inputs {
         })
     }
 
-    /// Opens inputs for prediction; labels in them are not needed. Texts for a tagger are split
-    /// into words.
+    /// Opens a stream of inputs for prediction; labels in them are not needed. Texts for a tagger
+    /// are split into words. The run's files may be in an encoding of their own; a stream is UTF-8,
+    /// or UTF-16 behind its mark.
     ///
     /// # Errors
     ///
@@ -130,48 +135,43 @@ impl Inputs {
         task: TaskKind,
         settings: &DataSettings,
     ) -> Result<Self> {
+        let settings = DataSettings {
+            encoding: None,
+            ..settings.clone()
+        };
+        Self::of_reader(reader, name, format, task, &settings)
+    }
+
+    fn of_reader(
+        reader: impl Read + Send + 'static,
+        name: &Path,
+        format: InputFormat,
+        task: TaskKind,
+        settings: &DataSettings,
+    ) -> Result<Self> {
         let texts = |rows: Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>| match task {
             TaskKind::Sequence => Self::Sequence(rows),
             TaskKind::Token => Self::Token(Box::new(rows.map(|row| row.map(words_of)))),
         };
         let format = match format {
-            InputFormat::Lines => return Ok(texts(Box::new(line_reader(reader, name)))),
+            InputFormat::Lines => {
+                let rows = line_reader(reader, name, settings.encoding);
+                return Ok(texts(Box::new(rows)));
+            }
             InputFormat::File(format) => format,
         };
         let spec = read_spec(settings, format, false);
-        let mut reader = BufReader::with_capacity(1 << 16, reader);
-        let words = match (format, task) {
-            (_, TaskKind::Sequence) => false,
-            (FileFormat::Conll | FileFormat::Conll2012, TaskKind::Token) => true,
-            // Objects hold words, or a text: the first of them tells.
-            (FileFormat::Jsonl, TaskKind::Token) => {
-                let start = reader.fill_buf().map_err(FileError::reading(name))?;
-                has_key(start, &spec.tokens.tokens_key)
-            }
-            (_, TaskKind::Token) => false,
-        };
+        // Objects hold words, or a text: their reader sees which.
+        let words = task == TaskKind::Token
+            && matches!(
+                format,
+                FileFormat::Conll | FileFormat::Conll2012 | FileFormat::Jsonl
+            );
         Ok(if words {
             Self::Token(Box::new(spec.read_tokens_from(reader, name)?))
         } else {
             texts(Box::new(spec.read_sequence_from(reader, name)?))
         })
-    }
-}
-
-/// Whether the first object in `start`, which may break off, has a key.
-fn has_key(start: &[u8], key: &str) -> bool {
-    let content = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
-    let first = content
-        .split(|&byte| byte == b'\n')
-        .find(|line| !line.trim_ascii().is_empty())
-        .unwrap_or_default();
-    match serde_json::from_slice::<Map<String, Value>>(first) {
-        Ok(object) => object.contains_key(key),
-        // An object longer than the buffer, or no object: its error comes from the reader.
-        Err(_) => {
-            let key = format!("{key:?}");
-            first.windows(key.len()).any(|part| part == key.as_bytes())
-        }
     }
 }
 
@@ -201,6 +201,14 @@ mod tests {
         assert_eq!(
             InputFormat::sniff(b"\xEF\xBB\xBF {\"text\": 1}", TaskKind::Sequence),
             jsonl
+        );
+        assert_eq!(
+            InputFormat::sniff(b"[\n {\"text\": 1}]", TaskKind::Sequence),
+            jsonl
+        );
+        assert_eq!(
+            InputFormat::sniff(b"[Applause] a text\n", TaskKind::Sequence),
+            InputFormat::Lines
         );
         let conll = InputFormat::File(FileFormat::Conll);
         assert_eq!(

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
-    BadRows, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges, TagScheme,
-    TokenColumns,
+    BadRows, ColumnRef, FileFormat, Malformed, ReadSpec, SequenceColumns, SplitSource, TagChanges,
+    TagScheme, TokenColumns,
 };
 
 use crate::config::{DataSettings, Files, Protocol, RunConfig};
@@ -201,6 +201,8 @@ fn known_source(data: &DataSettings, located: &LocatedSplit) -> Source {
     if data.scheme.is_some() {
         read.scheme = data.scheme;
     }
+    read.encoding = data.encoding;
+    read.delimiter = data.delimiter;
     Source {
         split: SplitSource {
             files: located.files.clone(),
@@ -289,6 +291,9 @@ fn bad_rows(data: &DataSettings) -> BadRows {
 ///
 /// If a file's ending does not say its format.
 pub fn named(data: &DataSettings, files: &[PathBuf], labelled: bool) -> Result<Source> {
+    if let Some(folder) = files.iter().find(|path| path.is_dir()) {
+        return Err(catalog::folder_fault(folder).into());
+    }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
     let format = match &data.format {
         Some(name) => FileFormat::from_name(name),
@@ -314,6 +319,8 @@ pub(crate) fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool)
     ReadSpec {
         format,
         header: data.header,
+        delimiter: data.delimiter,
+        encoding: data.encoding,
         sequence: sequence_columns(data, labelled),
         tokens: token_columns(data, labelled),
         label_names: data.labels.clone().filter(|_| labelled),
@@ -334,9 +341,16 @@ fn sequence_columns(data: &DataSettings, labelled: bool) -> SequenceColumns {
 }
 
 fn token_columns(data: &DataSettings, labelled: bool) -> TokenColumns {
+    let usual = TokenColumns::at(data.tokens.as_ref(), data.tags.as_ref());
     TokenColumns {
         tagged: labelled,
         keep_extra: !labelled,
-        ..TokenColumns::at(data.tokens.as_ref(), data.tags.as_ref())
+        text_key: match &data.text {
+            ColumnRef::Name(key) => key.clone(),
+            ColumnRef::Index(_) => usual.text_key.clone(),
+        },
+        offsets: data.offsets,
+        bad_spans: data.bad_spans,
+        ..usual
     }
 }

@@ -50,7 +50,10 @@ impl Splits {
         let train = read(&sources.train)?;
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
-            None => train.label_set()?,
+            None => {
+                train.warn_of_look_alikes();
+                train.label_set()?
+            }
         };
         let train = train.with_labels(&labels)?;
         let (train, validation) = match &sources.validation {

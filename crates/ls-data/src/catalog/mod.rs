@@ -8,6 +8,7 @@
 //! first lines. Mirrors of one data set number its labels differently, so names come from the file
 //! wherever it has them, and else from the form's own documented numbers.
 
+mod folder;
 mod locate;
 mod spec;
 
@@ -59,6 +60,11 @@ pub fn find(name: &str) -> Option<&'static DatasetSpec> {
         let mut names = std::iter::once(&spec.name).chain(&spec.aliases);
         names.any(|known| known.eq_ignore_ascii_case(name))
     })
+}
+
+/// The error of a folder that was named in the place of a file: what it holds, and what to write.
+pub fn folder_fault(path: &Path) -> DataError {
+    folder::fault(path, all())
 }
 
 /// The data set of a name, as [`find`], or the one that a path to a TOML file describes.

@@ -6,20 +6,22 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::row::Place;
+use super::span_rules::{BadSpans, Offsets};
 use crate::error::{DataError, Result};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileFormat {
-    /// Comma-separated, quoted as RFC 4180 says: fields in `"` may hold commas, line ends and `""`.
+    /// Separated by commas, semicolons, tabs or bars, quoted as RFC 4180 says: fields in `"` may
+    /// hold delimiters, line ends and `""`.
     Csv,
     /// Tab-separated without quoting: a `"` is a plain character, as in the files of GLUE and of
     /// the Stanford Sentiment Treebank.
     Tsv,
-    /// One JSON object per line.
+    /// JSON objects: one a line, or one list of them over any number of lines.
     Jsonl,
-    /// One word per line with columns, a blank line after each sentence.
+    /// One word per line with columns, a blank line after each sentence; CoNLL-U too.
     Conll,
     /// The columns of CoNLL 2012 (`*_gold_conll`): the word is column 3, names are in brackets in
     /// column 10 and become IOB2 tags.
@@ -46,7 +48,9 @@ impl FileFormat {
             Some("csv") => Ok(Self::Csv),
             Some("tsv") => Ok(Self::Tsv),
             Some("jsonl" | "json" | "ndjson") => Ok(Self::Jsonl),
-            Some("conll" | "iob" | "bio" | "txt") => Ok(Self::Conll),
+            Some(
+                "conll" | "conllu" | "conllup" | "iob" | "iob2" | "bio" | "bio2" | "ner" | "txt",
+            ) => Ok(Self::Conll),
             Some("parquet") => Ok(Self::Parquet),
             Some("ft") => Ok(Self::FastText),
             Some(other) if other.ends_with("gold_conll") => Ok(Self::Conll2012),
@@ -70,9 +74,13 @@ impl FileFormat {
         }
     }
 
-    /// The format of this name, as in configs.
+    /// The format of this name, as in configs; `json` is `jsonl` and `conllu` is `conll`.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+        match name {
+            "json" => Some(Self::Jsonl),
+            "conllu" => Some(Self::Conll),
+            _ => Self::ALL.into_iter().find(|format| format.name() == name),
+        }
     }
 
     /// Every format.
@@ -208,14 +216,23 @@ impl TextRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenColumns {
-    /// Column of the word in a CoNLL file, from 0.
+    /// Column of the word in a CoNLL file, from 0; behind the numbers of the words, if there are
+    /// any, where this is 0.
     pub token: usize,
-    /// Column of the tag in a CoNLL file, from 0; `None` is the last one.
+    /// Column of the tag in a CoNLL file, from 0; `None` is the last one, or what `tags_key` names.
     pub tag: Option<usize>,
     /// JSON key of the words.
     pub tokens_key: String,
-    /// JSON key of the tags; `None` is `tags`, or else `ner_tags`.
+    /// JSON key of the tags or spans; `None` is `tags`, or else `ner_tags`, or for texts
+    /// `entities`, `spans`, `label` or `labels`. In a CoNLL-U file the name of a column (`upos`),
+    /// or a key of MISC.
     pub tags_key: Option<String>,
+    /// JSON key of a text with spans.
+    pub text_key: String,
+    /// What the places of spans count.
+    pub offsets: Offsets,
+    /// What happens to spans that are no whole words, or overlap.
+    pub bad_spans: BadSpans,
     /// Whether tags are read; without, a file needs none.
     pub tagged: bool,
     /// Names of integer tags: `i` becomes the `i`-th name.
@@ -231,6 +248,9 @@ impl Default for TokenColumns {
             tag: None,
             tokens_key: "tokens".to_string(),
             tags_key: None,
+            text_key: "text".to_string(),
+            offsets: Offsets::default(),
+            bad_spans: BadSpans::default(),
             tagged: true,
             label_names: None,
             keep_extra: true,

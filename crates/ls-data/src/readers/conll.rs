@@ -1,12 +1,19 @@
 //! CoNLL column files to token examples.
 //!
 //! A line is a word with its columns, parted by tabs if the line has one, else by spaces. A blank
-//! line ends a sentence; `-DOCSTART-` lines mark documents and are no words. Tags are taken as
-//! they are written.
+//! line ends a sentence; `-DOCSTART-` lines mark documents, and lines like `# key = value` before a
+//! sentence are comments: these are no words. Nor are the ranges (`3-4`) and empty nodes (`5.1`) of
+//! files whose words are numbered. Tags are taken as they are written.
+
+use std::path::Path;
 
 use super::columns::TokenColumns;
+use super::conll_layout::{
+    Layout, Number, TagPlace, enough, fields, is_comment, is_tag, number, value,
+};
 use super::lines::{Line, Lines};
 use super::row::{Labels, Place};
+use super::source::{Source, peek};
 use crate::error::{DataError, Result};
 use crate::example::TokenExample;
 
@@ -14,20 +21,30 @@ use crate::example::TokenExample;
 /// behind it.
 pub(super) struct Sentences<'a> {
     lines: Lines<'a>,
-    columns: TokenColumns,
+    tagged: bool,
+    layout: Layout,
     labels: Labels,
     /// Number of columns, fixed by the first line.
     width: Option<usize>,
 }
 
 impl<'a> Sentences<'a> {
-    pub(super) fn new(lines: Lines<'a>, columns: TokenColumns, labels: Labels) -> Self {
-        Self {
-            lines,
-            columns,
+    /// # Errors
+    /// A name of a column that is not there; numbered words without a column of tags.
+    pub(super) fn new(
+        source: Source<'a>,
+        path: &Path,
+        columns: &TokenColumns,
+        labels: Labels,
+    ) -> Result<Self> {
+        let peeked = peek(source, enough);
+        Ok(Self {
+            layout: Layout::of(&peeked.start, peeked.whole, columns, path)?,
+            lines: Lines::new(peeked.source, path),
+            tagged: columns.tagged,
             labels,
             width: None,
-        }
+        })
     }
 }
 
@@ -35,33 +52,49 @@ impl Iterator for Sentences<'_> {
     type Item = Result<TokenExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let Self {
+            lines,
+            tagged,
+            layout,
+            labels,
+            width,
+        } = self;
         let mut sentence: Option<TokenExample> = None;
-        while let Some(line) = self.lines.next() {
+        while let Some(line) = lines.next() {
             let word = match line {
                 Ok(line) if ends_sentence(line.text) => match sentence {
                     Some(sentence) => return Some(Ok(sentence)),
                     None => continue,
                 },
+                Ok(line) if is_no_word(line.text, sentence.is_some(), layout, *width) => continue,
                 Ok(line) => {
                     let begun = sentence.get_or_insert_with(|| TokenExample {
                         tokens: Vec::new(),
-                        tags: self.columns.tagged.then(Vec::new),
+                        tags: tagged.then(Vec::new),
                         line: line.place.line,
                         extra: None,
                     });
-                    add_word(begun, line, &self.columns, &self.labels, &mut self.width)
+                    add_word(begun, line, layout, labels, width)
                 }
                 Err(error) => Err(error),
             };
             if let Err(error) = word {
                 if error.is_row() {
-                    self.lines.skip_until(ends_sentence);
+                    lines.skip_until(ends_sentence);
                 }
                 return Some(Err(error));
             }
         }
         sentence.map(Ok)
     }
+}
+
+/// A comment, or a row of CoNLL-U that stands for no word of its own.
+fn is_no_word(line: &str, begun: bool, layout: &Layout, width: Option<usize>) -> bool {
+    if layout.numbered && !line.starts_with('#') {
+        return fields(line).first().and_then(|f| number(f)) == Some(Number::NoWord);
+    }
+    (!begun || layout.numbered) && is_comment(line, layout, width)
 }
 
 /// A blank line or the mark of a document.
@@ -78,19 +111,16 @@ fn is_blank(text: &str) -> bool {
 fn add_word(
     sentence: &mut TokenExample,
     line: Line<'_>,
-    columns: &TokenColumns,
+    layout: &Layout,
     labels: &Labels,
     width: &mut Option<usize>,
 ) -> Result<()> {
     let place = line.place;
-    let fields: Vec<&str> = if line.text.contains('\t') {
-        line.text.split('\t').collect()
-    } else {
-        line.text.split_ascii_whitespace().collect()
-    };
+    let fields = fields(line.text);
+    let tagged = sentence.tags.is_some();
     let expected = match *width {
         Some(width) => width,
-        None => *width.insert(check_width(fields.len(), columns, place)?),
+        None => *width.insert(check_width(fields.len(), layout, tagged, place)?),
     };
     if fields.len() != expected {
         return Err(DataError::FieldCount {
@@ -100,18 +130,36 @@ fn add_word(
             expected,
         });
     }
-    let token = place.required(fields[columns.token], "token")?;
+    let token = place.required(fields[layout.token], "token")?;
     sentence.tokens.push(token.to_string());
     if let Some(tags) = &mut sentence.tags {
-        let tag = fields[columns.tag.unwrap_or(expected - 1)];
+        let tag = match &layout.tag {
+            None => fields[expected - 1],
+            Some(TagPlace::Column(column)) => fields[*column],
+            Some(TagPlace::Misc(column, key)) => match value(fields[*column], key.as_deref()) {
+                None => "O",
+                Some(tag) if is_tag(tag) => tag,
+                Some(other) => {
+                    return Err(DataError::MiscTag {
+                        path: place.path.to_path_buf(),
+                        line: place.line,
+                        found: other.to_string(),
+                    });
+                }
+            },
+        };
         tags.push(labels.resolve(place.required(tag, "tag")?, place)?);
     }
     Ok(())
 }
 
 /// The number of columns, if the first line has those that are asked for.
-fn check_width(found: usize, columns: &TokenColumns, place: Place<'_>) -> Result<usize> {
-    let wanted = [Some(columns.token), columns.tag.filter(|_| columns.tagged)];
+fn check_width(found: usize, layout: &Layout, tagged: bool, place: Place<'_>) -> Result<usize> {
+    let tag = match &layout.tag {
+        Some(TagPlace::Column(column) | TagPlace::Misc(column, _)) if tagged => Some(*column),
+        _ => None,
+    };
+    let wanted = [Some(layout.token), tag];
     if let Some(index) = wanted.into_iter().flatten().find(|index| *index >= found) {
         return Err(DataError::ColumnIndex {
             path: place.path.to_path_buf(),
@@ -121,7 +169,7 @@ fn check_width(found: usize, columns: &TokenColumns, place: Place<'_>) -> Result
         });
     }
     // The last column of a file of bare words is the word, not its tag.
-    if columns.tagged && columns.tag.unwrap_or(found - 1) == columns.token {
+    if tagged && tag.unwrap_or(found - 1) == layout.token {
         return Err(DataError::NoTagColumn {
             path: place.path.to_path_buf(),
             line: place.line,

@@ -1,14 +1,15 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::{self, Chain, Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, nearest, utf8};
+use ls_files::nearest;
 
 use super::columns::{ColumnRef, SequenceColumns, TextRule};
+use super::delimiter::{Delimiter, SAMPLE_LINES, find, said_by};
 use super::lines::Lines;
 use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
-use super::source::Source;
+use super::source::{Peeked, Source, peek, reading, utf8};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
@@ -23,20 +24,49 @@ pub(super) struct CsvRows<'a> {
 }
 
 impl<'a> CsvRows<'a> {
-    pub(super) fn new(mut reader: Source<'a>, path: &Path, table: Table) -> Result<Self> {
+    /// Rows with this delimiter, or with the one that their beginning shows.
+    pub(super) fn new(
+        mut reader: Source<'a>,
+        path: &Path,
+        delimiter: Option<Delimiter>,
+        table: Table,
+    ) -> Result<Self> {
         // The parser would pass over a mark only if it got the whole of it at once.
         let mut start = Vec::new();
         loop {
             let mark = BYTE_ORDER_MARK.len() as u64;
             let read = reader.by_ref().take(mark).read_to_end(&mut start);
-            read.map_err(FileError::reading(path))?;
+            read.map_err(reading(path))?;
             if start != BYTE_ORDER_MARK {
                 break;
             }
             start.clear();
         }
+        let mut source: Source<'a> = io::BufReader::new(Box::new(Cursor::new(start).chain(reader)));
+        let mut line = 1;
+        let delimiter = match delimiter {
+            Some(delimiter) => delimiter,
+            None => {
+                let peeked = peek(source, |lines| newlines(lines) >= SAMPLE_LINES);
+                let Peeked { start, whole, .. } = &peeked;
+                let names = |header: &[String]| table.is_named_by(header);
+                let said = said_by(start);
+                let found = find(start, *whole, names, |width| table.has_room(width));
+                source = peeked.source;
+                match said {
+                    Some((delimiter, bytes)) => {
+                        // That line is in the buffer: it was looked at.
+                        let mut passed = vec![0; bytes];
+                        source.read_exact(&mut passed).map_err(reading(path))?;
+                        line = 2;
+                        delimiter
+                    }
+                    None => found,
+                }
+            }
+        };
         let tee = Tee {
-            reader: Cursor::new(start).chain(reader),
+            reader: source,
             pending: Vec::new(),
             begin: 0,
             ended: false,
@@ -45,11 +75,12 @@ impl<'a> CsvRows<'a> {
             parser: csv::ReaderBuilder::new()
                 .has_headers(false)
                 .flexible(true)
+                .delimiter(delimiter.byte())
                 .from_reader(tee),
             record: csv::ByteRecord::new(),
             path: path.to_path_buf(),
             table,
-            line: 1,
+            line,
         })
     }
 
@@ -84,7 +115,7 @@ impl<'a> CsvRows<'a> {
                 line: place.line,
             }));
         }
-        let fields: Result<Vec<&str>, FileError> = self
+        let fields: Result<Vec<&str>> = self
             .record
             .iter()
             .map(|f| utf8(f, place.path, place.line))
@@ -93,7 +124,7 @@ impl<'a> CsvRows<'a> {
             Ok(fields) => Some(self.table.row(place, &fields)),
             Err(error) => {
                 self.table.unreadable();
-                Some(Err(error.into()))
+                Some(Err(error))
             }
         }
     }
@@ -110,7 +141,7 @@ impl<'a> CsvRows<'a> {
                 line: self.line,
                 limit: MAX_ROW,
             },
-            _ => FileError::reading(&self.path)(source).into(),
+            _ => reading(&self.path)(source),
         }
     }
 }
@@ -120,6 +151,9 @@ impl Iterator for CsvRows<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            if self.table.lost {
+                return None;
+            }
             match self.row()? {
                 Ok(None) => {}
                 Ok(Some(example)) => return Some(Ok(example)),
@@ -132,7 +166,7 @@ impl Iterator for CsvRows<'_> {
 /// Keeps the bytes that the parser has read but not yet returned as rows: the line of a row is
 /// counted from them, since the parser's own count is one short after `\r\n` and after blank lines.
 struct Tee<'a> {
-    reader: Chain<Cursor<Vec<u8>>, Source<'a>>,
+    reader: Source<'a>,
     pending: Vec<u8>,
     /// Position in the file of the first pending byte.
     begin: u64,
@@ -191,6 +225,9 @@ impl Iterator for TsvRows<'_> {
     type Item = Result<SequenceExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.table.lost {
+            return None;
+        }
         let row = self.lines.find_map(|line| {
             if line.text.is_empty() {
                 Ok(None)
@@ -199,7 +236,7 @@ impl Iterator for TsvRows<'_> {
                 self.table.row(line.place, &fields)
             }
         });
-        if let Some(Err(DataError::File(FileError::NotUtf8 { .. }))) = row {
+        if let Some(Err(DataError::NotUtf8 { .. })) = row {
             self.table.unreadable();
         }
         row
@@ -213,6 +250,9 @@ pub(super) struct Table {
     rule: TextRule,
     labels: Labels,
     layout: Option<Layout>,
+    /// Whether the header could not be read and the columns are asked for by their names: nothing
+    /// that is said of the rows behind it would be true.
+    lost: bool,
 }
 
 struct Layout {
@@ -230,12 +270,39 @@ impl Table {
             columns,
             labels,
             layout: None,
+            lost: false,
         }
+    }
+
+    /// Every column that is asked for.
+    fn wanted(&self) -> impl Iterator<Item = &ColumnRef> {
+        let others = [&self.columns.text_pair, &self.columns.label];
+        self.columns.texts().chain(others.into_iter().flatten())
+    }
+
+    /// Whether these fields are a header with every column that is asked for by its name.
+    fn is_named_by(&self, header: &[String]) -> bool {
+        let missing =
+            |column: &ColumnRef| matches!(column, ColumnRef::Name(name) if !header.contains(name));
+        self.header
+            && self.has_room(header.len())
+            && self
+                .wanted()
+                .any(|column| matches!(column, ColumnRef::Name(_)))
+            && !self.wanted().any(missing)
+    }
+
+    /// Whether rows of so many fields have every column that is asked for by its position.
+    fn has_room(&self, width: usize) -> bool {
+        let mut wanted = self.wanted();
+        wanted.all(|column| !matches!(column, ColumnRef::Index(index) if *index >= width))
     }
 
     /// Says that a row could not be read: if it was the header, the next row is none.
     fn unreadable(&mut self) {
         if self.layout.is_none() {
+            let named = self.wanted().any(|c| matches!(c, ColumnRef::Name(_)));
+            self.lost = self.header && named;
             self.header = false;
         }
     }
@@ -301,15 +368,23 @@ impl Table {
             }),
             ColumnRef::Name(name) => {
                 let header = first.iter().map(|field| field.trim());
-                header
-                    .clone()
-                    .position(|field| field == name)
-                    .ok_or_else(|| DataError::UnknownColumn {
+                let mut found = header.clone().enumerate().filter(|(_, f)| f == name);
+                match (found.next(), found.next()) {
+                    (Some((index, _)), None) => Ok(index),
+                    (Some((first, _)), Some((second, _))) => Err(DataError::ColumnTwice {
+                        path,
+                        line: place.line,
+                        column: name.clone(),
+                        first,
+                        second,
+                    }),
+                    (None, _) => Err(DataError::UnknownColumn {
                         path,
                         column: name.clone(),
                         available: header.clone().map(str::to_string).collect(),
                         nearest: nearest(name, header),
-                    })
+                    }),
+                }
             }
         }
     }

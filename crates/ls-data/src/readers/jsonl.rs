@@ -1,4 +1,4 @@
-//! JSON lines to sequence and token examples.
+//! JSON objects to sequence and token examples.
 //!
 //! Either an example keeps its whole object, or only the wanted keys are parsed and all else is
 //! passed over without a copy of it. An integer label without names takes the name that stands
@@ -8,19 +8,22 @@
 use std::fmt;
 use std::path::Path;
 
-use ls_files::{FileError, nearest};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::columns::{ColumnRef, DEFAULT_TAGS, SequenceColumns, TextRule, TokenColumns};
-use super::lines::{Line, Lines};
+use super::json_list::{Kind, Objects};
+use super::json_value::{missing_key, wrong_type};
+use super::lines::Line;
 use super::row::{Labels, Place};
+use super::source::Source;
+use super::spans::{self, SpanRepairs};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
-/// Texts of a JSONL file.
+/// Texts of a JSON file.
 pub(super) struct SequenceRows<'a> {
-    lines: Lines<'a>,
+    objects: Objects<'a>,
     keys: SequenceKeys,
     rule: TextRule,
     labels: Labels,
@@ -35,11 +38,15 @@ struct SequenceKeys {
 }
 
 impl<'a> SequenceRows<'a> {
-    pub(super) fn new(lines: Lines<'a>, columns: &SequenceColumns, labels: Labels) -> Result<Self> {
-        let path = lines.path();
+    pub(super) fn new(
+        source: Source<'a>,
+        path: &Path,
+        columns: &SequenceColumns,
+        labels: Labels,
+    ) -> Result<Self> {
         let name = |column: &Option<ColumnRef>| column.as_ref().map(|c| key(c, path)).transpose();
         let text = columns.texts().map(|c| key(c, path));
-        let text = text.collect::<Result<_>>()?;
+        let text = text.collect::<Result<Vec<_>>>()?;
         let text_pair = name(&columns.text_pair)?;
         let label = name(&columns.label)?;
         let keys = SequenceKeys {
@@ -52,8 +59,9 @@ impl<'a> SequenceRows<'a> {
             },
             label,
         };
+        let objects = Objects::new(source, path, &|key, _| keys.text.iter().any(|k| k == key))?;
         Ok(Self {
-            lines,
+            objects,
             keys,
             rule: columns.text_rule(),
             labels,
@@ -67,13 +75,13 @@ impl Iterator for SequenceRows<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Self {
-            lines,
+            objects,
             keys,
             rule,
             labels,
             keep_extra,
         } = self;
-        lines.map_row(|line| sequence_row(line, keys, rule, labels, *keep_extra))
+        objects.map_row(|line| sequence_row(line, keys, rule, labels, *keep_extra))
     }
 }
 
@@ -111,20 +119,36 @@ fn sequence_row(
     })
 }
 
-/// Word lists of a JSONL file.
+/// Word lists of a JSON file: lists of words with their tags, or texts with spans. The first object
+/// tells which.
 pub(super) struct TokenRows<'a> {
-    lines: Lines<'a>,
+    objects: Objects<'a>,
     columns: TokenColumns,
     labels: Labels,
+    /// Whether the objects are texts, once one was seen.
+    texts: Option<bool>,
+    repairs: SpanRepairs,
 }
 
 impl<'a> TokenRows<'a> {
-    pub(super) fn new(lines: Lines<'a>, columns: TokenColumns, labels: Labels) -> Self {
-        Self {
-            lines,
+    pub(super) fn new(
+        source: Source<'a>,
+        path: &Path,
+        columns: TokenColumns,
+        labels: Labels,
+        repairs: SpanRepairs,
+    ) -> Result<Self> {
+        let is_example = |key: &str, kind| {
+            let data = key == spans::DATA && kind == Kind::Object;
+            key == columns.tokens_key || key == columns.text_key || data
+        };
+        Ok(Self {
+            objects: Objects::new(source, path, &is_example)?,
             columns,
             labels,
-        }
+            texts: None,
+            repairs,
+        })
     }
 }
 
@@ -132,9 +156,50 @@ impl Iterator for TokenRows<'_> {
     type Item = Result<TokenExample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines
-            .map_row(|line| token_row(line, &self.columns, &self.labels))
+        let Self {
+            objects,
+            columns,
+            labels,
+            texts,
+            repairs,
+        } = self;
+        objects.map_row(|line| {
+            let is_text = match *texts {
+                Some(texts) => texts,
+                None => {
+                    let object = spans::object(line, columns)?;
+                    *texts.insert(spans::is_text(&object, columns))
+                }
+            };
+            if is_text {
+                text_row(line, columns, labels, repairs)
+            } else {
+                token_row(line, columns, labels)
+            }
+        })
     }
+}
+
+/// A text with spans. Its text is kept even where the rest of the object is not: it is what the
+/// places of predictions count in.
+fn text_row(
+    line: Line<'_>,
+    columns: &TokenColumns,
+    labels: &Labels,
+    repairs: &SpanRepairs,
+) -> Result<TokenExample> {
+    let mut object = spans::object(line, columns)?;
+    let row = spans::row(&object, line.place, columns, labels, repairs)?;
+    if !columns.keep_extra {
+        object.clear();
+    }
+    object.insert("text".to_string(), Value::String(row.text));
+    Ok(TokenExample {
+        tokens: row.tokens,
+        tags: row.tags,
+        line: line.place.line,
+        extra: Some(object),
+    })
 }
 
 fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<TokenExample> {
@@ -144,7 +209,8 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
             Some(tags_key) => key == tags_key,
             None => DEFAULT_TAGS.contains(&key),
         };
-        key == columns.tokens_key || (columns.tagged && is_tags)
+        let beside = key == columns.text_key || spans::SPANS.contains(&key);
+        key == columns.tokens_key || (columns.tagged && (is_tags || beside))
     };
     let mut row = Row::parse(line, columns.keep_extra, &is_wanted)?;
     let tags_key = columns.tags_key_among(|key| row.object.contains_key(key));
@@ -155,6 +221,9 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
         None
     };
     place.same_length(&tokens, tags.as_deref())?;
+    if let Some(tags) = &tags {
+        spans::check_agreement(&row.object, &tokens, tags, place, columns)?;
+    }
     Ok(TokenExample {
         tokens,
         tags,
@@ -184,12 +253,10 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn parse(line: Line<'a>, whole: bool, wanted: &dyn Fn(&str) -> bool) -> Result<Self> {
         let object = if whole {
-            serde_json::from_str(line.text)
+            line.object()?
         } else {
-            wanted_keys(line.text, wanted)
+            wanted_keys(line.text, wanted).map_err(|error| line.malformed(&error))?
         };
-        let Place { path, line: number } = line.place;
-        let object = object.map_err(|error| FileError::json(path, number, &error))?;
         Ok(Self {
             line,
             object,
@@ -213,13 +280,7 @@ impl<'a> Row<'a> {
             *self = Self::parse(self.line, true, &|_| true)?;
             return self.value(key);
         }
-        Err(DataError::MissingKey {
-            path: self.line.place.path.to_path_buf(),
-            line: self.line.place.line,
-            key: key.to_string(),
-            available: self.object.keys().cloned().collect(),
-            nearest: nearest(key, self.object.keys().map(String::as_str)),
-        })
+        Err(missing_key(self.place(), key, &self.object))
     }
 
     fn place(&self) -> Place<'a> {
@@ -227,13 +288,7 @@ impl<'a> Row<'a> {
     }
 
     fn wrong_type(&self, key: String, found: &Value, expected: &'static str) -> DataError {
-        DataError::WrongType {
-            path: self.place().path.to_path_buf(),
-            line: self.place().line,
-            key,
-            found: type_name(found),
-            expected,
-        }
+        wrong_type(self.place(), key, found, expected)
     }
 
     fn text(&mut self, key: &str) -> Result<String> {
@@ -350,17 +405,5 @@ impl Visitor<'_> for WantedKey<'_> {
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         Ok((self.0)(key).then(|| key.to_string()))
-    }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a fraction",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

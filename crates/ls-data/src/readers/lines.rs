@@ -3,10 +3,8 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, utf8};
-
 use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
-use super::source::Source;
+use super::source::{Source, reading, utf8};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
@@ -24,6 +22,8 @@ pub(super) struct Lines<'a> {
 pub(super) struct Line<'a> {
     pub(super) place: Place<'a>,
     pub(super) text: &'a str,
+    /// Bytes that stand before it in its first line; only in a list of JSON objects there are any.
+    pub(super) before: usize,
 }
 
 impl<'a> Lines<'a> {
@@ -50,10 +50,11 @@ impl<'a> Lines<'a> {
         match read {
             Ok(true) => {
                 let text = utf8(&self.buffer, place.path, place.line);
-                Some(
-                    text.map(|text| Line { place, text })
-                        .map_err(DataError::from),
-                )
+                Some(text.map(|text| Line {
+                    place,
+                    text,
+                    before: 0,
+                }))
             }
             Ok(false) => None,
             Err(error) => Some(Err(error)),
@@ -106,7 +107,7 @@ impl<'a> Lines<'a> {
             .by_ref()
             .take(MAX_ROW as u64)
             .read_until(b'\n', &mut self.buffer)
-            .map_err(FileError::reading(&self.path))?;
+            .map_err(reading(&self.path))?;
         if read == 0 {
             return Ok(false);
         }

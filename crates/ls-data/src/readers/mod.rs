@@ -9,8 +9,13 @@ mod bad_rows;
 mod columns;
 mod conll;
 mod conll2012;
+mod conll_layout;
 mod csv;
+mod delimiter;
+mod encoding;
 mod fasttext;
+mod json_list;
+mod json_value;
 mod jsonl;
 mod label_json;
 mod lines;
@@ -18,20 +23,29 @@ mod lines;
 mod parquet;
 mod row;
 mod source;
+mod span_rules;
+mod spans;
 mod stream;
 mod trees;
 
 use std::io::Read;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use crate::error::Result;
 use crate::example::{SequenceExample, TokenExample};
+use json_list::Objects;
 use lines::Lines;
 use source::{Source, source};
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
 pub use columns::{ColumnRef, FileFormat, SequenceColumns, TokenColumns};
+pub use delimiter::Delimiter;
+pub use encoding::TextEncoding;
 pub use label_json::read_label_json;
+pub use span_rules::{BadSpans, Offsets};
+pub use spans::SpanRepairs;
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
 
 /// Reads labelled or plain texts from a file into memory; [`ReadSpec::read_sequence`] streams them.
@@ -67,7 +81,10 @@ pub fn read_sequence_from(
     label_names: Option<&[String]>,
 ) -> Result<Vec<SequenceExample>> {
     let spec = sequence_spec(format, header, columns, label_names);
-    collect(stream::sequence_rows(&spec, source(reader), name)?, name)
+    collect(
+        stream::sequence_rows(&spec, source(reader, None), name)?,
+        name,
+    )
 }
 
 /// Reads plain text, one example per line, without labels.
@@ -75,15 +92,16 @@ pub fn read_sequence_from(
 /// # Errors
 /// A blank line (it would be an input without an output), bytes that are not UTF-8, no lines.
 pub fn read_lines_from(reader: impl Read + Send, name: &Path) -> Result<Vec<SequenceExample>> {
-    collect(line_rows(source(reader), name), name)
+    collect(line_rows(source(reader, None), name), name)
 }
 
-/// As [`read_lines_from`], one at a time.
+/// As [`read_lines_from`], one at a time, and in any encoding.
 pub fn line_reader(
     reader: impl Read + Send + 'static,
     name: &Path,
+    encoding: Option<TextEncoding>,
 ) -> impl Iterator<Item = Result<SequenceExample>> + Send + 'static {
-    line_rows(source(reader), name)
+    line_rows(source(reader, encoding), name)
 }
 
 fn line_rows<'a>(
@@ -129,7 +147,22 @@ pub fn read_tokens_from(
     columns: &TokenColumns,
 ) -> Result<Vec<TokenExample>> {
     let spec = token_spec(format, columns);
-    collect(stream::token_rows(&spec, source(reader), name)?, name)
+    let repairs = SpanRepairs::default();
+    let rows = stream::token_rows(&spec, source(reader, None), name, &repairs)?;
+    collect(rows, name)
+}
+
+/// The objects of a JSON file, each with its line.
+pub(crate) fn read_objects(bytes: &[u8], name: &Path) -> Result<Vec<(usize, Map<String, Value>)>> {
+    // Keys that objects with answers have, and no object around a list of them.
+    const ANSWERS: [&str; 6] = ["text", "tokens", "tags", "ner_tags", "label", "gold"];
+    let is_answer = |key: &str, _| ANSWERS.contains(&key);
+    let mut objects = Objects::new(source(bytes, None), name, &is_answer)?;
+    let mut all = Vec::new();
+    while let Some(row) = objects.map_row(|line| Ok((line.place.line, line.object()?))) {
+        all.push(row?);
+    }
+    Ok(all)
 }
 
 fn sequence_spec(

@@ -6,9 +6,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{FileFormat, SequenceColumns, TokenColumns};
+use super::delimiter::Delimiter;
+use super::encoding::TextEncoding;
 use super::lines::{LineRows, Lines};
 use super::row::Labels;
 use super::source::{Source, open, source};
+use super::spans::SpanRepairs;
 use super::{conll, conll2012, csv, fasttext, jsonl, label_json, trees};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -21,6 +24,10 @@ pub struct ReadSpec {
     pub format: FileFormat,
     /// Whether the first row of a CSV or TSV file names its columns.
     pub header: bool,
+    /// What parts the fields of a CSV file; `None` finds it from the first rows.
+    pub delimiter: Option<Delimiter>,
+    /// How the text is encoded; `None` is UTF-8, or UTF-16 behind its byte order mark.
+    pub encoding: Option<TextEncoding>,
     /// Where the parts of a sequence example stand.
     pub sequence: SequenceColumns,
     /// Where the parts of a token example stand.
@@ -37,6 +44,8 @@ impl ReadSpec {
         Self {
             format,
             header: true,
+            delimiter: None,
+            encoding: None,
             sequence: SequenceColumns::default(),
             tokens: TokenColumns::default(),
             label_names: None,
@@ -65,7 +74,7 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<SequenceReader> {
-        let rows = sequence_rows(self, source(reader), name)?;
+        let rows = sequence_rows(self, source(reader, self.encoding), name)?;
         Ok(SequenceReader { rows })
     }
 
@@ -78,7 +87,10 @@ impl ReadSpec {
         match self.format {
             FileFormat::Parquet => {
                 let rows = parquet_tokens(self, path)?;
-                Ok(TokenReader { rows })
+                Ok(TokenReader {
+                    rows,
+                    repairs: SpanRepairs::default(),
+                })
             }
             FileFormat::Jsonl if !self.token_labels().named() => {
                 let spec = Self {
@@ -100,8 +112,9 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<TokenReader> {
-        let rows = token_rows(self, source(reader), name)?;
-        Ok(TokenReader { rows })
+        let repairs = SpanRepairs::default();
+        let rows = token_rows(self, source(reader, self.encoding), name, &repairs)?;
+        Ok(TokenReader { rows, repairs })
     }
 
     fn sequence_labels(&self) -> Labels {
@@ -156,6 +169,14 @@ impl Iterator for SequenceReader {
 /// Word lists, one after the other; errors as in [`SequenceReader`].
 pub struct TokenReader {
     rows: Rows<'static, TokenExample>,
+    repairs: SpanRepairs,
+}
+
+impl TokenReader {
+    /// What is done to spans while the rows are read.
+    pub fn repairs(&self) -> SpanRepairs {
+        self.repairs.clone()
+    }
 }
 
 impl Iterator for TokenReader {
@@ -207,9 +228,14 @@ pub(super) fn sequence_rows<'a>(
     let table = |labels| csv::Table::new(spec.header, columns.clone(), labels);
     let lines = |reader| Lines::new(reader, name);
     let rows: Rows<'a, SequenceExample> = match spec.format {
-        FileFormat::Csv => Box::new(csv::CsvRows::new(reader, name, table(labels))?),
+        FileFormat::Csv => Box::new(csv::CsvRows::new(
+            reader,
+            name,
+            spec.delimiter,
+            table(labels),
+        )?),
         FileFormat::Tsv => Box::new(csv::TsvRows::new(lines(reader), table(labels))),
-        FileFormat::Jsonl => Box::new(jsonl::SequenceRows::new(lines(reader), columns, labels)?),
+        FileFormat::Jsonl => Box::new(jsonl::SequenceRows::new(reader, name, columns, labels)?),
         FileFormat::FastText | FileFormat::Trees => Box::new(LineRows {
             lines: lines(reader),
             labels,
@@ -232,14 +258,22 @@ pub(super) fn token_rows<'a>(
     spec: &ReadSpec,
     reader: Source<'a>,
     name: &Path,
+    repairs: &SpanRepairs,
 ) -> Result<Rows<'a, TokenExample>> {
-    let lines = Lines::new(reader, name);
     let columns = spec.tokens.clone();
     let labels = spec.token_labels();
     let rows: Rows<'a, TokenExample> = match spec.format {
-        FileFormat::Conll => Box::new(conll::Sentences::new(lines, columns, labels)),
-        FileFormat::Conll2012 => Box::new(conll2012::Sentences::new(lines, columns, labels)),
-        FileFormat::Jsonl => Box::new(jsonl::TokenRows::new(lines, columns, labels)),
+        FileFormat::Conll => Box::new(conll::Sentences::new(reader, name, &columns, labels)?),
+        FileFormat::Conll2012 => {
+            let lines = Lines::new(reader, name);
+            Box::new(conll2012::Sentences::new(lines, columns, labels))
+        }
+        FileFormat::Jsonl => {
+            let repairs = repairs.clone();
+            Box::new(jsonl::TokenRows::new(
+                reader, name, columns, labels, repairs,
+            )?)
+        }
         FileFormat::Parquet => return Err(parquet_stream(name)),
         FileFormat::Csv | FileFormat::Tsv | FileFormat::FastText | FileFormat::Trees => {
             return Err(spec.unsupported(name, "words with tags"));

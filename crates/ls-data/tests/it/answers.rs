@@ -164,6 +164,26 @@ fn labels_come_from_tables_and_from_objects() {
 }
 
 #[test]
+fn answers_may_be_one_list_of_objects() {
+    let list = "[\n {\"tokens\": [\"Ann\", \"ran\"], \"tags\": [\"B-PER\", \"O\"]},\n {\"tags\": [\"O\"]}\n]";
+    for name in ["a.json", "answers"] {
+        assert_eq!(all_tags(name, list, USUAL), ["B-PER O", "O"]);
+        let lines: Vec<usize> = tags(read(name, list, USUAL).unwrap())
+            .iter()
+            .map(|answer| answer.line)
+            .collect();
+        assert_eq!(lines, [2, 3]);
+    }
+    let wrapped = "{\"data\": [{\"label\": \"good\"}, {\"label\": 3}]}";
+    assert_eq!(all_labels("a.json", wrapped, USUAL), ["good", "3"]);
+    assert_eq!(
+        message("a.json", "[{\"label\": 1}", USUAL),
+        "a.json:1:14: malformed JSON: found the end of the file, expected `,` or `]` behind a \
+         member of the list"
+    );
+}
+
+#[test]
 fn what_cannot_be_read_names_its_place() {
     let name: ColumnRef = "ner".into();
     let index: ColumnRef = 1.into();

@@ -4,7 +4,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use ls_data::{DataError, FileFormat, ReadSpec, SequenceExample, TokenExample};
+use ls_data::{
+    BadSpans, DataError, FileFormat, Offsets, ReadSpec, SequenceExample, TextEncoding, TokenExample,
+};
 
 /// A function of this module with the name of its fuzz target.
 pub type Target = (&'static str, fn(&[u8]));
@@ -15,6 +17,8 @@ pub const TARGETS: &[Target] = &[
     ("tsv", tsv),
     ("jsonl_sequence", jsonl_sequence),
     ("jsonl_tokens", jsonl_tokens),
+    ("spans", spans),
+    ("encoded", encoded),
     ("conll", conll),
     ("conll2012", conll2012),
     ("fasttext", fasttext),
@@ -83,11 +87,18 @@ fn sequences(spec: &ReadSpec, data: &[u8]) -> Rows<SequenceExample> {
 }
 
 fn tokens(spec: &ReadSpec, data: &[u8]) -> Rows<TokenExample> {
-    let read = spec.read_tokens_from(std::io::Cursor::new(data.to_vec()), Path::new("data"));
-    rows(read, data.len() + 1, |row: &TokenExample| {
-        let tags = row.tags.as_ref().map_or(0, Vec::len);
-        (row.line, !row.tokens.is_empty() && tags == row.tokens.len())
-    })
+    let read = |reader| {
+        let read: Result<_, _> = spec.read_tokens_from(reader, Path::new("data"));
+        rows(read, data.len() + 1, |row: &TokenExample| {
+            let tags = row.tags.as_ref().map_or(0, Vec::len);
+            (row.line, !row.tokens.is_empty() && tags == row.tokens.len())
+        })
+    };
+    let whole: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(data.to_vec()));
+    let dripping: Box<dyn Read + Send> = Box::new(Dripping(std::io::Cursor::new(data.to_vec())));
+    let found = read(whole);
+    assert_eq!(read(dripping), found, "rows depend on how bytes come");
+    found
 }
 
 /// A table with three columns and no header, or whatever its header says.
@@ -136,8 +147,53 @@ pub fn jsonl_tokens(data: &[u8]) {
     for (whole, wanted) in whole.into_iter().zip(tokens(&spec, data)) {
         if let Ok(mut whole) = whole {
             whole.extra = None;
+            // Of a text with spans the text is kept.
+            let wanted = wanted.map(|row| TokenExample { extra: None, ..row });
             assert_eq!(Ok(whole), wanted);
         }
+    }
+}
+
+/// Texts with spans, whatever they count, and whatever happens to bad ones: what is read is sound
+/// IOB2, and what is not widened is read the same.
+pub fn spans(data: &[u8]) {
+    for offsets in [Offsets::Characters, Offsets::Utf16, Offsets::Bytes] {
+        let mut spec = ReadSpec::new(FileFormat::Jsonl);
+        spec.tokens.offsets = offsets;
+        spec.tokens.tags_key = Some("spans".into());
+        let refused = tokens(&spec, data);
+        spec.tokens.bad_spans = BadSpans::Widen;
+        for (refused, widened) in refused.into_iter().zip(tokens(&spec, data)) {
+            if refused.is_ok() {
+                assert_eq!(refused, widened);
+            }
+        }
+    }
+}
+
+/// Text in other encodings: UTF-16 behind its mark, and others by their names.
+pub fn encoded(data: &[u8]) {
+    let mut spec = ReadSpec::new(FileFormat::Csv);
+    for mark in [&b"\xff\xfe"[..], b"\xfe\xff"] {
+        sequences(&spec, &[mark, data].concat());
+        // Text that is UTF-8 says the same in UTF-16.
+        if let Ok(text) = std::str::from_utf8(data) {
+            let text = text.trim_start_matches('\u{feff}');
+            let units = text.encode_utf16();
+            let bytes: Vec<u8> = match mark[0] {
+                0xff => units.flat_map(u16::to_le_bytes).collect(),
+                _ => units.flat_map(u16::to_be_bytes).collect(),
+            };
+            // Two zero bytes behind the mark are that of UTF-32.
+            if !bytes.starts_with(&[0, 0]) {
+                let found = sequences(&spec, &[mark, &bytes].concat());
+                assert_eq!(found, sequences(&spec, text.as_bytes()));
+            }
+        }
+    }
+    for name in ["windows-1252", "shift_jis", "gb18030", "utf-8"] {
+        spec.encoding = TextEncoding::try_from(name.to_string()).ok();
+        sequences(&spec, data);
     }
 }
 

@@ -190,6 +190,40 @@ fn sst5() {
     });
 }
 
+/// As they are usually called: the classes count from 1, and a tab stands behind the label.
+#[test]
+fn sst5_under_its_usual_names() {
+    check(&Case {
+        name: "sst5",
+        language: None,
+        files: &[
+            (
+                "sst_train.txt",
+                "__label__4\tRain falls .\n__label__1\tDark\n",
+            ),
+            ("sst_dev.txt", "__label__3\tA door\n"),
+            ("sst_test.txt", "__label__5\tA lamp\n"),
+        ],
+        form: "lines of fastText",
+        splits: &[
+            (
+                Train,
+                Some(8_544),
+                &[("Rain falls .", "positive"), ("Dark", "very negative")],
+            ),
+            (Validation, Some(1_101), &[("A door", "neutral")]),
+            (Test, Some(2_210), &[("A lamp", "very positive")]),
+        ],
+    });
+    check(&Case {
+        name: "sst5",
+        language: None,
+        files: &[("sst_train.txt", "(3 (2 Rain) (4 (3 falls) (2 .)))\n")],
+        form: "trees of Stanford",
+        splits: &[(Train, Some(8_544), &[("Rain falls .", "positive")])],
+    });
+}
+
 #[test]
 fn agnews() {
     check(&Case {
@@ -801,4 +835,33 @@ mod parquet {
             assert_eq!(located(name, "tokens.parquet", &[place])[0], rows);
         }
     }
+}
+
+#[test]
+fn a_folder_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |expected: &str| {
+        let text = ls_data::catalog::folder_fault(dir.path()).to_string();
+        let folder = dir.path().display().to_string();
+        assert_eq!(text, expected.replace("DIR", &folder));
+    };
+    check("DIR: is an empty folder; expected a file");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("notes.md", "x");
+    check("DIR: is a folder, which holds `notes.md`; expected a file");
+    write("dev.csv", "text,label\n");
+    std::fs::create_dir(dir.path().join("old")).unwrap();
+    write("my-train.csv", "text,label\n");
+    check(
+        "DIR: is a folder, which holds `dev.csv`, `my-train.csv`, `notes.md`, `old/`; \
+         expected a file, such as \"DIR/my-train.csv\"",
+    );
+    write("sst_train.txt", "__label__4\tA fine day\n");
+    check(
+        "DIR: is a folder, which holds `dev.csv`, `my-train.csv`, `notes.md`, `old/`, \
+         `sst_train.txt`; expected a file, such as \"DIR/my-train.csv\"; the files may be \
+         those of `sst5`: data.dataset = \"sst5\" and data.dir = \"DIR\" read them",
+    );
+    let gone = ls_data::catalog::folder_fault(&dir.path().join("none")).to_string();
+    assert!(gone.ends_with("none: no such file"), "{gone}");
 }

@@ -13,6 +13,8 @@ mod forms;
 mod golden;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod python_forms;
 mod readers;
+mod spans;
 mod tokenizer;
 mod words;

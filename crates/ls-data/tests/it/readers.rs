@@ -74,6 +74,25 @@ fn csv_quotes_line_ends_and_a_byte_order_mark() {
 }
 
 #[test]
+fn csv_of_a_spreadsheet_may_say_its_delimiter() {
+    let data = "\u{feff}sep=;\r\ntext;label\r\n\"a; b\";x\r\n;y\r\n";
+    let spec = ReadSpec::new(Csv);
+    let rows = spec
+        .read_sequence_from(data.as_bytes(), Path::new("data"))
+        .unwrap();
+    let rows: Vec<_> = rows
+        .map(|row| row.map(|e| (e.text, e.line)).map_err(|e| e.to_string()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            Ok(("a; b".to_string(), 3)),
+            Err("data:4: text is empty".to_string())
+        ]
+    );
+}
+
+#[test]
 fn csv_columns_by_name_in_any_order_or_by_index() {
     let by_name = SequenceColumns {
         text_pair: Some("description".into()),
@@ -359,11 +378,12 @@ fn a_stray_quote_does_not_swallow_the_file() {
     assert_eq!(inches[0].text, "a 5\" disk");
 }
 
+const NOT_UTF8: &str = "byte 0xe9 is not valid UTF-8; save the file as UTF-8, or name its encoding, such as data.encoding = \"windows-1252\"";
+
 #[test]
 fn bytes_that_are_not_utf8() {
     let check = |result: Result<(), DataError>, place: &str| {
-        let expected =
-            format!("data:{place}: byte 0xe9 is not valid UTF-8; save the file as UTF-8");
+        let expected = format!("data:{place}: {NOT_UTF8}");
         assert_eq!(message(result), expected);
     };
     check(
@@ -473,7 +493,7 @@ fn reading_goes_on_behind_a_bad_row() {
             lines(&ReadSpec::new(format), data),
             [
                 Ok(2),
-                bad("data:3:1: byte 0xe9 is not valid UTF-8; save the file as UTF-8"),
+                bad(&format!("data:3:1: {NOT_UTF8}")),
                 bad("data:4: text is empty"),
                 bad("data:5: found 3 fields, expected 2"),
                 Ok(6),
@@ -530,7 +550,7 @@ fn a_sentence_with_a_bad_line_is_one_bad_row() {
         rows,
         [
             Err("data:2: found 3 fields, expected 2".to_string()),
-            Err("data:6:1: byte 0xe9 is not valid UTF-8; save the file as UTF-8".to_string()),
+            Err(format!("data:6:1: {NOT_UTF8}")),
             Ok(9),
         ]
     );

@@ -98,11 +98,17 @@ impl LoraSettings {
 impl DataSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
         self.check_source(faults);
+        faults.check(
+            self.delimiter.is_none() || self.first_format() != Some(FileFormat::Tsv),
+            "data.delimiter",
+            "the fields of TSV files are parted by tabs; data.format = \"csv\" reads the file with \
+             quotes and another delimiter",
+        );
         self.check_limits(faults);
         if let Some(name) = &self.format {
             let known = FileFormat::ALL.map(|format| format.name());
             faults.check(
-                known.contains(&name.as_str()),
+                FileFormat::from_name(name).is_some(),
                 "data.format",
                 format!("expected one of {}, found {name:?}", known.join(", ")),
             );
@@ -113,6 +119,17 @@ impl DataSettings {
             for label in labels {
                 let fault = format!("{label:?} is listed twice");
                 faults.check(seen.insert(label), "data.labels", fault);
+            }
+        }
+    }
+
+    /// The format of the first file to learn from, as far as it is known.
+    fn first_format(&self) -> Option<FileFormat> {
+        match &self.format {
+            Some(name) => FileFormat::from_name(name),
+            None => {
+                let first = self.train.as_ref().and_then(|train| train.paths().first());
+                first.and_then(|path| FileFormat::from_path(path).ok())
             }
         }
     }
@@ -309,19 +326,14 @@ impl RunConfig {
         }
     }
 
-    /// Words and tags stand in numbered columns of CoNLL files and under names in JSON objects.
+    /// Words stand in numbered columns of CoNLL files, words and tags under names in JSON objects.
+    /// Columns of tags may have names in a CoNLL file, which the file itself tells.
     fn check_columns(&self, faults: &mut Faults) {
         let data = &self.data;
-        let format = match &data.format {
-            Some(name) => FileFormat::from_name(name),
-            None => {
-                let first = data.train.as_ref().and_then(|train| train.paths().first());
-                first.and_then(|path| FileFormat::from_path(path).ok())
-            }
-        };
+        let format = data.first_format();
         for (key, column) in [("data.tokens", &data.tokens), ("data.tags", &data.tags)] {
             let fault = match (format, column) {
-                (Some(FileFormat::Conll), Some(ColumnRef::Name(name))) => {
+                (Some(FileFormat::Conll), Some(ColumnRef::Name(name))) if key == "data.tokens" => {
                     format!("the columns of CoNLL files are numbers, from 0; found {name:?}")
                 }
                 (Some(FileFormat::Jsonl), Some(ColumnRef::Index(index))) => {

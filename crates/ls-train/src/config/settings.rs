@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use ls_data::catalog::{self, DatasetSpec};
 use ls_data::{
-    ColumnRef, Context, LabelPosition, LongInputs, Malformed, PaddingMode, PaddingSide, Reading,
-    SpecialTokensAs, TagScheme, TaskKind, WordsAs,
+    BadSpans, ColumnRef, Context, Delimiter, LabelPosition, LongInputs, Malformed, Offsets,
+    PaddingMode, PaddingSide, Reading, SpecialTokensAs, TagScheme, TaskKind, TextEncoding, WordsAs,
 };
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
@@ -209,11 +209,17 @@ pub struct DataSettings {
     pub test: Option<Files>,
     /// Part of `train` that is set aside where there is no `validation`.
     pub validation_fraction: f64,
-    /// `csv`, `tsv`, `jsonl`, `conll`, `conll2012`, `fasttext`, `trees` or `parquet`; by default
-    /// the file's ending decides.
+    /// `csv`, `tsv`, `jsonl` (or `json`), `conll` (or `conllu`), `conll2012`, `fasttext`, `trees`
+    /// or `parquet`; by default the file's ending decides.
     pub format: Option<String>,
     /// Whether the first line of a CSV or TSV file names the columns.
     pub header: bool,
+    /// What parts the fields of CSV files: one character, or `tab`; by default it is found from the
+    /// header and the first rows (`,`, `;`, tab or `|`).
+    pub delimiter: Option<Delimiter>,
+    /// How the files are encoded, such as `windows-1252`, `latin-1` or `shift_jis`; by default
+    /// UTF-8, or UTF-16 where a byte order mark says so.
+    pub encoding: Option<TextEncoding>,
     /// Column of the text.
     pub text: ColumnRef,
     /// Columns that are joined to the text, each behind a space: a description behind its title.
@@ -227,8 +233,14 @@ pub struct DataSettings {
     /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
     pub tokens: Option<ColumnRef>,
     /// Column (CoNLL) or key (JSONL) of the tags; by default the last column, or `tags` or
-    /// `ner_tags`.
+    /// `ner_tags`, and for texts with spans `entities`, `spans`, `label` or `labels`. In CoNLL-U
+    /// also a column's name (`upos`) or a key of MISC.
     pub tags: Option<ColumnRef>,
+    /// What the places of spans in a text count: `characters`, `utf16` or `bytes`.
+    pub offsets: Offsets,
+    /// What happens to spans that cut a word or overlap: `refuse`, or `widen` (to whole words; of
+    /// overlapping spans the longest is kept).
+    pub bad_spans: BadSpans,
     /// Label names in order; integers in the data count into this list. By default they are
     /// collected from `train`.
     pub labels: Option<Vec<String>>,
@@ -286,6 +298,8 @@ impl Default for DataSettings {
             validation_fraction: 0.1,
             format: None,
             header: true,
+            delimiter: None,
+            encoding: None,
             text: ColumnRef::Name("text".into()),
             text_append: Vec::new(),
             text_pair: None,
@@ -293,6 +307,8 @@ impl Default for DataSettings {
             first_label: 0,
             tokens: None,
             tags: None,
+            offsets: Offsets::default(),
+            bad_spans: BadSpans::default(),
             labels: None,
             scheme: None,
             train_scheme: None,

@@ -1,0 +1,377 @@
+//! What the columns of a CoNLL file are, from its first lines: the word first and the tag last, or
+//! CoNLL-U, whose words are numbered, whose columns may have names, and whose last column holds
+//! `key=value` pairs.
+
+use std::path::Path;
+
+use super::columns::TokenColumns;
+use crate::error::{DataError, Result};
+
+/// Where word and tag stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Whether the first column numbers the words.
+    pub(super) numbered: bool,
+    /// Column of the word.
+    pub(super) token: usize,
+    /// Column of the tag; without one it is the last.
+    pub(super) tag: Option<TagPlace>,
+    /// Whether the fields are parted by tabs, if a row was seen.
+    pub(super) tabs: Option<bool>,
+}
+
+/// Where a tag stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TagPlace {
+    /// In a column of its own.
+    Column(usize),
+    /// In a column of `key=value` pairs, under this key or one of the usual.
+    Misc(usize, Option<String>),
+}
+
+/// The columns of CoNLL-U.
+const CONLLU: [&str; 10] = [
+    "ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC",
+];
+/// Keys of MISC under which names are marked.
+const MISC_KEYS: [&str; 3] = ["NER", "Entity", "NE"];
+
+/// The fields of a line.
+pub(super) fn fields(line: &str) -> Vec<&str> {
+    if line.contains('\t') {
+        line.split('\t').collect()
+    } else {
+        line.split_ascii_whitespace().collect()
+    }
+}
+
+/// Whether enough lines are there to see the layout: a sentence and at least two words.
+pub(super) fn enough(start: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(start);
+    let words = text.lines().filter(|line| is_row(line)).count();
+    words > 1
+        && text
+            .lines()
+            .next_back()
+            .is_some_and(|line| line.trim().is_empty())
+}
+
+fn is_row(line: &str) -> bool {
+    !line.trim().is_empty() && !line.starts_with('#') && !line.starts_with("-DOCSTART-")
+}
+
+/// A number of CoNLL-U's first column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    /// Of a word.
+    Word(usize),
+    /// `3-4`, a word that is written as one, or `5.1`, one that is not written.
+    NoWord,
+}
+
+/// The number that a field is, if it is one.
+pub(super) fn number(field: &str) -> Option<Number> {
+    let digits = |text: &str| {
+        let all = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        all.then(|| text.parse::<usize>().ok()).flatten()
+    };
+    match field.split_once(['-', '.']) {
+        Some((from, to)) => {
+            (digits(from).is_some() && digits(to).is_some()).then_some(Number::NoWord)
+        }
+        None => digits(field).map(Number::Word),
+    }
+}
+
+/// Whether a field looks like a tag of spans.
+fn is_span_tag(field: &str) -> bool {
+    field == "O"
+        || field.split_once('-').is_some_and(|(prefix, kind)| {
+            matches!(prefix, "B" | "I" | "E" | "S" | "L" | "U") && !kind.is_empty()
+        })
+}
+
+impl Layout {
+    /// The layout of a file that begins so.
+    ///
+    /// # Errors
+    /// A name of a column that is not there; numbered words without a column of tags.
+    pub(super) fn of(
+        start: &[u8],
+        whole: bool,
+        columns: &TokenColumns,
+        path: &Path,
+    ) -> Result<Self> {
+        let text = String::from_utf8_lossy(start);
+        let mut lines: Vec<&str> = text.lines().collect();
+        if !whole && !text.ends_with('\n') {
+            lines.pop();
+        }
+        let rows: Vec<(usize, Vec<&str>)> = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| is_row(line))
+            .map(|(at, line)| (at + 1, fields(line)))
+            .collect();
+        let mut layout = Self {
+            numbered: false,
+            token: columns.token,
+            tag: columns.tag.map(TagPlace::Column),
+            tabs: None,
+        };
+        let Some((first_line, first)) = rows.first() else {
+            return Ok(layout);
+        };
+        layout.tabs = Some(lines[first_line - 1].contains('\t'));
+        let rows_only: Vec<&[&str]> = rows.iter().map(|(_, row)| row.as_slice()).collect();
+        let by_ending = path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .is_some_and(|ending| matches!(ending, "conllu" | "conllup"));
+        layout.numbered = (rows.len() > 1 || by_ending) && are_numbered(&lines);
+        if layout.numbered && columns.token == 0 {
+            layout.token = 1;
+        }
+        if !columns.tagged || columns.tag.is_some() {
+            return Ok(layout);
+        }
+        let names = names(&lines, first.len(), layout.numbered);
+        let found =
+            match &columns.tags_key {
+                Some(name) => layout.named(name, &names, &rows_only).ok_or_else(|| {
+                    DataError::NoNamedColumn {
+                        path: path.to_path_buf(),
+                        line: *first_line,
+                        column: name.clone(),
+                        columns: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+                    }
+                })?,
+                None if layout.numbered => {
+                    layout
+                        .usual(&names, &rows_only)
+                        .ok_or_else(|| DataError::TagsNeeded {
+                            path: path.to_path_buf(),
+                            line: *first_line,
+                        })?
+                }
+                None => return Ok(layout),
+            };
+        layout.tag = Some(found);
+        Ok(layout)
+    }
+
+    /// The column of the tags by a name, or a key of MISC.
+    fn named(&self, name: &str, names: &[String], rows: &[&[&str]]) -> Option<TagPlace> {
+        let same = |known: &str| known.eq_ignore_ascii_case(name);
+        let misc = names.iter().position(|name| name == "MISC");
+        match names.iter().position(|known| same(known)) {
+            Some(at) if Some(at) == misc => return Some(TagPlace::Misc(at, None)),
+            Some(at) => return Some(TagPlace::Column(at)),
+            None => {}
+        }
+        let Some(misc) = misc else {
+            let usual = self.numbered && names.is_empty() && ["ner", "tag", "tags"].contains(&name);
+            return usual.then(|| self.usual(names, rows)).flatten();
+        };
+        let known = MISC_KEYS.iter().any(|known| same(known));
+        let seen = rows.iter().any(|row| {
+            let pairs = row.get(misc).copied().unwrap_or_default();
+            value(pairs, Some(name)).is_some()
+        });
+        (known || seen).then(|| TagPlace::Misc(misc, Some(name.to_string())))
+    }
+
+    /// The column of the tags where none is said: the one behind the word or else the last that
+    /// holds tags of spans, else MISC.
+    fn usual(&self, names: &[String], rows: &[&[&str]]) -> Option<TagPlace> {
+        let width = rows.first()?.len();
+        let tags = |column: usize| {
+            rows.iter()
+                .all(|row| row.get(column).is_some_and(|field| is_span_tag(field)))
+        };
+        let behind = self.token + 1;
+        if width == behind + 1 || (behind < width && tags(behind)) {
+            return Some(TagPlace::Column(behind));
+        }
+        if let Some(column) = (behind..width).rev().find(|column| tags(*column)) {
+            return Some(TagPlace::Column(column));
+        }
+        let misc = names.iter().position(|name| name == "MISC")?;
+        let pairs = rows.iter().filter_map(|row| row.get(misc));
+        let marked = pairs.into_iter().any(|pairs| value(pairs, None).is_some());
+        marked.then_some(TagPlace::Misc(misc, None))
+    }
+}
+
+/// Whether the rows of every sentence are numbered from 0 or 1 on and have a word and a tag.
+fn are_numbered(lines: &[&str]) -> bool {
+    let mut before: Option<usize> = None;
+    for line in lines {
+        if line.trim().is_empty() {
+            before = None;
+        }
+        if !is_row(line) {
+            continue;
+        }
+        let fields = fields(line);
+        match number(fields[0]) {
+            Some(Number::Word(here)) if before.map_or(here < 2, |before| here == before + 1) => {
+                before = Some(here);
+            }
+            Some(Number::NoWord) => {}
+            _ => return false,
+        }
+        if fields.len() < 3 {
+            return false;
+        }
+    }
+    true
+}
+
+/// The names of the columns: those that CoNLL-U Plus says, or CoNLL-U's own.
+fn names(lines: &[&str], width: usize, numbered: bool) -> Vec<String> {
+    let said = lines.iter().find_map(|line| {
+        let line = line.trim_start_matches('\u{feff}').strip_prefix('#')?;
+        line.trim_start()
+            .strip_prefix("global.columns")?
+            .trim_start()
+            .strip_prefix('=')
+    });
+    match said {
+        Some(names) => names.split_whitespace().map(str::to_string).collect(),
+        None if numbered && width == CONLLU.len() => CONLLU.map(String::from).to_vec(),
+        None => Vec::new(),
+    }
+}
+
+/// The value of a key, or of a usual one, in a column of `key=value` pairs.
+pub(super) fn value<'v>(pairs: &'v str, key: Option<&str>) -> Option<&'v str> {
+    pairs.split('|').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let wanted = match key {
+            Some(key) => name.eq_ignore_ascii_case(key),
+            None => MISC_KEYS.contains(&name),
+        };
+        wanted.then_some(value)
+    })
+}
+
+/// Whether a value of MISC is a tag by itself: what spans over brackets is none.
+pub(super) fn is_tag(value: &str) -> bool {
+    !value.starts_with('(') && !value.ends_with(')') && !value.is_empty()
+}
+
+/// Whether a line at the beginning of a sentence is a comment. A word `#` with its columns is none:
+/// its line has a tab behind the mark, or as many fields as the others.
+pub(super) fn is_comment(line: &str, layout: &Layout, width: Option<usize>) -> bool {
+    let Some(rest) = line.strip_prefix('#') else {
+        return false;
+    };
+    if layout.numbered {
+        return true;
+    }
+    let assigns = |text: &str| {
+        let mut words = text.split_ascii_whitespace();
+        let key = words.next().unwrap_or_default();
+        key.contains('=') || words.next().is_some_and(|word| word.starts_with('='))
+    };
+    if let Some((before, _)) = rest.split_once('\t') {
+        return before.starts_with(' ') && assigns(before);
+    }
+    if !rest.starts_with(' ') {
+        return false;
+    }
+    let found = fields(line).len();
+    let last = rest
+        .split_ascii_whitespace()
+        .next_back()
+        .unwrap_or_default();
+    layout.tabs == Some(true)
+        || assigns(rest)
+        || matches!(rest.trim(), "newdoc" | "newpar")
+        || rest.trim_start().starts_with("id ")
+        || match width {
+            Some(width) => found != width,
+            None => found > 2 && !is_span_tag(last),
+        }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn layout(text: &str, tags: Option<&str>) -> Result<Layout> {
+        let columns = TokenColumns {
+            tags_key: tags.map(str::to_string),
+            ..TokenColumns::default()
+        };
+        Layout::of(text.as_bytes(), true, &columns, Path::new("f"))
+    }
+
+    #[test]
+    fn numbered_words_are_told_from_words_that_are_numbers() {
+        for (text, numbered) in [
+            ("1\tAnn\tO\n2\tran\tO\n", true),
+            ("# x\n0 Ann O\n1 ran O\n\n0 Hi O\n", true),
+            ("1-2\tdon't\t_\n1\tdo\tO\n2\tn't\tO\n2.1\tgo\t_\n", true),
+            ("1\tCD\tO\n000\tCD\tO\n", false),
+            ("1\tCD\tO\n3\tCD\tO\n", false),
+            ("1\tO\n2\tO\n", false),
+            ("1\tCD\tO\n", false),
+            ("", false),
+        ] {
+            assert_eq!(layout(text, None).unwrap().numbered, numbered, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_column_of_the_tags_is_found() {
+        let column = |text: &str, name| match layout(text, name).unwrap().tag {
+            Some(TagPlace::Column(column)) => column,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(column("1\tAnn\tB-PER\t-\tme\n2\tran\tO\t-\tme\n", None), 2);
+        assert_eq!(
+            column("1\tAnn\tB-PER\t-\tme\n2\tran\tO\t-\tme\n", Some("ner")),
+            2
+        );
+        assert_eq!(column("1\tAnn\tB-PER\tO\n2\tran\tO\tO\n", None), 2);
+        assert_eq!(column("1 EU NNP B-NP B-ORG\n2 ran V B-VP O\n", None), 4);
+        assert_eq!(column("1\tAnn\tPROPN\n2\tran\tVERB\n", None), 2);
+        let named = "# global.columns = ID FORM NE UPOS\n1\tAnn\tB-PER\tN\n2\tran\tO\tV\n";
+        assert_eq!(column(named, Some("upos")), 3);
+        let error = layout(named, Some("upso")).unwrap_err().to_string();
+        assert!(
+            error.contains("no column `upso`; the columns are `id`, `form`"),
+            "{error}"
+        );
+        let error = layout("a N O\nb N O\n", Some("upos"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("have no names: give a number"), "{error}");
+    }
+
+    #[test]
+    fn comments_are_told_from_the_word() {
+        let spaces = layout("a N B-X\nb N O\n", None).unwrap();
+        let tabs = layout("a\tN\tB-X\nb\tN\tO\n", None).unwrap();
+        let none = layout("", None).unwrap();
+        for (line, of, width, comment) in [
+            ("# sent_id = 1", &spaces, Some(3), true),
+            ("# id 1f-0d domain=en", &spaces, Some(4), true),
+            ("# id 1f-0d\tdomain=en", &tabs, Some(3), false),
+            ("# text = a\tb", &tabs, Some(3), true),
+            ("# NN O", &spaces, Some(3), false),
+            ("#\tNN\tO", &tabs, Some(3), false),
+            ("# NN O", &none, None, false),
+            ("# newdoc", &none, None, true),
+            ("# any comment at all", &none, None, true),
+            ("# any", &tabs, Some(3), true),
+            ("#tag O", &none, None, false),
+            ("a O", &none, None, false),
+        ] {
+            assert_eq!(is_comment(line, of, width), comment, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Text that is not UTF-8: UTF-16 behind its byte order mark, and encodings by their names.
+
+use std::io::{self, Cursor, Read};
+
+use encoding_rs::{Decoder, DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16LE, X_USER_DEFINED};
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+
+/// How the text of a file is encoded, by a label of the WHATWG's standard or one of Python's names.
+///
+/// As in browsers, `latin-1` and `ascii` are windows-1252, which has letters where they have
+/// nothing, and a byte order mark wins over the name.
+///
+/// ```
+/// use ls_data::TextEncoding;
+///
+/// let encoding = |name: &str| TextEncoding::try_from(name.to_string()).unwrap().name();
+/// assert_eq!(encoding("latin-1"), "windows-1252");
+/// assert_eq!(encoding("cp932"), "Shift_JIS");
+/// assert!(TextEncoding::try_from("latin-77".to_string()).is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TextEncoding(&'static Encoding);
+
+/// Names of Python that are no labels of the standard.
+const ALSO: [(&str, &str); 11] = [
+    ("utf-8-sig", "utf-8"),
+    ("utf16", "utf-16"),
+    ("utf-16-be", "utf-16be"),
+    ("utf-16-le", "utf-16le"),
+    ("cp932", "shift_jis"),
+    ("cp936", "gbk"),
+    ("cp949", "euc-kr"),
+    ("cp950", "big5"),
+    ("latin-9", "iso-8859-15"),
+    ("latin9", "iso-8859-15"),
+    ("mac-roman", "macintosh"),
+];
+
+impl TextEncoding {
+    /// The name of the standard.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    fn find(name: &str) -> Option<&'static Encoding> {
+        let name = name.trim().to_ascii_lowercase().replace('_', "-");
+        let also = ALSO.iter().find(|(known, _)| *known == name);
+        let code_page = name
+            .strip_prefix("cp")
+            .map(|number| format!("windows-{number}"));
+        let spellings = [
+            Some(also.map_or(name.as_str(), |(_, label)| label).to_string()),
+            // `shift-jis` and `euc-kr` are labels, `latin1` and `ms_kanji` are the others' way.
+            Some(name.replace('-', "")),
+            Some(name.replace('-', "_")),
+            code_page,
+        ];
+        spellings
+            .into_iter()
+            .flatten()
+            .filter_map(|label| Encoding::for_label(label.as_bytes()))
+            .find(|encoding| *encoding != REPLACEMENT && *encoding != X_USER_DEFINED)
+    }
+}
+
+impl TryFrom<String> for TextEncoding {
+    type Error = DataError;
+
+    fn try_from(name: String) -> Result<Self, DataError> {
+        Self::find(&name)
+            .map(Self)
+            .ok_or(DataError::UnknownEncoding { name })
+    }
+}
+
+impl From<TextEncoding> for String {
+    fn from(encoding: TextEncoding) -> Self {
+        encoding.name().to_string()
+    }
+}
+
+/// Why a text cannot be decoded any further. It reaches the readers inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub(super) struct Undecodable {
+    /// Line of the decoded text, from 1.
+    pub(super) line: usize,
+    pub(super) fault: String,
+}
+
+/// UTF-8 from whatever a reader gives. Bytes that are UTF-8 already pass as they are, faults and
+/// mark included: the readers know their lines and columns.
+pub(super) struct Utf8<R> {
+    state: State<R>,
+    encoding: Option<TextEncoding>,
+}
+
+enum State<R> {
+    /// Nothing is read yet.
+    Before(Option<R>),
+    Plain(io::Chain<Cursor<Vec<u8>>, R>),
+    Decoding(Box<Decoding<R>>),
+}
+
+impl<R: Read> Utf8<R> {
+    pub(super) fn new(reader: R, encoding: Option<TextEncoding>) -> Self {
+        Self {
+            state: State::Before(Some(reader)),
+            encoding,
+        }
+    }
+
+    /// Looks at the byte order mark and decides.
+    fn begin(&self, mut reader: R) -> io::Result<State<R>> {
+        let mut start = Vec::new();
+        if let Some(TextEncoding(encoding)) = self.encoding
+            && encoding != UTF_8
+        {
+            // The decoder itself goes by a mark.
+            let decoder = encoding.new_decoder();
+            return Ok(State::decoding(start, reader, decoder));
+        }
+        reader.by_ref().take(2).read_to_end(&mut start)?;
+        Ok(match Encoding::for_bom(&start) {
+            Some((encoding, _)) => {
+                if encoding == UTF_16LE {
+                    reader.by_ref().take(2).read_to_end(&mut start)?;
+                    if start == b"\xff\xfe\0\0" {
+                        let fault = "is UTF-32, which is not read; save the file as UTF-8";
+                        return Err(undecodable(1, fault.into()));
+                    }
+                }
+                State::decoding(start, reader, encoding.new_decoder())
+            }
+            None => State::Plain(Cursor::new(start).chain(reader)),
+        })
+    }
+}
+
+fn undecodable(line: usize, fault: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Undecodable { line, fault })
+}
+
+impl<R: Read> Read for Utf8<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match &mut self.state {
+                State::Before(reader) => {
+                    let Some(reader) = reader.take() else {
+                        // It failed before it began, and that was said.
+                        return Ok(0);
+                    };
+                    self.state = self.begin(reader)?;
+                }
+                State::Plain(reader) => return reader.read(buffer),
+                State::Decoding(decoding) => return decoding.read(buffer),
+            }
+        }
+    }
+}
+
+impl<R: Read> State<R> {
+    fn decoding(start: Vec<u8>, reader: R, decoder: Decoder) -> Self {
+        Self::Decoding(Box::new(Decoding {
+            reader: Cursor::new(start).chain(reader),
+            decoder,
+            input: Vec::new(),
+            used: 0,
+            output: Vec::new(),
+            given: 0,
+            line: 1,
+            end: End::Not,
+        }))
+    }
+}
+
+/// Decodes piece by piece, so that a file of any size takes the memory of two pieces.
+struct Decoding<R> {
+    reader: io::Chain<Cursor<Vec<u8>>, R>,
+    decoder: Decoder,
+    input: Vec<u8>,
+    used: usize,
+    output: Vec<u8>,
+    given: usize,
+    /// Line that the decoded text has reached.
+    line: usize,
+    end: End,
+}
+
+/// What comes behind the output that is there.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// More.
+    Not,
+    /// Nothing.
+    Reached,
+    /// Bytes that stand for nothing.
+    Malformed,
+}
+
+const PIECE: usize = 1 << 13;
+
+impl<R: Read> Decoding<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.output.len() {
+            match self.end {
+                End::Not => self.decode()?,
+                End::Reached => return Ok(0),
+                End::Malformed => {
+                    self.end = End::Reached;
+                    let name = self.decoder.encoding().name();
+                    let fault = format!(
+                        "is not valid {name}; save the file as UTF-8, or name its encoding: \
+                         data.encoding = \"windows-1252\""
+                    );
+                    return Err(undecodable(self.line, fault));
+                }
+            }
+        }
+        let left = &self.output[self.given..];
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.given += count;
+        Ok(count)
+    }
+
+    /// Decodes the next piece into the output, which is used up.
+    fn decode(&mut self) -> io::Result<()> {
+        let mut last = false;
+        if self.used == self.input.len() {
+            self.input.resize(PIECE, 0);
+            let read = loop {
+                match self.reader.read(&mut self.input) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read,
+                }
+            };
+            // Nothing of the piece counts until it is read.
+            let count = *read.as_ref().unwrap_or(&0);
+            self.input.truncate(count);
+            self.used = 0;
+            last = read? == 0;
+        }
+        self.given = 0;
+        self.output.resize(2 * PIECE, 0);
+        let input = &self.input[self.used..];
+        let (result, read, written) =
+            self.decoder
+                .decode_to_utf8_without_replacement(input, &mut self.output, last);
+        self.used += read;
+        self.output.truncate(written);
+        self.line += self.output.iter().filter(|byte| **byte == b'\n').count();
+        self.end = match result {
+            DecoderResult::Malformed(..) => End::Malformed,
+            DecoderResult::InputEmpty if last => End::Reached,
+            DecoderResult::InputEmpty | DecoderResult::OutputFull => End::Not,
+        };
+        Ok(())
+    }
+}
