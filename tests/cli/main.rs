@@ -1,13 +1,15 @@
 //! The real binary on tiny models and data: what it leaves, what it prints, and how it refuses what
 //! it cannot use. One module a command; `data`, `files` and `hub` are about where the inputs of all
-//! of them come from.
+//! of them come from, `words` about how they reach a tagger.
 
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod colours;
 mod data;
 mod evaluate;
+mod field_notes;
 mod files;
 mod from_files;
 mod hub;
@@ -19,3 +21,4 @@ mod tags;
 mod train;
 mod train_refusals;
 mod unanswered;
+mod words;

@@ -457,6 +457,103 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
     );
 }
 
+/// What peft saves after a padding token was added to the tokenizer and the embeddings were
+/// resized: the whole table, with a row more than the base's.
+#[test]
+fn an_adapter_brings_the_table_of_a_vocabulary_that_was_enlarged() {
+    const WEIGHTS: &str = "adapter/adapter_model.safetensors";
+    const TABLE: &str = "model.embed_tokens.weight";
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    for file in sandbox.listing("out/best") {
+        sandbox.write(
+            &format!("adapter/{file}"),
+            std::fs::read(sandbox.path(&format!("out/best/{file}"))).unwrap(),
+        );
+    }
+    let scores = || {
+        let predict = [
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "adapter",
+            "--task",
+            "sequence",
+            "a good film",
+        ];
+        numbers(&jsonl(&sandbox.ok(&predict))[0]["scores"])
+    };
+    let expected = scores();
+    let old = &tensors(&sandbox, "model/model.safetensors")[TABLE];
+    let [rows, width] = old.shape[..] else {
+        panic!("{:?}", old.shape)
+    };
+    let with_table = |is_reversed: bool| {
+        let mut values = old.to_f32().unwrap();
+        if is_reversed {
+            values.reverse();
+        }
+        values.extend(vec![9.0; width]);
+        let mut all = tensors(&sandbox, WEIGHTS);
+        all.insert(
+            format!("base_model.model.{TABLE}"),
+            HostTensor::from_f32([rows + 1, width], &values),
+        );
+        sandbox.write_tensors(WEIGHTS, &all);
+    };
+    with_table(false);
+    assert_close(&scores(), &expected);
+    // It is the adapter's table that is read.
+    with_table(true);
+    let mut pairs = scores().into_iter().zip(&expected);
+    assert!(pairs.any(|(found, of_base)| (found - of_base).abs() > 1e-3));
+}
+
+#[test]
+fn an_adapter_named_as_the_model_or_saved_without_its_head_is_explained() {
+    const WEIGHTS: &str = "adapter/adapter_model.safetensors";
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    refused(
+        &sandbox,
+        &["predict", "--model", "out/best", "--task", "sequence", "hi"],
+        1,
+        &[
+            "no config.json",
+            "hint: it is a PEFT adapter: name it with --adapter",
+        ],
+    );
+    for file in sandbox.listing("out/best") {
+        sandbox.write(
+            &format!("adapter/{file}"),
+            std::fs::read(sandbox.path(&format!("out/best/{file}"))).unwrap(),
+        );
+    }
+    let mut all = tensors(&sandbox, WEIGHTS);
+    all.remove("base_model.model.score.weight").unwrap();
+    sandbox.write_tensors(WEIGHTS, &all);
+    refused(
+        &sandbox,
+        &[
+            "predict",
+            "--model",
+            "model",
+            "--adapter",
+            "adapter",
+            "--task",
+            "sequence",
+            "hi",
+        ],
+        1,
+        &[
+            "cannot load adapter on model",
+            "score.weight is missing",
+            "hint: the adapter was saved without its head",
+        ],
+    );
+}
+
 #[test]
 fn a_run_that_was_stopped_while_it_replaced_its_best_says_so() {
     let sandbox = sequence();
@@ -497,7 +594,10 @@ fn a_bad_command_is_refused_with_the_way_out() {
         (
             with_adapter(&["--task", "sequence", "--pooling", "first", "hi"]),
             2,
-            &["--pooling: expected one of last, mean, max", "\"first\""],
+            &[
+                "--pooling: expected one of last, last_not_pad, mean, max",
+                "\"first\"",
+            ],
         ),
         (
             with_adapter(&["--task", "sequence", "--attention", "from:9", "hi"]),

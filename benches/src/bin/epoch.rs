@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let checkpoint = Checkpoint::open(&config.model.path)?;
     let run = config.resolve(&checkpoint.config);
     let config = &run.config;
-    let tokenizer = TextTokenizer::from_dir(&config.model.path)?;
+    let tokenizer = TextTokenizer::for_reading(&config.model.path, config.data.reading())?;
     let vocab_size = checkpoint.config.vocab_size;
     let sources = Sources::of(config)?;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, &mut ())?;

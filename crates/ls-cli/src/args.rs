@@ -215,9 +215,14 @@ pub struct PredictArgs {
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
     #[arg(long, value_name = "MODE", conflicts_with = "run")]
     pub attention: Option<String>,
-    /// last, mean or max
+    /// last, last_not_pad, mean or max
     #[arg(long, value_name = "P", conflicts_with = "run")]
     pub pooling: Option<String>,
+    /// What the answers for a sequence are: regression (bare values), single_label_classification
+    /// (probabilities that sum to 1) or multi_label_classification (a probability each) [default:
+    /// what config.json says]
+    #[arg(long, value_name = "TYPE", conflicts_with = "run")]
+    pub problem_type: Option<String>,
     /// Label names in the order of the head
     #[arg(
         long,
@@ -230,6 +235,15 @@ pub struct PredictArgs {
     /// end and counts them
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// How words become ids: text (joined by spaces) or split (each by itself, as taggers trained
+    /// with is_split_into_words=True have them) [default: as recorded beside the adapter, else
+    /// text]
+    #[arg(long, value_name = "WAY", conflicts_with = "run")]
+    pub words: Option<String>,
+    /// What a special token is that a text spells out: text, or parse for the token itself
+    /// [default: as recorded beside the adapter, else text]
+    #[arg(long, value_name = "WAY", conflicts_with = "run")]
+    pub special_tokens: Option<String>,
     /// Element type of the weights: f32 or bf16
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub dtype: Option<String>,

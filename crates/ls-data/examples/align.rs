@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use ls_data::{
-    LabelPosition, LabelSet, TextTokenizer, TokenColumns, TokenExample, align_labels, decode_spans,
-    read_tokens_from, word_predictions,
+    Alignment, LabelPosition, LabelSet, TextTokenizer, TokenColumns, TokenExample, decode_spans,
+    read_tokens_from,
 };
 
 const SENTENCE: &str = "Anna B-PER\nLindqvist I-PER\nleft O\nZürich B-LOC\n😀 O\n. O\n";
@@ -34,18 +34,14 @@ fn main() -> ls_data::Result<()> {
         else {
             continue;
         };
-        let position = LabelPosition::First;
+        let alignment = Alignment::new(LabelPosition::First, &tokenizer);
         let encoded = tokenizer.encode_words(tokens, 64)?;
         let ids = labels.encode_tags(tags, name, *line)?;
-        let aligned = align_labels(&encoded.word_ids, &ids, position);
+        let (input_ids, word_ids) = (&encoded.input_ids, &encoded.word_ids);
+        let aligned = alignment.labels(input_ids, word_ids, &ids);
 
         println!("{:>6}  {:<24} {:<10} label", "id", "token", "word");
-        for ((id, word), label) in encoded
-            .input_ids
-            .iter()
-            .zip(&encoded.word_ids)
-            .zip(&aligned)
-        {
+        for ((id, word), label) in input_ids.iter().zip(word_ids).zip(&aligned) {
             let token = tokenizer.id_to_token(*id).unwrap_or_default();
             let word = word.map_or("-", |word| tokens[word].as_str());
             let label = usize::try_from(*label).map_or("-", |label| labels.name(label));
@@ -53,7 +49,7 @@ fn main() -> ls_data::Result<()> {
         }
 
         // A model would predict a class per sub-word; here the labels stand in for it.
-        let predicted = word_predictions(&encoded.word_ids, tokens.len(), position, &aligned);
+        let predicted = alignment.predictions(input_ids, word_ids, tokens.len(), &aligned);
         let class = |p: Option<i64>| p.and_then(|p| usize::try_from(p).ok());
         let tags: Vec<&str> = predicted
             .into_iter()

@@ -89,8 +89,8 @@ pub enum Answers {
 }
 
 /// Reads the answers that a file's `bytes` hold; `name` is its path, for its format and for
-/// messages. A file of no known extension is JSONL if it begins with a brace, else CoNLL; a `.tsv`
-/// of tags is CoNLL.
+/// messages. A file of no known extension is JSON if it begins with an object or a list of them,
+/// else CoNLL; a `.tsv` of tags is CoNLL.
 ///
 /// # Errors
 /// Each way a file can be wrong is a variant of [`DataError`]; a file without answers is one.

@@ -72,6 +72,7 @@ mod look_alikes;
 pub mod metrics;
 mod parallel;
 pub mod readers;
+pub mod reading;
 pub mod scheme;
 mod segments;
 pub mod source;
@@ -81,10 +82,11 @@ mod split_writer;
 pub mod tag_names;
 mod task;
 pub mod tokenize;
+mod tokenizer_class;
 pub mod windows;
 pub mod words;
 
-pub use align::{LabelPosition, align_labels, word_predictions};
+pub use align::{Alignment, LabelPosition};
 pub use answers::{
     AnswerColumn, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned, class_names,
     probability_rows, read_answers,
@@ -115,6 +117,7 @@ pub use readers::{
     TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
     read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
 };
+pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
 pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};

@@ -58,16 +58,17 @@ thread_local! {
 }
 
 impl Segments {
-    /// If the tokenizer in a `tokenizer.json` is one of those.
-    pub(crate) fn of(file: &Value) -> Option<Self> {
+    /// If the tokenizer in a `tokenizer.json` is one of those. `parse` says whether special tokens
+    /// that a text spells out are tokens.
+    pub(crate) fn of(file: &Value, parse: bool) -> Option<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let model = &file["model"];
         let added = file["added_tokens"].as_array().map(Vec::as_slice);
-        // Special ones are never found in a text here; others only if no space is theirs.
+        // Those that are found in a text must not take a space.
         let plain = added.unwrap_or_default().iter().all(|token| {
             let flag = |key: &str| token[key].as_bool().unwrap_or(false);
             let content = token["content"].as_str().unwrap_or(" ");
-            flag("special")
+            (flag("special") && !parse)
                 || !(content.contains(char::is_whitespace)
                     || content.contains(MARK)
                     || flag("lstrip")
@@ -101,11 +102,11 @@ impl Segments {
         };
         let kind = byte_level().or_else(sentence_piece)?;
         // What follows an added token in a text gets a space of the normalizer's too.
-        let special_only = added
+        let none_found = added
             .unwrap_or_default()
             .iter()
-            .all(|token| token["special"] == true);
-        if kind == Kind::Prepended && !special_only {
+            .all(|token| token["special"] == true && !parse);
+        if kind == Kind::Prepended && !none_found {
             return None;
         }
         Some(Self {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
-use tokenizers::processors::template::TemplateProcessing;
 
 /// The token that fills batches up, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +58,24 @@ pub(crate) struct TokenizerConfig {
     eos_token: Option<TokenSpec>,
     pad_token: Option<TokenSpec>,
     unk_token: Option<TokenSpec>,
-    pub(crate) add_bos_token: Option<bool>,
-    pub(crate) add_eos_token: Option<bool>,
+    /// Where this is, the file is of a kind that names all special tokens itself.
+    added_tokens_decoder: Option<IgnoredAny>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    pub(crate) tokenizer_class: Option<String>,
+    pub(crate) add_prefix_space: Option<bool>,
+    pub(crate) legacy: Option<bool>,
     model_max_length: Option<f64>,
+}
+
+/// The tokens of `special_tokens_map.json`, which older folders have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SpecialTokensMap {
+    bos_token: Option<TokenSpec>,
+    eos_token: Option<TokenSpec>,
+    pad_token: Option<TokenSpec>,
+    unk_token: Option<TokenSpec>,
 }
 
 /// A token is written as its text or as an object around it.
@@ -80,6 +95,18 @@ impl TokenSpec {
 }
 
 impl TokenizerConfig {
+    /// Takes in the tokens of `special_tokens_map.json` where transformers does: they win, unless
+    /// this file lists the added tokens itself.
+    pub(crate) fn with_map(mut self, map: SpecialTokensMap) -> Self {
+        if self.added_tokens_decoder.is_none() {
+            self.bos_token = map.bos_token.or(self.bos_token);
+            self.eos_token = map.eos_token.or(self.eos_token);
+            self.pad_token = map.pad_token.or(self.pad_token);
+            self.unk_token = map.unk_token.or(self.unk_token);
+        }
+        self
+    }
+
     /// Files without a limit say 1e30.
     pub(crate) fn model_max_length(&self) -> Option<usize> {
         self.model_max_length
@@ -87,40 +114,23 @@ impl TokenizerConfig {
             .map(|n| n as usize)
     }
 
-    /// The post-processor that transformers 5 builds from `add_bos_token` and `add_eos_token`
-    /// (`update_post_processor`): a flag without its token adds nothing.
-    pub(crate) fn template(&self, tokenizer: &Tokenizer) -> Result<TemplateProcessing, String> {
-        let mut special = Vec::new();
-        let mut token = |flag: Option<bool>, spec: &Option<TokenSpec>| {
-            let text = spec
-                .as_ref()
-                .filter(|_| flag == Some(true))?
-                .text()
-                .to_string();
-            let id = tokenizer.token_to_id(&text)?;
-            special.push((text.clone(), id));
-            Some(text)
-        };
-        let bos = token(self.add_bos_token, &self.bos_token);
-        let eos = token(self.add_eos_token, &self.eos_token);
-        let side = |sequence: &str, type_id: usize| -> Vec<String> {
-            let parts = [bos.as_deref(), Some(sequence), eos.as_deref()];
-            parts
-                .into_iter()
-                .flatten()
-                .map(|part| format!("{part}:{type_id}"))
-                .collect()
-        };
-        let single = side("$A", 0);
-        let pair = [single.clone(), side("$B", 1)].concat();
-        TemplateProcessing::builder()
-            .try_single(single)
-            .map_err(|e| e.to_string())?
-            .try_pair(pair)
-            .map_err(|e| e.to_string())?
-            .special_tokens(special)
-            .build()
-            .map_err(|e| e.to_string())
+    /// The id of the pad token that the file names.
+    pub(crate) fn named_pad(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        tokenizer.token_to_id(self.pad_token.as_ref()?.text())
+    }
+
+    /// What the file says of the tokens around a text, where `tokenizer.json`, which decides, does
+    /// otherwise.
+    pub(crate) fn contradictions(&self, around: &[Vec<u32>; 2]) -> Vec<&'static str> {
+        let flags = [
+            ("add_bos_token", self.add_bos_token),
+            ("add_eos_token", self.add_eos_token),
+        ];
+        let flags = flags.into_iter().zip(around);
+        flags
+            .filter(|((_, flag), tokens)| flag.is_some_and(|flag| flag == tokens.is_empty()))
+            .map(|((name, _), _)| name)
+            .collect()
     }
 }
 

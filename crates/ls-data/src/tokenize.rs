@@ -2,71 +2,87 @@
 //!
 //! Ids equal those of the fast tokenizer in transformers 5 with `add_special_tokens=True`, except
 //! in one place: a text that spells out a special token (`</s>`) is text here. transformers reads
-//! it as the token, by which a tweet could end its own sequence or pad itself.
+//! it as the token, by which a tweet could end its own sequence or pad itself;
+//! [`SpecialTokensAs::Parse`] does so too. Words become ids in either of two ways ([`WordsAs`]).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ls_files::{optional, read};
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokenizers::{Encoding, NormalizerWrapper, PostProcessor, PostProcessorWrapper, Tokenizer};
 
 use crate::error::{DataError, Result};
 use crate::inputs::{EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs};
+use crate::reading::{Reading, SpecialTokensAs, WordsAs};
 use crate::segments::Segments;
 use crate::special_tokens::{Outline, PadToken, TokenizerConfig, choose_pad};
+use crate::tokenizer_class::{self, has_byte_level};
 use crate::windows::{
     InputLimits, Keep, LongInputs, Whole, cut_words, longest_first, trailing_cut, word_windows,
 };
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
+const MAP_FILE: &str = "special_tokens_map.json";
 /// Files that hold a tokenizer; a copy of those that exist is a copy of the tokenizer.
-const FILES: [&str; 4] = [
-    TOKENIZER_FILE,
-    CONFIG_FILE,
-    "special_tokens_map.json",
-    "tokenizer.model",
-];
+const FILES: [&str; 4] = [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE, "tokenizer.model"];
 
 /// A tokenizer from a Hugging Face folder.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    reading: Reading,
+    /// Whether its class decides over its file.
+    by_class: bool,
     segments: Option<Segments>,
     /// Special tokens before and after a text.
     around: [Vec<u32>; 2],
-    /// The token of a lone space, where there is one.
-    space: Option<u32>,
+    /// Ids of tokens that are only spaces, in rising order.
+    spaces: Arc<[u32]>,
     pad: PadToken,
+    named_pad: Option<u32>,
     vocab_size: usize,
     model_max_length: Option<usize>,
     files: Vec<PathBuf>,
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` and, if it is there, `tokenizer_config.json`.
+    /// Reads a folder for the default [`Reading`].
     ///
-    /// Special tokens follow transformers 5: the post-processor of `tokenizer.json` adds them,
-    /// unless `tokenizer_config.json` says `add_bos_token` or `add_eos_token`, which then decide
-    /// alone. Truncation and padding stored in `tokenizer.json` are switched off: this crate does
-    /// both and counts what it cuts.
+    /// # Errors
+    /// As [`TextTokenizer::for_reading`].
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        Self::for_reading(dir, Reading::default())
+    }
+
+    /// Reads `tokenizer.json` and, if they are there, `tokenizer_config.json` and
+    /// `special_tokens_map.json`.
+    ///
+    /// Where transformers 5 builds a tokenizer by its class instead of taking the file as it is
+    /// (`LlamaTokenizer`, with its `add_prefix_space`), it is built likewise.
+    ///
+    /// Special tokens are those that the post-processor of `tokenizer.json` adds, as in
+    /// transformers 5, which passes over `add_bos_token` and `add_eos_token` in
+    /// `tokenizer_config.json`. Truncation and padding stored in `tokenizer.json` are switched off:
+    /// this crate does both and counts what it cuts.
     ///
     /// # Errors
     /// A file that is missing or malformed; a tokenizer without any special token.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
+    pub fn for_reading(dir: &Path, reading: Reading) -> Result<Self> {
         let path = dir.join(TOKENIZER_FILE);
         let bytes = optional(read(&path))?.ok_or_else(|| DataError::NoTokenizer {
             path: dir.to_path_buf(),
             sentencepiece: dir.join("tokenizer.model").is_file(),
         })?;
         let config_path = dir.join(CONFIG_FILE);
-        let config: TokenizerConfig = match optional(read(&config_path))? {
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(&config_path, &e))?
-            }
-            None => TokenizerConfig::default(),
-        };
+        let config: TokenizerConfig = optional_json(&config_path)?;
+        let config = config.with_map(optional_json(&dir.join(MAP_FILE))?);
 
         let text = std::str::from_utf8(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
         // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
@@ -78,13 +94,22 @@ impl TextTokenizer {
             .map_err(|e| bad_tokenizer(&path, &e))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
-        if config.add_bos_token.is_some() || config.add_eos_token.is_some() {
-            let template = config
-                .template(&tokenizer)
-                .map_err(|message| bad_tokenizer(&config_path, &message))?;
-            tokenizer.with_post_processor(Some(template));
+        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        if keep_spaces_in_offsets(&mut file["post_processor"]) {
+            let processor = file["post_processor"].take();
+            let processor = PostProcessorWrapper::deserialize(processor);
+            let processor = processor.map_err(|e| bad_tokenizer(&path, &e))?;
+            tokenizer.with_post_processor(Some(processor));
         }
-
+        let by_class = tokenizer_class::pre_tokenizer(dir, &config, &file);
+        if let Some(pre_tokenizer) = &by_class {
+            file["normalizer"] = Value::Null;
+            file["pre_tokenizer"] = tokenizer_class::as_json(pre_tokenizer);
+            tokenizer
+                .with_normalizer(None::<NormalizerWrapper>)
+                .map_err(|e| bad_tokenizer(&path, &e))?;
+            tokenizer.with_pre_tokenizer(Some(pre_tokenizer.clone()));
+        }
         let pad = choose_pad(&tokenizer, &config, &outline.model)
             .ok_or_else(|| DataError::NoPadToken { path: path.clone() })?;
         tracing::debug!(id = pad.id, token = %pad.token, reason = %pad.reason, "padding token");
@@ -96,17 +121,26 @@ impl TextTokenizer {
                 [ids[..text.start].to_vec(), ids[text.end..].to_vec()]
             })
             .map_err(|e| bad_tokenizer(&path, &e))?;
-        let segments = serde_json::from_slice(&bytes).ok();
-        let space = ["▁", "Ġ"]
-            .iter()
-            .find_map(|mark| tokenizer.token_to_id(mark));
-        let highest = tokenizer.get_vocab(true).into_values().max();
+        for flag in config.contradictions(&around) {
+            tracing::warn!(
+                "{}: {flag} says otherwise than tokenizer.json, whose post-processor decides, as in \
+                 transformers 5",
+                config_path.display()
+            );
+        }
+        // Not before: what pads is none that a text gives unless it spells it out.
+        let parse = reading.special_tokens == SpecialTokensAs::Parse;
+        tokenizer.set_encode_special_tokens(!parse);
+        let vocab = tokenizer.get_vocab(true);
         Ok(Self {
-            segments: segments.as_ref().and_then(Segments::of),
+            reading,
+            by_class: by_class.is_some(),
+            segments: Segments::of(&file, parse),
             around,
-            space,
+            spaces: spaces(&file, &vocab),
             pad,
-            vocab_size: highest.map_or(0, |id| id as usize + 1),
+            named_pad: config.named_pad(&tokenizer),
+            vocab_size: vocab.values().max().map_or(0, |id| *id as usize + 1),
             model_max_length: config.model_max_length(),
             files: FILES
                 .iter()
@@ -122,9 +156,30 @@ impl TextTokenizer {
         self.vocab_size
     }
 
+    /// How words and special tokens are read.
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Ids of tokens that are only spaces (`▁`, `▁▁`, `Ġ`), in rising order.
+    pub(crate) fn spaces(&self) -> Arc<[u32]> {
+        self.spaces.clone()
+    }
+
     /// The token for padding, with the reason it was chosen.
     pub fn pad_token(&self) -> &PadToken {
         &self.pad
+    }
+
+    /// The pad token that `tokenizer_config.json` names, whatever else it stands for: often it is
+    /// the end token. transformers pads with it.
+    pub fn named_pad(&self) -> Option<u32> {
+        self.named_pad
+    }
+
+    /// The last special token that the tokenizer puts behind each text, if it puts one there.
+    pub fn end_token(&self) -> Option<u32> {
+        self.around[1].last().copied()
     }
 
     /// Longest input in tokens that the tokenizer's config speaks of, if it does.
@@ -154,14 +209,19 @@ impl TextTokenizer {
         &self.files
     }
 
-    /// Copies the tokenizer's files to another folder, each whole or not at all.
+    /// Copies the tokenizer's files to another folder, each whole or not at all. A class that was
+    /// passed over because of the model's family is not named there: the family is not known from
+    /// that folder.
     ///
     /// # Errors
     /// A file that cannot be read or written.
     pub fn copy_to(&self, dir: &Path) -> Result<()> {
         for file in &self.files {
-            let bytes = ls_files::read(file)?;
+            let mut bytes = ls_files::read(file)?;
             if let Some(name) = file.file_name() {
+                if name == CONFIG_FILE && !self.by_class {
+                    tokenizer_class::take_file_as_it_is(&mut bytes);
+                }
                 ls_files::write_atomic(dir.join(name), bytes)?;
             }
         }
@@ -256,10 +316,13 @@ impl TextTokenizer {
 
     /// Words as at most `max_length` ids, special ones included, with the word of each.
     ///
-    /// The words are joined by single spaces and encoded as running text, and each token goes to
-    /// the first word that its span of the text touches; a token that is only the space before a
-    /// word goes to none. (Words encoded one by one would lose their leading space in byte-level
-    /// tokenizers and get other ids than in running text.)
+    /// By [`WordsAs::Split`] ids and words are those that transformers has with
+    /// `is_split_into_words=True`.
+    ///
+    /// By [`WordsAs::Text`] the words are joined by single spaces and encoded as running text, and
+    /// each token goes to the first word that its span of the text touches. A token that is only
+    /// the space in front of a word is the word's first, as it is where words are split. (Where
+    /// each word gets its `▁`, the two ways give the same.)
     ///
     /// Truncation cuts the end, as transformers does: a word of which a token is left still has its
     /// label.
@@ -273,6 +336,28 @@ impl TextTokenizer {
 
     /// Words as ids, special ones included, and the word of each.
     fn whole_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
+        match self.reading.words {
+            WordsAs::Text => self.joined_words(words),
+            WordsAs::Split => self.split_words(words),
+        }
+    }
+
+    /// Words as transformers encodes them where they were split beforehand.
+    fn split_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
+        let encoding = self
+            .tokenizer
+            .encode(words, true)
+            .map_err(|e| encode_error(&words.join(" "), e))?;
+        let word_ids = encoding.get_word_ids().iter();
+        let word_ids = word_ids.map(|word| word.map(|word| word as usize));
+        let whole = Whole {
+            text: text_range(&encoding),
+            ids: encoding.get_ids().to_vec(),
+        };
+        Ok((whole, word_ids.collect()))
+    }
+
+    fn joined_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
         let (text, spans) = join_words(words);
         let [before, after] = &self.around;
         // A piece for each word, if no word has a space in it or is one.
@@ -296,10 +381,6 @@ impl TextTokenizer {
                 let mut start = range.start;
                 for (word, end) in ends.into_iter().enumerate() {
                     word_ids[start..end].fill(Some(word));
-                    // The space before a word is no part of it.
-                    if end - start > 1 && Some(ids[start]) == self.space {
-                        word_ids[start] = None;
-                    }
                     start = end;
                 }
                 return Ok((Whole { ids, text: range }, word_ids));
@@ -351,11 +432,13 @@ impl TextTokenizer {
     /// The bytes that decide how a text becomes ids, for a key of what was encoded.
     pub(crate) fn identity(&self) -> Result<Vec<Vec<u8>>> {
         let parts = self.files.iter().filter(|file| {
-            [TOKENIZER_FILE, CONFIG_FILE]
+            [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE]
                 .map(Some)
                 .contains(&file.file_name().and_then(|n| n.to_str()))
         });
-        Ok(parts.map(ls_files::read).collect::<Result<_, _>>()?)
+        let mut parts: Vec<Vec<u8>> = parts.map(ls_files::read).collect::<Result<_, _>>()?;
+        parts.push(serde_json::to_vec(&(self.reading, self.by_class)).unwrap_or_default());
+        Ok(parts)
     }
 
     fn check_room(&self, pair: bool, max_length: usize) -> Result<()> {
@@ -428,25 +511,65 @@ fn join_words(words: &[String]) -> (String, Vec<Range<usize>>) {
 /// The word of each token: the first that its span touches. So "▁word" (its span takes in the
 /// space) goes to its word, and each token of a split character (all have the character's span).
 ///
-/// A token that is only the space before a word goes to none: it holds nothing of the word, and
-/// under a causal mask it has seen nothing of it. (transformers' `word_ids` of words that were
-/// split beforehand count a lone "▁" as the first sub-word.)
+/// A token that touches none is the space in front of a word. It goes with the token behind it if
+/// that begins its word right there: transformers' `word_ids` of words that were split beforehand
+/// have such a lone "▁" as the word's first. Spaces of words that are empty go to none.
 fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<usize>> {
     let words: Vec<usize> = (0..spans.len()).filter(|w| !spans[*w].is_empty()).collect();
     let special = encoding.get_special_tokens_mask();
-    let (offsets, tokens) = (encoding.get_offsets(), encoding.get_tokens());
+    let offsets = encoding.get_offsets();
     let mut word_ids: Vec<Option<usize>> = vec![None; special.len()];
     for i in (0..special.len()).rev().filter(|i| special[*i] == 0) {
         let (start, end) = offsets[i];
         let next = words.partition_point(|w| spans[*w].end <= start);
         word_ids[i] = words.get(next).copied().filter(|word| {
-            // The mark before the first word of a text spans that word's first character.
-            let only_space = matches!(tokens[i].as_str(), "▁" | "Ġ");
-            let more_follow = word_ids.get(i + 1) == Some(&Some(*word));
-            spans[*word].start < end && !(only_space && more_follow)
+            let behind = word_ids.get(i + 1) == Some(&Some(*word));
+            spans[*word].start < end || (spans[*word].start == end && behind)
         });
     }
     word_ids
+}
+
+/// What a JSON file holds, or nothing if there is no file.
+fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
+    match optional(read(path))? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(path, &e)),
+        None => Ok(T::default()),
+    }
+}
+
+/// Ids of the tokens that are only spaces, in rising order.
+fn spaces(file: &Value, vocab: &HashMap<String, u32>) -> Arc<[u32]> {
+    // In a vocabulary of bytes `Ġ` stands for a space; in others it is a letter.
+    let mark = if has_byte_level(&file["pre_tokenizer"]) || has_byte_level(&file["normalizer"]) {
+        'Ġ'
+    } else {
+        '▁'
+    };
+    let only_spaces =
+        |token: &str| !token.is_empty() && token.chars().all(|c| c == mark || c == ' ');
+    let mut ids: Vec<u32> = vocab
+        .iter()
+        .filter(|(token, _)| only_spaces(token))
+        .map(|(_, id)| *id)
+        .collect();
+    ids.sort_unstable();
+    ids.into()
+}
+
+/// Lets the offsets of a token take in its spaces, by which its word is found; whether they were
+/// trimmed by this post-processor, which has no other use for them.
+fn keep_spaces_in_offsets(processor: &mut Value) -> bool {
+    let trims = processor["trim_offsets"] == true;
+    if trims {
+        processor["trim_offsets"] = false.into();
+    }
+    let parts = processor
+        .get_mut("processors")
+        .and_then(Value::as_array_mut);
+    let of_parts = parts.into_iter().flatten().map(keep_spaces_in_offsets);
+    // Of all parts, so not with `any`.
+    of_parts.fold(trims, |any, part| any | part)
 }
 
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {

@@ -290,8 +290,8 @@ pub(crate) fn word_windows(
     let text = &whole.text;
     let words = &word_ids[text.clone()];
     let room = whole.room(limits.max_length);
-    // Not inside a word, nor between the mark of a space and its word.
-    let breaks = |i: usize| words[i - 1].is_some() && words[i - 1] != words[i];
+    // Not inside a word.
+    let breaks = |i: usize| words[i - 1] != words[i];
     let windows = windows(text.len(), room, limits.overlap(room), breaks);
 
     // The tokens of each word, and the window that it is labelled in. Words without tokens go with

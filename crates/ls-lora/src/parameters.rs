@@ -13,6 +13,7 @@ use ls_files::{Dtype, FileError, HostTensor};
 
 use crate::dtype::{host_values, matrix, to_dtype};
 use crate::error::{LoraError, Result};
+use crate::peft::is_vocabulary;
 
 /// A walk over a module that hands its parameters outside the adapters to `F`.
 struct Walk<F> {
@@ -178,8 +179,8 @@ pub(crate) fn modules<M: Module>(module: &M) -> Vec<String> {
 }
 
 /// The module with parameters replaced by these tensors, under the names of a file; each keeps its
-/// dtype, id and device. `any_shape` is for tensors that came from the module itself. `path` is for
-/// messages.
+/// dtype, id and device. The table of a vocabulary may have another number of rows. `any_shape` is
+/// for tensors that came from the module itself. `path` is for messages.
 pub(crate) fn put<M: Module>(
     module: M,
     tensors: &BTreeMap<String, HostTensor>,
@@ -234,6 +235,9 @@ impl Put<'_> {
         }
         let fits = if self.any_shape {
             tensor.shape.len() == D
+        } else if is_vocabulary(key) {
+            // As many rows as it has tokens.
+            tensor.shape.len() == D && tensor.shape.get(1..) == expected.get(1..)
         } else {
             tensor.shape == expected
         };

@@ -17,7 +17,7 @@ use crate::layer::{LayerKind, LoraLayer};
 use crate::module::LoraModule;
 use crate::parameters;
 use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, WEIGHTS_FILE};
-use crate::target::{ModuleMatcher, select_modules};
+use crate::target::{self, ModuleMatcher, Unmatched};
 /// Places fresh adapters on the layers that `config` selects and returns the layers' names.
 ///
 /// The factors are drawn from `seed`, the same on every device, and are trainable when it is an
@@ -35,7 +35,7 @@ pub fn add_adapter<M: LoraModule>(
     device: &Device,
 ) -> Result<Vec<String>> {
     config.validate()?;
-    let selected = select(module, config)?;
+    let selected = select(module, config, Unmatched::Refused)?;
     let mut fresh = Vec::with_capacity(selected.len());
     for (full_name, layer) in module.layers() {
         if selected.contains(&full_name) {
@@ -61,9 +61,10 @@ pub fn add_adapter<M: LoraModule>(
 /// adapted layers' names.
 ///
 /// The layers that the adapter's configuration selects and those that its file holds must be the
-/// same; nothing is placed if they are not. `dir` is the folder the adapter came from, for
-/// messages. On an autodiff device everything that came from the file is trainable and the rest of
-/// the model frozen.
+/// same; nothing is placed if they are not. Names in the configuration that nothing in the model
+/// has (`lm_head` on a classifier) are passed over, as in peft. `dir` is the folder the adapter
+/// came from, for messages. On an autodiff device everything that came from the file is trainable
+/// and the rest of the model frozen.
 ///
 /// # Errors
 ///
@@ -77,7 +78,7 @@ pub fn load_adapter<M: LoraModule>(
     device: &Device,
 ) -> Result<Vec<String>> {
     let config = &adapter.config;
-    let selected = select(module, config)?;
+    let selected = select(module, config, Unmatched::PassedOver)?;
     adapter.expect_modules(dir, &selected)?;
     let weights = dir.join(WEIGHTS_FILE);
     let mut loaded = Vec::with_capacity(selected.len());
@@ -387,7 +388,11 @@ fn to_tensors(layer: &dyn LoraLayer, adapter: &LoraAdapter) -> AdapterTensors {
 }
 
 /// The layers that a configuration selects in a model.
-fn select<M: LoraModule>(module: &M, config: &LoraConfig) -> Result<Vec<String>> {
+fn select<M: LoraModule>(
+    module: &M,
+    config: &LoraConfig,
+    unmatched: Unmatched,
+) -> Result<Vec<String>> {
     let layers = module.layers();
     let of_kind = |kind: LayerKind| -> Vec<&str> {
         let layers = layers.iter().filter(|(_, layer)| layer.kind() == kind);
@@ -395,11 +400,12 @@ fn select<M: LoraModule>(module: &M, config: &LoraConfig) -> Result<Vec<String>>
     };
     let heads = module.head_names();
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let selected = select_modules(
+    let selected = target::select(
         config,
         &of_kind(LayerKind::Linear),
         &of_kind(LayerKind::Embedding),
         &heads,
+        unmatched,
     )?;
     let matcher = ModuleMatcher::new(config)?;
     let packed = layers
@@ -414,7 +420,9 @@ fn select<M: LoraModule>(module: &M, config: &LoraConfig) -> Result<Vec<String>>
             reason: format!("the weight of {name} is packed, and packed weights do not train"),
         });
     }
-    expect_saved_modules(module, config)?;
+    if unmatched == Unmatched::Refused {
+        expect_saved_modules(module, config)?;
+    }
     Ok(selected)
 }
 

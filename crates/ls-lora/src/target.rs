@@ -205,6 +205,16 @@ impl<'a> ModuleMatcher<'a> {
     }
 }
 
+/// What becomes of a name or a layer in a configuration that nothing in the model matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmatched {
+    /// It is an error, because a fresh adapter would be smaller than was asked for.
+    Refused,
+    /// It is passed over, as in peft. Of a saved adapter the file says what it adapts, and that is
+    /// compared; the lists in its configuration are often made for several architectures.
+    PassedOver,
+}
+
 /// The full names of the modules that a configuration adapts, in the order given.
 ///
 /// `linear_names` and `embedding_names` are the modules that can be adapted, `head_names` the heads
@@ -222,6 +232,23 @@ pub fn select_modules(
     linear_names: &[&str],
     embedding_names: &[&str],
     head_names: &[&str],
+) -> Result<Vec<String>> {
+    select(
+        config,
+        linear_names,
+        embedding_names,
+        head_names,
+        Unmatched::Refused,
+    )
+}
+
+/// As [`select_modules`]; with [`Unmatched::PassedOver`], one match is enough.
+pub(crate) fn select(
+    config: &LoraConfig,
+    linear_names: &[&str],
+    embedding_names: &[&str],
+    head_names: &[&str],
+    unmatched: Unmatched,
 ) -> Result<Vec<String>> {
     config.validate()?;
     let matcher = ModuleMatcher::new(config)?;
@@ -253,7 +280,8 @@ pub fn select_modules(
         let without_match =
             |name: &&String| !present.iter().any(|module| is_dotted_suffix(name, module));
         let requested: Vec<String> = names.iter().filter(without_match).cloned().collect();
-        if !requested.is_empty() {
+        let is_fault = unmatched == Unmatched::Refused || requested.len() == names.len();
+        if is_fault && !requested.is_empty() {
             return Err(LoraError::UnmatchedTargets {
                 field: "target_modules".to_owned(),
                 requested,
@@ -278,7 +306,8 @@ pub fn select_modules(
             .copied()
             .filter(|layer| !available.contains(layer))
             .collect();
-        if !requested.is_empty() {
+        let is_fault = unmatched == Unmatched::Refused || requested.len() == layers.len();
+        if is_fault && !requested.is_empty() {
             return Err(LoraError::UnmatchedLayers {
                 requested,
                 available: available.into_iter().collect(),

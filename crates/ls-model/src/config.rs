@@ -2,6 +2,7 @@
 
 mod read;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::mask::AttentionMode;
@@ -53,6 +54,8 @@ pub struct LlamaConfig {
     pub token_classification_bias: bool,
     /// Class names in order, where `id2label` gives them.
     pub labels: Option<Vec<String>>,
+    /// What the answers of a sequence head are, where the file says it.
+    pub problem_type: Option<ProblemType>,
     /// The padding id recorded in the file.
     pub pad_token_id: Option<u32>,
     /// The file as read, for writing it out again with additions.
@@ -131,6 +134,36 @@ impl LlamaConfig {
         }
         tensors.push(("norm.weight".to_string(), vec![hidden]));
         tensors
+    }
+}
+
+/// What the answers of a sequence head are, by transformers' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemType {
+    /// Numbers.
+    Regression,
+    /// One class of several.
+    SingleLabelClassification,
+    /// Any number of classes.
+    MultiLabelClassification,
+}
+
+impl ProblemType {
+    /// Every one.
+    pub const ALL: [Self; 3] = [
+        Self::Regression,
+        Self::SingleLabelClassification,
+        Self::MultiLabelClassification,
+    ];
+
+    /// transformers' name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Regression => "regression",
+            Self::SingleLabelClassification => "single_label_classification",
+            Self::MultiLabelClassification => "multi_label_classification",
+        }
     }
 }
 

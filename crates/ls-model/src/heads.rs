@@ -26,10 +26,14 @@ pub const ADAPTER: &str = "default";
 /// tokens (after the head). For `last` and `mean` that equals pooling hidden states, which is what
 /// is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The logits of the last token.
     Last,
+    /// The logits of the last token that is not the pad token, as the classes of transformers pool.
+    /// Where the end token also pads and the tokenizer puts it behind each text, this is the token
+    /// before it. [`ModelInput::last`] says which one it is.
+    LastNotPad,
     /// The mean logits over the tokens.
     Mean,
     /// The largest logit of each class over the tokens.
@@ -40,9 +44,17 @@ impl fmt::Display for Pooling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Last => "last",
+            Self::LastNotPad => "last_not_pad",
             Self::Mean => "mean",
             Self::Max => "max",
         })
+    }
+}
+
+impl Pooling {
+    /// Whether one token of each row is read, and no other.
+    pub fn reads_one_token(self) -> bool {
+        matches!(self, Self::Last | Self::LastNotPad)
     }
 }
 
@@ -59,6 +71,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether the head reads one token of each row only.
+    pub fn reads_one_token(self) -> bool {
+        matches!(self, Self::Sequence(pooling) if pooling.reads_one_token())
+    }
+
     /// PEFT's name of the task.
     pub fn task_type(self) -> TaskType {
         match self {
@@ -236,9 +253,9 @@ impl LlamaClassifier {
         self.head(hidden, input)
     }
 
-    /// Whether the head reads the last token of each row only.
+    /// Whether the head reads one token of each row only.
     pub(crate) fn pools_last(&self) -> bool {
-        self.task == Task::Sequence(Pooling::Last)
+        self.task.reads_one_token()
     }
 
     /// Logits of hidden states as [`LlamaClassifier::forward`] takes them from the decoder.
@@ -249,7 +266,7 @@ impl LlamaClassifier {
             hidden.cast(DType::F32)
         };
         match self.task {
-            Task::Sequence(Pooling::Last) => self.score(hidden),
+            Task::Sequence(Pooling::Last | Pooling::LastNotPad) => self.score(hidden),
             Task::Sequence(Pooling::Mean) => self.score(averaging_matrix(input).matmul(hidden)),
             Task::Sequence(Pooling::Max) => largest(self.score(hidden), input),
             Task::Token { dropout } => {

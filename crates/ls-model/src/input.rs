@@ -32,8 +32,8 @@ pub struct ModelInput {
     pub input_ids: Tensor<1, Int>,
     /// Real tokens of each row.
     pub lengths: Vec<usize>,
-    /// Place in each row of the token that `last` pools. This is the row's last token, unless
-    /// padding counts as tokens ([`ModelInput::with_text_lengths`]).
+    /// Place in each row of the token that `last` and `last_not_pad` pool. This is the row's last
+    /// token, unless other lengths were set ([`ModelInput::with_text_lengths`]).
     pub last: Vec<usize>,
     /// Decides what dropout drops ([`ModelInput::with_dropout_seed`]).
     pub(crate) dropout_seed: Option<u64>,
@@ -81,9 +81,9 @@ impl ModelInput {
         self
     }
 
-    /// Sets the number of tokens of each row that are its text, for rows whose padding (on the
-    /// right) counts as tokens: the reference's unmasked models attend to padding, but pool `last`
-    /// at the text's end.
+    /// Sets the number of tokens of each row up to the one that is pooled. They are fewer than all
+    /// where padding (on the right) counts as tokens (the reference's unmasked models attend to it,
+    /// but pool `last` at the text's end), and where a text ends with the pad token.
     pub fn with_text_lengths(mut self, text_lengths: &[usize]) -> Self {
         self.last = text_lengths
             .iter()

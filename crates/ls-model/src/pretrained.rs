@@ -179,6 +179,11 @@ impl Checkpoint {
                 });
             }
             self.files.check("score.bias", &[num_labels])?;
+        } else if matches!(task, Task::Token { .. }) && self.config.token_classification_bias {
+            return Err(ModelError::NotACheckpoint {
+                path: listing(),
+                reason: "the head has no bias, as a sequence classifier's: this is not a token classifier".into(),
+            });
         }
         let model = self.load_model(attention, precision, device, |_, _| ())?;
         let mut loader = Loader {
@@ -283,6 +288,8 @@ mod tests {
         tiny.put("score.bias", &[LABELS]);
         let error = load_error(&tiny, SEQUENCE).to_string();
         assert!(error.contains("not a sequence classifier"), "{error}");
+        let error = load_error(&Tiny::with_head(), TOKEN).to_string();
+        assert!(error.contains("not a token classifier"), "{error}");
 
         for (name, shape) in [
             ("score.weight", vec![LABELS, HIDDEN + 1]),

@@ -1,13 +1,32 @@
 //! The model card beside an adapter: what it is and how Python loads it.
 
-use ls_data::TaskKind;
+use ls_data::{LabelPosition, TaskKind, WordsAs};
 use ls_lora::LoraConfig;
-use ls_model::AttentionMode;
+use ls_model::{AttentionMode, Pooling};
 
 use crate::inference::InferenceSettings;
 
-/// The text of `README.md` in an adapter folder.
-pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> String {
+/// How a tagger's words were encoded and where their tags are read, in transformers' terms.
+fn words_read(settings: &InferenceSettings) -> String {
+    let words = match settings.words {
+        WordsAs::Text => "joined by single spaces and encoded as running text",
+        WordsAs::Split => "each encoded by itself (`is_split_into_words=True`)",
+    };
+    let read = match settings.label_position {
+        LabelPosition::First | LabelPosition::All => "first sub-word",
+        LabelPosition::FirstVisible => "first sub-word that is more than a space (`▁`, `Ġ`)",
+        LabelPosition::Last => "last sub-word",
+    };
+    format!("- words: {words}; a tag is read at the {read}\n")
+}
+
+/// The text of `README.md` in an adapter folder. `end_token` is the one that the tokenizer puts
+/// behind each text.
+pub(crate) fn model_card(
+    settings: &InferenceSettings,
+    lora: &LoraConfig,
+    end_token: Option<u32>,
+) -> String {
     let (tag, class) = match settings.task {
         TaskKind::Sequence => ("text-classification", "AutoModelForSequenceClassification"),
         TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),
@@ -32,10 +51,20 @@ pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> Str
         }
     };
     let pooling = match settings.pooling {
+        Some(Pooling::Last) => "- pooling: the last token\n".to_string(),
+        Some(Pooling::LastNotPad) => "- pooling: the last token that does not pad\n".to_string(),
         Some(pooling) => format!(
             "- pooling: `{pooling}` over the tokens (transformers' own classes pool the last one)\n"
         ),
-        None => String::new(),
+        None => words_read(settings),
+    };
+    // transformers pools the last token that is not this one.
+    let pads_and_ends = end_token == Some(settings.pad_token_id);
+    let pad = if settings.pooling == Some(Pooling::Last) && pads_and_ends {
+        "None)  # one text at a time: the end token is pooled, and no other token is free to pad"
+            .to_string()
+    } else {
+        format!("{})", settings.pad_token_id)
     };
     format!(
         "---\nbase_model: {base}\nlibrary_name: peft\npipeline_tag: {tag}\ntags:\n- lora\n- ls-llama\n---\n\n\
@@ -45,7 +74,7 @@ pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> Str
          With ls-llama: `ls-cli predict --model {base} --adapter . --task {} \"a text\"`\n\n\
          With transformers and peft:\n\n\
          ```python\nfrom transformers import AutoConfig, {class}\nfrom peft import PeftModel\n\n\
-         config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, pad_token_id={})\n{mask}\
+         config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, pad_token_id={pad}\n{mask}\
          model = {class}.from_pretrained(\"{base}\", config=config)\n\
          model = PeftModel.from_pretrained(model, \".\")\n```\n",
         settings.attention,
@@ -54,6 +83,5 @@ pub(crate) fn model_card(settings: &InferenceSettings, lora: &LoraConfig) -> Str
         lora.lora_dropout,
         settings.task,
         labels.len(),
-        settings.pad_token_id,
     )
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ls_data::{
-    Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
+    Alignment, Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
     EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet,
-    SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, align_labels,
-    collate, in_parallel, look_alikes,
+    SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, collate,
+    in_parallel, look_alikes,
 };
 
 use crate::error::{Result, TrainError};
@@ -150,7 +150,7 @@ pub struct Dataset {
     part: Part,
     /// Class of each of the split's labels; empty where none are wanted.
     classes: Vec<usize>,
-    label_position: LabelPosition,
+    alignment: Alignment,
     lengths: Vec<usize>,
     /// What was cut.
     pub cut: CutReport,
@@ -216,7 +216,7 @@ impl Dataset {
             split: Arc::new(split),
             part: Part::All,
             classes: Vec::new(),
-            label_position: encoding.label_position,
+            alignment: Alignment::new(encoding.label_position, encoding.tokenizer),
             lengths,
             cut,
         })
@@ -444,7 +444,7 @@ impl Dataset {
                 starts,
             },
             classes: self.classes.clone(),
-            label_position: self.label_position,
+            alignment: self.alignment.clone(),
             lengths,
             cut,
         })
@@ -542,17 +542,18 @@ impl Dataset {
         Ok(of_split.into_iter().filter_map(class).collect())
     }
 
-    /// Of each id of an input the word that is read there, if any. A word is read at the sub-word
-    /// (or sub-words) that speak for it, if it is labelled in this input.
+    /// Of each id of an input the word that is read there, if any: a word that is labelled in this
+    /// input, at the sub-word that speaks for it.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
-    pub(crate) fn word_ids(&self, input: usize) -> Result<Vec<Option<usize>>> {
+    pub(crate) fn words_read(&self, input: usize) -> Result<Vec<Option<usize>>> {
         let input = self.input(input)?;
         let scored = |word: &usize| input.scored.contains(word);
-        let words = input.word_ids.unwrap_or_default();
-        Ok(words.into_iter().map(|word| word.filter(scored)).collect())
+        let word_ids = input.word_ids.unwrap_or_default();
+        let read = self.alignment.words_read(&input.input_ids, &word_ids);
+        Ok(read.into_iter().map(|word| word.filter(scored)).collect())
     }
 
     /// Weight of an input in the loss. A text that is read in windows weighs as much as any
@@ -597,7 +598,7 @@ impl Dataset {
                     ExampleLabels::Class(*class as i64)
                 }),
                 Some(word_ids) => {
-                    let mut labels = align_labels(word_ids, &gold, self.label_position);
+                    let mut labels = self.alignment.labels(&input.input_ids, word_ids, &gold);
                     for (label, word) in labels.iter_mut().zip(word_ids) {
                         if word.is_none_or(|word| !input.scored.contains(&word)) {
                             *label = IGNORE_INDEX;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ls_data::DataError;
 use ls_files::FileError;
-use ls_lora::LoraError;
+use ls_lora::{LoraError, WEIGHTS_FILE};
 use ls_model::ModelError;
 
 /// Result with a [`TrainError`].
@@ -191,6 +191,15 @@ impl TrainError {
             }
             Self::EmptySplit { split } if split == "validation" => {
                 Some("raise data.validation_fraction, or name a file in data.validation".into())
+            }
+            Self::Model(ModelError::File(FileError::TensorMissing { path, name, .. }))
+            | Self::Lora(LoraError::File(FileError::TensorMissing { path, name, .. }))
+                if path.ends_with(WEIGHTS_FILE) && name.ends_with("score.weight") =>
+            {
+                Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
+            }
+            Self::Model(ModelError::NotACheckpoint { path, .. }) if path.join("adapter_config.json").is_file() => {
+                Some("it is a PEFT adapter: name it with --adapter, and the model that it was trained on with --model".into())
             }
             Self::Model(ModelError::File(FileError::TensorMissing { name, .. })) if name == "score.weight" => {
                 Some("a base model has no head: name the adapter that was trained on it with --adapter".into())

@@ -2,10 +2,10 @@
 
 use burn::tensor::Device;
 use ls_data::{
-    ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelPosition, LabelSet,
-    SpanMode, SpanScores, TagKind, sequential_order,
+    ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, SpanMode, SpanScores,
+    TagKind, sequential_order,
 };
-use ls_model::{LlamaClassifier, LlamaConfig};
+use ls_model::{LlamaClassifier, LlamaConfig, ProblemType};
 
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
@@ -72,8 +72,7 @@ pub(crate) fn evaluate(
     let logits = logits(model, dataset, pass, tick)?;
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();
-    let position = pass.settings.label_position;
-    let predictions = predictions(dataset, &examples, &logits, num_labels, position)?;
+    let predictions = predictions(dataset, &examples, &logits, num_labels, pass.settings)?;
     let scores = if dataset.is_words() {
         let tags = pass.settings.tag_kind();
         score_tags(&examples, &predictions, labels, tags, pass.protocol)?
@@ -106,7 +105,7 @@ pub(crate) fn logits(
     let options = pass.settings.batch_options(pass.batch_size, true);
     for indices in sequential_order(lengths, options.batch_size, true) {
         let batch = dataset.batch(&indices, &options)?;
-        let input = model_input(&batch, pass.config, pass.device)?;
+        let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
         let rows = ls_lora::host_values(model.forward(&input));
         let mut rows = rows.chunks_exact(num_labels);
         for (row, &index) in indices.iter().enumerate() {
@@ -142,21 +141,24 @@ pub(crate) fn predictions(
     examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
-    position: LabelPosition,
+    settings: &InferenceSettings,
 ) -> Result<Vec<Prediction>> {
+    let function = settings.function_to_apply(num_labels);
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
         if !dataset.is_words() {
-            return Ok(Prediction::Sequence(Decision::of(&mean(&logits[inputs]))));
+            let decision = Decision::of(&mean(&logits[inputs]), function);
+            return Ok(match settings.problem_type {
+                Some(ProblemType::MultiLabelClassification) => Prediction::MultiLabel(decision),
+                _ => Prediction::Sequence(decision),
+            });
         }
         let mut decisions = vec![None; example.words];
         for input in inputs {
-            for (at, word) in dataset.word_ids(input)?.into_iter().enumerate() {
+            for (at, word) in dataset.words_read(input)?.into_iter().enumerate() {
                 let Some(word) = word else { continue };
-                if decisions[word].is_none() || position == LabelPosition::Last {
-                    let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                    decisions[word] = Some(Decision::of(logits));
-                }
+                let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
+                decisions[word] = Some(Decision::of(logits, function));
             }
         }
         Ok(Prediction::Token(decisions))
@@ -263,7 +265,7 @@ pub(crate) fn score_constant(
         // Also of a constant answer, only words of which the model would see something.
         let mut words = vec![None; example.words];
         for input in example.inputs.clone() {
-            for word in dataset.word_ids(input)?.into_iter().flatten() {
+            for word in dataset.words_read(input)?.into_iter().flatten() {
                 words[word] = Some(decision.clone());
             }
         }

@@ -320,7 +320,12 @@ fn backward(
     let mut sums: Option<[Tensor<1>; 2]> = None;
     let mut tokens = 0;
     for (at, (batch, weights)) in batches.iter().enumerate() {
-        let input = model_input(batch, context.model_config, context.device)?;
+        let input = model_input(
+            batch,
+            context.model_config,
+            context.settings.not_pooled(),
+            context.device,
+        )?;
         let input = input.with_dropout_seed(mixed_seed(seed, at));
         let labels = flat_labels(batch);
         let loss_of = |logits: Tensor<2>| {

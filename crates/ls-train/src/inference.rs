@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
-    TagKind, TaskKind, TextTokenizer,
+    Reading, SpecialTokensAs, TagKind, TaskKind, TextTokenizer, WordsAs,
 };
 use ls_files::{optional, read_json};
 use ls_lora::Quantization;
-use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, Task};
+use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
+use crate::prediction::FunctionToApply;
 use crate::run_dir::INFERENCE_FILE;
 
 /// How a text reaches the model and how its answer is read.
@@ -37,6 +38,9 @@ pub struct InferenceSettings {
     /// Pooling, for a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
+    /// What the answers for a sequence are, where they are not one class of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem_type: Option<ProblemType>,
     /// Longest input in tokens.
     pub max_length: usize,
     /// What happens to longer ones. Files that do not say it are of models whose inputs were cut.
@@ -47,6 +51,12 @@ pub struct InferenceSettings {
     pub stride: Option<usize>,
     /// Which sub-word speaks for a word.
     pub label_position: LabelPosition,
+    /// How words become ids. Files of version 1 are of models that read them as text.
+    #[serde(default)]
+    pub words: WordsAs,
+    /// What a special token is that a text spells out. Likewise.
+    #[serde(default)]
+    pub special_tokens: SpecialTokensAs,
     /// Whether padding counts as tokens.
     pub padding: PaddingMode,
     /// Side of the padding.
@@ -54,7 +64,8 @@ pub struct InferenceSettings {
     /// Fixed length of every batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<usize>,
-    /// The id that fills batches up; it cannot occur in text.
+    /// The id that fills batches up. It cannot occur in text, except under `last_not_pad`, which
+    /// passes over it at the end of a text.
     pub pad_token_id: u32,
     /// The same as a token.
     pub pad_token: String,
@@ -73,18 +84,24 @@ fn truncate() -> LongInputs {
     LongInputs::Truncate
 }
 
-/// The current version of [`InferenceSettings`].
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was
+/// no sub-word of it.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 impl InferenceSettings {
     /// The settings that a run trains with.
     pub(crate) fn of_run(
         run: &ResolvedRun,
+        config: &LlamaConfig,
         tokenizer: &TextTokenizer,
         labels: LabelSet,
         tags: Option<TagKind>,
     ) -> Self {
-        let pad = tokenizer.pad_token();
+        let pooling = match run.head {
+            Task::Sequence(pooling) => Some(pooling),
+            Task::Token { .. } => None,
+        };
+        let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
         let data = &run.config.data;
         Self {
             format_version: FORMAT_VERSION,
@@ -92,19 +109,19 @@ impl InferenceSettings {
             labels,
             tags,
             attention: run.attention.clone(),
-            pooling: match run.head {
-                Task::Sequence(pooling) => Some(pooling),
-                Task::Token { .. } => None,
-            },
+            pooling,
+            problem_type: None,
             max_length: run.limits.max_length,
             long_inputs: run.limits.long_inputs,
             stride: run.limits.stride,
             label_position: data.label_position,
+            words: data.words,
+            special_tokens: data.special_tokens,
             padding: run.padding,
             padding_side: data.padding_side,
             pad_to: data.pad_to,
-            pad_token_id: pad.id,
-            pad_token: pad.token.clone(),
+            pad_token_id,
+            pad_token,
             base_model: run.config.model.path.clone(),
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
@@ -120,17 +137,25 @@ impl InferenceSettings {
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
         let settings: Option<Self> = optional(read_json(&path))?;
-        if let Some(found) = settings.as_ref().map(|settings| settings.format_version)
-            && found != FORMAT_VERSION
-        {
-            return Err(TrainError::Settings {
-                path,
-                reason: format!(
-                    "format_version {found} is not {FORMAT_VERSION}, which this version reads"
-                ),
-            });
+        let Some(mut settings) = settings else {
+            return Ok(None);
+        };
+        match settings.format_version {
+            FORMAT_VERSION => {}
+            1 => {
+                settings.format_version = FORMAT_VERSION;
+                if settings.label_position != LabelPosition::Last {
+                    settings.label_position = LabelPosition::FirstVisible;
+                }
+            }
+            found => {
+                let reason = format!(
+                    "format_version {found} is none of 1 to {FORMAT_VERSION}, which this version reads"
+                );
+                return Err(TrainError::Settings { path, reason });
+            }
         }
-        Ok(settings)
+        Ok(Some(settings))
     }
 
     /// Writes the settings into an adapter folder.
@@ -158,11 +183,36 @@ impl InferenceSettings {
         }
     }
 
+    /// How words and special tokens reach the tokenizer.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading {
+            words: self.words,
+            special_tokens: self.special_tokens,
+        }
+    }
+
     /// How the frozen weights are held.
     pub(crate) fn precision(&self) -> Precision {
         Precision {
             compute: self.dtype,
             quantization: self.quantization,
+        }
+    }
+
+    /// The token that a head which reads one token of each row passes over at its end.
+    pub(crate) fn not_pooled(&self) -> Option<u32> {
+        (self.pooling == Some(Pooling::LastNotPad)).then_some(self.pad_token_id)
+    }
+
+    /// What turns the logits of a head of so many labels into scores: the choice of
+    /// `TextClassificationPipeline`, and of `TokenClassificationPipeline`.
+    pub(crate) fn function_to_apply(&self, num_labels: usize) -> FunctionToApply {
+        match (self.task, self.problem_type) {
+            (TaskKind::Token, _) => FunctionToApply::Softmax,
+            (_, Some(ProblemType::Regression)) => FunctionToApply::None,
+            (_, Some(ProblemType::MultiLabelClassification)) => FunctionToApply::Sigmoid,
+            _ if num_labels == 1 => FunctionToApply::Sigmoid,
+            _ => FunctionToApply::Softmax,
         }
     }
 
@@ -186,5 +236,26 @@ impl InferenceSettings {
             pad_to: self.pad_to,
             group_by_length,
         }
+    }
+}
+
+/// The pad token as transformers knows it: the id in `config.json`, else the token that
+/// `tokenizer_config.json` names.
+pub(crate) fn named_pad(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Option<u32> {
+    config.pad_token_id.or(tokenizer.named_pad())
+}
+
+/// The pad token of a model, and its text. For `last_not_pad` it is that of transformers, or where
+/// none is named the end token, which then pads by habit; else one that cannot occur in a text.
+pub(crate) fn pad_token(
+    pooling: Option<Pooling>,
+    config: &LlamaConfig,
+    tokenizer: &TextTokenizer,
+) -> (u32, String) {
+    let own = tokenizer.pad_token();
+    let theirs = named_pad(config, tokenizer).or(tokenizer.end_token());
+    match theirs.filter(|_| pooling == Some(Pooling::LastNotPad)) {
+        Some(id) => (id, tokenizer.id_to_token(id).unwrap_or_default()),
+        None => (own.id, own.token.clone()),
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use ls_lora::TargetModules;
-use ls_model::{ComputeType, LlamaConfig, Pooling, Task};
+use ls_model::{ComputeType, LlamaConfig};
 
 use crate::config::ResolvedRun;
 
@@ -74,7 +74,7 @@ fn expected(
         let at_once = (SCORES / of_a_row.max(1)).clamp(1, rows.max(1));
         // A head that reads every token reads it in f32.
         let head = match run.head {
-            Task::Sequence(Pooling::Last) => 0,
+            head if head.reads_one_token() => 0,
             _ => tokens * model.hidden_size * ComputeType::F32.size(),
         };
         let kept = tokens * kept_per_token(run, model) * compute;
@@ -122,7 +122,7 @@ fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
         + 2 * mlp
         + gated;
     // Of the last block, where one token of a row is read, the rest is of that token alone.
-    let reads_last = run.head == Task::Sequence(Pooling::Last);
+    let reads_last = run.head.reads_one_token();
     let last = if reads_last { before_attention } else { block };
     match (
         model.num_hidden_layers,

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{CutReport, InputLimits, LabelSet, SplitSource, TaskKind, TextTokenizer};
+use ls_data::{
+    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
+    WordsAs,
+};
 use ls_lora::{LoraModel, PeftAdapter};
-use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling};
+use ls_model::{
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
+};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
-use crate::inference::{FORMAT_VERSION, InferenceSettings};
+use crate::inference::{FORMAT_VERSION, InferenceSettings, named_pad, pad_token};
 use crate::inputs::Inputs;
 use crate::prediction::{prediction_object, unreadable_object};
 use crate::run_dir::RunDir;
@@ -26,10 +31,16 @@ pub struct Overrides {
     pub attention: Option<AttentionMode>,
     /// Pooling, for a sequence.
     pub pooling: Option<Pooling>,
+    /// What the answers for a sequence are.
+    pub problem_type: Option<ProblemType>,
     /// Label names in the order of the head.
     pub labels: Option<Vec<String>>,
     /// Longest input in tokens.
     pub max_length: Option<usize>,
+    /// How words become ids.
+    pub words: Option<WordsAs>,
+    /// What a special token is that a text spells out.
+    pub special_tokens: Option<SpecialTokensAs>,
     /// Element type of the frozen weights.
     pub dtype: Option<ComputeType>,
 }
@@ -42,6 +53,9 @@ pub struct Predictor {
     device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,
+    /// Whether that stood beside the adapter, as ls-llama writes it. Otherwise what a checkpoint
+    /// cannot say (how words were encoded) is assumed.
+    pub recorded: bool,
 }
 
 impl Predictor {
@@ -70,8 +84,9 @@ impl Predictor {
     /// A Hugging Face folder, with the head in it or in a PEFT folder.
     ///
     /// If the adapter was trained here, its own settings apply unless overridden. Otherwise the
-    /// checkpoint's `config.json` gives attention (`is_causal`) and labels (`id2label`), and
-    /// sequences pool their last token.
+    /// checkpoint's `config.json` gives attention (`is_causal`), labels (`id2label`) and what the
+    /// answers are (`problem_type`), and sequences are pooled as transformers pools them: their
+    /// last token that is not the pad token of `config.json`, or else of `tokenizer_config.json`.
     ///
     /// # Errors
     ///
@@ -84,10 +99,15 @@ impl Predictor {
     ) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
-        let config = checkpoint.config.clone();
+        let mut config = checkpoint.config.clone();
         let adapter = adapter_dir
             .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
             .transpose()?;
+        // Tokens that were added for the training are in the adapter's table.
+        let of_adapter = adapter
+            .as_ref()
+            .and_then(|(_, adapter)| adapter.vocab_size());
+        config.vocab_size = of_adapter.unwrap_or(config.vocab_size);
         let saved = match adapter_dir {
             Some(dir) => InferenceSettings::load(dir)?,
             None => None,
@@ -96,7 +116,13 @@ impl Predictor {
         let tokenizer_dir = adapter_dir
             .filter(|dir| dir.join("tokenizer.json").exists())
             .unwrap_or(model_dir);
-        let tokenizer = TextTokenizer::from_dir(tokenizer_dir)?;
+        let mut reading = saved
+            .as_ref()
+            .map_or_else(Default::default, InferenceSettings::reading);
+        reading.words = overrides.words.unwrap_or(reading.words);
+        reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
+        let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
+        let recorded = saved.is_some();
         let mut settings = match saved {
             Some(saved) => saved,
             None => default_settings(model_dir, &config, &tokenizer, overrides)?,
@@ -109,9 +135,15 @@ impl Predictor {
             return Err(TrainError::Settings { path, reason });
         }
         settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
-        settings.pooling = overrides.pooling.or(settings.pooling);
+        if overrides.pooling.is_some() {
+            settings.pooling = overrides.pooling;
+            (settings.pad_token_id, settings.pad_token) =
+                pad_token(settings.pooling, &config, &tokenizer);
+        }
+        settings.problem_type = overrides.problem_type.or(settings.problem_type);
         settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
         settings.dtype = overrides.dtype.unwrap_or(settings.dtype);
+        (settings.words, settings.special_tokens) = (reading.words, reading.special_tokens);
         if let Some(names) = &overrides.labels {
             settings.labels = LabelSet::from_names(names.clone())?;
         }
@@ -171,6 +203,7 @@ impl Predictor {
             tokenizer,
             device,
             settings,
+            recorded,
         })
     }
 
@@ -210,8 +243,14 @@ impl Predictor {
         let predictions = match &dataset {
             Some(dataset) => {
                 let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), tick)?;
-                let (classes, position) = (self.model.num_labels(), self.settings.label_position);
-                predictions(dataset, &dataset.examples()?, &logits, classes, position)?
+                let classes = self.model.num_labels();
+                predictions(
+                    dataset,
+                    &dataset.examples()?,
+                    &logits,
+                    classes,
+                    &self.settings,
+                )?
             }
             None => Vec::new(),
         };
@@ -328,26 +367,46 @@ fn default_settings(
         .labels
         .clone()
         .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
-    let pad = tokenizer.pad_token();
+    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer));
+    let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
     Ok(InferenceSettings {
         format_version: FORMAT_VERSION,
         task,
         labels: LabelSet::from_names(labels)?,
         tags: None,
         attention: config.attention(),
-        pooling: (task == TaskKind::Sequence).then_some(Pooling::Last),
+        pooling,
+        problem_type: config.problem_type,
         max_length: config.max_position_embeddings,
         long_inputs: default_long_inputs(task),
         stride: None,
         label_position: Default::default(),
+        words: Default::default(),
+        special_tokens: Default::default(),
         padding: Default::default(),
         padding_side: Default::default(),
         pad_to: None,
-        pad_token_id: pad.id,
-        pad_token: pad.token.clone(),
+        pad_token_id,
+        pad_token,
         base_model: model_dir.into(),
         dtype: ComputeType::F32,
         quantization: None,
         batch_size: 32,
     })
+}
+
+/// The pooling of a head that transformers trained.
+fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Pooling {
+    if named_pad(config, tokenizer).is_some() {
+        return Pooling::LastNotPad;
+    }
+    if let Some(end) = tokenizer.end_token() {
+        let end = tokenizer.id_to_token(end).unwrap_or_default();
+        tracing::warn!(
+            "no file of the model names its pad token, so the last token of each text is pooled, \
+             which is {end}; if {end} was the pad token in training, transformers pooled the token \
+             before it: say --pooling last_not_pad"
+        );
+    }
+    Pooling::Last
 }

@@ -10,24 +10,39 @@ use serde_json::{Map, Value, json};
 
 use crate::dataset::{Example, Unreadable};
 
-/// Probabilities of every label for one unit: an example, or a word.
+/// What turns the logits of a unit into its scores, as the pipelines of transformers choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FunctionToApply {
+    /// The labels exclude each other: their scores sum to 1.
+    Softmax,
+    /// Each label holds or not, whatever the others do.
+    Sigmoid,
+    /// The logits are the answer: numbers of a regression.
+    None,
+}
+
+/// Scores of every label for one unit: an example, or a word.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// The likeliest label.
+    /// The label with the highest score.
     pub label: usize,
-    /// Its probability.
+    /// Its score.
     pub score: f32,
-    /// Of each label, in the label set's order.
+    /// Of each label, in the label set's order: its probability, or the value of a regression.
     pub probabilities: Vec<f32>,
 }
 
 impl Decision {
-    /// The softmax of the logits of one unit, and its largest entry.
-    pub(crate) fn of(logits: &[f32]) -> Self {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-        let total: f32 = exponentials.iter().sum();
-        let probabilities: Vec<f32> = exponentials.iter().map(|value| value / total).collect();
+    /// The scores of the logits of one unit, and their largest entry.
+    pub(crate) fn of(logits: &[f32], function: FunctionToApply) -> Self {
+        let probabilities = match function {
+            FunctionToApply::Softmax => softmax(logits),
+            FunctionToApply::Sigmoid => {
+                let sigmoid = |logit: &f32| 1.0 / (1.0 + (-logit).exp());
+                logits.iter().map(sigmoid).collect()
+            }
+            FunctionToApply::None => logits.to_vec(),
+        };
         let label = (0..logits.len())
             .rev()
             .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
@@ -40,11 +55,23 @@ impl Decision {
     }
 }
 
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let total: f32 = exponentials.iter().sum();
+    exponentials.iter().map(|value| value / total).collect()
+}
+
+/// From this score on, a label holds where any number of labels may.
+const HOLDS: f32 = 0.5;
+
 /// The model's answer for one example.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prediction {
     /// Of the whole.
     Sequence(Decision),
+    /// Of the whole, where any number of labels may hold.
+    MultiLabel(Decision),
     /// Of each word; `None` for a word that was cut off or has no sub-word.
     Token(Vec<Option<Decision>>),
 }
@@ -83,11 +110,11 @@ fn tags_of<'a, N: AsRef<str>>(
 
 /// The answer for an example as a JSON object.
 ///
-/// Sequence: `text`, `label`, `score`, `scores`; token: `tokens`, `tags`, `entities` with character
-/// offsets into the text (words given without one count as joined by single spaces), unless tags
-/// are labels. Other fields of an input object are kept: a label it came with as `gold`, and a
-/// field that has the name of an answer's under `input_` and that name. `gold` are its classes, if
-/// it has any.
+/// Sequence: `text`, `label`, `score`, `scores`, and `labels` where any number may hold; token:
+/// `tokens`, `tags`, `entities` with character offsets into the text (words given without one count
+/// as joined by single spaces), unless tags are labels. Other fields of an input object are kept: a
+/// label it came with as `gold`, and a field that has the name of an answer's under `input_` and
+/// that name. `gold` are its classes, if it has any.
 pub(crate) fn prediction_object(
     example: Example<'_>,
     gold: &[usize],
@@ -97,7 +124,10 @@ pub(crate) fn prediction_object(
 ) -> Value {
     match (example, prediction) {
         (Example::Sequence(example), Prediction::Sequence(decision)) => {
-            sequence_object(example, gold, decision, labels)
+            sequence_object(example, gold, decision, labels, false)
+        }
+        (Example::Sequence(example), Prediction::MultiLabel(decision)) => {
+            sequence_object(example, gold, decision, labels, true)
         }
         (Example::Token(example), Prediction::Token(words)) => {
             token_object(example, gold, words, labels, tags)
@@ -150,6 +180,7 @@ fn sequence_object(
     gold: &[usize],
     decision: &Decision,
     labels: &LabelSet,
+    multi_label: bool,
 ) -> Value {
     let mut object = example.extra.clone().unwrap_or_default();
     let gold = gold.first().map(|&class| json!(labels.name(class)));
@@ -161,6 +192,12 @@ fn sequence_object(
     }
     answer.insert("label".into(), json!(labels.name(decision.label)));
     answer.insert("score".into(), number(decision.score));
+    if multi_label {
+        let scored = labels.names().iter().zip(&decision.probabilities);
+        let holding = scored.filter(|(_, score)| **score >= HOLDS);
+        let holding: Vec<&String> = holding.map(|(name, _)| name).collect();
+        answer.insert("labels".into(), json!(holding));
+    }
     let scores = labels.names().iter().zip(&decision.probabilities);
     let scores = scores.map(|(name, probability)| (name.clone(), number(*probability)));
     answer.insert("scores".into(), Value::Object(scores.collect()));

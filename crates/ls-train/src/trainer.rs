@@ -43,14 +43,16 @@ pub fn train(
     run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
-    let tokenizer = TextTokenizer::from_dir(&run.config.model.path)?;
+    let reading = run.config.data.reading();
+    let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
     }
     let written = run.config.to_toml()?;
-    let settings = InferenceSettings::of_run(&run, &tokenizer, splits.labels.clone(), splits.tags);
+    let (labels, tags) = (splits.labels.clone(), splits.tags);
+    let settings = InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -134,7 +136,10 @@ fn save_best(
     let (settings, lora) = (context.settings, &context.run.lora);
     folder.replace_best(|dir| {
         let adapter = model.to_adapter(lora);
-        adapter.save_with_card(dir, &crate::card::model_card(settings, lora))?;
+        adapter.save_with_card(
+            dir,
+            &crate::card::model_card(settings, lora, tokenizer.end_token()),
+        )?;
         settings.save(dir)?;
         tokenizer.copy_to(dir)?;
         Ok(settings.labels.save(&dir.join("labels.json"))?)
@@ -193,7 +198,12 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>) -> Result<()> {
         let order = ls_data::sequential_order(dataset.lengths(), batch_size, true);
         if let Some(longest) = order.first() {
             let batch = dataset.batch(longest, &options)?;
-            let logits = model.forward(&model_input(&batch, context.model_config, context.device)?);
+            let logits = model.forward(&model_input(
+                &batch,
+                context.model_config,
+                context.settings.not_pooled(),
+                context.device,
+            )?);
             let values = ls_lora::host_values(logits);
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 let (value, examples) = (f64::from(*value), dataset.place(longest));

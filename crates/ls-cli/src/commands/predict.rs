@@ -24,6 +24,11 @@ use crate::{device, hub};
 /// Inputs that are predicted and written before the next ones are encoded.
 const CHUNK: usize = 4096;
 
+/// Of a tagger from elsewhere nothing says how its words were encoded.
+const WORDS_ASSUMED: &str = "note: no ls_llama.json says how this tagger's words were encoded; \
+     assumed: joined by spaces (--words text). If it was trained with is_split_into_words=True, as \
+     with transformers' scripts, give --words split";
+
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
@@ -44,7 +49,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
                 &overrides(args)?,
                 &device,
             )
-            .with_context(|| format!("cannot load {}", model.display()))?;
+            .with_context(|| match &args.adapter {
+                Some(adapter) => {
+                    format!("cannot load {} on {}", adapter.display(), model.display())
+                }
+                None => format!("cannot load {}", model.display()),
+            })?;
             (predictor, DataSettings::default())
         }
         (None, None) => return Err(UsageError::new("expected --run or --model").into()),
@@ -61,6 +71,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         inputs = predictor.strict(&name, inputs);
     }
     let mut display = Display::new();
+    if task == TaskKind::Token && !predictor.recorded && args.words.is_none() {
+        display.line(WORDS_ASSUMED);
+    }
     display.start("predicting", 0);
     let mut out: Box<dyn Write> = match &mut part {
         Some(Target::Whole(file)) => Box::new(file),
@@ -145,8 +158,15 @@ fn in_chunks<T>(
 }
 
 fn overrides(args: &PredictArgs) -> Result<Overrides> {
-    let pooling = choice("--pooling", "last, mean, max", &args.pooling)?;
+    let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
+    let problem_type = choice(
+        "--problem-type",
+        "regression, single_label_classification, multi_label_classification",
+        &args.problem_type,
+    )?;
     let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
+    let words = choice("--words", "text, split", &args.words)?;
+    let special_tokens = choice("--special-tokens", "text, parse", &args.special_tokens)?;
     let attention = match &args.attention {
         Some(mode) => Some(mode.parse().map_err(TrainError::from)?),
         None => None,
@@ -155,8 +175,11 @@ fn overrides(args: &PredictArgs) -> Result<Overrides> {
         task: args.task,
         attention,
         pooling,
+        problem_type,
         labels: args.labels.clone(),
         max_length: args.max_length,
+        words,
+        special_tokens,
         dtype,
     })
 }

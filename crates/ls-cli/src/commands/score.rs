@@ -121,7 +121,7 @@ fn read(args: &ScoreArgs) -> Result<Files> {
     let in_one = gold_path == pred_path;
     let stdin = |path: &Path| path == Path::new(STDIN[0]);
     let mut once = vec![gold_path];
-    once.extend(Some(pred_path).filter(|_| !in_one));
+    once.extend((!in_one).then_some(pred_path));
     once.extend(&args.compare);
     if once.iter().filter(|path| stdin(path)).count() > 1 {
         return Err(UsageError::new("only one of the files can be stdin").into());

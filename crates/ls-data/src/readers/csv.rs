@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ls_files::nearest;
 
 use super::columns::{ColumnRef, SequenceColumns, TextRule};
-use super::delimiter::{Delimiter, SAMPLE_LINES, find};
+use super::delimiter::{Delimiter, SAMPLE_LINES, find, said_by};
 use super::lines::Lines;
 use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
 use super::source::{Peeked, Source, peek, reading, utf8};
@@ -43,15 +43,26 @@ impl<'a> CsvRows<'a> {
             start.clear();
         }
         let mut source: Source<'a> = io::BufReader::new(Box::new(Cursor::new(start).chain(reader)));
+        let mut line = 1;
         let delimiter = match delimiter {
             Some(delimiter) => delimiter,
             None => {
                 let peeked = peek(source, |lines| newlines(lines) >= SAMPLE_LINES);
                 let Peeked { start, whole, .. } = &peeked;
                 let names = |header: &[String]| table.is_named_by(header);
+                let said = said_by(start);
                 let found = find(start, *whole, names, |width| table.has_room(width));
                 source = peeked.source;
-                found
+                match said {
+                    Some((delimiter, bytes)) => {
+                        // That line is in the buffer: it was looked at.
+                        let mut passed = vec![0; bytes];
+                        source.read_exact(&mut passed).map_err(reading(path))?;
+                        line = 2;
+                        delimiter
+                    }
+                    None => found,
+                }
             }
         };
         let tee = Tee {
@@ -69,7 +80,7 @@ impl<'a> CsvRows<'a> {
             record: csv::ByteRecord::new(),
             path: path.to_path_buf(),
             table,
-            line: 1,
+            line,
         })
     }
 

@@ -54,6 +54,20 @@ impl fmt::Display for Delimiter {
     }
 }
 
+/// The delimiter that the first line of a file says, as spreadsheets write it (`sep=;`), and the
+/// bytes of that line.
+pub(super) fn said_by(start: &[u8]) -> Option<(Delimiter, usize)> {
+    let end = start.iter().position(|byte| *byte == b'\n')? + 1;
+    let line = start[..end].trim_ascii_end();
+    let name = match line.strip_prefix(b"sep=") {
+        // The tab itself was trimmed.
+        Some(b"") if start[..end].starts_with(b"sep=\t") => "tab".to_string(),
+        Some(name) => String::from_utf8(name.to_vec()).ok()?,
+        None => return None,
+    };
+    Some((Delimiter::try_from(name).ok()?, end))
+}
+
 /// Those that are looked for, in the order in which they win.
 const CANDIDATES: [u8; 4] = *b",;\t|";
 /// Lines that are looked at: the header and twenty rows.
@@ -118,6 +132,17 @@ mod tests {
             !columns.is_empty() && columns.iter().all(|c| header.contains(&c.to_string()))
         };
         find(sample.as_bytes(), true, named, |width| width > 1).to_string()
+    }
+
+    #[test]
+    fn a_file_may_say_its_delimiter() {
+        let said = |start: &str| said_by(start.as_bytes()).map(|(d, end)| (d.to_string(), end));
+        assert_eq!(said("sep=;\r\ntext;label\n"), Some((";".into(), 7)));
+        assert_eq!(said("sep=\t\ntext"), Some(("tab".into(), 6)));
+        assert_eq!(said("sep=\ntext"), None);
+        assert_eq!(said("sep=;"), None);
+        assert_eq!(said("sep=;;\n"), None);
+        assert_eq!(said("text;sep=;\n"), None);
     }
 
     #[test]

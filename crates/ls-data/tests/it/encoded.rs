@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BadRows, DataError, EncodedSplit, FileFormat, InputLimits, LabelSet, Malformed, ReadSpec,
-    SplitSource, SplitWriter, TagChanges, TagScheme, TaskKind, TextTokenizer, TokenExample,
+    Reading, SpecialTokensAs, SplitSource, SplitWriter, TagChanges, TagScheme, TaskKind,
+    TextTokenizer, TokenExample, WordsAs,
 };
 use ls_files::FileError;
 
 fn tokenizer(name: &str) -> TextTokenizer {
+    read_as(name, Reading::default())
+}
+
+fn read_as(name: &str, reading: Reading) -> TextTokenizer {
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers");
-    TextTokenizer::from_dir(&folders.join(name)).unwrap()
+    TextTokenizer::for_reading(&folders.join(name), reading).unwrap()
 }
 
 fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
@@ -141,6 +146,17 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         assert_ne!(key, other(InputLimits::truncate(256)));
         let llama2 = self::tokenizer("llama2");
         assert_ne!(key, source.key(task, &llama2, &limits).unwrap());
+        for (words, special_tokens) in [
+            (WordsAs::Split, SpecialTokensAs::Text),
+            (WordsAs::Text, SpecialTokensAs::Parse),
+        ] {
+            let reading = Reading {
+                words,
+                special_tokens,
+            };
+            let tokenizer = read_as("llama3", reading);
+            assert_ne!(key, source.key(task, &tokenizer, &limits).unwrap());
+        }
         let mut bytes = fs::read(&moved).unwrap();
         bytes.extend(if task == TaskKind::Token {
             &b"a\tO\n"[..]

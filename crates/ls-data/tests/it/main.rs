@@ -17,3 +17,4 @@ mod python_forms;
 mod readers;
 mod spans;
 mod tokenizer;
+mod words;

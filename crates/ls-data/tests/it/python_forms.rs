@@ -6,6 +6,7 @@ use ls_data::{
     ColumnRef, DataError, FileFormat, Offsets, ReadSpec, SequenceExample, TextEncoding,
     TokenExample, split_words,
 };
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn expected(part: &str) -> Vec<Value> {
@@ -163,4 +164,38 @@ fn spans_become_the_tags_of_spacy() {
         }
     }
     assert!(same > 600 && cut > 30, "{same} {cut}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// However a list is printed, its members are the objects of the lines.
+    #[test]
+    fn a_list_is_its_objects_however_it_is_printed(
+        texts in prop::collection::vec(".*[a-z\\[\\]{}\",\\\\].*", 1..8),
+        key in "[a-z\\[{\"]{1,5}",
+    ) {
+        let rows: Vec<Value> = texts.iter().enumerate().map(|(i, text)| {
+            json!({"text": text, "label": i, "more": [{"text": text}, [text], {}]})
+        }).collect();
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let spec = ReadSpec::new(FileFormat::Jsonl);
+        let without_lines = |content: &str| -> Vec<SequenceExample> {
+            let mut found = sequence(&spec, content.as_bytes()).unwrap();
+            found.iter_mut().for_each(|example| example.line = 0);
+            found
+        };
+        let expected = without_lines(&lines);
+        prop_assert_eq!(expected.len(), rows.len());
+        prop_assume!(key != "text");
+        let wrapped = json!({key: rows});
+        for content in [
+            json!(rows).to_string(),
+            serde_json::to_string_pretty(&rows).unwrap(),
+            wrapped.to_string(),
+            serde_json::to_string_pretty(&wrapped).unwrap(),
+        ] {
+            prop_assert_eq!(&without_lines(&content), &expected, "{}", content);
+        }
+    }
 }

@@ -74,6 +74,25 @@ fn csv_quotes_line_ends_and_a_byte_order_mark() {
 }
 
 #[test]
+fn csv_of_a_spreadsheet_may_say_its_delimiter() {
+    let data = "\u{feff}sep=;\r\ntext;label\r\n\"a; b\";x\r\n;y\r\n";
+    let spec = ReadSpec::new(Csv);
+    let rows = spec
+        .read_sequence_from(data.as_bytes(), Path::new("data"))
+        .unwrap();
+    let rows: Vec<_> = rows
+        .map(|row| row.map(|e| (e.text, e.line)).map_err(|e| e.to_string()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            Ok(("a; b".to_string(), 3)),
+            Err("data:4: text is empty".to_string())
+        ]
+    );
+}
+
+#[test]
 fn csv_columns_by_name_in_any_order_or_by_index() {
     let by_name = SequenceColumns {
         text_pair: Some("description".into()),

@@ -199,6 +199,33 @@ fn bad_folders_say_what_is_wrong() {
 }
 
 #[test]
+fn the_map_of_special_tokens_counts_where_transformers_reads_it() {
+    let named = |config: Value, map: Option<Value>| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(
+            folder("llama2").join("tokenizer.json"),
+            dir.path().join("tokenizer.json"),
+        )
+        .unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        if let Some(map) = map {
+            let path = dir.path().join("special_tokens_map.json");
+            fs::write(path, map.to_string()).unwrap();
+        }
+        TextTokenizer::from_dir(dir.path()).unwrap().named_pad()
+    };
+    let map = || Some(json!({"pad_token": {"content": "</s>", "lstrip": false}}));
+    let (unknown, end) = (Some(0), Some(2));
+    assert_eq!(named(json!({}), None), None);
+    assert_eq!(named(json!({"pad_token": "<unk>"}), None), unknown);
+    assert_eq!(named(json!({"pad_token": "<unk>"}), map()), end);
+    assert_eq!(named(json!({}), map()), end);
+    let listed = json!({"pad_token": "<unk>", "added_tokens_decoder": {}});
+    assert_eq!(named(listed, map()), unknown);
+    assert_eq!(named(json!({"pad_token": "no such token"}), None), None);
+}
+
+#[test]
 fn a_copy_of_the_files_is_the_same_tokenizer() {
     let original = tokenizer("llama3");
     let dir = tempfile::tempdir().unwrap();

@@ -126,7 +126,7 @@ impl LoraConfig {
         // An empty string or list means nothing to peft.
         let exclude_modules = match object.get("exclude_modules") {
             Some(Value::String(text)) => {
-                Some(TargetModules::Pattern(text.clone())).filter(|_| !text.is_empty())
+                (!text.is_empty()).then(|| TargetModules::Pattern(text.clone()))
             }
             _ => fields
                 .get("exclude_modules")?

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ls_files::{Dtype, FileError, HostTensor, TensorFile, write_atomic, write_tensors};
 
 use super::config::PEFT_VERSION;
-use super::tensors::{AdapterTensors, PREFIX, Part, no_surplus, sort_keys};
-use crate::config::{Bias, LoraConfig, TargetModules, TaskType};
+use super::tensors::{
+    AdapterTensors, PREFIX, Part, VOCABULARY, is_vocabulary, no_surplus, sort_keys,
+};
+use crate::config::{Bias, LoraConfig, TargetModules, TaskType, matches_pattern_key};
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
 use crate::target::{ModuleMatcher, Selection};
@@ -83,8 +85,21 @@ impl PeftAdapter {
             path: config_path.clone(),
             source: Box::new(source),
         };
+        if !config_path.exists()
+            && let Some(below) = adapter_below(dir)
+        {
+            return Err(FileError::Unusable {
+                path: dir.to_owned(),
+                what: "adapter folder",
+                reason: format!(
+                    "no {CONFIG_FILE} in it; there is one in {}",
+                    below.display()
+                ),
+            }
+            .into());
+        }
         let json: serde_json::Value = ls_files::read_json(&config_path)?;
-        let (config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
+        let (mut config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
 
         let weights_path = dir.join(WEIGHTS_FILE);
         let pickle = dir.join(PICKLED_WEIGHTS_FILE);
@@ -93,6 +108,12 @@ impl PeftAdapter {
         }
         let file = TensorFile::open(&weights_path)?;
         let sorted = sort_keys(&file, config.bias)?;
+        // peft writes the table of a vocabulary that was changed for the training (a padding token
+        // was added) whether or not the configuration names it, and puts it in the base's place.
+        let has_vocabulary = sorted.saved.keys().any(|name| is_vocabulary(name));
+        if has_vocabulary && !config.modules_to_save.iter().any(|name| name == VOCABULARY) {
+            config.modules_to_save.push(VOCABULARY.to_owned());
+        }
 
         let mut adapter = Self {
             config,
@@ -108,7 +129,27 @@ impl PeftAdapter {
             adapter.saved_modules.insert(name, file.read(key)?);
         }
         adapter.check(&weights_path)?;
+        adapter.note_patterns_without_match();
         Ok(adapter)
+    }
+
+    /// peft gives a key of `rank_pattern` or `alpha_pattern` that matches no adapted module no
+    /// effect. As the rank is in the file, only a wrong alpha could go unnoticed; both are noted.
+    fn note_patterns_without_match(&mut self) {
+        let ranks = self.config.rank_pattern.iter().map(|(key, _)| key);
+        let alphas = self.config.alpha_pattern.iter().map(|(key, _)| key);
+        let keys = ranks.map(|key| ("rank_pattern", key));
+        let keys = keys.chain(alphas.map(|key| ("alpha_pattern", key)));
+        let without_match = keys.filter(|(_, key)| {
+            let mut modules = self.lora.keys();
+            !modules.any(|module| matches_pattern_key(key, module))
+        });
+        let notes: Vec<String> = without_match
+            .map(|(field, key)| {
+                format!("`{field}`: {key} matches no adapted module and has no effect, as in peft")
+            })
+            .collect();
+        self.warnings.extend(notes);
     }
 
     /// Writes the adapter folder, with a model card if there is none yet; the folder is created.
@@ -190,6 +231,15 @@ impl PeftAdapter {
         }
     }
 
+    /// The number of tokens in the vocabulary's table, if the adapter has one of its own: it is not
+    /// the base's where tokens were added for the training.
+    #[must_use]
+    pub fn vocab_size(&self) -> Option<usize> {
+        let mut saved = self.saved_modules.iter();
+        let (_, table) = saved.find(|(name, _)| is_vocabulary(name))?;
+        table.shape.first().copied()
+    }
+
     /// Every tensor under its key in the file, such as `base_model.model.fc1.lora_A.weight`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, &HostTensor)> {
         let adapted = self
@@ -268,6 +318,20 @@ impl PeftAdapter {
         }
 
         for (module, tensors) in &self.lora {
+            if let Some((name, tensor)) = tensors
+                .named(module)
+                .find(|(_, tensor)| tensor.shape.contains(&0))
+            {
+                let shape = &tensor.shape;
+                return Err(FileError::Unusable {
+                    path: path.to_owned(),
+                    what: "adapter",
+                    reason: format!(
+                        "tensor {name} is empty (shape {shape:?}), as when DeepSpeed ZeRO-3 saves weights that were not gathered"
+                    ),
+                }
+                .into());
+            }
             let r = self.config.rank_of(module);
             if self.config.use_dora && tensors.magnitude.is_none() {
                 let key = Part::Magnitude.key(module);
@@ -337,6 +401,16 @@ impl PeftAdapter {
         card += &format!("\n### Framework versions\n\n- PEFT {PEFT_VERSION} (file format)\n");
         card
     }
+}
+
+/// The first folder in `dir` that holds an adapter: peft saves one that has a name of its own into
+/// a folder of that name, and a Trainer saves checkpoints.
+fn adapter_below(dir: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?;
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    folders
+        .filter(|path| path.join(CONFIG_FILE).is_file())
+        .min()
 }
 
 fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {

@@ -10,4 +10,4 @@ mod tensors;
 
 pub use folder::{PeftAdapter, WEIGHTS_FILE};
 pub use tensors::AdapterTensors;
-pub(crate) use tensors::PREFIX;
+pub(crate) use tensors::{PREFIX, is_vocabulary};

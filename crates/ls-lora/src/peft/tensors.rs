@@ -12,6 +12,16 @@ use crate::layer::LayerKind;
 /// What peft's wrapping puts before the name of every tensor.
 pub(crate) const PREFIX: &str = "base_model.model.";
 
+/// The module that peft takes for the table of a vocabulary.
+pub(super) const VOCABULARY: &str = "embed_tokens";
+
+/// Whether a name without the prefix is that of a vocabulary's table, saved in full.
+pub(crate) fn is_vocabulary(name: &str) -> bool {
+    let module = name.strip_suffix(".weight");
+    let module = module.and_then(|module| module.strip_suffix(VOCABULARY));
+    module.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 /// What a file holds for one adapted layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterTensors {
@@ -196,7 +206,7 @@ pub(super) fn sort_keys(file: &TensorFile, bias: Bias) -> Result<SortedKeys<'_>>
             surplus.push(key.to_owned());
             continue;
         };
-        if bias == Bias::All && is_stray_bias(name) {
+        if bias == Bias::All && is_stray_bias(name) || is_stray_vocabulary(file, name) {
             continue;
         }
         if let Some((part, module)) = Part::of(name) {
@@ -226,6 +236,18 @@ fn is_stray_bias(name: &str) -> bool {
     [".original_module.bias", ".modules_to_save.bias"]
         .iter()
         .any(|end| name.ends_with(end))
+}
+
+/// Of a vocabulary that was changed and is named in `modules_to_save`, peft also writes its two
+/// copies: the frozen one, and the trained one a second time.
+fn is_stray_vocabulary(file: &TensorFile, name: &str) -> bool {
+    [".original_module.weight", ".modules_to_save.weight"]
+        .iter()
+        .filter_map(|end| name.strip_suffix(end))
+        .map(|module| format!("{module}.weight"))
+        .any(|whole| {
+            is_vocabulary(&whole) && file.names().any(|key| key == format!("{PREFIX}{whole}"))
+        })
 }
 
 /// The kind of adapter that a tensor name without prefix belongs to, if it is none that is read

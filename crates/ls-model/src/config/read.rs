@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::LlamaConfig;
+use super::{LlamaConfig, ProblemType};
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::rope::RopeConfig;
@@ -157,6 +157,7 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         classifier_dropout: fields.number("classifier_dropout")?.unwrap_or(0.1),
         token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
         labels: labels(fields)?,
+        problem_type: problem_type(fields)?,
         pad_token_id: fields.token_id("pad_token_id")?,
         raw,
     })
@@ -204,6 +205,22 @@ fn sliding_window(
             Ok((0..layers)
                 .map(|layer| if layer >= first { window } else { None })
                 .collect())
+        }
+    }
+}
+
+fn problem_type(fields: &Fields<'_>) -> Result<Option<ProblemType>> {
+    let Some(name) = fields.string("problem_type")? else {
+        return Ok(None);
+    };
+    let known = ProblemType::ALL
+        .into_iter()
+        .find(|kind| kind.name() == name);
+    match known {
+        Some(known) => Ok(Some(known)),
+        None => {
+            let names = ProblemType::ALL.map(ProblemType::name).join(", ");
+            Err(fields.unsupported("problem_type", &name, &names))
         }
     }
 }
@@ -424,6 +441,12 @@ mod tests {
             ("hidden_act", json!(["silu"]), "expected a string"),
             ("pad_token_id", json!("<pad>"), "expected a token id"),
             ("id2label", json!(["a", "b"]), "expected an object"),
+            ("problem_type", json!(3), "expected a string, found 3"),
+            (
+                "problem_type",
+                json!("ranking"),
+                "regression, single_label_classification, multi_label_classification",
+            ),
         ] {
             let mut config = with("llama", json!({}));
             config[field] = value;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use ls_data::catalog::{self, DatasetSpec};
 use ls_data::{
     BadSpans, ColumnRef, Context, Delimiter, LabelPosition, LongInputs, Malformed, Offsets,
-    PaddingMode, PaddingSide, Scheme, TagScheme, TaskKind, TextEncoding,
+    PaddingMode, PaddingSide, Reading, Scheme, SpecialTokensAs, TagScheme, TaskKind, TextEncoding,
+    WordsAs,
 };
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
@@ -53,7 +54,9 @@ pub struct ModelSettings {
     /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
     /// checkpoint's `is_causal` decides; a checkpoint without it is causal.
     pub attention: Option<AttentionMode>,
-    /// `last`, `mean` or `max`; by default `last` for causal attention and `mean` otherwise.
+    /// `last`, `last_not_pad`, `mean` or `max`; by default `last` for causal attention and `mean`
+    /// otherwise. `last_not_pad` is what transformers pools: the last token that is not the pad
+    /// token, which is another than the last where the end token pads.
     pub pooling: Option<Pooling>,
     /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
     pub dtype: ComputeType,
@@ -146,9 +149,6 @@ pub enum Protocol {
     /// checkpoint, inputs are cut at `max_length` (64 sub-words unless set; 200 for
     /// amazon_reviews_multi), words beyond it are not scored, only the first word of an OntoNotes
     /// entity has a tag, and models without the causal mask attend to padding.
-    ///
-    /// One difference stays: here a lone `▁` before a word is no sub-word of it. In the reference
-    /// it carries the label of the word after it (in LLaMA 2's vocabulary this happens to numbers).
     Paper,
 }
 
@@ -268,8 +268,16 @@ pub struct DataSettings {
     pub long_inputs: Option<LongInputs>,
     /// Tokens that neighbouring windows share; by default a quarter of a window.
     pub stride: Option<usize>,
-    /// Which sub-word of a word carries its tag: `first`, `last` or `all`.
+    /// Which sub-word of a word carries its tag: `first` (as published tagging scripts have it),
+    /// `first_visible` (the first that is more than the space in front of the word), `last` or
+    /// `all`.
     pub label_position: LabelPosition,
+    /// How words become ids: `text` (joined by spaces, as running text) or `split` (each by itself,
+    /// as transformers with `is_split_into_words=True`).
+    pub words: WordsAs,
+    /// What a special token is that a text spells out: `text`, or `parse` for the token itself (as
+    /// in transformers), where texts carry a chat template.
+    pub special_tokens: SpecialTokensAs,
     /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
     pub padding: Option<PaddingMode>,
     /// `right` or `left`.
@@ -317,6 +325,8 @@ impl Default for DataSettings {
             long_inputs: None,
             stride: None,
             label_position: LabelPosition::First,
+            words: WordsAs::Text,
+            special_tokens: SpecialTokensAs::Text,
             padding: None,
             padding_side: PaddingSide::Right,
             pad_to: None,
@@ -329,6 +339,14 @@ impl DataSettings {
     /// The known data set that is named, if one is and it can be used.
     pub fn known(&self) -> Option<Cow<'static, DatasetSpec>> {
         catalog::get(self.dataset.as_deref()?).ok()
+    }
+
+    /// How words and special tokens reach the tokenizer.
+    pub fn reading(&self) -> Reading {
+        Reading {
+            words: self.words,
+            special_tokens: self.special_tokens,
+        }
     }
 }
 

@@ -158,6 +158,70 @@ fn a_classifier_without_a_head_and_a_folder_without_lora_are_refused() {
 }
 
 #[test]
+fn an_adapter_in_a_folder_below_is_pointed_at() {
+    let root = tempfile::tempdir().unwrap();
+    sample().save(root.path().join("sentiment")).unwrap();
+    fs::create_dir(root.path().join("logs")).unwrap();
+    let error = PeftAdapter::load(root.path()).unwrap_err().to_string();
+    assert!(error.contains("no adapter_config.json in it"), "{error}");
+    assert!(error.ends_with("sentiment"), "{error}");
+}
+
+#[test]
+fn a_tensor_that_was_never_gathered_is_named() {
+    let error = load_spoilt(|tensors| {
+        tensors.insert(lora_key(V0, "B"), HostTensor::from_f32([0], &[]));
+    });
+    let text = error.to_string();
+    assert!(text.contains(&lora_key(V0, "B")), "{text}");
+    assert!(text.contains("is empty (shape [0])"), "{text}");
+}
+
+/// peft's two ways to write a key that matches nothing: an anchor that the start of the full name
+/// does not fit, and a typing error.
+#[test]
+fn pattern_keys_without_effect_are_noted() {
+    let (mut config, tensors) = files();
+    config["alpha_pattern"] =
+        json!({"^q_proj": 100, "vproj": 3, "^model.layers.0.self_attn.q_proj": 4});
+    let adapter = load(&config, &tensors).unwrap();
+    assert_eq!(adapter.config.scaling_of(Q0), 2.0);
+    assert_eq!(adapter.warnings.len(), 2, "{:?}", adapter.warnings);
+    for (key, warning) in ["^q_proj", "vproj"].iter().zip(&adapter.warnings) {
+        assert!(warning.contains("`alpha_pattern`"), "{warning}");
+        assert!(warning.contains(key), "{warning}");
+    }
+}
+
+/// As peft writes it after `resize_token_embeddings`; with `modules_to_save = ["embed_tokens"]`
+/// there are two copies beside it.
+#[test]
+fn the_table_of_a_changed_vocabulary_is_read() {
+    let (config, mut tensors) = files();
+    let (table, copy) = (tensor([9, 4], 0.0), tensor([9, 4], 1.0));
+    tensors.insert(key("model.embed_tokens.weight"), table.clone());
+    for copies in [false, true] {
+        if copies {
+            for part in ["modules_to_save", "original_module"] {
+                let name = format!("model.embed_tokens.{part}.weight");
+                tensors.insert(key(&name), copy.clone());
+            }
+        }
+        let adapter = load(&config, &tensors).unwrap();
+        assert_eq!(adapter.vocab_size(), Some(9));
+        assert_eq!(adapter.saved_modules.len(), 2);
+        assert_eq!(adapter.saved_modules["model.embed_tokens.weight"], table);
+    }
+    assert_eq!(sample().vocab_size(), None);
+    // A copy alone says nothing.
+    tensors.remove(&key("model.embed_tokens.weight"));
+    assert!(matches!(
+        load(&config, &tensors),
+        Err(LoraError::UnsupportedTensor { .. })
+    ));
+}
+
+#[test]
 fn surplus_tensors_are_listed() {
     let k0 = "model.layers.0.self_attn.k_proj";
     let cases = [
