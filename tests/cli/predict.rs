@@ -412,7 +412,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         ),
         (
             |s| s.edit_json("adapter/ls_llama.json", json!({"labels": ["a", "b", "c"]})),
-            &["adapter: names 3 labels, but its head has 2"],
+            &["adapter: names 3 labels, but its head has 2: name those of the head with --labels"],
         ),
         (
             |s| s.edit_json("adapter/ls_llama.json", json!({"task": "token"})),
@@ -575,7 +575,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
     sandbox.write("latin1.txt", b"the film\ncaf\xe9\n");
     let adapter = ["predict", "--model", "model", "--adapter", "out/best"];
     let with_adapter = |args: &[&'static str]| [&adapter[..], args].concat();
-    let cases: [(Vec<&str>, i32, &[&str]); 21] = [
+    let cases: [(Vec<&str>, i32, &[&str]); 23] = [
         (
             with_adapter(&["--task", "sequence", "--labels", "a,b,c", "hi"]),
             2,
@@ -655,6 +655,16 @@ fn a_bad_command_is_refused_with_the_way_out() {
             vec!["predict", "--run", "out", "--input", "run.toml"],
             2,
             &["run.toml: unknown file extension"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--input", "texts.csv.gz"],
+            2,
+            &["texts.csv.gz: is compressed; unpack it first"],
+        ),
+        (
+            vec!["predict", "--run", "out", "--input", "texts.xlsx"],
+            2,
+            &["texts.xlsx: is a spreadsheet; save it as CSV first"],
         ),
         (
             vec!["predict", "--run", "out", "--input", "latin1.txt"],

@@ -36,7 +36,7 @@ pub enum DataError {
         datasets: Vec<String>,
     },
     /// The file name does not say what format the file has.
-    #[error("{}: unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll .conllu .iob .iob2 .bio .bio2 .ner .txt .parquet .gold_conll .ft; or data.format says how it is written", path.display())]
+    #[error("{}: {}", path.display(), of_extension(path))]
     UnknownFormat {
         /// File whose name was read.
         path: PathBuf,
@@ -790,6 +790,24 @@ fn keys_and_lists(keys: &[String], lists: &[String]) -> String {
         (_, [_, _, ..]) => format!("with several lists of objects, {}", list(lists)),
         ([], _) => "over several lines".to_string(),
         (keys, _) => format!("over several lines, with {}", list(keys)),
+    }
+}
+
+/// What is said of a file whose extension says no format.
+fn of_extension(path: &Path) -> String {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("gz" | "bz2" | "xz" | "zst" | "zip" | "tar" | "tgz" | "7z") => {
+            "is compressed; unpack it first".to_string()
+        }
+        Some("xlsx" | "xls" | "ods") => "is a spreadsheet; save it as CSV first".to_string(),
+        Some("arrow" | "feather" | "pkl" | "pickle") => {
+            "is read by its library alone; save it as JSON lines or Parquet first".to_string()
+        }
+        _ => "unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll \
+              .conllu .iob .iob2 .bio .bio2 .ner .txt .parquet .gold_conll .ft; or data.format says \
+              how it is written"
+            .to_string(),
     }
 }
 

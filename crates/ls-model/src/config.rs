@@ -72,6 +72,13 @@ impl LlamaConfig {
         }
     }
 
+    /// The name of the class in transformers, if the file names one that labels sequences.
+    pub(crate) fn sequence_class(&self) -> Option<&str> {
+        let classes = self.raw.get("architectures")?.as_array()?;
+        let mut names = classes.iter().filter_map(Value::as_str);
+        names.find(|name| name.ends_with("ForSequenceClassification"))
+    }
+
     /// The linear layers of a block, in the order of the forward pass.
     ///
     /// ```

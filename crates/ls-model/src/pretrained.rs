@@ -179,10 +179,11 @@ impl Checkpoint {
                 });
             }
             self.files.check("score.bias", &[num_labels])?;
-        } else if matches!(task, Task::Token { .. }) && self.config.token_classification_bias {
+        }
+        if let (Task::Token { .. }, Some(class)) = (task, self.config.sequence_class()) {
             return Err(ModelError::NotACheckpoint {
                 path: listing(),
-                reason: "the head has no bias, as a sequence classifier's: this is not a token classifier".into(),
+                reason: format!("its class is {class}: this is not a token classifier"),
             });
         }
         let model = self.load_model(attention, precision, device, |_, _| ())?;
@@ -288,7 +289,9 @@ mod tests {
         tiny.put("score.bias", &[LABELS]);
         let error = load_error(&tiny, SEQUENCE).to_string();
         assert!(error.contains("not a sequence classifier"), "{error}");
-        let error = load_error(&Tiny::with_head(), TOKEN).to_string();
+        let mut tiny = Tiny::with_head();
+        tiny.config["architectures"] = json!(["LlamaForSequenceClassification"]);
+        let error = load_error(&tiny, TOKEN).to_string();
         assert!(error.contains("not a token classifier"), "{error}");
 
         for (name, shape) in [

@@ -182,9 +182,17 @@ impl Predictor {
                 let (names, head) = (settings.labels.len(), model.num_labels());
                 return Err(TrainError::Settings {
                     path: adapter_dir.unwrap_or(model_dir).into(),
-                    reason: format!("names {names} labels, but its head has {head}"),
+                    reason: format!(
+                        "names {names} labels, but its head has {head}: name those of the head with \
+                         --labels"
+                    ),
                 });
             }
+            tracing::warn!(
+                "{}: no file names the labels of this head, which has {}: name them with --labels",
+                adapter_dir.unwrap_or(model_dir).display(),
+                model.num_labels()
+            );
             let names = (0..model.num_labels())
                 .map(|id| format!("LABEL_{id}"))
                 .collect();
