@@ -22,7 +22,7 @@ fn split() -> Sandbox {
         json!(["</s>", "Zoë", "5"]),
     ];
     let lines = lists.map(|words| json!({ "tokens": words }));
-    sandbox.write("in.jsonl", json_lines(lines.into_iter()));
+    sandbox.write("in.jsonl", json_lines(lines));
     sandbox
 }
 
