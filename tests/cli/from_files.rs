@@ -237,6 +237,12 @@ fn what_is_not_clear_is_asked_for() {
         assert!(!sandbox.path("out").exists(), "{file}");
     }
     says(&run("absent.csv", &[]), 1, &["absent.csv: no such file"]);
+    sandbox.write("twice.csv", "text,label,text\na,b,c\n");
+    says(
+        &run("twice.csv", &[]),
+        2,
+        &["twice.csv:1: the header has `text` twice, as columns 0 and 2"],
+    );
     // What is said is used, and the rest found.
     says(
         &run("more.csv", &["--set", "data.label=category"]),

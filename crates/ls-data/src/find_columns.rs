@@ -130,13 +130,20 @@ pub fn find_columns(
     }
 }
 
-/// The columns that have one of these names and hold such values.
+/// The columns that have one of these names and hold such values. Of two with the same name there
+/// is one: reading the file says that it stands there twice.
 fn named<'a>(file: &'a Sniffed, names: &[&str], holds: Holds) -> Vec<&'a Column> {
     let fits = |column: &&Column| {
         column.holds == holds
             && matches!(&column.at, ColumnRef::Name(name) if names.iter().any(|usual| same(name, usual)))
     };
-    file.columns.iter().filter(fits).collect()
+    let mut found: Vec<&Column> = Vec::new();
+    for column in file.columns.iter().filter(fits) {
+        if !found.iter().any(|before| before.at == column.at) {
+            found.push(column);
+        }
+    }
+    found
 }
 
 /// The one column with a usual name that holds what is looked for.
