@@ -239,21 +239,17 @@ impl InferenceSettings {
     }
 }
 
-/// The pad token as transformers knows it: the id in `config.json`, else the token that
-/// `tokenizer_config.json` names.
-pub(crate) fn named_pad(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Option<u32> {
-    config.pad_token_id.or(tokenizer.named_pad())
-}
-
-/// The pad token of a model, and its text. For `last_not_pad` it is that of transformers, or where
-/// none is named the end token, which then pads by habit; else one that cannot occur in a text.
+/// The pad token of a model, and its text. For `last_not_pad` it is the one that `config.json`
+/// names, or else `tokenizer_config.json`, or else the end token, which then pads by habit. For all
+/// others it is one that cannot occur in a text.
 pub(crate) fn pad_token(
     pooling: Option<Pooling>,
     config: &LlamaConfig,
     tokenizer: &TextTokenizer,
 ) -> (u32, String) {
     let own = tokenizer.pad_token();
-    let theirs = named_pad(config, tokenizer).or(tokenizer.end_token());
+    let named = config.pad_token_id.or(tokenizer.named_pad());
+    let theirs = named.or(tokenizer.end_token());
     match theirs.filter(|_| pooling == Some(Pooling::LastNotPad)) {
         Some(id) => (id, tokenizer.id_to_token(id).unwrap_or_default()),
         None => (own.id, own.token.clone()),

@@ -17,7 +17,7 @@ use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
-use crate::inference::{FORMAT_VERSION, InferenceSettings, named_pad, pad_token};
+use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
 use crate::inputs::Inputs;
 use crate::prediction::{prediction_object, unreadable_object};
 use crate::run_dir::RunDir;
@@ -86,7 +86,8 @@ impl Predictor {
     /// If the adapter was trained here, its own settings apply unless overridden. Otherwise the
     /// checkpoint's `config.json` gives attention (`is_causal`), labels (`id2label`) and what the
     /// answers are (`problem_type`), and sequences are pooled as transformers pools them: their
-    /// last token that is not the pad token of `config.json`, or else of `tokenizer_config.json`.
+    /// last token that is not the pad token of `config.json`, or else, of an adapter, that of its
+    /// tokenizer.
     ///
     /// # Errors
     ///
@@ -125,7 +126,10 @@ impl Predictor {
         let recorded = saved.is_some();
         let mut settings = match saved {
             Some(saved) => saved,
-            None => default_settings(model_dir, &config, &tokenizer, overrides)?,
+            None => {
+                let adapter = adapter_dir.is_some();
+                default_settings(model_dir, &config, &tokenizer, adapter, overrides)?
+            }
         };
         if let Some(task) = overrides.task
             && task != settings.task
@@ -361,6 +365,7 @@ fn default_settings(
     model_dir: &Path,
     config: &LlamaConfig,
     tokenizer: &TextTokenizer,
+    adapter: bool,
     overrides: &Overrides,
 ) -> Result<InferenceSettings> {
     let Some(task) = overrides.task else {
@@ -375,7 +380,7 @@ fn default_settings(
         .labels
         .clone()
         .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
-    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer));
+    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer, adapter));
     let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
     Ok(InferenceSettings {
         format_version: FORMAT_VERSION,
@@ -403,17 +408,20 @@ fn default_settings(
     })
 }
 
-/// The pooling of a head that transformers trained.
-fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer) -> Pooling {
-    if named_pad(config, tokenizer).is_some() {
+/// The pooling of a head that transformers trained. A checkpoint is pooled by the pad token of its
+/// `config.json` alone. With an adapter there is none of its own, and the script that trained it set
+/// the tokenizer's where the base had none.
+fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer, adapter: bool) -> Pooling {
+    let of_tokenizer = tokenizer.named_pad().filter(|_| adapter);
+    if config.pad_token_id.or(of_tokenizer).is_some() {
         return Pooling::LastNotPad;
     }
     if let Some(end) = tokenizer.end_token() {
         let end = tokenizer.id_to_token(end).unwrap_or_default();
         tracing::warn!(
-            "no file of the model names its pad token, so the last token of each text is pooled, \
-             which is {end}; if {end} was the pad token in training, transformers pooled the token \
-             before it: say --pooling last_not_pad"
+            "no pad_token_id in config.json, so the last token of each text is pooled, which is \
+             {end}; if {end} was the pad token in training, transformers pooled the token before \
+             it: say --pooling last_not_pad"
         );
     }
     Pooling::Last
