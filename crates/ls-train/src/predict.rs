@@ -409,8 +409,8 @@ fn default_settings(
 }
 
 /// The pooling of a head that transformers trained. A checkpoint is pooled by the pad token of its
-/// `config.json` alone. With an adapter there is none of its own, and the script that trained it set
-/// the tokenizer's where the base had none.
+/// `config.json` alone. An adapter has no such file, and the script that trained it set the
+/// tokenizer's where the base had none.
 fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer, adapter: bool) -> Pooling {
     let of_tokenizer = tokenizer.named_pad().filter(|_| adapter);
     if config.pad_token_id.or(of_tokenizer).is_some() {
