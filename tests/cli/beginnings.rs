@@ -55,15 +55,12 @@ fn a_tagger_takes_stdin_for_what_it_holds() {
 }
 
 #[test]
-fn a_list_that_comes_slowly_is_one_and_a_text_is_answered_at_once() {
+fn a_list_that_comes_slowly_is_one() {
     let sandbox = sequence();
     train(&sandbox, "out", &[]);
-    let spawn = || {
-        let mut command = sandbox.command(&["predict", "--run", "out"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let mut child = spawn();
+    let mut command = sandbox.command(&["predict", "--run", "out"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     for part in ["[\n", "{\"text\": \"bad\"", ", \"id\": 7}\n", "]\n"] {
         stdin.write_all(part.as_bytes()).unwrap();
@@ -81,20 +78,19 @@ fn a_list_that_comes_slowly_is_one_and_a_text_is_answered_at_once() {
 #[test]
 fn a_delimiter_that_is_found_is_said_and_kept() {
     let sandbox = sequence();
-    let table = |delimiter: &str, label: &str| -> String {
-        let row = |(text, label): &(String, &str)| format!("{text}, or so{delimiter}{label}\n");
+    let table = |delimiter: &str, or_so: &str| -> String {
+        let row = |(text, label): &(String, &str)| format!("{text}{or_so}{delimiter}{label}\n");
         let rows: String = reviews().iter().map(row).collect();
-        format!("text{delimiter}{label}\n{rows}")
-            .replace(", or", if delimiter == "," { " or" } else { ", or" })
+        format!("text{delimiter}label\n{rows}")
     };
     let run = |data: &str, out: &str, more: &[&str]| {
         let quick = ["--set", "train.epochs=1", "--set", "lora.r=4"];
         let files = ["train", "--model", "model", "--data", data, "--run", out];
         sandbox.run(&[&files[..], &quick, more].concat())
     };
-    sandbox.write("a.csv", table(";", "label"));
-    sandbox.write("b.csv", format!("sep=;\r\n{}", table(";", "label")));
-    sandbox.write("comma.csv", table(",", "label"));
+    sandbox.write("a.csv", table(";", ", or so"));
+    sandbox.write("b.csv", format!("sep=;\r\n{}", table(";", ", or so")));
+    sandbox.write("comma.csv", table(",", " or so"));
     let found = "found: task = \"sequence\", data.delimiter = \";\", data.text = \"text\", data.label = \"label\"\n";
     for (file, out) in [("a.csv", "a"), ("b.csv", "b")] {
         says(
@@ -163,7 +159,7 @@ fn a_delimiter_that_is_found_is_said_and_kept() {
     );
     says(
         &run("lists.json", "j", &[]),
-        2,
+        1,
         &[
             "with several lists of objects, `train`, `test`",
             "jq '.[\"train\"]' lists.json > train.json",

@@ -1,4 +1,5 @@
-//! What a stream, or bytes whose name says no format, holds: JSON, the columns of CoNLL, or neither.
+//! What a stream, or bytes whose name says no format, hold: JSON, the columns of CoNLL, or
+//! neither.
 
 use std::io::Read;
 use std::path::Path;

@@ -96,8 +96,8 @@ pub(super) struct Undecodable {
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// UTF-8 from whatever a reader gives, without the byte order marks that it begins with: no reader
-/// of rows has to know of them. Else bytes that are UTF-8 already pass as they are, faults included:
-/// the readers know their lines and columns.
+/// of rows has to know of them. Else bytes that are UTF-8 already pass as they are, faults
+/// included: the readers know their lines and columns.
 pub(super) struct Utf8<R> {
     state: State<R>,
     encoding: Option<TextEncoding>,

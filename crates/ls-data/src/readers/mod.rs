@@ -41,7 +41,7 @@ use crate::error::Result;
 use crate::example::{SequenceExample, TokenExample};
 use json_list::Objects;
 use lines::Lines;
-use source::{Source, source};
+use source::Source;
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
 pub(crate) use beginning::begins_as_json;
@@ -51,6 +51,7 @@ pub use delimiter::Delimiter;
 pub use encoding::TextEncoding;
 pub use label_json::read_label_json;
 pub use sniff::{SniffOptions, Sniffed, sniff};
+pub(crate) use source::source;
 pub use span_rules::{BadSpans, Offsets};
 pub use spans::SpanRepairs;
 pub use stream::{ReadSpec, SequenceReader, TokenReader};

@@ -11,9 +11,9 @@ use super::encoding::{TextEncoding, Undecodable, Utf8};
 use crate::error::{DataError, Result};
 
 /// Bytes of rows. No reader of rows is generic over them, so that each is compiled once.
-pub(super) type Source<'a> = BufReader<Box<dyn Read + Send + 'a>>;
+pub(crate) type Source<'a> = BufReader<Box<dyn Read + Send + 'a>>;
 
-pub(super) fn source<'a>(
+pub(crate) fn source<'a>(
     reader: impl Read + Send + 'a,
     encoding: Option<TextEncoding>,
 ) -> Source<'a> {
