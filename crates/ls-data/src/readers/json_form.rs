@@ -48,7 +48,7 @@ fn of_list(members: &[u8]) -> Result<Option<JsonForm>, MoreNeeded> {
 fn pair(mut text: &[u8]) -> Result<Option<JsonForm>, MoreNeeded> {
     loop {
         match first(text)? {
-            b'\\' => text = text.get(2..).ok_or(MoreNeeded)?,
+            b'\\' if text.get(1) != Some(&b'\n') => text = text.get(2..).ok_or(MoreNeeded)?,
             b'"' => break,
             // No string of JSON goes over its line.
             b'\n' => return Ok(None),
@@ -96,6 +96,7 @@ mod tests {
             ("[\"a\", \"b\"]", Ok(None)),
             ("[\"Hello,\" she said] {", Ok(None)),
             ("[\"Hello\n\", {", Ok(None)),
+            ("[\"Hello\\\n\", {", Ok(None)),
             ("[\"Hello\",\n{", Ok(None)),
             ("a text", Ok(None)),
             ("", Err(MoreNeeded)),
