@@ -282,7 +282,7 @@ fn files_are_read_as_they_were_looked_at() {
         .map(|(text, label)| format!("{text}, I said;{label}\n"))
         .collect();
     sandbox.write("semi.csv", format!("Text;Label\n{rows}"));
-    let found = "semi.csv: csv with the columns Text, Label\n  found: task = \"sequence\", data.text = \"Text\", data.label = \"Label\"\n";
+    let found = "semi.csv: csv with the columns Text, Label\n  found: task = \"sequence\", data.delimiter = \";\", data.text = \"Text\", data.label = \"Label\"\n";
     says(&run("semi.csv", "semi"), 0, &[found, "train: 18 examples"]);
     let texts: Vec<_> = reviews()
         .iter()

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod beginnings;
 mod colours;
 mod data;
 mod evaluate;

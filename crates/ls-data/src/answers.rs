@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use crate::error::{DataError, Result};
 use crate::labels::LabelSet;
 use crate::readers::{
-    ColumnRef, FileFormat, SequenceColumns, TokenColumns, read_objects, read_sequence_from,
-    read_tokens_from,
+    ColumnRef, FileFormat, SequenceColumns, TokenColumns, begins_as_json, conll_width,
+    read_objects, read_sequence_from, read_tokens_from,
 };
 use crate::task::TaskKind;
 
@@ -168,7 +168,7 @@ fn of_columns(
         AnswerColumn::Usual => None,
         AnswerColumn::Gold => {
             // Two columns are a word and a tag: the reader says that one is missing.
-            let width = read_width(bytes);
+            let width = conll_width(bytes, path).unwrap_or_default();
             Some(width.saturating_sub(2))
         }
         AnswerColumn::At(ColumnRef::Index(index)) => Some(*index),
@@ -193,23 +193,6 @@ fn of_columns(
             tags: example.tags.unwrap_or_default(),
         })
         .collect())
-}
-
-/// Columns of the first word of a CoNLL file.
-fn read_width(bytes: &[u8]) -> usize {
-    let lines = without_mark(bytes).split(|byte| *byte == b'\n');
-    let first = lines
-        .map(<[u8]>::trim_ascii)
-        .find(|line| !line.is_empty() && !line.starts_with(b"-DOCSTART-"))
-        .unwrap_or_default();
-    if first.contains(&b'\t') {
-        first.split(|byte| *byte == b'\t').count()
-    } else {
-        first
-            .split(u8::is_ascii_whitespace)
-            .filter(|field| !field.is_empty())
-            .count()
-    }
 }
 
 fn of_table(
@@ -307,17 +290,6 @@ fn rows<'a>(bytes: &[u8], path: &'a Path) -> Result<Vec<Row<'a>>> {
     Ok(objects
         .map(|(line, object)| Row { path, line, object })
         .collect())
-}
-
-/// Whether the bytes begin with an object or a list of them.
-fn begins_as_json(bytes: &[u8]) -> bool {
-    let start = without_mark(bytes).trim_ascii_start();
-    let member = start.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
-    member.unwrap_or(start).starts_with(b"{")
-}
-
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 impl Row<'_> {

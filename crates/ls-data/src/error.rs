@@ -150,7 +150,7 @@ pub enum DataError {
         line: usize,
     },
     /// A file is one JSON object that holds no list of examples, or several.
-    #[error("{}: found one JSON object {}; expected one object a line, a list of objects, or an object with one such list", path.display(), keys_and_lists(keys, lists))]
+    #[error("{}: found one JSON object {}; expected one object a line, a list of objects, or an object with one such list{}", path.display(), keys_and_lists(keys, lists), way_out(path, lists))]
     NoJsonList {
         /// File that was read.
         path: PathBuf,
@@ -793,6 +793,18 @@ fn keys_and_lists(keys: &[String], lists: &[String]) -> String {
     }
 }
 
+/// How one of several lists becomes a file.
+fn way_out(path: &Path, lists: &[String]) -> String {
+    let [first, _, ..] = lists else {
+        return String::new();
+    };
+    let key = serde_json::Value::from(first.as_str());
+    format!(
+        "; write the list that is meant to a file of its own: jq '.[{key}]' {} > {first}.json",
+        path.display()
+    )
+}
+
 /// What is said of a file whose extension says no format.
 fn of_extension(path: &Path) -> String {
     let extension = path.extension().and_then(|extension| extension.to_str());
@@ -805,7 +817,7 @@ fn of_extension(path: &Path) -> String {
             "is read by its library alone; save it as JSON lines or Parquet first".to_string()
         }
         _ => "unknown file extension; expected one of .csv .tsv .jsonl .json .ndjson .conll \
-              .conllu .iob .iob2 .bio .bio2 .ner .txt .parquet .gold_conll .ft; or data.format says \
+              .conllu .conllup .iob .iob2 .bio .bio2 .ner .txt .parquet .gold_conll .ft; or data.format says \
               how it is written"
             .to_string(),
     }

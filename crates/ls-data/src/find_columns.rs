@@ -72,11 +72,18 @@ pub fn find_columns(
     task: Option<TaskKind>,
     given: &GivenColumns,
 ) -> Result<FoundColumns> {
-    let unclear = |unclear: Unclear| DataError::ColumnsUnclear {
-        path: path.to_path_buf(),
-        what: unclear.what,
-        columns: file.names(),
-        settings: unclear.settings,
+    let unclear = |mut unclear: Unclear| {
+        // What parts the fields may have been taken for a part of them.
+        let others = file.delimiter.map(|found| found.others_in(&file.names()));
+        let others = others.into_iter().flatten();
+        let said = others.map(|other| vec![format!("data.delimiter={other}")]);
+        unclear.settings.extend(said);
+        DataError::ColumnsUnclear {
+            path: path.to_path_buf(),
+            what: unclear.what,
+            columns: file.names(),
+            settings: unclear.settings,
+        }
     };
     let of_format = match file.format {
         FileFormat::Conll | FileFormat::Conll2012 => Some(TaskKind::Token),
@@ -619,6 +626,42 @@ mod tests {
             ),
             "a.csv: csv files cannot hold words with tags"
         );
+    }
+
+    #[test]
+    fn texts_without_spans_are_texts_with_spans() {
+        for (object, columns) in [
+            (r#"{"id": 1, "text": "a", "label": []}"#, "spans text label"),
+            (
+                r#"{"id": 1, "text": "a", "entities": []}"#,
+                "spans text entities",
+            ),
+            (
+                r#"{"id": 1, "data": {"text": "a"}, "annotations": []}"#,
+                "spans - -",
+            ),
+        ] {
+            let found = found("a.jsonl", object, None, &GivenColumns::default());
+            assert_eq!(found, columns, "{object}");
+        }
+        // Lists of names are no spans, even if the first is empty.
+        let names = "{\"text\": \"a\", \"label\": []}\n{\"text\": \"a\", \"label\": [\"b\"]}";
+        let found = found("a.jsonl", names, None, &GivenColumns::default());
+        assert!(
+            found.starts_with("`label` has the name of a label"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn what_may_part_the_fields_is_asked_for() {
+        let found = found(
+            "a.csv",
+            "who;what, where\na;b, c\n",
+            None,
+            &GivenColumns::default(),
+        );
+        assert!(found.ends_with(" | data.delimiter=,"), "{found}");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use ls_data::{
-    FileFormat, ReadSpec, SequenceExample, TaskKind, TokenExample, line_reader, split_words,
+    FileFormat, ReadSpec, SequenceExample, Stream, TaskKind, TokenExample, line_reader,
+    sniff_stream, split_words,
 };
 use ls_files::FileError;
 use serde_json::Value;
@@ -12,8 +13,6 @@ use serde_json::Value;
 use crate::config::DataSettings;
 use crate::error::Result;
 use crate::sources::{known_form, read_spec};
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How inputs for prediction are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,28 +39,15 @@ impl InputFormat {
         Ok(Self::File(FileFormat::from_path(path)?))
     }
 
-    /// By the content: what begins with an object or a list of them is JSON, columns for a tagger
-    /// are CoNLL, and the rest is one text a line.
-    pub fn sniff(start: &[u8], task: TaskKind) -> Self {
-        let start = start
-            .strip_prefix(BYTE_ORDER_MARK)
-            .unwrap_or(start)
-            .trim_ascii_start();
-        let line = start
-            .split(|&byte| byte == b'\n')
-            .next()
-            .unwrap_or_default();
-        // A list of objects is told from a text that begins with a bracket by its first object.
-        let is_list = start
-            .strip_prefix(b"[")
-            .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"));
-        if line.starts_with(b"{") || is_list {
-            Self::File(FileFormat::Jsonl)
-        } else if task == TaskKind::Token && line.contains(&b'\t') {
-            Self::File(FileFormat::Conll)
-        } else {
-            Self::Lines
-        }
+    /// By the content, and the stream from its beginning on: what begins with an object, a list of
+    /// them or a text with its spans is JSON, columns for a tagger are CoNLL, and the rest is one
+    /// text a line. No more of the stream is waited for than shows it.
+    pub fn sniff(
+        reader: impl Read + Send + 'static,
+        task: TaskKind,
+    ) -> (Self, impl Read + Send + 'static) {
+        let Stream { format, reader } = sniff_stream(reader, None, task);
+        (format.map_or(Self::Lines, Self::File), reader)
     }
 }
 
@@ -200,33 +186,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stdin_holds_is_read_off_its_first_line() {
-        let jsonl = InputFormat::File(FileFormat::Jsonl);
-        assert_eq!(
-            InputFormat::sniff(b"\xEF\xBB\xBF {\"text\": 1}", TaskKind::Sequence),
-            jsonl
-        );
-        assert_eq!(
-            InputFormat::sniff(b"[\n {\"text\": 1}]", TaskKind::Sequence),
-            jsonl
-        );
-        assert_eq!(
-            InputFormat::sniff(b"[Applause] a text\n", TaskKind::Sequence),
-            InputFormat::Lines
-        );
-        let conll = InputFormat::File(FileFormat::Conll);
-        assert_eq!(
-            InputFormat::sniff(b"\nAda\tB-PER\n", TaskKind::Token),
-            conll
-        );
-        assert_eq!(
-            InputFormat::sniff(b"a\tb\n", TaskKind::Sequence),
-            InputFormat::Lines
-        );
-        assert_eq!(
-            InputFormat::sniff(b"a text\n", TaskKind::Token),
-            InputFormat::Lines
-        );
-        assert_eq!(InputFormat::sniff(b"", TaskKind::Token), InputFormat::Lines);
+    fn what_stdin_holds_is_read_off_its_beginning() {
+        let words = |text: &'static str, task| {
+            let (format, reader) = InputFormat::sniff(text.as_bytes(), task);
+            let settings = DataSettings::default();
+            let inputs = Inputs::open(reader, Path::new("stdin"), format, task, &settings);
+            match inputs.unwrap() {
+                Inputs::Sequence(rows) => rows.map(|row| vec![row.unwrap().text]).collect(),
+                Inputs::Token(rows) => rows.map(|row| row.unwrap().tokens).collect::<Vec<_>>(),
+            }
+        };
+        let conllu = "\u{feff}# sent_id = 1\n# text = Zoë ran\n1\tZoë\t_\n2\tran\t_\n\n";
+        assert_eq!(words(conllu, TaskKind::Token), [["Zoë", "ran"]]);
+        let pair = "[\"Zoë ran\", {\"entities\": []}]\n";
+        assert_eq!(words(pair, TaskKind::Token), [["Zoë", "ran"]]);
+        let list = "[\n\n{\"text\": \"Zoë ran\"}\n]\n";
+        assert_eq!(words(list, TaskKind::Sequence), [["Zoë ran"]]);
+        let text = "[Applause] a\tb\n\n";
+        let lines = [["[Applause] a\tb"], [""]];
+        assert_eq!(words(text, TaskKind::Sequence), lines);
     }
 }

@@ -1,7 +1,7 @@
 //! `ls-cli predict`: labels texts from arguments, a file or stdin.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -238,8 +238,7 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
         }
         .into()),
         _ => {
-            let mut stdin = BufReader::new(std::io::stdin());
-            let format = InputFormat::sniff(stdin.fill_buf().context("cannot read stdin")?, task);
+            let (format, stdin) = InputFormat::sniff(std::io::stdin(), task);
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }

@@ -1,14 +1,16 @@
 //! From a folder to the files of each split: which form of a data set is there, and how it is read.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use ls_files::{FileError, open_regular};
 
 use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
 use crate::error::{DataError, Result, unknown_label};
-use crate::readers::{FileFormat, ReadSpec, SequenceColumns, TokenColumns, read_label_json};
+use crate::readers::{
+    FileFormat, ReadSpec, SequenceColumns, TokenColumns, read_label_json, source,
+};
 use crate::scheme::TagScheme;
 use crate::task::TaskKind;
 
@@ -231,13 +233,13 @@ fn first_line(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 16;
     let failed = FileError::reading(path);
     let (file, _) = open_regular(path)?;
-    let mut reader = BufReader::new(file.take(MOST));
+    let mut reader = source(file.take(MOST), None);
     let mut line = Vec::new();
     loop {
         line.clear();
         let count = reader.read_until(b'\n', &mut line).map_err(&failed)?;
         let text = String::from_utf8_lossy(&line);
-        let text = text.trim_start_matches('\u{feff}').trim();
+        let text = text.trim();
         if count == 0 || !text.is_empty() {
             return Ok(text.to_string());
         }

@@ -37,7 +37,7 @@ impl<'a> Sentences<'a> {
         columns: &TokenColumns,
         labels: Labels,
     ) -> Result<Self> {
-        let peeked = peek(source, enough);
+        let peeked = peek(source, enough());
         Ok(Self {
             layout: Layout::of(&peeked.start, peeked.whole, columns, path)?,
             lines: Lines::new(peeked.source, path),

@@ -18,6 +18,8 @@ pub(super) struct Layout {
     pub(super) tag: Option<TagPlace>,
     /// Whether the fields are parted by tabs, if a row was seen.
     pub(super) tabs: Option<bool>,
+    /// How many there are, if a row was seen.
+    width: Option<usize>,
 }
 
 /// Where a tag stands.
@@ -45,15 +47,15 @@ pub(super) fn fields(line: &str) -> Vec<&str> {
     }
 }
 
-/// Whether enough lines are there to see the layout: a sentence and at least two words.
-pub(super) fn enough(start: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(start);
-    let words = text.lines().filter(|line| is_row(line)).count();
-    words > 1
-        && text
-            .lines()
-            .next_back()
-            .is_some_and(|line| line.trim().is_empty())
+/// Says line by line whether enough are there to see the layout: a sentence and at least two words.
+/// Each line is looked at once.
+pub(super) fn enough() -> impl FnMut(&[u8], &[u8]) -> bool {
+    let mut words = 0;
+    move |_, line| {
+        let line = String::from_utf8_lossy(line);
+        words += usize::from(is_row(&line));
+        words > 1 && line.trim().is_empty()
+    }
 }
 
 fn is_row(line: &str) -> bool {
@@ -118,11 +120,13 @@ impl Layout {
             token: columns.token,
             tag: columns.tag.map(TagPlace::Column),
             tabs: None,
+            width: None,
         };
         let Some((first_line, first)) = rows.first() else {
             return Ok(layout);
         };
         layout.tabs = Some(lines[first_line - 1].contains('\t'));
+        layout.width = Some(first.len());
         let rows_only: Vec<&[&str]> = rows.iter().map(|(_, row)| row.as_slice()).collect();
         let by_ending = path
             .extension()
@@ -231,7 +235,7 @@ fn are_numbered(lines: &[&str]) -> bool {
 /// The names of the columns: those that CoNLL-U Plus says, or CoNLL-U's own.
 fn names(lines: &[&str], width: usize, numbered: bool) -> Vec<String> {
     let said = lines.iter().find_map(|line| {
-        let line = line.trim_start_matches('\u{feff}').strip_prefix('#')?;
+        let line = line.strip_prefix('#')?;
         line.trim_start()
             .strip_prefix("global.columns")?
             .trim_start()
@@ -282,12 +286,14 @@ pub(super) fn is_comment(line: &str, layout: &Layout, width: Option<usize>) -> b
         return false;
     }
     let found = fields(line).len();
-    let last = rest
-        .split_ascii_whitespace()
-        .next_back()
-        .unwrap_or_default();
+    let mut words = rest.split_ascii_whitespace();
+    let second = words.clone().next().unwrap_or_default();
+    let last = words.next_back().unwrap_or_default();
+    let width = width.or(layout.width);
+    // As many columns as the others, and no key to assign to or the tag of a word.
+    let is_word = width == Some(found) && (second.starts_with('=') || is_span_tag(last));
     layout.tabs == Some(true)
-        || assigns(rest)
+        || (assigns(rest) && !is_word)
         || matches!(rest.trim(), "newdoc" | "newpar")
         || rest.trim_start().starts_with("id ")
         || match width {
@@ -365,6 +371,14 @@ mod tests {
             ("# NN O", &spaces, Some(3), false),
             ("#\tNN\tO", &tabs, Some(3), false),
             ("# NN O", &none, None, false),
+            ("# = O", &spaces, Some(3), false),
+            ("# = O", &spaces, None, false),
+            ("# = SYM", &spaces, None, false),
+            ("# a=b B-X", &spaces, Some(3), false),
+            ("# a = O", &spaces, Some(3), true),
+            ("# a=b c", &spaces, Some(3), true),
+            ("# id = 1", &spaces, Some(4), true),
+            ("# = O", &tabs, Some(3), true),
             ("# newdoc", &none, None, true),
             ("# any comment at all", &none, None, true),
             ("# any", &tabs, Some(3), true),

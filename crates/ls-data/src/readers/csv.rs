@@ -1,15 +1,15 @@
 //! Tables: CSV (quoted as RFC 4180 says) and TSV (never quoted) to sequence examples.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ls_files::nearest;
 
 use super::columns::{ColumnRef, SequenceColumns, TextRule};
-use super::delimiter::{Delimiter, SAMPLE_LINES, find, said_by};
+use super::delimiter::{Delimiter, Parted, Wanted, parted};
 use super::lines::Lines;
-use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
-use super::source::{Peeked, Source, peek, reading, utf8};
+use super::row::{Labels, MAX_ROW, Place};
+use super::source::{Source, reading, utf8};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
@@ -26,45 +26,16 @@ pub(super) struct CsvRows<'a> {
 impl<'a> CsvRows<'a> {
     /// Rows with this delimiter, or with the one that their beginning shows.
     pub(super) fn new(
-        mut reader: Source<'a>,
+        reader: Source<'a>,
         path: &Path,
         delimiter: Option<Delimiter>,
         table: Table,
     ) -> Result<Self> {
-        // The parser would pass over a mark only if it got the whole of it at once.
-        let mut start = Vec::new();
-        loop {
-            let mark = BYTE_ORDER_MARK.len() as u64;
-            let read = reader.by_ref().take(mark).read_to_end(&mut start);
-            read.map_err(reading(path))?;
-            if start != BYTE_ORDER_MARK {
-                break;
-            }
-            start.clear();
-        }
-        let mut source: Source<'a> = io::BufReader::new(Box::new(Cursor::new(start).chain(reader)));
-        let mut line = 1;
-        let delimiter = match delimiter {
-            Some(delimiter) => delimiter,
-            None => {
-                let peeked = peek(source, |lines| newlines(lines) >= SAMPLE_LINES);
-                let Peeked { start, whole, .. } = &peeked;
-                let names = |header: &[String]| table.is_named_by(header);
-                let said = said_by(start);
-                let found = find(start, *whole, names, |width| table.has_room(width));
-                source = peeked.source;
-                match said {
-                    Some((delimiter, bytes)) => {
-                        // That line is in the buffer: it was looked at.
-                        let mut passed = vec![0; bytes];
-                        source.read_exact(&mut passed).map_err(reading(path))?;
-                        line = 2;
-                        delimiter
-                    }
-                    None => found,
-                }
-            }
-        };
+        let Parted {
+            delimiter,
+            source,
+            line,
+        } = parted(reader, path, delimiter, &table.wanted())?;
         let tee = Tee {
             reader: source,
             pending: Vec::new(),
@@ -274,34 +245,21 @@ impl Table {
         }
     }
 
-    /// Every column that is asked for.
-    fn wanted(&self) -> impl Iterator<Item = &ColumnRef> {
+    fn wanted(&self) -> Wanted<'_> {
         let others = [&self.columns.text_pair, &self.columns.label];
-        self.columns.texts().chain(others.into_iter().flatten())
-    }
-
-    /// Whether these fields are a header with every column that is asked for by its name.
-    fn is_named_by(&self, header: &[String]) -> bool {
-        let missing =
-            |column: &ColumnRef| matches!(column, ColumnRef::Name(name) if !header.contains(name));
-        self.header
-            && self.has_room(header.len())
-            && self
-                .wanted()
-                .any(|column| matches!(column, ColumnRef::Name(_)))
-            && !self.wanted().any(missing)
-    }
-
-    /// Whether rows of so many fields have every column that is asked for by its position.
-    fn has_room(&self, width: usize) -> bool {
-        let mut wanted = self.wanted();
-        wanted.all(|column| !matches!(column, ColumnRef::Index(index) if *index >= width))
+        let columns = self.columns.texts().chain(others.into_iter().flatten());
+        Wanted {
+            header: self.header,
+            columns: columns.collect(),
+        }
     }
 
     /// Says that a row could not be read: if it was the header, the next row is none.
     fn unreadable(&mut self) {
         if self.layout.is_none() {
-            let named = self.wanted().any(|c| matches!(c, ColumnRef::Name(_)));
+            let wanted = self.wanted();
+            let mut columns = wanted.columns.iter();
+            let named = columns.any(|column| matches!(column, ColumnRef::Name(_)));
             self.lost = self.header && named;
             self.header = false;
         }

@@ -1,10 +1,14 @@
 //! What parts the fields of a CSV file: said, or found from its header and first rows.
 
 use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::DataError;
+use super::columns::ColumnRef;
+use super::source::{Source, peek, reading};
+use crate::error::{DataError, Result};
 
 /// A single ASCII character between fields; `tab` and `\t` are names of the tab.
 ///
@@ -23,12 +27,35 @@ impl Delimiter {
     pub(super) fn byte(self) -> u8 {
         self.0
     }
+
+    /// The other usual delimiters that occur in these fields.
+    pub(crate) fn others_in(self, fields: &[String]) -> Vec<Self> {
+        let others = CANDIDATES.into_iter().filter(|other| *other != self.0);
+        let occurs = |other: &u8| fields.iter().any(|field| field.as_bytes().contains(other));
+        others.filter(occurs).map(Self).collect()
+    }
+
+    /// Rows as far as they can be read, whatever their bytes.
+    pub(super) fn rows<R: Read>(self, reader: R) -> impl Iterator<Item = io::Result<Vec<String>>> {
+        let parser = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(self.0)
+            .from_reader(reader);
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let rows = parser.into_byte_records();
+        rows.map(move |row| match row.map_err(csv::Error::into_kind) {
+            Ok(row) => Ok(row.iter().map(text).collect()),
+            Err(csv::ErrorKind::Io(error)) => Err(error),
+            Err(other) => Err(io::Error::other(format!("{other:?}"))),
+        })
+    }
 }
 
 impl TryFrom<String> for Delimiter {
     type Error = DataError;
 
-    fn try_from(name: String) -> Result<Self, DataError> {
+    fn try_from(name: String) -> std::result::Result<Self, DataError> {
         match name.as_bytes() {
             b"tab" | b"\\t" => Ok(Self(b'\t')),
             [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n' | 0) => {
@@ -56,7 +83,7 @@ impl fmt::Display for Delimiter {
 
 /// The delimiter that the first line of a file says, as spreadsheets write it (`sep=;`), and the
 /// bytes of that line.
-pub(super) fn said_by(start: &[u8]) -> Option<(Delimiter, usize)> {
+fn said_by(start: &[u8]) -> Option<(Delimiter, usize)> {
     let end = start.iter().position(|byte| *byte == b'\n')? + 1;
     let line = start[..end].trim_ascii_end();
     let name = match line.strip_prefix(b"sep=") {
@@ -71,52 +98,130 @@ pub(super) fn said_by(start: &[u8]) -> Option<(Delimiter, usize)> {
 /// Those that are looked for, in the order in which they win.
 const CANDIDATES: [u8; 4] = *b",;\t|";
 /// Lines that are looked at: the header and twenty rows.
-pub(super) const SAMPLE_LINES: usize = 21;
+const SAMPLE_LINES: usize = 21;
+
+/// What is asked of a table: whether its first row names the columns, and which must be there.
+pub(super) struct Wanted<'a> {
+    pub(super) header: bool,
+    pub(super) columns: Vec<&'a ColumnRef>,
+}
+
+impl Wanted<'_> {
+    /// Whether these fields are a header with every column that is asked for by its name.
+    fn is_named_by(&self, header: &[String]) -> bool {
+        let name = |column: &&ColumnRef| matches!(column, ColumnRef::Name(_));
+        let missing =
+            |column: &&ColumnRef| matches!(column, ColumnRef::Name(name) if !header.contains(name));
+        self.header
+            && self.has_room(header.len())
+            && self.columns.iter().any(name)
+            && !self.columns.iter().any(missing)
+    }
+
+    /// Whether rows of so many fields have every column that is asked for by its position.
+    fn has_room(&self, width: usize) -> bool {
+        let missing =
+            |column: &&ColumnRef| matches!(column, ColumnRef::Index(index) if *index >= width);
+        !self.columns.iter().any(missing)
+    }
+}
+
+/// A CSV file whose delimiter is known.
+pub(super) struct Parted<'a> {
+    pub(super) delimiter: Delimiter,
+    /// The source from its first row on.
+    pub(super) source: Source<'a>,
+    /// Line on which it begins.
+    pub(super) line: usize,
+}
+
+/// The delimiter that is given, or that the first line says, or that is found; a line that says it
+/// is passed over in each case.
+pub(super) fn parted<'a>(
+    source: Source<'a>,
+    path: &Path,
+    given: Option<Delimiter>,
+    wanted: &Wanted<'_>,
+) -> Result<Parted<'a>> {
+    let enough = if given.is_some() { 1 } else { SAMPLE_LINES };
+    let mut lines = 0;
+    let peeked = peek(source, |_, _| {
+        lines += 1;
+        lines >= enough
+    });
+    let mut source = peeked.source;
+    let said = said_by(&peeked.start);
+    let mut line = 1;
+    if let Some((_, bytes)) = said {
+        // That line is in the buffer: it was looked at.
+        let mut passed = vec![0; bytes];
+        source.read_exact(&mut passed).map_err(reading(path))?;
+        line = 2;
+    }
+    let known = said.map(|(delimiter, _)| delimiter);
+    let delimiter = match given {
+        Some(given) => {
+            known.map_or_else(|| given_or_named(given, &peeked.start, wanted), |_| given)
+        }
+        None => known.unwrap_or_else(|| find(&peeked.start, peeked.whole, wanted)),
+    };
+    Ok(Parted {
+        delimiter,
+        source,
+        line,
+    })
+}
 
 /// Finds the delimiter of a file from its first lines.
 ///
 /// One that gives a header with the columns that are asked for wins (`named` says so of the fields
 /// of the first row). Else it is the one by which the most rows have as many fields as the first,
-/// at least two and more than half of the rows; `possible` says whether that many are enough. The
-/// comma wins a tie, and where none fits: a file of one column stays one.
-pub(super) fn find(
-    sample: &[u8],
-    whole: bool,
-    named: impl Fn(&[String]) -> bool,
-    possible: impl Fn(usize) -> bool,
-) -> Delimiter {
-    let mut best = (CANDIDATES[0], 0.5);
+/// at least two and more than half of the rows, if that many are enough. One that spaces follow, as
+/// those of a sentence, loses a tie; else the comma wins it, and where none fits: a file of one
+/// column stays one.
+fn find(sample: &[u8], whole: bool, wanted: &Wanted<'_>) -> Delimiter {
+    let mut best = (CANDIDATES[0], 0.5, true);
     for delimiter in CANDIDATES {
         let rows = rows(sample, whole, Delimiter(delimiter));
         let Some(first) = rows.first() else { continue };
-        if named(first) {
+        if wanted.is_named_by(&trimmed(first)) {
             return Delimiter(delimiter);
         }
         let width = first.len();
-        if width < 2 || !possible(width) {
+        if width < 2 || !wanted.has_room(width) {
             continue;
         }
         let agree = rows.iter().filter(|row| row.len() == width).count();
         let share = agree as f64 / rows.len() as f64;
-        if share > best.1 {
-            best = (delimiter, share);
+        let mut behind = rows.iter().flat_map(|row| row.iter().skip(1));
+        let spaced = behind.any(|field| field.starts_with(' '));
+        if share > best.1 || (share == best.1 && best.2 && !spaced && share > 0.5) {
+            best = (delimiter, share, spaced);
         }
     }
     Delimiter(best.0)
 }
 
+/// The names that a header's fields are.
+pub(super) fn trimmed(fields: &[String]) -> Vec<String> {
+    let names = fields.iter().map(|field| field.trim().to_string());
+    names.collect()
+}
+
+/// The delimiter that is given for all files, unless only by another one this file's header has the
+/// columns that are asked for: a file to be labelled need not be written as those of training.
+fn given_or_named(given: Delimiter, start: &[u8], wanted: &Wanted<'_>) -> Delimiter {
+    let named = |delimiter: &Delimiter| {
+        let header = delimiter.rows(start).next();
+        header.is_some_and(|row| row.is_ok_and(|row| wanted.is_named_by(&trimmed(&row))))
+    };
+    let all = [given].into_iter().chain(CANDIDATES.map(Delimiter));
+    all.into_iter().find(named).unwrap_or(given)
+}
+
 /// The rows of the sample by a delimiter; without the last where it may go on behind the sample.
-pub(super) fn rows(sample: &[u8], whole: bool, delimiter: Delimiter) -> Vec<Vec<String>> {
-    let mut parser = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter.byte())
-        .from_reader(sample);
-    let text = |field: &[u8]| String::from_utf8_lossy(field).trim().to_string();
-    let mut rows: Vec<Vec<String>> = parser
-        .byte_records()
-        .filter_map(|row| Some(row.ok()?.iter().map(text).collect()))
-        .collect();
+fn rows(sample: &[u8], whole: bool, delimiter: Delimiter) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = delimiter.rows(sample).filter_map(io::Result::ok).collect();
     if !whole && rows.len() > 1 {
         rows.pop();
     }
@@ -128,10 +233,12 @@ mod tests {
     use super::*;
 
     fn found(sample: &str, columns: &[&str]) -> String {
-        let named = |header: &[String]| {
-            !columns.is_empty() && columns.iter().all(|c| header.contains(&c.to_string()))
+        let columns: Vec<ColumnRef> = columns.iter().map(|name| (*name).into()).collect();
+        let wanted = Wanted {
+            header: true,
+            columns: columns.iter().collect(),
         };
-        find(sample.as_bytes(), true, named, |width| width > 1).to_string()
+        find(sample.as_bytes(), true, &wanted).to_string()
     }
 
     #[test]
@@ -163,6 +270,12 @@ mod tests {
         assert_eq!(found("\"x;y\"\t1\n\"z\"\t2\n", &[]), "tab");
         assert_eq!(found("only one column\nsecond; row\n", &[]), ",");
         assert_eq!(found("", &[]), ",");
+        // The commas of sentences.
+        assert_eq!(found("x;a, b 0\ny;c, d 1\n", &[]), ";");
+        assert_eq!(found("x;a,b 0\ny;c, d 1\n", &[]), ";");
+        assert_eq!(found("a, 0\nb, 1\n", &[]), ",");
+        assert_eq!(found("x; y,0\nz; w,1\n", &[]), ",");
+        assert_eq!(found("x; y, 0\nz; w, 1\n", &[]), ",");
         // One bad row does not hide the others.
         assert_eq!(found("a;1\nb;2;\nc;3\nd;4\n", &[]), ";");
     }

@@ -91,8 +91,13 @@ pub(super) struct Undecodable {
     pub(super) fault: String,
 }
 
-/// UTF-8 from whatever a reader gives. Bytes that are UTF-8 already pass as they are, faults and
-/// mark included: the readers know their lines and columns.
+/// What some editors put before a text, in UTF-8. It may come in several reads, and more than once
+/// where files were joined.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// UTF-8 from whatever a reader gives, without the byte order marks that it begins with: no reader
+/// of rows has to know of them. Else bytes that are UTF-8 already pass as they are, faults
+/// included: the readers know their lines and columns.
 pub(super) struct Utf8<R> {
     state: State<R>,
     encoding: Option<TextEncoding>,
@@ -101,6 +106,10 @@ pub(super) struct Utf8<R> {
 enum State<R> {
     /// Nothing is read yet.
     Before(Option<R>),
+    Begun(io::Chain<Cursor<Vec<u8>>, Decoded<R>>),
+}
+
+enum Decoded<R> {
     Plain(io::Chain<Cursor<Vec<u8>>, R>),
     Decoding(Box<Decoding<R>>),
 }
@@ -113,15 +122,29 @@ impl<R: Read> Utf8<R> {
         }
     }
 
-    /// Looks at the byte order mark and decides.
-    fn begin(&self, mut reader: R) -> io::Result<State<R>> {
+    /// Passes over the marks at the beginning. No byte is waited for that could be of none.
+    fn begin(&self, reader: R) -> io::Result<State<R>> {
+        let mut decoded = self.decoded(reader)?;
+        let mut start = Vec::new();
+        loop {
+            let read = decoded.by_ref().take(1).read_to_end(&mut start)?;
+            if start == BYTE_ORDER_MARK {
+                start.clear();
+            } else if read == 0 || !BYTE_ORDER_MARK.starts_with(&start) {
+                return Ok(State::Begun(Cursor::new(start).chain(decoded)));
+            }
+        }
+    }
+
+    /// Looks at the byte order mark of UTF-16 and decides.
+    fn decoded(&self, mut reader: R) -> io::Result<Decoded<R>> {
         let mut start = Vec::new();
         if let Some(TextEncoding(encoding)) = self.encoding
             && encoding != UTF_8
         {
             // The decoder itself goes by a mark.
             let decoder = encoding.new_decoder();
-            return Ok(State::decoding(start, reader, decoder));
+            return Ok(Decoded::decoding(start, reader, decoder));
         }
         reader.by_ref().take(2).read_to_end(&mut start)?;
         Ok(match Encoding::for_bom(&start) {
@@ -133,9 +156,9 @@ impl<R: Read> Utf8<R> {
                         return Err(undecodable(1, fault.into()));
                     }
                 }
-                State::decoding(start, reader, encoding.new_decoder())
+                Decoded::decoding(start, reader, encoding.new_decoder())
             }
-            None => State::Plain(Cursor::new(start).chain(reader)),
+            None => Decoded::Plain(Cursor::new(start).chain(reader)),
         })
     }
 }
@@ -155,14 +178,22 @@ impl<R: Read> Read for Utf8<R> {
                     };
                     self.state = self.begin(reader)?;
                 }
-                State::Plain(reader) => return reader.read(buffer),
-                State::Decoding(decoding) => return decoding.read(buffer),
+                State::Begun(reader) => return reader.read(buffer),
             }
         }
     }
 }
 
-impl<R: Read> State<R> {
+impl<R: Read> Read for Decoded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buffer),
+            Self::Decoding(decoding) => decoding.read(buffer),
+        }
+    }
+}
+
+impl<R: Read> Decoded<R> {
     fn decoding(start: Vec<u8>, reader: R, decoder: Decoder) -> Self {
         Self::Decoding(Box::new(Decoding {
             reader: Cursor::new(start).chain(reader),

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::json_form::{JsonForm, MoreNeeded, json_form};
 use super::lines::{Line, Lines};
-use super::row::{BYTE_ORDER_MARK, MAX_ROW, Place};
+use super::row::{MAX_ROW, Place};
 use super::source::{Source, peek, reading, utf8};
 use crate::error::{DataError, Result};
 
@@ -37,6 +38,10 @@ const PARTS: [&str; 11] = [
     "meta",
 ];
 
+fn is_part(key: &str) -> bool {
+    PARTS.contains(&key)
+}
+
 impl<'a> Objects<'a> {
     /// Looks at the first line to see how they are written. `is_example` says of a key and its
     /// value whether only an example has them.
@@ -48,14 +53,27 @@ impl<'a> Objects<'a> {
         path: &Path,
         is_example: &dyn Fn(&str, Kind) -> bool,
     ) -> Result<Self> {
-        let peeked = peek(source, |start| match first_line(start) {
-            b"" => false,
-            line => line.starts_with(b"[") || !breaks_off(line),
+        let mut form = Err(MoreNeeded);
+        let peeked = peek(source, |start, line| {
+            if line.trim_ascii().is_empty() {
+                return false;
+            }
+            if form.is_err() {
+                form = json_form(start);
+            }
+            match form {
+                Err(MoreNeeded) => false,
+                Ok(Some(JsonForm::List | JsonForm::Pair)) => true,
+                Ok(Some(JsonForm::Object) | None) => {
+                    let line = first_line(start);
+                    line.starts_with(b"[") || !breaks_off(line)
+                }
+            }
         });
-        let start = without_mark(&peeked.start).trim_ascii_start();
-        // A list of lists is one of examples, a list that begins with a string is itself one.
+        let start = peeked.start.trim_ascii_start();
+        // Of other lists, one that begins with a string may be a pair that is none, in its line.
         let list = start.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
-        if list.is_some_and(|list| !list.starts_with(b"\"")) {
+        if list.is_some_and(|list| form == Ok(Some(JsonForm::List)) || !list.starts_with(b"\"")) {
             return Ok(Self::List(List::new(peeked.source, path, None)));
         }
         let lines = |source| Ok(Self::Lines(Lines::new(source, path)));
@@ -69,18 +87,18 @@ impl<'a> Objects<'a> {
             Err(_) => return lines(peeked.source),
         };
         let example = keys.iter().any(|(key, kind)| is_example(key, *kind));
-        let lists: Vec<&String> = keys
-            .iter()
-            .filter(|(key, kind)| {
-                *kind == Kind::Objects && (ended || !PARTS.contains(&key.as_str()))
-            })
-            .map(|(key, _)| key)
-            .collect();
+        let lists = keys.iter().filter(|(_, kind)| *kind == Kind::Objects);
+        let (parts, mut lists): (Vec<&String>, Vec<&String>) =
+            lists.map(|(key, _)| key).partition(|key| is_part(key));
+        if lists.is_empty() && ended {
+            // It is all that the file holds.
+            lists = parts;
+        }
         if example || lists.is_empty() {
             // A line that breaks off is a bad row as any other, but not where others go on with it.
             let over_lines = broken && start.trim_ascii_end().contains(&b'\n');
             return if over_lines {
-                Err(no_list(path, &keys))
+                Err(no_list(path, &keys, &[]))
             } else {
                 lines(peeked.source)
             };
@@ -89,10 +107,8 @@ impl<'a> Objects<'a> {
         let mut source = peeked.source;
         if ended {
             let first = peeked.start.len();
-            let more = peek(source, |start| {
-                start
-                    .get(first..)
-                    .is_some_and(|rest| !rest.trim_ascii().is_empty())
+            let more = peek(source, |start, line| {
+                start.len() > first && !line.trim_ascii().is_empty()
             });
             source = more.source;
             if more
@@ -105,7 +121,7 @@ impl<'a> Objects<'a> {
         }
         match lists[..] {
             [key] => Ok(Self::List(List::new(source, path, Some(key.clone())))),
-            _ => Err(no_list(path, &keys)),
+            _ => Err(no_list(path, &keys, &lists)),
         }
     }
 
@@ -125,16 +141,9 @@ impl<'a> Objects<'a> {
     }
 }
 
-fn without_mark(mut bytes: &[u8]) -> &[u8] {
-    while let Some(rest) = bytes.strip_prefix(BYTE_ORDER_MARK) {
-        bytes = rest;
-    }
-    bytes
-}
-
 /// The first line that is not blank, without the white space around it.
 fn first_line(start: &[u8]) -> &[u8] {
-    let start = without_mark(start).trim_ascii_start();
+    let start = start.trim_ascii_start();
     let line = start.split(|byte| *byte == b'\n').next();
     line.unwrap_or_default().trim_ascii_end()
 }
@@ -144,12 +153,11 @@ fn breaks_off(line: &[u8]) -> bool {
     matches!(line.last(), Some(b'{' | b'[' | b',' | b':'))
 }
 
-fn no_list(path: &Path, keys: &[(String, Kind)]) -> DataError {
-    let lists = keys.iter().filter(|(_, kind)| *kind == Kind::Objects);
+fn no_list(path: &Path, keys: &[(String, Kind)], lists: &[&String]) -> DataError {
     DataError::NoJsonList {
         path: path.to_path_buf(),
         keys: keys.iter().map(|(key, _)| key.clone()).collect(),
-        lists: lists.map(|(key, _)| key.clone()).collect(),
+        lists: lists.iter().map(|key| key.to_string()).collect(),
     }
 }
 
@@ -360,13 +368,6 @@ impl<'a> List<'a> {
 
     /// Goes to the inside of the list.
     fn enter(&mut self) -> Result<()> {
-        while self.take(BYTE_ORDER_MARK[0])? {
-            for _ in &BYTE_ORDER_MARK[1..] {
-                self.fill()?;
-                self.bump();
-            }
-            self.before = 0;
-        }
         if self.key.is_some() {
             self.expect(b'{', "`{`")?;
             while !self.next_key()? {
@@ -398,7 +399,7 @@ impl<'a> List<'a> {
                     .to_string();
                 if self.peek_byte()? == Some(b'[') {
                     self.bump();
-                    if self.peek_byte()? == Some(b'{') {
+                    if self.peek_byte()? == Some(b'{') && !is_part(&other) {
                         return Err(DataError::NoJsonList {
                             path: self.path.clone(),
                             keys: vec![key.clone(), other.clone()],

@@ -3,13 +3,13 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::row::{BYTE_ORDER_MARK, Labels, MAX_ROW, Place};
+use super::row::{Labels, MAX_ROW, Place};
 use super::source::{Source, reading, utf8};
 use crate::error::{DataError, Result};
 use crate::example::SequenceExample;
 
-/// Lines without their ends (`\n` or `\r\n`) and without a byte order mark. Memory is bounded by
-/// the longest line, and that by [`MAX_ROW`].
+/// Lines without their ends (`\n` or `\r\n`). Memory is bounded by the longest line, and that by
+/// [`MAX_ROW`].
 pub(super) struct Lines<'a> {
     reader: Source<'a>,
     path: PathBuf,
@@ -112,9 +112,6 @@ impl<'a> Lines<'a> {
             return Ok(false);
         }
         self.number += 1;
-        while self.number == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
-            self.buffer.drain(..BYTE_ORDER_MARK.len());
-        }
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
             if self.buffer.last() == Some(&b'\r') {

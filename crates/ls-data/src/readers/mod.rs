@@ -6,6 +6,7 @@
 //! reading goes on behind it; no reader drops or repairs a row in silence.
 
 mod bad_rows;
+mod beginning;
 mod columns;
 mod conll;
 mod conll2012;
@@ -14,6 +15,7 @@ mod csv;
 mod delimiter;
 mod encoding;
 mod fasttext;
+mod json_form;
 mod json_list;
 mod json_value;
 mod jsonl;
@@ -39,14 +41,17 @@ use crate::error::Result;
 use crate::example::{SequenceExample, TokenExample};
 use json_list::Objects;
 use lines::Lines;
-use source::{Source, source};
+use source::Source;
 
 pub use bad_rows::{BadRows, SkippedRows, for_each_row};
+pub(crate) use beginning::begins_as_json;
+pub use beginning::{Stream, sniff_stream};
 pub use columns::{Column, ColumnRef, FileFormat, Holds, SequenceColumns, TokenColumns};
 pub use delimiter::Delimiter;
 pub use encoding::TextEncoding;
 pub use label_json::read_label_json;
 pub use sniff::{SniffOptions, Sniffed, sniff};
+pub(crate) use source::source;
 pub use span_rules::{BadSpans, Offsets};
 pub use spans::SpanRepairs;
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
@@ -158,6 +163,13 @@ pub fn read_tokens_from(
     let repairs = SpanRepairs::default();
     let rows = stream::token_rows(&spec, source(reader, None), name, &repairs)?;
     collect(rows, name)
+}
+
+/// The columns of the first word of a CoNLL file; `None` where there is no word, or a fault that
+/// reading it tells.
+pub(crate) fn conll_width(bytes: &[u8], name: &Path) -> Option<usize> {
+    let first = beginning::first_word(source(bytes, None), name);
+    first.ok().map(|(width, _)| width)
 }
 
 /// The objects of a JSON file, each with its line.

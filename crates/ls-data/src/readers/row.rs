@@ -8,10 +8,6 @@ use crate::error::{DataError, Result, unknown_label};
 /// one whose quotes do not match; without a limit it would be read into memory whole.
 pub(super) const MAX_ROW: usize = 16 << 20;
 
-/// What some editors put before the text of a file. It may come in several reads, and more than
-/// once where files were joined.
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// Where a row stands.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {

@@ -1,16 +1,19 @@
 //! What a file holds as far as its beginning shows: its format, and its columns or keys.
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::beginning::first_word;
 use super::columns::{Column, ColumnRef, FileFormat, Holds, TokenColumns};
-use super::conll_layout::{self, Layout};
-use super::delimiter::{self, Delimiter, SAMPLE_LINES};
+use super::delimiter::{Delimiter, Parted, Wanted, parted, trimmed};
 use super::encoding::TextEncoding;
 use super::json_list::{Kind, Objects};
 use super::lines::Lines;
-use super::source::{Peeked, Source, open, peek, source};
+use super::row::MAX_ROW;
+use super::source::{Source, open, reading, source};
 use super::spans;
 use super::usual_names::{PAIRS, TEXT, TOKENS, same};
 use crate::error::{DataError, Result};
@@ -28,6 +31,8 @@ pub struct Sniffed {
     pub format: FileFormat,
     /// Its columns or keys, in the order in which they come; none where the format has no choice.
     pub columns: Vec<Column>,
+    /// What parts the fields of a CSV file, said or found.
+    pub delimiter: Option<Delimiter>,
 }
 
 impl Sniffed {
@@ -42,25 +47,28 @@ impl Sniffed {
 
 /// What is known of a file beforehand.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SniffOptions {
+pub struct SniffOptions<'a> {
     /// Its format; without, that of its ending.
     pub format: Option<FileFormat>,
     /// Whether the first row of a table names its columns; without, they are numbers.
     pub header: bool,
     /// What parts the fields of a CSV file.
     pub delimiter: Option<Delimiter>,
+    /// Columns that it must have, which show what parts the fields of a CSV file.
+    pub columns: &'a [ColumnRef],
     /// How it is encoded.
     pub encoding: Option<TextEncoding>,
     /// What is labelled.
     pub task: Option<TaskKind>,
 }
 
-impl Default for SniffOptions {
+impl Default for SniffOptions<'_> {
     fn default() -> Self {
         Self {
             format: None,
             header: true,
             delimiter: None,
+            columns: &[],
             encoding: None,
             task: None,
         }
@@ -72,7 +80,7 @@ impl Default for SniffOptions {
 ///
 /// # Errors
 /// The file cannot be read, its ending is unknown, or its beginning is not of its format.
-pub fn sniff(path: &Path, options: &SniffOptions) -> Result<Sniffed> {
+pub fn sniff(path: &Path, options: &SniffOptions<'_>) -> Result<Sniffed> {
     let SniffOptions { header, task, .. } = *options;
     let file = Beginning {
         path,
@@ -90,9 +98,21 @@ pub fn sniff(path: &Path, options: &SniffOptions) -> Result<Sniffed> {
         at,
         holds: Holds::One,
     };
+    let mut delimiter = None;
     let columns = match format {
         FileFormat::Csv | FileFormat::Tsv => {
-            let fields = file.first_row(format, options.delimiter)?.into_iter();
+            let fields = if format == FileFormat::Tsv {
+                file.first_line()?
+            } else {
+                let wanted = Wanted {
+                    header,
+                    columns: options.columns.iter().collect(),
+                };
+                let (parts, fields) = file.first_row(options.delimiter, &wanted)?;
+                delimiter = Some(parts);
+                fields
+            };
+            let fields = fields.into_iter();
             if header {
                 fields.map(|name| one(ColumnRef::Name(name))).collect()
             } else {
@@ -109,7 +129,11 @@ pub fn sniff(path: &Path, options: &SniffOptions) -> Result<Sniffed> {
         FileFormat::Parquet => parquet_columns(path)?,
         FileFormat::Conll2012 | FileFormat::FastText | FileFormat::Trees => Vec::new(),
     };
-    Ok(Sniffed { format, columns })
+    Ok(Sniffed {
+        format,
+        columns,
+        delimiter,
+    })
 }
 
 /// A file of which the beginning is read.
@@ -177,24 +201,27 @@ impl Beginning<'_> {
         })
     }
 
-    /// The fields of the first row of a table.
-    fn first_row(&self, format: FileFormat, delimiter: Option<Delimiter>) -> Result<Vec<String>> {
-        if format == FileFormat::Tsv {
-            let mut lines = self.lines()?;
-            let row = lines.map_row(|line| {
-                let fields = line.text.split('\t');
-                Ok(fields.map(|field| field.trim().to_string()).collect())
-            });
-            return row.ok_or_else(|| self.empty())?;
-        }
-        let newlines = |start: &[u8]| start.iter().filter(|byte| **byte == b'\n').count();
-        let peeked = peek(self.source()?, |start| newlines(start) >= SAMPLE_LINES);
-        let Peeked { start, whole, .. } = &peeked;
-        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
-        let delimiter =
-            delimiter.unwrap_or_else(|| delimiter::find(start, *whole, |_| false, |_| true));
-        let rows = delimiter::rows(start, *whole, delimiter);
-        rows.into_iter().next().ok_or_else(|| self.empty())
+    /// The fields of the first row of a TSV file.
+    fn first_line(&self) -> Result<Vec<String>> {
+        let row = self.lines()?.map_row(|line| {
+            let fields = line.text.split('\t');
+            Ok(fields.map(|field| field.trim().to_string()).collect())
+        });
+        row.ok_or_else(|| self.empty())?
+    }
+
+    /// What parts the fields of a CSV file, and those of its first row.
+    fn first_row(
+        &self,
+        given: Option<Delimiter>,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Delimiter, Vec<String>)> {
+        let Parted {
+            delimiter, source, ..
+        } = parted(self.source()?, self.path, given, wanted)?;
+        let row = delimiter.rows(source.take(MAX_ROW as u64)).next();
+        let row = row.ok_or_else(|| self.empty())?;
+        Ok((delimiter, trimmed(&row.map_err(reading(self.path))?)))
     }
 
     /// The keys of the first objects, and what stands under each where it is not null.
@@ -210,13 +237,17 @@ impl Beginning<'_> {
         let mut objects = Objects::new(self.source()?, self.path, &of_example)?;
         let pairs = TokenColumns::default();
         let mut found: Vec<(String, Option<Holds>)> = Vec::new();
+        let mut empty = HashSet::new();
         for _ in 0..ROWS {
             let Some(row) = objects.map_row(|line| spans::object(line, &pairs)) else {
                 break;
             };
             let row: Map<String, Value> = row?;
             for (key, value) in row {
-                let holds = holds(&key, &value);
+                let holds = holds(&value);
+                if value.as_array().is_some_and(Vec::is_empty) {
+                    empty.insert(key.clone());
+                }
                 match found.iter_mut().find(|(name, _)| *name == key) {
                     Some((_, known)) => *known = known.or(holds),
                     None => found.push((key, holds)),
@@ -226,43 +257,37 @@ impl Beginning<'_> {
         if found.is_empty() {
             return Err(self.empty());
         }
-        let column = |(name, holds): (String, Option<Holds>)| Column {
-            at: ColumnRef::Name(name),
-            holds: holds.unwrap_or(Holds::Other),
+        let column = |(name, holds): (String, Option<Holds>)| {
+            // Lists that are all empty are of texts without spans.
+            let spans = spans::SPANS.contains(&name.as_str()) || name == spans::ANNOTATIONS;
+            let of_empty = if spans && empty.contains(&name) {
+                Holds::Spans
+            } else {
+                Holds::Other
+            };
+            Column {
+                at: ColumnRef::Name(name),
+                holds: holds.unwrap_or(of_empty),
+            }
         };
         Ok(found.into_iter().map(column).collect())
     }
 
     /// Columns of the first word of a CoNLL file; none where the words are numbered.
     fn width(&self) -> Result<usize> {
-        let peeked = peek(self.source()?, conll_layout::enough);
-        let untagged = TokenColumns {
-            tagged: false,
-            ..TokenColumns::default()
-        };
-        let layout = Layout::of(&peeked.start, peeked.whole, &untagged, self.path)?;
-        if layout.numbered {
-            return Ok(0);
-        }
-        let text = String::from_utf8_lossy(&peeked.start);
-        let is_comment = |line: &str| conll_layout::is_comment(line, &layout, None);
-        let word = |line: &&str| {
-            !line.trim().is_empty() && !line.starts_with("-DOCSTART-") && !is_comment(line)
-        };
-        let first = text.lines().find(word).ok_or_else(|| self.empty())?;
-        Ok(conll_layout::fields(first).len())
+        let (width, numbered) = first_word(self.source()?, self.path)?;
+        Ok(if numbered { 0 } else { width })
     }
 }
 
 /// What a value is, if it shows.
-fn holds(key: &str, value: &Value) -> Option<Holds> {
+fn holds(value: &Value) -> Option<Holds> {
     match value {
         Value::Null => None,
         Value::String(_) => Some(Holds::One),
         Value::Number(number) if number.is_i64() => Some(Holds::One),
         Value::Array(list) => match list.first() {
-            // Of texts without spans.
-            None => (key == "entities" || key == "spans").then_some(Holds::Spans),
+            None => None,
             Some(Value::String(_)) => Some(Holds::List),
             Some(Value::Number(number)) if number.is_i64() => Some(Holds::List),
             Some(Value::Object(_) | Value::Array(_)) => Some(Holds::Spans),

@@ -1,4 +1,5 @@
-//! Where rows come from: a file, or any reader, as UTF-8; and a look at its beginning.
+//! Where rows come from: a file, or any reader, as UTF-8 without a byte order mark; and a look at
+//! its beginning.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -10,9 +11,9 @@ use super::encoding::{TextEncoding, Undecodable, Utf8};
 use crate::error::{DataError, Result};
 
 /// Bytes of rows. No reader of rows is generic over them, so that each is compiled once.
-pub(super) type Source<'a> = BufReader<Box<dyn Read + Send + 'a>>;
+pub(crate) type Source<'a> = BufReader<Box<dyn Read + Send + 'a>>;
 
-pub(super) fn source<'a>(
+pub(crate) fn source<'a>(
     reader: impl Read + Send + 'a,
     encoding: Option<TextEncoding>,
 ) -> Source<'a> {
@@ -65,24 +66,25 @@ pub(super) struct Peeked<'a> {
     pub(super) source: Source<'a>,
 }
 
-/// Looks at the lines of a source up to the one at which `enough` says so of all that was read. No
-/// more is waited for, so that rows which come one by one are answered one by one. A fault of
-/// reading comes where it stands.
+/// Looks at the lines of a source up to the one at which `enough` says so of all that was read and
+/// of its last line. No more is waited for, so that rows which come one by one are answered one by
+/// one. A fault of reading comes where it stands.
 pub(super) fn peek<'a>(
     mut source: Source<'a>,
-    mut enough: impl FnMut(&[u8]) -> bool,
+    mut enough: impl FnMut(&[u8], &[u8]) -> bool,
 ) -> Peeked<'a> {
     let mut start = Vec::new();
     let mut whole = false;
     let mut fault = None;
     while start.len() < MOST {
-        let most = (MOST - start.len()) as u64;
+        let begin = start.len();
+        let most = (MOST - begin) as u64;
         match source.by_ref().take(most).read_until(b'\n', &mut start) {
             Ok(0) => {
                 whole = true;
                 break;
             }
-            Ok(_) if enough(&start) => break,
+            Ok(_) if enough(&start, &start[begin..]) => break,
             Ok(_) => {}
             Err(error) => {
                 fault = Some(error);

@@ -45,7 +45,7 @@ impl SpanRepairs {
 pub(super) use super::usual_names::SPANS;
 /// Where label-studio has the text, and the spans.
 pub(super) const DATA: &str = "data";
-const ANNOTATIONS: &str = "annotations";
+pub(super) const ANNOTATIONS: &str = "annotations";
 
 /// The object of a line: an object, or the pair that spaCy's older training data is written in,
 /// `["text", {"entities": [...]}]`.

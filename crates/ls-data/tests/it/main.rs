@@ -6,6 +6,7 @@
 
 mod answers;
 mod any_bytes;
+mod beginnings;
 mod bytes;
 mod catalog;
 mod encoded;

@@ -63,7 +63,8 @@ impl RunConfig {
                 keys: Vec::new(),
                 data: &mut data,
             };
-            let columns = found.columns(files.train, format.flatten(), task, given)?;
+            let others: Vec<&Path> = others.iter().filter_map(|(_, file)| *file).collect();
+            let columns = found.columns(files.train, &others, format.flatten(), task, given)?;
             if task.is_none() {
                 let key = format!("task = \"{}\"", columns.1.task());
                 found.keys.insert(0, key);
@@ -102,10 +103,12 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Finds the columns of a file; what it holds, in words, and what was found.
+    /// Finds the columns of a file; what it holds, in words, and what was found. The `others` are
+    /// read in the same way.
     fn columns<'v>(
         &mut self,
         path: &Path,
+        others: &[&Path],
         format: Option<FileFormat>,
         task: Option<TaskKind>,
         given: impl Fn(&str) -> Option<&'v Value>,
@@ -115,14 +118,6 @@ impl Found<'_> {
         }
         // A value that cannot be read is a fault of its own.
         let text = |key: &str| given(key).and_then(Value::as_str).map(str::to_string);
-        let options = SniffOptions {
-            format,
-            header: given("header").and_then(Value::as_bool).unwrap_or(true),
-            delimiter: text("delimiter").and_then(|name| Delimiter::try_from(name).ok()),
-            encoding: text("encoding").and_then(|name| TextEncoding::try_from(name).ok()),
-            task,
-        };
-        let file = sniff(path, &options)?;
         let column = |key: &str| match given(key)? {
             Value::String(name) => Some(ColumnRef::Name(name.clone())),
             Value::Integer(index) => Some(ColumnRef::Index(usize::try_from(*index).ok()?)),
@@ -135,10 +130,33 @@ impl Found<'_> {
             tokens: column("tokens"),
             tags: column("tags"),
         };
+        let must = [&columns.text, &columns.text_pair, &columns.label];
+        let must: Vec<ColumnRef> = must.into_iter().flatten().cloned().collect();
+        let options = SniffOptions {
+            format,
+            header: given("header").and_then(Value::as_bool).unwrap_or(true),
+            delimiter: text("delimiter").and_then(|name| Delimiter::try_from(name).ok()),
+            columns: &must,
+            encoding: text("encoding").and_then(|name| TextEncoding::try_from(name).ok()),
+            task,
+        };
+        let file = sniff(path, &options)?;
         let found = find_columns(path, &file, task, &columns)?;
         // The ending does not say it: the other files are read in the same way.
         if format.is_none() && FileFormat::from_path(path).ok() != Some(file.format) {
             self.set("format", file.format.name().into(), false);
+        }
+        // What parts the fields of every file may be said once; the comma needs not be.
+        let differs = |other: &&Path| {
+            let other = sniff(other, &options).map(|other| other.delimiter);
+            other.is_ok_and(|other| other.is_some() && other != file.delimiter)
+        };
+        if let Some(delimiter) = file.delimiter
+            && delimiter.to_string() != ","
+            && !others.iter().any(differs)
+        {
+            let value = String::from(delimiter).into();
+            self.set("delimiter", value, given("delimiter").is_some());
         }
         let places = match &found {
             FoundColumns::Sequence {
