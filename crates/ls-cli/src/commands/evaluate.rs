@@ -1,5 +1,5 @@
-//! `ls-cli evaluate`: scores a run's best checkpoint on a split or a file, or on a file a model from
-//! elsewhere.
+//! `ls-cli evaluate`: scores a run's best checkpoint on a split or a file, or a model from
+//! elsewhere on a file.
 
 use std::io::Write;
 use std::path::Path;
