@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::runs::assert_close;
-use crate::sandbox::{Outcome, Sandbox, jsonl};
+use crate::sandbox::{Outcome, Sandbox, jsonl, says};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/answers")
@@ -220,4 +220,87 @@ fn a_run_records_its_pooling_and_tells_python_which_token_pads() {
         scores.push(answers);
     }
     assert_ne!(scores[0], scores[1]);
+}
+
+#[test]
+fn an_adapter_of_peft_is_scored_by_its_answers() {
+    let sandbox = sandbox(&["base", "adapter"], "adapter");
+    let model = ["--model", "base", "--adapter", "adapter"];
+    let named = [&model[..], &["--labels", "neg,neutral,pos"]].concat();
+    let answers = jsonl(&predict(&sandbox, &named).stdout);
+    let names = ["neg", "neutral", "pos"];
+    let rows = |label: &dyn Fn(usize) -> Value| -> String {
+        let rows = answers.iter().enumerate().map(|(at, answer)| {
+            json!({"text": answer["text"], "label": label(at)}).to_string() + "\n"
+        });
+        rows.collect()
+    };
+    // Gold labels in turn, so that some are right.
+    sandbox.write("gold.jsonl", rows(&|at| names[at % 3].into()));
+    sandbox.write("numbers.jsonl", rows(&|at| (at % 3).into()));
+    let lines = answers.iter().map(|answer| format!("{answer}\n"));
+    sandbox.write("pred.jsonl", lines.collect::<String>());
+    let labels = ["--labels", "neg,neutral,pos"];
+    let files = ["--gold", "gold.jsonl", "--pred", "pred.jsonl"];
+    let scored =
+        sandbox.ok_json(&[&["score"], &files[..], &labels, &["--format", "json"]].concat());
+    let correct = answers.iter().enumerate();
+    let correct = correct.filter(|(at, answer)| answer["label"] == names[at % 3]);
+    let accuracy = correct.count() as f64 / answers.len() as f64;
+    assert!(accuracy > 0.0 && accuracy < 1.0, "{accuracy}");
+
+    let common = ["--task", "sequence", "--max-length", "64"];
+    let evaluate = |args: &[&str]| sandbox.run(&[&["evaluate"], args, &common].concat());
+    for (model, data) in [
+        (&named, "gold.jsonl"),
+        // Integers count into the head.
+        (&named, "numbers.jsonl"),
+        (&model.to_vec(), "numbers.jsonl"),
+    ] {
+        let outcome = evaluate(&[model, &["--data", data, "--format", "json"][..]].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(found["accuracy"], accuracy);
+        for key in ["accuracy", "f1_macro", "mcc", "confusion"] {
+            assert_eq!(found[key], scored[key], "{key}");
+        }
+        assert_close(
+            &[found["log_loss"].as_f64().unwrap()],
+            &[scored["log_loss"].as_f64().unwrap()],
+        );
+    }
+    let unnamed = evaluate(&[&model[..], &["--data", "gold.jsonl"]].concat());
+    says(
+        &unnamed,
+        1,
+        &[
+            "unknown label `neg`; the labels are `LABEL_0`, `LABEL_1`, `LABEL_2`",
+            "hint: no file of the model names its labels: give the file's in the order of the head with --labels A,B,C",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_one_label_of_several_is_not_scored() {
+    for (name, what) in [
+        (
+            "multi-label",
+            "a model of the type multi_label_classification",
+        ),
+        ("regression", "a model of the type regression"),
+        ("one-logit", "a model with a single label"),
+    ] {
+        let sandbox = sandbox(&[name], name);
+        sandbox.write("a.csv", "text,label\na film,1\n");
+        let args = ["--model", name, "--task", "sequence", "--data", "a.csv"];
+        let refused = sandbox.run(&[&["evaluate"], &args[..]].concat());
+        says(
+            &refused,
+            1,
+            &[
+                &format!("{name}: {what} is not scored yet"),
+                "predict gives its answers",
+            ],
+        );
+    }
 }

@@ -1,7 +1,9 @@
-//! `ls-cli evaluate`: the scores of a run, found again.
+//! `ls-cli evaluate`: the scores of a run, found again, and those of models from elsewhere.
+
+use serde_json::{Value, json};
 
 use crate::runs::*;
-use crate::sandbox::{Sandbox, assert_contains};
+use crate::sandbox::{Sandbox, assert_contains, says};
 
 #[test]
 fn a_validation_part_is_set_aside_and_found_again() {
@@ -94,4 +96,203 @@ fn evaluate_finds_the_scores_of_the_report() {
         let line = text.lines().find(|line| line.starts_with(metric)).unwrap();
         assert!(line.ends_with(&format!("{value:.4}")), "{line}");
     }
+}
+
+/// What tells the scores of two commands apart, but for where they come from.
+fn scores(mut object: Value) -> Value {
+    let map = object.as_object_mut().unwrap();
+    for key in ["split", "path", "gold", "pred"] {
+        map.shift_remove(key);
+    }
+    object
+}
+
+#[test]
+fn a_model_with_its_adapter_is_scored_as_the_run_is() {
+    for (sandbox, task, data) in [
+        (sequence(), "sequence", "train.csv"),
+        (token(), "token", "train.conll"),
+    ] {
+        train(&sandbox, "out", &["train.epochs=2"]);
+        let last = ["--data", data, "--format", "json"];
+        let of_run = sandbox.ok_json(&[&["evaluate", "--run", "out"][..], &last].concat());
+        let of_model = [
+            "evaluate",
+            "--model",
+            "model",
+            "--adapter",
+            "out/best",
+            "--task",
+            task,
+        ];
+        let outcome = sandbox.run(&[&of_model[..], &last].concat());
+        // What was found in the file is said.
+        says(&outcome, 0, &[&format!("{data}: ")]);
+        let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(scores(found), scores(of_run));
+        let text = sandbox.ok(&[&of_model[..], &last[..2]].concat());
+        assert_contains(&text, &[&format!("data: {data} (")]);
+    }
+}
+
+#[test]
+fn a_tagger_from_elsewhere_is_scored_by_what_it_predicts() {
+    let sandbox = token();
+    train(&sandbox, "out", &["data.words=split", "train.epochs=4"]);
+    // An empty word leaves two spaces where words are joined, and nothing where they are split.
+    let line = |words: [&str; 4]| json!({"tokens": words, "tags": ["B-PER", "O", "O", "B-LOC"]});
+    let words = [["Ann ", "sold", "", "Bern"], ["Zoë", "", "sold", "Lima"]];
+    sandbox.write("gold.jsonl", json_lines(words.map(line)));
+    let recorded = sandbox.json("out/best/ls_llama.json");
+    let names: Vec<String> = serde_json::from_value(recorded["labels"].clone()).unwrap();
+    let (names, attention) = (names.join(","), recorded["attention"].as_str().unwrap());
+    std::fs::remove_file(sandbox.path("out/best/ls_llama.json")).unwrap();
+    let model = [
+        "--model",
+        "model",
+        "--adapter",
+        "out/best",
+        "--task",
+        "token",
+        "--labels",
+        &names,
+        "--attention",
+        attention,
+    ];
+    let mut losses = Vec::new();
+    for words in ["split", "text"] {
+        let model = [&model[..], &["--words", words]].concat();
+        let input = ["--input", "gold.jsonl", "--output", "pred.jsonl"];
+        sandbox.ok(&[&["predict"], &model[..], &input].concat());
+        let files = ["--gold", "gold.jsonl", "--pred", "pred.jsonl"];
+        let scored = sandbox.ok_json(&[&["score"], &files[..], &["--format", "json"]].concat());
+        let last = ["--data", "gold.jsonl", "--format", "json"];
+        let outcome = sandbox.run(&[&["evaluate"], &model[..], &last].concat());
+        assert!(!outcome.stderr.contains("note:"), "{}", outcome.stderr);
+        let evaluated: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        for key in [
+            "span_f1_micro",
+            "span_f1_macro",
+            "span_precision_micro",
+            "per_type",
+        ] {
+            assert_ne!(evaluated[key], Value::Null, "{key}");
+            assert_eq!(evaluated[key], scored[key], "{key} of {words}");
+        }
+        losses.push(evaluated["loss"].as_f64().unwrap());
+    }
+    assert_ne!(losses[0], losses[1]);
+    let assumed = sandbox.run(&[&["evaluate"], &model[..], &["--data", "gold.jsonl"]].concat());
+    says(&assumed, 0, &["note: no ls_llama.json", "--words split"]);
+}
+
+#[test]
+fn columns_are_found_or_set_and_the_command_is_checked() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    let model = [
+        "evaluate",
+        "--model",
+        "model",
+        "--adapter",
+        "out/best",
+        "--task",
+        "sequence",
+    ];
+    let with = |args: &[&str]| sandbox.run(&[&model[..], args].concat());
+    let usual = with(&["--data", "train.csv", "--format", "json"]);
+    let table = sandbox.read("train.csv");
+    let other = table.replacen("text,label", "review,label", 1);
+    assert_ne!(table, other);
+    sandbox.write(
+        "other.csv",
+        other
+            .replacen("label\n", "label,class\n", 1)
+            .replace("pos\n", "pos,x\n")
+            .replace("neg\n", "neg,x\n"),
+    );
+    let unclear = with(&["--data", "other.csv"]);
+    says(
+        &unclear,
+        2,
+        &["hint: say which is meant: --set data.label=label, or --set data.label=class"],
+    );
+    let said = with(&[
+        "--data",
+        "other.csv",
+        "--set",
+        "data.label=label",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let [said, usual] =
+        [said, usual].map(|outcome| scores(serde_json::from_str(&outcome.stdout).unwrap()));
+    assert_eq!(said, usual);
+    for (args, parts) in [
+        (
+            &["--data", "train.csv", "--set", "train.epochs=1"][..],
+            &["--set train.epochs=1: only keys of data"][..],
+        ),
+        (
+            &["--data", "train.csv", "--set", "data.txt=a"],
+            &["did you mean data.text?"],
+        ),
+        (
+            &["--data", "train.csv", "--split", "test"],
+            &["cannot be used with"],
+        ),
+        (&[], &["--data <FILE>"]),
+    ] {
+        says(&with(args), 2, parts);
+    }
+}
+
+#[test]
+fn labels_that_a_run_does_not_have_are_refused_with_the_way_out() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=2"]);
+    let file = sandbox.read("train.csv");
+    let numbered = file.replace(",neg\n", ",0\n").replace(",pos\n", ",1\n");
+    assert_ne!(numbered, file);
+    sandbox.write("numbered.csv", numbered);
+    let of_run = ["evaluate", "--run", "out"];
+    let of_model = [
+        "evaluate",
+        "--model",
+        "model",
+        "--adapter",
+        "out/best",
+        "--task",
+        "sequence",
+    ];
+    let names = ["--set", "data.labels=[\"neg\",\"pos\"]"];
+    let as_json = ["--format", "json"];
+    let expected = sandbox.ok_json(&[&of_run[..], &["--data", "train.csv"], &as_json].concat());
+    for command in [&of_run[..], &of_model] {
+        let on_numbers = [command, &["--data", "numbered.csv"]].concat();
+        let refused = sandbox.run(&on_numbers);
+        says(
+            &refused,
+            1,
+            &[
+                "unknown label `1`; the labels are `neg`, `pos`",
+                "hint: if the integers count the model's labels, name these in the order of the integers: --set 'data.labels=[\"neg\",\"pos\"]'",
+            ],
+        );
+        let found = sandbox.ok_json(&[&on_numbers[..], &names, &as_json].concat());
+        assert_eq!(scores(found), scores(expected.clone()));
+    }
+    sandbox.write("good.csv", "text,label\na good film,good\n");
+    let refused = sandbox.run(&[&of_model[..], &["--data", "good.csv"]].concat());
+    says(
+        &refused,
+        1,
+        &[
+            "good.csv:2: unknown label `good`; the labels are `neg`, `pos`",
+            "hint: if they are the model's by other names: give the file's in the order of the head with --labels A,B,C",
+        ],
+    );
+    let named = ["--data", "good.csv", "--labels", "bad,good"];
+    sandbox.ok(&[&of_model[..], &named].concat());
 }

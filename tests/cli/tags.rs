@@ -405,7 +405,7 @@ fn score_reads_parts_of_speech_by_word() {
         json!([[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1]])
     );
     let outcome = sandbox.run(&files);
-    let note = "note: no tag of gold.conll has a prefix such as B-: each is the label of its word (--scheme labels)";
+    let note = "note: no tag of gold.conll, pred.conll has a prefix such as B-: each is the label of its word (--scheme labels)";
     says(&outcome, 0, &[note]);
     assert_contains(
         &outcome.stdout,
@@ -453,7 +453,8 @@ fn score_names_odd_tags_and_takes_a_separator() {
     sandbox.write("pred.conll", "Ann B-PER\nsold O\nLima B_PER\n");
     let files = ["score", "--gold", "gold.conll", "--pred", "pred.conll"];
     let outcome = sandbox.run(&files);
-    let note = "note: gold.conll: `B_LOC`, `B_PER`: no hyphen behind the prefix, so that the type of `B_LOC` is read as `_LOC`; --tag-separator _ takes it for one\n";
+    let note = "note: gold.conll: `B_LOC`, `B_PER`: no hyphen behind the prefix, so that the type of `B_LOC` is read as `_LOC`; --tag-separator _ takes it for one\n\
+                note: pred.conll: `B_PER`: no hyphen behind the prefix, so that the type of `B_PER` is read as `_PER`; --tag-separator _ takes it for one\n";
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, note));
     assert_contains(&outcome.stdout, &["_PER: "]);
     let outcome = sandbox.run(&[&files[..], &["--tag-separator", "_"]].concat());
@@ -463,4 +464,71 @@ fn score_names_odd_tags_and_takes_a_separator() {
         &["found: 2 phrases; correct: 1.", "LOC: ", "PER: "],
     );
     assert!(!outcome.stdout.contains("_PER"), "{}", outcome.stdout);
+}
+
+#[test]
+fn the_tags_of_all_files_say_whether_they_are_spans() {
+    let sandbox = Sandbox::empty();
+    sandbox.write("gold.conll", "a O\nb O\n");
+    sandbox.write("labels.conll", "a NOUN\nb VERB\n");
+    sandbox.write("spans.conll", "a B_PER\nb B-PER\n");
+    sandbox.write("bilou.conll", "a U-PER\nb U-PER\n");
+    let score = |pred: &str| {
+        let files = ["--gold", "gold.conll", "--pred", pred];
+        sandbox.run(&[&["score"], &files[..], &["--format", "json"]].concat())
+    };
+    let outcome = score("labels.conll");
+    says(
+        &outcome,
+        0,
+        &["note: no tag of gold.conll, labels.conll has a prefix such as B-"],
+    );
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(found["accuracy"], 0.0);
+    assert_eq!(found["per_class"]["VERB"]["predicted"], 1);
+    // Odd tags are named in whichever file they stand.
+    let outcome = score("spans.conll");
+    let note = "note: spans.conll: `B_PER`: no hyphen behind the prefix, so that the type of `B_PER` is read as `_PER`; --tag-separator _ takes it for one\n";
+    assert_eq!(outcome.stderr, note);
+    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(found["per_type"]["_PER"]["predicted"], 1);
+    // Two names of one word, not one of two.
+    let found: Value = serde_json::from_str(&score("bilou.conll").stdout).unwrap();
+    assert_eq!(found["per_type"]["PER"]["predicted"], 2);
+}
+
+#[test]
+fn a_separator_of_nothing_is_refused() {
+    let sandbox = Sandbox::empty();
+    sandbox.write("gold.conll", "a B_PER B_PER\n");
+    let outcome = sandbox.run(&["score", "--gold", "gold.conll", "--tag-separator", ""]);
+    let message = "error: --tag-separator: expected what stands between the prefix and the type of a tag, found nothing";
+    says(&outcome, 2, &[message]);
+}
+
+#[test]
+fn the_confusion_of_many_labels_is_left_out() {
+    let sandbox = Sandbox::empty();
+    let score = |labels: usize| {
+        let row = |at: usize| format!("w x{} x{}\n", at, at / 2 * 2);
+        sandbox.write("a.conll", (0..labels).map(row).collect::<String>());
+        let file = ["score", "--gold", "a.conll"];
+        let json = sandbox.ok_json(&[&file[..], &["--format", "json"]].concat());
+        assert_eq!(json["accuracy"], 0.5);
+        assert_eq!(json["per_class"].as_object().unwrap().len(), labels);
+        (json["confusion"].clone(), sandbox.ok(&file))
+    };
+    let (confusion, text) = score(100);
+    assert_eq!(confusion.as_array().unwrap().len(), 100);
+    assert_contains(&text, &["confusion, rows gold, columns x0, "]);
+    let (confusion, text) = score(102);
+    assert_eq!(confusion[1][0], 1);
+    assert_contains(
+        &text,
+        &["\nconfusion of 102 classes: not shown; --format json has it\n"],
+    );
+    // Its square would be 7 GB.
+    let (confusion, text) = score(30_000);
+    assert_eq!(confusion, Value::Null);
+    assert!(text.ends_with("\nconfusion of 30000 classes: not shown\n"));
 }

@@ -20,7 +20,8 @@ pub struct Args {
 pub enum Command {
     /// Fine-tune on a labelled data set. Without arguments: a demonstration that needs nothing else
     Train(TrainArgs),
-    /// Score a run's best checkpoint on a split or on another labelled file
+    /// Score a run's best checkpoint on a split or another labelled file, or any classifier or
+    /// tagger on a file
     Evaluate(EvaluateArgs),
     /// Label texts
     Predict(PredictArgs),
@@ -94,15 +95,20 @@ pub struct TrainArgs {
 /// `evaluate`.
 #[derive(Debug, clap::Args)]
 pub struct EvaluateArgs {
-    /// Folder of a finished run
-    #[arg(long, value_name = "DIR")]
-    pub run: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Split of the run's configuration: train, validation or test [default: test, else validation]
-    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["data", "model"])]
     pub split: Option<String>,
-    /// Another labelled file, with the run's columns
-    #[arg(long, value_name = "FILE")]
+    /// A labelled file. With --run it is another one than the run's, with the run's columns; with
+    /// --model the columns are found in it
+    #[arg(long, value_name = "FILE", required_unless_present = "run")]
     pub data: Option<PathBuf>,
+    /// Set a key of data for --data, such as data.text=review, or data.labels=[\"neg\",\"pos\"] as
+    /// the names of integers (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "data")]
+    pub set: Vec<String>,
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
@@ -147,8 +153,8 @@ pub struct ScoreArgs {
     /// Tag scheme of --mode strict: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou
     /// [default: iob2]. Without strict mode only bilou matters (and is seen from the gold tags):
     /// the default mode reads all others in the same lenient way. labels: the tags are no spans but
-    /// the labels of their words, scored by accuracy and F1 [default where no gold tag has a prefix
-    /// such as B-]
+    /// the labels of their words, scored by accuracy and F1 [default where no tag of any file has a
+    /// prefix such as B-]
     #[arg(long, value_name = "SCHEME")]
     pub scheme: Option<Scheme>,
     /// What stands between the prefix and the type of a tag, where that is no hyphen: _ for B_PER
@@ -190,10 +196,10 @@ pub enum ReadMode {
     Strict,
 }
 
-/// `predict`.
+/// The trained model of a command, and how it reads and answers: a run, or a model from elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("from").required(true).args(["run", "model"])))]
-pub struct PredictArgs {
+pub struct ModelArgs {
     /// Folder of a finished run
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
@@ -247,6 +253,14 @@ pub struct PredictArgs {
     /// Element type of the weights: f32 or bf16
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub dtype: Option<String>,
+}
+
+/// `predict`.
+#[derive(Debug, clap::Args)]
+pub struct PredictArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,

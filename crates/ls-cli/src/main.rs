@@ -10,6 +10,7 @@ mod commands;
 mod device;
 mod error;
 mod hub;
+mod model;
 mod output;
 
 use std::process::ExitCode;

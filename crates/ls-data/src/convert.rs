@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DataError, Result};
 use crate::scheme::TagScheme;
 use crate::span::{Span, decode_spans, not_of_scheme};
+use crate::tag_names::PREFIXES;
 
 /// What to do with a sequence that its scheme does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -38,7 +39,8 @@ const OUTSIDE: Parts<'static> = Parts {
 /// type.
 fn parts(tag: &str) -> Option<Parts<'_>> {
     let mut chars = tag.chars();
-    let prefix = chars.next().filter(|prefix| "OBIESLU".contains(*prefix))?;
+    let known = |prefix: &char| *prefix == 'O' || PREFIXES.contains(*prefix);
+    let prefix = chars.next().filter(known)?;
     let rest = chars.as_str();
     let entity_type = match rest.strip_prefix('-') {
         None if rest.is_empty() => "",

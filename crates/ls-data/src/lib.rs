@@ -106,9 +106,9 @@ pub use inputs::{
 pub use labels::{IGNORE_INDEX, LabelSet};
 pub use look_alikes::look_alikes;
 pub use metrics::{
-    ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS, Interval, Resampling,
-    SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare, conlleval_report,
-    expected_calibration_error, log_loss, span_report,
+    CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS,
+    Interval, Resampling, SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare,
+    conlleval_report, expected_calibration_error, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use readers::{
@@ -124,7 +124,9 @@ pub use source::{SplitSource, TagChanges, default_cache};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;
-pub use tag_names::{NO_LABEL, OddTags, Scheme, TagKind, odd_tags, shown_type, with_hyphen};
+pub use tag_names::{
+    NO_LABEL, OddTags, Scheme, TagKind, odd_tags, quoted, shown_type, with_hyphen,
+};
 pub use task::TaskKind;
 pub use tokenize::TextTokenizer;
 pub use windows::{Context, InputLimits, LongInputs};

@@ -93,7 +93,23 @@ impl From<Scheme> for String {
 /// writes it. Where tags are spans, such a word is `O`.
 pub const NO_LABEL: &str = "_";
 
-const PREFIXES: &str = "BIESLU";
+/// The prefixes of all schemes; `O` is none.
+pub(crate) const PREFIXES: &str = "BIESLU";
+
+/// The prefix of a tag of spans, and the type behind its hyphen, which may be empty: `B-PER`, `B-`.
+pub(crate) fn prefix_and_type(tag: &str) -> Option<(char, &str)> {
+    let (prefix, entity_type) = tag.split_once('-')?;
+    let mut chars = prefix.chars();
+    match (chars.next(), chars.next()) {
+        (Some(prefix), None) if PREFIXES.contains(prefix) => Some((prefix, entity_type)),
+        _ => None,
+    }
+}
+
+/// Whether a field looks like a tag of spans: `O`, or a prefix, a hyphen and a type.
+pub(crate) fn is_span_tag(field: &str) -> bool {
+    field == "O" || prefix_and_type(field).is_some_and(|(_, entity_type)| !entity_type.is_empty())
+}
 
 /// How a tag is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,8 +126,10 @@ enum Form {
     OutsideTyped,
     /// `B_PER`, with what stands in the hyphen's place.
     Separated(char),
-    /// `b-PER`, `o`.
-    LowerCase,
+    /// `b-PER`.
+    LowerPrefix,
+    /// `o`.
+    LowerOutside,
     /// Anything else.
     Plain,
 }
@@ -128,10 +146,10 @@ fn form(tag: &str) -> Form {
     if prefix != upper && (PREFIXES.contains(upper) || upper == 'O') {
         // `i` is a word in some tag sets; only `o` stands for `O` by itself.
         let typed = separator == Some('-') && !entity_type.is_empty();
-        return if typed || tag == "o" {
-            Form::LowerCase
-        } else {
-            Form::Plain
+        return match tag {
+            "o" => Form::LowerOutside,
+            _ if typed => Form::LowerPrefix,
+            _ => Form::Plain,
         };
     }
     match (prefix, separator) {
@@ -200,6 +218,25 @@ pub struct OddTags {
     pub separator: Option<String>,
 }
 
+impl OddTags {
+    /// Whether they are prefixes of a scheme without a type (`B`, `I`), which a scheme may have.
+    pub fn are_prefixes(&self) -> bool {
+        self.names.iter().all(|name| form(name) == Form::Bare)
+    }
+}
+
+/// The first of the tags and how they are read, for a note to people.
+impl fmt::Display for OddTags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", quoted(&self.names), self.reading)
+    }
+}
+
+/// The first few of many names, as they are shown to people.
+pub fn quoted<S: fmt::Display>(names: impl IntoIterator<Item = S>) -> String {
+    ls_files::listed(names.into_iter().map(|name| format!("`{name}`")), 5)
+}
+
 /// The tags among these that fit no scheme, or not that of the others. For tags that are spans.
 pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
     let names: BTreeSet<&str> = names.into_iter().collect();
@@ -234,19 +271,17 @@ pub fn odd_tags<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<OddTags> {
             )
         });
     }
-    add(of(&|form| form == Form::LowerCase), None, &|first| {
-        let meant = format!("{}{}", first[..1].to_ascii_uppercase(), &first[1..]);
-        if meant == "O" {
-            format!(
-                "is not `O`, and before a span it is read as one without a type; write `{meant}`"
-            )
-        } else {
-            format!(
-                "the prefix is in lower case and is not known: neighbouring words of the type \
-                 `{}` run together to one span; write `{meant}`",
-                lenient_type(first)
-            )
-        }
+    add(of(&|form| form == Form::LowerPrefix), None, &|first| {
+        format!(
+            "the prefix is in lower case and is not known: neighbouring words of the type `{}` \
+             run together to one span; write `{}{}`",
+            lenient_type(first),
+            first[..1].to_ascii_uppercase(),
+            &first[1..]
+        )
+    });
+    add(of(&|form| form == Form::LowerOutside), None, &|_| {
+        "is not `O`, and before a span it is read as one without a type; write `O`".to_string()
     });
     add(of(&|form| form == Form::Plain), None, &|first| {
         format!(
@@ -431,9 +466,44 @@ mod tests {
             "B-PER L-PER E-PER",
             &["E-PER: of no one scheme with `L-` and `U-`"],
         );
+        // Each has a reading of its own.
+        check(
+            "b-PER i-PER o",
+            &[
+                "b-PER i-PER: the prefix is in lower case",
+                "o: is not `O`, and before a span",
+            ],
+        );
         check("O B- B-PER", &["B-: no type behind the hyphen"]);
         check("O B I", &["B I: no type behind the prefix"]);
         check("O O-PER B-PER", &["O-PER: a type behind `O`"]);
+    }
+
+    #[test]
+    fn many_odd_tags_are_shown_in_part() {
+        let odd = odd_tags("B-PER F A B C D E".split(' '));
+        let shown: Vec<String> = odd.iter().map(ToString::to_string).collect();
+        assert!(
+            shown[0].starts_with("`A`, `C`, `D`, `F`: no prefix"),
+            "{shown:?}"
+        );
+        assert!(shown[1].starts_with("`B`, `E`: no type"), "{shown:?}");
+        let prefixes: Vec<bool> = odd.iter().map(OddTags::are_prefixes).collect();
+        assert_eq!(prefixes, [false, true]);
+        assert_eq!(quoted(["a"; 7]), "`a`, `a`, `a`, `a`, `a` and 2 more");
+    }
+
+    #[test]
+    fn a_tag_of_spans_has_a_prefix_a_hyphen_and_a_type() {
+        for tag in ["O", "B-PER", "U-x", "I--"] {
+            assert!(is_span_tag(tag), "{tag}");
+        }
+        for field in [
+            "", "B", "B-", "NOUN", "O-PER", "b-PER", "BI-PER", "-PER", "Ä-PER",
+        ] {
+            assert!(!is_span_tag(field), "{field}");
+        }
+        assert_eq!(prefix_and_type("B-"), Some(('B', "")));
     }
 
     #[test]

@@ -235,17 +235,25 @@ impl Dataset {
                 Err(error) => unknown.push(error),
             }
         }
-        match unknown.len() {
-            0 => {}
-            1 => return Err(unknown.swap_remove(0).into()),
-            count => {
-                return Err(DataError::BadRows {
+        if !unknown.is_empty() {
+            let found = unknown.iter().filter_map(|error| match error {
+                DataError::UnknownLabel { label, .. } => Some(label.clone()),
+                _ => None,
+            });
+            let found = found.collect();
+            let fault = match unknown.len() {
+                1 => unknown.swap_remove(0),
+                count => DataError::BadRows {
                     path: self.split.files()[0].clone(),
                     shown: unknown.iter().take(20).map(ToString::to_string).collect(),
                     count,
-                }
-                .into());
-            }
+                },
+            };
+            return Err(TrainError::UnknownLabels {
+                fault: Box::new(fault),
+                found,
+                way_out: None,
+            });
         }
         self.check_labelled()?;
         Ok(self)

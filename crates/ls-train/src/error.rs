@@ -134,6 +134,16 @@ pub enum TrainError {
         /// Where the examples stand: path and lines.
         examples: String,
     },
+    /// Labels of a file that are none of the model's.
+    #[error("{fault}")]
+    UnknownLabels {
+        /// Where they stand.
+        fault: Box<DataError>,
+        /// The labels.
+        found: Vec<String>,
+        /// The way out, where it is known.
+        way_out: Option<String>,
+    },
     /// A fault of data files or labels.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -179,6 +189,25 @@ impl TrainError {
         }
     }
 
+    /// The same with a way out that only the caller knows. Other errors than
+    /// [`TrainError::UnknownLabels`] and [`DataError::NamesNeeded`] stay as they are.
+    pub fn with_way_out(self, way_out: String) -> Self {
+        let way_out = Some(way_out);
+        match self {
+            Self::UnknownLabels { fault, found, .. } => Self::UnknownLabels {
+                fault,
+                found,
+                way_out,
+            },
+            Self::Data(fault @ DataError::NamesNeeded { .. }) => Self::UnknownLabels {
+                fault: Box::new(fault),
+                found: Vec::new(),
+                way_out,
+            },
+            other => other,
+        }
+    }
+
     /// The way out, where there is a usual one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -207,14 +236,26 @@ impl TrainError {
             Self::Data(DataError::NoDatasetFiles { dataset, .. }) => Some(fetch_data(dataset)),
             Self::NoDataset { name, .. } => Some(fetch_data(name)),
             Self::Data(DataError::ColumnsUnclear { settings, .. }) => {
-                let each: Vec<String> = settings.iter().map(|all| all.join(" ")).collect();
+                let flags = |all: &Vec<String>| all.iter().map(|one| set(one)).collect::<Vec<_>>();
+                let each: Vec<String> = settings.iter().map(|all| flags(all).join(" ")).collect();
                 Some(format!("say which is meant: {}", each.join(", or ")))
             }
+            Self::UnknownLabels { way_out, .. } => way_out.clone(),
             Self::TokenId { .. } | Self::Model(ModelError::TokenId { .. }) => {
                 Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
             }
             _ => None,
         }
+    }
+}
+
+/// The flag that sets `key=value`. Names of columns may hold what a shell would read.
+fn set(assignment: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._=-".contains(c);
+    if assignment.chars().all(plain) {
+        format!("--set {assignment}")
+    } else {
+        format!("--set \"{assignment}\"")
     }
 }
 

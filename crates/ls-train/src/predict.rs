@@ -19,7 +19,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
 use crate::inputs::Inputs;
-use crate::prediction::{prediction_object, unreadable_object};
+use crate::prediction::{FunctionToApply, prediction_object, unreadable_object};
 use crate::run_dir::RunDir;
 
 /// Settings for a model that was not trained here, or that replace those it was trained with.
@@ -322,6 +322,31 @@ impl Predictor {
                 }
             }))),
         }
+    }
+
+    /// Sees that the model answers with one label of several, which is what is scored.
+    ///
+    /// # Errors
+    ///
+    /// If its answers are values, or a probability for each label by itself.
+    pub fn check_scored(&self) -> Result<()> {
+        let classes = self.model.num_labels();
+        if self.settings.function_to_apply(classes) == FunctionToApply::Softmax {
+            return Ok(());
+        }
+        let what = match self.settings.problem_type {
+            None | Some(ProblemType::SingleLabelClassification) => {
+                "a model with a single label".into()
+            }
+            Some(problem) => format!("a model of the type {}", problem.name()),
+        };
+        Err(TrainError::Settings {
+            path: self.settings.base_model.clone(),
+            reason: format!(
+                "{what} is not scored yet, only one that gives each text one of several labels; \
+                 predict gives its answers"
+            ),
+        })
     }
 
     /// A labelled split, encoded for this model.

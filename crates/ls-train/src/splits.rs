@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ls_data::{
-    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, split_off,
+    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, quoted, split_off,
     with_hyphen,
 };
 
@@ -137,17 +137,6 @@ fn tags_of(
         None => TagKind::of(names()),
     };
     let mut note = |text: String| observer.event(&Event::Note(&text));
-    let quoted = |names: &[String]| {
-        let shown: Vec<String> = names
-            .iter()
-            .take(5)
-            .map(|name| format!("`{name}`"))
-            .collect();
-        match names.len().saturating_sub(shown.len()) {
-            0 => shown.join(", "),
-            more => format!("{} and {more} more", shown.join(", ")),
-        }
-    };
     match kind {
         TagKind::Labels if data.scheme.is_none() => {
             let entities = match labels.id("O") {
@@ -176,13 +165,10 @@ fn tags_of(
                     let read = with_hyphen(first, separator);
                     format!("; data.tag_separator = {separator:?} reads it as `{read}`")
                 });
-                let (names, set) = (quoted(&tags.names), set.unwrap_or_default());
-                note(format!("{place}{names}: {}{set}", tags.reading));
+                note(format!("{place}{tags}{}", set.unwrap_or_default()));
             }
             // A prefix alone is a tag of a scheme.
-            let is_prefix = |name: &String| ["B", "I", "E", "S", "L", "U"].contains(&&**name);
-            let of_none = |tags: &OddTags| !tags.names.iter().all(is_prefix);
-            if odd.iter().any(of_none) && data.scheme.is_none() {
+            if !odd.iter().all(OddTags::are_prefixes) && data.scheme.is_none() {
                 note(
                     "data.scheme = \"iob2\" (or another scheme) refuses tags that are not of it, \
                      with their place; \"labels\" takes every tag for the label of its word"

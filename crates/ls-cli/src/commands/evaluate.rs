@@ -1,10 +1,12 @@
-//! `ls-cli evaluate`: scores a run's best checkpoint on a split or a file.
+//! `ls-cli evaluate`: scores a run's best checkpoint on a split or a file, or a model from
+//! elsewhere on a file.
 
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use ls_data::FileFormat;
+use anyhow::Result;
+use ls_data::{DataError, FileFormat};
+use ls_train::config::DataFiles;
 use ls_train::dataset::Dataset;
 use ls_train::sources::{Source, Sources, known_form, named};
 use ls_train::{Predictor, RunConfig, TrainError};
@@ -12,41 +14,39 @@ use serde_json::json;
 
 use super::table::table;
 use crate::args::{EvaluateArgs, ScoreFormat};
-use crate::device;
+use crate::error::UsageError;
 use crate::output::Display;
+use crate::{device, model};
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let (predictor, mut config) = Predictor::from_run(&args.run, &device)
-        .with_context(|| format!("cannot open run {}", args.run.display()))?;
+    let (predictor, of_run) = model::open(&args.model, &device)?;
+    predictor.check_scored()?;
+    let (mut config, decided) = match (of_run, &args.data) {
+        (Some(config), _) if args.set.is_empty() => (config, Vec::new()),
+        (Some(config), _) => (config.with(&settings(args)?)?, Vec::new()),
+        (None, Some(data)) => of_file(args, &predictor, data)?,
+        (None, None) => return Err(UsageError::new("expected --data with --model").into()),
+    };
     config.data.skip_bad_rows |= args.skip_bad_rows;
     let protocol = config.data.protocol;
     let cache = config.data.cache.then(ls_data::default_cache).flatten();
+    let mut display = Display::new();
+    for line in decided {
+        display.line(line);
+    }
+    if let Some(note) = model::assumed(&args.model, &predictor) {
+        display.line(note);
+    }
     let (name, dataset) = match &args.data {
         Some(path) => {
-            let source = match known_form(&config.data, path)? {
-                Some(source) => source,
-                None => {
-                    let mut data = config.data.clone();
-                    if FileFormat::from_path(path).is_ok() {
-                        // The run's format is that of its own files.
-                        data.format = None;
-                    }
-                    let mut source = named(&data, std::slice::from_ref(path), true)?;
-                    if data.known().is_some() {
-                        source.split.read.label_names =
-                            Some(predictor.settings.labels.names().to_vec());
-                    }
-                    source
-                }
-            };
-            let dataset = predictor.dataset(&source.split, cache.as_deref())?;
+            let source = source(args, &predictor, &config, path)?;
+            let dataset = labelled(args, &predictor, &source, cache.as_deref())?;
             ("data".to_string(), dataset)
         }
         None => split(&predictor, &config, args.split.as_deref(), cache.as_deref())?,
     };
-    let mut display = Display::new();
     display.skipped(dataset.skipped());
     display.start("evaluating", dataset.lengths().len());
     let evaluation = predictor.evaluate(&dataset, protocol, |done| display.tick(done))?;
@@ -91,6 +91,109 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The settings of --set, which say how the file is read.
+fn settings(args: &EvaluateArgs) -> Result<Vec<String>> {
+    match args.set.iter().find(|set| !set.starts_with("data.")) {
+        None => Ok(args.set.clone()),
+        Some(other) => Err(UsageError {
+            message: format!("--set {other}: only keys of data can be set here"),
+            hint: Some("they say how --data is read, such as --set data.text=review".into()),
+        }
+        .into()),
+    }
+}
+
+/// The settings for a file of which no more is said, and what was decided.
+fn of_file(
+    args: &EvaluateArgs,
+    predictor: &Predictor,
+    data: &Path,
+) -> Result<(RunConfig, Vec<String>)> {
+    let files = DataFiles {
+        model: &predictor.settings.base_model,
+        train: data,
+        validation: None,
+        test: None,
+        task: Some(predictor.settings.task),
+    };
+    Ok(RunConfig::of_files(&files, &settings(args)?)?)
+}
+
+/// How a file is read by the settings of a run, or by those that were found in it.
+fn source(
+    args: &EvaluateArgs,
+    predictor: &Predictor,
+    config: &RunConfig,
+    path: &Path,
+) -> Result<Source> {
+    if let Some(source) = known_form(&config.data, path)? {
+        return Ok(source);
+    }
+    let mut data = config.data.clone();
+    let said = args.set.iter().any(|set| set.starts_with("data.format"));
+    if args.model.run.is_some() && !said && FileFormat::from_path(path).is_ok() {
+        // The run's format is that of its own files.
+        data.format = None;
+    }
+    let mut source = named(&data, &[path.to_path_buf()], true)?;
+    if data.known().is_some() {
+        source.split.read.label_names = Some(predictor.settings.labels.names().to_vec());
+    }
+    Ok(source)
+}
+
+/// The file with the model's labels.
+fn labelled(
+    args: &EvaluateArgs,
+    predictor: &Predictor,
+    source: &Source,
+    cache: Option<&Path>,
+) -> Result<Dataset> {
+    let error = match predictor.dataset(&source.split, cache) {
+        Ok(dataset) => return Ok(dataset),
+        Err(error) => error,
+    };
+    let integers = match &error {
+        TrainError::Data(DataError::NamesNeeded { .. }) => true,
+        TrainError::UnknownLabels { found, .. } => {
+            found.iter().all(|label| label.parse::<i64>().is_ok())
+        }
+        _ => return Err(error.into()),
+    };
+    let names = predictor.settings.labels.names();
+    let unnamed = source.split.read.label_names.is_none();
+    // A model from elsewhere numbers its labels, as does whoever names them in its order. Those of
+    // a training here were numbered by their names.
+    let numbered = !predictor.recorded || args.model.labels.is_some();
+    if integers && unnamed && numbered {
+        let mut source = source.clone();
+        source.split.read.label_names = Some(names.to_vec());
+        return Ok(predictor.dataset(&source.split, cache)?);
+    }
+    let in_order = || {
+        let quoted = names.iter().map(|name| format!("{name:?}"));
+        quoted.collect::<Vec<_>>().join(",")
+    };
+    let way_out = if integers && unnamed {
+        format!(
+            "if the integers count the model's labels, name these in the order of the integers: \
+             --set 'data.labels=[{}]'",
+            in_order()
+        )
+    } else if args.model.run.is_some() {
+        return Err(error.into());
+    } else {
+        let mut numbered = names.iter().enumerate();
+        let why = if numbered.all(|(id, name)| *name == format!("LABEL_{id}")) {
+            "no file of the model names its labels"
+        } else {
+            "if they are the model's by other names"
+        };
+        format!("{why}: give the file's in the order of the head with --labels A,B,C")
+    };
+    Err(error.with_way_out(way_out).into())
 }
 
 /// A split of the run's configuration. A validation split that was set aside is set aside again.

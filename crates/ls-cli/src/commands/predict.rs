@@ -9,56 +9,27 @@ use ls_data::{
     BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row, shown_type,
 };
 use ls_files::{AtomicFile, FileError};
+use ls_train::TrainError;
 use ls_train::config::DataSettings;
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, words_of};
-use ls_train::{Overrides, Predictor, TrainError};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::error::UsageError;
 use crate::output::Display;
-use crate::{device, hub};
+use crate::{device, model};
 
 /// Inputs that are predicted and written before the next ones are encoded.
 const CHUNK: usize = 4096;
-
-/// Of a tagger from elsewhere nothing says how its words were encoded.
-const WORDS_ASSUMED: &str = "note: no ls_llama.json says how this tagger's words were encoded; \
-     assumed: joined by spaces (--words text). If it was trained with is_split_into_words=True, as \
-     with transformers' scripts, give --words split";
 
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
     let mut part = args.output.as_deref().map(Target::of).transpose()?;
-    let (predictor, columns) = match (&args.run, &args.model) {
-        (Some(run), _) => {
-            let (mut predictor, config) = Predictor::from_run(run, &device)
-                .with_context(|| format!("cannot open run {}", run.display()))?;
-            predictor.settings.max_length =
-                args.max_length.unwrap_or(predictor.settings.max_length);
-            (predictor, config.data)
-        }
-        (None, Some(model)) => {
-            let predictor = Predictor::from_pretrained(
-                &hub::model(model, false)?,
-                args.adapter.as_deref(),
-                &overrides(args)?,
-                &device,
-            )
-            .with_context(|| match &args.adapter {
-                Some(adapter) => {
-                    format!("cannot load {} on {}", adapter.display(), model.display())
-                }
-                None => format!("cannot load {}", model.display()),
-            })?;
-            (predictor, DataSettings::default())
-        }
-        (None, None) => return Err(UsageError::new("expected --run or --model").into()),
-    };
+    let (predictor, config) = model::open(&args.model, &device)?;
+    let columns = config.map(|config| config.data).unwrap_or_default();
     let task = predictor.settings.task;
     if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
         return Err(UsageError::new(
@@ -71,8 +42,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         inputs = predictor.strict(&name, inputs);
     }
     let mut display = Display::new();
-    if task == TaskKind::Token && !predictor.recorded && args.words.is_none() {
-        display.line(WORDS_ASSUMED);
+    if let Some(note) = model::assumed(&args.model, &predictor) {
+        display.line(note);
     }
     display.start("predicting", 0);
     let mut out: Box<dyn Write> = match &mut part {
@@ -155,46 +126,6 @@ fn in_chunks<T>(
         each(chunk)?;
     }
     Ok(skipped)
-}
-
-fn overrides(args: &PredictArgs) -> Result<Overrides> {
-    let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
-    let problem_type = choice(
-        "--problem-type",
-        "regression, single_label_classification, multi_label_classification",
-        &args.problem_type,
-    )?;
-    let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
-    let words = choice("--words", "text, split", &args.words)?;
-    let special_tokens = choice("--special-tokens", "text, parse", &args.special_tokens)?;
-    let attention = match &args.attention {
-        Some(mode) => Some(mode.parse().map_err(TrainError::from)?),
-        None => None,
-    };
-    Ok(Overrides {
-        task: args.task,
-        attention,
-        pooling,
-        problem_type,
-        labels: args.labels.clone(),
-        max_length: args.max_length,
-        words,
-        special_tokens,
-        dtype,
-    })
-}
-
-/// Parses a flag's value by its name in a configuration.
-fn choice<T: DeserializeOwned>(
-    flag: &str,
-    known: &str,
-    value: &Option<String>,
-) -> Result<Option<T>> {
-    let Some(value) = value else { return Ok(None) };
-    let parsed = serde_json::from_value(Value::String(value.clone()));
-    Ok(Some(parsed.map_err(|_| {
-        UsageError::new(format!("{flag}: expected one of {known}, found {value:?}"))
-    })?))
 }
 
 /// Opens the inputs; the path names them in messages.

@@ -39,6 +39,15 @@ struct Files {
     names: Option<LabelSet>,
 }
 
+impl Files {
+    /// Gold, the system's and another's.
+    fn all(&self) -> impl Iterator<Item = &File> {
+        [Some(&self.gold), Some(&self.pred), self.other.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+}
+
 /// The scores of the whole, by their JSON keys.
 type Metrics = Vec<(&'static str, f64)>;
 
@@ -55,6 +64,11 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let resampling = resampling(args)?;
+    if args.tag_separator.as_deref() == Some("") {
+        let message = "--tag-separator: expected what stands between the prefix and the type of a \
+                       tag, found nothing";
+        return Err(UsageError::new(message).into());
+    }
     let files = read(args)?;
     let other = files.other.as_ref().map(|file| &file.answers);
     let report = match (&files.gold.answers, &files.pred.answers, other) {
@@ -226,42 +240,47 @@ fn score_tags(
         }
         (Some(scheme), _) => scheme.kind(),
         (None, ReadMode::Strict) => TagKind::Spans,
-        (None, ReadMode::Default) => {
-            let tags = answers[0].iter().flat_map(|answer| &answer.tags);
-            TagKind::of(tags.map(String::as_str))
-        }
+        // Of all files: gold tags that are all `O` say nothing of the predictions.
+        (None, ReadMode::Default) => TagKind::of(answers.iter().flat_map(|all| names(all))),
     };
     if kind == TagKind::Labels {
         if args.scheme.is_none() {
+            let mut paths: Vec<String> = Vec::new();
+            for file in files.all() {
+                let path = file.path.display().to_string();
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
             eprintln!(
                 "note: no tag of {} has a prefix such as B-: each is the label of its word (--scheme labels)",
-                files.gold.path.display()
+                paths.join(", ")
             );
         }
         return score_words(args, files, resampling, answers);
     }
     let scheme = args.scheme.and_then(Scheme::of_spans);
     if args.mode == ReadMode::Default {
-        note_odd_tags(&files.gold.path, answers[0]);
+        note_odd_tags(files.all().zip(answers));
     }
     let mode = match args.mode {
         ReadMode::Default => SpanMode::Default,
         ReadMode::Strict => SpanMode::Strict(scheme.unwrap_or_default()),
     };
     if let SpanMode::Strict(scheme) = mode {
-        let paths = [Some(&files.gold), Some(&files.pred), files.other.as_ref()];
-        for (file, answers) in paths.into_iter().zip(answers) {
-            if let Some(file) = file {
-                check_scheme(&file.path, answers, scheme)?;
-            }
+        for (file, answers) in files.all().zip(answers) {
+            check_scheme(&file.path, answers, scheme)?;
         }
     }
     // Lenient reading knows the prefixes of IOBES, not those of BILOU.
-    let all = answers[0].iter().flat_map(|answer| &answer.tags);
     let bilou = mode == SpanMode::Default
         && match scheme {
             Some(scheme) => scheme == TagScheme::Bilou,
-            None => has_bilou_tags(all.map(String::as_str)),
+            // Gold tags without a span leave it to the predictions.
+            None if names(answers[0]).all(|tag| tag == "O") => {
+                has_bilou_tags(answers.iter().flat_map(|all| names(all)))
+            }
+            None => has_bilou_tags(names(answers[0])),
         };
     let [gold, pred, other] = answers.map(|answers| {
         let tags = answers.iter().map(|answer| &answer.tags);
@@ -300,34 +319,31 @@ fn with_hyphens<'a>(args: &ScoreArgs, answers: &'a [TagAnswer]) -> Cow<'a, [TagA
     Cow::Owned(answers)
 }
 
-/// Says of gold tags that fit no scheme how they are read. A type that is missing is shown to be.
-fn note_odd_tags(path: &Path, gold: &[TagAnswer]) {
-    let tags = gold.iter().flat_map(|answer| &answer.tags);
-    for odd in odd_tags(tags.map(String::as_str)) {
-        let prefixes = odd.names.iter().all(|name| name.len() == 1 && name != "o");
-        if prefixes {
-            continue;
+/// Every tag.
+fn names(answers: &[TagAnswer]) -> impl Iterator<Item = &str> {
+    let tags = answers.iter().flat_map(|answer| &answer.tags);
+    tags.map(String::as_str)
+}
+
+/// Says of the tags of each file that fit no scheme how they are read, once. A type that is missing
+/// is shown to be.
+fn note_odd_tags<'a>(files: impl Iterator<Item = (&'a File, &'a [TagAnswer])>) {
+    let mut said = Vec::new();
+    for (file, answers) in files {
+        for odd in odd_tags(names(answers)) {
+            if odd.are_prefixes() {
+                continue;
+            }
+            let set = odd.separator.as_ref();
+            let set = set.map(|text| format!("; --tag-separator {text} takes it for one"));
+            let set = set.unwrap_or_default();
+            let note = format!("note: {}: {odd}{set}", file.path.display());
+            // One file may hold gold and predictions.
+            if !said.contains(&note) {
+                eprintln!("{note}");
+                said.push(note);
+            }
         }
-        let shown: Vec<String> = odd
-            .names
-            .iter()
-            .take(5)
-            .map(|name| format!("`{name}`"))
-            .collect();
-        let more = match odd.names.len() - shown.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let set = odd
-            .separator
-            .map(|separator| format!("; --tag-separator {separator} takes it for one"));
-        eprintln!(
-            "note: {}: {}{more}: {}{}",
-            path.display(),
-            shown.join(", "),
-            odd.reading,
-            set.unwrap_or_default()
-        );
     }
 }
 
@@ -400,10 +416,8 @@ fn score_labels(
             .filter_map(|answer| classes.id(&answer.label));
         ids.collect::<Vec<usize>>()
     });
-    let tally = |answers: &[usize]| {
-        ClassTally::new(&gold, answers, classes.names()).map_err(TrainError::from)
-    };
-    let (tally, other) = (tally(&pred)?, tally(&other)?);
+    let [tally, other] = ClassTally::of_systems(&gold, [&pred, &other], classes.names())
+        .map_err(TrainError::from)?;
     let mut scores = tally.scores();
     if let Some(rows) = probability_rows(answers[1], &classes) {
         let names = classes.names();

@@ -6,6 +6,9 @@ use anyhow::Result;
 use ls_data::shown_type;
 use ls_train::Scores;
 
+/// Most classes whose confusion is a table that can be read.
+const SHOWN_CLASSES: usize = 100;
+
 /// Scores by class or entity type, then the averages.
 pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
     let (rows, mut totals) = match scores {
@@ -47,6 +50,17 @@ pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
             .iter()
             .map(|(name, _)| name.as_str())
             .collect();
+        if names.len() > SHOWN_CLASSES || scores.confusion.is_empty() {
+            let json = match scores.confusion.len() {
+                0 => "",
+                _ => "; --format json has it",
+            };
+            let count = names.len();
+            return Ok(writeln!(
+                out,
+                "confusion of {count} classes: not shown{json}"
+            )?);
+        }
         writeln!(out, "confusion, rows gold, columns {}", names.join(", "))?;
         for (name, row) in names.iter().zip(&scores.confusion) {
             let cells: String = row.iter().map(|count| format!("{count:>8}")).collect();

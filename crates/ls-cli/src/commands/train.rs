@@ -4,9 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_data::DataError;
 use ls_train::config::DataFiles;
-use ls_train::{Report, RunConfig, TrainError};
+use ls_train::{Report, RunConfig};
 
 use crate::args::TrainArgs;
 use crate::error::UsageError;
@@ -50,7 +49,7 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
             test: args.test.as_deref(),
             task: args.task,
         };
-        return RunConfig::of_files(&files, &args.set).map_err(explained);
+        return Ok(RunConfig::of_files(&files, &args.set)?);
     }
     let config = name(args);
     if !config.is_file() {
@@ -76,31 +75,6 @@ fn name(args: &TrainArgs) -> &Path {
     args.config
         .as_deref()
         .unwrap_or(Path::new("demo-sentiment"))
-}
-
-/// Says how a setting that is needed is given here.
-fn explained(error: TrainError) -> anyhow::Error {
-    let TrainError::Data(DataError::ColumnsUnclear { settings, .. }) = &error else {
-        return error.into();
-    };
-    let flags = |all: &Vec<String>| {
-        // Names of columns may hold what a shell would read.
-        let plain = |c: char| c.is_alphanumeric() || "._=-".contains(c);
-        let flag = |one: &String| {
-            if one.chars().all(plain) {
-                format!("--set {one}")
-            } else {
-                format!("--set \"{one}\"")
-            }
-        };
-        all.iter().map(flag).collect::<Vec<_>>().join(" ")
-    };
-    let each: Vec<String> = settings.iter().map(flags).collect();
-    UsageError {
-        message: error.to_string(),
-        hint: Some(format!("say which is meant: {}", each.join(", or "))),
-    }
-    .into()
 }
 
 /// `runs/NAME`, or `runs/NAME-2` and so on if that is taken.

@@ -1,6 +1,7 @@
 //! Scores of single-label classification, equal to scikit-learn's with `zero_division=0`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -9,6 +10,9 @@ use super::probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 use super::resample::Tally;
 use crate::error::{DataError, Result};
 use crate::labels::LabelSet;
+
+/// Most classes of which [`ClassificationScores::confusion`] is kept: its size is their square.
+pub const CONFUSION_CLASSES: usize = 1000;
 
 /// Precision, recall and F1 of one class or entity type.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -75,7 +79,8 @@ pub struct ClassificationScores {
     /// Scores by class name, in label order, absent classes included.
     #[serde(serialize_with = "as_map")]
     pub per_class: Vec<(String, ClassScores)>,
-    /// `confusion[gold][predicted]`, in label order.
+    /// `confusion[gold][predicted]`, in label order; left out (empty) above [`CONFUSION_CLASSES`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confusion: Vec<Vec<usize>>,
 }
 
@@ -126,10 +131,13 @@ impl ClassificationScores {
 }
 
 /// What a classifier answered to each example: one cell of the confusion matrix, or one for each
-/// word.
+/// word. Only cells that occur are counted, so that memory grows with the answers, not with the
+/// square of the classes.
 #[derive(Debug, Clone)]
 pub struct ClassTally {
     names: Vec<String>,
+    /// Gold and predicted class of each count, for several systems the same.
+    cells: Arc<Vec<(usize, usize)>>,
     tally: Tally,
 }
 
@@ -139,18 +147,53 @@ impl ClassTally {
     /// # Errors
     /// As [`ClassificationScores::compute`].
     pub fn new(gold: &[usize], predicted: &[usize], names: &[String]) -> Result<Self> {
-        check_length("examples", None, gold.len(), predicted.len())?;
+        let [tally] = Self::of_systems(gold, [predicted], names)?;
+        Ok(tally)
+    }
+
+    /// Counts the class ids of several systems, to be compared.
+    ///
+    /// # Errors
+    /// As [`ClassTally::new`].
+    pub fn of_systems<const N: usize>(
+        gold: &[usize],
+        systems: [&[usize]; N],
+        names: &[String],
+    ) -> Result<[Self; N]> {
         let count = names.len();
-        let mut ids = gold.iter().chain(predicted).copied();
-        if let Some(id) = ids.find(|id| *id >= count) {
-            return Err(DataError::ClassId { id, count });
+        for predicted in systems {
+            check_length("examples", None, gold.len(), predicted.len())?;
+            let mut ids = gold.iter().chain(predicted).copied();
+            if let Some(id) = ids.find(|id| *id >= count) {
+                return Err(DataError::ClassId { id, count });
+            }
         }
-        let mut tally = Tally::new(count * count);
-        for (gold, predicted) in gold.iter().zip(predicted) {
-            tally.push([(gold * count + predicted, 1)]);
-        }
-        let names = names.to_vec();
-        Ok(Self { names, tally })
+        let pairs = |predicted: &[usize]| -> Vec<Vec<(usize, usize)>> {
+            let pairs = gold.iter().copied().zip(predicted.iter().copied());
+            pairs.map(|pair| vec![pair]).collect()
+        };
+        Ok(Self::of_pairs(systems.map(pairs), names))
+    }
+
+    /// Counts pairs of gold and predicted classes, by example.
+    fn of_pairs<const N: usize>(
+        systems: [Vec<Vec<(usize, usize)>>; N],
+        names: &[String],
+    ) -> [Self; N] {
+        let cells: BTreeSet<(usize, usize)> = systems.iter().flatten().flatten().copied().collect();
+        let slots: BTreeMap<(usize, usize), usize> = cells.iter().copied().zip(0..).collect();
+        let cells = Arc::new(cells.into_iter().collect::<Vec<_>>());
+        systems.map(|examples| {
+            let mut tally = Tally::new(cells.len());
+            for pairs in examples {
+                tally.push(pairs.iter().map(|pair| (slots[pair], 1)));
+            }
+            Self {
+                names: names.to_vec(),
+                cells: cells.clone(),
+                tally,
+            }
+        })
     }
 
     /// Counts the labels of words for several systems, sentence by sentence: a sentence is an
@@ -172,27 +215,27 @@ impl ClassTally {
             }
             rest.extend(predicted.iter().flatten().map(AsRef::as_ref));
         }
-        rest.retain(|label| !names.iter().any(|name| name == label));
+        for name in names {
+            rest.remove(name.as_str());
+        }
         let mut all = names.to_vec();
         if !rest.is_empty() {
             all.extend(Vec::from(LabelSet::of_tags(rest)?));
         }
         let classes = LabelSet::from_names(all)?;
-        let count = classes.len();
         // Every label is among the classes.
         let id = |label: &str| classes.id(label).unwrap_or_default();
-        Ok(systems.map(|predicted| {
-            let mut tally = Tally::new(count * count);
-            for (gold, predicted) in gold.iter().zip(predicted) {
+        let pairs = systems.map(|predicted| {
+            let sentences = gold.iter().zip(predicted);
+            let pairs = sentences.map(|(gold, predicted)| {
                 let words = gold.iter().zip(predicted);
-                let cells = words.map(|(g, p)| id(g.as_ref()) * count + id(p.as_ref()));
-                tally.push(cells.map(|cell| (cell, 1)));
-            }
-            Self {
-                names: classes.names().to_vec(),
-                tally,
-            }
-        }))
+                words
+                    .map(|(g, p)| (id(g.as_ref()), id(p.as_ref())))
+                    .collect()
+            });
+            pairs.collect()
+        });
+        Ok(Self::of_pairs(pairs, classes.names()))
     }
 
     /// The counts, for [`super::bootstrap`] and [`super::compare`].
@@ -211,24 +254,23 @@ impl ClassTally {
     /// If there are fewer sums than counts.
     pub fn scores_of(&self, totals: &[usize]) -> ClassificationScores {
         let count = self.names.len();
-        let classes = 0..count;
-        let cell = |gold: usize, predicted: usize| totals[gold * count + predicted];
-        let confusion: Vec<Vec<usize>> = classes
-            .clone()
-            .map(|gold| {
-                classes
-                    .clone()
-                    .map(|predicted| cell(gold, predicted))
-                    .collect()
-            })
-            .collect();
-        let gold: Vec<usize> = confusion.iter().map(|row| row.iter().sum()).collect();
-        let predicted: Vec<usize> = classes
-            .clone()
-            .map(|c| confusion.iter().map(|row| row[c]).sum())
-            .collect();
-        let right: Vec<usize> = classes.clone().map(|c| cell(c, c)).collect();
-        let scores: Vec<ClassScores> = classes
+        let mut confusion = match count {
+            0..=CONFUSION_CLASSES => vec![vec![0; count]; count],
+            _ => Vec::new(),
+        };
+        let [mut gold, mut predicted, mut right] = [(); 3].map(|()| vec![0; count]);
+        for (slot, (g, p)) in self.cells.iter().enumerate() {
+            let total = totals[slot];
+            gold[*g] += total;
+            predicted[*p] += total;
+            if g == p {
+                right[*g] += total;
+            }
+            if let Some(row) = confusion.get_mut(*g) {
+                row[*p] = total;
+            }
+        }
+        let scores: Vec<ClassScores> = (0..count)
             .map(|c| ClassScores::from_counts(right[c], predicted[c], gold[c]))
             .collect();
 
@@ -293,6 +335,25 @@ mod tests {
             json.contains(r#""confusion":[[1,0,0],[1,1,0],[0,0,0]]"#),
             "{json}"
         );
+    }
+
+    #[test]
+    fn many_classes_take_no_square_of_memory() {
+        // Each word has a class of its own; of two sentences one is labelled wrongly.
+        let count = 100_000;
+        let labels: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
+        let gold = [labels[..count / 2].to_vec(), labels[count / 2..].to_vec()];
+        let predicted = [gold[0].clone(), vec![labels[0].clone(); count / 2]];
+        let [tally, right] = ClassTally::of_words(&gold, [&predicted, &gold], &[]).unwrap();
+        let scores = tally.scores();
+        assert_eq!(scores.accuracy, 0.5);
+        assert_eq!(scores.per_class.len(), count);
+        assert_eq!(scores.confusion, Vec::<Vec<usize>>::new());
+        let json = serde_json::to_value(&scores).unwrap();
+        assert_eq!(json.get("confusion"), None);
+        assert_eq!(right.scores().accuracy, 1.0);
+        // The same counts mean the same in both: systems can change sides.
+        assert_eq!(tally.scores_of(&right.tally().totals()).accuracy, 1.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod probabilities;
 mod resample;
 mod spans;
 
-pub use classification::{ClassScores, ClassTally, ClassificationScores};
+pub use classification::{CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores};
 pub use conlleval::{conlleval_report, span_report};
 pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::columns::TokenColumns;
 use crate::error::{DataError, Result};
+use crate::tag_names::is_span_tag;
 
 /// Where word and tag stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,14 +84,6 @@ pub(super) fn number(field: &str) -> Option<Number> {
         }
         None => digits(field).map(Number::Word),
     }
-}
-
-/// Whether a field looks like a tag of spans.
-fn is_span_tag(field: &str) -> bool {
-    field == "O"
-        || field.split_once('-').is_some_and(|(prefix, kind)| {
-            matches!(prefix, "B" | "I" | "E" | "S" | "L" | "U") && !kind.is_empty()
-        })
 }
 
 impl Layout {

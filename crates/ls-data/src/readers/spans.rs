@@ -19,6 +19,7 @@ use super::row::{Labels, Place};
 use super::span_rules::{BadSpans, Offsets};
 use crate::error::{DataError, Result};
 use crate::span::{bilou_as_iobes, decode_spans, has_bilou_tags};
+use crate::tag_names::prefix_and_type;
 use crate::words::{TextWord, locate_words, split_words};
 
 /// What was done to spans, shared by a reader and whoever reports it.
@@ -442,10 +443,7 @@ pub(super) fn check_agreement(
     };
     // Something else of that name; tags that are no spans.
     let placed = |value: &Value| value.get("start").is_some() && value.get("end").is_some();
-    let of_span = |tag: &String| {
-        let prefix = tag.split_once('-').map(|(prefix, _)| prefix);
-        tag == "O" || prefix.is_some_and(|prefix| "BIESLU".contains(prefix) && prefix.len() == 1)
-    };
+    let of_span = |tag: &String| tag == "O" || prefix_and_type(tag).is_some();
     if !list.iter().all(placed) || !tags.iter().all(of_span) {
         return Ok(());
     }

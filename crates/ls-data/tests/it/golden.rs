@@ -417,8 +417,8 @@ fn near(found: f64, expected: f64, tolerance: f64) {
 
 fn class_tallies(systems: &Systems<usize>) -> [ClassTally; 2] {
     let names = ["a", "b", "c"].map(String::from);
-    [&systems.first, &systems.second]
-        .map(|answers| ClassTally::new(&systems.gold, answers, &names).unwrap())
+    let answers = [&systems.first[..], &systems.second];
+    ClassTally::of_systems(&systems.gold, answers, &names).unwrap()
 }
 
 fn class_values(tally: &ClassTally) -> impl Fn(&[usize]) -> Vec<f64> {

@@ -290,7 +290,7 @@ mod tests {
         let hint = error.hint().unwrap();
         assert_eq!(
             hint,
-            "say which is meant: data.label=label, or data.label=class"
+            "say which is meant: --set data.label=label, or --set data.label=class"
         );
     }
 }

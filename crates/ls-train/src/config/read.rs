@@ -42,6 +42,20 @@ impl RunConfig {
         Self::read(&text, &path.display().to_string(), &[], |_, _, _| ())
     }
 
+    /// The same with `key=value` overrides.
+    ///
+    /// # Errors
+    ///
+    /// With all faults found.
+    pub fn with(&self, overrides: &[String]) -> Result<Self> {
+        Self::read(
+            &self.to_toml()?,
+            "the command line",
+            overrides,
+            |_, _, _| (),
+        )
+    }
+
     pub(super) fn read(
         text: &str,
         origin: &str,

@@ -1,0 +1,92 @@
+//! The trained model of a command, from its flags: a run's, or one from elsewhere.
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use ls_data::TaskKind;
+use ls_train::{Overrides, Predictor, RunConfig, TrainError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::args::ModelArgs;
+use crate::error::UsageError;
+use crate::hub;
+
+/// Of a tagger from elsewhere nothing says how its words were encoded.
+const WORDS_ASSUMED: &str = "note: no ls_llama.json says how this tagger's words were encoded; \
+     assumed: joined by spaces (--words text). If it was trained with is_split_into_words=True, as \
+     with transformers' scripts, give --words split";
+
+/// The model that the flags speak of, and of a run its configuration.
+pub fn open(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunConfig>)> {
+    match (&args.run, &args.model) {
+        (Some(run), _) => {
+            let (mut predictor, config) = Predictor::from_run(run, device)
+                .with_context(|| format!("cannot open run {}", run.display()))?;
+            predictor.settings.max_length =
+                args.max_length.unwrap_or(predictor.settings.max_length);
+            Ok((predictor, Some(config)))
+        }
+        (None, Some(model)) => {
+            let predictor = Predictor::from_pretrained(
+                &hub::model(model, false)?,
+                args.adapter.as_deref(),
+                &overrides(args)?,
+                device,
+            )
+            .with_context(|| match &args.adapter {
+                Some(adapter) => {
+                    format!("cannot load {} on {}", adapter.display(), model.display())
+                }
+                None => format!("cannot load {}", model.display()),
+            })?;
+            Ok((predictor, None))
+        }
+        (None, None) => Err(UsageError::new("expected --run or --model").into()),
+    }
+}
+
+/// What is assumed of a model, and had to be said if it is otherwise.
+pub fn assumed(args: &ModelArgs, predictor: &Predictor) -> Option<&'static str> {
+    let tagger = predictor.settings.task == TaskKind::Token;
+    (tagger && !predictor.recorded && args.words.is_none()).then_some(WORDS_ASSUMED)
+}
+
+fn overrides(args: &ModelArgs) -> Result<Overrides> {
+    let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
+    let problem_type = choice(
+        "--problem-type",
+        "regression, single_label_classification, multi_label_classification",
+        &args.problem_type,
+    )?;
+    let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
+    let words = choice("--words", "text, split", &args.words)?;
+    let special_tokens = choice("--special-tokens", "text, parse", &args.special_tokens)?;
+    let attention = match &args.attention {
+        Some(mode) => Some(mode.parse().map_err(TrainError::from)?),
+        None => None,
+    };
+    Ok(Overrides {
+        task: args.task,
+        attention,
+        pooling,
+        problem_type,
+        labels: args.labels.clone(),
+        max_length: args.max_length,
+        words,
+        special_tokens,
+        dtype,
+    })
+}
+
+/// Parses a flag's value by its name in a configuration.
+fn choice<T: DeserializeOwned>(
+    flag: &str,
+    known: &str,
+    value: &Option<String>,
+) -> Result<Option<T>> {
+    let Some(value) = value else { return Ok(None) };
+    let parsed = serde_json::from_value(Value::String(value.clone()));
+    Ok(Some(parsed.map_err(|_| {
+        UsageError::new(format!("{flag}: expected one of {known}, found {value:?}"))
+    })?))
+}
