@@ -114,8 +114,8 @@ pub use parallel::in_parallel;
 pub use readers::{
     BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
     SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs, TextEncoding,
-    TokenColumns, TokenReader, for_each_row, line_reader, read_label_json, read_lines_from,
-    read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
+    TokenColumns, TokenReader, TurnedDown, for_each_row, line_reader, read_label_json,
+    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
