@@ -279,19 +279,23 @@ fn predictions_are_corrected_and_trained_on() {
         ],
     );
     // Nor where the columns are found in the file.
-    let alone = [
-        "train", "--model", "model", "--data", "p.jsonl", "--run", "alone",
-    ];
+    let alone = ["train", "--model", "model", "--data", "p.jsonl"];
+    let alone = |set: &[&str]| {
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        let more = ["--validation", "p.jsonl", "--run", "alone"];
+        let args: Vec<&str> = alone.into_iter().chain(more).chain(set).collect();
+        sandbox.run(&args)
+    };
+    let quick = ["lora.r=4", "train.epochs=1"];
     says(
-        &sandbox.run(&alone),
+        &alone(&quick),
         1,
         &[
             "p.jsonl:1: the tags and the entities of the example differ (ORG 1-4 only by `entities`)",
         ],
     );
-    let chosen = ["--set", "data.tags=entities", "--set", "train.epochs=1"];
-    let outcome = sandbox.run(&[&alone[..], &chosen].concat());
-    says(&outcome, 0, &["B-ORG 1"]);
+    let chosen = [&quick[..], &["data.tags=entities"]].concat();
+    says(&alone(&chosen), 0, &["B-ORG 1"]);
     let outcome = run(&sandbox, "p.jsonl", &["data.tags=entities"]);
     says(&outcome, 0, &["train: 12 examples", "B-ORG 1"]);
     says(

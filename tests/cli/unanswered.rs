@@ -241,7 +241,6 @@ fn a_tagger_answers_every_input() {
     let (text, stderr) = of("text");
     let none = "(no label: tokens is empty)\t\t\t\n\n";
     assert!(text.starts_with(none) && text.ends_with(none), "{text:?}");
-    assert_eq!(text.split("\n\n").count(), 4);
     assert!(
         stderr.ends_with("2 of 3 inputs: the reason stands where the label would\n"),
         "{stderr}"

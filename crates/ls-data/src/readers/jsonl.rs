@@ -232,8 +232,8 @@ impl Iterator for TokenRows<'_> {
     }
 }
 
-/// A text with spans; nothing if it was turned down. Its text is kept even where the rest of the object is not: it is what the
-/// places of predictions count in.
+/// A text with spans; nothing if it was turned down. Its text is kept even where the rest of the
+/// object is not: it is what the places of predictions count in.
 fn text_row(
     line: Line<'_>,
     columns: &TokenColumns,
@@ -358,7 +358,8 @@ impl<'a> Row<'a> {
         wrong_type(self.place(), key, found, expected)
     }
 
-    /// The text of a key. Where a blank one may be, `null` is one: so pandas writes what is missing.
+    /// The text of a key. Where a blank one may be, `null` is one: so pandas writes what is
+    /// missing.
     fn text(&mut self, key: &str, blank: bool) -> Result<String> {
         match self.value(key)? {
             Value::String(text) => Ok(text),

@@ -1,6 +1,5 @@
 //! Examples that an annotator turned down: Prodigy says so in `answer`, label-studio in
-//! `was_cancelled`. They are no gold answers, so that a reader of labels passes over them and counts
-//! them.
+//! `was_cancelled`. They are no gold answers: a reader of labels passes over them, and counts them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
