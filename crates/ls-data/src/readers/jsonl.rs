@@ -110,7 +110,6 @@ impl SequenceKeys {
 }
 
 /// Reads the object of a text; nothing if it was turned down.
-
 fn sequence_row(
     line: Line<'_>,
     keys: &SequenceKeys,
