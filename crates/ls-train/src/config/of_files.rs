@@ -250,11 +250,11 @@ mod tests {
             ]
         );
         // The reader's own columns stay its own: it compares entities beside them.
-        let row = r#"{"tokens": ["a"], "tags": ["O"], "ner_tags": ["O"]}"#;
+        let row = r#"{"tokens": ["a"], "tags": ["O"]}"#;
         let (config, decided) = of_files(row, "a.jsonl", &[]).unwrap();
         assert_eq!((config.data.tokens, config.data.tags), (None, None));
         assert_eq!(decided[1], "  found: task = \"token\"");
-        let (config, _) = of_files(&row.replace("\"tags", "\"x"), "a.jsonl", &[]).unwrap();
+        let (config, _) = of_files(&row.replace("tags", "ner_tags"), "a.jsonl", &[]).unwrap();
         assert_eq!(config.data.tags, Some("ner_tags".into()));
         let (config, _) = of_files("__label__a b\n", "a.txt", &[]).unwrap();
         assert_eq!(config.data.format.as_deref(), Some("fasttext"));
