@@ -207,6 +207,9 @@ fn a_run_records_its_pooling_and_tells_python_which_token_pads() {
         let card = sandbox.read(&format!("{pooling}/best/README.md"));
         let line = format!("num_labels=2, pad_token_id={pad})");
         assert!(card.contains(&line), "{card}");
+        let special = "(`</s>`): text, as any other. In transformers they become tokens unless the \
+                       tokenizer is loaded with `split_special_tokens=True`\n";
+        assert!(card.contains(special), "{card}");
         let best = format!("{pooling}/best");
         let by_adapter = ["--model", "base", "--adapter", &best];
         let answers = jsonl(&predict(&sandbox, &by_adapter).stdout);

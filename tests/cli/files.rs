@@ -278,6 +278,24 @@ fn predictions_are_corrected_and_trained_on() {
             "data.tags = \"tags\" or \"entities\"",
         ],
     );
+    // Nor where the columns are found in the file.
+    let alone = ["train", "--model", "model", "--data", "p.jsonl"];
+    let alone = |set: &[&str]| {
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        let more = ["--validation", "p.jsonl", "--run", "alone"];
+        let args: Vec<&str> = alone.into_iter().chain(more).chain(set).collect();
+        sandbox.run(&args)
+    };
+    let quick = ["lora.r=4", "train.epochs=1"];
+    says(
+        &alone(&quick),
+        1,
+        &[
+            "p.jsonl:1: the tags and the entities of the example differ (ORG 1-4 only by `entities`)",
+        ],
+    );
+    let chosen = [&quick[..], &["data.tags=entities"]].concat();
+    says(&alone(&chosen), 0, &["B-ORG 1"]);
     let outcome = run(&sandbox, "p.jsonl", &["data.tags=entities"]);
     says(&outcome, 0, &["train: 12 examples", "B-ORG 1"]);
     says(
@@ -290,6 +308,39 @@ fn predictions_are_corrected_and_trained_on() {
     let text = objects[0]["text"].as_str().unwrap();
     let raw = jsonl(&sandbox.ok(&["predict", "--run", "out", text]));
     assert_eq!(raw[0]["tokens"], own[0]["tokens"]);
+}
+
+#[test]
+fn what_an_annotator_turned_down_is_not_learnt() {
+    let sandbox = sandbox("token");
+    let said = |count: usize| {
+        format!("t.jsonl: {count} rows passed over: their annotator rejected or ignored them")
+    };
+    let prodigy = (0..9).map(|i| {
+        let answer = ["accept", "accept", "reject", "accept", "ignore"][i % 5];
+        let label = if answer == "accept" { "PER" } else { "BAD" };
+        let span = json!({"start": 0, "end": 3, "label": label});
+        json!({"text": "Ann ran", "spans": [span], "answer": answer})
+    });
+    sandbox.write("t.jsonl", json_lines(prodigy));
+    let outcome = run(&sandbox, "t.jsonl", &[]);
+    says(&outcome, 0, &[&said(3), "train: 6 examples", "B-PER 6"]);
+    let region = json!({"value": {"start": 0, "end": 3, "labels": ["PER"]}});
+    let studio = (0..6).map(|i| {
+        let annotation = json!({"result": [region], "was_cancelled": i > 3});
+        json!({"data": {"text": "Ann ran"}, "annotations": [annotation]})
+    });
+    sandbox.write("t.jsonl", json_lines(studio));
+    let outcome = run(&sandbox, "t.jsonl", &[]);
+    says(&outcome, 0, &[&said(2), "train: 4 examples", "B-PER 4"]);
+    // Where nothing is left, that is why.
+    let rejected = json!({"text": "Ann", "spans": [], "answer": "reject"});
+    sandbox.write("t.jsonl", json_lines([rejected]));
+    says(
+        &run(&sandbox, "t.jsonl", &[]),
+        1,
+        &[&said(1), "holds no examples"],
+    );
 }
 
 #[test]

@@ -43,6 +43,25 @@ fn column(at: usize) -> String {
     BOTH.lines().map(line).collect()
 }
 
+#[test]
+fn an_answer_that_predict_could_not_give_is_named() {
+    let sandbox = Sandbox::empty();
+    let gold = [
+        json!({"text": "a", "label": "x"}),
+        json!({"text": "", "label": "y"}),
+    ];
+    let mut answers = gold.clone();
+    answers[1] = json!({"text": "", "label": null, "error": "text is empty"});
+    sandbox.write("gold.jsonl", json_lines(gold));
+    sandbox.write("pred.jsonl", json_lines(answers));
+    let outcome = sandbox.run(&["score", "--gold", "gold.jsonl", "--pred", "pred.jsonl"]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert_contains(
+        &outcome.stderr,
+        &["pred.jsonl:2: no `label` to score, because text is empty; take the example out"],
+    );
+}
+
 /// Files of the same answers in several forms.
 fn tags() -> Sandbox {
     let sandbox = Sandbox::empty();

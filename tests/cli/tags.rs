@@ -78,7 +78,10 @@ fn parts_of_speech_are_scored_by_word() {
     let empty = json!({"text": "", "tokens": [], "tags": [], "error": "text is empty"});
     assert_eq!(answers[1], empty);
     let text = |format: &str| sandbox.ok(&[&words[..], &["--format", format]].concat());
-    assert_eq!(text("text"), "PROPN\tZoë\nVERB\tsold\nNOUN\tboats\n\n\n");
+    assert_eq!(
+        text("text"),
+        "PROPN\tZoë\nVERB\tsold\nNOUN\tboats\n\n(no label: text is empty)\t\n\n"
+    );
     assert_eq!(text("conll"), "Zoë\tPROPN\nsold\tVERB\nboats\tNOUN\n\n\n");
     for line in sandbox.jsonl("out/predictions.jsonl") {
         assert_eq!((line.get("entities"), &line["tags"]), (None, &line["gold"]));

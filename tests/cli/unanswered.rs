@@ -92,7 +92,14 @@ fn a_blank_text_is_answered_in_its_place() {
     assert_eq!(columns.len(), 5);
     assert_eq!(
         (&columns[0], &columns[2]),
-        (&vec!["", "", ""], &vec!["", "", "  "])
+        (
+            &vec!["(no label: text is empty)", "", ""],
+            &vec!["(no label: text is empty)", "", "  "]
+        )
+    );
+    assert_eq!(
+        text.stderr,
+        "warning: nothing to label in 3 of 5 inputs: the reason stands where the label would\n"
     );
     assert_eq!(columns[3][2], "bad");
     // Into a file as well.
@@ -208,23 +215,35 @@ fn a_tagger_answers_every_input() {
         (&found[2]["id"], &found[2]["gold"], &found[2]["error"]),
         (&json!(4), &json!([]), &none["error"])
     );
-    // A sentence of no words is one blank line, in both forms.
+    // A sentence of no words is one blank line, which no reader sees again.
     let of = |format: &str| {
-        sandbox.ok(&[
+        let outcome = sandbox.run(&[
             "predict", "--run", "out", "--input", "in.jsonl", "--format", format,
-        ])
+        ]);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        (outcome.stdout, outcome.stderr)
     };
-    let conll = of("conll");
+    let (conll, stderr) = of("conll");
     assert!(
         conll.starts_with("\nAnn\t") && conll.ends_with("\n\n\n"),
         "{conll:?}"
     );
     assert_eq!(
-        of("text")
-            .split('\n')
-            .filter(|line| line.is_empty())
-            .count(),
-        4
+        stderr,
+        "warning: nothing to label in 2 of 3 inputs\nwarning: 2 inputs have no words, and CoNLL no \
+         sentence for them: a blank line more stands there, which readers pass over, so that the \
+         sentences behind are no longer as many as the inputs; --format jsonl has an answer for \
+         each\n"
+    );
+    sandbox.write("again.conll", &conll);
+    let (again, _) = predict(&sandbox, &["--input", "again.conll"], "");
+    assert_eq!(again.len(), 1);
+    let (text, stderr) = of("text");
+    let none = "(no label: tokens is empty)\t\t\t\n\n";
+    assert!(text.starts_with(none) && text.ends_with(none), "{text:?}");
+    assert!(
+        stderr.ends_with("2 of 3 inputs: the reason stands where the label would\n"),
+        "{stderr}"
     );
     let strict = ["predict", "--run", "out", "--input", "in.jsonl", "--strict"];
     says(
@@ -232,4 +251,113 @@ fn a_tagger_answers_every_input() {
         1,
         &["in.jsonl:1: tokens is empty\nin.jsonl:3: tokens is empty"],
     );
+}
+
+#[test]
+fn a_missing_text_is_answered_in_its_place() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    sandbox.write(
+        "in.jsonl",
+        "{\"text\": null, \"id\": 1}\n{\"text\": \"bad\", \"id\": 2}\n",
+    );
+    let input = ["--input", "in.jsonl"];
+    let (answers, _) = predict(&sandbox, &input, "");
+    assert_eq!(
+        answers[0],
+        json!({"text": null, "label": null, "error": "text is missing", "id": 1})
+    );
+    assert!(answers[1]["label"].is_string());
+    let strict = [&["predict", "--run", "out", "--strict"][..], &input].concat();
+    says(
+        &sandbox.run(&strict),
+        1,
+        &["in.jsonl:1: key `text`: found null, expected a string"],
+    );
+    // A text under another name, and one that is there but blank.
+    let pairs = reviews()
+        .into_iter()
+        .map(|(text, label)| json!({"review": text, "other": "so it was", "label": label}));
+    sandbox.write("train.jsonl", json_lines(pairs));
+    let set = [
+        "data.train=train.jsonl",
+        "data.validation=train.jsonl",
+        "data.text=review",
+        "data.text_pair=other",
+    ];
+    train(&sandbox, "pairs", &set);
+    let rows = [
+        json!({"review": null, "other": "bad"}),
+        json!({"review": "bad", "other": null}),
+        json!({"review": " ", "other": null}),
+    ];
+    sandbox.write("in.jsonl", json_lines(rows));
+    let answers = jsonl(&sandbox.ok(&["predict", "--run", "pairs", "--input", "in.jsonl"]));
+    let errors: Vec<_> = answers.iter().map(|answer| &answer["error"]).collect();
+    assert_eq!(
+        errors,
+        ["text is missing", "text_pair is missing", "text is empty"]
+    );
+    // To learn from, it is a fault.
+    let set = ["data.train=null.jsonl", "data.validation=null.jsonl"];
+    sandbox.write("null.jsonl", "{\"text\": null, \"label\": \"pos\"}\n");
+    says(
+        &sandbox.run(&train_args("null", &set)),
+        1,
+        &["null.jsonl:1: key `text`: found null"],
+    );
+}
+
+#[test]
+fn a_tagger_answers_words_and_texts_in_one_file() {
+    let sandbox = token();
+    train(&sandbox, "out", &["train.epochs=2"]);
+    let rows = [
+        json!({"tokens": ["Ann", "sold"], "id": 1}),
+        json!({"text": "Ann sold", "id": 2}),
+        json!({"text": null, "id": 3}),
+        json!({"tokens": null, "id": 4}),
+        json!({"tokens": ["Bern"], "id": 5}),
+    ];
+    sandbox.write("in.jsonl", json_lines(rows));
+    let (answers, _) = predict(&sandbox, &["--input", "in.jsonl"], "");
+    let tokens: Vec<_> = answers.iter().map(|answer| &answer["tokens"]).collect();
+    let ann = json!(["Ann", "sold"]);
+    assert_eq!(
+        tokens,
+        [&ann, &ann, &json!([]), &json!([]), &json!(["Bern"])]
+    );
+    assert_eq!(answers[0]["tags"], answers[1]["tags"]);
+    let missing = |what: &str, id: usize| json!({"tokens": [], "tags": [], "entities": [], "error": format!("{what} is missing"), "id": id});
+    let mut text = missing("text", 3);
+    text["text"] = Value::Null;
+    assert_eq!(answers[2], text);
+    assert_eq!(answers[3], missing("tokens", 4));
+    let strict = ["predict", "--run", "out", "--input", "in.jsonl", "--strict"];
+    says(
+        &sandbox.run(&strict),
+        1,
+        &[
+            "in.jsonl:3: key `text`: found null, expected a string",
+            "in.jsonl:4: key `tokens`: found null, expected a list",
+        ],
+    );
+}
+
+#[test]
+fn a_word_without_an_answer_is_said_by_its_tag() {
+    let sandbox = token();
+    let parts = "Ann PROPN\nsold VERB\nboats NOUN\n\nBob PROPN\nran VERB\n\n";
+    sandbox.write("train.conll", parts.repeat(3));
+    train(
+        &sandbox,
+        "out",
+        &["train.epochs=1", "data.long_inputs=truncate"],
+    );
+    let cut = ["predict", "--run", "out", "--max-length", "4"];
+    let outcome = sandbox.run(&[&cut[..], &["Ann sold boats to Bob and ran"]].concat());
+    says(&outcome, 0, &["words got no tag but _\n"]);
+    let outcome = sandbox.run(&["predict", "--run", "out", "--format", "text", "Ann", ""]);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines[2..], ["(no label: text is empty)\t", ""], "{lines:?}");
 }

@@ -56,6 +56,8 @@ fn a_run_records_how_it_reads_words_and_predict_can_replace_it() {
     let card = "- words: each encoded by itself (`is_split_into_words=True`); a tag is read at the \
                 first sub-word that is more than a space";
     assert!(sandbox.read("out/best/README.md").contains(card));
+    let parsed = "- special tokens that a text spells out (`</s>`): tokens, as in transformers\n";
+    assert!(sandbox.read("out/best/README.md").contains(parsed));
     assert_eq!(
         sandbox
             .read("out/config.toml")

@@ -264,8 +264,8 @@ pub struct PredictArgs {
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,
-    /// Refuse an input without anything to read (a blank text, one that yields no tokens), rather
-    /// than answer it with an error in its place
+    /// Refuse an input without anything to read (a blank text, `null`, one that yields no tokens),
+    /// rather than answer it with an error in its place
     #[arg(long)]
     pub strict: bool,
     /// Skip rows that cannot be used, and list them

@@ -327,6 +327,17 @@ impl Row<'_> {
         let label = match value {
             Value::String(label) if !label.trim().is_empty() => label.trim().to_string(),
             Value::Number(number) if number.is_i64() => number.to_string(),
+            // So `predict` answers what it can read nothing of; a gold label is the input's own.
+            Value::Null
+                if key != "gold" && self.object.get("error").is_some_and(Value::is_string) =>
+            {
+                return Err(DataError::Unanswered {
+                    path: self.path.to_path_buf(),
+                    line: self.line,
+                    key: key.to_string(),
+                    reason: self.object["error"].as_str().unwrap_or_default().into(),
+                });
+            }
             other => {
                 return Err(self.wrong_type(key.to_string(), other, "a string or an integer"));
             }

@@ -172,7 +172,7 @@ pub enum DataError {
         reason: String,
     },
     /// Spans of a text are no whole words, or overlap.
-    #[error("{}:{line}: {}{}; data.bad_spans = \"widen\" takes whole words, and of overlapping spans the longest", path.display(), shown.join("; "), more(shown, *count))]
+    #[error("{}:{line}: {}{}; {advice}", path.display(), shown.join("; "), more(shown, *count))]
     BadSpans {
         /// File that was read.
         path: PathBuf,
@@ -182,6 +182,8 @@ pub enum DataError {
         shown: Vec<String>,
         /// Number of faults.
         count: usize,
+        /// What may be done.
+        advice: String,
     },
     /// An example has words with tags and a text with entities, and they differ.
     #[error("{}:{line}: the tags and the entities of the example differ ({found}); say which of them count: data.tags = \"tags\" or \"entities\"", path.display())]
@@ -192,6 +194,18 @@ pub enum DataError {
         line: usize,
         /// A difference.
         found: String,
+    },
+    /// An answer that is to be scored says why there is none.
+    #[error("{}:{line}: no `{key}` to score, because {reason}; take the example out of both files, or write the label here that it is to count as", path.display())]
+    Unanswered {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the answer.
+        line: usize,
+        /// Where it would stand.
+        key: String,
+        /// Why it does not.
+        reason: String,
     },
     /// Tags were asked for by a name that no column of a CoNLL file has.
     #[error("{}:{line}: no column `{column}`; {}", path.display(), if columns.is_empty() { "the columns of this file have no names: give a number, from 0".to_string() } else { format!("the columns are {}, and MISC has no such key", list(columns)) })]
@@ -736,6 +750,7 @@ impl DataError {
                 | Self::MiscTag { .. }
                 | Self::Span { .. }
                 | Self::BadSpans { .. }
+                | Self::Unanswered { .. }
                 | Self::TwoAnswers { .. }
                 | Self::FieldCount { .. }
                 | Self::EmptyField { .. }

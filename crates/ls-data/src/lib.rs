@@ -5,7 +5,7 @@
 //!
 //! 1. [`readers`]: a file to [`SequenceExample`]s or [`TokenExample`]s, errors with `path:line`;
 //!    [`words`] for raw text that is to be tagged; [`catalog`] for known data sets by name,
-//!    [`find_columns`] for files of which nothing is said.
+//!    [`find_columns()`] for files of which nothing is said.
 //! 2. [`labels`]: names to ids and back.
 //! 3. [`tokenize`]: text to ids, words to ids with the word of each; [`windows`] for what is longer
 //!    than the model takes; [`inputs`]: what comes of it.
@@ -114,9 +114,9 @@ pub use parallel::in_parallel;
 pub use readers::{
     BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
     SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs, Stream,
-    TextEncoding, TokenColumns, TokenReader, for_each_row, line_reader, read_label_json,
-    read_lines_from, read_sequence, read_sequence_from, read_tokens, read_tokens_from, sniff,
-    sniff_stream,
+    TextEncoding, TokenColumns, TokenReader, TurnedDown, for_each_row, line_reader,
+    read_label_json, read_lines_from, read_sequence, read_sequence_from, read_tokens,
+    read_tokens_from, sniff, sniff_stream,
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;

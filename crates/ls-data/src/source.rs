@@ -220,12 +220,14 @@ impl SplitSource {
                     }
                 };
                 let rows = self.read.read_tokens(file)?;
-                let repairs = rows.repairs();
+                let (repairs, turned_down) = (rows.repairs(), rows.turned_down());
                 let skipped = in_parallel(numbered(rows), encode, |rows| {
                     for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
                         writer.push_words(number, &row, &encoded)
                     })
-                })?;
+                });
+                passed_over(file, turned_down.count());
+                let skipped = skipped?;
                 let repairs = repairs.seen();
                 if repairs.count > 0 {
                     tracing::warn!(
@@ -246,11 +248,15 @@ impl SplitSource {
                         Err(no_tokens(row.line))
                     }
                 };
-                in_parallel(numbered(self.read.read_sequence(file)?), encode, |rows| {
+                let rows = self.read.read_sequence(file)?;
+                let turned_down = rows.turned_down();
+                let skipped = in_parallel(numbered(rows), encode, |rows| {
                     for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
                         writer.push_sequence(number, &row, &encoded)
                     })
-                })?
+                });
+                passed_over(file, turned_down.count());
+                skipped?
             };
             writer.skipped(&skipped.shown, skipped.count);
         }
@@ -296,6 +302,17 @@ impl SplitSource {
             part(&std::fs::read(names).unwrap_or_default());
         }
         Ok(hex(&hash.finalize()))
+    }
+}
+
+/// Says how many rows of a file were not read because their annotator turned them down.
+fn passed_over(file: &Path, count: usize) {
+    if count > 0 {
+        tracing::warn!(
+            "{}: {count} rows passed over: their annotator rejected or ignored them (`answer`), or \
+             cancelled each annotation (`was_cancelled`)",
+            file.display()
+        );
     }
 }
 

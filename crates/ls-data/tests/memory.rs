@@ -158,5 +158,9 @@ fn memory_is_bounded_by_a_row() {
     };
     too_long(FileFormat::Tsv, "text\tlabel\n");
     too_long(FileFormat::Csv, "text,label\n\"");
-    too_long(FileFormat::Jsonl, "[\n\"");
+    too_long(FileFormat::Jsonl, "[\n{\"text\": \"");
+    too_long(
+        FileFormat::Jsonl,
+        "{\"text\": \"a\", \"label\": \"b\"}\n{\"text\": \"",
+    );
 }

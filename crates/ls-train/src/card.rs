@@ -1,6 +1,6 @@
 //! The model card beside an adapter: what it is and how Python loads it.
 
-use ls_data::{LabelPosition, TaskKind, WordsAs};
+use ls_data::{LabelPosition, SpecialTokensAs, TaskKind, WordsAs};
 use ls_lora::LoraConfig;
 use ls_model::{AttentionMode, Pooling};
 
@@ -58,6 +58,16 @@ pub(crate) fn model_card(
         ),
         None => words_read(settings),
     };
+    // What a text spells out.
+    let special = match settings.special_tokens {
+        SpecialTokensAs::Text => {
+            "- special tokens that a text spells out (`</s>`): text, as any other. In transformers \
+             they become tokens unless the tokenizer is loaded with `split_special_tokens=True`\n"
+        }
+        SpecialTokensAs::Parse => {
+            "- special tokens that a text spells out (`</s>`): tokens, as in transformers\n"
+        }
+    };
     // transformers pools the last token that is not this one.
     let pads_and_ends = end_token == Some(settings.pad_token_id);
     let pad = if settings.pooling == Some(Pooling::Last) && pads_and_ends {
@@ -69,7 +79,7 @@ pub(crate) fn model_card(
     format!(
         "---\nbase_model: {base}\nlibrary_name: peft\npipeline_tag: {tag}\ntags:\n- lora\n- ls-llama\n---\n\n\
          # LoRA adapter with a classification head\n\n\
-         - attention: `{}`\n{pooling}- r {}, lora_alpha {}, lora_dropout {}\n\n\
+         - attention: `{}`\n{pooling}{special}- r {}, lora_alpha {}, lora_dropout {}\n\n\
          | id | label |\n|---|---|\n{rows}\n\
          With ls-llama: `ls-cli predict --model {base} --adapter . --task {} \"a text\"`\n\n\
          With transformers and peft:\n\n\

@@ -12,6 +12,7 @@ use ls_data::{
     SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, collate,
     in_parallel, look_alikes,
 };
+use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
 
@@ -70,6 +71,8 @@ impl Example<'_> {
 pub(crate) enum Unreadable {
     /// The named part of it is empty, or white space.
     Blank(&'static str),
+    /// The named part of it is `null`.
+    Missing(&'static str),
     /// It yields no tokens.
     NoTokens,
 }
@@ -79,25 +82,33 @@ impl Unreadable {
     pub(crate) fn text(example: &SequenceExample) -> Option<Self> {
         let blank = |text: &str| text.trim().is_empty();
         if blank(&example.text) {
-            Some(Self::Blank("text"))
+            Some(Self::part("text", example.extra.as_ref()))
         } else if example.text_pair.as_deref().is_some_and(blank) {
-            Some(Self::Blank("text_pair"))
+            Some(Self::part("text_pair", example.extra.as_ref()))
         } else {
             None
         }
     }
 
+    /// A part that is blank, or that was not there: what the example came from has `null` for it.
+    fn part(what: &'static str, from: Option<&Map<String, Value>>) -> Self {
+        match from.and_then(|object| object.get(what)) {
+            Some(Value::Null) => Self::Missing(what),
+            _ => Self::Blank(what),
+        }
+    }
+
     /// Whether there are no words, in a text or in a list.
     pub(crate) fn words(example: &TokenExample) -> Option<Self> {
-        let text = example
-            .extra
-            .as_ref()
-            .and_then(|extra| extra.get("text")?.as_str());
-        let what = match text {
-            Some(text) if text.trim().is_empty() => "text",
+        let from = example.extra.as_ref();
+        let what = match from.and_then(|extra| extra.get("text")) {
+            Some(Value::String(text)) if text.trim().is_empty() => "text",
+            // A list of words beside it is what was to be read.
+            Some(Value::Null) if from.is_none_or(|extra| !extra.contains_key("tokens")) => "text",
             _ => "tokens",
         };
-        example.tokens.is_empty().then_some(Self::Blank(what))
+        let empty = example.tokens.is_empty();
+        empty.then(|| Self::part(what, from))
     }
 
     /// The same as the fault of a row.
@@ -105,6 +116,17 @@ impl Unreadable {
         let path = path.into();
         match self {
             Self::Blank(what) => DataError::EmptyField { path, line, what },
+            Self::Missing(key) => DataError::WrongType {
+                path,
+                line,
+                key: key.to_string(),
+                found: "null",
+                expected: if key == "tokens" {
+                    "a list"
+                } else {
+                    "a string"
+                },
+            },
             Self::NoTokens => DataError::NoTokens { path, line },
         }
     }
@@ -114,6 +136,7 @@ impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Blank(what) => write!(f, "{what} is empty"),
+            Self::Missing(what) => write!(f, "{what} is missing"),
             Self::NoTokens => f.write_str("the text tokenises to nothing"),
         }
     }

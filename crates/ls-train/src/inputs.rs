@@ -172,7 +172,10 @@ pub fn words_of(example: SequenceExample) -> TokenExample {
         .map(|word| word.token)
         .collect();
     let mut extra = example.extra.unwrap_or_default();
-    extra.insert("text".into(), Value::String(example.text));
+    // A text that is missing stays so.
+    if !(example.text.is_empty() && extra.get("text") == Some(&Value::Null)) {
+        extra.insert("text".into(), Value::String(example.text));
+    }
     TokenExample {
         tokens,
         tags: None,

@@ -19,7 +19,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
 use crate::inputs::Inputs;
-use crate::prediction::{FunctionToApply, prediction_object, unreadable_object};
+use crate::prediction::{FunctionToApply, prediction_object, unreadable_object, without_decision};
 use crate::run_dir::RunDir;
 
 /// Settings for a model that was not trained here, or that replace those it was trained with.
@@ -217,6 +217,11 @@ impl Predictor {
             settings,
             recorded,
         })
+    }
+
+    /// The tag of a word that no answer was given for.
+    pub fn no_tag(&self) -> &'static str {
+        without_decision(&self.settings.labels, self.settings.tag_kind())
     }
 
     fn pass(&self, protocol: Protocol) -> Pass<'_> {

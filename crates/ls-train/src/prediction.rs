@@ -149,9 +149,14 @@ pub(crate) fn unreadable_object(
         Example::Sequence(example) => {
             let mut object = example.extra.clone().unwrap_or_default();
             set_aside_gold(&mut object, "label", None);
-            answer.insert("text".into(), json!(example.text));
+            // What is missing stays so.
+            let text = |key: &str, text: &str| match object.get(key) {
+                Some(Value::Null) if text.trim().is_empty() => Value::Null,
+                _ => json!(text),
+            };
+            answer.insert("text".into(), text("text", &example.text));
             if let Some(pair) = &example.text_pair {
-                answer.insert("text_pair".into(), json!(pair));
+                answer.insert("text_pair".into(), text("text_pair", pair));
             }
             answer.insert("label".into(), Value::Null);
             object
@@ -161,6 +166,9 @@ pub(crate) fn unreadable_object(
             set_aside_gold(&mut object, "tags", None);
             if let Some(text) = object.get("text") {
                 answer.insert("text".into(), text.clone());
+            }
+            if why == Unreadable::Missing("tokens") {
+                object.remove("tokens");
             }
             let none = vec![without_decision(labels, tags); example.tokens.len()];
             answer.insert("tokens".into(), json!(example.tokens));

@@ -52,7 +52,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         None => Box::new(std::io::stdout().lock()),
     };
     let mut cut = CutReport::default();
-    let (mut answered, mut unreadable) = (0, 0);
+    let (mut answered, mut unreadable, mut without_words) = (0, 0, 0);
     let mut answer = |examples: Examples| -> Result<()> {
         let before = cut.inputs;
         let predicted = predictor.predict(&name, &examples, |done| display.tick(before + done))?;
@@ -60,6 +60,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         answered += predicted.objects.len();
         unreadable += predicted.unreadable;
         for answer in &predicted.objects {
+            let words = answer["tokens"].as_array();
+            without_words += usize::from(words.is_some_and(Vec::is_empty));
             out.write_all(render(answer, task, args.format).as_bytes())?;
         }
         Ok(())
@@ -84,13 +86,29 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     }
     display.skipped((&skipped.shown, skipped.count));
     if unreadable > 0 {
+        let where_said = match args.format {
+            PredictionFormat::Jsonl => ": each has an error in its answer",
+            PredictionFormat::Text => ": the reason stands where the label would",
+            PredictionFormat::Conll => "",
+        };
         display.line(format!(
-            "warning: nothing to label in {unreadable} of {answered} inputs: each has an error in its answer"
+            "warning: nothing to label in {unreadable} of {answered} inputs{where_said}"
+        ));
+    }
+    if without_words > 0 && args.format == PredictionFormat::Conll {
+        display.line(format!(
+            "warning: {without_words} inputs have no words, and CoNLL no sentence for them: a blank \
+             line more stands there, which readers pass over, so that the sentences behind are no \
+             longer as many as the inputs; --format jsonl has an answer for each"
         ));
     }
     if cut.cut_examples > 0 {
         let words = if task == TaskKind::Token {
-            format!(", {} words got no tag but O", cut.cut_words)
+            format!(
+                ", {} words got no tag but {}",
+                cut.cut_words,
+                predictor.no_tag()
+            )
         } else {
             String::new()
         };
@@ -207,12 +225,22 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
     match (format, task) {
         (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
         (PredictionFormat::Text, TaskKind::Sequence) => {
-            let score = match answer["label"] {
-                // There was nothing to read: the columns stay, and are empty.
-                Value::Null => String::new(),
-                _ => format!("{:.4}", answer["score"].as_f64().unwrap_or(f64::NAN)),
+            let (label, score) = match answer["label"] {
+                // There was nothing to read: why. The columns stay.
+                Value::Null => (no_label(answer), String::new()),
+                _ => {
+                    let score = answer["score"].as_f64().unwrap_or(f64::NAN);
+                    (text("label"), format!("{score:.4}"))
+                }
             };
-            format!("{}\t{score}\t{}\n", text("label"), text("text"))
+            format!("{label}\t{score}\t{}\n", text("text"))
+        }
+        (PredictionFormat::Text, TaskKind::Token) if answer["error"].is_string() => {
+            let columns = if answer["entities"].is_null() { 2 } else { 4 };
+            let words = list("tokens").iter().filter_map(Value::as_str);
+            let words = one_line(&words.collect::<Vec<_>>().join(" "));
+            let rest = "\t".repeat(columns - 2);
+            format!("{}\t{words}{rest}\n\n", no_label(answer))
         }
         (PredictionFormat::Text, TaskKind::Token) if answer["entities"].is_null() => {
             let rows = list("tokens").iter().zip(list("tags"));
@@ -247,6 +275,12 @@ fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
             lines.chain(["\n".to_string()]).collect()
         }
     }
+}
+
+/// What stands in the place of a label that there is none of.
+fn no_label(answer: &Value) -> String {
+    let why = answer["error"].as_str().unwrap_or_default();
+    format!("(no label: {})", one_line(why))
 }
 
 /// Tabs and line ends would break the columns.

@@ -219,6 +219,11 @@ pub(super) struct TextRule {
 }
 
 impl TextRule {
+    /// Whether a blank text is an example.
+    pub(super) fn blank(&self) -> bool {
+        self.blank
+    }
+
     pub(super) fn text(
         &self,
         parts: impl IntoIterator<Item = String>,

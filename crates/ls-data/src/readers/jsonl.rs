@@ -18,6 +18,7 @@ use super::lines::Line;
 use super::row::{Labels, Place};
 use super::source::Source;
 use super::spans::{self, SpanRepairs};
+use super::turned_down::{self, TurnedDown};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 
@@ -28,6 +29,7 @@ pub(super) struct SequenceRows<'a> {
     rule: TextRule,
     labels: Labels,
     keep_extra: bool,
+    turned_down: TurnedDown,
 }
 
 struct SequenceKeys {
@@ -43,6 +45,7 @@ impl<'a> SequenceRows<'a> {
         path: &Path,
         columns: &SequenceColumns,
         labels: Labels,
+        turned_down: TurnedDown,
     ) -> Result<Self> {
         let name = |column: &Option<ColumnRef>| column.as_ref().map(|c| key(c, path)).transpose();
         let text = columns.texts().map(|c| key(c, path));
@@ -66,6 +69,7 @@ impl<'a> SequenceRows<'a> {
             rule: columns.text_rule(),
             labels,
             keep_extra: columns.keep_extra,
+            turned_down,
         })
     }
 }
@@ -80,33 +84,67 @@ impl Iterator for SequenceRows<'_> {
             rule,
             labels,
             keep_extra,
+            turned_down,
         } = self;
-        objects.map_row(|line| sequence_row(line, keys, rule, labels, *keep_extra))
+        loop {
+            let row = |line: Line<'_>| sequence_row(line, keys, rule, labels, *keep_extra);
+            match objects.map_row(row)?.transpose() {
+                None => turned_down.add(),
+                row => return row,
+            }
+        }
     }
 }
 
+impl SequenceKeys {
+    /// Those of its parts.
+    fn parts(&self) -> impl Iterator<Item = &String> {
+        let others = [&self.text_pair, &self.label, &self.label_text];
+        self.text.iter().chain(others.into_iter().flatten())
+    }
+
+    /// Whether the answer of an annotator stands beside the parts.
+    fn may_be_turned_down(&self) -> bool {
+        self.label.is_some() && !self.parts().any(|key| key == turned_down::ANSWER)
+    }
+}
+
+/// Reads the object of a text; nothing if it was turned down.
 fn sequence_row(
     line: Line<'_>,
     keys: &SequenceKeys,
     rule: &TextRule,
     labels: &Labels,
     keep_extra: bool,
-) -> Result<SequenceExample> {
+) -> Result<Option<SequenceExample>> {
+    let answered = keys.may_be_turned_down();
     let wanted = |key: &str| {
-        let others = [&keys.text_pair, &keys.label, &keys.label_text];
-        let others = others.into_iter().flatten();
-        keys.text.iter().chain(others).any(|wanted| wanted == key)
+        let answer = answered && key == turned_down::ANSWER;
+        answer || keys.parts().any(|wanted| wanted == key)
     };
     let mut row = Row::parse(line, keep_extra, &wanted)?;
-    let parts = keys.text.iter().map(|key| row.text(key));
+    if answered && turned_down::by_answer(&row.object) {
+        return Ok(None);
+    }
+    let blank = rule.blank();
+    let parts = keys.text.iter().map(|key| row.text(key, blank));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     let text_pair = keys
         .text_pair
         .as_ref()
-        .map(|key| row.text(key))
+        .map(|key| row.text(key, blank))
         .transpose()?;
+    // Where the answer looks for what there is none of.
+    for (name, key) in [
+        ("text", keys.text.first()),
+        ("text_pair", keys.text_pair.as_ref()),
+    ] {
+        if blank && key.and_then(|key| row.object.get(key)) == Some(&Value::Null) {
+            row.object.entry(name).or_insert(Value::Null);
+        }
+    }
     let label = keys.label.as_ref();
-    Ok(SequenceExample {
+    Ok(Some(SequenceExample {
         text: rule.text(parts, line.place)?,
         text_pair: text_pair
             .map(|text| rule.text([text], line.place))
@@ -116,11 +154,11 @@ fn sequence_row(
             .transpose()?,
         line: line.place.line,
         extra: keep_extra.then_some(row.object),
-    })
+    }))
 }
 
 /// Word lists of a JSON file: lists of words with their tags, or texts with spans. The first object
-/// tells which.
+/// tells which; where no tags are read, each object does.
 pub(super) struct TokenRows<'a> {
     objects: Objects<'a>,
     columns: TokenColumns,
@@ -128,6 +166,7 @@ pub(super) struct TokenRows<'a> {
     /// Whether the objects are texts, once one was seen.
     texts: Option<bool>,
     repairs: SpanRepairs,
+    turned_down: TurnedDown,
 }
 
 impl<'a> TokenRows<'a> {
@@ -136,7 +175,7 @@ impl<'a> TokenRows<'a> {
         path: &Path,
         columns: TokenColumns,
         labels: Labels,
-        repairs: SpanRepairs,
+        (repairs, turned_down): (SpanRepairs, TurnedDown),
     ) -> Result<Self> {
         let is_example = |key: &str, kind| {
             let data = key == spans::DATA && kind == Kind::Object;
@@ -148,6 +187,7 @@ impl<'a> TokenRows<'a> {
             labels,
             texts: None,
             repairs,
+            turned_down,
         })
     }
 }
@@ -162,58 +202,84 @@ impl Iterator for TokenRows<'_> {
             labels,
             texts,
             repairs,
+            turned_down,
         } = self;
-        objects.map_row(|line| {
-            let is_text = match *texts {
-                Some(texts) => texts,
-                None => {
-                    let object = spans::object(line, columns)?;
-                    *texts.insert(spans::is_text(&object, columns))
+        loop {
+            let row = |line: Line<'_>| {
+                let is_text = match *texts {
+                    Some(texts) if columns.tagged => texts,
+                    first => {
+                        let object = spans::object(line, columns)?;
+                        let is_text = spans::is_text(&object, columns);
+                        // What is neither is told by what the first one was.
+                        let neither = !is_text && !object.contains_key(&columns.tokens_key);
+                        texts.get_or_insert(is_text);
+                        first.filter(|_| neither).unwrap_or(is_text)
+                    }
+                };
+                if is_text {
+                    text_row(line, columns, labels, repairs)
+                } else {
+                    token_row(line, columns, labels)
                 }
             };
-            if is_text {
-                text_row(line, columns, labels, repairs)
-            } else {
-                token_row(line, columns, labels)
+            match objects.map_row(row)?.transpose() {
+                None => turned_down.add(),
+                row => return row,
             }
-        })
+        }
     }
 }
 
-/// A text with spans. Its text is kept even where the rest of the object is not: it is what the
-/// places of predictions count in.
+/// A text with spans; nothing if it was turned down. Its text is kept even where the rest of the
+/// object is not: it is what the places of predictions count in.
 fn text_row(
     line: Line<'_>,
     columns: &TokenColumns,
     labels: &Labels,
     repairs: &SpanRepairs,
-) -> Result<TokenExample> {
+) -> Result<Option<TokenExample>> {
     let mut object = spans::object(line, columns)?;
+    if columns.tagged && turned_down::spans(&object, columns) {
+        return Ok(None);
+    }
     let row = spans::row(&object, line.place, columns, labels, repairs)?;
     if !columns.keep_extra {
         object.clear();
     }
-    object.insert("text".to_string(), Value::String(row.text));
-    Ok(TokenExample {
+    object.insert(
+        "text".to_string(),
+        row.text.map_or(Value::Null, Value::String),
+    );
+    Ok(Some(TokenExample {
         tokens: row.tokens,
         tags: row.tags,
         line: line.place.line,
         extra: Some(object),
-    })
+    }))
 }
 
-fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<TokenExample> {
+/// A list of words; nothing if it was turned down.
+fn token_row(
+    line: Line<'_>,
+    columns: &TokenColumns,
+    labels: &Labels,
+) -> Result<Option<TokenExample>> {
     let place = line.place;
     let is_wanted = |key: &str| {
         let is_tags = match &columns.tags_key {
             Some(tags_key) => key == tags_key,
             None => DEFAULT_TAGS.contains(&key),
         };
-        let beside = key == columns.text_key || spans::SPANS.contains(&key);
+        let beside =
+            key == columns.text_key || spans::SPANS.contains(&key) || key == turned_down::ANSWER;
         key == columns.tokens_key || (columns.tagged && (is_tags || beside))
     };
     let mut row = Row::parse(line, columns.keep_extra, &is_wanted)?;
     let tags_key = columns.tags_key_among(|key| row.object.contains_key(key));
+    if columns.tagged && turned_down::by_answer(&row.object) {
+        return Ok(None);
+    }
     let tokens = row.tokens(&columns.tokens_key, columns.blank)?;
     let tags = if columns.tagged {
         Some(row.tags(tags_key, labels)?)
@@ -224,12 +290,12 @@ fn token_row(line: Line<'_>, columns: &TokenColumns, labels: &Labels) -> Result<
     if let Some(tags) = &tags {
         spans::check_agreement(&row.object, &tokens, tags, place, columns)?;
     }
-    Ok(TokenExample {
+    Ok(Some(TokenExample {
         tokens,
         tags,
         line: place.line,
         extra: columns.keep_extra.then_some(row.object),
-    })
+    }))
 }
 
 fn key(column: &ColumnRef, path: &Path) -> Result<String> {
@@ -291,9 +357,12 @@ impl<'a> Row<'a> {
         wrong_type(self.place(), key, found, expected)
     }
 
-    fn text(&mut self, key: &str) -> Result<String> {
+    /// The text of a key. Where a blank one may be, `null` is one: so pandas writes what is
+    /// missing.
+    fn text(&mut self, key: &str, blank: bool) -> Result<String> {
         match self.value(key)? {
             Value::String(text) => Ok(text),
+            Value::Null if blank => Ok(String::new()),
             other => Err(self.wrong_type(key.to_string(), &other, "a string")),
         }
     }
@@ -322,7 +391,10 @@ impl<'a> Row<'a> {
     }
 
     fn tokens(&mut self, key: &str, blank: bool) -> Result<Vec<String>> {
-        let list = self.list(key)?;
+        let list = match self.object.get(key) {
+            Some(Value::Null) if blank => Vec::new(),
+            _ => self.list(key)?,
+        };
         if list.is_empty() && !blank {
             return Err(self.place().empty("tokens"));
         }

@@ -30,6 +30,7 @@ mod span_rules;
 mod spans;
 mod stream;
 mod trees;
+mod turned_down;
 pub(crate) mod usual_names;
 
 use std::io::Read;
@@ -55,6 +56,7 @@ pub(crate) use source::source;
 pub use span_rules::{BadSpans, Offsets};
 pub use spans::SpanRepairs;
 pub use stream::{ReadSpec, SequenceReader, TokenReader};
+pub use turned_down::TurnedDown;
 
 /// Reads labelled or plain texts from a file into memory; [`ReadSpec::read_sequence`] streams them.
 ///
@@ -90,7 +92,7 @@ pub fn read_sequence_from(
 ) -> Result<Vec<SequenceExample>> {
     let spec = sequence_spec(format, header, columns, label_names);
     collect(
-        stream::sequence_rows(&spec, source(reader, None), name)?,
+        stream::sequence_rows(&spec, source(reader, None), name, &TurnedDown::default())?,
         name,
     )
 }
@@ -160,8 +162,8 @@ pub fn read_tokens_from(
     columns: &TokenColumns,
 ) -> Result<Vec<TokenExample>> {
     let spec = token_spec(format, columns);
-    let repairs = SpanRepairs::default();
-    let rows = stream::token_rows(&spec, source(reader, None), name, &repairs)?;
+    let (repairs, turned_down) = Default::default();
+    let rows = stream::token_rows(&spec, source(reader, None), name, &repairs, &turned_down)?;
     collect(rows, name)
 }
 

@@ -15,7 +15,7 @@ use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenColumns};
 use super::row::{Labels, Place};
@@ -113,8 +113,22 @@ impl SequenceRows {
 
     fn row(&self, row: usize, mut cells: Vec<Cell>) -> Result<SequenceExample> {
         let place = self.table.place(row);
+        // Where a blank text may be, one that is missing is told apart for the answer.
+        let mut missing = Map::new();
+        if self.rule.blank() {
+            let parts = [
+                ("text", self.text.first()),
+                ("text_pair", self.text_pair.as_ref()),
+            ];
+            for (name, at) in parts {
+                if at.is_some_and(|at| matches!(cells[*at], Cell::Null)) {
+                    missing.insert(name.to_string(), Value::Null);
+                }
+            }
+        }
         let mut text = |at: usize| match std::mem::replace(&mut cells[at], Cell::Null) {
             Cell::Text(text) => Ok(text),
+            Cell::Null if self.rule.blank() => Ok(String::new()),
             other => Err(self.table.wrong_type(at, row, &other, "a string")),
         };
         let parts = self
@@ -132,7 +146,7 @@ impl SequenceRows {
             text_pair,
             label: self.label.map(label).transpose()?,
             line: row,
-            extra: None,
+            extra: (!missing.is_empty()).then_some(missing),
         })
     }
 }

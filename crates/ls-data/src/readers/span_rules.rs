@@ -25,6 +25,15 @@ impl Offsets {
         }
     }
 
+    /// Its name in a configuration.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Characters => "characters",
+            Self::Utf16 => "utf16",
+            Self::Bytes => "bytes",
+        }
+    }
+
     pub(super) fn length(self, c: char) -> usize {
         match self {
             Self::Characters => 1,

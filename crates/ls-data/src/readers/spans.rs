@@ -76,7 +76,8 @@ pub(super) fn is_text(object: &Map<String, Value>, columns: &TokenColumns) -> bo
         });
     let has_text = text_in(object, columns).is_some();
     // Prodigy has the words beside the text, with their places.
-    has_text && (words.is_none_or(of_objects) || asked_for_spans)
+    let no_words = words.is_none_or(|words| words.is_null() || of_objects(words));
+    has_text && (no_words || asked_for_spans)
 }
 
 fn text_in<'v>(object: &'v Map<String, Value>, columns: &TokenColumns) -> Option<&'v Value> {
@@ -88,7 +89,8 @@ fn text_in<'v>(object: &'v Map<String, Value>, columns: &TokenColumns) -> Option
 
 /// A text in words.
 pub(super) struct TextRow {
-    pub(super) text: String,
+    /// Nothing where it is `null`.
+    pub(super) text: Option<String>,
     pub(super) tokens: Vec<String>,
     pub(super) tags: Option<Vec<String>>,
 }
@@ -107,18 +109,29 @@ pub(super) fn row(
         columns,
     };
     let text = match text_in(object, columns) {
-        Some(Value::String(text)) if columns.blank => text,
-        Some(Value::String(text)) => place.required(text, "text")?,
+        Some(Value::String(text)) if columns.blank => Some(text.as_str()),
+        // So pandas writes what is missing.
+        Some(Value::Null) if columns.blank => None,
+        Some(Value::String(text)) => Some(place.required(text, "text")?),
         Some(other) => {
             return Err(reader.wrong_type(columns.text_key.clone(), other, "a string"));
         }
         None => return Err(reader.missing(&columns.text_key)),
     };
-    let words = split_words(text);
+    let words = split_words(text.unwrap_or_default());
     let tags = if columns.tagged {
+        let text = text.unwrap_or_default();
         let spans = reader.spans(text)?;
+        let unit = || reader.other_unit(text, &words);
         let (tags, repaired) = tag_words(&words, &spans, columns.bad_spans)
-            .map_err(|faults| reader.bad_spans(&faults))?;
+            .map_err(|faults| reader.bad_spans(&faults, columns.bad_spans, text, unit()))?;
+        let mut repaired = repaired;
+        if let Some(unit) = (!repaired.is_empty()).then(unit).flatten() {
+            let fits = format!(" ({})", fits(unit));
+            repaired
+                .iter_mut()
+                .for_each(|repair| repair.push_str(&fits));
+        }
         let line = |repair| format!("{}:{}: {repair}", place.path.display(), place.line);
         repairs.add(repaired.into_iter().map(line).collect());
         let named = tags.iter().map(|tag| labels.resolve(tag, place));
@@ -127,7 +140,7 @@ pub(super) fn row(
         None
     };
     Ok(TextRow {
-        text: text.to_string(),
+        text: text.map(str::to_string),
         tokens: words.into_iter().map(|word| word.token).collect(),
         tags,
     })
@@ -169,13 +182,72 @@ impl SpanReader<'_> {
         missing_key(self.place, key, self.object)
     }
 
-    fn bad_spans(&self, faults: &[String]) -> DataError {
+    /// The error of faults, with the ways out that there are.
+    fn bad_spans(
+        &self,
+        faults: &SpanFaults,
+        policy: BadSpans,
+        text: &str,
+        unit: Option<Offsets>,
+    ) -> DataError {
+        let SpanFaults {
+            hopeless,
+            others,
+            until,
+        } = faults;
+        // Those that are widened anyway are no faults.
+        let widened = policy == BadSpans::Widen;
+        let others = if widened { &[][..] } else { others };
+        let mut advice = Vec::new();
+        // Of characters that count more than one in another unit, the places behind may be wrong.
+        let before: String = text.chars().take(*until).collect();
+        let longer = before.chars().find(|c| c.len_utf8() > 1);
+        match (unit, longer) {
+            (Some(unit), _) => advice.push(fits(unit)),
+            (None, Some(c)) => advice.push(format!(
+                "{c:?} before it is 1 character, {} of UTF-16 and {} bytes: data.offsets says what \
+                 the numbers count (characters, utf16 or bytes)",
+                c.len_utf16(),
+                c.len_utf8()
+            )),
+            (None, None) => {}
+        }
+        if !others.is_empty() {
+            let widen = "data.bad_spans = \"widen\" takes whole words, and of overlapping spans the \
+                         longest";
+            advice.push(widen.to_string());
+        }
+        if !hopeless.is_empty() {
+            advice.push("a span without a word must be corrected, or taken out".to_string());
+        }
+        let all = || hopeless.iter().chain(others);
         DataError::BadSpans {
             path: self.place.path.to_path_buf(),
             line: self.place.line,
-            shown: faults.iter().take(3).cloned().collect(),
-            count: faults.len(),
+            shown: all().take(3).cloned().collect(),
+            count: all().count(),
+            advice: advice.join("; "),
         }
+    }
+
+    /// Another unit of offsets by which every span is whole words, if the text tells the units
+    /// apart.
+    fn other_unit(&self, text: &str, words: &[TextWord]) -> Option<Offsets> {
+        let units = [Offsets::Characters, Offsets::Utf16, Offsets::Bytes];
+        units.into_iter().find(|unit| {
+            let columns = TokenColumns {
+                offsets: *unit,
+                ..self.columns.clone()
+            };
+            let reader = SpanReader {
+                columns: &columns,
+                ..*self
+            };
+            *unit != self.columns.offsets
+                && reader
+                    .spans(text)
+                    .is_ok_and(|spans| tag_words(words, &spans, BadSpans::Refuse).is_ok())
+        })
     }
 
     fn span_fault(&self, key: String, reason: String) -> DataError {
@@ -368,22 +440,41 @@ impl Places {
     }
 }
 
+/// What is wrong with the spans of a text.
+#[derive(Debug, Default)]
+struct SpanFaults {
+    /// Of spans without a word, which no choice mends.
+    hopeless: Vec<String>,
+    /// Of spans that cut words, or have words of others.
+    others: Vec<String>,
+    /// Where the last span ends that holds no word, or cuts one.
+    until: usize,
+}
+
+/// That spans fit where they count something else.
+fn fits(unit: Offsets) -> String {
+    format!(
+        "counted in {} each span is whole words: data.offsets = \"{}\"",
+        unit.name(),
+        unit.key()
+    )
+}
+
 /// The tags of words by spans, and what was repaired; or what is wrong with the spans.
 fn tag_words(
     words: &[TextWord],
     spans: &[TextSpan],
     policy: BadSpans,
-) -> Result<(Vec<String>, Vec<String>), Vec<String>> {
-    let mut faults = Vec::new();
-    let mut hopeless = false;
+) -> Result<(Vec<String>, Vec<String>), SpanFaults> {
+    let mut faults = SpanFaults::default();
     // Each span with the words that it touches.
     let mut placed: Vec<(&TextSpan, usize, usize)> = Vec::new();
     for span in spans {
         let first = words.partition_point(|word| word.end <= span.start);
         let last = words.partition_point(|word| word.start < span.end);
         if first >= last {
-            hopeless = true;
-            faults.push(format!("{span} holds no word"));
+            faults.hopeless.push(format!("{span} holds no word"));
+            faults.until = faults.until.max(span.end);
             continue;
         }
         let (begin, end) = (words[first].start, words[last - 1].end);
@@ -393,7 +484,9 @@ fn tag_words(
             (end > span.end).then_some(&words[last - 1])
         };
         if let Some(word) = cut {
-            faults.push(format!("{span} cuts the word {:?}", word.token));
+            let cut = format!("{span} cuts the word {:?}", word.token);
+            faults.others.push(cut);
+            faults.until = faults.until.max(span.end);
         }
         placed.push((span, first, last));
     }
@@ -406,7 +499,8 @@ fn tag_words(
             // Said twice.
             Some(other) if *other == span => continue,
             Some(other) => {
-                faults.push(format!("{span} has words of {other}"));
+                let shared = format!("{span} has words of {other}");
+                faults.others.push(shared);
                 continue;
             }
             None => {}
@@ -417,8 +511,9 @@ fn tag_words(
             tags[at] = format!("{prefix}-{}", span.kind);
         }
     }
-    if faults.is_empty() || (policy == BadSpans::Widen && !hopeless) {
-        Ok((tags, faults))
+    let mended = policy == BadSpans::Widen || faults.others.is_empty();
+    if faults.hopeless.is_empty() && mended {
+        Ok((tags, faults.others))
     } else {
         Err(faults)
     }

@@ -12,6 +12,7 @@ use super::lines::{LineRows, Lines};
 use super::row::Labels;
 use super::source::{Source, open, source};
 use super::spans::SpanRepairs;
+use super::turned_down::TurnedDown;
 use super::{conll, conll2012, csv, fasttext, jsonl, label_json, trees};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -59,8 +60,10 @@ impl ReadSpec {
     /// A file that cannot be opened, a format that holds no texts, columns that it cannot have.
     pub fn read_sequence(&self, path: &Path) -> Result<SequenceReader> {
         if self.format == FileFormat::Parquet {
-            let rows = parquet_sequence(self, path)?;
-            return Ok(SequenceReader { rows });
+            return Ok(SequenceReader {
+                rows: parquet_sequence(self, path)?,
+                turned_down: TurnedDown::default(),
+            });
         }
         self.read_sequence_from(open(path)?, path)
     }
@@ -74,8 +77,9 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<SequenceReader> {
-        let rows = sequence_rows(self, source(reader, self.encoding), name)?;
-        Ok(SequenceReader { rows })
+        let turned_down = TurnedDown::default();
+        let rows = sequence_rows(self, source(reader, self.encoding), name, &turned_down)?;
+        Ok(SequenceReader { rows, turned_down })
     }
 
     /// Opens a file of word lists. Integer tags of a JSON file without names take those of a
@@ -90,6 +94,7 @@ impl ReadSpec {
                 Ok(TokenReader {
                     rows,
                     repairs: SpanRepairs::default(),
+                    turned_down: TurnedDown::default(),
                 })
             }
             FileFormat::Jsonl if !self.token_labels().named() => {
@@ -112,9 +117,14 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<TokenReader> {
-        let repairs = SpanRepairs::default();
-        let rows = token_rows(self, source(reader, self.encoding), name, &repairs)?;
-        Ok(TokenReader { rows, repairs })
+        let (repairs, turned_down) = Default::default();
+        let source = source(reader, self.encoding);
+        let rows = token_rows(self, source, name, &repairs, &turned_down)?;
+        Ok(TokenReader {
+            rows,
+            repairs,
+            turned_down,
+        })
     }
 
     fn sequence_labels(&self) -> Labels {
@@ -156,6 +166,14 @@ type Rows<'a, T> = Box<dyn Iterator<Item = Result<T>> + Send + 'a>;
 /// comes behind it; any other error is the last item.
 pub struct SequenceReader {
     rows: Rows<'static, SequenceExample>,
+    turned_down: TurnedDown,
+}
+
+impl SequenceReader {
+    /// How many rows are passed over while they are read, because their annotator turned them down.
+    pub fn turned_down(&self) -> TurnedDown {
+        self.turned_down.clone()
+    }
 }
 
 impl Iterator for SequenceReader {
@@ -170,9 +188,15 @@ impl Iterator for SequenceReader {
 pub struct TokenReader {
     rows: Rows<'static, TokenExample>,
     repairs: SpanRepairs,
+    turned_down: TurnedDown,
 }
 
 impl TokenReader {
+    /// As [`SequenceReader::turned_down`].
+    pub fn turned_down(&self) -> TurnedDown {
+        self.turned_down.clone()
+    }
+
     /// What is done to spans while the rows are read.
     pub fn repairs(&self) -> SpanRepairs {
         self.repairs.clone()
@@ -222,6 +246,7 @@ pub(super) fn sequence_rows<'a>(
     spec: &ReadSpec,
     reader: Source<'a>,
     name: &Path,
+    turned_down: &TurnedDown,
 ) -> Result<Rows<'a, SequenceExample>> {
     let columns = &spec.sequence;
     let labels = spec.sequence_labels();
@@ -235,7 +260,16 @@ pub(super) fn sequence_rows<'a>(
             table(labels),
         )?),
         FileFormat::Tsv => Box::new(csv::TsvRows::new(lines(reader), table(labels))),
-        FileFormat::Jsonl => Box::new(jsonl::SequenceRows::new(reader, name, columns, labels)?),
+        FileFormat::Jsonl => {
+            let turned_down = turned_down.clone();
+            Box::new(jsonl::SequenceRows::new(
+                reader,
+                name,
+                columns,
+                labels,
+                turned_down,
+            )?)
+        }
         FileFormat::FastText | FileFormat::Trees => Box::new(LineRows {
             lines: lines(reader),
             labels,
@@ -259,6 +293,7 @@ pub(super) fn token_rows<'a>(
     reader: Source<'a>,
     name: &Path,
     repairs: &SpanRepairs,
+    turned_down: &TurnedDown,
 ) -> Result<Rows<'a, TokenExample>> {
     let columns = spec.tokens.clone();
     let labels = spec.token_labels();
@@ -269,10 +304,8 @@ pub(super) fn token_rows<'a>(
             Box::new(conll2012::Sentences::new(lines, columns, labels))
         }
         FileFormat::Jsonl => {
-            let repairs = repairs.clone();
-            Box::new(jsonl::TokenRows::new(
-                reader, name, columns, labels, repairs,
-            )?)
+            let seen = (repairs.clone(), turned_down.clone());
+            Box::new(jsonl::TokenRows::new(reader, name, columns, labels, seen)?)
         }
         FileFormat::Parquet => return Err(parquet_stream(name)),
         FileFormat::Csv | FileFormat::Tsv | FileFormat::FastText | FileFormat::Trees => {

@@ -19,6 +19,23 @@ fn read(name: &str, text: &str, options: AnswerOptions<'_>) -> Result<Answers, D
     read_answers(text.as_bytes(), Path::new(name), &options)
 }
 
+#[test]
+fn an_answer_without_a_label_says_why_and_what_to_do() {
+    let text = "{\"text\": \"a\", \"label\": \"x\"}\n\
+                {\"text\": \"\", \"label\": null, \"error\": \"text is empty\"}\n";
+    assert_eq!(
+        read("p.jsonl", text, USUAL).unwrap_err().to_string(),
+        "p.jsonl:2: no `label` to score, because text is empty; take the example out of both files, \
+         or write the label here that it is to count as"
+    );
+    let null = "{\"text\": \"\", \"label\": null}\n";
+    let found = read("p.jsonl", null, USUAL).unwrap_err().to_string();
+    assert!(
+        found.contains("found null, expected a string or an integer"),
+        "{found}"
+    );
+}
+
 fn tags(answers: Answers) -> Vec<TagAnswer> {
     match answers {
         Answers::Tags(tags) => tags,

@@ -123,6 +123,23 @@ fn texts_take_the_label_names_of_the_file() {
 }
 
 #[test]
+fn a_missing_text_is_an_input_to_predict() {
+    let mut read = spec("text", "label");
+    (read.sequence.label, read.sequence.blank) = (None, true);
+    let found: Vec<_> = read
+        .read_sequence(&path("odd.parquet"))
+        .unwrap()
+        .map(|row| {
+            row.map(|row| (row.text, row.extra.map(Value::Object)))
+                .unwrap()
+        })
+        .collect();
+    let missing = Some(serde_json::json!({"text": null}));
+    let texts = [("a", None), ("", missing), ("", None), ("d", None)];
+    assert_eq!(found, texts.map(|(text, from)| (text.to_string(), from)));
+}
+
+#[test]
 fn words_take_the_tag_names_of_the_file() {
     let read = ReadSpec::new(FileFormat::Parquet);
     let found: Vec<_> = read

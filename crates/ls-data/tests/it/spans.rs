@@ -146,9 +146,7 @@ fn spans_that_are_no_whole_words_are_refused_or_widened() {
     let refused = |entities: Value, expected: &str| {
         let object = json!({"text": "New York-based Zoë ran", "entities": entities});
         let found = message(&spec(), &object);
-        let end =
-            "; data.bad_spans = \"widen\" takes whole words, and of overlapping spans the longest";
-        assert_eq!(found, format!("data:1: {expected}{end}"));
+        assert_eq!(found, format!("data:1: {expected}; {WIDEN}"));
         let mut widen = spec();
         widen.tokens.bad_spans = BadSpans::Widen;
         let reader = std::io::Cursor::new(object.to_string().into_bytes());
@@ -176,13 +174,187 @@ fn spans_that_are_no_whole_words_are_refused_or_widened() {
     let (tags, repairs) = refused(
         json!([[9, 14, "X"], [4, 8, "LOC"], [17, 18, "Y"], [19, 22, "V"]]),
         "span 9-14 \"based\" (X) cuts the word \"York-based\"; span 4-8 \"York\" (LOC) cuts the word \
-         \"York-based\"; span 17-18 \"ë\" (Y) cuts the word \"Zoë\"; and 1 more",
+         \"York-based\"; span 17-18 \"ë\" (Y) cuts the word \"Zoë\"; and 1 more; 'ë' before it is 1 \
+         character, 1 of UTF-16 and 2 bytes: data.offsets says what the numbers count (characters, \
+         utf16 or bytes)",
     );
     assert_eq!(tags, "O B-X B-Y B-V");
     assert_eq!(repairs.count, 4);
     // White space at the ends of a span cuts nothing.
     let object = json!({"text": "a  New  York  b", "entities": [[2, 13, "LOC"]]});
     assert_eq!(self::tags(&spec(), &object), "O B-LOC I-LOC O");
+}
+
+/// What is said where widening helps.
+const WIDEN: &str =
+    "data.bad_spans = \"widen\" takes whole words, and of overlapping spans the longest";
+
+#[test]
+fn widening_is_not_said_to_help_where_it_cannot() {
+    let mut widen = spec();
+    widen.tokens.bad_spans = BadSpans::Widen;
+    let taken_out = "a span without a word must be corrected, or taken out";
+    let blank = "span 3-4 \" \" (X) holds no word";
+    let cut = "span 0-2 \"An\" (PER) cuts the word \"Ann\"";
+    let only = json!({"text": "Ann ran", "entities": [[3, 4, "X"]]});
+    let both = json!({"text": "Ann ran", "entities": [[0, 2, "PER"], [3, 4, "X"]]});
+    for spec in [&spec(), &widen] {
+        assert_eq!(
+            message(spec, &only),
+            format!("data:1: {blank}; {taken_out}")
+        );
+    }
+    assert_eq!(
+        message(&widen, &both),
+        format!("data:1: {blank}; {taken_out}")
+    );
+    assert_eq!(
+        message(&spec(), &both),
+        format!("data:1: {blank}; {cut}; {WIDEN}; {taken_out}")
+    );
+}
+
+#[test]
+fn a_cut_word_behind_a_long_character_may_be_counted_otherwise() {
+    let object = json!({"text": "😀 Ann ran", "entities": [[3, 6, "PER"]]});
+    let fits = |unit: &str, key: &str| {
+        format!("counted in {unit} each span is whole words: data.offsets = \"{key}\"")
+    };
+    let cut = "span 3-6 \"nn \" (PER) cuts the word \"Ann\"";
+    let utf16 = fits("units of UTF-16", "utf16");
+    assert_eq!(
+        message(&spec(), &object),
+        format!("data:1: {cut}; {utf16}; {WIDEN}")
+    );
+    let mut of_units = spec();
+    of_units.tokens.offsets = Offsets::Utf16;
+    assert_eq!(tags(&of_units, &object), "O B-PER O");
+    // And the other way round.
+    let object = json!({"text": "😀 Ann ran", "entities": [[2, 5, "PER"]]});
+    let found = message(&of_units, &object);
+    assert!(found.contains(&fits("characters", "characters")), "{found}");
+    let object = json!({"text": "Zoë ran", "entities": [[5, 8, "V"]]});
+    let found = message(&spec(), &object);
+    assert!(
+        found.contains("found 5 to 8") && found.contains("data.offsets"),
+        "{found}"
+    );
+    let object = json!({"text": "Zoë ran off", "entities": [[4, 5, "X"], [5, 8, "V"]]});
+    let found = message(&spec(), &object);
+    assert!(
+        found.contains("'ë' before it is 1 character, 1 of UTF-16 and 2 bytes"),
+        "{found}"
+    );
+    // A long character behind the span moves nothing.
+    let object = json!({"text": "Ann 😀", "entities": [[0, 2, "PER"]]});
+    assert!(!message(&spec(), &object).contains("offsets"));
+    // What is widened says so too.
+    let mut widen = spec();
+    widen.tokens.bad_spans = BadSpans::Widen;
+    let object = json!({"text": "😀 Ann ran", "entities": [[3, 6, "PER"]]});
+    let reader = std::io::Cursor::new(object.to_string().into_bytes());
+    let mut rows = widen.read_tokens_from(reader, Path::new("data")).unwrap();
+    let repairs = rows.repairs();
+    rows.next().unwrap().unwrap();
+    assert_eq!(repairs.seen().shown, [format!("data:1: {cut} ({utf16})")]);
+}
+
+#[test]
+fn what_an_annotator_turned_down_is_passed_over_and_counted() {
+    let read = |spec: &ReadSpec, rows: &[Value]| {
+        let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+        let reader = std::io::Cursor::new(lines.join("\n").into_bytes());
+        let mut rows = spec.read_tokens_from(reader, Path::new("data")).unwrap();
+        let turned_down = rows.turned_down();
+        let read: Result<Vec<TokenExample>, DataError> = rows.by_ref().collect();
+        let lines = read.map(|rows| rows.iter().map(|row| row.line).collect::<Vec<_>>());
+        (
+            lines.map_err(|error| error.to_string()),
+            turned_down.count(),
+        )
+    };
+    let answered =
+        |answer: &str| json!({"text": "Ann ran", "spans": [[0, 3, "PER"]], "answer": answer});
+    let prodigy = ["reject", "accept", "ignore", "accept"].map(answered);
+    assert_eq!(read(&spec(), &prodigy), (Ok(vec![2, 4]), 2));
+    let words = ["accept", "reject", "ignore"]
+        .map(|answer| json!({"tokens": ["Ann", "ran"], "tags": ["B-PER", "O"], "answer": answer}));
+    let mut lean = spec();
+    lean.tokens.keep_extra = false;
+    for spec in [&spec(), &lean] {
+        assert_eq!(read(spec, &words), (Ok(vec![1]), 2));
+    }
+    let studio =
+        |annotations: Value| json!({"data": {"text": "Ann ran"}, "annotations": annotations});
+    let cancelled = json!({"result": [], "was_cancelled": true});
+    let done = json!({"result": [{"value": {"start": 0, "end": 3, "labels": ["PER"]}}]});
+    let tasks = [
+        studio(json!([cancelled])),
+        studio(json!([cancelled, done])),
+        studio(json!([cancelled, cancelled])),
+    ];
+    assert_eq!(read(&spec(), &tasks), (Ok(vec![2]), 2));
+    // Nobody looked at a task without annotations.
+    let (none, count) = read(&spec(), &[studio(json!([]))]);
+    assert!(none.unwrap_err().contains("found 0 annotations"));
+    assert_eq!(count, 0);
+    // Who predicts gets an answer to each.
+    let mut untagged = spec();
+    untagged.tokens.tagged = false;
+    assert_eq!(read(&untagged, &prodigy), (Ok(vec![1, 2, 3, 4]), 0));
+    assert_eq!(read(&untagged, &tasks), (Ok(vec![1, 2, 3]), 0));
+    // Texts with a label as well, unless the answer is the label.
+    let text = |answer: &str| json!({"text": "a", "label": "x", "answer": answer}).to_string();
+    let lines = ["accept", "ignore", "reject"].map(text).join("\n");
+    let labels = |spec: &ReadSpec| {
+        let reader = std::io::Cursor::new(lines.clone().into_bytes());
+        let mut rows = spec.read_sequence_from(reader, Path::new("data")).unwrap();
+        let turned_down = rows.turned_down();
+        let labels: Vec<Option<String>> = rows.by_ref().map(|row| row.unwrap().label).collect();
+        (labels, turned_down.count())
+    };
+    for keep_extra in [true, false] {
+        let mut spec = spec();
+        spec.sequence.keep_extra = keep_extra;
+        assert_eq!(labels(&spec), (vec![Some("x".into())], 2));
+        spec.sequence.label = Some("answer".into());
+        assert_eq!(labels(&spec).0.len(), 3);
+        spec.sequence.label = None;
+        assert_eq!(labels(&spec), (vec![None, None, None], 0));
+    }
+}
+
+#[test]
+fn without_tags_each_object_says_whether_it_is_a_text_or_words() {
+    let rows = [
+        json!({"tokens": ["New York", "!"]}),
+        json!({"text": "Ann ran."}),
+        json!({"text": null}),
+        json!({"tokens": null}),
+        json!({"text": "a b", "tokens": ["a", "b"]}),
+        json!({"text": "a b", "tokens": null}),
+    ];
+    let lines = rows.map(|row| row.to_string()).join("\n");
+    let mut untagged = spec();
+    (untagged.tokens.tagged, untagged.tokens.blank) = (false, true);
+    let found = read(&untagged, &lines).unwrap();
+    let tokens: Vec<String> = found.iter().map(|row| row.tokens.join("|")).collect();
+    assert_eq!(tokens, ["New York|!", "Ann|ran|.", "", "", "a|b", "a|b"]);
+    // What is neither lacks what the first one had.
+    for (first, key) in [
+        (r#"{"tokens": ["a"]}"#, "tokens"),
+        (r#"{"text": "a"}"#, "text"),
+    ] {
+        let found = read(&untagged, format!("{first}\n{{\"id\": 1}}\n")).unwrap_err();
+        let expected = format!("data:2: no key `{key}`");
+        assert!(found.to_string().starts_with(&expected), "{found}");
+    }
+    // To learn from, a missing text is a fault.
+    let null = json!({"text": null, "entities": []});
+    assert_eq!(
+        message(&spec(), &null),
+        "data:1: key `text`: found null, expected a string"
+    );
 }
 
 #[test]

@@ -168,7 +168,19 @@ impl Found<'_> {
             ],
             FoundColumns::Token {
                 columns: Some((tokens, tags)),
-            } => vec![("tokens", Some(tokens)), ("tags", Some(tags))],
+            } => {
+                // Where the reader looks of itself it also sees that a text with entities beside
+                // them says the same; tags that are asked for by name are not compared.
+                let named = matches!(file.format, FileFormat::Jsonl | FileFormat::Parquet);
+                let other = |column: &ColumnRef, usual: &str| !named || *column != usual.into();
+                vec![
+                    (
+                        "tokens",
+                        Some(tokens).filter(|found| other(found, "tokens")),
+                    ),
+                    ("tags", Some(tags).filter(|found| other(found, "tags"))),
+                ]
+            }
             FoundColumns::Spans { text, spans } => {
                 vec![("text", text.as_ref()), ("tags", spans.as_ref())]
             }
@@ -255,6 +267,13 @@ mod tests {
                 "  found: task = \"token\", data.tokens = 0"
             ]
         );
+        // The reader's own columns stay its own: it compares entities beside them.
+        let row = r#"{"tokens": ["a"], "tags": ["O"]}"#;
+        let (config, decided) = of_files(row, "a.jsonl", &[]).unwrap();
+        assert_eq!((config.data.tokens, config.data.tags), (None, None));
+        assert_eq!(decided[1], "  found: task = \"token\"");
+        let (config, _) = of_files(&row.replace("tags", "ner_tags"), "a.jsonl", &[]).unwrap();
+        assert_eq!(config.data.tags, Some("ner_tags".into()));
         let (config, _) = of_files("__label__a b\n", "a.txt", &[]).unwrap();
         assert_eq!(config.data.format.as_deref(), Some("fasttext"));
         let again = RunConfig::from_toml(&config.to_toml().unwrap(), "", &[]).unwrap();
