@@ -162,7 +162,7 @@ fn a_delimiter_that_is_found_is_said_and_kept() {
         1,
         &[
             "with several lists of objects, `train`, `test`",
-            "jq '.[\"train\"]' lists.json > train.json",
+            "write the list that is meant to a file of its own",
         ],
     );
 }

@@ -150,7 +150,7 @@ pub enum DataError {
         line: usize,
     },
     /// A file is one JSON object that holds no list of examples, or several.
-    #[error("{}: found one JSON object {}; expected one object a line, a list of objects, or an object with one such list{}", path.display(), keys_and_lists(keys, lists), way_out(path, lists))]
+    #[error("{}: found one JSON object {}; expected one object a line, a list of objects, or an object with one such list{}", path.display(), keys_and_lists(keys, lists), way_out(lists))]
     NoJsonList {
         /// File that was read.
         path: PathBuf,
@@ -808,16 +808,13 @@ fn keys_and_lists(keys: &[String], lists: &[String]) -> String {
     }
 }
 
-/// How one of several lists becomes a file.
-fn way_out(path: &Path, lists: &[String]) -> String {
-    let [first, _, ..] = lists else {
-        return String::new();
-    };
-    let key = serde_json::Value::from(first.as_str());
-    format!(
-        "; write the list that is meant to a file of its own: jq '.[{key}]' {} > {first}.json",
-        path.display()
-    )
+/// How one of several lists becomes a file. Without a command to copy: one whose output has the
+/// input's name would empty the file.
+fn way_out(lists: &[String]) -> &'static str {
+    match lists {
+        [_, _, ..] => "; write the list that is meant to a file of its own",
+        _ => "",
+    }
 }
 
 /// What is said of a file whose extension says no format.
