@@ -182,8 +182,8 @@ pub(super) fn parted<'a>(
 ///
 /// One that gives a header with the columns that are asked for wins. Else it is the one by which
 /// the most rows have as many fields as the first, at least two and more than half of the rows, if
-/// that many are enough. One that spaces follow, as those of a sentence, loses a tie; else the comma
-/// wins it, and where none fits: a file of one column stays one.
+/// that many are enough. One that spaces follow, as those of a sentence, loses a tie; else the
+/// comma wins it, and where none fits: a file of one column stays one.
 fn find(sample: &[u8], whole: bool, wanted: &Wanted<'_>) -> Delimiter {
     let mut best = (CANDIDATES[0], 0.5, true);
     for delimiter in CANDIDATES {
