@@ -77,14 +77,25 @@ fn words_pairs_and_formats_are_found() {
         let files = ["train", "--model", "model", "--data", data, "--run", name];
         sandbox.run(&[&files[..], &QUICK, more].concat())
     };
-    let outcome = run("train.conll", "words", &["--validation", "train.conll"]);
+    // Another file may have more columns, or numbered words with ranges among them.
+    let words = "# sent_id = 1\n1-2\tAdaL\t_\t-\n1\tAda\tB-PER\t-\n2\tran\tO\t-\n\n";
+    sandbox.write("wide.conllu", words);
+    let others = ["--validation", "train.conll", "--test", "wide.conllu"];
+    let outcome = run("train.conll", "words", &others);
     says(
         &outcome,
         0,
         &[
-            "train.conll: conll with 2 columns\n  found: task = \"token\", data.tokens = 0, data.tags = 1\n",
+            "train.conll: conll with 2 columns\n  found: task = \"token\"\n",
             "validation: 20 examples",
+            "test: 1 example",
         ],
+    );
+    let one = ["--set", "data.tokens=1", "--set", "data.tags=1"];
+    says(
+        &run("train.conll", "one", &one),
+        1,
+        &["train.conll:1: column 1 is that of the words and also that of the tags, counted from 0"],
     );
     let objects = sentences().into_iter().map(|words| {
         let (tokens, tags): (Vec<&str>, Vec<&str>) = words.into_iter().unzip();
@@ -128,9 +139,7 @@ fn words_pairs_and_formats_are_found() {
     says(
         &run("words.tsv", "tsv", &[]),
         0,
-        &[
-            "words.tsv: conll with 2 columns\n  found: task = \"token\", data.format = \"conll\", data.tokens = 0",
-        ],
+        &["words.tsv: conll with 2 columns\n  found: task = \"token\", data.format = \"conll\""],
     );
     // Numbered columns.
     sandbox.write("plain.csv", of(|text, label| format!("{label},{text}\n")));

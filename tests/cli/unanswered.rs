@@ -160,6 +160,13 @@ fn strict_refuses_what_has_nothing_to_read() {
         1,
         &["stdin: holds no examples"],
     );
+    // So does a list of nothing; a text may look like one.
+    says(
+        &sandbox.run_with(&["predict", "--run", "out"], "[]\n"),
+        1,
+        &["stdin: holds no examples"],
+    );
+    assert_eq!(predict(&sandbox, &[], "[]\nbad\n").0[0]["text"], "[]");
 }
 
 #[test]
@@ -290,13 +297,24 @@ fn a_missing_text_is_answered_in_its_place() {
         json!({"review": null, "other": "bad"}),
         json!({"review": "bad", "other": null}),
         json!({"review": " ", "other": null}),
+        // What else is called as the answer's text is set aside.
+        json!({"review": null, "other": "bad", "text": "mine"}),
     ];
     sandbox.write("in.jsonl", json_lines(rows));
     let answers = jsonl(&sandbox.ok(&["predict", "--run", "pairs", "--input", "in.jsonl"]));
+    assert_eq!(
+        (&answers[3]["text"], &answers[3]["input_text"]),
+        (&Value::Null, &json!("mine"))
+    );
     let errors: Vec<_> = answers.iter().map(|answer| &answer["error"]).collect();
     assert_eq!(
         errors,
-        ["text is missing", "text_pair is missing", "text is empty"]
+        [
+            "text is missing",
+            "text_pair is missing",
+            "text is empty",
+            "text is missing"
+        ]
     );
     // To learn from, it is a fault.
     let set = ["data.train=null.jsonl", "data.validation=null.jsonl"];

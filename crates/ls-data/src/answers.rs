@@ -167,7 +167,7 @@ fn of_columns(
     let tag = match column {
         AnswerColumn::Usual => None,
         AnswerColumn::Gold => {
-            // Two columns are a word and a tag: the reader says that one is missing.
+            // Two columns are a word and a tag: one is missing.
             let width = conll_width(bytes, path).unwrap_or_default();
             Some(width.saturating_sub(2))
         }
@@ -183,7 +183,20 @@ fn of_columns(
         tag,
         ..TokenColumns::default()
     };
-    let examples = read_tokens_from(bytes, path, format, &columns)?;
+    let examples = read_tokens_from(bytes, path, format, &columns);
+    let examples = examples.map_err(|error| match (error, column) {
+        // Nobody named that column.
+        (DataError::OneColumn { path, line, .. }, AnswerColumn::Gold) => {
+            let found = conll_width(bytes, &path).unwrap_or_default();
+            DataError::NoTagColumn {
+                path,
+                line,
+                found,
+                expected: found + 1,
+            }
+        }
+        (error, _) => error,
+    })?;
     Ok(examples
         .into_iter()
         .map(|example| TagAnswer {

@@ -277,6 +277,16 @@ pub enum DataError {
         /// Fields in the header or the first row.
         expected: usize,
     },
+    /// The words of a CoNLL file and their tags are asked for in one column.
+    #[error("{}:{line}: column {column} is that of the words and also that of the tags, counted from 0; `tokens` and `tags` have to name two", path.display())]
+    OneColumn {
+        /// File that was read.
+        path: PathBuf,
+        /// Its first line with a word.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
     /// The first line of a CoNLL file has no column for the tag beside those that are asked for.
     #[error("{}:{line}: found {found} fields, expected {expected}", path.display())]
     NoTagColumn {

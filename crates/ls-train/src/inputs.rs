@@ -40,8 +40,8 @@ impl InputFormat {
     }
 
     /// By the content, and the stream from its beginning on: what begins with an object, a list of
-    /// them or a text with its spans is JSON, columns for a tagger are CoNLL, and the rest is one
-    /// text a line. No more of the stream is waited for than shows it.
+    /// them or a text with its spans is JSON, for a tagger columns parted by tabs are CoNLL, and
+    /// the rest is one text a line. No more of the stream is waited for than shows it.
     pub fn sniff(
         reader: impl Read + Send + 'static,
         task: TaskKind,

@@ -210,6 +210,7 @@ fn explained(error: DataError, in_one: bool) -> anyhow::Error {
         | DataError::UnknownColumn { .. }
         | DataError::FieldCount { .. }
         | DataError::NoTagColumn { .. }
+        | DataError::OneColumn { .. }
             if in_one =>
         {
             "one file has to hold gold and predictions: name the other with --gold or --pred, or the place of the gold answers with --label"

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::columns::{FileFormat, TokenColumns};
 use super::conll_layout::{self, Layout, enough};
 use super::encoding::TextEncoding;
-use super::json_form::{MoreNeeded, json_form};
+use super::json_form::{MoreNeeded, is_empty_list, json_form};
 use super::source::{Peeked, Source, peek, source};
 use crate::error::{DataError, Result};
 use crate::task::TaskKind;
@@ -21,8 +21,8 @@ pub struct Stream {
 }
 
 /// Looks at as much of a stream as tells what it holds: JSON (an object, a list of objects, spaCy's
-/// pairs), or if words are asked for columns, before which comments may stand. What cannot be read
-/// of it is an error where it stands, behind what is good.
+/// pairs), or if words are asked for columns parted by tabs, before which comments may stand. What
+/// cannot be read of it is an error where it stands, behind what is good.
 pub fn sniff_stream(
     reader: impl Read + Send + 'static,
     encoding: Option<TextEncoding>,
@@ -43,7 +43,11 @@ pub(crate) fn begins_as_json(bytes: &[u8]) -> bool {
 fn format(source: Source<'_>, words: bool) -> (Option<FileFormat>, Source<'_>) {
     let mut json = Err(MoreNeeded);
     let mut columns = false;
-    let Peeked { source, .. } = peek(source, |start, line| {
+    let Peeked {
+        start,
+        whole,
+        source,
+    } = peek(source, |start, line| {
         if line.trim_ascii().is_empty() {
             return false;
         }
@@ -62,6 +66,7 @@ fn format(source: Source<'_>, words: bool) -> (Option<FileFormat>, Source<'_>) {
     });
     let format = match json {
         Ok(Some(_)) => Some(FileFormat::Jsonl),
+        Err(MoreNeeded) if whole && is_empty_list(&start) => Some(FileFormat::Jsonl),
         _ => columns.then_some(FileFormat::Conll),
     };
     (format, source)
@@ -165,5 +170,8 @@ mod tests {
         assert_eq!(whole("\u{feff}# a\nb\n"), (None, "# a\nb\n".into()));
         assert_eq!(whole("# a"), (None, "# a".into()));
         assert_eq!(whole("["), (None, "[".into()));
+        assert_eq!(whole("[]"), (json, "[]".into()));
+        assert_eq!(whole("\u{feff}[\r\n]\n\n"), (json, "[\r\n]\n\n".into()));
+        assert_eq!(whole("[]\na"), (None, "[]\na".into()));
     }
 }

@@ -168,8 +168,15 @@ fn check_width(found: usize, layout: &Layout, tagged: bool, place: Place<'_>) ->
             found,
         });
     }
+    if tag == Some(layout.token) {
+        return Err(DataError::OneColumn {
+            path: place.path.to_path_buf(),
+            line: place.line,
+            column: layout.token,
+        });
+    }
     // The last column of a file of bare words is the word, not its tag.
-    if tagged && tag.unwrap_or(found - 1) == layout.token {
+    if tagged && tag.is_none() && found - 1 == layout.token {
         return Err(DataError::NoTagColumn {
             path: place.path.to_path_buf(),
             line: place.line,

@@ -120,7 +120,6 @@ impl Layout {
         };
         layout.tabs = Some(lines[first_line - 1].contains('\t'));
         layout.width = Some(first.len());
-        let rows_only: Vec<&[&str]> = rows.iter().map(|(_, row)| row.as_slice()).collect();
         let by_ending = path
             .extension()
             .and_then(|ending| ending.to_str())
@@ -132,6 +131,10 @@ impl Layout {
         if !columns.tagged || columns.tag.is_some() {
             return Ok(layout);
         }
+        // What is no word has no tag.
+        let is_word = |row: &[&str]| !layout.numbered || number(row[0]) != Some(Number::NoWord);
+        let rows_only = rows.iter().map(|(_, row)| row.as_slice());
+        let rows_only: Vec<&[&str]> = rows_only.filter(|row| is_word(row)).collect();
         let names = names(&lines, first.len(), layout.numbered);
         let found =
             match &columns.tags_key {
@@ -338,6 +341,14 @@ mod tests {
         assert_eq!(column("1\tAnn\tB-PER\tO\n2\tran\tO\tO\n", None), 2);
         assert_eq!(column("1 EU NNP B-NP B-ORG\n2 ran V B-VP O\n", None), 4);
         assert_eq!(column("1\tAnn\tPROPN\n2\tran\tVERB\n", None), 2);
+        let ranges = "1-2\tAnnL\t_\t-\t-\n1\tAnn\tB-PER\t-\t-\n2\tL\tI-PER\t-\t-\n\
+                      2.1\tx\t_\t_\t_\n3\tran\tO\t-\t-\n";
+        assert_eq!(column(ranges, None), 2);
+        assert_eq!(column(ranges, Some("ner")), 2);
+        let plus = "# global.columns = ID FORM UPOS MY:NER\n1-2\tAnnL\t_\t_\n\
+                    1\tAnn\tN\tB-PER\n2\tL\tN\tI-PER\n";
+        assert_eq!(column(plus, None), 3);
+        assert!(layout("1-2\tAnnL\t_\t-\n1.1\tAnn\tO\t-\n", None).is_err());
         let named = "# global.columns = ID FORM NE UPOS\n1\tAnn\tB-PER\tN\n2\tran\tO\tV\n";
         assert_eq!(column(named, Some("upos")), 3);
         let error = layout(named, Some("upso")).unwrap_err().to_string();

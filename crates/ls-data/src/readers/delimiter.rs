@@ -136,18 +136,23 @@ pub(super) struct Parted<'a> {
 }
 
 /// The delimiter that is given, or that the first line says, or that is found; a line that says it
-/// is passed over in each case.
+/// is passed over in each case. One that is given is that of training: a file to be labelled may
+/// be parted otherwise, as its header shows ([`given_or_named`]).
 pub(super) fn parted<'a>(
     source: Source<'a>,
     path: &Path,
     given: Option<Delimiter>,
     wanted: &Wanted<'_>,
 ) -> Result<Parted<'a>> {
-    let enough = if given.is_some() { 1 } else { SAMPLE_LINES };
     let mut lines = 0;
-    let peeked = peek(source, |_, _| {
+    let peeked = peek(source, |start, line| {
         lines += 1;
-        lines >= enough
+        if given.is_none() {
+            return lines >= SAMPLE_LINES;
+        }
+        // The header is enough: behind the line that says a delimiter, and blank ones.
+        let blank = line.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        !(blank || lines == 1 && said_by(start).is_some())
     });
     let mut source = peeked.source;
     let said = said_by(&peeked.start);
@@ -161,7 +166,8 @@ pub(super) fn parted<'a>(
     let known = said.map(|(delimiter, _)| delimiter);
     let delimiter = match given {
         Some(given) => {
-            known.map_or_else(|| given_or_named(given, &peeked.start, wanted), |_| given)
+            let header = &peeked.start[said.map_or(0, |(_, bytes)| bytes)..];
+            given_or_named(given, known, header, wanted)
         }
         None => known.unwrap_or_else(|| find(&peeked.start, peeked.whole, wanted)),
     };
@@ -174,11 +180,10 @@ pub(super) fn parted<'a>(
 
 /// Finds the delimiter of a file from its first lines.
 ///
-/// One that gives a header with the columns that are asked for wins (`named` says so of the fields
-/// of the first row). Else it is the one by which the most rows have as many fields as the first,
-/// at least two and more than half of the rows, if that many are enough. One that spaces follow, as
-/// those of a sentence, loses a tie; else the comma wins it, and where none fits: a file of one
-/// column stays one.
+/// One that gives a header with the columns that are asked for wins. Else it is the one by which
+/// the most rows have as many fields as the first, at least two and more than half of the rows, if
+/// that many are enough. One that spaces follow, as those of a sentence, loses a tie; else the
+/// comma wins it, and where none fits: a file of one column stays one.
 fn find(sample: &[u8], whole: bool, wanted: &Wanted<'_>) -> Delimiter {
     let mut best = (CANDIDATES[0], 0.5, true);
     for delimiter in CANDIDATES {
@@ -210,13 +215,20 @@ pub(super) fn trimmed(fields: &[String]) -> Vec<String> {
 
 /// The delimiter that is given for all files, unless only by another one this file's header has the
 /// columns that are asked for: a file to be labelled need not be written as those of training.
-fn given_or_named(given: Delimiter, start: &[u8], wanted: &Wanted<'_>) -> Delimiter {
+/// What the file says comes before the usual ones.
+fn given_or_named(
+    given: Delimiter,
+    said: Option<Delimiter>,
+    start: &[u8],
+    wanted: &Wanted<'_>,
+) -> Delimiter {
     let named = |delimiter: &Delimiter| {
         let header = delimiter.rows(start).next();
         header.is_some_and(|row| row.is_ok_and(|row| wanted.is_named_by(&trimmed(&row))))
     };
-    let all = [given].into_iter().chain(CANDIDATES.map(Delimiter));
-    all.into_iter().find(named).unwrap_or(given)
+    let first = [given].into_iter().chain(said);
+    let mut all = first.chain(CANDIDATES.map(Delimiter));
+    all.find(named).unwrap_or(given)
 }
 
 /// The rows of the sample by a delimiter; without the last where it may go on behind the sample.

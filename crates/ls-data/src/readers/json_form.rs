@@ -40,8 +40,19 @@ fn of_list(members: &[u8]) -> Result<Option<JsonForm>, MoreNeeded> {
             _ => None,
         }),
         b'"' => pair(&members[1..]),
+        // It holds nothing. Where a line follows, this one may have been a text.
+        b']' if members[1..].trim_ascii().is_empty() => Err(MoreNeeded),
         _ => Ok(None),
     }
+}
+
+/// Whether this is all of a text, and a list of nothing.
+pub(super) fn is_empty_list(whole: &[u8]) -> bool {
+    let list = whole.trim_ascii();
+    let inside = list
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
 /// Whether the text of a pair, which begins behind its quote, is followed by an object in its line.
@@ -102,12 +113,23 @@ mod tests {
             ("", Err(MoreNeeded)),
             ("\n \n", Err(MoreNeeded)),
             ("[\n", Err(MoreNeeded)),
+            (" [ ]\n", Err(MoreNeeded)),
+            ("[]\na text", Ok(None)),
+            ("[]{", Ok(None)),
             ("{\n", Err(MoreNeeded)),
             ("[ [", Err(MoreNeeded)),
             ("[\"a\\", Err(MoreNeeded)),
             ("[\"a\",", Err(MoreNeeded)),
         ] {
             assert_eq!(json_form(text.as_bytes()), form, "{text:?}");
+        }
+        for (text, empty) in [
+            ("[]", true),
+            (" [\r\n]\n", true),
+            ("[", false),
+            ("[a]", false),
+        ] {
+            assert_eq!(is_empty_list(text.as_bytes()), empty, "{text:?}");
         }
     }
 }

@@ -134,27 +134,40 @@ fn sequence_row(
         .as_ref()
         .map(|key| row.text(key, blank))
         .transpose()?;
-    // Where the answer looks for what there is none of.
-    for (name, key) in [
-        ("text", keys.text.first()),
-        ("text_pair", keys.text_pair.as_ref()),
-    ] {
-        if blank && key.and_then(|key| row.object.get(key)) == Some(&Value::Null) {
-            row.object.entry(name).or_insert(Value::Null);
-        }
+    let text = rule.text(parts, line.place)?;
+    let text_pair = text_pair
+        .map(|text| rule.text([text], line.place))
+        .transpose()?;
+    if blank {
+        let first = keys.text.first().filter(|_| text.trim().is_empty());
+        mark_missing(&mut row.object, [first, keys.text_pair.as_ref()]);
     }
     let label = keys.label.as_ref();
     Ok(Some(SequenceExample {
-        text: rule.text(parts, line.place)?,
-        text_pair: text_pair
-            .map(|text| rule.text([text], line.place))
-            .transpose()?,
+        text,
+        text_pair,
         label: label
             .map(|key| row.label(key, keys.label_text.as_deref(), labels))
             .transpose()?,
         line: line.place.line,
         extra: keep_extra.then_some(row.object),
     }))
+}
+
+/// Puts `null` where the answer looks for a text and its pair, if there is none under their keys.
+/// What else stands there is set aside as the answer does with it.
+fn mark_missing(object: &mut Map<String, Value>, keys: [Option<&String>; 2]) {
+    let missing = keys.map(|key| key.filter(|key| object.get(*key) == Some(&Value::Null)));
+    for (name, key) in ["text", "text_pair"].into_iter().zip(missing) {
+        if key.is_none() {
+            continue;
+        }
+        if let Some(other) = object.insert(name.to_string(), Value::Null)
+            && other != Value::Null
+        {
+            object.entry(format!("input_{name}")).or_insert(other);
+        }
+    }
 }
 
 /// Word lists of a JSON file: lists of words with their tags, or texts with spans. The first object

@@ -67,8 +67,8 @@ pub(super) struct Peeked<'a> {
 }
 
 /// Looks at the lines of a source up to the one at which `enough` says so of all that was read and
-/// of its last line. No more is waited for, so that rows which come one by one are answered one by
-/// one. A fault of reading comes where it stands.
+/// of its last line. No more is waited for, so that rows which come one by one are read one by one.
+/// A fault of reading comes where it stands.
 pub(super) fn peek<'a>(
     mut source: Source<'a>,
     mut enough: impl FnMut(&[u8], &[u8]) -> bool,

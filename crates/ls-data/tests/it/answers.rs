@@ -203,7 +203,7 @@ fn answers_may_be_one_list_of_objects() {
 #[test]
 fn what_cannot_be_read_names_its_place() {
     let name: ColumnRef = "ner".into();
-    let index: ColumnRef = 1.into();
+    let (first, index): (ColumnRef, ColumnRef) = (0.into(), 1.into());
     let at = |column| AnswerOptions {
         column: AnswerColumn::At(column),
         ..USUAL
@@ -296,6 +296,12 @@ fn what_cannot_be_read_names_its_place() {
             "a O",
             gold,
             "a.conll:1: found 2 fields, expected 3",
+        ),
+        (
+            "a.conll",
+            "a N O",
+            at(&first),
+            "a.conll:1: column 0 is that of the words and also that of the tags, counted from 0; `tokens` and `tags` have to name two",
         ),
         (
             "a.conll",

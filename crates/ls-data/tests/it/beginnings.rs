@@ -206,7 +206,24 @@ fn a_line_that_says_the_delimiter_is_passed_over_in_any_case() {
     };
     assert_eq!(sniffed(&["note".into()]), ["id;who, where", "note"]);
     assert_eq!(sniffed(&["id".into()]), ["id", "who, where|note"]);
-    // A file to be labelled may be parted otherwise than those of training.
+    // A file to be labelled may be parted otherwise than those of training: behind a line that says
+    // so, whether or not it is true, and behind blank lines.
+    for (content, line) in [
+        ("sep=,\r\ntext,label\r\na;b,x\r\n", 3),
+        ("sep=^\ntext^label\na;b^x\n", 3),
+        ("sep=;\ntext,label\na;b,x\n", 3),
+        ("\r\n\ntext,label\na;b,x\n", 4),
+        ("sep=,\n\ntext,label\na;b,x\n", 4),
+    ] {
+        fs::write(&path, content).unwrap();
+        let mut spec = ReadSpec::new(FileFormat::Csv);
+        spec.delimiter = delimiter(";");
+        let rows: Vec<_> = spec.read_sequence(&path).unwrap().collect();
+        assert_eq!(rows.len(), 1, "{content:?}");
+        let row = rows[0].as_ref().unwrap();
+        assert_eq!((row.text.as_str(), row.line), ("a;b", line), "{content:?}");
+        assert_eq!(row.label.as_deref(), Some("x"));
+    }
     fs::write(&path, "id,text\n1,a;b\n").unwrap();
     let mut spec = ReadSpec::new(FileFormat::Csv);
     spec.delimiter = delimiter(";");

@@ -171,14 +171,14 @@ impl Found<'_> {
             } => {
                 // Where the reader looks of itself it also sees that a text with entities beside
                 // them says the same; tags that are asked for by name are not compared.
-                let named = matches!(file.format, FileFormat::Jsonl | FileFormat::Parquet);
-                let other = |column: &ColumnRef, usual: &str| !named || *column != usual.into();
+                // In CoNLL it looks in the first and the last column, however many there are.
+                let usual: [ColumnRef; 2] = match file.format {
+                    FileFormat::Conll => [0.into(), file.columns.len().saturating_sub(1).into()],
+                    _ => ["tokens".into(), "tags".into()],
+                };
                 vec![
-                    (
-                        "tokens",
-                        Some(tokens).filter(|found| other(found, "tokens")),
-                    ),
-                    ("tags", Some(tags).filter(|found| other(found, "tags"))),
+                    ("tokens", Some(tokens).filter(|found| **found != usual[0])),
+                    ("tags", Some(tags).filter(|found| **found != usual[1])),
                 ]
             }
             FoundColumns::Spans { text, spans } => {
@@ -258,16 +258,17 @@ mod tests {
         assert_eq!(config.task, TaskKind::Token);
         assert_eq!(
             (config.data.tokens, config.data.tags),
-            (Some(0.into()), Some(1.into()))
+            (None, Some(1.into()))
         );
         assert_eq!(
             decided,
-            [
-                "a.bio: conll with 3 columns",
-                "  found: task = \"token\", data.tokens = 0"
-            ]
+            ["a.bio: conll with 3 columns", "  found: task = \"token\""]
         );
-        // The reader's own columns stay its own: it compares entities beside them.
+        // The reader's own columns stay its own: another file may have more of them.
+        let (config, decided) = of_files("Ada B-PER\n", "a.bio", &[]).unwrap();
+        assert_eq!((config.data.tokens, config.data.tags), (None, None));
+        assert_eq!(decided[1], "  found: task = \"token\"");
+        // It compares entities beside them.
         let row = r#"{"tokens": ["a"], "tags": ["O"]}"#;
         let (config, decided) = of_files(row, "a.jsonl", &[]).unwrap();
         assert_eq!((config.data.tokens, config.data.tags), (None, None));
