@@ -67,23 +67,22 @@ fn only_what_says_how_a_file_is_read_can_be_set() {
         &[
             "evaluate",
             "--model",
-            "out/merged",
+            "model",
+            "--adapter",
+            "out/best",
             "--task",
             "sequence",
             "--data",
             "train.csv",
         ],
     ] {
-        if command.contains(&"out/merged") && !sandbox.path("out/merged").is_dir() {
-            continue;
-        }
         for (set, part) in [
             (
                 "data.words=split",
-                "data.words: it belongs to the model: give --words",
+                "data.words: it belongs to the model: of one that --model names, give --words",
             ),
             ("data.max_length=4", "give --max-length"),
-            ("data.special_tokens=parse", "give --special-tokens"),
+            ("data.special_tokens=parse", "names, give --special-tokens"),
             (
                 "data.train=a.csv",
                 "data.train: it is a setting of training",
@@ -131,4 +130,34 @@ fn predict_reads_as_set_says() {
     let format = ["-", "--set", "data.format=fasttext"];
     let outcome = sandbox.run_with(&[&predict[..], &format].concat(), "__label__neg a day\n");
     assert_eq!(texts(&outcome.stdout), ["a day"]);
+}
+
+#[test]
+fn what_is_advised_can_be_said() {
+    let sandbox = token();
+    let row = "{\"tokens\": [\"Ann\", \"ran\"], \"ner_tags\": [1, 0]}\n";
+    sandbox.write("ints.jsonl", row.repeat(10));
+    let train = ["train", "--model", "model", "--data", "ints.jsonl"];
+    let outcome = sandbox.run(&[&train[..], &QUICK].concat());
+    says(
+        &outcome,
+        1,
+        &[
+            "holds integers, and no label names are given",
+            "hint: name them in the order of the integers: --set 'data.labels=[",
+        ],
+    );
+    let row = "1\tAnn\tAnn\tPROPN\t_\t_\t0\troot\t_\t_\n\n";
+    sandbox.write("upos.conllu", row);
+    sandbox.write("pred.conllu", row);
+    let outcome = sandbox.run(&["score", "--gold", "upos.conllu", "--pred", "pred.conllu"]);
+    says(&outcome, 2, &["upos.conllu:1: ", "--tags 3"]);
+    assert!(!outcome.stderr.contains("data.tags"), "{}", outcome.stderr);
+    let args = ["score", "--gold", "upos.conllu", "--pred", "pred.conllu"];
+    sandbox.ok(&[&args[..], &["--tags", "3"]].concat());
+    sandbox.write("bare.csv", "a fine day,7\na bad day,8\n");
+    let bare = ["train", "--model", "model", "--data", "bare.csv"];
+    let outcome = sandbox.run(&[&bare[..], &["--set", "data.header=false"]].concat());
+    says(&outcome, 2, &["data.text=NUMBER", "data.label=NUMBER"]);
+    assert!(!outcome.stderr.contains("NAME"), "{}", outcome.stderr);
 }

@@ -198,8 +198,10 @@ fn reading_key(assignment: &str) -> Option<String> {
         return None;
     }
     Some(match key {
-        "words" | "max_length" | "special_tokens" => format!(
-            "--set data.{key}: it belongs to the model: give --{}",
+        "max_length" => format!("--set data.{key}: give --max-length"),
+        // A run says itself how it was trained.
+        "words" | "special_tokens" => format!(
+            "--set data.{key}: it belongs to the model: of one that --model names, give --{}",
             key.replace('_', "-")
         ),
         _ => format!("--set data.{key}: it is a setting of training, and changes nothing here"),
