@@ -15,6 +15,7 @@ mod files;
 mod from_files;
 mod hub;
 mod predict;
+mod reading;
 mod runs;
 mod sandbox;
 mod score;

@@ -264,6 +264,10 @@ pub struct PredictArgs {
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,
+    /// Set a key of data for --input or stdin, such as data.text=review or
+    /// data.encoding=windows-1252 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "texts")]
+    pub set: Vec<String>,
     /// Refuse an input without anything to read (a blank text, `null`, one that yields no tokens),
     /// rather than answer it with an error in its place
     #[arg(long)]

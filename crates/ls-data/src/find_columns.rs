@@ -188,7 +188,7 @@ fn one(
                 } else {
                     format!("{others} has the name of {what}, but not {expected} in each row")
                 },
-                settings: vec![vec![format!("{key}=NAME")]],
+                settings: vec![vec![format!("{key}={}", unnamed(file))]],
             })
         }
         several => {
@@ -201,6 +201,16 @@ fn one(
                 settings: settings.collect(),
             })
         }
+    }
+}
+
+/// What stands for a column that nobody named yet.
+fn unnamed(file: &Sniffed) -> &'static str {
+    let numbered = |column: &Column| matches!(column.at, ColumnRef::Index(_));
+    if file.columns.iter().any(numbered) {
+        "NUMBER"
+    } else {
+        "NAME"
     }
 }
 

@@ -241,6 +241,9 @@ impl TrainError {
                 Some(format!("say which is meant: {}", each.join(", or ")))
             }
             Self::UnknownLabels { way_out, .. } => way_out.clone(),
+            Self::Data(DataError::NamesNeeded { .. }) => {
+                Some("name them in the order of the integers: --set 'data.labels=[\"O\",\"B-PER\",\"I-PER\"]', or in a label.json beside the file".into())
+            }
             Self::TokenId { .. } | Self::Model(ModelError::TokenId { .. }) => {
                 Some("use the tokenizer that came with the model, or the model that came with the tokenizer".into())
             }

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use ls_data::{
-    FileFormat, ReadSpec, SequenceExample, Stream, TaskKind, TokenExample, line_reader,
-    sniff_stream, split_words,
+    FileFormat, ReadSpec, SequenceExample, Stream, TaskKind, TextEncoding, TokenExample,
+    line_reader, sniff_stream, split_words,
 };
 use ls_files::FileError;
 use serde_json::Value;
@@ -41,12 +41,14 @@ impl InputFormat {
 
     /// By the content, and the stream from its beginning on: what begins with an object, a list of
     /// them or a text with its spans is JSON, for a tagger columns parted by tabs are CoNLL, and
-    /// the rest is one text a line. No more of the stream is waited for than shows it.
+    /// the rest is one text a line. No more of the stream is waited for than shows it. What comes
+    /// back is UTF-8.
     pub fn sniff(
         reader: impl Read + Send + 'static,
+        encoding: Option<TextEncoding>,
         task: TaskKind,
     ) -> (Self, impl Read + Send + 'static) {
-        let Stream { format, reader } = sniff_stream(reader, None, task);
+        let Stream { format, reader } = sniff_stream(reader, encoding, task);
         (format.map_or(Self::Lines, Self::File), reader)
     }
 }
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn what_stdin_holds_is_read_off_its_beginning() {
         let words = |text: &'static str, task| {
-            let (format, reader) = InputFormat::sniff(text.as_bytes(), task);
+            let (format, reader) = InputFormat::sniff(text.as_bytes(), None, task);
             let settings = DataSettings::default();
             let inputs = Inputs::open(reader, Path::new("stdin"), format, task, &settings);
             match inputs.unwrap() {

@@ -275,6 +275,16 @@ pub fn known_form(data: &DataSettings, file: &Path) -> Result<Option<Source>> {
     }))
 }
 
+/// The format of the run's own files, where a file has their ending and that does not say it.
+pub fn recorded_format(data: &DataSettings, file: &Path) -> Option<FileFormat> {
+    let format = FileFormat::from_name(data.format.as_ref()?)?;
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_ascii_lowercase());
+    let own = [&data.train, &data.validation, &data.test];
+    let mut own = own.into_iter().flatten().flat_map(Files::paths);
+    let same = own.any(|path| ending(path) == ending(file));
+    (same && FileFormat::from_path(file).ok() != Some(format)).then_some(format)
+}
+
 fn changes(data: &DataSettings, to: Option<TagScheme>) -> TagChanges {
     let default = match data.dataset {
         Some(_) => Malformed::Repair,

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use ls_data::{DataError, FileFormat};
-use ls_train::config::DataFiles;
+use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
-use ls_train::sources::{Source, Sources, known_form, named};
+use ls_train::sources::{Source, Sources, known_form, named, recorded_format};
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
@@ -24,8 +24,12 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     let (predictor, of_run) = model::open(&args.model, &device)?;
     predictor.check_scored()?;
     let (mut config, decided) = match (of_run, &args.data) {
-        (Some(config), _) if args.set.is_empty() => (config, Vec::new()),
-        (Some(config), _) => (config.with(&settings(args)?)?, Vec::new()),
+        (Some(mut config), _) => {
+            if !args.set.is_empty() {
+                config.data = config.data.read_as(&args.set)?;
+            }
+            (config, Vec::new())
+        }
         (None, Some(data)) => of_file(args, &predictor, data)?,
         (None, None) => return Err(UsageError::new("expected --data with --model").into()),
     };
@@ -93,18 +97,6 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The settings of --set, which say how the file is read.
-fn settings(args: &EvaluateArgs) -> Result<Vec<String>> {
-    match args.set.iter().find(|set| !set.starts_with("data.")) {
-        None => Ok(args.set.clone()),
-        Some(other) => Err(UsageError {
-            message: format!("--set {other}: only keys of data can be set here"),
-            hint: Some("they say how --data is read, such as --set data.text=review".into()),
-        }
-        .into()),
-    }
-}
-
 /// The settings for a file of which no more is said, and what was decided.
 fn of_file(
     args: &EvaluateArgs,
@@ -118,7 +110,8 @@ fn of_file(
         test: None,
         task: Some(predictor.settings.task),
     };
-    Ok(RunConfig::of_files(&files, &settings(args)?)?)
+    check_reading(&args.set)?;
+    Ok(RunConfig::of_files(&files, &args.set)?)
 }
 
 /// How a file is read by the settings of a run, or by those that were found in it.
@@ -133,8 +126,9 @@ fn source(
     }
     let mut data = config.data.clone();
     let said = args.set.iter().any(|set| set.starts_with("data.format"));
-    if args.model.run.is_some() && !said && FileFormat::from_path(path).is_ok() {
-        // The run's format is that of its own files.
+    let own = recorded_format(&data, path).is_some();
+    if args.model.run.is_some() && !said && !own && FileFormat::from_path(path).is_ok() {
+        // The run's format is that of its own files, and this one's ending is another.
         data.format = None;
     }
     let mut source = named(&data, &[path.to_path_buf()], true)?;

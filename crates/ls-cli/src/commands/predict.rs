@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::{
-    BadRows, CutReport, DataError, SequenceExample, SkippedRows, TaskKind, for_each_row, shown_type,
+    BadRows, CutReport, DataError, FileFormat, SequenceExample, SkippedRows, TaskKind,
+    for_each_row, shown_type,
 };
 use ls_files::{AtomicFile, FileError};
 use ls_train::TrainError;
-use ls_train::config::DataSettings;
+use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, words_of};
+use ls_train::sources::recorded_format;
 use serde_json::Value;
 
 use crate::args::{PredictArgs, PredictionFormat};
@@ -29,7 +31,17 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     // First, so that a path that cannot be written fails now.
     let mut part = args.output.as_deref().map(Target::of).transpose()?;
     let (predictor, config) = model::open(&args.model, &device)?;
-    let columns = config.map(|config| config.data).unwrap_or_default();
+    let mut columns = match config {
+        Some(config) => config.data,
+        // Settings name files, and these are all there are.
+        None => DataSettings {
+            train: args.input.clone().or(Some("stdin".into())).map(Files::One),
+            ..DataSettings::default()
+        },
+    };
+    if !args.set.is_empty() {
+        columns = columns.read_as(&args.set)?;
+    }
     let task = predictor.settings.task;
     if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
         return Err(UsageError::new(
@@ -173,7 +185,10 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             if let Some(inputs) = Inputs::open_known(path, task, columns)? {
                 return Ok((path.into(), inputs));
             }
-            let format = InputFormat::from_path(path)?;
+            let format = match said(args, columns).or_else(|| recorded_format(columns, path)) {
+                Some(format) => InputFormat::File(format),
+                None => InputFormat::from_path(path)?,
+            };
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }
@@ -187,7 +202,10 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
         }
         .into()),
         _ => {
-            let (format, stdin) = InputFormat::sniff(std::io::stdin(), task);
+            // The encoding of the run's files is not that of stdin.
+            let encoding = columns.encoding.filter(|_| sets(args, "encoding"));
+            let (found, stdin) = InputFormat::sniff(std::io::stdin(), encoding, task);
+            let format = said(args, columns).map_or(found, InputFormat::File);
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }
@@ -198,6 +216,19 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             ))
         }
     }
+}
+
+/// The format that --set names.
+fn said(args: &PredictArgs, columns: &DataSettings) -> Option<FileFormat> {
+    let named = columns.format.as_ref().filter(|_| sets(args, "format"))?;
+    FileFormat::from_name(named)
+}
+
+/// Whether --set says a key of data.
+fn sets(args: &PredictArgs, key: &str) -> bool {
+    let keys = args.set.iter().filter_map(|set| set.split_once('='));
+    keys.into_iter()
+        .any(|(set, _)| set.trim().strip_prefix("data.") == Some(key))
 }
 
 /// Refuses single texts for a model that was trained on pairs: its labels would mean nothing.

@@ -204,7 +204,7 @@ fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
 
 /// Adds a hint where an argument is missing.
 fn explained(error: DataError, in_one: bool) -> anyhow::Error {
-    let hint = match error {
+    let hint = match &error {
         DataError::NamesNeeded { .. } => "name them in their order with --labels O,B-PER,I-PER",
         DataError::MissingKey { .. }
         | DataError::UnknownColumn { .. }
@@ -214,6 +214,22 @@ fn explained(error: DataError, in_one: bool) -> anyhow::Error {
             if in_one =>
         {
             "one file has to hold gold and predictions: name the other with --gold or --pred, or the place of the gold answers with --label"
+        }
+        DataError::TagsNeeded { path, line } => {
+            // Its own advice is a key of a configuration.
+            return UsageError {
+                message: format!(
+                    "{}:{line}: the words are numbered, as in CoNLL-U, and no column holds tags \
+                     such as `B-PER`",
+                    path.display()
+                ),
+                hint: Some(
+                    "give the number of the column of the tags, from 0: --tags 3, of predictions \
+                     that stand elsewhere --pred-tags 4"
+                        .into(),
+                ),
+            }
+            .into();
         }
         _ => return TrainError::from(error).into(),
     };

@@ -1,5 +1,6 @@
 //! Examples that an annotator turned down: Prodigy says so in `answer`, label-studio in
 //! `was_cancelled`. They are no gold answers: a reader of labels passes over them, and counts them.
+//! `score` does not: two files are compared row by row there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -12,6 +12,7 @@ mod resolved;
 mod settings;
 
 pub use of_files::DataFiles;
+pub use read::check_reading;
 pub use resolved::ResolvedRun;
 pub use settings::{
     DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,

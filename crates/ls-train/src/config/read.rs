@@ -42,20 +42,6 @@ impl RunConfig {
         Self::read(&text, &path.display().to_string(), &[], |_, _, _| ())
     }
 
-    /// The same with `key=value` overrides.
-    ///
-    /// # Errors
-    ///
-    /// With all faults found.
-    pub fn with(&self, overrides: &[String]) -> Result<Self> {
-        Self::read(
-            &self.to_toml()?,
-            "the command line",
-            overrides,
-            |_, _, _| (),
-        )
-    }
-
     pub(super) fn read(
         text: &str,
         origin: &str,
@@ -119,6 +105,107 @@ impl RunConfig {
             faults: vec![error.to_string()],
         })
     }
+}
+
+/// Keys of `data` that say how a file is read.
+const READING: [&str; 19] = [
+    "format",
+    "header",
+    "delimiter",
+    "encoding",
+    "text",
+    "text_pair",
+    "text_append",
+    "label",
+    "first_label",
+    "labels",
+    "tokens",
+    "tags",
+    "offsets",
+    "bad_spans",
+    "scheme",
+    "malformed",
+    "tag_separator",
+    "train_scheme",
+    "skip_bad_rows",
+];
+
+impl DataSettings {
+    /// The same with `data.key=value` overrides that say how a file is read.
+    ///
+    /// # Errors
+    ///
+    /// With all faults found; keys that say something else are among them.
+    pub fn read_as(&self, overrides: &[String]) -> Result<Self> {
+        let origin = "the command line";
+        let fault = |fault: String| TrainError::Config {
+            origin: origin.into(),
+            faults: vec![fault],
+        };
+        let data = Value::try_from(self).map_err(|error| fault(error.to_string()))?;
+        let mut table = Table::from_iter([("data".to_string(), data)]);
+        let mut faults = Faults::default();
+        for assignment in overrides {
+            if let Err(fault) = reading_key(assignment)
+                .map_or(Ok(()), Err)
+                .and_then(|()| assign(&mut table, assignment))
+            {
+                faults.add(fault);
+            }
+        }
+        let data = section::<Self>(&mut table, "data", &mut faults);
+        data.check(&mut faults);
+        match faults.into_found() {
+            faults if faults.is_empty() => Ok(data),
+            faults => Err(TrainError::Config {
+                origin: origin.into(),
+                faults,
+            }),
+        }
+    }
+}
+
+/// Sees that overrides say how a file is read, as [`DataSettings::read_as`] takes them.
+///
+/// # Errors
+///
+/// With those that say something else.
+pub fn check_reading(overrides: &[String]) -> Result<()> {
+    let faults: Vec<String> = overrides
+        .iter()
+        .filter_map(|set| reading_key(set))
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::Config {
+        origin: "the command line".into(),
+        faults,
+    })
+}
+
+/// What is wrong with an override that should say how a file is read. Keys that there are not are
+/// found by who reads them.
+fn reading_key(assignment: &str) -> Option<String> {
+    let (key, _) = assignment.split_once('=')?;
+    let Some(key) = key.trim().strip_prefix("data.") else {
+        return Some(format!(
+            "--set {assignment}: only keys of data can be set here: they say how a file is read, \
+             such as --set data.text=review"
+        ));
+    };
+    if READING.contains(&key) || !keys_of::<DataSettings>().contains(&key) {
+        return None;
+    }
+    Some(match key {
+        "max_length" => format!("--set data.{key}: give --max-length"),
+        // A run says itself how it was trained.
+        "words" | "special_tokens" => format!(
+            "--set data.{key}: it belongs to the model: of one that --model names, give --{}",
+            key.replace('_', "-")
+        ),
+        _ => format!("--set data.{key}: it is a setting of training, and changes nothing here"),
+    })
 }
 
 /// Takes the value of a key of the outermost table. A value of a wrong type is a fault.
