@@ -263,6 +263,7 @@ impl<'a> Records<'a> {
     fn evaluated(&mut self, record: &EvaluationRecord) -> Result<()> {
         if let Some(log) = &mut self.log {
             log.push(record)?;
+            log.sync()?;
         }
         self.observer.event(&Event::Evaluation(record));
         Ok(())

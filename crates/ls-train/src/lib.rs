@@ -15,6 +15,7 @@ pub mod memory;
 pub mod optim;
 mod predict;
 mod prediction;
+mod read_files;
 mod readback;
 mod report;
 mod run_dir;

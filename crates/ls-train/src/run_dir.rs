@@ -1,10 +1,13 @@
 //! The run folder: every path in it, named once, and how it is written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ls_files::{AtomicFile, FileError};
+use ls_files::{
+    AtomicFile, FileError, create_folder, is_file, is_folder, replace_folder, standing_folder,
+    sweep, sync_folder,
+};
 use serde::Serialize;
 
 use crate::error::{Result, TrainError};
@@ -31,12 +34,11 @@ impl RunDir {
     ///
     /// If it exists and holds anything, or cannot be created.
     pub(crate) fn create(root: &Path) -> Result<Self> {
-        if let Ok(mut entries) = fs::read_dir(root)
-            && entries.next().is_some()
-        {
+        sweep(root);
+        if holds_anything(root)? {
             return Err(TrainError::RunNotEmpty { path: root.into() });
         }
-        fs::create_dir_all(root).map_err(FileError::writing(root))?;
+        create_folder(root)?;
         Ok(Self { root: root.into() })
     }
 
@@ -50,21 +52,14 @@ impl RunDir {
             path: root.into(),
             reason: reason.into(),
         };
-        if !root.is_dir() {
+        if !is_folder(root)? {
             return Err(reason("no such folder"));
         }
         let run = Self { root: root.into() };
-        if !run.config().is_file() {
+        if !is_file(run.config())? {
             return Err(reason("no config.toml"));
         }
-        if !run.best().join("adapter_config.json").is_file()
-            && !run.best().join(INFERENCE_FILE).is_file()
-        {
-            if run.best_next().exists() && run.best_last().exists() {
-                return Err(reason(
-                    "it was stopped while best/ was being replaced: rename .best.next to best",
-                ));
-            }
+        if standing_folder(run.best())?.is_none() {
             return Err(reason(
                 "no best/ yet: the run did not reach its first evaluation",
             ));
@@ -92,13 +87,14 @@ impl RunDir {
     pub(crate) fn best(&self) -> PathBuf {
         self.root.join("best")
     }
-    /// The next best checkpoint while it is written.
-    fn best_next(&self) -> PathBuf {
-        self.root.join(".best.next")
-    }
-    /// The last best checkpoint while the next takes its place.
-    fn best_last(&self) -> PathBuf {
-        self.root.join(".best.last")
+    /// Where the best checkpoint is: in `best/`, unless a stop came as it was replaced.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be looked at.
+    pub(crate) fn standing_best(&self) -> Result<PathBuf> {
+        let best = self.best();
+        Ok(standing_folder(&best)?.unwrap_or(best))
     }
     /// Predictions of the best checkpoint.
     pub(crate) fn predictions(&self) -> PathBuf {
@@ -142,31 +138,22 @@ impl RunDir {
         Ok(ls_files::write_json(path, value)?)
     }
 
-    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its
-    /// place. A stop at any moment leaves one of them whole; between the two renames neither is
-    /// called `best`, and [`RunDir::open`] says so.
+    /// Replaces `best/` by what `fill` writes, at a single moment: see [`replace_folder`].
     ///
     /// # Errors
     ///
-    /// If `fill` fails, or the folders cannot be moved.
+    /// If `fill` fails, or the folders cannot be written.
     pub(crate) fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let (next, last) = (self.best_next(), self.best_last());
-        for leftover in [&next, &last] {
-            if leftover.exists() {
-                fs::remove_dir_all(leftover).map_err(FileError::writing(leftover))?;
-            }
-        }
-        fs::create_dir(&next).map_err(FileError::writing(&next))?;
-        fill(&next)?;
-        let best = self.best();
-        if best.exists() {
-            fs::rename(&best, &last).map_err(FileError::writing(&best))?;
-        }
-        fs::rename(&next, &best).map_err(FileError::writing(&best))?;
-        if last.exists() {
-            fs::remove_dir_all(&last).map_err(FileError::writing(&last))?;
-        }
-        Ok(())
+        replace_folder(self.best(), fill)
+    }
+}
+
+/// Whether there is a folder with anything in it.
+fn holds_anything(path: &Path) -> Result<bool> {
+    match path.read_dir() {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FileError::reading(path)(error).into()),
     }
 }
 
@@ -174,7 +161,8 @@ impl RunDir {
 /// adapter there.
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
-/// Appends JSON objects, a line each, flushed line by line so that a killed run keeps them.
+/// Appends JSON objects, a line each, handed to the system line by line so that a killed run keeps
+/// them; [`MetricsLog::sync`] keeps them through a power cut too.
 #[derive(Debug)]
 pub(crate) struct MetricsLog {
     path: PathBuf,
@@ -190,7 +178,10 @@ impl MetricsLog {
     /// If it is there already or cannot be created.
     pub(crate) fn create(path: PathBuf) -> Result<Self> {
         match File::create_new(&path) {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => {
+                sync_folder(path.parent().unwrap_or(&path))?;
+                Ok(Self { path, file })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let folder = path.parent().unwrap_or(&path);
                 Err(TrainError::RunNotEmpty {
@@ -211,6 +202,16 @@ impl MetricsLog {
         let mut line = serde_json::to_vec(value).map_err(|error| writing(error.into()))?;
         line.push(b'\n');
         Ok(self.file.write_all(&line).map_err(&writing)?)
+    }
+
+    /// Writes to the disk what was added.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        let synced = self.file.sync_data();
+        Ok(synced.map_err(FileError::writing(&self.path))?)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::fit::{Context, fit};
 use crate::inference::InferenceSettings;
 use crate::memory::expected_memory;
 use crate::prediction::prediction_object;
+use crate::read_files::ReadFiles;
 use crate::report::{Baseline, Report};
 use crate::run_dir::{MetricsLog, RunDir};
 use crate::sources::Sources;
@@ -36,10 +37,20 @@ pub fn train(
 ) -> Result<Report> {
     let folder = RunDir::create(run)?;
     let checkpoint = Checkpoint::open(&config.model.path)?;
+    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    if let Some(described) = config.data.known().and_then(|known| known.file.clone()) {
+        read.add(&described)?;
+    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     let mut run = config.resolve(&checkpoint.config);
     let sources = Sources::of(&run.config)?;
+    for file in sources.files() {
+        read.add(file)?;
+        read.add_optional(&file.with_file_name("label.json"))?;
+    }
     run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
@@ -47,12 +58,14 @@ pub fn train(
     let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
+    read.check()?;
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
     }
     let written = run.config.to_toml()?;
     let (labels, tags) = (splits.labels.clone(), splits.tags);
-    let settings = InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags);
+    let settings =
+        InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags, weights);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -74,7 +87,7 @@ pub fn train(
     // Not before: what fails until here leaves the folder empty, free for the next try.
     let mut log = MetricsLog::create(folder.metrics())?;
     folder.write(&folder.config(), &written)?;
-    let environment = Environment::capture(&run.config, device, &sources.files())?;
+    let environment = Environment::capture(&run.config, device, &read, &checkpoint, &tokenizer);
     folder.write_json(&folder.environment(), &environment)?;
 
     let baselines = if run.config.train.baselines {
@@ -93,8 +106,13 @@ pub fn train(
     report.run = folder.root().to_path_buf();
     folder.write_json(&folder.report(), &report)?;
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
-    write_predictions(&folder, &context, &sources, &evaluation, true)
-        .or_else(|_| write_predictions(&folder, &context, &sources, &evaluation, false))?;
+    write_predictions(&folder, &context, &sources, &read, &evaluation, true)
+        .or_else(|_| write_predictions(&folder, &context, &sources, &read, &evaluation, false))
+        .map_err(|error| TrainError::NoPredictions {
+            run: folder.root().to_path_buf(),
+            split: splits.reported().0,
+            source: Box::new(error),
+        })?;
     Ok(report)
 }
 
@@ -253,6 +271,7 @@ fn write_predictions(
     folder: &RunDir,
     context: &Context<'_>,
     sources: &Sources,
+    read: &ReadFiles,
     evaluation: &Evaluation,
     keep_extra: bool,
 ) -> Result<()> {
@@ -266,11 +285,14 @@ fn write_predictions(
     source.read.sequence.keep_extra = keep_extra;
     source.read.tokens.keep_extra = keep_extra;
     folder.write_lines(&folder.predictions(), |write| {
-        dataset.for_each_example(&source, |index, example| {
+        let written = dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
             let object = prediction_object(example, &gold, prediction, &splits.labels, tags);
             write(&object.to_string())
-        })
+        });
+        // Rows of files that have changed are not those that were scored, if they are rows at all.
+        read.check()?;
+        written
     })
 }
