@@ -11,6 +11,8 @@ mod changes;
 mod colours;
 mod data;
 mod evaluate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod faults;
 mod field_notes;
 mod files;
 mod from_files;

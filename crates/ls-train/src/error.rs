@@ -179,8 +179,9 @@ impl TrainError {
     /// code 2 rather than 1).
     pub fn is_usage(&self) -> bool {
         match self {
+            // What the system does not let be read says nothing of what is in it.
+            Self::ConfigFile(error) => !matches!(error, FileError::Read { .. }),
             Self::Config { .. }
-            | Self::ConfigFile(_)
             | Self::RunNotEmpty { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }

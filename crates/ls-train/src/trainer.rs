@@ -38,14 +38,15 @@ pub fn train(
     let folder = RunDir::create(run)?;
     let checkpoint = Checkpoint::open(&config.model.path)?;
     let weights = checkpoint.fingerprint(config.model.hash_weights)?;
-    // What is read from here on is what was there at the beginning, or the run ends.
-    let mut read = ReadFiles::default();
-    if let Some(described) = config.data.known().and_then(|known| known.file.clone()) {
-        read.add(&described)?;
-    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     let mut run = config.resolve(&checkpoint.config);
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    let described = run.config.data.known().and_then(|known| known.file.clone());
+    if let Some(described) = described {
+        read.add(&described)?;
+    }
     let sources = Sources::of(&run.config)?;
     for file in sources.files() {
         read.add(file)?;
