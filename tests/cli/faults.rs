@@ -1,9 +1,9 @@
 //! Errors at every call that touches a file: `faults.c`, preloaded, lets the nth one fail.
 //!
 //! Whatever fails, the program ends with 0 and the result of an undisturbed run, or with 1 and a
-//! message that names the place; what was kept before is whole; and the next run succeeds. Here some
-//! of the calls are tried, each with one error: `LS_LLAMA_FAULTS=400 cargo test -p ls-cli --test cli
-//! faults` tries so many, `LS_LLAMA_FAULTS=all` every one with every error.
+//! message that names the place; what was kept before is whole; and the next run succeeds. Here
+//! some of the calls are tried, each with one error. `LS_LLAMA_FAULTS=400 cargo test -p ls-cli
+//! --test cli faults` tries so many, `LS_LLAMA_FAULTS=all` every one with every error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -118,7 +118,7 @@ fn each(tries: Vec<(usize, i32)>, one: impl Fn(usize, i32) -> bool) {
     assert!(ended > count / 4, "{ended} of {count}");
 }
 
-/// Sees that a run ended well, or with a message that names what failed; says whether it ended well.
+/// Sees that a run ended well, or with a message that names what failed; says which.
 fn ended(outcome: &Outcome, calls: &[Call], what: &str) -> bool {
     let Outcome { code, stderr, .. } = outcome;
     assert!(matches!(code, 0 | 1), "{what}: exit code {code}: {stderr}");
