@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ls_data::CutReport;
 use ls_lora::{ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{Checkpoint, LlamaClassifier};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, ResolvedRun};
 use crate::scores::Scores;
@@ -142,9 +142,10 @@ pub struct StepRecord {
 }
 
 /// A line of `metrics.jsonl`: an evaluation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// `evaluation`.
+    #[serde(skip_deserializing, default = "evaluation")]
     pub kind: &'static str,
     /// Split.
     pub split: String,
@@ -166,4 +167,9 @@ pub struct EvaluationRecord {
     pub scores: Scores,
     /// Time of the evaluation.
     pub seconds: f64,
+}
+
+/// The kind of such a line.
+fn evaluation() -> &'static str {
+    "evaluation"
 }

@@ -8,4 +8,4 @@ mod write;
 pub use file::TensorFile;
 pub use host::{HostTensor, NotAFloat};
 pub use safetensors::Dtype;
-pub use write::write_tensors;
+pub use write::{write_tensors, write_tensors_with};
