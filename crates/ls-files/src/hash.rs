@@ -28,6 +28,7 @@ pub fn sha256_of_file(path: impl AsRef<Path>) -> Result<String> {
     }
 }
 
+<<<<<<< HEAD
 /// The SHA-256 of bytes that follow each other, in hexadecimal.
 pub fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
@@ -35,6 +36,11 @@ pub fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hash.update(part);
     }
     hex(&hash.finalize())
+=======
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+>>>>>>> files
 }
 
 /// Bytes in hexadecimal, in lower case.
@@ -58,8 +64,7 @@ mod tests {
         // More than one buffer, and not a whole number of them.
         let bytes = vec![7; (1 << 20) + 5];
         std::fs::write(&path, &bytes).unwrap();
-        let whole = hex(&Sha256::digest(&bytes));
-        assert_eq!(sha256_of_file(&path).unwrap(), whole);
+        assert_eq!(sha256_of_file(&path).unwrap(), sha256(&bytes));
     }
 
     #[test]
