@@ -60,6 +60,13 @@ pub enum Event<'a> {
     },
     /// A part of the run begins: `trial evaluation`, `frozen baseline`, `training`, `test`.
     Phase(&'a str),
+    /// Training goes on from a checkpoint.
+    Resumed {
+        /// Steps done.
+        step: usize,
+        /// Optimizer steps of the run.
+        steps: usize,
+    },
     /// An optimizer step is done, and the next one queued unless an evaluation follows.
     Step(&'a StepRecord),
     /// An evaluation goes on.
@@ -104,10 +111,16 @@ impl Event<'_> {
     }
 }
 
-/// Hears the events of a run.
+/// Hears the events of a run, and may end it.
 pub trait Observer {
     /// Called in the order of the run, from its thread.
     fn event(&mut self, event: &Event<'_>);
+
+    /// Whether the run should stop, with a checkpoint to go on from. Asked after each step, in
+    /// evaluations after each batch, and between the parts of a run.
+    fn stop_requested(&self) -> bool {
+        false
+    }
 }
 
 /// Hears nothing.

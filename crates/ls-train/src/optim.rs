@@ -241,6 +241,11 @@ impl AdamW {
         slots.map(|slot| (slot.path.clone(), slot.len)).collect()
     }
 
+    /// Number of values in the buffer, the zeros between the parameters included.
+    pub(crate) fn len(&self) -> usize {
+        self.values.dims()[0]
+    }
+
     /// The device that the buffer is on.
     pub(crate) fn device(&self) -> Device {
         self.values.device()

@@ -115,7 +115,11 @@ pub(super) fn to_bytes(
     let mut header = Map::new();
     // What transformers and peft ask for.
     let mut said = Map::from_iter([("format".to_owned(), "pt".into())]);
-    said.extend(metadata.iter().map(|(key, text)| ((*key).to_owned(), (*text).into())));
+    said.extend(
+        metadata
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), (*text).into())),
+    );
     header.insert("__metadata__".to_owned(), Value::Object(said));
     let mut offset = 0;
     for (name, tensor) in tensors {
