@@ -8,6 +8,7 @@
 mod answers;
 mod beginnings;
 mod colours;
+mod crash;
 mod data;
 mod evaluate;
 mod field_notes;
@@ -16,6 +17,7 @@ mod from_files;
 mod hub;
 mod predict;
 mod reading;
+mod resume;
 mod runs;
 mod sandbox;
 mod score;
