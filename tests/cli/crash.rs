@@ -1,7 +1,7 @@
 //! Kills at random moments: the real program is ended by SIGKILL, goes on, and leaves what a run in
 //! one piece leaves, bit for bit.
 //!
-//! `LS_LLAMA_KILLS` says how many times (50 by default), `LS_LLAMA_KILL_SEED` from which moments on:
+//! `LS_LLAMA_KILLS` says how many times (50 by default), `LS_LLAMA_KILL_SEED` at which moments:
 //!
 //! ```sh
 //! LS_LLAMA_KILLS=500 cargo test -p ls-cli --test cli -- --nocapture crash
