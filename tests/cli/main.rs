@@ -9,6 +9,7 @@ mod answers;
 mod beginnings;
 mod changes;
 mod colours;
+mod crash;
 mod data;
 mod evaluate;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -19,6 +20,7 @@ mod from_files;
 mod hub;
 mod predict;
 mod reading;
+mod resume;
 mod runs;
 mod sandbox;
 mod score;

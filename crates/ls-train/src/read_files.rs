@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileStamp, exists, sha256_of_file};
+use ls_files::{FileStamp, exists, optional, sha256_of_file};
 
 use crate::error::{Result, TrainError};
+use crate::sources::Source;
 
 /// Files and what they held when they were first looked at.
 #[derive(Debug, Default)]
@@ -62,11 +63,27 @@ impl ReadFiles {
             sha256,
         } in &self.0
         {
-            if FileStamp::of(path)? != *stamp && sha256_of_file(path)? != *sha256 {
+            let same = match optional(FileStamp::of(path))? {
+                Some(now) => now == *stamp || sha256_of_file(path)? == *sha256,
+                None => false,
+            };
+            if !same {
                 return Err(TrainError::FileChanged { path: path.clone() });
             }
         }
         Ok(())
+    }
+
+    /// The SHA-256 of a file that was added.
+    pub(crate) fn sha256_of(&self, path: &Path) -> String {
+        let found = self.0.iter().find(|file| file.path == path);
+        found.map_or_else(String::new, |file| file.sha256.clone())
+    }
+
+    /// Those of the files of a split.
+    pub(crate) fn of(&self, source: Option<&Source>) -> Vec<String> {
+        let files = source.into_iter().flat_map(|source| &source.split.files);
+        files.map(|file| self.sha256_of(file)).collect()
     }
 
     /// The SHA-256 of every file by its path, as it was read.
@@ -98,8 +115,13 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "a,b\n").unwrap();
         files.check().unwrap();
-        std::fs::write(&path, "a,c\n").unwrap();
-        let error = files.check().unwrap_err();
-        assert!(matches!(error, TrainError::FileChanged { .. }), "{error}");
+        for change in [
+            |path| std::fs::write(path, "a,c\n"),
+            |path| std::fs::remove_file(path),
+        ] {
+            change(&path).unwrap();
+            let error = files.check().unwrap_err();
+            assert!(matches!(error, TrainError::FileChanged { .. }), "{error}");
+        }
     }
 }

@@ -54,7 +54,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         inputs = predictor.strict(&name, inputs);
     }
     let mut display = Display::new();
-    if let Some(note) = model::assumed(&args.model, &predictor) {
+    for note in model::notes(&args.model, &predictor)? {
         display.line(note);
     }
     display.start("predicting", 0);
@@ -62,6 +62,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(Target::Whole(file)) => Box::new(file),
         Some(Target::Stream(file)) => Box::new(BufWriter::new(file)),
         None => Box::new(std::io::stdout().lock()),
+    };
+    // stdout names itself.
+    let failed = |error| match &args.output {
+        Some(path) => anyhow::Error::from(FileError::writing(path)(error)),
+        None => error.into(),
     };
     let mut cut = CutReport::default();
     let (mut answered, mut unreadable, mut without_words) = (0, 0, 0);
@@ -74,7 +79,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         for answer in &predicted.objects {
             let words = answer["tokens"].as_array();
             without_words += usize::from(words.is_some_and(Vec::is_empty));
-            out.write_all(render(answer, task, args.format).as_bytes())?;
+            out.write_all(render(answer, task, args.format).as_bytes())
+                .map_err(failed)?;
         }
         Ok(())
     };
@@ -90,7 +96,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             in_chunks(rows, &name, policy, |chunk| answer(Examples::Token(chunk)))?
         }
     };
-    out.flush()?;
+    out.flush().map_err(failed)?;
     drop(out);
     display.finish();
     if let Some(Target::Whole(file)) = part {
