@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::check::cargo;
-use crate::{deps, fixtures, tidy};
+use crate::{deny, deps, fixtures, tidy};
 
 /// Every feature of the workspace at once, so that one compilation of the dependencies serves
 /// clippy, the documentation and the type checks of all backends and of the downloader.
@@ -70,6 +70,7 @@ pub fn run(root: &Path) -> Result<()> {
         ("tidy", Box::new(|| tidy::run(root))),
         ("deps", Box::new(|| deps::run(root))),
         ("fixtures", Box::new(|| fixtures::check(root))),
+        ("supply-chain", Box::new(|| deny::run(root))),
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
         ("hub", Box::new(hub)),
@@ -145,7 +146,7 @@ fn table(times: &[(&str, Duration, bool)]) -> String {
     let row = |name: &str, time: Duration, end: &str| {
         let seconds = time.as_secs_f64();
         format!(
-            "{name:<10} {:>3}m {:>4.1}s  {end}\n",
+            "{name:<13} {:>2}m {:>4.1}s  {end}\n",
             seconds as u64 / 60,
             seconds % 60.0
         )
@@ -174,7 +175,7 @@ mod tests {
         ];
         assert_eq!(
             table(&times),
-            "\nfmt          0m  0.4s  ok\ntest         2m  5.2s  FAILED\nall          2m  5.6s  FAILED\n"
+            "\nfmt            0m  0.4s  ok\ntest           2m  5.2s  FAILED\nall            2m  5.6s  FAILED\n"
         );
     }
 
