@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ls_files::{optional, read};
+use ls_files::{Panicked, guarded, optional, read, read_text, shown};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -80,38 +80,49 @@ impl TextTokenizer {
             path: dir.to_path_buf(),
             sentencepiece: dir.join("tokenizer.model").is_file(),
         })?;
-        let config_path = dir.join(CONFIG_FILE);
-        let config: TokenizerConfig = optional_json(&config_path)?;
+        let config: TokenizerConfig = optional_json(&dir.join(CONFIG_FILE))?;
         let config = config.with_map(optional_json(&dir.join(MAP_FILE))?);
+        // The crate unwraps what a damaged file may lack.
+        let built = guarded(|| Self::of_bytes(dir, &path, &bytes, &config, reading));
+        built.map_err(|panic| bad_tokenizer(&path, &panic))?
+    }
 
-        let text = std::str::from_utf8(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
+    /// The tokenizer in the bytes of a `tokenizer.json`.
+    fn of_bytes(
+        dir: &Path,
+        path: &Path,
+        bytes: &[u8],
+        config: &TokenizerConfig,
+        reading: Reading,
+    ) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|e| bad_tokenizer(path, &e))?;
         // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
         let tokenizer = text.parse::<Tokenizer>();
-        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(&path, &e))?;
-        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(path, &e))?;
+        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer
             .with_truncation(None)
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
-        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         if keep_spaces_in_offsets(&mut file["post_processor"]) {
             let processor = file["post_processor"].take();
             let processor = PostProcessorWrapper::deserialize(processor);
-            let processor = processor.map_err(|e| bad_tokenizer(&path, &e))?;
+            let processor = processor.map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_post_processor(Some(processor));
         }
-        let by_class = tokenizer_class::pre_tokenizer(dir, &config, &file);
+        let by_class = tokenizer_class::pre_tokenizer(dir, config, &file);
         if let Some(pre_tokenizer) = &by_class {
             file["normalizer"] = Value::Null;
             file["pre_tokenizer"] = tokenizer_class::as_json(pre_tokenizer);
             tokenizer
                 .with_normalizer(None::<NormalizerWrapper>)
-                .map_err(|e| bad_tokenizer(&path, &e))?;
+                .map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_pre_tokenizer(Some(pre_tokenizer.clone()));
         }
-        let pad = choose_pad(&tokenizer, &config, &outline.model)
-            .ok_or_else(|| DataError::NoPadToken { path: path.clone() })?;
+        let pad = choose_pad(&tokenizer, config, &outline.model)
+            .ok_or_else(|| DataError::NoPadToken { path: path.into() })?;
         tracing::debug!(id = pad.id, token = %pad.token, reason = %pad.reason, "padding token");
         let around = tokenizer
             .encode_fast("a", true)
@@ -120,12 +131,12 @@ impl TextTokenizer {
                 let ids = encoding.get_ids();
                 [ids[..text.start].to_vec(), ids[text.end..].to_vec()]
             })
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         for flag in config.contradictions(&around) {
             tracing::warn!(
                 "{}: {flag} says otherwise than tokenizer.json, whose post-processor decides, as in \
                  transformers 5",
-                config_path.display()
+                dir.join(CONFIG_FILE).display()
             );
         }
         // Not before: what pads is none that a text gives unless it spells it out.
@@ -261,6 +272,16 @@ impl TextTokenizer {
         pair: Option<&str>,
         limits: &InputLimits,
     ) -> Result<SequenceInputs> {
+        let encode = || self.of_sequence(text, pair, limits);
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(text, &panic)))
+    }
+
+    fn of_sequence(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        limits: &InputLimits,
+    ) -> Result<SequenceInputs> {
         self.check_room(pair.is_some(), limits.max_length)?;
         let keep = match limits.long_inputs {
             LongInputs::Truncate => Some(Keep::Head),
@@ -336,10 +357,21 @@ impl TextTokenizer {
 
     /// Words as ids, special ones included, and the word of each.
     fn whole_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
-        match self.reading.words {
+        let encode = || match self.reading.words {
             WordsAs::Text => self.joined_words(words),
             WordsAs::Split => self.split_words(words),
-        }
+        };
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(&words.join(" "), &panic)))
+    }
+
+    /// What is said where the tokenizer's own code broke down on a text.
+    fn panicked(&self, text: &str, panic: &Panicked) -> DataError {
+        let file = self.files.first().map(|file| file.display());
+        let message = match file {
+            Some(file) => format!("{file}: {panic}"),
+            None => panic.to_string(),
+        };
+        encode_error(text, message.into())
     }
 
     /// Words as transformers encodes them where they were split beforehand.
@@ -532,8 +564,8 @@ fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<us
 
 /// What a JSON file holds, or nothing if there is no file.
 fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    match optional(read(path))? {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(path, &e)),
+    match optional(read_text(path))? {
+        Some(text) => serde_json::from_str(&text).map_err(|e| bad_tokenizer(path, &e)),
         None => Ok(T::default()),
     }
 }
@@ -575,14 +607,14 @@ fn keep_spaces_in_offsets(processor: &mut Value) -> bool {
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {
     DataError::Tokenizer {
         path: path.to_path_buf(),
-        message: message.to_string(),
+        message: shown(message),
     }
 }
 
 fn encode_error(text: &str, error: tokenizers::Error) -> DataError {
     DataError::Encode {
         text: text.chars().take(80).collect(),
-        message: error.to_string(),
+        message: shown(error),
     }
 }
 

@@ -57,9 +57,7 @@ fn is_llama(class: &str) -> bool {
 /// Whether a model of the folder's family gets a tokenizer of the class that is named. Mistral's
 /// does not. An adapter's folder has no model, and then the class decides.
 fn family_heeds_class(dir: &Path) -> bool {
-    let config: Option<Value> = std::fs::read(dir.join("config.json"))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let config: Option<Value> = ls_files::read_json(dir.join("config.json")).ok();
     match config.as_ref().map(|config| &config["model_type"]) {
         Some(Value::String(family)) => family == "llama",
         _ => true,
