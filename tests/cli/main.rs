@@ -14,6 +14,8 @@ mod field_notes;
 mod files;
 mod from_files;
 mod hub;
+mod mutate;
+mod mutations;
 mod predict;
 mod reading;
 mod runs;

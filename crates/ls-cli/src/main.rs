@@ -1,7 +1,7 @@
 //! The ls-llama command line: parse, run, print, exit.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
-//! 2 bad usage or configuration, 128 + N ended by signal N.
+//! 2 bad usage or configuration, 101 a fault of this program, 128 + N ended by signal N.
 
 mod args;
 mod builtin;
@@ -12,6 +12,7 @@ mod error;
 mod hub;
 mod model;
 mod output;
+mod panics;
 mod signals;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
+    panics::report();
     // Before the first thread starts, which the parser does not.
     ls_ops::device::prepare(device::kernels().as_deref());
     let command = Args::command().color(colour::of_help());

@@ -60,7 +60,9 @@
 pub mod align;
 pub mod answers;
 pub mod batch;
+mod cache;
 pub mod catalog;
+mod checksums;
 pub mod convert;
 pub mod encoded;
 mod error;
@@ -95,6 +97,7 @@ pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_off,
 };
+pub use cache::default_cache;
 pub use convert::Malformed;
 pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
@@ -120,7 +123,7 @@ pub use readers::{
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
-pub use source::{SplitSource, TagChanges, default_cache};
+pub use source::{SplitSource, TagChanges};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;

@@ -28,6 +28,7 @@
 
 mod assemble;
 mod attention;
+mod bounds;
 pub mod checkpointing;
 pub mod config;
 pub mod error;

@@ -151,6 +151,7 @@ impl Predictor {
         if let Some(names) = &overrides.labels {
             settings.labels = LabelSet::from_names(names.clone())?;
         }
+        settings.check_model(&config, adapter_dir.unwrap_or(model_dir))?;
         let task = settings.head(&config);
         let model = match &adapter {
             Some((dir, adapter)) => {

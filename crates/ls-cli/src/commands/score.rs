@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
     DataError, Interval, LabelAnswer, LabelSet, Resampling, Scheme, SpanMode, SpanTally, TagAnswer,
@@ -191,15 +191,29 @@ fn read(args: &ScoreArgs) -> Result<Files> {
     })
 }
 
+/// The largest file of answers that is read: a device has no end.
+const MOST: u64 = 1 << 30;
+
 /// A file's name in messages, and what it holds.
 fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
-    if path == Path::new(STDIN[0]) {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("stdin")?;
-        return Ok((STDIN[1].into(), bytes));
+    let (name, reader): (PathBuf, Box<dyn Read>) = if path == Path::new(STDIN[0]) {
+        (STDIN[1].into(), Box::new(std::io::stdin()))
+    } else {
+        // It is read once, so it may be a pipe.
+        let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
+        (path.into(), Box::new(file))
+    };
+    let mut bytes = Vec::new();
+    let read = reader.take(MOST + 1).read_to_end(&mut bytes);
+    read.map_err(FileError::reading(&name))?;
+    if bytes.len() as u64 > MOST {
+        return Err(FileError::TooLarge {
+            path: name,
+            limit: MOST,
+        }
+        .into());
     }
-    let bytes = std::fs::read(path).map_err(FileError::reading(path))?;
-    Ok((path.into(), bytes))
+    Ok((name, bytes))
 }
 
 /// Adds a hint where an argument is missing.

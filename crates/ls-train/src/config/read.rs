@@ -461,7 +461,7 @@ mod tests {
                 "`r` = 0",
                 "lora.bias: ",
                 "`lora_dropout` = 2",
-                "train.epochs: expected at least 1, found 0",
+                "train.epochs: expected 1 to 16777216, found 0",
             ],
         );
     }
