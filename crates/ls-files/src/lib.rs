@@ -3,6 +3,7 @@
 
 mod atomic;
 mod error;
+mod finite;
 mod hash;
 mod listed;
 mod nearest;
@@ -13,10 +14,11 @@ mod tensors;
 
 pub use atomic::{AtomicFile, write_atomic};
 pub use error::{FileError, Result};
+pub use finite::{NotAFloat, NotFinite};
 pub use hash::{hex, sha256_of_file};
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
 pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};
 pub use shards::ShardIndex;
-pub use tensors::{Dtype, HostTensor, NotAFloat, TensorFile, write_tensors};
+pub use tensors::{Dtype, HostTensor, TensorFile, write_tensors};

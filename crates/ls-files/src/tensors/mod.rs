@@ -6,6 +6,6 @@ mod host;
 mod write;
 
 pub use file::TensorFile;
-pub use host::{HostTensor, NotAFloat};
+pub use host::HostTensor;
 pub use safetensors::Dtype;
 pub use write::write_tensors;
