@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ls_train::{Event, Observer};
 
+use crate::signals::Signals;
+
 /// Without a terminal, at most one line of progress in this time.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -19,6 +21,11 @@ pub struct Display {
     tokens: usize,
     seconds: f64,
     training: bool,
+    /// Steps that an earlier process did.
+    done_before: usize,
+    signals: Signals,
+    /// Whether it was said that a signal was heard.
+    told: bool,
 }
 
 impl Display {
@@ -40,7 +47,16 @@ impl Display {
             tokens: 0,
             seconds: 0.0,
             training: false,
+            done_before: 0,
+            signals: Signals::default(),
+            told: false,
         }
+    }
+
+    /// Stops the run when a signal asks for it.
+    pub fn stopped_by(mut self, signals: &Signals) -> Self {
+        self.signals = signals.clone();
+        self
     }
 
     /// A line that stays.
@@ -104,7 +120,15 @@ impl Display {
 }
 
 impl Observer for Display {
+    fn stop_requested(&self) -> bool {
+        self.signals.asked()
+    }
+
     fn event(&mut self, event: &Event<'_>) {
+        if self.signals.asked() && !self.told {
+            self.told = true;
+            self.line("stopping: the step is finished and saved (a second signal ends it at once)");
+        }
         match event {
             Event::Data {
                 split,
@@ -207,10 +231,18 @@ impl Observer for Display {
                 self.bar.finish_and_clear();
                 self.line(format!("{phase} ..."));
                 (self.tokens, self.seconds, self.started) = (0, 0.0, Instant::now());
+                self.done_before = 0;
                 self.training = *phase == "training";
                 if self.training {
                     self.start("training", self.steps);
                 }
+            }
+            Event::Resumed { step, steps } => {
+                self.line(format!(
+                    "going on from the checkpoint of step {step} of {steps}"
+                ));
+                self.done_before = *step;
+                self.bar.set_position(*step as u64);
             }
             Event::Step(step) => {
                 self.tokens += step.tokens;
@@ -219,7 +251,8 @@ impl Observer for Display {
                 let left = match self.steps {
                     0 => String::new(),
                     steps => {
-                        let each = self.started.elapsed().as_secs_f64() / step.step as f64;
+                        let done = step.step.saturating_sub(self.done_before).max(1);
+                        let each = self.started.elapsed().as_secs_f64() / done as f64;
                         format!(
                             " {} left",
                             duration(each * steps.saturating_sub(step.step) as f64)
