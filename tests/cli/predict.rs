@@ -453,7 +453,7 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         &sandbox,
         &["predict", "--run", "out", "hi"],
         1,
-        &["an output of the model is NaN", "argument line 1"],
+        &["model.safetensors: tensor model.norm.weight: 1 of ", "NaN at [0]"],
     );
 }
 

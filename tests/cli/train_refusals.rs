@@ -435,7 +435,11 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         ),
         (
             |s| poison(s, WEIGHTS, "model.norm.weight"),
-            &["an output of the model is NaN", "train.csv", "hint: "],
+            &[
+                "model.safetensors: tensor model.norm.weight: 1 of ",
+                "NaN or infinite, the first NaN at [0]",
+                "hint: fetch the file again",
+            ],
         ),
         (
             |s| std::fs::remove_file(s.path("model/tokenizer.json")).unwrap(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::check::cargo;
-use crate::{deny, deps, fixtures, tidy};
+use crate::{deny, deps, fixtures, miri, tidy};
 
 /// Every feature of the workspace at once, so that one compilation of the dependencies serves
 /// clippy, the documentation and the type checks of all backends and of the downloader.
@@ -71,6 +71,7 @@ pub fn run(root: &Path) -> Result<()> {
         ("deps", Box::new(|| deps::run(root))),
         ("fixtures", Box::new(|| fixtures::check(root))),
         ("supply-chain", Box::new(|| deny::run(root))),
+        ("miri", Box::new(|| miri::run_if_installed(root))),
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
         ("hub", Box::new(hub)),

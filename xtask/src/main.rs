@@ -3,6 +3,8 @@
 //! Each command is a module. None imports a crate of the workspace: they read its files and run its
 //! tools.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod ci;
 mod circles;
@@ -11,6 +13,7 @@ mod deps;
 mod fetch;
 mod fixtures;
 mod gpu_parity;
+mod miri;
 mod rust;
 mod tidy;
 mod widths;
@@ -46,6 +49,8 @@ enum Task {
     FetchWeights(fetch::Args),
     /// Tests what computes on wgpu, without a GPU too, or on CUDA, and prints a table of errors.
     GpuParity(gpu_parity::Args),
+    /// Runs the tests of the modules with `unsafe` under Miri, which a nightly toolchain has.
+    Miri,
     /// Fetches data sets from the Hugging Face Hub into its cache: `fetch-data NAME`, `--help` for
     /// more.
     FetchData(fetch::Args),
@@ -70,6 +75,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),
         Task::GpuParity(args) => gpu_parity::run(&root, &args),
+        Task::Miri => miri::run(&root),
         Task::FetchWeights(args) => fetch::run(&root, "weights", &args),
         Task::FetchData(args) => fetch::run(&root, "data", &args),
     }

@@ -3,6 +3,8 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
 //! 2 bad usage or configuration, 101 a fault of this program, 128 + N ended by signal N.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod builtin;
 mod colour;
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
     ls_ops::device::prepare(device::kernels().as_deref());
     let command = Args::command().color(colour::of_help());
     let args = Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    ls_train::environment::keep_freed_memory();
+    ls_train::allocator::keep_freed_memory();
     // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.
     let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cubecl=error"));

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 mod atomic;
 mod bounds;
 mod error;
+mod finite;
 mod folders;
 mod found;
 mod guard;
@@ -19,6 +21,7 @@ mod tensors;
 pub use atomic::{AtomicFile, put_in_place, write_atomic};
 pub use bounds::Bounds;
 pub use error::{FileError, Result};
+pub use finite::{NotAFloat, NotFinite};
 pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
 pub use found::{FileStamp, exists, is_file, is_folder};
 pub use guard::{Panicked, guarded, message_of};
@@ -33,6 +36,5 @@ pub use shards::ShardIndex;
 pub use shown::shown;
 pub use temporary::sweep;
 pub use tensors::{
-    Dtype, Fingerprint, Hashed, HostTensor, NotAFloat, TensorFile, write_tensors,
-    write_tensors_with,
+    Dtype, Fingerprint, Hashed, HostTensor, TensorFile, write_tensors, write_tensors_with,
 };

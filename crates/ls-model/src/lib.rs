@@ -26,6 +26,8 @@
 //! (how padding is kept out), [`heads`], [`checkpointing`] (gradients in little memory),
 //! [`pretrained`] (from files to a model), [`config`] and [`rope`].
 
+#![forbid(unsafe_code)]
+
 mod assemble;
 mod attention;
 mod bounds;

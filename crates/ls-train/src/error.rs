@@ -291,6 +291,16 @@ impl TrainError {
             {
                 Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
             }
+            Self::Model(ModelError::File(error) | ModelError::Lora(LoraError::File(error)))
+            | Self::Lora(LoraError::File(error))
+                if let FileError::TensorNotFinite { found, .. } = error =>
+            {
+                Some(if found.value.is_finite() {
+                    "it is past the range of that type: set model.dtype = \"f32\"".into()
+                } else {
+                    "fetch the file again; if it is as it was published, its training failed: take an earlier checkpoint".into()
+                })
+            }
             Self::Model(ModelError::NotACheckpoint { path, .. }) if path.join("adapter_config.json").is_file() => {
                 Some("it is a PEFT adapter: name it with --adapter, and the model that it was trained on with --model".into())
             }
