@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ls_files::{StdoutError, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig};
 
@@ -35,8 +36,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let result = ls_train::train(&config, &run, &device, &mut display);
     display.finish();
     let report = result.with_context(|| format!("training into {} failed", run.display()))?;
-    print(&report, &config)?;
-    Ok(())
+    print(text(&report, &config)?).map_err(|error| match error {
+        // Nothing is lost with it.
+        StdoutError::Closed => error.into(),
+        StdoutError::Failed(_) => anyhow::Error::from(error).context(format!(
+            "the run is finished and saved in {}, but what is said of it could not be printed",
+            run.display()
+        )),
+    })
 }
 
 /// The configuration, by its name or of files alone, and what was decided in that case.
@@ -99,8 +106,9 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
         .context("no free name for a run folder")
 }
 
-fn print(report: &Report, config: &RunConfig) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+/// What is printed of a finished run.
+fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
     let metric = &report.metric;
     let value = |scores: &ls_train::Scores, loss: f64| {
         if metric == "loss" {
@@ -157,20 +165,20 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         report.tokens_per_second
     )?;
     let run = shown(&report.run);
-    let text = match config.task {
+    let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
     };
     let program = std::env::args().next().unwrap_or("ls-cli".into());
     writeln!(
         out,
-        "\nnext:\n  {program} predict --run {run} \"{text}\"\n  {program} evaluate --run {run}"
+        "\nnext:\n  {program} predict --run {run} \"{example}\"\n  {program} evaluate --run {run}"
     )?;
     writeln!(
         out,
         "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
     )?;
-    Ok(())
+    Ok(out)
 }
 
 /// A path relative to here where it is below.
