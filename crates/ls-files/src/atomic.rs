@@ -1,18 +1,20 @@
 //! Writes a file whole or not at all.
 
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::error::{FileError, Result};
+use crate::folders::{parent_of, sync_file, sync_folder};
+use crate::temporary::Temporary;
 
-/// Writes a file so that a reader, or a crash at any moment, sees the old content or the new one,
-/// never a part.
+/// Writes a file so that a reader, a kill or a power cut at any moment leaves the old content or
+/// the new one, never a part.
 ///
 /// # Errors
 ///
-/// [`FileError::Write`]; the old file is then untouched.
+/// [`FileError::Write`]; unless it was the folder that could not be synced, the old file is then
+/// untouched.
 pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes.as_ref())
@@ -20,10 +22,27 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     file.commit()
 }
 
+/// Moves a file that is written to the end to where it is kept, in the place of one that is there:
+/// the file is synced, renamed, and then the folder is synced.
+///
+/// For a file that has a name of its own while it grows, so that it can be continued after a kill.
+/// [`AtomicFile`] is for those that cannot.
+///
+/// # Errors
+///
+/// [`FileError::Write`].
+pub fn put_in_place(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    sync_file(from)?;
+    fs::rename(from, to).map_err(FileError::writing(to))?;
+    sync_folder(parent_of(to))
+}
+
 /// A file that is written piece by piece and takes its place when it is whole.
 ///
 /// What is written goes, buffered, to a temporary file in the same folder. [`AtomicFile::commit`]
-/// syncs it and renames it over the target; without that it is deleted.
+/// syncs it, renames it over the target and syncs the folder; without that it is deleted. What a
+/// kill leaves of it, [`sweep`](crate::sweep) removes.
 ///
 /// ```
 /// use std::io::Write;
@@ -43,7 +62,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<Temporary>,
 }
 
 impl AtomicFile {
@@ -54,16 +73,7 @@ impl AtomicFile {
     /// [`FileError::Write`] if the folder does not exist or cannot be written in.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".tmp-");
-        // A temporary file is private by default and would stay so; the umask still applies.
-        #[cfg(unix)]
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        #[cfg(unix)]
-        builder.permissions(mode);
-        let temporary = builder
-            .tempfile_in(folder(path))
-            .map_err(FileError::writing(path))?;
+        let temporary = Temporary::create_in(parent_of(path)).map_err(FileError::writing(path))?;
         Ok(Self {
             path: path.to_path_buf(),
             writer: BufWriter::with_capacity(1 << 16, temporary),
@@ -74,21 +84,17 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::Write`]; an old file of that name is then untouched.
+    /// [`FileError::Write`]; unless it was the folder that could not be synced, an old file of that
+    /// name is then untouched.
     pub fn commit(self) -> Result<()> {
         let Self { path, writer } = self;
         let commit = || -> io::Result<()> {
             let temporary = writer.into_inner().map_err(|error| error.into_error())?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(&path).map_err(|error| error.error)?;
-            // Without this a crash may undo the rename. The file is in its place by now, so a
-            // folder that cannot be opened or synced is no fault: some file systems sync no
-            // folders.
-            #[cfg(unix)]
-            let _ = std::fs::File::open(folder(&path)).and_then(|folder| folder.sync_all());
-            Ok(())
+            temporary.persist(&path)
         };
-        commit().map_err(FileError::writing(&path))
+        commit().map_err(FileError::writing(&path))?;
+        // Without this a power cut may undo the rename.
+        sync_folder(parent_of(&path))
     }
 }
 
@@ -102,17 +108,9 @@ impl Write for AtomicFile {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -143,6 +141,19 @@ mod tests {
         // A folder is in the way.
         assert!(write_atomic(dir.path(), "x").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_of_its_own_name_takes_the_place_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let [part, path] = ["out.part", "out"].map(|name| dir.path().join(name));
+        fs::write(&path, "old").unwrap();
+        fs::write(&part, "new").unwrap();
+        put_in_place(&part, &path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = put_in_place(&part, &path).unwrap_err().to_string();
+        assert!(error.contains("out.part"), "{error}");
     }
 
     #[cfg(unix)]

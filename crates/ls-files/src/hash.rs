@@ -28,6 +28,11 @@ pub fn sha256_of_file(path: impl AsRef<Path>) -> Result<String> {
     }
 }
 
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Bytes in hexadecimal, in lower case.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -48,8 +53,7 @@ mod tests {
         // More than one buffer, and not a whole number of them.
         let bytes = vec![7; (1 << 20) + 5];
         std::fs::write(&path, &bytes).unwrap();
-        let whole = hex(&Sha256::digest(&bytes));
-        assert_eq!(sha256_of_file(&path).unwrap(), whole);
+        assert_eq!(sha256_of_file(&path).unwrap(), sha256(&bytes));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod atomic;
 mod error;
+mod folders;
+mod found;
 mod hash;
 mod listed;
 mod nearest;
@@ -9,15 +11,19 @@ mod parse;
 mod read;
 mod shards;
 mod standard;
+mod temporary;
 mod tensors;
 
-pub use atomic::{AtomicFile, write_atomic};
+pub use atomic::{AtomicFile, put_in_place, write_atomic};
 pub use error::{FileError, Result};
-pub use hash::{hex, sha256_of_file};
+pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
+pub use found::{FileStamp, exists, is_file, is_folder};
+pub use hash::{hex, sha256, sha256_of_file};
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
 pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};
 pub use shards::ShardIndex;
 pub use standard::{Stderr, StdoutError, print, say};
-pub use tensors::{Dtype, HostTensor, NotAFloat, TensorFile, write_tensors};
+pub use temporary::sweep;
+pub use tensors::{Dtype, Fingerprint, Hashed, HostTensor, NotAFloat, TensorFile, write_tensors};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Device;
-use ls_files::FileError;
+use ls_files::{FileError, Fingerprint, Hashed, sha256};
 use ls_lora::LoraConfig;
 
 use crate::assemble::assemble;
@@ -30,6 +30,8 @@ pub struct Checkpoint {
     pub dir: PathBuf,
     /// Its configuration.
     pub config: LlamaConfig,
+    /// SHA-256 of the `config.json` that was read.
+    pub config_sha256: String,
     files: WeightFiles,
     /// `model.` if the files hold a classifier or a language model, empty if they hold a bare
     /// decoder.
@@ -45,7 +47,8 @@ impl Checkpoint {
     /// If the folder is not a checkpoint, a shard is absent, a file is truncated or corrupt, or a
     /// tensor is missing, of another shape or not of floats.
     pub fn open(dir: &Path) -> Result<Self> {
-        let config = LlamaConfig::from_dir(dir)?;
+        let (path, text) = LlamaConfig::text_of_dir(dir)?;
+        let config = LlamaConfig::from_json(&text, &path)?;
         let files = WeightFiles::open(dir)?;
         let prefix = if files.shape("embed_tokens.weight").is_some() {
             ""
@@ -58,9 +61,20 @@ impl Checkpoint {
         Ok(Self {
             dir: dir.to_path_buf(),
             config,
+            config_sha256: sha256(text.as_bytes()),
             files,
             prefix,
         })
+    }
+
+    /// By what the weights are known again: it depends on every tensor that the files hold, on
+    /// neither their folder nor how many files there are.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    pub fn fingerprint(&self, hashed: Hashed) -> Result<Fingerprint> {
+        Ok(Fingerprint::of(self.files.tensors(), hashed)?)
     }
 
     /// Names of the tensors that neither the decoder nor a head needs. An `lm_head` is expected,
@@ -335,6 +349,7 @@ mod tests {
         let checkpoint = Checkpoint {
             dir: PathBuf::new(),
             config: LlamaConfig::from_json(&config.to_string(), path).unwrap(),
+            config_sha256: String::new(),
             files: WeightFiles::default(),
             prefix: "model.",
         };

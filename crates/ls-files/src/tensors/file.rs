@@ -114,7 +114,7 @@ impl TensorFile {
             .map_err(FileError::reading(&self.path))
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry> {
+    pub(super) fn entry(&self, name: &str) -> Result<&Entry> {
         let entry = self.header.tensors.get(name);
         entry.ok_or_else(|| FileError::tensor_missing(&self.path, name, self.names()))
     }

@@ -1,11 +1,13 @@
 //! Safetensors files and the host tensors in them.
 
 mod file;
+mod fingerprint;
 mod header;
 mod host;
 mod write;
 
 pub use file::TensorFile;
+pub use fingerprint::{Fingerprint, Hashed};
 pub use host::{HostTensor, NotAFloat};
 pub use safetensors::Dtype;
 pub use write::write_tensors;

@@ -3,8 +3,9 @@
 //! The defaults of each family are here, except those of the rotary embedding, which are in
 //! `rope.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ls_files::{exists, is_folder};
 use serde_json::{Map, Value};
 
 use super::{LlamaConfig, ProblemType};
@@ -32,21 +33,28 @@ impl LlamaConfig {
     /// not implement: an architecture, activation, RoPE scaling or quantisation is refused by its
     /// name.
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        let (path, text) = Self::text_of_dir(dir)?;
+        Self::from_json(&text, &path)
+    }
+
+    /// The path of a folder's `config.json`, and what it holds.
+    pub(crate) fn text_of_dir(dir: &Path) -> Result<(PathBuf, String)> {
         let path = dir.join("config.json");
-        if !dir.is_dir() {
+        if !is_folder(dir)? {
             return Err(ModelError::NotACheckpoint {
                 path: dir.to_path_buf(),
                 reason: "no such folder".into(),
             });
         }
-        if !path.exists() {
+        if !exists(&path)? {
             let reason = "no config.json: this is not a Hugging Face model folder".into();
             return Err(ModelError::NotACheckpoint {
                 path: dir.to_path_buf(),
                 reason,
             });
         }
-        Self::from_json(&ls_files::read_text(&path)?, &path)
+        let text = ls_files::read_text(&path)?;
+        Ok((path, text))
     }
 
     /// Parses the text of a `config.json`; `path` is only for messages.

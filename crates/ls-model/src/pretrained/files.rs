@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ls_files::{Dtype, FileError, ShardIndex, TensorFile};
+use ls_files::{Dtype, FileError, ShardIndex, TensorFile, exists};
 
 use crate::error::{ModelError, Result};
 
@@ -25,13 +25,14 @@ impl WeightFiles {
     /// If there is neither, a shard is absent, or a file is truncated or corrupt.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let index = dir.join("model.safetensors.index.json");
-        if index.exists() {
+        if exists(&index)? {
             return Self::open_shards(dir, index);
         }
         let single = dir.join("model.safetensors");
-        if !single.exists() {
-            let pytorch = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-            let reason = if pytorch.iter().any(|name| dir.join(name).exists()) {
+        if !exists(&single)? {
+            let pytorch = exists(dir.join("pytorch_model.bin"))?
+                || exists(dir.join("pytorch_model.bin.index.json"))?;
+            let reason = if pytorch {
                 "weights are in pytorch_model.bin: convert them to safetensors (load and save_pretrained in transformers)"
             } else {
                 "no model.safetensors and no model.safetensors.index.json"
@@ -54,7 +55,7 @@ impl WeightFiles {
         let mut files = Vec::with_capacity(shards.len());
         for (at, shard) in shards.into_iter().enumerate() {
             let path = dir.join(&shard);
-            if !path.exists() {
+            if !exists(&path)? {
                 return Err(FileError::ShardMissing {
                     path: index,
                     shard,
@@ -73,6 +74,14 @@ impl WeightFiles {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.place.keys().map(String::as_str)
+    }
+
+    /// Every tensor and the file that holds it.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&str, &TensorFile)> {
+        let place = self.place.iter();
+        let tensors = place.map(|(name, at)| (name.as_str(), &self.files[*at]));
+        // An index may name more than there is; what a model needs was checked.
+        tensors.filter(|(name, file)| file.get(name).is_some())
     }
 
     /// The file that holds a tensor.
@@ -121,6 +130,7 @@ impl WeightFiles {
 
 #[cfg(test)]
 mod tests {
+    use ls_files::Hashed;
     use serde_json::{Value, json};
 
     use super::*;
@@ -259,6 +269,42 @@ mod tests {
         let (dir, _) = sharded(&tiny);
         let expected = logits_of(tiny.write().path(), ComputeType::F32);
         assert_eq!(logits_of(dir.path(), ComputeType::F32), expected);
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_weights_wherever_they_lie() {
+        let tiny = Tiny::with_head();
+        let of = |dir: &Path, hashed| Checkpoint::open(dir).unwrap().fingerprint(hashed).unwrap();
+        for hashed in [Hashed::Sample, Hashed::Whole] {
+            let one = of(tiny.write().path(), hashed);
+            assert_eq!(one, of(sharded(&tiny).0.path(), hashed));
+            let mut other = tiny.renamed(str::to_string);
+            other.put("model.norm.weight", &[HIDDEN]);
+            let norm = other.tensors.get_mut("model.norm.weight").unwrap();
+            norm.bytes[3] ^= 1;
+            assert_ne!(one, of(other.write().path(), hashed));
+        }
+    }
+
+    /// A file that cannot be looked at is not one that is missing.
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_looked_at_is_said_to_be_so() {
+        for name in [
+            "config.json",
+            "model.safetensors",
+            "model.safetensors.index.json",
+        ] {
+            let dir = Tiny::new().write();
+            let path = dir.path().join(name);
+            let _ = std::fs::remove_file(&path);
+            std::os::unix::fs::symlink(name, &path).unwrap();
+            let error = Checkpoint::open(dir.path()).unwrap_err();
+            match error {
+                ModelError::File(FileError::Read { path: found, .. }) => assert_eq!(found, path),
+                other => panic!("{name}: {other}"),
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! Files that are not whole yet: their names, and removing those that a kill has left.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher as _, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Beginning of the name of a file that is not whole yet; 16 hexadecimal digits follow.
+const PREFIX: &str = ".tmp-";
+/// Where a file system knows no locks, a file that nobody has written to for so long is left over.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A file under a temporary name, deleted unless it is given its own.
+///
+/// It is locked as long as it is open, by which [`sweep`] tells it from those that a killed process
+/// has left: the system takes the lock off them, whatever became of the process.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    file: File,
+    path: PathBuf,
+    placed: bool,
+}
+
+impl Temporary {
+    /// Creates a file in a folder.
+    pub(crate) fn create_in(folder: &Path) -> io::Result<Self> {
+        loop {
+            let random = RandomState::new().build_hasher().finish();
+            let path = folder.join(format!("{PREFIX}{random:016x}"));
+            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
+            let swept = match file.try_lock() {
+                // Between the two calls another process may have taken it for one that was left.
+                Ok(()) => fs::symlink_metadata(&path).is_err_and(is_not_found),
+                Err(TryLockError::WouldBlock) => true,
+                Err(TryLockError::Error(_)) => false,
+            };
+            if !swept {
+                return Ok(Self {
+                    file,
+                    path,
+                    placed: false,
+                });
+            }
+        }
+    }
+
+    /// Syncs the file and gives it its own name.
+    pub(crate) fn persist(mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Removes what killed processes have left in a folder of files that were not whole yet, and
+/// nothing else: neither files of other names nor what a living process is writing. One that cannot
+/// be removed stays for the next time.
+pub fn sweep(folder: impl AsRef<Path>) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let ours = entry.file_name().to_str().is_some_and(is_temporary)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if ours && is_left(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a name is that of a file that is not whole yet.
+fn is_temporary(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// Whether no process has the file open.
+fn is_left(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => {
+            let written = file.metadata().and_then(|found| found.modified());
+            let age = written.ok().and_then(|written| written.elapsed().ok());
+            age.is_some_and(|age| age > DAY)
+        }
+    }
+}
+
+fn is_not_found(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut living = Temporary::create_in(dir.path()).unwrap();
+        let left = dir.path().join(".tmp-0123456789abcdef");
+        let others = [".tmp-backup", ".tmp-0123456789abcdeg", "report.json"];
+        for name in others.map(|name| dir.path().join(name)) {
+            fs::write(name, "theirs").unwrap();
+        }
+        fs::write(&left, "half").unwrap();
+        fs::create_dir(dir.path().join(".tmp-fedcba9876543210")).unwrap();
+        sweep(dir.path());
+        assert!(!left.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), others.len() + 2);
+        living.write_all(b"whole").unwrap();
+        let path = dir.path().join("whole");
+        living.persist(&path).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn writers_and_sweepers_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                scope.spawn(move || {
+                    for round in 0..300 {
+                        let path = folder.join(format!("{writer}-{round}"));
+                        crate::write_atomic(path, "x").unwrap();
+                    }
+                });
+            }
+            scope.spawn(|| (0..300).for_each(|_| sweep(folder)));
+        });
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 600);
+    }
+}
