@@ -87,6 +87,11 @@ pub struct TrainArgs {
     /// or of --data]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
+    /// Go on with a run that was interrupted or killed, from its last checkpoint: RUN, or that of
+    /// --run. What --set or --config say otherwise may only be how long to train, and when to
+    /// evaluate and save
+    #[arg(long, value_name = "RUN", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
     /// cpu, cuda, cuda:N or wgpu, as built in
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

@@ -34,10 +34,49 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// A command that failed, with a way out that only the command knows.
+#[derive(Debug)]
+pub struct WithHint {
+    /// What is wrong.
+    pub error: anyhow::Error,
+    /// The way out.
+    pub hint: String,
+}
+
+impl std::fmt::Display for WithHint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for WithHint {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.chain().next()
+    }
+}
+
+/// A command that a signal ended. All that is to be said of it has been said.
+#[derive(Debug)]
+pub struct Stopped {
+    /// The exit code.
+    pub code: u8,
+}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// Prints the error, one cause a line, with its hint where there is one, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if has_no_reader(error) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        return ExitCode::from(stopped.code);
     }
     say(format_args!("error: {error}"));
     let mut printed = error.to_string();
@@ -50,9 +89,12 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         printed = text;
     }
     let hint = error.chain().find_map(|cause| {
-        let hint = cause
-            .downcast_ref::<TrainError>()
-            .and_then(TrainError::hint);
+        let known = cause.downcast_ref::<WithHint>();
+        let hint = known.map(|known| known.hint.clone()).or_else(|| {
+            cause
+                .downcast_ref::<TrainError>()
+                .and_then(TrainError::hint)
+        });
         hint.or_else(|| {
             cause
                 .downcast_ref::<UsageError>()

@@ -1,7 +1,7 @@
 //! The ls-llama command line: parse, run, print, exit.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
-//! 2 bad usage or configuration.
+//! 2 bad usage or configuration, 128 + N ended by signal N.
 
 mod args;
 mod builtin;
@@ -12,6 +12,8 @@ mod error;
 mod hub;
 mod model;
 mod output;
+mod shell;
+mod signals;
 
 use std::process::ExitCode;
 

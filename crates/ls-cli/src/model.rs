@@ -45,10 +45,29 @@ pub fn open(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunC
     }
 }
 
-/// What is assumed of a model, and had to be said if it is otherwise.
-pub fn assumed(args: &ModelArgs, predictor: &Predictor) -> Option<&'static str> {
+/// What has to be said of a model before it answers: what is assumed of it, and that it is not the
+/// best of a finished run.
+pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     let tagger = predictor.settings.task == TaskKind::Token;
-    (tagger && !predictor.recorded && args.words.is_none()).then_some(WORDS_ASSUMED)
+    if tagger && !predictor.recorded && args.words.is_none() {
+        notes.push(WORDS_ASSUMED.into());
+    }
+    if let Some(run) = &args.run
+        && let Some(progress) = ls_train::unfinished(run)?
+    {
+        let best = progress
+            .best
+            .map_or("its best model so far".into(), |step| {
+                format!("its best model so far, that of step {step},")
+            });
+        let at = match progress.at {
+            Some((step, steps)) => format!(" (it stands at step {step} of {steps})"),
+            None => String::new(),
+        };
+        notes.push(format!("note: the run is not finished{at}: {best} is used"));
+    }
+    Ok(notes)
 }
 
 fn overrides(args: &ModelArgs) -> Result<Overrides> {

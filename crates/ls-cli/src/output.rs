@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ls_files::say;
 use ls_train::{Event, Observer};
 
+use crate::signals::Signals;
+
 /// Without a terminal, at most one line of progress in this time.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -20,6 +22,11 @@ pub struct Display {
     tokens: usize,
     seconds: f64,
     training: bool,
+    /// Steps that an earlier process did.
+    done_before: usize,
+    signals: Signals,
+    /// Whether it was said that a signal was heard.
+    told: bool,
 }
 
 impl Display {
@@ -41,7 +48,16 @@ impl Display {
             tokens: 0,
             seconds: 0.0,
             training: false,
+            done_before: 0,
+            signals: Signals::default(),
+            told: false,
         }
+    }
+
+    /// Stops the run when a signal asks for it.
+    pub fn stopped_by(mut self, signals: &Signals) -> Self {
+        self.signals = signals.clone();
+        self
     }
 
     /// A line that stays.
@@ -105,7 +121,15 @@ impl Display {
 }
 
 impl Observer for Display {
+    fn stop_requested(&self) -> bool {
+        self.signals.asked()
+    }
+
     fn event(&mut self, event: &Event<'_>) {
+        if self.signals.asked() && !self.told {
+            self.told = true;
+            self.line("stopping: the step is finished and saved (a second signal ends it at once)");
+        }
         match event {
             Event::Data {
                 split,
@@ -208,10 +232,18 @@ impl Observer for Display {
                 self.bar.finish_and_clear();
                 self.line(format!("{phase} ..."));
                 (self.tokens, self.seconds, self.started) = (0, 0.0, Instant::now());
+                self.done_before = 0;
                 self.training = *phase == "training";
                 if self.training {
                     self.start("training", self.steps);
                 }
+            }
+            Event::Resumed { step, steps } => {
+                self.line(format!(
+                    "going on from the checkpoint of step {step} of {steps}"
+                ));
+                self.done_before = *step;
+                self.bar.set_position(*step as u64);
             }
             Event::Step(step) => {
                 self.tokens += step.tokens;
@@ -220,7 +252,8 @@ impl Observer for Display {
                 let left = match self.steps {
                     0 => String::new(),
                     steps => {
-                        let each = self.started.elapsed().as_secs_f64() / step.step as f64;
+                        let done = step.step.saturating_sub(self.done_before).max(1);
+                        let each = self.started.elapsed().as_secs_f64() / done as f64;
                         format!(
                             " {} left",
                             duration(each * steps.saturating_sub(step.step) as f64)

@@ -30,7 +30,16 @@ pub fn sha256_of_file(path: impl AsRef<Path>) -> Result<String> {
 
 /// The SHA-256 of bytes, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    sha256_of_parts([bytes])
+}
+
+/// The SHA-256 of bytes that follow each other, in hexadecimal.
+pub fn sha256_of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hex(&hash.finalize())
 }
 
 /// Bytes in hexadecimal, in lower case.
@@ -50,6 +59,7 @@ mod tests {
         std::fs::write(&path, "hello\n").unwrap();
         let hello = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         assert_eq!(sha256_of_file(&path).unwrap(), hello);
+        assert_eq!(sha256_of_parts([&b"hel"[..], b"lo\n"]), hello);
         // More than one buffer, and not a whole number of them.
         let bytes = vec![7; (1 << 20) + 5];
         std::fs::write(&path, &bytes).unwrap();

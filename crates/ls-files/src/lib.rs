@@ -18,7 +18,7 @@ pub use atomic::{AtomicFile, put_in_place, write_atomic};
 pub use error::{FileError, Result};
 pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
 pub use found::{FileStamp, exists, is_file, is_folder};
-pub use hash::{hex, sha256, sha256_of_file};
+pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
@@ -26,4 +26,7 @@ pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text
 pub use shards::ShardIndex;
 pub use standard::{Stderr, StdoutError, print, say};
 pub use temporary::sweep;
-pub use tensors::{Dtype, Fingerprint, Hashed, HostTensor, NotAFloat, TensorFile, write_tensors};
+pub use tensors::{
+    Dtype, Fingerprint, Hashed, HostTensor, NotAFloat, TensorFile, write_tensors,
+    write_tensors_with,
+};

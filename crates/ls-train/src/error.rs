@@ -34,6 +34,59 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// The run folder holds a run that is not finished.
+    #[error("{} holds a run that is not finished{}", path.display(), at_step(*at))]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+        /// The step of its last checkpoint, and of how many; nothing before the first.
+        at: Option<(usize, usize)>,
+    },
+    /// The run that should go on is finished.
+    #[error("{} holds a finished run: there is nothing to go on with", path.display())]
+    Finished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process trains in the run folder.
+    #[error("{}: another process is training in this run folder", path.display())]
+    RunInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run that should go on is told to be another one.
+    #[error("{} cannot go on as it began: {}", path.display(), listed(.differences))]
+    Differs {
+        /// The run folder.
+        path: PathBuf,
+        /// What is not what it was, a phrase each.
+        differences: Vec<String>,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file, or the run folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The observer asked the run to stop.
+    #[error("{}", stopped(*.saved))]
+    Interrupted {
+        /// The run folder.
+        run: PathBuf,
+        /// The step that the run can go on from, and of how many; nothing where it had not begun
+        /// to train.
+        saved: Option<(usize, usize)>,
+    },
+    /// The observer asked the run to stop, and its checkpoint could not be written.
+    #[error("stopped at step {step}, but its checkpoint could not be written")]
+    NotSaved {
+        /// Optimizer steps done.
+        step: usize,
+        /// Why.
+        source: Box<TrainError>,
+    },
     /// A folder that a finished run should have left is not one.
     #[error("{}: not a run folder: {reason}", path.display())]
     NotARun {
@@ -163,6 +216,10 @@ impl TrainError {
             Self::Config { .. }
             | Self::ConfigFile(_)
             | Self::RunNotEmpty { .. }
+            | Self::Unfinished { .. }
+            | Self::Finished { .. }
+            | Self::RunInUse { .. }
+            | Self::Differs { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }
             | Self::LabelCount { .. }
@@ -213,6 +270,13 @@ impl TrainError {
         match self {
             Self::RunNotEmpty { .. } => {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
+            }
+            Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
+            Self::Differs { .. } => {
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
+            }
+            Self::Checkpoint { .. } => {
+                Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
             }
             Self::NotFinite { .. } => Some("lower train.learning_rate, or set model.dtype = \"f32\"".into()),
             Self::OutputNotFinite { .. } => {
@@ -272,6 +336,26 @@ fn fetch_data(name: &str) -> String {
         Some(_) => format!(
             "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
         ),
+    }
+}
+
+fn at_step(at: Option<(usize, usize)>) -> String {
+    at.map_or_else(String::new, |(step, steps)| {
+        format!(" (step {step} of {steps})")
+    })
+}
+
+fn stopped(saved: Option<(usize, usize)>) -> String {
+    match saved {
+        Some((step, steps)) => format!("stopped at step {step} of {steps}, which is saved"),
+        None => "stopped before the training began: there was nothing to save".into(),
+    }
+}
+
+fn listed(differences: &[String]) -> String {
+    match differences {
+        [one] => one.clone(),
+        many => format!("\n  {}", many.join("\n  ")),
     }
 }
 

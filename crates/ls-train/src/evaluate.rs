@@ -52,17 +52,17 @@ pub(crate) struct Pass<'a> {
     pub(crate) device: &'a Device,
 }
 
-/// One pass over a labelled split. `tick` hears how many inputs are done.
+/// One pass over a labelled split. `tick` hears how many inputs are done, and may end it.
 ///
 /// # Errors
 ///
-/// If the split is empty or unlabelled, or an output is NaN or infinite.
+/// If the split is empty or unlabelled, or an output is NaN or infinite; what `tick` says.
 pub(crate) fn evaluate(
     model: &LlamaClassifier,
     dataset: &Dataset,
     labels: &LabelSet,
     pass: Pass<'_>,
-    tick: impl FnMut(usize),
+    tick: impl FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
     if dataset.is_empty() {
         return Err(TrainError::EmptySplit {
@@ -87,7 +87,7 @@ pub(crate) fn evaluate(
 }
 
 /// The logits of every input, in the split's order: `num_labels` values for a text, `num_labels`
-/// for each of its ids for words. `tick` hears how many inputs are done.
+/// for each of its ids for words. `tick` hears how many inputs are done, and may end it.
 ///
 /// # Errors
 ///
@@ -96,7 +96,7 @@ pub(crate) fn logits(
     model: &LlamaClassifier,
     dataset: &Dataset,
     pass: Pass<'_>,
-    mut tick: impl FnMut(usize),
+    mut tick: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let lengths = dataset.lengths();
     let mut all = vec![Vec::new(); lengths.len()];
@@ -125,7 +125,7 @@ pub(crate) fn logits(
             all[index] = of_row[..text * num_labels].to_vec();
         }
         done += indices.len();
-        tick(done);
+        tick(done)?;
     }
     Ok(all)
 }

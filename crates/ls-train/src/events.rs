@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ls_data::CutReport;
 use ls_lora::{ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{Checkpoint, LlamaClassifier};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, ResolvedRun};
 use crate::scores::Scores;
@@ -60,6 +60,13 @@ pub enum Event<'a> {
     },
     /// A part of the run begins: `trial evaluation`, `frozen baseline`, `training`, `test`.
     Phase(&'a str),
+    /// Training goes on from a checkpoint.
+    Resumed {
+        /// Steps done.
+        step: usize,
+        /// Optimizer steps of the run.
+        steps: usize,
+    },
     /// An optimizer step is done, and the next one queued unless an evaluation follows.
     Step(&'a StepRecord),
     /// An evaluation goes on.
@@ -104,10 +111,16 @@ impl Event<'_> {
     }
 }
 
-/// Hears the events of a run.
+/// Hears the events of a run, and may end it.
 pub trait Observer {
     /// Called in the order of the run, from its thread.
     fn event(&mut self, event: &Event<'_>);
+
+    /// Whether the run should stop, with a checkpoint to go on from. Asked after each step, in
+    /// evaluations after each batch, and between the parts of a run.
+    fn stop_requested(&self) -> bool {
+        false
+    }
 }
 
 /// Hears nothing.
@@ -142,9 +155,10 @@ pub struct StepRecord {
 }
 
 /// A line of `metrics.jsonl`: an evaluation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// `evaluation`.
+    #[serde(skip_deserializing, default = "evaluation")]
     pub kind: &'static str,
     /// Split.
     pub split: String,
@@ -166,4 +180,9 @@ pub struct EvaluationRecord {
     pub scores: Scores,
     /// Time of the evaluation.
     pub seconds: f64,
+}
+
+/// The kind of such a line.
+fn evaluation() -> &'static str {
+    "evaluation"
 }

@@ -78,6 +78,9 @@ pub struct InferenceSettings {
     pub quantization: Option<Quantization>,
     /// Examples of one pass.
     pub batch_size: usize,
+    /// Optimizer steps that the adapter was trained for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
 }
 
 fn truncate() -> LongInputs {
@@ -126,6 +129,7 @@ impl InferenceSettings {
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
             batch_size: run.config.train.eval_batch_size,
+            step: None,
         }
     }
 

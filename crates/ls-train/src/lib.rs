@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod card;
+mod checkpoint;
 pub mod config;
 pub mod dataset;
 pub mod environment;
@@ -8,6 +9,7 @@ mod error;
 pub mod evaluate;
 pub mod events;
 mod fit;
+mod identity;
 mod inference;
 pub mod inputs;
 pub mod loss;
@@ -17,7 +19,9 @@ mod predict;
 mod prediction;
 mod readback;
 mod report;
+mod resume;
 mod run_dir;
+mod saver;
 pub mod schedule;
 mod scores;
 pub mod sources;
@@ -32,5 +36,6 @@ pub use inference::InferenceSettings;
 pub use predict::{Overrides, Predicted, Predictor};
 pub use prediction::{Decision, Prediction};
 pub use report::{Baseline, Report};
+pub use resume::{Progress, config_of_run, unfinished};
 pub use scores::Scores;
-pub use trainer::train;
+pub use trainer::{resume, train};

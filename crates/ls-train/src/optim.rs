@@ -37,6 +37,17 @@ pub struct AdamW {
     decay: Factor,
 }
 
+/// Where an [`AdamW`] stands between two steps.
+#[derive(Debug, Clone)]
+pub(crate) struct AdamState {
+    /// `[values]`.
+    pub(crate) values: Tensor<1>,
+    /// The means of the gradients and of their squares, each `[values]`; none before the first step.
+    pub(crate) moments: Option<[Tensor<1>; 2]>,
+    /// Steps taken.
+    pub(crate) steps: i32,
+}
+
 /// The place of a parameter in the buffer.
 #[derive(Debug)]
 struct Slot {
@@ -173,11 +184,7 @@ impl AdamW {
             values.clone() - self.decay.times(values, learning_rate)
         };
         self.values = decayed - self.rate.times(change, learning_rate);
-        let module = module.map(&mut WriteBack {
-            slots: &self.slots,
-            values: &self.values,
-        });
-        (module, norm)
+        (self.laid_over(module, &self.values), norm)
     }
 
     /// The gradient with a norm of at most `max_grad_norm` (0 for no limit), as
@@ -190,6 +197,58 @@ impl AdamW {
         // With PyTorch's epsilon.
         let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(limit);
         gradient * factor.clamp_max(1.0)
+    }
+
+    /// The parameters and what the optimizer remembers of their gradients. A later step does not
+    /// change it.
+    pub(crate) fn state(&self) -> AdamState {
+        AdamState {
+            values: self.values.clone(),
+            moments: self.moments.clone(),
+            steps: self.steps,
+        }
+    }
+
+    /// Goes on from a state: returns the module with its parameters.
+    ///
+    /// # Panics
+    ///
+    /// If the state is of another buffer ([`AdamW::layout`]).
+    pub(crate) fn restore<M: Module>(&mut self, module: M, state: AdamState) -> M {
+        let module = self.laid_over(module, &state.values);
+        self.values = state.values;
+        self.moments = state.moments;
+        self.steps = state.steps;
+        module
+    }
+
+    /// The module with these values of the buffer as its parameters.
+    ///
+    /// # Panics
+    ///
+    /// If they are of another buffer ([`AdamW::layout`]).
+    pub(crate) fn laid_over<M: Module>(&self, module: M, values: &Tensor<1>) -> M {
+        assert_eq!(values.dims(), self.values.dims(), "values of this buffer");
+        module.map(&mut WriteBack {
+            slots: &self.slots,
+            values,
+        })
+    }
+
+    /// The path and the number of values of each parameter, in the order of the buffer.
+    pub(crate) fn layout(&self) -> Vec<(String, usize)> {
+        let slots = self.slots.iter();
+        slots.map(|slot| (slot.path.clone(), slot.len)).collect()
+    }
+
+    /// Number of values in the buffer, the zeros between the parameters included.
+    pub(crate) fn len(&self) -> usize {
+        self.values.dims()[0]
+    }
+
+    /// The device that the buffer is on.
+    pub(crate) fn device(&self) -> Device {
+        self.values.device()
     }
 
     /// What Adam makes of a gradient, before the learning rate; the moments move on.

@@ -254,12 +254,15 @@ impl Predictor {
         &self,
         path: &Path,
         examples: &Examples,
-        tick: impl FnMut(usize),
+        mut tick: impl FnMut(usize),
     ) -> Result<Predicted> {
         let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
         let predictions = match &dataset {
             Some(dataset) => {
-                let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), tick)?;
+                let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), |done| {
+                    tick(done);
+                    Ok(())
+                })?;
                 let classes = self.model.num_labels();
                 predictions(
                     dataset,
@@ -373,10 +376,13 @@ impl Predictor {
         &self,
         dataset: &Dataset,
         protocol: Protocol,
-        tick: impl FnMut(usize),
+        mut tick: impl FnMut(usize),
     ) -> Result<Evaluation> {
         let labels = &self.settings.labels;
-        evaluate(&self.model, dataset, labels, self.pass(protocol), tick)
+        evaluate(&self.model, dataset, labels, self.pass(protocol), |done| {
+            tick(done);
+            Ok(())
+        })
     }
 }
 
@@ -435,6 +441,7 @@ fn default_settings(
         dtype: ComputeType::F32,
         quantization: None,
         batch_size: 32,
+        step: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ls_data::{CutReport, TaskKind};
 use ls_lora::ParameterCount;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
 use crate::environment::peak_memory;
@@ -101,7 +101,7 @@ impl Report {
 }
 
 /// A baseline's scores.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     /// `majority class`, `frozen backbone`.
     pub name: String,

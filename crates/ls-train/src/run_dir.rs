@@ -1,12 +1,13 @@
 //! The run folder: every path in it, named once, and how it is written.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use ls_files::{AtomicFile, FileError};
 use serde::Serialize;
 
+use crate::checkpoint;
 use crate::error::{Result, TrainError};
 
 /// The files of a run.
@@ -16,28 +17,107 @@ use crate::error::{Result, TrainError};
 /// | `config.toml` | the resolved configuration |
 /// | `environment.json` | versions, device, seed, hashes of the data files, their description, and the model's configuration and tokenizer |
 /// | `metrics.jsonl` | one object per step and per evaluation |
+/// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
 /// | `best/` | PEFT adapter with head, tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
-/// | `report.json` | scores and cost of the finished run |
+/// | `report.json` | scores and cost; written last: a run without it is not finished |
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     root: PathBuf,
 }
 
 impl RunDir {
+    /// A folder, of which nothing is asked yet.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
     /// Takes a folder for a new run, creating it. [`MetricsLog::create`] claims it.
     ///
     /// # Errors
     ///
-    /// If it exists and holds anything, or cannot be created.
+    /// If it exists and is not free, or cannot be created.
     pub(crate) fn create(root: &Path) -> Result<Self> {
-        if let Ok(mut entries) = fs::read_dir(root)
-            && entries.next().is_some()
-        {
-            return Err(TrainError::RunNotEmpty { path: root.into() });
+        let run = Self::at(root);
+        if !run.is_free()? {
+            let path = root.to_path_buf();
+            return Err(if run.is_begun()? && !run.is_finished()? {
+                let at = run.last_step();
+                TrainError::Unfinished { path, at }
+            } else {
+                TrainError::RunNotEmpty { path }
+            });
         }
-        fs::create_dir_all(root).map_err(FileError::writing(root))?;
-        Ok(Self { root: root.into() })
+        ls_files::create_folder(root)?;
+        Ok(run)
+    }
+
+    /// Whether there is nothing in the folder, or only what a run left that was killed when it had
+    /// just claimed it.
+    ///
+    /// # Errors
+    ///
+    /// If the folder is there and cannot be read.
+    pub(crate) fn is_free(&self) -> Result<bool> {
+        ls_files::sweep(&self.root);
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            entries => entries.map_err(FileError::reading(&self.root))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(FileError::reading(&self.root))?.path();
+            let claim = path == self.metrics();
+            if !claim
+                || fs::metadata(&path)
+                    .map_err(FileError::reading(&path))?
+                    .len()
+                    > 0
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a run was begun here.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub(crate) fn is_begun(&self) -> Result<bool> {
+        Ok(ls_files::is_file(self.config())? && ls_files::is_file(self.metrics())?)
+    }
+
+    /// Whether the run has come to its end.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub(crate) fn is_finished(&self) -> Result<bool> {
+        Ok(ls_files::exists(self.report())?)
+    }
+
+    /// Takes away what only a finished run has.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be removed.
+    pub(crate) fn unfinish(&self) -> Result<()> {
+        for path in [self.report(), self.predictions()] {
+            if ls_files::exists(&path)? {
+                fs::remove_file(&path).map_err(FileError::writing(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The step of the newest checkpoint, and of how many. It is only to be shown: a checkpoint that
+    /// cannot be read counts as none.
+    pub(crate) fn last_step(&self) -> Option<(usize, usize)> {
+        let found = checkpoint::list(&self.checkpoints()).ok()?;
+        let states = found.iter().map(|(_, path)| checkpoint::read_state(path));
+        let state = states.flatten().next()?;
+        Some((state.step, state.steps))
     }
 
     /// Opens the folder of an earlier run.
@@ -87,6 +167,10 @@ impl RunDir {
     /// One JSON object per step and per evaluation.
     pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+    /// Where the training can go on from.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
     }
     /// The best checkpoint.
     pub(crate) fn best(&self) -> PathBuf {
@@ -175,10 +259,14 @@ impl RunDir {
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
 /// Appends JSON objects, a line each, flushed line by line so that a killed run keeps them.
+///
+/// It holds the run folder: as long as it is open the file is locked, and no other process trains
+/// there. The system takes the lock off a file whose process was killed.
 #[derive(Debug)]
 pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
+    bytes: u64,
 }
 
 impl MetricsLog {
@@ -187,18 +275,63 @@ impl MetricsLog {
     ///
     /// # Errors
     ///
-    /// If it is there already or cannot be created.
+    /// If it is there already, unless a run left it that was killed right then; or if it cannot be
+    /// created.
     pub(crate) fn create(path: PathBuf) -> Result<Self> {
-        match File::create_new(&path) {
-            Ok(file) => Ok(Self { path, file }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let folder = path.parent().unwrap_or(&path);
-                Err(TrainError::RunNotEmpty {
-                    path: folder.into(),
-                })
+        let (file, locked) = match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => open_locked(&path)?,
+            file => {
+                let file = file.map_err(FileError::writing(&path))?;
+                lock(&file, &path)?;
+                (file, true)
             }
-            Err(error) => Err(FileError::writing(&path)(error).into()),
+        };
+        let bytes = file.metadata().map_err(FileError::reading(&path))?.len();
+        if bytes > 0 || !locked {
+            let path = folder_of(&path);
+            return Err(TrainError::RunNotEmpty { path });
         }
+        Ok(Self { path, file, bytes })
+    }
+
+    /// Opens the file of a run that is to go on, and with it claims the run folder again.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened, or a process that is alive has it.
+    pub(crate) fn reopen(path: PathBuf) -> Result<Self> {
+        let (file, _) = open_locked(&path)?;
+        let bytes = file.metadata().map_err(FileError::reading(&path))?.len();
+        Ok(Self { path, file, bytes })
+    }
+
+    /// Length of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Cuts the file back to a length that it had: what is behind it is to be recorded again.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn cut(&mut self, bytes: u64) -> Result<()> {
+        let cut = self.file.set_len(bytes).and_then(|()| self.file.sync_all());
+        cut.map_err(FileError::writing(&self.path))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The file, to be synced elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no room for it.
+    pub(crate) fn handle(&self) -> Result<File> {
+        Ok(self
+            .file
+            .try_clone()
+            .map_err(FileError::writing(&self.path))?)
     }
 
     /// Adds a line.
@@ -210,8 +343,34 @@ impl MetricsLog {
         let writing = FileError::writing(&self.path);
         let mut line = serde_json::to_vec(value).map_err(|error| writing(error.into()))?;
         line.push(b'\n');
-        Ok(self.file.write_all(&line).map_err(&writing)?)
+        self.file.write_all(&line).map_err(&writing)?;
+        self.bytes += line.len() as u64;
+        Ok(())
     }
+}
+
+/// Opens a file that is there, to append to it, and locks it. Says whether it could be locked: some
+/// file systems know no locks.
+fn open_locked(path: &Path) -> Result<(File, bool)> {
+    let file = OpenOptions::new().append(true).open(path);
+    let file = file.map_err(FileError::reading(path))?;
+    let locked = lock(&file, path)?;
+    Ok((file, locked))
+}
+
+fn lock(file: &File, path: &Path) -> Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => {
+            let path = folder_of(path);
+            Err(TrainError::RunInUse { path })
+        }
+        Err(TryLockError::Error(_)) => Ok(false),
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_path_buf()
 }
 
 #[cfg(test)]
@@ -225,8 +384,43 @@ mod tests {
             RunDir::create(dir.path()).unwrap(),
             RunDir::create(dir.path()).unwrap(),
         );
-        let _log = MetricsLog::create(first.metrics()).unwrap();
+        let log = MetricsLog::create(first.metrics()).unwrap();
         let error = MetricsLog::create(second.metrics()).unwrap_err();
+        assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
+        // What was killed right then is in nobody's way; a run that recorded something is.
+        drop(log);
+        let mut log = MetricsLog::create(second.metrics()).unwrap();
+        log.push(&1).unwrap();
+        drop(log);
+        let error = MetricsLog::create(first.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunNotEmpty { .. }), "{error}");
+        assert!(RunDir::create(dir.path()).is_err());
+    }
+
+    #[test]
+    fn records_are_cut_back_and_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::create(path.clone()).unwrap();
+        for value in [1, 2, 3] {
+            log.push(&value).unwrap();
+        }
+        assert_eq!(log.bytes(), 6);
+        drop(log);
+        // The end of a line is missing, as after a kill.
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"4")
+            .unwrap();
+        let mut log = MetricsLog::reopen(path.clone()).unwrap();
+        assert_eq!(log.bytes(), 7);
+        log.cut(4).unwrap();
+        log.push(&5).unwrap();
+        assert_eq!(
+            (log.bytes(), &*fs::read(&path).unwrap()),
+            (6, &b"1\n2\n5\n"[..])
+        );
     }
 }

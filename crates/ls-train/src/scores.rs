@@ -1,10 +1,10 @@
 //! Scores by task, and the keys by which a configuration names one.
 
 use ls_data::{ClassificationScores, SpanScores, TagKind, TaskKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Scores by task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Scores {
     /// Of classes, of texts or of words.

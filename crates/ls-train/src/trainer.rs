@@ -8,17 +8,21 @@ use ls_data::TextTokenizer;
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
+use crate::checkpoint::{self, Saved, State};
 use crate::config::RunConfig;
 use crate::environment::Environment;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, evaluate, score_constant};
 use crate::events::{EvaluationRecord, Event, Observer};
-use crate::fit::{Context, fit};
+use crate::fit::{Context, Fitted, Journal, fit, stop_if_asked};
+use crate::identity::Identity;
 use crate::inference::InferenceSettings;
 use crate::memory::expected_memory;
 use crate::prediction::prediction_object;
 use crate::report::{Baseline, Report};
+use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
+use crate::saver::Saver;
 use crate::sources::Sources;
 use crate::splits::Splits;
 use crate::tensors::model_input;
@@ -27,7 +31,8 @@ use crate::tensors::model_input;
 ///
 /// # Errors
 ///
-/// If the folder is in use, the model or the data cannot be used, or the loss is NaN or infinite.
+/// If the folder is in use, the model or the data cannot be used, or the loss is NaN or infinite;
+/// [`TrainError::Interrupted`] if the observer asked to stop.
 pub fn train(
     config: &RunConfig,
     run: &Path,
@@ -35,16 +40,68 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let folder = RunDir::create(run)?;
-    let checkpoint = Checkpoint::open(&config.model.path)?;
+    carry_out(config, &folder, None, device, observer)
+}
+
+/// Goes on with a run that was interrupted or killed: on a CPU everything it leaves, times aside, is
+/// what it would have been without. A run that was killed before its first checkpoint starts over; a
+/// folder that nothing was begun in gets a new run.
+///
+/// `config` may differ from the run's own ([`config_of_run`]) in what changes nothing that is done:
+/// how long to train, when to evaluate and to save. A finished run goes on if it is to train longer.
+///
+/// [`config_of_run`]: crate::config_of_run
+///
+/// # Errors
+///
+/// As [`train`]; if the run is finished or another process has it; if the configuration, the data,
+/// the tokenizer or the model's weights are not those that it began with.
+pub fn resume(
+    config: &RunConfig,
+    run: &Path,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    let folder = RunDir::at(run);
+    if folder.is_free()? {
+        observer.event(&Event::Note("no run in the folder yet: it begins"));
+        return train(config, run, device, observer);
+    }
+    let earlier = Earlier::open(&folder)?;
+    carry_out(config, &folder, Some(earlier), device, observer)
+}
+
+/// A run from its beginning, or from where an earlier process left it.
+fn carry_out(
+    config: &RunConfig,
+    folder: &RunDir,
+    earlier: Option<Earlier>,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
+    if let Some(earlier) = &earlier {
+        earlier.settle(&mut config);
+    }
+    let checkpoint = Checkpoint::open(&config.model.path)?;
     let mut run = config.resolve(&checkpoint.config);
+    if let Some(earlier) = &earlier {
+        for change in earlier.changes(folder, &run.config)? {
+            observer.event(&Event::Note(&format!("from here on: {change}")));
+        }
+    }
     let sources = Sources::of(&run.config)?;
     run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
     let reading = run.config.data.reading();
     let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
+    let identity = |config: &RunConfig| Identity::of(config, &sources, &tokenizer, &checkpoint);
+    let saved = match &earlier {
+        Some(earlier) => earlier.checkpoint(folder, &identity(&run.config)?)?,
+        None => None,
+    };
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
     if let Some(tags) = splits.tags {
@@ -61,6 +118,14 @@ pub fn train(
         splits: &splits,
         device: &plain,
     };
+    let identity = match &saved {
+        Some(saved) => {
+            check_steps(&context, &saved.state)?;
+            saved.state.identity.clone()
+        }
+        None => identity(&run.config)?,
+    };
+    stop_if_asked(observer, &context)?;
 
     let backbone = load_backbone(&checkpoint, &context, observer)?;
     let model = fresh_model(backbone.clone(), &context, Some(&run.lora))?;
@@ -68,34 +133,141 @@ pub fn train(
     observer.event(&Event::model(&model, parameters, &checkpoint));
     let memory = memory_of_run(&context, &checkpoint, parameters, device);
     observer.event(&Event::plan(&run, context.steps_per_epoch(), memory));
+    stop_if_asked(observer, &context)?;
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
 
-    // Not before: what fails until here leaves the folder empty, free for the next try.
-    let mut log = MetricsLog::create(folder.metrics())?;
+    // Not before: what fails until here leaves the folder empty, free for the next try, or as an
+    // earlier process left it.
+    let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
     folder.write(&folder.config(), &written)?;
-    let environment = Environment::capture(&run.config, device, &sources.files())?;
-    folder.write_json(&folder.environment(), &environment)?;
+    if saved.is_none() {
+        let environment = Environment::capture(&run.config, device, &sources.files())?;
+        folder.write_json(&folder.environment(), &environment)?;
+    }
 
-    let baselines = if run.config.train.baselines {
-        baselines(backbone, &context, observer)?
-    } else {
-        Vec::new()
+    let baselines = match &saved {
+        Some(saved) => saved.state.baselines.clone(),
+        None if run.config.train.baselines => baselines(backbone, &context, observer)?,
+        None => Vec::new(),
     };
     observer.event(&Event::Phase("training"));
-    let mut keep = |model: &LlamaClassifier, _: &EvaluationRecord| {
-        save_best(&folder, model, &context, &tokenizer)
+    let name_of_device = format!("{device:?}");
+    if let Some(saved) = &saved {
+        tell_where(&saved.state, &name_of_device, &context, observer);
+    }
+    let mut keep = |model: &LlamaClassifier, record: &EvaluationRecord| {
+        save_best(folder, model, record.step, &context, &tokenizer)
     };
-    let fitted = fit(model, &context, observer, Some(&mut log), &mut keep)?;
-    let evaluation = score_reported(&fitted.best_model, &context, observer)?;
+    let journal = Journal {
+        log: &mut log,
+        saver: Saver::new(folder.checkpoints(), &run.config.train),
+        keep: &mut keep,
+        identity: &identity,
+        baselines: &baselines,
+        name_of_device,
+    };
+    let fitted = fit(model, &context, observer, Some(journal), saved)?;
+    let evaluation = score_reported(&fitted, &context, observer)?;
     let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters);
     report.baselines = baselines;
     report.run = folder.root().to_path_buf();
-    folder.write_json(&folder.report(), &report)?;
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
-    write_predictions(&folder, &context, &sources, &evaluation, true)
-        .or_else(|_| write_predictions(&folder, &context, &sources, &evaluation, false))?;
+    let predictions = write_predictions(folder, &context, &sources, &evaluation, true)
+        .or_else(|_| write_predictions(folder, &context, &sources, &evaluation, false));
+    if let Err(error @ TrainError::File(_)) = predictions {
+        return Err(error);
+    }
+    // The run ends with its report, whose scores are known even if the data files have changed so
+    // that no predictions can be written of them. A checkpoint is only needed to train longer.
+    checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0)?;
+    folder.write_json(&folder.report(), &report)?;
+    predictions?;
     Ok(report)
+}
+
+/// Takes the folder for the training: what an earlier process did behind the checkpoint is undone,
+/// as it is done again.
+fn claim(
+    folder: &RunDir,
+    earlier: Option<Earlier>,
+    saved: Option<&Saved>,
+    observer: &mut dyn Observer,
+) -> Result<MetricsLog> {
+    let Some(earlier) = earlier else {
+        return MetricsLog::create(folder.metrics());
+    };
+    if saved.is_none() {
+        observer.event(&Event::Note(
+            "the run was ended before its first checkpoint: it starts over",
+        ));
+    }
+    if earlier.finished {
+        folder.unfinish()?;
+    }
+    let step = saved.map_or(0, |saved| saved.state.step);
+    checkpoint::remove(&folder.checkpoints(), |_, later| later > step)?;
+    let mut log = earlier.log;
+    log.cut(saved.map_or(0, |saved| saved.state.metrics_bytes))?;
+    Ok(log)
+}
+
+/// Whether the data make the labels and steps of a checkpoint, and it is not past the last.
+fn check_steps(context: &Context<'_>, state: &State) -> Result<()> {
+    let mut differences = Vec::new();
+    let mut check = |what: &str, was: String, is: String| {
+        if was != is {
+            differences.push(format!("{what} was {was}, is {is}"));
+        }
+    };
+    let labels = context.splits.labels.names();
+    check(
+        "the list of labels",
+        state.labels.join(", "),
+        labels.join(", "),
+    );
+    let steps_per_epoch = context.steps_per_epoch();
+    let steps = [state.steps_per_epoch, steps_per_epoch].map(|steps| steps.to_string());
+    let [was, is] = steps;
+    check("the number of steps in an epoch", was, is);
+    let epochs = context.run.config.train.epochs;
+    if differences.is_empty() && state.step > steps_per_epoch * epochs {
+        differences.push(format!(
+            "{} steps are done, more than train.epochs = {epochs} has",
+            state.step
+        ));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let path = context.run_folder();
+    Err(TrainError::Differs { path, differences })
+}
+
+/// Says where the training goes on, and what may make the numbers others than they would have been.
+fn tell_where(state: &State, device: &str, context: &Context<'_>, observer: &mut dyn Observer) {
+    let (was, version) = (&state.ls_llama, env!("CARGO_PKG_VERSION"));
+    let changes = [
+        (
+            state.device != device,
+            format!("it ran on {}, and runs on {device}", state.device),
+        ),
+        (
+            was != version,
+            format!("version {was} began it, and {version} goes on"),
+        ),
+    ];
+    for (changed, what) in changes {
+        if changed {
+            observer.event(&Event::Note(&format!(
+                "{what}: what follows may differ in the last digits from a run in one piece"
+            )));
+        }
+    }
+    observer.event(&Event::Resumed {
+        step: state.step,
+        steps: context.steps_per_epoch() * context.run.config.train.epochs,
+    });
 }
 
 /// The frozen decoder of a checkpoint.
@@ -130,6 +302,7 @@ fn memory_of_run(
 fn save_best(
     folder: &RunDir,
     model: &LlamaClassifier,
+    step: usize,
     context: &Context<'_>,
     tokenizer: &TextTokenizer,
 ) -> Result<()> {
@@ -140,7 +313,12 @@ fn save_best(
             dir,
             &crate::card::model_card(settings, lora, tokenizer.end_token()),
         )?;
-        settings.save(dir)?;
+        let step = Some(step);
+        InferenceSettings {
+            step,
+            ..settings.clone()
+        }
+        .save(dir)?;
         tokenizer.copy_to(dir)?;
         Ok(settings.labels.save(&dir.join("labels.json"))?)
     })
@@ -148,21 +326,27 @@ fn save_best(
 
 /// Scores the best model on the split that is reported.
 fn score_reported(
-    model: &LlamaClassifier,
+    fitted: &Fitted,
     context: &Context<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let (name, reported) = context.splits.reported();
     observer.event(&Event::Phase(name));
     let total = reported.lengths().len();
-    let tick = |done| observer.event(&Event::Evaluating { done, total });
-    evaluate(
-        model,
-        reported,
-        &context.splits.labels,
-        context.pass(),
-        tick,
-    )
+    let tick = |done| {
+        observer.event(&Event::Evaluating { done, total });
+        stop_if_asked(&*observer, context)
+    };
+    let labels = &context.splits.labels;
+    let scored = evaluate(&fitted.best_model, reported, labels, context.pass(), tick);
+    scored.map_err(|error| match error {
+        // The end of the training has its checkpoint.
+        TrainError::Interrupted { run, .. } => TrainError::Interrupted {
+            run,
+            saved: Some((fitted.steps, fitted.steps)),
+        },
+        error => error,
+    })
 }
 
 /// A head, and adapters if wanted, on the frozen backbone, all drawn from the run's seed.
@@ -233,8 +417,9 @@ fn baselines(
     let majority = score_constant(reported, commonest, labels, tags, protocol)?;
     observer.event(&Event::Phase("frozen baseline"));
     let frozen = fresh_model(backbone, context, None)?;
-    let fitted = fit(frozen, context, observer, None, &mut |_, _| Ok(()))?;
-    let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), |_| ())?;
+    let fitted = fit(frozen, context, observer, None, None)?;
+    let tick = |_| stop_if_asked(&*observer, context);
+    let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), tick)?;
     Ok(vec![
         Baseline {
             name: "majority class".into(),

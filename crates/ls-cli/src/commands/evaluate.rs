@@ -41,7 +41,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     for line in decided {
         display.line(line);
     }
-    if let Some(note) = model::assumed(&args.model, &predictor) {
+    for note in model::notes(&args.model, &predictor)? {
         display.line(note);
     }
     let (name, dataset) = match &args.data {

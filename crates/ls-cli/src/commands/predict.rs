@@ -54,7 +54,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         inputs = predictor.strict(&name, inputs);
     }
     let mut display = Display::new();
-    if let Some(note) = model::assumed(&args.model, &predictor) {
+    for note in model::notes(&args.model, &predictor)? {
         display.line(note);
     }
     display.start("predicting", 0);

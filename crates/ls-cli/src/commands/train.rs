@@ -6,25 +6,42 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ls_files::{StdoutError, print};
 use ls_train::config::DataFiles;
-use ls_train::{Report, RunConfig};
+use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::TrainArgs;
-use crate::error::UsageError;
+use crate::error::{Stopped, UsageError, WithHint};
 use crate::output::{Display, bytes, duration};
-use crate::{builtin, device, hub};
+use crate::signals::Signals;
+use crate::{builtin, device, hub, shell};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
+    let signals = Signals::listen();
     let device = device::select(args.device.as_deref())?;
     let (mut config, decided) = read_config(args)?;
     config.data.skip_bad_rows |= args.skip_bad_rows;
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
-    let run = match args.run.clone().or_else(|| config.run.clone()) {
+    let mut display = Display::new().stopped_by(&signals);
+    let run = match named_folder(args)?.or_else(|| config.run.clone()) {
         Some(run) => run,
-        None => free_folder(args.data.as_deref().unwrap_or(name(args)))?,
+        None if args.resume.is_some() => {
+            return Err(UsageError {
+                message: "--resume: of which run?".into(),
+                hint: Some("name its folder: --resume RUN".into()),
+            }
+            .into());
+        }
+        None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
+            if matches!(ls_train::unfinished(taken), Ok(Some(_))) {
+                display.line(format!(
+                    "note: {} holds a run that is not finished; to go on with it: {}",
+                    taken.display(),
+                    resume_command(taken, args)
+                ));
+            }
+        })?,
     };
-    let mut display = Display::new();
     for line in decided {
         display.line(line);
     }
@@ -33,17 +50,90 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         run.display(),
         args.device.as_deref().unwrap_or(device::default_name())
     ));
-    let result = ls_train::train(&config, &run, &device, &mut display);
+    let go = match args.resume {
+        Some(_) => ls_train::resume,
+        None => ls_train::train,
+    };
+    let result = go(&config, &run, &device, &mut display);
     display.finish();
-    let report = result.with_context(|| format!("training into {} failed", run.display()))?;
-    print(text(&report, &config)?).map_err(|error| match error {
-        // Nothing is lost with it.
-        StdoutError::Closed => error.into(),
-        StdoutError::Failed(_) => anyhow::Error::from(error).context(format!(
-            "the run is finished and saved in {}, but what is said of it could not be printed",
+    match result {
+        Ok(report) => print(text(&report, &config)?).map_err(|error| match error {
+            // Nothing is lost with it.
+            StdoutError::Closed => error.into(),
+            StdoutError::Failed(_) => anyhow::Error::from(error).context(format!(
+                "the run is finished and saved in {}, but what is said of it could not be printed",
+                run.display()
+            )),
+        }),
+        Err(TrainError::Finished { .. }) if args.resume.is_some() => {
+            // Whoever starts it again until it is done is done.
+            display.line(format!(
+                "{} holds a finished run: nothing is left to do (--set train.epochs=N trains longer)",
+                run.display()
+            ));
+            Ok(())
+        }
+        Err(error @ TrainError::Interrupted { .. }) => {
+            display.line(format!("{error}"));
+            display.line(match goes_on(&run) {
+                true => format!("go on with: {}", resume_command(&run, args)),
+                false => "the same command starts it again".into(),
+            });
+            let code = signals.exit_code();
+            Err(Stopped { code }.into())
+        }
+        Err(error) => Err(explained(error, &run, args)),
+    }
+}
+
+/// What went wrong, with the way out where it is to go on.
+fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
+    // A fault of a file may be mended; the run then goes on from where it was.
+    let resumable = match &error {
+        TrainError::Unfinished { .. } => true,
+        TrainError::File(_) | TrainError::NotSaved { .. } => goes_on(run),
+        _ => false,
+    };
+    let error =
+        Err::<(), _>(error).with_context(|| format!("training into {} failed", run.display()));
+    match error {
+        Err(error) if resumable => {
+            let hint = format!("go on with: {}", resume_command(run, args));
+            WithHint { error, hint }.into()
+        }
+        Err(error) => error,
+        Ok(()) => unreachable!(),
+    }
+}
+
+/// Whether a folder holds a run that is not finished.
+fn goes_on(run: &Path) -> bool {
+    matches!(ls_train::unfinished(run), Ok(Some(_)))
+}
+
+/// The command that goes on with a run, as a shell takes it.
+fn resume_command(run: &Path, args: &TrainArgs) -> String {
+    let program = std::env::args().next().unwrap_or("ls-cli".into());
+    let run = shown(run);
+    let mut words = vec![program.as_str(), "train", "--resume", &run];
+    if let Some(device) = &args.device {
+        words.extend(["--device", device]);
+    }
+    shell::command(words)
+}
+
+/// The run folder that the flags name.
+fn named_folder(args: &TrainArgs) -> Result<Option<PathBuf>> {
+    match (&args.resume, &args.run) {
+        (Some(Some(resumed)), Some(run)) if resumed != run => Err(UsageError::new(format!(
+            "--resume names {} and --run {}: name one",
+            resumed.display(),
             run.display()
-        )),
-    })
+        ))
+        .into()),
+        (Some(Some(resumed)), _) => Ok(Some(resumed.clone())),
+        (_, run) => Ok(run.clone()),
+    }
 }
 
 /// The configuration, by its name or of files alone, and what was decided in that case.
@@ -57,6 +147,9 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
             task: args.task,
         };
         return Ok(RunConfig::of_files(&files, &args.set)?);
+    }
+    if let (Some(_), None, Some(run)) = (&args.resume, &args.config, named_folder(args)?) {
+        return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
     let config = name(args);
     if !config.is_file() {
@@ -84,8 +177,8 @@ fn name(args: &TrainArgs) -> &Path {
         .unwrap_or(Path::new("demo-sentiment"))
 }
 
-/// `runs/NAME`, or `runs/NAME-2` and so on if that is taken.
-fn free_folder(config: &Path) -> Result<PathBuf> {
+/// `runs/NAME`, or `runs/NAME-2` and so on if that is taken, of which `passed` hears.
+fn free_folder(config: &Path, passed: impl Fn(&Path)) -> Result<PathBuf> {
     let name = config
         .file_stem()
         .and_then(|name| name.to_str())
@@ -100,9 +193,16 @@ fn free_folder(config: &Path) -> Result<PathBuf> {
             format!("{name}-{n}")
         })
     });
+    let free = |path: &PathBuf| {
+        let taken = taken(path);
+        if taken {
+            passed(path);
+        }
+        !taken
+    };
     candidates
         .into_iter()
-        .find(|path| !taken(path))
+        .find(free)
         .context("no free name for a run folder")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::mean::{as_map, check_length, mean, ratio, weighted_mean};
 use super::probabilities::{ECE_BINS, expected_calibration_error, log_loss};
@@ -15,7 +15,7 @@ use crate::labels::LabelSet;
 pub const CONFUSION_CLASSES: usize = 1000;
 
 /// Precision, recall and F1 of one class or entity type.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// Right predictions among the predictions.
     pub precision: f64,
@@ -46,7 +46,7 @@ impl ClassScores {
 }
 
 /// Scores of a classifier over a split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassificationScores {
     /// Right predictions among all.
     pub accuracy: f64,
@@ -71,16 +71,16 @@ pub struct ClassificationScores {
     /// Matthews correlation, for any number of classes.
     pub mcc: f64,
     /// [`log_loss`], in nats, where probabilities are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_loss: Option<f64>,
     /// [`expected_calibration_error`] in [`ECE_BINS`] bins, where probabilities are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ece: Option<f64>,
     /// Scores by class name, in label order, absent classes included.
-    #[serde(serialize_with = "as_map")]
+    #[serde(with = "as_map")]
     pub per_class: Vec<(String, ClassScores)>,
     /// `confusion[gold][predicted]`, in label order; left out (empty) above [`CONFUSION_CLASSES`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confusion: Vec<Vec<usize>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::classification::ClassScores;
 use super::mean::{as_map, check_length, mean, ratio, weighted_mean};
@@ -32,9 +32,11 @@ impl Serialize for SpanMode {
 }
 
 /// Scores of a tagger over a split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpanScores {
-    /// How tags were read as spans.
+    /// How tags were read as spans. What is written does not say the scheme of the strict mode: it
+    /// reads back as the default mode, which is a run's.
+    #[serde(skip_deserializing)]
     pub mode: SpanMode,
     /// Right spans among the predicted ones.
     pub span_precision_micro: f64,
@@ -61,7 +63,7 @@ pub struct SpanScores {
     /// Right tags.
     pub correct_tokens: usize,
     /// Scores by type, sorted by name.
-    #[serde(serialize_with = "as_map")]
+    #[serde(with = "as_map")]
     pub per_type: Vec<(String, ClassScores)>,
 }
 

@@ -71,6 +71,12 @@ impl TensorFile {
         self.header.tensors.keys().map(String::as_str)
     }
 
+    /// What the writer said of the file under a key, if it did.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.header.metadata.get(key).map(String::as_str)
+    }
+
     /// The type and shape of a tensor, if the file has it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<(Dtype, &[usize])> {
@@ -188,6 +194,20 @@ mod tests {
             let reference = safetensors::serialize(views, Some(format)).unwrap();
             write_tensors(path, tensors.iter().rev().map(|(n, t)| (n.as_str(), t))).unwrap();
             assert_eq!(fs::read(path).unwrap(), reference);
+        });
+    }
+
+    #[test]
+    fn what_is_said_of_a_file_is_read_back() {
+        in_folder(|path| {
+            let tensor = HostTensor::from_f32([1], &[1.0]);
+            let said = "step = 3\n\"ü\"";
+            crate::write_tensors_with(path, [("x", &tensor)], &[("state", said)]).unwrap();
+            let file = TensorFile::open(path).unwrap();
+            assert_eq!(file.metadata("state"), Some(said));
+            assert_eq!(file.metadata("format"), Some("pt"));
+            assert_eq!(file.metadata("other"), None);
+            assert_eq!(file.read("x").unwrap(), tensor);
         });
     }
 

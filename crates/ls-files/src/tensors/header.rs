@@ -22,6 +22,8 @@ const LENGTH_BYTES: u64 = 8;
 pub(super) struct Header {
     /// By name.
     pub(super) tensors: BTreeMap<String, Entry>,
+    /// What the writer said of the file.
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
 /// One tensor of a file.
@@ -96,15 +98,29 @@ impl Header {
                 (name, entry)
             })
             .collect();
-        Ok(Self { tensors })
+        let said = metadata.metadata().clone().unwrap_or_default();
+        Ok(Self {
+            tensors,
+            metadata: said.into_iter().collect(),
+        })
     }
 }
 
 /// The beginning of a file with `tensors` in this order: length and header.
-pub(super) fn to_bytes(path: &Path, tensors: &[(&str, &HostTensor)]) -> Result<Vec<u8>> {
+pub(super) fn to_bytes(
+    path: &Path,
+    tensors: &[(&str, &HostTensor)],
+    metadata: &[(&str, &str)],
+) -> Result<Vec<u8>> {
     let mut header = Map::new();
     // What transformers and peft ask for.
-    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+    let mut said = Map::from_iter([("format".to_owned(), "pt".into())]);
+    said.extend(
+        metadata
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), (*text).into())),
+    );
+    header.insert("__metadata__".to_owned(), Value::Object(said));
     let mut offset = 0;
     for (name, tensor) in tensors {
         let expected = (tensor.len() * tensor.dtype.bitsize()).div_ceil(8);

@@ -10,4 +10,4 @@ pub use file::TensorFile;
 pub use fingerprint::{Fingerprint, Hashed};
 pub use host::{HostTensor, NotAFloat};
 pub use safetensors::Dtype;
-pub use write::write_tensors;
+pub use write::{write_tensors, write_tensors_with};

@@ -245,6 +245,8 @@ impl TrainSettings {
         );
         faults.check_positive("train.eval_batch_size", self.eval_batch_size);
         faults.check_positive("train.eval_steps", self.eval_steps);
+        faults.check_positive("train.save_steps", self.save_steps);
+        faults.check_positive("train.save_total_limit", self.save_total_limit);
         faults.check_positive(
             "train.early_stopping_patience",
             self.early_stopping_patience,

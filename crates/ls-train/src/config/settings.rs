@@ -425,6 +425,13 @@ pub struct TrainSettings {
     pub early_stopping_patience: Option<usize>,
     /// Also score the majority class and a head on the frozen backbone.
     pub baselines: bool,
+    /// Write a checkpoint, from which the run can go on, every so many steps.
+    pub save_steps: Option<usize>,
+    /// Write a checkpoint when so many seconds have passed since the last; 0 for none. In any case
+    /// one is written at each evaluation, and where the run is interrupted.
+    pub save_seconds: u64,
+    /// Checkpoints that are kept; the oldest go.
+    pub save_total_limit: usize,
 }
 
 impl Default for TrainSettings {
@@ -451,6 +458,9 @@ impl Default for TrainSettings {
             metric_for_best_model: None,
             early_stopping_patience: None,
             baselines: false,
+            save_steps: None,
+            save_seconds: 600,
+            save_total_limit: 2,
         }
     }
 }

@@ -1,0 +1,245 @@
+//! The file of a checkpoint: all that a run goes on from between two steps.
+//!
+//! It is a safetensors file with the optimizer's buffer, which has the size of what trains, and
+//! with the rest as TOML in its metadata: TOML holds every f64, as it was to the bit. A hash over
+//! both shows damage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ls_files::{FileError, HostTensor, TensorFile, sha256_of_parts, write_tensors_with};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, TrainError};
+use crate::events::EvaluationRecord;
+use crate::identity::Identity;
+use crate::report::Baseline;
+
+/// Changes with the meaning of what a file holds.
+const FORMAT_VERSION: u32 = 1;
+/// Keys of the metadata.
+const STATE: &str = "state";
+const SHA256: &str = "sha256";
+/// Names of the tensors.
+const VALUES: &str = "values";
+const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
+const BEST: &str = "best_values";
+
+/// Where a run stands, without its tensors. The sampler has no state of its own: the order of an
+/// epoch's examples follows from the seed and the epoch, dropout from the seed and the step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    /// Version of the program that wrote it.
+    pub(crate) ls_llama: String,
+    /// The device that it ran on, as burn names it.
+    pub(crate) device: String,
+    /// Optimizer steps done.
+    pub(crate) step: usize,
+    /// Of how many.
+    pub(crate) steps: usize,
+    /// Of an epoch.
+    pub(crate) steps_per_epoch: usize,
+    /// The step of the last evaluation, 0 before the first. One that is due at `step` is still to be
+    /// made if it is another.
+    pub(crate) last_evaluation: usize,
+    /// Evaluations without a better one.
+    pub(crate) without_better: usize,
+    /// Steps by which the optimizer's moments are corrected.
+    pub(crate) optimizer_steps: i32,
+    /// Real tokens trained on.
+    pub(crate) tokens: usize,
+    /// Time in steps.
+    pub(crate) seconds: f64,
+    /// Length of `metrics.jsonl`.
+    pub(crate) metrics_bytes: u64,
+    /// Names of the labels, in the order of the head.
+    pub(crate) labels: Vec<String>,
+    /// Path and number of values of each parameter, in the order of the buffer.
+    pub(crate) layout: Vec<(String, usize)>,
+    /// Hashes of what went in.
+    pub(crate) identity: Identity,
+    /// The best evaluation so far.
+    pub(crate) best: Option<EvaluationRecord>,
+    /// What was scored before the training.
+    pub(crate) baselines: Vec<Baseline>,
+}
+
+/// A checkpoint in memory: the state, and the optimizer's buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Saved {
+    pub(crate) state: State,
+    /// The parameters, end to end.
+    pub(crate) values: Vec<f32>,
+    /// The means of the gradients and of their squares; none before the first step.
+    pub(crate) moments: Option<[Vec<f32>; 2]>,
+    /// The parameters of the best evaluation, where they are others.
+    pub(crate) best_values: Option<Vec<f32>>,
+}
+
+/// The file of a checkpoint after `step` steps.
+fn path(folder: &Path, step: usize) -> PathBuf {
+    folder.join(format!("checkpoint-{step}.safetensors"))
+}
+
+/// The checkpoints in a folder by their steps, the newest first; none where there is no folder.
+///
+/// # Errors
+///
+/// If the folder is there and cannot be read.
+pub(crate) fn list(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(FileError::reading(folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(FileError::reading(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let step = name
+            .and_then(|name| name.strip_prefix("checkpoint-"))
+            .and_then(|name| name.strip_suffix(".safetensors"))
+            .and_then(|step| step.parse().ok());
+        found.extend(step.map(|step| (step, path)));
+    }
+    found.sort_unstable();
+    found.reverse();
+    Ok(found)
+}
+
+/// Removes the checkpoints for which `remove` says so of their rank (0 is the newest) and step.
+///
+/// # Errors
+///
+/// If one cannot be removed.
+pub(crate) fn remove(folder: &Path, remove: impl Fn(usize, usize) -> bool) -> Result<()> {
+    for (rank, (step, path)) in list(folder)?.into_iter().enumerate() {
+        if remove(rank, step) {
+            fs::remove_file(&path).map_err(FileError::writing(&path))?;
+        }
+    }
+    Ok(())
+}
+
+impl Saved {
+    /// Writes the file into its folder, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let path = path(folder, self.state.step);
+        let state = toml::to_string(&self.state).map_err(|error| TrainError::Checkpoint {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let named = [
+            (VALUES, Some(&self.values)),
+            (BEST, self.best_values.as_ref()),
+        ];
+        let moments = self
+            .moments
+            .iter()
+            .flat_map(|moments| MOMENTS.into_iter().zip(moments));
+        let named = named
+            .into_iter()
+            .filter_map(|(name, values)| Some((name, values?)));
+        let tensors: Vec<(&str, HostTensor)> = named
+            .chain(moments)
+            .map(|(name, values)| (name, HostTensor::from_f32([values.len()], values)))
+            .collect();
+        let hash = hash(&state, &tensors);
+        let metadata = [
+            ("format_version", &*FORMAT_VERSION.to_string()),
+            (STATE, &*state),
+            (SHA256, &*hash),
+        ];
+        let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor));
+        Ok(write_tensors_with(&path, tensors, &metadata)?)
+    }
+
+    /// Reads a file and checks that it is what was written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is damaged, or of another version.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let damaged = |reason: String| TrainError::Checkpoint {
+            path: path.into(),
+            reason,
+        };
+        let file = TensorFile::open(path)?;
+        let (state, text) = state(&file)?;
+        let tensors = file
+            .names()
+            .map(|name| Ok((name, file.read(name)?)))
+            .collect::<Result<Vec<_>>>()?;
+        if file.metadata(SHA256) != Some(&*hash(&text, &tensors)) {
+            return Err(damaged("it is damaged: its SHA-256 is another".into()));
+        }
+        let length = tensors.iter().find(|(name, _)| *name == VALUES);
+        let length = length.map_or(0, |(_, tensor)| tensor.len());
+        let take = |wanted: &str| -> Result<Option<Vec<f32>>> {
+            let found = tensors.iter().find(|(name, _)| *name == wanted);
+            let Some((_, tensor)) = found else {
+                return Ok(None);
+            };
+            match tensor.to_f32() {
+                Ok(values) if values.len() == length => Ok(Some(values)),
+                Ok(values) => Err(damaged(format!(
+                    "tensor {wanted} has {} values, expected {length}",
+                    values.len()
+                ))),
+                Err(error) => Err(damaged(format!("tensor {wanted}: {error}"))),
+            }
+        };
+        let missing = || damaged(format!("no tensor {VALUES}"));
+        Ok(Self {
+            state,
+            values: take(VALUES)?.ok_or_else(missing)?,
+            moments: match MOMENTS.map(take) {
+                [first, second] => first?.zip(second?).map(|(first, second)| [first, second]),
+            },
+            best_values: take(BEST)?,
+        })
+    }
+}
+
+/// The state in a file, whose tensors are not looked at.
+///
+/// # Errors
+///
+/// If it cannot be read or is of another version.
+pub(crate) fn read_state(path: &Path) -> Result<State> {
+    Ok(state(&TensorFile::open(path)?)?.0)
+}
+
+/// The state in a file's metadata, and its text.
+fn state(file: &TensorFile) -> Result<(State, String)> {
+    let path = file.path();
+    let unusable = |reason: String| TrainError::Checkpoint {
+        path: path.into(),
+        reason,
+    };
+    let version = file.metadata("format_version");
+    if version != Some(&*FORMAT_VERSION.to_string()) {
+        let found = version.unwrap_or("none");
+        return Err(unusable(format!(
+            "format_version is {found}, and this version reads {FORMAT_VERSION}"
+        )));
+    }
+    let text = file
+        .metadata(STATE)
+        .ok_or_else(|| unusable("no state in it".into()))?;
+    Ok((ls_files::parse_toml(text, path)?, text.to_owned()))
+}
+
+/// Over the state and all tensors, by name.
+fn hash(state: &str, tensors: &[(&str, HostTensor)]) -> String {
+    let mut tensors: Vec<_> = tensors.iter().collect();
+    tensors.sort_by_key(|(name, _)| *name);
+    let parts = tensors
+        .iter()
+        .flat_map(|(name, tensor)| [name.as_bytes(), &tensor.bytes]);
+    sha256_of_parts(std::iter::once(state.as_bytes()).chain(parts))
+}

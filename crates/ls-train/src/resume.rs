@@ -1,0 +1,284 @@
+//! Going on with a run: what it was, what of it may have changed since, and from which checkpoint.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::checkpoint::{self, Saved};
+use crate::config::RunConfig;
+use crate::error::{Result, TrainError};
+use crate::identity::Identity;
+use crate::inference::InferenceSettings;
+use crate::run_dir::{MetricsLog, RunDir};
+
+/// Keys that cannot change what is done already, nor what a step computes.
+const FREE: [&str; 8] = [
+    "train.epochs",
+    "train.early_stopping_patience",
+    "train.eval_steps",
+    "train.gradient_checkpointing",
+    "train.save_steps",
+    "train.save_seconds",
+    "train.save_total_limit",
+    "data.cache",
+];
+/// Those of them that may lead a finished run further.
+const LENGTH: [&str; 2] = ["train.epochs", "train.early_stopping_patience"];
+/// Where something stands. What stands there is compared by [`Identity`].
+const PLACES: [&str; 6] = [
+    "run",
+    "model.path",
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.dir",
+];
+
+/// How far a run has come that is not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The step of the best model so far, if there is one.
+    pub best: Option<usize>,
+    /// The step of the newest checkpoint, and of how many; nothing before the first.
+    pub at: Option<(usize, usize)>,
+}
+
+/// How far a run has come, unless it is finished.
+///
+/// # Errors
+///
+/// If the system does not say, or the best model's settings cannot be read.
+pub fn unfinished(run: &Path) -> Result<Option<Progress>> {
+    let folder = RunDir::at(run);
+    if !folder.is_begun()? || folder.is_finished()? {
+        return Ok(None);
+    }
+    let settings = InferenceSettings::load(&folder.best())?;
+    Ok(Some(Progress {
+        best: settings.and_then(|settings| settings.step),
+        at: folder.last_step(),
+    }))
+}
+
+/// The configuration that a run was begun with, and `key=value` overrides.
+///
+/// # Errors
+///
+/// If there is no run, or with all faults of the overrides.
+pub fn config_of_run(run: &Path, overrides: &[String]) -> Result<RunConfig> {
+    let path = RunDir::at(run).config();
+    if !ls_files::is_file(&path)? {
+        let (path, reason) = (run.into(), "no config.toml".into());
+        return Err(TrainError::NotARun { path, reason });
+    }
+    RunConfig::from_file(&path, overrides)
+}
+
+/// A run that is to go on, claimed by its log.
+pub(crate) struct Earlier {
+    pub(crate) log: MetricsLog,
+    pub(crate) finished: bool,
+    recorded: RunConfig,
+}
+
+impl Earlier {
+    /// Claims the folder, and removes what a killed process left in it.
+    ///
+    /// # Errors
+    ///
+    /// If it is no run folder, or another process trains there.
+    pub(crate) fn open(folder: &RunDir) -> Result<Self> {
+        if !folder.is_begun()? {
+            let reason = "no config.toml and metrics.jsonl of a run that was begun".into();
+            let path = folder.root().into();
+            return Err(TrainError::NotARun { path, reason });
+        }
+        let log = MetricsLog::reopen(folder.metrics())?;
+        for left in [folder.root(), &folder.checkpoints()] {
+            ls_files::sweep(left);
+        }
+        Ok(Self {
+            log,
+            finished: folder.is_finished()?,
+            recorded: RunConfig::of_finished(&folder.config())?,
+        })
+    }
+
+    /// Takes over what the data decided when the run began, where the configuration leaves it open.
+    pub(crate) fn settle(&self, config: &mut RunConfig) {
+        let recorded = &self.recorded;
+        config.data.scheme = config.data.scheme.or(recorded.data.scheme);
+        let metric = &mut config.train.metric_for_best_model;
+        *metric = metric
+            .take()
+            .or_else(|| recorded.train.metric_for_best_model.clone());
+    }
+
+    /// What the configuration says otherwise than the run's own and may, a phrase each. Both have
+    /// every choice made.
+    ///
+    /// # Errors
+    ///
+    /// If it says something else that the run cannot go on with; if the run is finished, and no
+    /// change leads it further.
+    pub(crate) fn changes(&self, folder: &RunDir, now: &RunConfig) -> Result<Vec<String>> {
+        let differences = differences(&keys(&self.recorded)?, &keys(now)?);
+        let path = folder.root().to_path_buf();
+        let (free, others): (Vec<_>, Vec<_>) = differences
+            .into_iter()
+            .partition(|(key, _)| FREE.contains(&key.as_str()));
+        if !others.is_empty() {
+            let differences = others.into_iter().map(|(_, said)| said).collect();
+            return Err(TrainError::Differs { path, differences });
+        }
+        let further = free.iter().any(|(key, _)| LENGTH.contains(&key.as_str()));
+        if self.finished && !further {
+            return Err(TrainError::Finished { path });
+        }
+        Ok(free.into_iter().map(|(_, said)| said).collect())
+    }
+
+    /// The checkpoint to go on from, the newest that is whole; none where the run was ended before
+    /// its first.
+    ///
+    /// # Errors
+    ///
+    /// If none of those there are can be used; if it is of other data, another tokenizer or another
+    /// model.
+    pub(crate) fn checkpoint(&self, folder: &RunDir, now: &Identity) -> Result<Option<Saved>> {
+        let found = checkpoint::list(&folder.checkpoints())?;
+        let mut last = None;
+        for (_, path) in &found {
+            let saved = Saved::read(path).and_then(|saved| {
+                let (expected, length) = (saved.state.metrics_bytes, self.log.bytes());
+                if length >= expected {
+                    return Ok(saved);
+                }
+                let reason = format!("metrics.jsonl has {length} bytes, and had {expected} then");
+                let path = path.clone();
+                Err(TrainError::Checkpoint { path, reason })
+            });
+            let error = match saved {
+                Ok(saved) => {
+                    let differences = saved.state.identity.differences(now);
+                    if differences.is_empty() {
+                        return Ok(Some(saved));
+                    }
+                    let path = folder.root().into();
+                    return Err(TrainError::Differs { path, differences });
+                }
+                Err(error) => error,
+            };
+            tracing::warn!("{error}: the checkpoint before it is looked for");
+            last = Some(error);
+        }
+        match last {
+            Some(error) => Err(error),
+            None if self.finished => Err(TrainError::Checkpoint {
+                path: folder.checkpoints(),
+                reason: "no checkpoint in it that the finished run could go on from".into(),
+            }),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Every key of a configuration that has a value, in order.
+fn keys(config: &RunConfig) -> Result<Vec<(String, Value)>> {
+    let mut keys = Vec::new();
+    let table: Table = ls_files::parse_toml(&config.to_toml()?, Path::new("config.toml"))?;
+    for (name, value) in table {
+        match value {
+            Value::Table(section) => {
+                keys.extend(
+                    section
+                        .into_iter()
+                        .map(|(key, value)| (format!("{name}.{key}"), value)),
+                );
+            }
+            value => keys.push((name, value)),
+        }
+    }
+    Ok(keys)
+}
+
+/// The keys whose values differ, places aside, each with what is said of it.
+fn differences(was: &[(String, Value)], is: &[(String, Value)]) -> Vec<(String, String)> {
+    let value = |keys: &[(String, Value)], wanted: &str| {
+        let found = keys.iter().find(|(key, _)| key == wanted);
+        found.map(|(_, value)| value.clone())
+    };
+    // A data set that a file describes has the file's path for a name.
+    let described = |value: &Option<Value>| {
+        let path = value.as_ref().and_then(Value::as_str);
+        path.is_some_and(|path| path.ends_with(".toml"))
+    };
+    let shown = |value: Option<Value>| value.map_or("not set".into(), |value| value.to_string());
+    let mut all: Vec<&String> = was.iter().chain(is).map(|(key, _)| key).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|key| seen.insert(*key) && !PLACES.contains(&key.as_str()));
+    all.into_iter()
+        .map(|key| (key, value(was, key), value(is, key)))
+        .filter(|(_, was, is)| was != is)
+        .filter(|(key, was, is)| *key != "data.dataset" || !(described(was) && described(is)))
+        .map(|(key, was, is)| {
+            (
+                key.clone(),
+                format!("{key} was {}, is {}", shown(was), shown(is)),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(set: &[&str]) -> RunConfig {
+        let text = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'a.csv'\n";
+        let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+        RunConfig::from_toml(text, "", &set).unwrap()
+    }
+
+    #[test]
+    fn what_differs_is_named_by_key_unless_it_is_a_place() {
+        let was = config(&["train.learning_rate=1e-3", "train.eval_steps=4"]);
+        let is = config(&[
+            "train.learning_rate=2e-3",
+            "data.train=b.csv",
+            "model.path=n",
+            "run=elsewhere",
+            "lora.bias=all",
+        ]);
+        let found = differences(&keys(&was).unwrap(), &keys(&is).unwrap());
+        let said: Vec<&str> = found.iter().map(|(_, said)| said.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "lora.bias was \"none\", is \"all\"",
+                "train.learning_rate was 0.001, is 0.002",
+                "train.eval_steps was 4, is not set",
+            ]
+        );
+        assert!(differences(&keys(&was).unwrap(), &keys(&was).unwrap()).is_empty());
+        let of_dataset = |name: &str| {
+            let mut config = config(&[]);
+            config.data.dataset = Some(name.into());
+            keys(&config).unwrap()
+        };
+        let count = |was, is| differences(&of_dataset(was), &of_dataset(is)).len();
+        assert_eq!(count("/a/x.toml", "/b/x.toml"), 0);
+        assert_eq!(count("sst2", "sst5"), 1);
+    }
+
+    #[test]
+    fn every_key_that_may_change_is_a_key() {
+        let set = ["early_stopping_patience", "eval_steps", "save_steps"];
+        let set = set.map(|key| format!("train.{key}=1"));
+        let all = keys(&config(&set.each_ref().map(String::as_str))).unwrap();
+        for key in FREE.iter().chain(&LENGTH) {
+            assert!(all.iter().any(|(found, _)| found == key), "{key}");
+        }
+        assert!(LENGTH.iter().all(|key| FREE.contains(key)));
+    }
+}
