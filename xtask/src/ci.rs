@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::cargo;
+use crate::check::{cargo, say};
 use crate::{deny, deps, fixtures, miri, tidy};
 
 /// Every feature of the workspace at once, so that one compilation of the dependencies serves
@@ -84,7 +84,7 @@ pub fn run(root: &Path) -> Result<()> {
     let mut times = Vec::with_capacity(steps.len());
     let mut result = Ok(());
     for (name, step) in steps {
-        eprintln!("== {name}");
+        say(format_args!("== {name}"));
         let start = Instant::now();
         result = step().with_context(|| format!("step {name}"));
         times.push((name, start.elapsed(), result.is_ok()));
@@ -92,7 +92,7 @@ pub fn run(root: &Path) -> Result<()> {
             break;
         }
     }
-    eprint!("{}", table(&times));
+    say(table(&times).trim_end());
     result
 }
 
@@ -100,7 +100,7 @@ type Step<'a> = Box<dyn Fn() -> Result<()> + 'a>;
 
 fn exec(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    eprintln!("$ {shown}");
+    say(format_args!("$ {shown}"));
     let status = command.status().with_context(|| format!("run {shown}"))?;
     if !status.success() {
         bail!("{shown}: {status}");

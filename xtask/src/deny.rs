@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::cargo;
+use crate::check::{cargo, say};
 
 /// Licences, bans and sources always; advisories where their database can be fetched, which is
 /// otherwise said aloud and no fault: without a network everything else still has to pass.
@@ -22,9 +22,7 @@ pub fn run(root: &Path) -> Result<()> {
         bail!("cargo deny check licenses bans sources: see above, and deny.toml");
     }
     if !deny(&["fetch", "db"])?.success() {
-        eprintln!(
-            "SKIPPED: advisories, because RustSec's database could not be fetched (see above)"
-        );
+        say("SKIPPED: advisories, because RustSec's database could not be fetched (see above)");
         return Ok(());
     }
     if !deny(&["check", "--disable-fetch", "advisories"])?.success() {

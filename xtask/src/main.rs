@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            check::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

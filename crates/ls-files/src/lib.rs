@@ -15,6 +15,7 @@ mod parse;
 mod read;
 mod shards;
 mod shown;
+mod standard;
 mod temporary;
 mod tensors;
 
@@ -34,6 +35,7 @@ pub use read::{
 };
 pub use shards::ShardIndex;
 pub use shown::shown;
+pub use standard::{Stderr, StdoutError, print, say};
 pub use temporary::sweep;
 pub use tensors::{
     Dtype, Fingerprint, Hashed, HostTensor, TensorFile, write_tensors, write_tensors_with,

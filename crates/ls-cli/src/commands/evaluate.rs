@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use ls_data::{DataError, FileFormat};
+use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
 use ls_train::sources::{Source, Sources, known_form, named, recorded_format};
@@ -64,7 +65,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
         display.line(format!("{files}: {}", dataset.cut));
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
             let mut object = json!({
@@ -94,7 +95,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             table(&mut out, &evaluation.scores)?;
         }
     }
-    Ok(())
+    Ok(print(out)?)
 }
 
 /// The settings for a file of which no more is said, and what was decided.

@@ -12,7 +12,7 @@ use ls_data::{
     compare, decode_spans_strict, has_bilou_tags, odd_tags, probability_rows, read_answers,
     span_report, with_hyphen,
 };
-use ls_files::FileError;
+use ls_files::{FileError, print, say};
 use ls_train::{Scores, TrainError};
 use serde_json::{Map, Value, json};
 
@@ -86,15 +86,15 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         }
         _ => bail!("the files hold labels and tags: score one kind at a time"),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
             let object = object(&report, &files, &resampling)?;
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
-            Ok(())
         }
-        ScoreFormat::Text => text(&mut out, &report, &files, &resampling),
+        ScoreFormat::Text => text(&mut out, &report, &files, &resampling)?,
     }
+    Ok(print(out)?)
 }
 
 fn resampling(args: &ScoreArgs) -> Result<Resampling> {
@@ -283,10 +283,10 @@ fn score_tags(
                     paths.push(path);
                 }
             }
-            eprintln!(
+            say(format_args!(
                 "note: no tag of {} has a prefix such as B-: each is the label of its word (--scheme labels)",
                 paths.join(", ")
-            );
+            ));
         }
         return score_words(args, files, resampling, answers);
     }
@@ -371,7 +371,7 @@ fn note_odd_tags<'a>(files: impl Iterator<Item = (&'a File, &'a [TagAnswer])>) {
             let note = format!("note: {}: {odd}{set}", file.path.display());
             // One file may hold gold and predictions.
             if !said.contains(&note) {
-                eprintln!("{note}");
+                say(&note);
                 said.push(note);
             }
         }
