@@ -8,6 +8,7 @@
 mod answers;
 mod beginnings;
 mod colours;
+mod crash;
 mod data;
 mod evaluate;
 mod field_notes;
@@ -18,6 +19,7 @@ mod mutate;
 mod mutations;
 mod predict;
 mod reading;
+mod resume;
 mod runs;
 mod sandbox;
 mod score;

@@ -19,10 +19,11 @@ use crate::identity::Identity;
 use crate::inference::InferenceSettings;
 use crate::memory::expected_memory;
 use crate::prediction::prediction_object;
-use crate::report::{Baseline, Report};
+use crate::report::Report;
 use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
+use crate::scores::Baseline;
 use crate::sources::Sources;
 use crate::splits::Splits;
 use crate::tensors::model_input;
@@ -43,12 +44,13 @@ pub fn train(
     carry_out(config, &folder, None, device, observer)
 }
 
-/// Goes on with a run that was interrupted or killed: on a CPU everything it leaves, times aside, is
-/// what it would have been without. A run that was killed before its first checkpoint starts over; a
-/// folder that nothing was begun in gets a new run.
+/// Goes on with a run that was interrupted or killed: on a CPU everything that it leaves, times
+/// aside, is what it would have been without. A run that was killed before its first checkpoint
+/// starts over; a folder that nothing was begun in gets a new run.
 ///
 /// `config` may differ from the run's own ([`config_of_run`]) in what changes nothing that is done:
-/// how long to train, when to evaluate and to save. A finished run goes on if it is to train longer.
+/// how long to train, when to evaluate and to save. A finished run goes on if it is to train
+/// longer.
 ///
 /// [`config_of_run`]: crate::config_of_run
 ///
@@ -180,7 +182,9 @@ fn carry_out(
     }
     // The run ends with its report, whose scores are known even if the data files have changed so
     // that no predictions can be written of them. A checkpoint is only needed to train longer.
-    checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0)?;
+    if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
+        tracing::warn!("an old checkpoint stays: {error}");
+    }
     folder.write_json(&folder.report(), &report)?;
     predictions?;
     Ok(report)
