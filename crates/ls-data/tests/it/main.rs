@@ -8,6 +8,7 @@ mod answers;
 mod any_bytes;
 mod beginnings;
 mod bytes;
+mod cache;
 mod catalog;
 mod encoded;
 mod forms;
