@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod any_bytes;
 mod beginnings;
+mod bytes;
 mod colours;
 mod data;
 mod evaluate;
@@ -21,6 +23,7 @@ mod reading;
 mod runs;
 mod sandbox;
 mod score;
+mod smoke;
 mod tags;
 mod train;
 mod train_refusals;
