@@ -8,6 +8,7 @@
 mod answers;
 mod any_bytes;
 mod beginnings;
+mod bounds;
 mod bytes;
 mod colours;
 mod data;
