@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod any_bytes;
 mod beginnings;
+mod bounds;
+mod bytes;
 mod colours;
 mod crash;
 mod data;
@@ -23,6 +26,7 @@ mod resume;
 mod runs;
 mod sandbox;
 mod score;
+mod smoke;
 mod tags;
 mod train;
 mod train_refusals;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// Characters of it that are shown.
-const MOST: usize = 200;
+const MOST: usize = 500;
 
 /// A value as a message shows it: a long one by its beginning and its length.
 ///

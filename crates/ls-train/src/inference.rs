@@ -138,8 +138,8 @@ impl InferenceSettings {
     ///
     /// # Errors
     ///
-    /// If the file is there and cannot be used.
-    pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
+    /// If the file is there and cannot be used; a number past its bounds is named with them.
+    pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
         let settings: Option<Self> = optional(read_json(&path))?;
         let Some(mut settings) = settings else {

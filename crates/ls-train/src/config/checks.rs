@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use ls_data::catalog;
 use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, Scheme, TaskKind};
-use ls_files::Bounds;
+use ls_files::{Bounds, shown};
 
 use super::settings::{
     DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
@@ -27,9 +27,14 @@ impl Faults {
         self.found.push(fault.into());
     }
 
+    /// Whether there are more than anybody reads: a file of a million keys is no configuration.
+    pub(super) fn are_many(&self) -> bool {
+        self.found.len() >= 100
+    }
+
     /// The value of a key could not be read.
     pub(super) fn unread(&mut self, key: String, reason: &str) {
-        self.add(format!("{key}: {}", reason.trim().replace('\n', " ")));
+        self.add(format!("{key}: {}", shown(reason.trim().replace('\n', " "))));
         self.unread.push(key);
     }
 
