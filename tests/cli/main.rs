@@ -8,17 +8,23 @@
 mod answers;
 mod beginnings;
 mod colours;
+#[cfg(unix)]
+mod continued;
 mod data;
 mod evaluate;
 mod field_notes;
 mod files;
 mod from_files;
 mod hub;
+#[cfg(unix)]
+mod pipes;
 mod predict;
 mod reading;
 mod runs;
 mod sandbox;
 mod score;
+#[cfg(target_os = "linux")]
+mod streams;
 mod tags;
 mod train;
 mod train_refusals;

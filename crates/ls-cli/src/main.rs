@@ -12,6 +12,7 @@ mod error;
 mod hub;
 mod model;
 mod output;
+mod part;
 mod shell;
 mod signals;
 

@@ -229,6 +229,12 @@ impl TextTokenizer {
         sha256(file.map_or(&[], |file| &file.bytes))
     }
 
+    /// SHA-256 of each file that was read.
+    pub fn hashes(&self) -> Vec<String> {
+        let files = self.files.iter();
+        files.map(|file| sha256(&file.bytes)).collect()
+    }
+
     /// Writes the tokenizer's files, as they were when they were read, to another folder, each whole
     /// or not at all. A class that was passed over because of the model's family is not named there:
     /// the family is not known from that folder.
