@@ -11,6 +11,8 @@ mod beginnings;
 mod bounds;
 mod bytes;
 mod colours;
+#[cfg(unix)]
+mod continued;
 mod crash;
 mod data;
 mod evaluate;
@@ -20,6 +22,8 @@ mod from_files;
 mod hub;
 mod mutate;
 mod mutations;
+#[cfg(unix)]
+mod pipes;
 mod predict;
 mod reading;
 mod resume;
@@ -27,6 +31,8 @@ mod runs;
 mod sandbox;
 mod score;
 mod smoke;
+#[cfg(target_os = "linux")]
+mod streams;
 mod tags;
 mod train;
 mod train_refusals;

@@ -88,7 +88,15 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         }
         printed = text;
     }
-    let hint = error.chain().find_map(|cause| {
+    if let Some(hint) = hint(error) {
+        say(format_args!("hint: {hint}"));
+    }
+    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// The way out of an error, where there is one.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
         let known = cause.downcast_ref::<WithHint>();
         let hint = known.map(|known| known.hint.clone()).or_else(|| {
             cause
@@ -100,11 +108,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
                 .downcast_ref::<UsageError>()
                 .and_then(|usage| usage.hint.clone())
         })
-    });
-    if let Some(hint) = hint {
-        say(format_args!("hint: {hint}"));
-    }
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+    })
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

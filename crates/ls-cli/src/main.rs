@@ -15,6 +15,7 @@ mod hub;
 mod model;
 mod output;
 mod panics;
+mod part;
 mod shell;
 mod signals;
 

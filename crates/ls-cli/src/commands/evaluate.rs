@@ -9,12 +9,12 @@ use ls_data::{DataError, FileFormat};
 use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
-use ls_train::sources::{Source, Sources, known_form, named, recorded_format};
+use ls_train::sources::{Source, Sources, known_form, named, recorded_format, with_keys};
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
 use super::table::table;
-use crate::args::{EvaluateArgs, ScoreFormat};
+use crate::args::{EvaluateArgs, ScoreFormat, sets};
 use crate::error::UsageError;
 use crate::output::Display;
 use crate::{device, model};
@@ -131,6 +131,11 @@ fn source(
     if args.model.run.is_some() && !said && !own && FileFormat::from_path(path).is_ok() {
         // The run's format is that of its own files, and this one's ending is another.
         data.format = None;
+    }
+    let format = data.format.as_deref().and_then(FileFormat::from_name);
+    let format = format.or_else(|| FileFormat::from_path(path).ok());
+    if args.model.run.is_some() && format == Some(FileFormat::Jsonl) {
+        data = with_keys(&data, |key| sets(&args.set, key));
     }
     let mut source = named(&data, &[path.to_path_buf()], true)?;
     if data.known().is_some() {
