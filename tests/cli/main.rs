@@ -14,6 +14,7 @@ mod field_notes;
 mod files;
 mod from_files;
 mod hub;
+mod numbers;
 mod predict;
 mod reading;
 mod runs;

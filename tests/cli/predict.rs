@@ -453,7 +453,10 @@ fn a_broken_adapter_is_refused_by_file_and_tensor() {
         &sandbox,
         &["predict", "--run", "out", "hi"],
         1,
-        &["model.safetensors: tensor model.norm.weight: 1 of ", "NaN at [0]"],
+        &[
+            "model.safetensors: tensor model.norm.weight: 1 of ",
+            "NaN at [0]",
+        ],
     );
 }
 

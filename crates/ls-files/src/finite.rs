@@ -130,7 +130,10 @@ fn float(dtype: Dtype, bytes: &[u8]) -> f64 {
 }
 
 /// The values in the bytes of a tensor.
-pub(crate) fn values<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+pub(crate) fn values<const N: usize, T>(
+    bytes: &[u8],
+    from: fn([u8; N]) -> T,
+) -> impl Iterator<Item = T> {
     bytes
         .as_chunks::<N>()
         .0
@@ -166,7 +169,10 @@ mod tests {
             assert_eq!(find_in(&[1.0, -1.0], dtype, dtype), None);
             assert_eq!(find_in(&[], dtype, dtype), None);
         }
-        let bytes: Vec<u8> = [1.0, f64::INFINITY].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = [1.0, f64::INFINITY]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
         let found = NotFinite::find(&bytes, Dtype::F64, Dtype::F64).unwrap();
         assert_eq!(found.unwrap().first, 1);
         let ints = NotFinite::find(&[0; 4], Dtype::I32, Dtype::F32);
@@ -190,7 +196,11 @@ mod tests {
                 let found = |into| NotFinite::find(&value.to_le_bytes(), Dtype::F32, into).unwrap();
                 assert_eq!(found(Dtype::F32).is_none(), value.is_finite());
                 let rounded = bf16::from_f32(value);
-                assert_eq!(found(Dtype::BF16).is_none(), rounded.is_finite(), "{value:e}");
+                assert_eq!(
+                    found(Dtype::BF16).is_none(),
+                    rounded.is_finite(),
+                    "{value:e}"
+                );
             }
         }
         let max = f64::from(f32::MAX);

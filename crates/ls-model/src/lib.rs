@@ -32,6 +32,7 @@ mod assemble;
 mod attention;
 pub mod checkpointing;
 pub mod config;
+mod diagnosis;
 pub mod error;
 mod fields;
 pub mod heads;

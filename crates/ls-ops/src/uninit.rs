@@ -211,7 +211,11 @@ mod tests {
         }
         assert_eq!(written(3, |_| Err("no")), Err("no"));
         let ones = [1.0; 3];
-        let part = || written(3, |out| Ok::<_, ()>(out[1..].write_copy_of_slice(&ones[1..])));
+        let part = || {
+            written(3, |out| {
+                Ok::<_, ()>(out[1..].write_copy_of_slice(&ones[1..]))
+            })
+        };
         assert!(catch_unwind(part).is_err());
         // Other memory of the same length.
         let other: *mut [f32] = Box::into_raw(Box::new(ones));

@@ -318,7 +318,8 @@ mod tests {
             };
             let read = source("wide", first, Dtype::F32).read(f32::from_le_bytes);
             assert!(read.unwrap() == expected);
-            let read = source("half", second, Dtype::BF16).read(|b| bf16::from_le_bytes(b).to_f32());
+            let read =
+                source("half", second, Dtype::BF16).read(|b| bf16::from_le_bytes(b).to_f32());
             assert!(read.unwrap() == expected);
         }
     }
@@ -335,7 +336,9 @@ mod tests {
                 values[2 * width + 1] = bad;
                 values[3 * width] = f32::NAN;
                 let shape = tensor.shape.clone();
-                *tensor = HostTensor::from_f32(shape, &values).to_dtype(dtype).unwrap();
+                *tensor = HostTensor::from_f32(shape, &values)
+                    .to_dtype(dtype)
+                    .unwrap();
                 let dir = tiny.write();
                 let checkpoint = Checkpoint::open(dir.path()).unwrap();
                 let precisions: [Precision; 4] = [
@@ -352,8 +355,12 @@ mod tests {
                 ];
                 for precision in precisions {
                     let device = Device::flex();
-                    let loaded =
-                        checkpoint.load_model(&AttentionMode::Causal, precision, &device, |_, _| ());
+                    let loaded = checkpoint.load_model(
+                        &AttentionMode::Causal,
+                        precision,
+                        &device,
+                        |_, _| (),
+                    );
                     let error = loaded.unwrap_err().to_string();
                     let expected = format!(
                         "model.safetensors: tensor {name}: 2 of {} values are NaN or infinite, \

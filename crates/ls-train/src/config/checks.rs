@@ -238,7 +238,7 @@ impl DataSettings {
 impl TrainSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
         faults.check_positive("train.epochs", self.epochs);
-        faults.check_positive("train.micro_batch_size", self.micro_batch_size);
+        faults.check_positive("train.micro_batch_size", self.micro_batch_size.largest());
         faults.check_positive(
             "train.gradient_accumulation_steps",
             self.gradient_accumulation_steps,
