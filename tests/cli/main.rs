@@ -8,6 +8,7 @@
 mod answers;
 mod beginnings;
 mod colours;
+mod crash;
 mod data;
 mod evaluate;
 mod field_notes;
@@ -17,6 +18,7 @@ mod hub;
 mod numbers;
 mod predict;
 mod reading;
+mod resume;
 mod runs;
 mod sandbox;
 mod score;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 /// Where Linux shows the limits of control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Bytes that this process may still take: what the system has left, or what the control groups (of
-/// a container, or a batch job) leave of their limits, if that is less. `None` where the system does
-/// not tell.
+/// Bytes that this process may still take: what the system has left, or what the control groups
+/// (of a container, or a batch job) leave of their limits, if that is less. `None` where the system
+/// does not tell.
 pub(crate) fn available_memory() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok();
     let system = system.and_then(|text| field(&text, "MemAvailable:"));

@@ -20,13 +20,13 @@ use crate::identity::Identity;
 use crate::optim::{AdamState, AdamW};
 use crate::out_of_memory::{self, OutOfMemory, advice};
 use crate::readback::Readback;
-use crate::report::Baseline;
 use crate::run_dir::MetricsLog;
 use crate::saver::Saver;
 use crate::schedule::learning_rate;
+use crate::scores::Baseline;
 use crate::splits::Splits;
 
-/// What a run leaves while it trains, and what a checkpoint holds besides where the training stands.
+/// What a run leaves while it trains, and what a checkpoint holds besides where that stands.
 pub(crate) struct Journal<'a> {
     pub(crate) log: &'a mut MetricsLog,
     pub(crate) saver: Saver,
@@ -58,8 +58,8 @@ pub(crate) struct Fitted {
 /// A step only queues its work. Its loss and gradient norm are looked at when the next step is
 /// queued, so that a device never waits for this thread; before an evaluation or a checkpoint, and
 /// at the end, they are waited for. The state before a step is kept until its values are known: a
-/// step that brought no numbers, or for which memory had no room, is undone with all that was queued
-/// behind it, and passed over or taken again in smaller passes.
+/// step that brought no numbers, or for which memory had no room, is undone with all that was
+/// queued behind it, and passed over or taken again in smaller passes.
 ///
 /// Wherever it is ended from outside, a checkpoint leads to the same files: an evaluation is first
 /// recorded, then its model kept if it is the best, then a checkpoint written that knows both. What

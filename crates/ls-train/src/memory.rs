@@ -12,8 +12,8 @@ const SCORES: usize = 1 << 25;
 /// Bytes for each of them: the score, its probability, and the gradients of both.
 const BYTES_OF_A_SCORE: usize = 16;
 /// Bytes for each trained value that stand all the time: the parameter, that of the best model so
-/// far, AdamW's two moments, and the parameter and the moments from before the last step and the one
-/// before that, until it is known that they brought numbers.
+/// far, AdamW's two moments, and the parameter and the moments from before each of the last two
+/// steps, until it is known that they brought numbers.
 const STANDING: usize = 40;
 /// In a backward pass: the gradient, its copy in the optimizer's buffer, and the sum over the
 /// passes before.

@@ -42,7 +42,7 @@ pub struct AdamW {
 pub(crate) struct AdamState {
     /// `[values]`.
     pub(crate) values: Tensor<1>,
-    /// The means of the gradients and of their squares, each `[values]`; none before the first step.
+    /// The means of the gradients and of their squares, `[values]`; none before the first step.
     pub(crate) moments: Option<[Tensor<1>; 2]>,
     /// Steps taken.
     pub(crate) steps: i32,
@@ -252,7 +252,7 @@ impl AdamW {
         Some(&slot.path)
     }
 
-    /// The path of the parameter with the largest magnitude in a buffer, `[values]`, and that value.
+    /// The path of the parameter with the largest magnitude in a buffer, `[values]`, and the value.
     pub(crate) fn largest(&self, buffer: &Tensor<1>) -> (&str, f32) {
         let values = ls_lora::host_values(buffer.clone());
         let of_slots = self.slots.iter().flat_map(|slot| {

@@ -111,8 +111,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// The step of the newest checkpoint, and of how many. It is only to be shown: a checkpoint that
-    /// cannot be read counts as none.
+    /// The step of the newest checkpoint, and of how many. It is only to be shown: a checkpoint
+    /// that cannot be read counts as none.
     pub(crate) fn last_step(&self) -> Option<(usize, usize)> {
         let found = checkpoint::list(&self.checkpoints()).ok()?;
         let states = found.iter().map(|(_, path)| checkpoint::read_state(path));

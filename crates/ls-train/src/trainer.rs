@@ -22,10 +22,11 @@ use crate::inference::InferenceSettings;
 use crate::memory::fitting_pass;
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
-use crate::report::{Baseline, Report};
+use crate::report::Report;
 use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
+use crate::scores::Baseline;
 use crate::sources::Sources;
 use crate::splits::Splits;
 use crate::tensors::model_input;
@@ -46,12 +47,13 @@ pub fn train(
     carry_out(config, &folder, None, device, observer)
 }
 
-/// Goes on with a run that was interrupted or killed: on a CPU everything it leaves, times aside, is
-/// what it would have been without. A run that was killed before its first checkpoint starts over; a
-/// folder that nothing was begun in gets a new run.
+/// Goes on with a run that was interrupted or killed: on a CPU everything that it leaves, times
+/// aside, is what it would have been without. A run that was killed before its first checkpoint
+/// starts over; a folder that nothing was begun in gets a new run.
 ///
 /// `config` may differ from the run's own ([`config_of_run`]) in what changes nothing that is done:
-/// how long to train, when to evaluate and to save. A finished run goes on if it is to train longer.
+/// how long to train, when to evaluate and to save. A finished run goes on if it is to train
+/// longer.
 ///
 /// [`config_of_run`]: crate::config_of_run
 ///
@@ -188,7 +190,9 @@ fn carry_out(
     }
     // The run ends with its report, whose scores are known even if the data files have changed so
     // that no predictions can be written of them. A checkpoint is only needed to train longer.
-    checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0)?;
+    if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
+        tracing::warn!("an old checkpoint stays: {error}");
+    }
     folder.write_json(&folder.report(), &report)?;
     predictions?;
     Ok(report)
@@ -294,10 +298,10 @@ fn load_backbone(
     Ok(loaded?)
 }
 
-/// Counts the memory that training is expected to take, and what of it fits into what was there
-/// before the weights were loaded: where the size of a pass is left to the program, on the CPU it is
-/// chosen by that. More than there is is warned of, since there the system ends a program that takes
-/// too much, without a word.
+/// Counts the memory that training is expected to take, and holds it against what was there before
+/// the weights were loaded: on the CPU, a size of a pass that is left to the program is chosen by
+/// that. More than there is is warned of, since the system ends a program that takes too much
+/// without a word.
 fn with_room<'a>(
     context: Context<'a>,
     checkpoint: &Checkpoint,

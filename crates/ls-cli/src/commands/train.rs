@@ -16,21 +16,25 @@ use crate::{builtin, device, hub};
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let signals = Signals::listen();
+    let unnamed = || -> anyhow::Error {
+        let message = "--resume: of which run?".into();
+        let hint = Some("name its folder: --resume RUN".into());
+        UsageError { message, hint }.into()
+    };
+    let named = named_folder(args)?;
+    let configured = args.config.is_some() || args.data.is_some();
+    if args.resume.is_some() && named.is_none() && !configured {
+        return Err(unnamed());
+    }
     let device = device::select(args.device.as_deref())?;
     let (mut config, decided) = read_config(args)?;
     config.data.skip_bad_rows |= args.skip_bad_rows;
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let mut display = Display::new().stopped_by(&signals);
-    let run = match named_folder(args)?.or_else(|| config.run.clone()) {
+    let run = match named.or_else(|| config.run.clone()) {
         Some(run) => run,
-        None if args.resume.is_some() => {
-            return Err(UsageError {
-                message: "--resume: of which run?".into(),
-                hint: Some("name its folder: --resume RUN".into()),
-            }
-            .into());
-        }
+        None if args.resume.is_some() => return Err(unnamed()),
         None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
             if matches!(ls_train::unfinished(taken), Ok(Some(_))) {
                 display.line(format!(
@@ -269,7 +273,7 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shown(&report.run);
+    let run = quoted(&shown(&report.run));
     let text = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
