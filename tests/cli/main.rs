@@ -22,6 +22,7 @@ mod from_files;
 mod hub;
 mod mutate;
 mod mutations;
+mod numbers;
 #[cfg(unix)]
 mod pipes;
 mod predict;

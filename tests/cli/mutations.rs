@@ -434,7 +434,12 @@ fn seconds(process: u32) -> Option<u64> {
     // user and system are the 12th and 13th, in hundredths.
     let (_, fields) = stat.rsplit_once(')')?;
     let times = fields.split_whitespace().skip(11).take(2);
-    Some(times.filter_map(|time| time.parse::<u64>().ok()).sum::<u64>() / 100)
+    Some(
+        times
+            .filter_map(|time| time.parse::<u64>().ok())
+            .sum::<u64>()
+            / 100,
+    )
 }
 
 #[test]

@@ -245,6 +245,15 @@ impl Observer for Display {
                 self.done_before = *step;
                 self.bar.set_position(*step as u64);
             }
+            Event::Skipped(step) => {
+                self.line(format!(
+                    "step {} skipped: {} is {}, {}; examples: {}",
+                    step.step, step.quantity, step.value, step.cause, step.examples
+                ));
+                if self.training {
+                    self.bar.set_position(step.step as u64);
+                }
+            }
             Event::Step(step) => {
                 self.tokens += step.tokens;
                 self.seconds += step.seconds;

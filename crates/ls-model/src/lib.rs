@@ -33,6 +33,7 @@ mod attention;
 mod bounds;
 pub mod checkpointing;
 pub mod config;
+mod diagnosis;
 pub mod error;
 mod fields;
 pub mod heads;

@@ -1,5 +1,5 @@
-//! The modules of ls-ops that set the length of vectors by `unsafe`, and what computes with them, so
-//! that `cargo xtask miri` runs their tests under Miri in seconds.
+//! The modules of ls-ops that set the length of vectors by `unsafe`, and what computes with them:
+//! `cargo xtask miri` runs their tests under Miri in seconds.
 #![allow(dead_code)]
 
 #[path = "../../../crates/ls-ops/src/gemm.rs"]

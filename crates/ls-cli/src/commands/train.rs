@@ -261,9 +261,13 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         .peak_memory
         .map(|peak| format!(", peak memory {}", bytes(peak)))
         .unwrap_or_default();
+    let skipped = match report.skipped_steps {
+        0 => String::new(),
+        skipped => format!(" ({skipped} skipped: no numbers)"),
+    };
     writeln!(
         out,
-        "training                 {} steps in {}, {:.0} tokens/s{memory}",
+        "training                 {} steps{skipped} in {}, {:.0} tokens/s{memory}",
         report.steps,
         duration(report.train_seconds),
         report.tokens_per_second

@@ -34,7 +34,10 @@ impl Faults {
 
     /// The value of a key could not be read.
     pub(super) fn unread(&mut self, key: String, reason: &str) {
-        self.add(format!("{key}: {}", shown(reason.trim().replace('\n', " "))));
+        self.add(format!(
+            "{key}: {}",
+            shown(reason.trim().replace('\n', " "))
+        ));
         self.unread.push(key);
     }
 
@@ -251,7 +254,8 @@ impl DataSettings {
 impl TrainSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
         faults.check_bounds("train.epochs", self.epochs, PASSES);
-        faults.check_bounds("train.micro_batch_size", self.micro_batch_size, BATCH);
+        let micro_batch_size = self.micro_batch_size.largest();
+        faults.check_bounds("train.micro_batch_size", micro_batch_size, BATCH);
         faults.check_bounds(
             "train.gradient_accumulation_steps",
             self.gradient_accumulation_steps,
@@ -316,7 +320,11 @@ impl RunConfig {
     pub(super) fn check(&self, faults: &mut Faults) {
         let data = &self.data;
         if let Some(pad_to) = data.pad_to {
-            let most = self.train.micro_batch_size.max(self.train.eval_batch_size);
+            let most = self
+                .train
+                .micro_batch_size
+                .largest()
+                .max(self.train.eval_batch_size);
             if let Some(fault) = padded(pad_to, most) {
                 faults.check(false, "data.pad_to", fault);
             }
