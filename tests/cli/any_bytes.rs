@@ -95,7 +95,7 @@ pub fn ls_llama_json(data: &[u8]) {
 pub fn run_toml(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Ok(config) = RunConfig::from_toml(text, "run.toml", &[]) {
-        assert!(config.train.epochs > 0 && config.train.micro_batch_size <= 1 << 16);
+        assert!(config.train.epochs > 0 && config.train.micro_batch_size.largest() <= 1 << 16);
         assert!(config.train.learning_rate.is_finite());
         assert!(config.data.pad_to.is_none_or(|pad_to| pad_to <= 1 << 20));
     }

@@ -57,8 +57,8 @@ pub struct TextTokenizer {
     path: PathBuf,
 }
 
-/// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever becomes
-/// of the file.
+/// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever
+/// becomes of the file.
 #[derive(Debug)]
 struct TokenizerFile {
     name: &'static str,
@@ -252,9 +252,9 @@ impl TextTokenizer {
         self.files.iter().map(hash).collect()
     }
 
-    /// Writes the tokenizer's files, as they were when they were read, to another folder, each whole
-    /// or not at all. A class that was passed over because of the model's family is not named there:
-    /// the family is not known from that folder.
+    /// Writes the tokenizer's files, as they were when they were read, to another folder, each
+    /// whole or not at all. A class that was passed over because of the model's family is not named
+    /// there: the family is not known from that folder.
     ///
     /// # Errors
     /// A file that cannot be written.

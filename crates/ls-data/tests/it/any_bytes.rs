@@ -1,5 +1,5 @@
-//! What must hold of every reader of data, tokenizers and weights for any bytes at all. The fuzz targets of `fuzz/` and the test
-//! `bytes.rs` run these functions.
+//! What must hold of every reader of data, tokenizers and weights for any bytes at all. The fuzz
+//! targets of `fuzz/` and the test `bytes.rs` run these functions.
 
 use std::io::Read;
 use std::path::Path;
