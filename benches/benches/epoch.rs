@@ -7,7 +7,7 @@ use std::time::Duration;
 use burn::tensor::Device;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ls_train::RunConfig;
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 
 fn epoch(criterion: &mut Criterion) {
     keep_freed_memory();

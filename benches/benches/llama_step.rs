@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ls_benches::{LEARNING_RATE, LLAMA_15M, batch, mean_loss, optimizer, random_checkpoint};
 use ls_lora::{LoraConfig, TargetModules, TaskType, add_adapter};
 use ls_model::{ADAPTER, AttentionMode, ComputeType, LlamaClassifier, ModelInput, Pooling, Task};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 use ls_train::optim::AdamW;
 
 /// A full batch, and one with the spread of lengths of short sentences: 280 tokens in 512 places.

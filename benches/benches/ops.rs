@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ls_benches::operations::{FORMS, PASSES, of_135m};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 
 fn ops(criterion: &mut Criterion) {
     keep_freed_memory();

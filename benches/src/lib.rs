@@ -3,6 +3,8 @@
 //!
 //! `docs/measured.md` has the numbers and the commands that made them.
 
+#![forbid(unsafe_code)]
+
 pub mod device;
 pub mod device_memory;
 pub mod flops;

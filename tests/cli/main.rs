@@ -6,9 +6,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod any_bytes;
 mod beginnings;
+mod bounds;
+mod bytes;
 mod changes;
 mod colours;
+#[cfg(unix)]
+mod continued;
 mod crash;
 mod data;
 mod evaluate;
@@ -18,12 +23,20 @@ mod field_notes;
 mod files;
 mod from_files;
 mod hub;
+mod mutate;
+mod mutations;
+mod numbers;
+#[cfg(unix)]
+mod pipes;
 mod predict;
 mod reading;
 mod resume;
 mod runs;
 mod sandbox;
 mod score;
+mod smoke;
+#[cfg(target_os = "linux")]
+mod streams;
 mod tags;
 mod train;
 mod train_refusals;

@@ -435,7 +435,11 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         ),
         (
             |s| poison(s, WEIGHTS, "model.norm.weight"),
-            &["an output of the model is NaN", "train.csv", "hint: "],
+            &[
+                "model.safetensors: tensor model.norm.weight: 1 of ",
+                "NaN or infinite, the first NaN at [0]",
+                "hint: fetch the file again",
+            ],
         ),
         (
             |s| std::fs::remove_file(s.path("model/tokenizer.json")).unwrap(),
@@ -504,7 +508,7 @@ fn examples_of_step(step: usize) -> String {
     lines.sort_unstable();
     // Counted from 1, after the header.
     let lines: Vec<String> = lines.iter().map(|line| (line + 2).to_string()).collect();
-    format!("train.csv lines {}\n", lines.join(", "))
+    format!("train.csv lines {}; ", lines.join(", "))
 }
 
 #[test]
@@ -515,6 +519,13 @@ fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
     let warmup = ["train.warmup_steps=1", "train.group_by_length=false"];
     let third = examples_of_step(3);
     let some = "train.csv line";
+    // What is set already is not proposed.
+    let clipped = sandbox.run(&train_args("clipped", &["train.learning_rate=1e30"]));
+    assert!(
+        !clipped.stderr.contains("max_grad_norm"),
+        "{}",
+        clipped.stderr
+    );
     for (run, more, says, examples, steps) in [
         (
             "loss",
@@ -542,13 +553,20 @@ fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
         assert_eq!(outcome.code, 1, "{}", outcome.stderr);
         assert_contains(
             &outcome.stderr,
-            &[says, examples, "hint: lower train.learning_rate"],
+            &[
+                says,
+                examples,
+                "; the first output that is no number is that of model.",
+                "hint: lower train.learning_rate (1e30 at its peak)",
+            ],
         );
         assert_eq!(
             sandbox.listing(run),
             ["config.toml", "environment.json", "metrics.jsonl"]
         );
         assert_eq!(losses(&sandbox, run).len(), steps);
+        // On the CPU everything is computed in f32 already.
+        assert!(!outcome.stderr.contains("f32"), "{}", outcome.stderr);
         sandbox.json(&format!("{run}/environment.json"));
         ls_train::RunConfig::from_file(&sandbox.path(&format!("{run}/config.toml")), &[]).unwrap();
         refused(

@@ -18,7 +18,7 @@ use ls_benches::flops::Work;
 use ls_benches::timing::{median, ratio};
 use ls_benches::{Dtype, Shape, Timing, Tuning, random_classifier};
 use ls_model::{AttentionMode, Task};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     let sources = Sources::of(config)?;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, &mut ())?;
     let options = BatchOptions {
-        batch_size: config.train.micro_batch_size,
+        batch_size: config.train.micro_batch_size.largest(),
         pad_id: tokenizer.pad_token().id,
         padding_side: config.data.padding_side,
         padding_mode: run.padding,

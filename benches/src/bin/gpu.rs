@@ -26,7 +26,7 @@ use ls_benches::{
 use ls_lora::{LoraModel, LoraModule, Quantization, host_values};
 use ls_model::{AttentionMode, LlamaClassifier, LlamaConfig};
 use ls_ops::device::cuda_toolkit;
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 use serde_json::{Value, json};
 
 /// A classifier with an adapter, timed on a GPU and compared with the CPU

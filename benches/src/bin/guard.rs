@@ -38,7 +38,7 @@ use ls_benches::timing::{quantile, seconds};
 use ls_benches::{Shape, batch};
 use ls_lora::{LoraConfig, TaskType, add_adapter};
 use ls_model::{ADAPTER, AttentionMode, ComputeType, LlamaClassifier, LlamaModel, Pooling, Task};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 use ls_train::loss::cross_entropy_sum;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_simd::{Isa, SimdOp};

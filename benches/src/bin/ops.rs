@@ -6,7 +6,7 @@
 
 use ls_benches::operations::{Form, PASSES, of_135m};
 use ls_benches::timing::{by_turns, median, ratio};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 
 const ROUNDS: usize = 15;
 

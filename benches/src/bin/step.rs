@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use ls_benches::{Dtype, Record, Timing, name, peak_rss_mib};
 use ls_lora::{LoraModel, PeftAdapter};
 use ls_model::{AttentionMode, Checkpoint, ComputeType, LlamaClassifier, Pooling, Task};
-use ls_train::environment::keep_freed_memory;
+use ls_train::allocator::keep_freed_memory;
 use serde_json::{Value, json};
 
 /// One training step or one inference pass of a classifier with an adapter, timed

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ls_files::say;
 use ls_train::{Event, Observer};
 
 use crate::signals::Signals;
@@ -62,9 +63,9 @@ impl Display {
     /// A line that stays.
     pub fn line(&self, text: impl AsRef<str>) {
         if self.terminal {
-            self.bar.suspend(|| eprintln!("{}", text.as_ref()));
+            self.bar.suspend(|| say(text.as_ref()));
         } else {
-            eprintln!("{}", text.as_ref());
+            say(text.as_ref());
         }
     }
 
@@ -243,6 +244,15 @@ impl Observer for Display {
                 ));
                 self.done_before = *step;
                 self.bar.set_position(*step as u64);
+            }
+            Event::Skipped(step) => {
+                self.line(format!(
+                    "step {} skipped: {} is {}, {}; examples: {}",
+                    step.step, step.quantity, step.value, step.cause, step.examples
+                ));
+                if self.training {
+                    self.bar.set_position(step.step as u64);
+                }
             }
             Event::Step(step) => {
                 self.tokens += step.tokens;

@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ls_files::{optional, read, sha256};
+use ls_files::{Panicked, guarded, optional, read, sha256, shown};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,6 +53,8 @@ pub struct TextTokenizer {
     vocab_size: usize,
     model_max_length: Option<usize>,
     files: Arc<[TokenizerFile]>,
+    /// Of `tokenizer.json`, for messages.
+    path: PathBuf,
 }
 
 /// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever
@@ -92,6 +94,7 @@ impl TextTokenizer {
             let bytes = optional(read(dir.join(name)))?;
             files.extend(bytes.map(|bytes| TokenizerFile { name, bytes }));
         }
+        let files: Arc<[TokenizerFile]> = files.into();
         let bytes_of = |name: &str| {
             let mut files = files.iter();
             let found = files.find(|file| file.name == name);
@@ -104,35 +107,48 @@ impl TextTokenizer {
         let config_path = dir.join(CONFIG_FILE);
         let config: TokenizerConfig = optional_json(bytes_of(CONFIG_FILE), &config_path)?;
         let config = config.with_map(optional_json(bytes_of(MAP_FILE), &dir.join(MAP_FILE))?);
+        // The crate unwraps what a damaged file may lack.
+        let built = guarded(|| Self::of_bytes(dir, &path, bytes, &config, reading));
+        let built = built.map_err(|panic| bad_tokenizer(&path, &panic))??;
+        Ok(Self { files, ..built })
+    }
 
-        let text = std::str::from_utf8(bytes).map_err(|e| bad_tokenizer(&path, &e))?;
+    /// The tokenizer in the bytes of a `tokenizer.json`.
+    fn of_bytes(
+        dir: &Path,
+        path: &Path,
+        bytes: &[u8],
+        config: &TokenizerConfig,
+        reading: Reading,
+    ) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|e| bad_tokenizer(path, &e))?;
         // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
         let tokenizer = text.parse::<Tokenizer>();
-        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(&path, &e))?;
-        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(path, &e))?;
+        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer
             .with_truncation(None)
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
-        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         if keep_spaces_in_offsets(&mut file["post_processor"]) {
             let processor = file["post_processor"].take();
             let processor = PostProcessorWrapper::deserialize(processor);
-            let processor = processor.map_err(|e| bad_tokenizer(&path, &e))?;
+            let processor = processor.map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_post_processor(Some(processor));
         }
-        let by_class = tokenizer_class::pre_tokenizer(dir, &config, &file)?;
+        let by_class = tokenizer_class::pre_tokenizer(dir, config, &file)?;
         if let Some(pre_tokenizer) = &by_class {
             file["normalizer"] = Value::Null;
             file["pre_tokenizer"] = tokenizer_class::as_json(pre_tokenizer);
             tokenizer
                 .with_normalizer(None::<NormalizerWrapper>)
-                .map_err(|e| bad_tokenizer(&path, &e))?;
+                .map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_pre_tokenizer(Some(pre_tokenizer.clone()));
         }
-        let pad = choose_pad(&tokenizer, &config, &outline.model)
-            .ok_or_else(|| DataError::NoPadToken { path: path.clone() })?;
+        let pad = choose_pad(&tokenizer, config, &outline.model)
+            .ok_or_else(|| DataError::NoPadToken { path: path.into() })?;
         tracing::debug!(id = pad.id, token = %pad.token, reason = %pad.reason, "padding token");
         let around = tokenizer
             .encode_fast("a", true)
@@ -141,12 +157,12 @@ impl TextTokenizer {
                 let ids = encoding.get_ids();
                 [ids[..text.start].to_vec(), ids[text.end..].to_vec()]
             })
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         for flag in config.contradictions(&around) {
             tracing::warn!(
                 "{}: {flag} says otherwise than tokenizer.json, whose post-processor decides, as in \
                  transformers 5",
-                config_path.display()
+                dir.join(CONFIG_FILE).display()
             );
         }
         // Not before: what pads is none that a text gives unless it spells it out.
@@ -163,7 +179,8 @@ impl TextTokenizer {
             named_pad: config.named_pad(&tokenizer),
             vocab_size: vocab.values().max().map_or(0, |id| *id as usize + 1),
             model_max_length: config.model_max_length(),
-            files: files.into(),
+            files: Arc::default(),
+            path: path.to_path_buf(),
             tokenizer,
         })
     }
@@ -229,10 +246,10 @@ impl TextTokenizer {
         sha256(file.map_or(&[], |file| &file.bytes))
     }
 
-    /// SHA-256 of each of the tokenizer's files that were read, in a fixed order.
-    pub fn sha256_of_files(&self) -> Vec<String> {
-        let files = self.files.iter();
-        files.map(|file| sha256(&file.bytes)).collect()
+    /// SHA-256 of each of its files that was there, as it was read, in a fixed order.
+    pub fn hashes(&self) -> Vec<String> {
+        let hash = |file: &TokenizerFile| sha256(&file.bytes);
+        self.files.iter().map(hash).collect()
     }
 
     /// Writes the tokenizer's files, as they were when they were read, to another folder, each
@@ -280,6 +297,16 @@ impl TextTokenizer {
     /// # Errors
     /// As [`TextTokenizer::encode_sequence`]; windows over a pair.
     pub fn sequence_inputs(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        limits: &InputLimits,
+    ) -> Result<SequenceInputs> {
+        let encode = || self.of_sequence(text, pair, limits);
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(text, &panic)))
+    }
+
+    fn of_sequence(
         &self,
         text: &str,
         pair: Option<&str>,
@@ -360,10 +387,16 @@ impl TextTokenizer {
 
     /// Words as ids, special ones included, and the word of each.
     fn whole_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
-        match self.reading.words {
+        let encode = || match self.reading.words {
             WordsAs::Text => self.joined_words(words),
             WordsAs::Split => self.split_words(words),
-        }
+        };
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(&words.join(" "), &panic)))
+    }
+
+    /// What is said where the tokenizer's own code broke down on a text.
+    fn panicked(&self, text: &str, panic: &Panicked) -> DataError {
+        encode_error(text, format!("{}: {panic}", self.path.display()).into())
     }
 
     /// Words as transformers encodes them where they were split beforehand.
@@ -596,14 +629,14 @@ fn keep_spaces_in_offsets(processor: &mut Value) -> bool {
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {
     DataError::Tokenizer {
         path: path.to_path_buf(),
-        message: message.to_string(),
+        message: shown(message),
     }
 }
 
 fn encode_error(text: &str, error: tokenizers::Error) -> DataError {
     DataError::Encode {
         text: text.chars().take(80).collect(),
-        message: error.to_string(),
+        message: shown(error),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ls_files::{optional, read};
+use ls_files::{optional, read_text};
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 
@@ -59,8 +59,8 @@ fn is_llama(class: &str) -> bool {
 /// Whether a model of the folder's family gets a tokenizer of the class that is named. Mistral's
 /// does not. An adapter's folder has no model, and then the class decides.
 fn family_heeds_class(dir: &Path) -> Result<bool> {
-    let config = optional(read(dir.join("config.json")))?;
-    let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let config = optional(read_text(dir.join("config.json")))?;
+    let config: Option<Value> = config.and_then(|text| serde_json::from_str(&text).ok());
     Ok(match config.as_ref().map(|config| &config["model_type"]) {
         Some(Value::String(family)) => family == "llama",
         _ => true,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use crate::{did_you_mean, nearest};
+use crate::finite::NotFinite;
+use crate::{did_you_mean, nearest, shown};
 
 /// Result of this crate.
 pub type Result<T, E = FileError> = std::result::Result<T, E>;
@@ -141,6 +142,29 @@ pub enum FileError {
         /// The types that can be used.
         expected: &'static str,
     },
+    /// A tensor holds values that are no numbers, or none in the type that they are needed in.
+    #[error(
+        "{}: tensor {name}: {} of {} values {} NaN or infinite{}, the first {} at {:?}; expected numbers",
+        path.display(),
+        found.count,
+        shape.iter().product::<usize>(),
+        if found.count == 1 { "is" } else { "are" },
+        if found.value.is_finite() { format!(" in {into}") } else { String::new() },
+        found.value,
+        place(found.first, shape),
+    )]
+    TensorNotFinite {
+        /// File that was read.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many such values there are, and the first.
+        found: NotFinite,
+        /// The type that the values are needed in.
+        into: Dtype,
+    },
     /// The content is not what is needed, at no place in particular.
     #[error("{}: not a usable {what}: {reason}", path.display())]
     Unusable {
@@ -151,6 +175,21 @@ pub enum FileError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// The index of a value by dimensions, from its flat one.
+fn place(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut place: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let at = flat % (*size).max(1);
+            flat /= (*size).max(1);
+            at
+        })
+        .collect();
+    place.reverse();
+    place
 }
 
 impl FileError {
@@ -197,7 +236,7 @@ impl FileError {
             line: line + error.line().saturating_sub(1),
             column: error.column().max(1),
             format: "JSON",
-            message: message[..end].to_string(),
+            message: shown(&message[..end]),
         }
     }
 

@@ -24,6 +24,7 @@
 //! assert!(error.to_string().contains("cargo xtask fetch-weights smollm2-135m"));
 //! ```
 
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;

@@ -203,19 +203,6 @@ pub enum LoraError {
         found: String,
     },
 
-    /// A tensor holds NaN or an infinity.
-    #[error("{}: tensor {name} holds {value} at flat index {index}", path.display())]
-    NonFinite {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// The position of the first such value, counted row by row.
-        index: usize,
-        /// NaN or an infinity.
-        value: f64,
-    },
-
     /// A file holds tensors that the configuration does not account for.
     #[error("{}: the configuration does not account for {}", path.display(), list(names))]
     SurplusTensors {

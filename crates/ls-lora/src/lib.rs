@@ -39,6 +39,8 @@
 //! `target.rs` (PEFT's fields and matching rules), `peft/` (the files), `quantized/` (4 and 8
 //! bits).
 
+#![forbid(unsafe_code)]
+
 mod adapter;
 mod combine;
 mod config;

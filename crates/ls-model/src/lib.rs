@@ -26,10 +26,14 @@
 //! (how padding is kept out), [`heads`], [`checkpointing`] (gradients in little memory),
 //! [`pretrained`] (from files to a model), [`config`] and [`rope`].
 
+#![forbid(unsafe_code)]
+
 mod assemble;
 mod attention;
+mod bounds;
 pub mod checkpointing;
 pub mod config;
+mod diagnosis;
 pub mod error;
 mod fields;
 pub mod heads;

@@ -52,7 +52,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    fn forward(
+    pub(crate) fn forward(
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
@@ -89,7 +89,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
         let _span = tracing::trace_span!("mlp").entered();
         let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
         let up = self.up_proj.forward(x);

@@ -114,7 +114,8 @@ impl Dropout {
     /// The values with the mask on.
     #[cfg(feature = "flex")]
     pub(crate) fn applied(self, x: &[f32]) -> Vec<f32> {
-        use crate::host::{CHUNK, filled, vectorised};
+        use crate::host::{CHUNK, vectorised};
+        use crate::uninit::filled;
 
         filled(x.len(), CHUNK, |chunk, out| {
             let start = chunk * CHUNK;

@@ -1,7 +1,6 @@
 //! Tensors of the CPU backend as slices, loops for the instruction set at hand, and elementary
 //! functions that vectorise.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use burn::backend::Flex;
@@ -9,8 +8,9 @@ use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, FloatDType, TensorData};
-use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp};
+
+use crate::uninit;
 
 /// Elements that one task of an element-wise loop takes: small enough for a core's cache, large
 /// enough to be worth a task.
@@ -76,34 +76,6 @@ pub(crate) fn vectorised<R, F: FnOnce() -> R>(body: F) -> R {
     Op(body).dispatch()
 }
 
-/// A new vector that `fill` writes, a chunk of `chunk` elements at a time, in parallel. Each call
-/// must write its whole chunk.
-///
-/// The memory is not zeroed first, which would take as long as many a loop.
-pub(crate) fn filled(
-    len: usize,
-    chunk: usize,
-    fill: impl Fn(usize, &mut Uninit<'_>) + Sync,
-) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    let chunk = chunk.max(1);
-    values.spare_capacity_mut()[..len]
-        .par_chunks_mut(chunk)
-        .enumerate()
-        .for_each(|(at, out)| {
-            let mut out = Uninit { out, written: 0 };
-            fill(at, &mut out);
-            assert_eq!(out.written, out.out.len(), "a chunk is written whole");
-        });
-    // SAFETY: the capacity is at least `len`, the chunks are the first `len` elements, and each was
-    // written whole (asserted above).
-    #[allow(unsafe_code)]
-    unsafe {
-        values.set_len(len);
-    }
-    values
-}
-
 /// Two new vectors of one length, in parallel, in the widest instruction set of this machine.
 /// `values` is called with each range of elements and gives a closure, marked `#[inline(always)]`,
 /// for the two elements at a place of that range.
@@ -111,53 +83,13 @@ pub(crate) fn filled_pair<V: Fn(usize) -> (f32, f32)>(
     len: usize,
     values: impl Fn(Range<usize>) -> V + Sync,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (mut first, mut second) = (Vec::with_capacity(len), Vec::with_capacity(len));
-    first.spare_capacity_mut()[..len]
-        .par_chunks_mut(CHUNK)
-        .zip(second.spare_capacity_mut()[..len].par_chunks_mut(CHUNK))
-        .enumerate()
-        .for_each(|(task, (first, second))| {
-            let count = first.len();
-            let second = &mut second[..count];
-            vectorised(
-                #[inline(always)]
-                || {
-                    let values = values(task * CHUNK..task * CHUNK + count);
-                    for at in 0..count {
-                        let (one, other) = values(at);
-                        first[at].write(one);
-                        second[at].write(other);
-                    }
-                },
-            );
-        });
-    // SAFETY: both capacities are at least `len`, the chunks are the first `len` elements of both
-    // vectors, and the loop over `0..count` wrote every element of each.
-    #[allow(unsafe_code)]
-    unsafe {
-        first.set_len(len);
-        second.set_len(len);
-    }
-    (first, second)
-}
-
-/// Uninitialised memory that is written once, from its beginning.
-pub(crate) struct Uninit<'a> {
-    out: &'a mut [MaybeUninit<f32>],
-    written: usize,
-}
-
-impl Uninit<'_> {
-    /// Writes the next `len` elements, `values(i)` for each `i` below `len`; there must be room for
-    /// them.
-    #[inline(always)]
-    pub(crate) fn write(&mut self, len: usize, mut values: impl FnMut(usize) -> f32) {
-        let out = &mut self.out[self.written..][..len];
-        for (at, out) in out.iter_mut().enumerate() {
-            out.write(values(at));
-        }
-        self.written += len;
-    }
+    uninit::filled_pair(len, CHUNK, |task, out| {
+        let count = out.len();
+        vectorised(
+            #[inline(always)]
+            || out.write(count, values(task * CHUNK..task * CHUNK + count)),
+        );
+    })
 }
 
 /// Lanes of a sum that the compiler may keep in vectors.

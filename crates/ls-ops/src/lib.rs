@@ -40,6 +40,8 @@ mod cube;
 mod gemm;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "flex")]
+mod uninit;
 
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};

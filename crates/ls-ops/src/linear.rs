@@ -170,7 +170,8 @@ mod flex {
     use burn::tensor::{DType, bf16, f16};
 
     use crate::gemm::{Matrix, accumulate, product};
-    use crate::host::{dims, filled, vectorised};
+    use crate::host::{dims, vectorised};
+    use crate::uninit::filled;
 
     /// Number of a weight's values that are widened at a time.
     const PART: usize = 1 << 20;
@@ -249,7 +250,7 @@ mod flex {
         let width = columns.len();
         // Whole rows, some ten thousand values a task.
         let rows_of_task = (1usize << 14).div_ceil(width.max(1));
-        let widen = |read: &(dyn Fn(usize, &mut crate::host::Uninit<'_>) + Sync)| {
+        let widen = |read: &(dyn Fn(usize, &mut crate::uninit::Uninit<'_>) + Sync)| {
             filled(rows.len() * width, rows_of_task * width, |task, out| {
                 let first = rows.start + task * rows_of_task;
                 let count = rows_of_task.min(rows.end - first);

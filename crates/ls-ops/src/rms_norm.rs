@@ -138,7 +138,8 @@ impl RmsNormOps for crate::cube::CubeBackend {
 #[cfg(feature = "flex")]
 impl RmsNormOps for Flex {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
-        use crate::host::{CHUNK, Values, dims, filled, sum, tensor, vectorised};
+        use crate::host::{CHUNK, Values, dims, sum, tensor, vectorised};
+        use crate::uninit::filled;
 
         if x.dtype() != DType::F32 {
             return portable::<Self>(x, weight, eps);
@@ -178,7 +179,8 @@ impl RmsNormOps for Flex {
         dy: FloatTensor<Self>,
         eps: f64,
     ) -> FloatTensor<Self> {
-        use crate::host::{CHUNK, Values, dims, filled, in_dtype, sum, tensor, vectorised};
+        use crate::host::{CHUNK, Values, dims, in_dtype, sum, tensor, vectorised};
+        use crate::uninit::filled;
 
         let (dtype, [tokens, width]) = (x.dtype(), dims(&x));
         let (x, weight, dy) = (Values::of(x), Values::of(weight), Values::of(dy));

@@ -97,7 +97,8 @@ impl SwigluOps for crate::cube::CubeBackend {
 #[cfg(feature = "flex")]
 impl SwigluOps for Flex {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        use crate::host::{CHUNK, Values, dims, filled, in_dtype, sigmoid, tensor, vectorised};
+        use crate::host::{CHUNK, Values, dims, in_dtype, sigmoid, tensor, vectorised};
+        use crate::uninit::filled;
 
         let (dtype, shape) = (gate.dtype(), dims(&gate));
         let (gate, up) = (Values::of(gate), Values::of(up));

@@ -40,6 +40,10 @@ pub(crate) struct State {
     pub(crate) steps: usize,
     /// Of an epoch.
     pub(crate) steps_per_epoch: usize,
+    /// Of the steps done, those that were passed over.
+    pub(crate) skipped_steps: usize,
+    /// Inputs of a pass, which `train.micro_batch_size = "auto"` chooses.
+    pub(crate) pass_size: usize,
     /// The step of the last evaluation, 0 before the first. One that is due at `step` is still to
     /// be made if it is another.
     pub(crate) last_evaluation: usize,

@@ -72,23 +72,3 @@ pub fn peak_memory() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
-
-/// Lets glibc's allocator keep what is freed for what comes next: a program that computes should
-/// say so once, at its beginning.
-///
-/// Every step takes and frees the same buffers. By default glibc gives large ones back to the
-/// system at once, and each is mapped and zeroed anew, page by page, when it is next written. Does
-/// nothing elsewhere.
-pub fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        /// The largest that glibc takes: half of what a thread's heap may be.
-        const LARGEST: libc::c_int = 32 << 20;
-        // SAFETY: a setting of the allocator, which takes any value.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
-        }
-    }
-}

@@ -186,18 +186,39 @@ pub enum TrainError {
         /// The model's vocabulary size.
         vocab_size: usize,
     },
+    /// Everything to learn from has the same label.
+    #[error(
+        "{files}: each of the {count} {} to learn from has the label {label}, expected at least two \
+         labels",
+        if *words { "words" } else { "examples" }
+    )]
+    OneClass {
+        /// The files of the training split.
+        files: String,
+        /// The label, quoted.
+        label: String,
+        /// Examples, or words.
+        count: usize,
+        /// Whether words are labelled.
+        words: bool,
+    },
     /// The model answers with something that is no number.
-    #[error("an output of the model is {value}; examples: {examples}")]
+    #[error("an output of the model is {value}; examples: {examples}; {found}")]
     OutputNotFinite {
         /// NaN or infinite.
         value: f64,
         /// Where the example stands, or those of its batch: path and lines.
         examples: String,
+        /// In which module it was found first.
+        found: String,
+        /// What may mend it.
+        hint: String,
     },
-    /// The loss, a gradient or an output stopped being a number.
-    #[error("{quantity} is {value} at step {step}; examples: {examples}")]
+    /// The loss, a gradient, a parameter or an output stopped being a number.
+    #[error("{quantity} is {value} at step {step}; examples: {examples}; {found}")]
     NotFinite {
-        /// `loss`, `gradient norm` or `an output in the evaluation`.
+        /// `loss`, `gradient norm`, `a parameter after the update` or `an output in the
+        /// evaluation`.
         quantity: &'static str,
         /// NaN or infinite.
         value: f64,
@@ -205,6 +226,24 @@ pub enum TrainError {
         step: usize,
         /// Where the examples stand: path and lines.
         examples: String,
+        /// In which module or parameter it was found first, and for which example.
+        found: String,
+        /// What may mend it.
+        hint: String,
+    },
+    /// The device has no memory left.
+    #[error("the device has no memory left for {during}{asked}{expected} ({message})")]
+    OutOfMemory {
+        /// What was going on.
+        during: String,
+        /// What was asked for, where it was told: the end of a clause.
+        asked: String,
+        /// What was expected, where it was counted: the end of a clause.
+        expected: String,
+        /// What the device's driver said.
+        message: String,
+        /// What can be set.
+        advice: String,
     },
     /// Labels of a file that are none of the model's.
     #[error("{fault}")]
@@ -303,10 +342,15 @@ impl TrainError {
             Self::Checkpoint { .. } => {
                 Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
             }
-            Self::NotFinite { .. } => Some("lower train.learning_rate, or set model.dtype = \"f32\"".into()),
-            Self::OutputNotFinite { .. } => {
-                Some("look for NaN in the weights; if there is none, they overflow in their type: use f32".into())
+            Self::NotFinite { hint, .. } | Self::OutputNotFinite { hint, .. } => {
+                Some(hint.clone())
             }
+            Self::OutOfMemory { advice, .. } => Some(advice.clone()),
+            Self::OneClass { words, .. } => Some(format!(
+                "is {} the label? A model that learns one answer is never wrong; give examples of \
+                 another",
+                if *words { "data.tags" } else { "data.label" }
+            )),
             Self::EmptySplit { split } if split == "validation" => {
                 Some("raise data.validation_fraction, or name a file in data.validation".into())
             }
@@ -315,6 +359,16 @@ impl TrainError {
                 if path.ends_with(WEIGHTS_FILE) && name.ends_with("score.weight") =>
             {
                 Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
+            }
+            Self::Model(ModelError::File(error) | ModelError::Lora(LoraError::File(error)))
+            | Self::Lora(LoraError::File(error))
+                if let FileError::TensorNotFinite { found, .. } = error =>
+            {
+                Some(if found.value.is_finite() {
+                    "it is past the range of that type: set model.dtype = \"f32\"".into()
+                } else {
+                    "fetch the file again; if it is as it was published, its training failed: take an earlier checkpoint".into()
+                })
             }
             Self::Model(ModelError::NotACheckpoint { path, .. }) if path.join("adapter_config.json").is_file() => {
                 Some("it is a PEFT adapter: name it with --adapter, and the model that it was trained on with --model".into())

@@ -11,6 +11,8 @@ use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
+use crate::out_of_memory::{OutOfMemory, caught};
+use crate::overflow::wider;
 use crate::prediction::{Decision, Prediction, lenient_names, without_decision};
 use crate::scores::Scores;
 use crate::tensors::model_input;
@@ -104,9 +106,16 @@ pub(crate) fn logits(
     let mut done = 0;
     let options = pass.settings.batch_options(pass.batch_size, true);
     for indices in sequential_order(lengths, options.batch_size, true) {
-        let batch = dataset.batch(&indices, &options)?;
+        // Products of a single row are summed in another order than those of several. So what would
+        // be computed alone is computed twice, and no answer depends on its neighbours.
+        let alone = indices.len() == 1 && (!dataset.is_words() || lengths[indices[0]] == 1);
+        let batch = match alone {
+            true => dataset.batch(&[indices[0]; 2], &options)?,
+            false => dataset.batch(&indices, &options)?,
+        };
         let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
-        let rows = ls_lora::host_values(model.forward(&input));
+        let rows = caught(|| ls_lora::host_values(model.forward(&input)));
+        let rows = rows.map_err(|full| full_in_evaluation(full, indices.len()))?;
         let mut rows = rows.chunks_exact(num_labels);
         for (row, &index) in indices.iter().enumerate() {
             // A text has one row of logits; words have one for each token that the model saw.
@@ -117,10 +126,8 @@ pub(crate) fn logits(
             };
             let of_row: Vec<f32> = rows.by_ref().take(seen).flatten().copied().collect();
             if let Some(&value) = of_row.iter().find(|value| !value.is_finite()) {
-                return Err(TrainError::OutputNotFinite {
-                    value: value.into(),
-                    examples: dataset.place(&[index]),
-                });
+                // Pooling multiplies rows by zeros, so that another row may be at fault.
+                return Err(not_finite(model, dataset, pass, &indices, value)?);
             }
             all[index] = of_row[..text * num_labels].to_vec();
         }
@@ -128,6 +135,52 @@ pub(crate) fn logits(
         tick(done)?;
     }
     Ok(all)
+}
+
+/// An output of a model for these inputs is no number: which module gave the first, and for which
+/// input.
+///
+/// # Errors
+///
+/// If the split's file can no longer be read.
+pub(crate) fn not_finite(
+    model: &LlamaClassifier,
+    dataset: &Dataset,
+    pass: Pass<'_>,
+    inputs: &[usize],
+    value: f32,
+) -> Result<TrainError> {
+    let options = pass.settings.batch_options(1, false);
+    let mut wider = wider(pass.settings.precision(), pass.device);
+    wider.push(
+        "look at the weights of that module: they are numbers, but too large for what they are \
+         multiplied with",
+    );
+    let error = |inputs: &[usize], found: String| TrainError::OutputNotFinite {
+        value: value.into(),
+        examples: dataset.place(inputs),
+        found,
+        hint: wider.join("; or "),
+    };
+    for input in inputs {
+        let one = std::slice::from_ref(input);
+        let batch = dataset.batch(one, &options)?;
+        let read = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
+        if let Some(module) = model.first_not_finite(&read) {
+            let found = format!("the first output that is no number is that of {module}");
+            return Ok(error(one, found));
+        }
+    }
+    Ok(error(inputs, "each of them alone gives numbers".into()))
+}
+
+/// The device has no memory left for a batch of an evaluation.
+pub(crate) fn full_in_evaluation(full: OutOfMemory, inputs: usize) -> TrainError {
+    full.error(
+        format!("a batch of {inputs} inputs that are scored or answered"),
+        0,
+        format!("take fewer than {inputs} at a time (train.eval_batch_size), or shorter ones"),
+    )
 }
 
 /// Predicts each example of a split from the logits of its inputs. A text that was read in windows

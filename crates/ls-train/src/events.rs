@@ -69,6 +69,8 @@ pub enum Event<'a> {
     },
     /// An optimizer step is done, and the next one queued unless an evaluation follows.
     Step(&'a StepRecord),
+    /// An optimizer step was undone: something in it was no number.
+    Skipped(&'a SkippedRecord),
     /// An evaluation goes on.
     Evaluating {
         /// Examples so far.
@@ -152,6 +154,30 @@ pub struct StepRecord {
     /// Time until the step's batches were read and padded. A device that has more queued does not
     /// wait for it.
     pub data_seconds: f64,
+}
+
+/// A line of `metrics.jsonl`: an optimizer step that was undone, because something in it was NaN or
+/// infinite.
+#[derive(Debug, Clone, Serialize)]
+pub struct SkippedRecord {
+    /// `skipped`.
+    pub kind: &'static str,
+    /// Counted from 1, among the others.
+    pub step: usize,
+    /// Passes over the data so far, as a fraction.
+    pub epoch: f64,
+    /// What was no number: `loss`, `gradient norm` or `a parameter after the update`.
+    pub quantity: &'static str,
+    /// `NaN`, `inf` or `-inf`: JSON has no numbers for them.
+    pub value: String,
+    /// Where its examples stand: path and lines.
+    pub examples: String,
+    /// The module or the parameter in which it was found first.
+    pub cause: String,
+    /// The one that it would have used.
+    pub learning_rate: f64,
+    /// As of other steps.
+    pub seconds: f64,
 }
 
 /// A line of `metrics.jsonl`: an evaluation.

@@ -1,67 +1,30 @@
 //! The training loop: optimizer steps with evaluations between, and the best model of them.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use ls_data::{Batch, BatchOptions, epoch_order};
+use burn::tensor::{DType, Tensor, TensorData};
+use ls_data::{BatchOptions, epoch_order};
+use ls_model::LlamaClassifier;
 use ls_model::input::mixed_seed;
-use ls_model::{LlamaClassifier, LlamaConfig};
 
+use crate::backward::{Backward, Step};
 use crate::checkpoint::{Saved, State};
-use crate::config::ResolvedRun;
+use crate::config::MicroBatchSize;
+use crate::context::{Context, stop_if_asked};
+use crate::diagnosis;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Pass, evaluate};
-use crate::events::{EvaluationRecord, Event, Observer, StepRecord};
+use crate::evaluate::evaluate;
+use crate::events::{EvaluationRecord, Event, Observer, SkippedRecord, StepRecord};
 use crate::identity::Identity;
-use crate::inference::InferenceSettings;
-use crate::loss::{cross_entropy_sum, weighted_cross_entropy_sum};
 use crate::optim::{AdamState, AdamW};
+use crate::out_of_memory::{self, OutOfMemory, advice};
 use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
 use crate::saver::Saver;
 use crate::schedule::learning_rate;
 use crate::scores::Baseline;
 use crate::splits::Splits;
-use crate::tensors::{labels as flat_labels, model_input};
-
-/// Inputs of the loop besides the model.
-pub(crate) struct Context<'a> {
-    pub(crate) run: &'a ResolvedRun,
-    pub(crate) model_config: &'a LlamaConfig,
-    pub(crate) settings: &'a InferenceSettings,
-    pub(crate) splits: &'a Splits,
-    /// Without autodiff.
-    pub(crate) device: &'a Device,
-}
-
-impl Context<'_> {
-    pub(crate) fn steps_per_epoch(&self) -> usize {
-        let settings = &self.run.config.train;
-        let inputs = self.splits.train.lengths().len();
-        inputs
-            .div_ceil(settings.micro_batch_size)
-            .div_ceil(settings.gradient_accumulation_steps)
-    }
-
-    /// The run folder.
-    pub(crate) fn run_folder(&self) -> PathBuf {
-        self.run.config.run.clone().unwrap_or_default()
-    }
-
-    /// Evaluation with the run's settings.
-    pub(crate) fn pass(&self) -> Pass<'_> {
-        Pass {
-            config: self.model_config,
-            settings: self.settings,
-            batch_size: self.run.config.train.eval_batch_size,
-            protocol: self.run.config.data.protocol,
-            device: self.device,
-        }
-    }
-}
 
 /// What a run leaves while it trains, and what a checkpoint holds besides where that stands.
 pub(crate) struct Journal<'a> {
@@ -81,8 +44,12 @@ pub(crate) struct Fitted {
     pub(crate) best_model: LlamaClassifier,
     pub(crate) best: EvaluationRecord,
     pub(crate) steps: usize,
+    /// Of them, those that changed nothing.
+    pub(crate) skipped: usize,
     pub(crate) tokens: usize,
     pub(crate) seconds: f64,
+    /// Inputs of a pass at the end.
+    pub(crate) pass_size: usize,
 }
 
 /// The loop: epochs of optimizer steps, each over `gradient_accumulation_steps` passes, with
@@ -90,7 +57,9 @@ pub(crate) struct Fitted {
 ///
 /// A step only queues its work. Its loss and gradient norm are looked at when the next step is
 /// queued, so that a device never waits for this thread; before an evaluation or a checkpoint, and
-/// at the end, they are waited for.
+/// at the end, they are waited for. The state before a step is kept until its values are known: a
+/// step that brought no numbers, or for which memory had no room, is undone with all that was
+/// queued behind it, and passed over or taken again in smaller passes.
 ///
 /// Wherever it is ended from outside, a checkpoint leads to the same files: an evaluation is first
 /// recorded, then its model kept if it is the best, then a checkpoint written that knows both. What
@@ -115,13 +84,17 @@ pub(crate) fn fit<'a>(
     }
     loop {
         if fit.evaluation_is_due() {
+            model = fit.settle(model)?;
+        }
+        // The last step may have to be taken again first.
+        if fit.evaluation_is_due() {
             fit.evaluate(&model)?;
         }
         if fit.step == fit.steps || fit.stops_early() {
             return fit.finish();
         }
         model = fit.step(model)?;
-        fit.pause()?;
+        model = fit.pause(model)?;
     }
 }
 
@@ -135,8 +108,12 @@ struct Fit<'a> {
     optimizer: AdamW,
     records: Records<'a>,
     keeper: Option<Keeper<'a>>,
-    /// Steps done.
+    /// Inputs of a pass.
+    pass_size: usize,
+    /// Steps done, those that were passed over among them.
     step: usize,
+    /// Steps that were passed over.
+    skipped: usize,
     /// The step of the last evaluation, 0 before the first.
     last_evaluation: usize,
     best: Option<Best>,
@@ -189,15 +166,18 @@ impl<'a> Fit<'a> {
         let steps_per_epoch = context.steps_per_epoch();
         Self {
             context,
-            options: context
-                .settings
-                .batch_options(settings.micro_batch_size, settings.group_by_length),
+            options: context.settings.batch_options(
+                settings.micro_batch_size.largest(),
+                settings.group_by_length,
+            ),
             steps_per_epoch,
             steps: steps_per_epoch * settings.epochs,
             optimizer: AdamW::new(model, settings),
             records: Records::new(context, observer, log),
             keeper,
+            pass_size: context.pass_size,
             step: 0,
+            skipped: 0,
             last_evaluation: 0,
             best: None,
             without_better: 0,
@@ -248,6 +228,8 @@ impl<'a> Fit<'a> {
             });
         }
         self.step = state.step;
+        self.skipped = state.skipped_steps;
+        self.pass_size = state.pass_size;
         self.last_evaluation = state.last_evaluation;
         self.without_better = state.without_better;
         (self.records.tokens, self.records.seconds) = (state.tokens, state.seconds);
@@ -272,7 +254,6 @@ impl<'a> Fit<'a> {
 
     /// Evaluates the model, keeps it if it is the best so far, and writes a checkpoint.
     fn evaluate(&mut self, model: &LlamaClassifier) -> Result<()> {
-        self.records.finish()?;
         let evaluated = model.valid();
         let observer = &mut *self.records.observer;
         let context = self.context;
@@ -321,46 +302,167 @@ impl<'a> Fit<'a> {
         stops
     }
 
-    /// Queues an optimizer step.
+    /// Queues an optimizer step, and looks at the values of the one before.
     fn step(&mut self, model: LlamaClassifier) -> Result<LlamaClassifier> {
-        let context = self.context;
-        let settings = &context.run.config.train;
-        let micro_batches = self.micro_batches();
-        let learning_rate = learning_rate(settings, self.step, self.steps);
-        self.step += 1;
-        // Each step has dropout of its own, which no step before decides.
-        let seed = mixed_seed(settings.seed, self.step);
-        let outcome = backward(
-            &model,
-            &self.optimizer,
-            context,
-            &micro_batches,
-            &self.options,
-            seed,
-        );
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // What is wrong with the step before came first.
-                self.records.finish()?;
-                return Err(error);
+        let before = self.optimizer.state();
+        let kept = model.clone();
+        let number = self.step + 1;
+        match out_of_memory::caught(|| self.queue(model, number, before.clone())) {
+            Ok(Ok((model, queued))) => {
+                self.step = number;
+                match self.records.queued.replace(queued) {
+                    Some(last) => Ok(self.conclude(last, model)?.0),
+                    None => Ok(model),
+                }
             }
+            Ok(Err(error)) => {
+                // What is wrong with the step before came first.
+                self.settle(kept)?;
+                Err(error)
+            }
+            Err(full) => {
+                let model = self.optimizer.restore(kept, before);
+                let (model, stands) = self.settled(model)?;
+                if stands {
+                    self.take_smaller_passes(number, full)?;
+                }
+                Ok(model)
+            }
+        }
+    }
+
+    /// Queues everything of a step, and the reading of its values.
+    fn queue(
+        &mut self,
+        model: LlamaClassifier,
+        number: usize,
+        before: AdamState,
+    ) -> Result<(LlamaClassifier, Queued)> {
+        let settings = &self.context.run.config.train;
+        let step = Step {
+            passes: self.passes(),
+            // Each step has dropout of its own, which no step before decides.
+            seed: mixed_seed(settings.seed, number),
         };
+        #[cfg(test)]
+        injected::allocate(&step, number);
+        let learning_rate = learning_rate(settings, number - 1, self.steps);
+        let work = Backward {
+            context: self.context,
+            optimizer: &self.optimizer,
+            options: &self.options,
+        };
+        let outcome = work.run(&model, &step)?;
+        #[cfg(test)]
+        let outcome = injected::spoil(outcome, number);
         let (model, grad_norm) = self.optimizer.step(model, outcome.gradient, learning_rate);
+        let values = vec![outcome.loss, grad_norm, self.optimizer.witness()];
+        self.records.reads.begin(Tensor::cat(values, 0));
         let queued = Queued {
-            step: self.step,
+            number,
             learning_rate,
             tokens: outcome.tokens,
             data_seconds: outcome.data_seconds,
-            inputs: micro_batches.concat(),
+            step,
+            before,
         };
-        let values = Tensor::cat(vec![outcome.loss, grad_norm], 0);
-        self.records.push(queued, values)?;
-        Ok(model)
+        Ok((model, queued))
     }
 
-    /// The batches of the next step.
-    fn micro_batches(&mut self) -> Vec<Vec<usize>> {
+    /// Waits for the values of the last step that was queued, and records it. Returns the model
+    /// behind it.
+    fn settle(&mut self, model: LlamaClassifier) -> Result<LlamaClassifier> {
+        Ok(self.settled(model)?.0)
+    }
+
+    /// The same, and whether the step stands.
+    fn settled(&mut self, model: LlamaClassifier) -> Result<(LlamaClassifier, bool)> {
+        match self.records.queued.take() {
+            Some(last) => self.conclude(last, model),
+            None => Ok((model, true)),
+        }
+    }
+
+    /// Waits for the values of a step, and records it; or undoes it, and what was queued behind it.
+    /// Returns the model to go on with, and whether the step stands.
+    fn conclude(
+        &mut self,
+        queued: Queued,
+        model: LlamaClassifier,
+    ) -> Result<(LlamaClassifier, bool)> {
+        let (values, at) = match self.records.reads.finish() {
+            Ok(values) => values,
+            Err(full) => {
+                self.records.forget();
+                self.step = queued.number - 1;
+                self.take_smaller_passes(queued.number, full)?;
+                return Ok((self.optimizer.restore(model, queued.before), false));
+            }
+        };
+        let [loss, grad_norm, witness] = [0, 1, 2].map(|index: usize| f64::from(values[index]));
+        let quantities = [
+            ("loss", loss),
+            ("gradient norm", grad_norm),
+            ("a parameter after the update", witness),
+        ];
+        let bad = quantities.into_iter().find(|(_, value)| !value.is_finite());
+        let Some((quantity, value)) = bad else {
+            self.records.done(queued, loss, grad_norm, at)?;
+            return Ok((model, true));
+        };
+
+        let next = self.records.forget();
+        let after = next.map_or_else(|| self.optimizer.state(), |next| next.before);
+        let model = self.optimizer.restore(model, queued.before.clone());
+        self.step = queued.number;
+        let work = Backward {
+            context: self.context,
+            optimizer: &self.optimizer,
+            options: &self.options,
+        };
+        let number = queued.number;
+        let updated = loss.is_finite() && grad_norm.is_finite();
+        let after = updated.then_some(&after.values);
+        let finding = diagnosis::of_step(&work, &model, number, &queued.step, after)?;
+        let examples = self.context.splits.train.place(&queued.step.inputs());
+        if self.skipped < self.context.run.config.train.skip_nonfinite_steps {
+            self.skipped += 1;
+            let cause = finding.what;
+            self.records
+                .skipped(queued, quantity, value, examples, cause, at)?;
+            return Ok((model, false));
+        }
+        Err(TrainError::NotFinite {
+            quantity,
+            value,
+            step: number,
+            examples,
+            found: finding.what,
+            hint: finding.hint,
+        })
+    }
+
+    /// Halves the inputs of a pass, if that is left to the program and leaves any.
+    fn take_smaller_passes(&mut self, number: usize, full: OutOfMemory) -> Result<()> {
+        let context = self.context;
+        let auto = context.run.config.train.micro_batch_size == MicroBatchSize::Auto;
+        if !auto || self.pass_size == 1 {
+            let during = format!("step {number}, in passes of {} inputs", self.pass_size);
+            return Err(full.error(during, context.expected_memory, advice(context.run)));
+        }
+        self.pass_size = self.pass_size.div_ceil(2);
+        let text = format!(
+            "no memory left at step {number}{}: passes of {} inputs from here on, the same examples \
+             in each step (train.micro_batch_size = \"auto\")",
+            full.asked_for(),
+            self.pass_size
+        );
+        self.records.observer.event(&Event::Note(&text));
+        Ok(())
+    }
+
+    /// The inputs of each pass of the next step.
+    fn passes(&mut self) -> Vec<Vec<usize>> {
         let settings = &self.context.run.config.train;
         let epoch = self.step / self.steps_per_epoch;
         if self.epoch.as_ref().is_none_or(|(of, _)| *of != epoch) {
@@ -373,20 +475,24 @@ impl<'a> Fit<'a> {
         let batches = order.iter().skip(first);
         batches
             .take(settings.gradient_accumulation_steps)
-            .cloned()
+            .flat_map(|batch| batch.chunks(self.pass_size).map(<[usize]>::to_vec))
             .collect()
     }
 
     /// Between two steps: stops if the observer asks for it, and writes a checkpoint that is due.
-    fn pause(&mut self) -> Result<()> {
-        if self.records.observer.stop_requested() {
-            return self.interrupted();
-        }
+    fn pause(&mut self, model: LlamaClassifier) -> Result<LlamaClassifier> {
+        let stops = self.records.observer.stop_requested();
         let due = |keeper: &Keeper<'_>| keeper.saver.due(self.step);
-        if self.keeper.as_ref().is_some_and(due) {
+        if !stops && !self.keeper.as_ref().is_some_and(due) {
+            return Ok(model);
+        }
+        let model = self.settle(model)?;
+        if stops {
+            self.interrupted()?;
+        } else {
             self.save()?;
         }
-        Ok(())
+        Ok(model)
     }
 
     /// Ends the loop at the wish of the observer, once a checkpoint is on the disk.
@@ -409,10 +515,9 @@ impl<'a> Fit<'a> {
         })
     }
 
-    /// Begins to write a checkpoint. Training goes on as soon as its tensors are copied or, where
-    /// the device keeps them meanwhile, named.
+    /// Begins to write a checkpoint, when no step is on its way. Training goes on as soon as its
+    /// tensors are copied or, where the device keeps them meanwhile, named.
     fn save(&mut self) -> Result<()> {
-        self.records.finish()?;
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
         };
@@ -431,6 +536,8 @@ impl<'a> Fit<'a> {
             ls_llama: env!("CARGO_PKG_VERSION").into(),
             device: keeper.name_of_device.clone(),
             step: self.step,
+            skipped_steps: self.skipped,
+            pass_size: self.pass_size,
             steps: self.steps,
             steps_per_epoch: self.steps_per_epoch,
             last_evaluation: self.last_evaluation,
@@ -474,8 +581,10 @@ impl<'a> Fit<'a> {
             best_model: best.model,
             best: best.record,
             steps: self.step,
+            skipped: self.skipped,
             tokens,
             seconds,
+            pass_size: self.pass_size,
         })
     }
 }
@@ -493,13 +602,16 @@ fn layout_fault(saved: &[(String, usize)], ours: &[(String, usize)]) -> Option<S
     ))
 }
 
-/// What a step's record holds besides the values that are on their way from the device.
+/// A step whose values are on their way from the device.
 struct Queued {
-    step: usize,
+    /// Counted from 1.
+    number: usize,
     learning_rate: f64,
     tokens: usize,
     data_seconds: f64,
-    inputs: Vec<usize>,
+    step: Step,
+    /// The optimizer before it.
+    before: AdamState,
 }
 
 /// The records of a run in their order, and what they add up to.
@@ -535,56 +647,73 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Begins to read a step's values, its loss and its gradient norm, and records the step before.
-    fn push(&mut self, queued: Queued, values: Tensor<1>) -> Result<()> {
-        self.reads.begin(values);
-        match self.queued.replace(queued) {
-            Some(before) => self.record(before),
-            None => Ok(()),
-        }
+    /// Takes away the step that is on its way, without looking at its values.
+    fn forget(&mut self) -> Option<Queued> {
+        let queued = self.queued.take()?;
+        // Whatever they are, they come before those of the next step.
+        let _ = self.reads.finish();
+        Some(queued)
     }
 
-    /// Records the step whose values are on their way, if there is one.
-    fn finish(&mut self) -> Result<()> {
-        match self.queued.take() {
-            Some(last) => self.record(last),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the oldest values that are on their way, those of this step.
-    fn record(&mut self, queued: Queued) -> Result<()> {
-        let (values, at) = self.reads.finish();
-        let [loss, grad_norm] = [0, 1].map(|index: usize| f64::from(values[index]));
-        for (quantity, value) in [("loss", loss), ("gradient norm", grad_norm)] {
-            if !value.is_finite() {
-                return Err(TrainError::NotFinite {
-                    quantity,
-                    value,
-                    step: queued.step,
-                    examples: self.context.splits.train.place(&queued.inputs),
-                });
-            }
-        }
+    /// Records a step whose values came.
+    fn done(&mut self, queued: Queued, loss: f64, grad_norm: f64, at: Instant) -> Result<()> {
         let record = StepRecord {
             kind: "step",
-            step: queued.step,
-            epoch: queued.step as f64 / self.context.steps_per_epoch() as f64,
+            step: queued.number,
+            epoch: self.epoch(queued.number),
             loss,
             learning_rate: queued.learning_rate,
             grad_norm,
             tokens: queued.tokens,
-            seconds: at.saturating_duration_since(self.since).as_secs_f64(),
+            seconds: self.seconds_until(at),
             data_seconds: queued.data_seconds,
         };
-        self.since = at.max(self.since);
         self.tokens += record.tokens;
-        self.seconds += record.seconds;
         if let Some(log) = &mut self.log {
             log.push(&record)?;
         }
         self.observer.event(&Event::Step(&record));
         Ok(())
+    }
+
+    /// Records a step that was passed over.
+    fn skipped(
+        &mut self,
+        queued: Queued,
+        quantity: &'static str,
+        value: f64,
+        examples: String,
+        cause: String,
+        at: Instant,
+    ) -> Result<()> {
+        let record = SkippedRecord {
+            kind: "skipped",
+            step: queued.number,
+            epoch: self.epoch(queued.number),
+            quantity,
+            value: value.to_string(),
+            examples,
+            cause,
+            learning_rate: queued.learning_rate,
+            seconds: self.seconds_until(at),
+        };
+        if let Some(log) = &mut self.log {
+            log.push(&record)?;
+        }
+        self.observer.event(&Event::Skipped(&record));
+        Ok(())
+    }
+
+    fn epoch(&self, number: usize) -> f64 {
+        number as f64 / self.context.steps_per_epoch() as f64
+    }
+
+    /// The time of a step whose values came at `at`.
+    fn seconds_until(&mut self, at: Instant) -> f64 {
+        let seconds = at.saturating_duration_since(self.since).as_secs_f64();
+        self.since = at.max(self.since);
+        self.seconds += seconds;
+        seconds
     }
 
     /// Records an evaluation.
@@ -601,93 +730,6 @@ impl<'a> Records<'a> {
     fn resume(&mut self) {
         self.since = Instant::now();
     }
-}
-
-struct Outcome {
-    /// In the order of the optimizer's buffer.
-    gradient: Tensor<1>,
-    /// Mean over the labels that count in the whole step, `[1]`.
-    loss: Tensor<1>,
-    tokens: usize,
-    data_seconds: f64,
-}
-
-/// Loss and gradient of one optimizer step, on the device. Every label that counts weighs the same,
-/// whichever pass it is in; the windows of a long text share its weight. `seed` fixes dropout.
-fn backward(
-    model: &LlamaClassifier,
-    optimizer: &AdamW,
-    context: &Context<'_>,
-    micro_batches: &[Vec<usize>],
-    options: &BatchOptions,
-    seed: u64,
-) -> Result<Outcome> {
-    let train = &context.splits.train;
-    let windowed = !train.is_words() && train.cut.windowed_examples > 0;
-    let started = Instant::now();
-    let batches: Vec<_> = micro_batches
-        .iter()
-        .map(|inputs| {
-            let weights = if windowed {
-                inputs.iter().map(|input| train.weight(*input)).collect()
-            } else {
-                Ok(Vec::new())
-            };
-            Ok((train.batch(inputs, options)?, weights?))
-        })
-        .collect::<Result<_>>()?;
-    let data_seconds = started.elapsed().as_secs_f64();
-    let weight = |(batch, weights): &(Batch, Vec<f64>)| {
-        if windowed {
-            weights.iter().sum()
-        } else {
-            batch.counted_labels() as f64
-        }
-    };
-    let count = batches.iter().map(weight).sum::<f64>();
-    let count = if count > 0.0 { count } else { 1.0 };
-    let mut sums: Option<[Tensor<1>; 2]> = None;
-    let mut tokens = 0;
-    for (at, (batch, weights)) in batches.iter().enumerate() {
-        let input = model_input(
-            batch,
-            context.model_config,
-            context.settings.not_pooled(),
-            context.device,
-        )?;
-        let input = input.with_dropout_seed(mixed_seed(seed, at));
-        let labels = flat_labels(batch);
-        let loss_of = |logits: Tensor<2>| {
-            let sum = if windowed {
-                weighted_cross_entropy_sum(logits, &labels, weights)
-            } else {
-                cross_entropy_sum(logits, &labels)
-            };
-            sum.div_scalar(count)
-        };
-        let (loss, gradients) = if context.run.config.train.gradient_checkpointing {
-            model.backward_checkpointed(&input, loss_of)
-        } else {
-            let loss = loss_of(model.forward(&input));
-            let gradients = GradientsParams::from_grads(loss.backward(), model);
-            (loss.inner(), gradients)
-        };
-        let gradient = optimizer.gradient(model, gradients);
-        tokens += batch.real_tokens();
-        sums = Some(match sums {
-            None => [loss, gradient],
-            Some([losses, sum]) => [losses + loss, sum + gradient],
-        });
-    }
-    let [loss, gradient] = sums.ok_or(TrainError::EmptySplit {
-        split: "train".into(),
-    })?;
-    Ok(Outcome {
-        gradient,
-        loss,
-        tokens,
-        data_seconds,
-    })
 }
 
 /// Evaluates on the validation split after `step` steps.
@@ -707,16 +749,8 @@ fn evaluate_validation(
         observer.event(&Event::Evaluating { done, total });
         stop_if_asked(&*observer, context)
     };
-    let evaluation =
-        evaluate(model, validation, labels, context.pass(), tick).map_err(|error| match error {
-            TrainError::OutputNotFinite { value, examples } => TrainError::NotFinite {
-                quantity: "an output in the evaluation",
-                value,
-                step,
-                examples,
-            },
-            error => error,
-        })?;
+    let evaluation = evaluate(model, validation, labels, context.pass(), tick);
+    let evaluation = evaluation.map_err(|error| diagnosis::in_evaluation(error, step, context))?;
     let metric = &context.run.metric;
     Ok(EvaluationRecord {
         kind: "evaluation",
@@ -733,21 +767,6 @@ fn evaluate_validation(
     })
 }
 
-/// Stops where there is nothing to be saved, or where who called knows what.
-///
-/// # Errors
-///
-/// [`TrainError::Interrupted`] if the observer asks to stop.
-pub(crate) fn stop_if_asked(observer: &dyn Observer, context: &Context<'_>) -> Result<()> {
-    if !observer.stop_requested() {
-        return Ok(());
-    }
-    Err(TrainError::Interrupted {
-        run: context.run_folder(),
-        saved: None,
-    })
-}
-
 /// Whether a value of the metric beats another: a lower one for `loss`, else a higher one. NaN
 /// beats nothing.
 fn better(metric: &str, value: f64, best: f64) -> bool {
@@ -758,3 +777,8 @@ fn better(metric: &str, value: f64, best: f64) -> bool {
             value > best
         }
 }
+
+#[cfg(test)]
+mod injected;
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+pub mod allocator;
+mod available;
+mod backward;
+mod bounds;
 mod card;
 mod checkpoint;
+mod classes;
 pub mod config;
+mod context;
 pub mod dataset;
+mod diagnosis;
 pub mod environment;
 mod error;
 pub mod evaluate;
@@ -15,6 +22,8 @@ pub mod inputs;
 pub mod loss;
 pub mod memory;
 pub mod optim;
+mod out_of_memory;
+mod overflow;
 mod predict;
 mod prediction;
 mod read_files;

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use ls_lora::TargetModules;
 use ls_model::{ComputeType, LlamaConfig};
 
-use crate::config::ResolvedRun;
+use crate::config::{MicroBatchSize, ResolvedRun};
 
 /// Scores of attention that the backward pass forms at a time off the CPU, unless one row has more
 /// (`ls-ops/src/cube/attention.rs`).
@@ -12,8 +12,9 @@ const SCORES: usize = 1 << 25;
 /// Bytes for each of them: the score, its probability, and the gradients of both.
 const BYTES_OF_A_SCORE: usize = 16;
 /// Bytes for each trained value that stand all the time: the parameter, that of the best model so
-/// far, and AdamW's two moments.
-const STANDING: usize = 16;
+/// far, AdamW's two moments, and the parameter and the moments from before each of the last two
+/// steps, until it is known that they brought numbers.
+const STANDING: usize = 40;
 /// In a backward pass: the gradient, its copy in the optimizer's buffer, and the sum over the
 /// passes before.
 const IN_BACKWARD: usize = 12;
@@ -36,19 +37,73 @@ pub fn expected_memory(
     trainable: usize,
     device: &Device,
 ) -> usize {
-    // On the CPU activations are f32 whatever the weights are.
-    let host = ComputeType::Bf16.of_activations(device) == ComputeType::F32;
-    expected(run, model, parameters, lengths, trainable, host)
+    let rows = run.config.train.micro_batch_size.largest();
+    let sizes = Sizes {
+        parameters,
+        trainable,
+        rows,
+    };
+    expected(run, model, sizes, lengths, is_host(device))
 }
 
-fn expected(
+/// Inputs of a pass with which training is expected to take at most `available` bytes: what is set,
+/// or of `train.micro_batch_size = "auto"` the largest; and the bytes that it is expected to take.
+pub(crate) fn fitting_pass(
     run: &ResolvedRun,
     model: &LlamaConfig,
     parameters: usize,
     lengths: &[usize],
     trainable: usize,
+    device: &Device,
+    available: Option<u64>,
+) -> (usize, usize) {
+    let size = run.config.train.micro_batch_size;
+    let mut rows = size.largest();
+    loop {
+        let sizes = Sizes {
+            parameters,
+            trainable,
+            rows,
+        };
+        let bytes = expected(run, model, sizes, lengths, is_host(device));
+        let fits = available.is_none_or(|available| bytes as u64 <= available);
+        // Off the CPU nobody knows before the device says so.
+        let chooses = size == MicroBatchSize::Auto && is_host(device);
+        if fits || !chooses || rows == 1 {
+            return (rows, bytes);
+        }
+        rows = rows.div_ceil(2);
+    }
+}
+
+/// Whether a device computes on the host. On the CPU activations are f32 whatever the weights are.
+fn is_host(device: &Device) -> bool {
+    ComputeType::Bf16.of_activations(device) == ComputeType::F32
+}
+
+/// Sizes that the estimate counts with.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Of the frozen decoder.
+    parameters: usize,
+    /// Values that train.
+    trainable: usize,
+    /// Inputs of a pass.
+    rows: usize,
+}
+
+fn expected(
+    run: &ResolvedRun,
+    model: &LlamaConfig,
+    sizes: Sizes,
+    lengths: &[usize],
     host: bool,
 ) -> usize {
+    let Sizes {
+        parameters,
+        trainable,
+        rows,
+    } = sizes;
     let compute = run.precision.compute.size();
     let table = model.vocab_size * model.hidden_size;
     let weights = match run.precision.quantization {
@@ -57,7 +112,7 @@ fn expected(
         Some(format) => table * compute + (parameters - table) * (4 * format.bits() + 1) / 32,
     };
 
-    let rows = run.config.train.micro_batch_size.min(lengths.len());
+    let rows = rows.min(lengths.len());
     let mut longest = lengths.to_vec();
     longest.sort_unstable_by(|a, b| b.cmp(a));
     longest.truncate(rows);
@@ -169,22 +224,27 @@ mod tests {
         // A and B on two projections of each block, and a head for two classes.
         let trainable = 32 * 2 * (4096 * 12 + 12 * 4096) + 4096 * 2;
         let lengths = vec![length; 2 * rows];
-        let bytes = expected(&run, &model, parameters.sum(), &lengths, trainable, false);
+        let sizes = Sizes {
+            parameters: parameters.sum(),
+            trainable,
+            rows,
+        };
+        let bytes = expected(&run, &model, sizes, &lengths, false);
         bytes as f64 / 1e9
     }
 
     /// A card of 24 GB has 25.8e9 bytes. Weights are 13.21 GB and what trains (6.3 million values)
-    /// 0.18. For 8 rows of 64 tokens, 512 tokens times 1.59 million values in bf16 are 1.63 GB that
-    /// the graph keeps, attention's gradients of one block 0.09 and its scores 0.02: together 15.1.
+    /// 0.32. For 8 rows of 64 tokens, 512 tokens times 1.59 million values in bf16 are 1.63 GB that
+    /// the graph keeps, attention's gradients of one block 0.09 and its scores 0.02: together 15.3.
     /// For 32 rows of 512 with checkpointing, 16,384 tokens times 189,952 values are 6.22 GB, the
-    /// gradients 2.95, and 2^25 scores at a time 0.54: together 23.1. Without checkpointing the
+    /// gradients 2.95, and 2^25 scores at a time 0.54: together 23.3. Without checkpointing the
     /// latter would take 69.
     #[test]
     fn a_7b_model_fits_a_card_of_24_gb() {
         for (rows, length, checkpointing, found) in [
-            (8, 64, false, 15.12),
-            (32, 512, true, 23.11),
-            (32, 512, false, 68.91),
+            (8, 64, false, 15.28),
+            (32, 512, true, 23.26),
+            (32, 512, false, 69.06),
         ] {
             let told = gigabytes(rows, length, checkpointing);
             assert!((told - found).abs() < 0.01, "{rows} x {length}: {told}");

@@ -235,6 +235,35 @@ impl AdamW {
         })
     }
 
+    /// A number, `[1]`, unless a parameter is none. Reads nothing from the device.
+    pub(crate) fn witness(&self) -> Tensor<1> {
+        // Scaled so that no sum of finite values overflows.
+        self.values.clone().mul_scalar(1e-30).sum()
+    }
+
+    /// The path of the first parameter that holds NaN or an infinity in a buffer, `[values]`.
+    pub(crate) fn first_not_finite(&self, buffer: &Tensor<1>) -> Option<&str> {
+        let values = ls_lora::host_values(buffer.clone());
+        let bad = |slot: &&Slot| {
+            let of_slot = &values[slot.start..slot.start + slot.len];
+            of_slot.iter().any(|value| !value.is_finite())
+        };
+        let slot = self.slots.iter().find(bad)?;
+        Some(&slot.path)
+    }
+
+    /// The path of the parameter with the largest magnitude in a buffer, `[values]`, and the value.
+    pub(crate) fn largest(&self, buffer: &Tensor<1>) -> (&str, f32) {
+        let values = ls_lora::host_values(buffer.clone());
+        let of_slots = self.slots.iter().flat_map(|slot| {
+            let of_slot = values[slot.start..slot.start + slot.len].iter();
+            of_slot.map(|value| (&*slot.path, *value))
+        });
+        of_slots
+            .max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()))
+            .unwrap_or_default()
+    }
+
     /// The path and the number of values of each parameter, in the order of the buffer.
     pub(crate) fn layout(&self) -> Vec<(String, usize)> {
         let slots = self.slots.iter();

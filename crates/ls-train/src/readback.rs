@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::out_of_memory::{OutOfMemory, caught};
+
 /// Reads small f32 tensors one after the other.
 pub(crate) struct Readback {
     /// `None` while it ends.
@@ -21,8 +23,14 @@ pub(crate) struct Readback {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The values, or why the read panicked; and when.
-type Arrival = (Result<Vec<f32>, Box<dyn Any + Send>>, Instant);
+/// The values, and when they came; or why they cannot be read.
+type Arrival = Result<(Vec<f32>, Instant), Fault>;
+
+/// The device has no memory left, or the read panicked for another reason.
+enum Fault {
+    Full(OutOfMemory),
+    Other(Box<dyn Any + Send>),
+}
 
 impl Readback {
     pub(crate) fn new() -> Self {
@@ -30,8 +38,13 @@ impl Readback {
         let (arrived, arrivals) = channel();
         let thread = thread::spawn(move || {
             for data in asked {
-                let values = catch_unwind(AssertUnwindSafe(|| data.iter::<f32>().collect()));
-                if arrived.send((values, Instant::now())).is_err() {
+                let read = || caught(|| data.iter::<f32>().collect());
+                let arrival = match catch_unwind(AssertUnwindSafe(read)) {
+                    Ok(Ok(values)) => Ok((values, Instant::now())),
+                    Ok(Err(full)) => Err(Fault::Full(full)),
+                    Err(panic) => Err(Fault::Other(panic)),
+                };
+                if arrived.send(arrival).is_err() {
                     return;
                 }
             }
@@ -54,14 +67,18 @@ impl Readback {
 
     /// Waits for the next values in the order of [`Readback::begin`], and says when they came.
     ///
+    /// # Errors
+    ///
+    /// If the device had no memory left for what they were computed from.
+    ///
     /// # Panics
     ///
-    /// If the device failed, as every read does; if no read was begun.
-    pub(crate) fn finish(&self) -> (Vec<f32>, Instant) {
-        let (values, at) = self.arrivals.recv().expect("a read was begun");
-        match values {
-            Ok(values) => (values, at),
-            Err(panic) => resume_unwind(panic),
+    /// If the device failed otherwise, as every read does; if no read was begun.
+    pub(crate) fn finish(&self) -> Result<(Vec<f32>, Instant), OutOfMemory> {
+        match self.arrivals.recv().expect("a read was begun") {
+            Ok(values) => Ok(values),
+            Err(Fault::Full(full)) => Err(full),
+            Err(Fault::Other(panic)) => resume_unwind(panic),
         }
     }
 }
@@ -93,7 +110,7 @@ mod tests {
         }
         let mut last = begun;
         for value in 0..3 {
-            let (values, at) = reads.finish();
+            let (values, at) = reads.finish().unwrap();
             assert_eq!(values, [value as f32; 2]);
             assert!(at >= last);
             last = at;

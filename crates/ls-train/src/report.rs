@@ -8,10 +8,11 @@ use ls_lora::ParameterCount;
 use serde::Serialize;
 
 use crate::config::Protocol;
+use crate::context::Context;
 use crate::environment::peak_memory;
 use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
-use crate::fit::{Context, Fitted};
+use crate::fit::Fitted;
 use crate::scores::{Baseline, Scores};
 use crate::sources::Sources;
 
@@ -54,6 +55,10 @@ pub struct Report {
     pub all_parameters: usize,
     /// Optimizer steps done.
     pub steps: usize,
+    /// Of them, those that were undone because something in them was NaN or infinite.
+    pub skipped_steps: usize,
+    /// Inputs of a forward pass in training, at its end.
+    pub micro_batch_size: usize,
     /// Time in steps.
     pub train_seconds: f64,
     /// Real tokens trained on, a second.
@@ -92,6 +97,8 @@ impl Report {
             trainable_parameters: parameters.trainable,
             all_parameters: parameters.all,
             steps: fitted.steps,
+            skipped_steps: fitted.skipped,
+            micro_batch_size: fitted.pass_size,
             train_seconds: fitted.seconds,
             tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
             peak_memory: peak_memory(),

@@ -12,11 +12,12 @@ use crate::inference::InferenceSettings;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
     "train.gradient_checkpointing",
+    "train.skip_nonfinite_steps",
     "train.save_steps",
     "train.save_seconds",
     "train.save_total_limit",

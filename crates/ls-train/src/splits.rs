@@ -7,6 +7,7 @@ use ls_data::{
     with_hyphen,
 };
 
+use crate::classes;
 use crate::config::{DataSettings, ResolvedRun, RunConfig};
 use crate::dataset::{Dataset, Encoding};
 use crate::error::{Result, TrainError};
@@ -80,9 +81,11 @@ impl Splits {
             ("validation", Some(&validation), sources.validation.as_ref()),
             ("test", test.as_ref(), sources.test.as_ref()),
         ];
+        let mut counted = Vec::new();
         for (split, dataset, source) in splits {
             let Some(dataset) = dataset else { continue };
             let counts = dataset.label_counts(labels.len())?;
+            counted.push((split, dataset, counts.clone()));
             let names = labels.names().iter().map(String::as_str);
             let expected = source.and_then(|source| source.expected);
             observer.event(&Event::Data {
@@ -95,6 +98,7 @@ impl Splits {
                 skipped: dataset.skipped(),
             });
         }
+        classes::check(&labels, &counted)?;
         Ok(Self {
             train,
             validation,

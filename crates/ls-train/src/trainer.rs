@@ -8,16 +8,19 @@ use ls_data::TextTokenizer;
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
+use crate::available::available_memory;
 use crate::checkpoint::{self, Saved, State};
 use crate::config::RunConfig;
+use crate::context::{Context, stop_if_asked};
 use crate::environment::Environment;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Evaluation, evaluate, score_constant};
+use crate::evaluate::{Evaluation, evaluate, full_in_evaluation, not_finite, score_constant};
 use crate::events::{EvaluationRecord, Event, Observer};
-use crate::fit::{Context, Fitted, Journal, fit, stop_if_asked};
+use crate::fit::{Fitted, Journal, fit};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
-use crate::memory::expected_memory;
+use crate::memory::fitting_pass;
+use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
 use crate::read_files::ReadFiles;
 use crate::report::Report;
@@ -116,7 +119,7 @@ fn carry_out(
         validation: read.of(sources.validation.as_ref()),
         test: read.of(sources.test.as_ref()),
         description: described.map(|path| read.sha256_of(&path)),
-        tokenizer: tokenizer.sha256_of_files(),
+        tokenizer: tokenizer.hashes(),
         model_config: checkpoint.config_sha256.clone(),
         weights: weights.clone(),
     };
@@ -141,18 +144,23 @@ fn carry_out(
         settings: &settings,
         splits: &splits,
         device: &plain,
+        expected_memory: 0,
+        pass_size: run.config.train.micro_batch_size.largest(),
     };
     if let Some(saved) = &saved {
         check_steps(&context, &saved.state)?;
     }
     stop_if_asked(observer, &context)?;
 
+    // Before the weights are a part of what is taken.
+    let available = available_memory();
     let backbone = load_backbone(&checkpoint, &context, observer)?;
     let model = fresh_model(backbone.clone(), &context, Some(&run.lora))?;
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::model(&model, parameters, &checkpoint));
-    let memory = memory_of_run(&context, &checkpoint, parameters, device);
-    observer.event(&Event::plan(&run, context.steps_per_epoch(), memory));
+    let context = with_room(context, &checkpoint, parameters, available, observer);
+    let (steps_per_epoch, memory) = (context.steps_per_epoch(), context.expected_memory);
+    observer.event(&Event::plan(&run, steps_per_epoch, memory));
     stop_if_asked(observer, &context)?;
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
@@ -304,24 +312,57 @@ fn load_backbone(
 ) -> Result<LlamaModel> {
     let run = context.run;
     let loading = |done, total| observer.event(&Event::Loading { done, total });
-    Ok(checkpoint.load_model(&run.attention, run.precision, context.device, loading)?)
+    let load = || checkpoint.load_model(&run.attention, run.precision, context.device, loading);
+    let loaded = caught(load).map_err(|full| {
+        let weights = "the weights of the model".into();
+        full.error(weights, 0, advice(run))
+    })?;
+    Ok(loaded?)
 }
 
-/// The memory that training is expected to take on `device`.
-fn memory_of_run(
-    context: &Context<'_>,
+/// Counts the memory that training is expected to take, and holds it against what was there before
+/// the weights were loaded: on the CPU, a size of a pass that is left to the program is chosen by
+/// that. More than there is is warned of, since the system ends a program that takes too much
+/// without a word.
+fn with_room<'a>(
+    context: Context<'a>,
     checkpoint: &Checkpoint,
     parameters: ParameterCount,
-    device: &Device,
-) -> usize {
-    expected_memory(
+    available: Option<u64>,
+    observer: &mut dyn Observer,
+) -> Context<'a> {
+    let is_host =
+        ls_model::ComputeType::Bf16.of_activations(context.device) == ls_model::ComputeType::F32;
+    let available = available.filter(|_| is_host);
+    let (pass_size, expected_memory) = fitting_pass(
         context.run,
         context.model_config,
         checkpoint.num_parameters(),
         context.splits.train.lengths(),
         parameters.trainable,
-        device,
-    )
+        context.device,
+        available,
+    );
+    if let Some(available) = available.filter(|available| (expected_memory as u64) > *available) {
+        tracing::warn!(
+            "training is expected to take {}, and {} are free: the system may end it; {}",
+            gigabytes(expected_memory as u64),
+            gigabytes(available),
+            advice(context.run)
+        );
+    }
+    if pass_size < context.pass_size {
+        observer.event(&Event::Note(&format!(
+            "passes of {pass_size} inputs, for which there is memory: the same examples in each \
+             step as in passes of {} (train.micro_batch_size = \"auto\")",
+            context.pass_size
+        )));
+    }
+    Context {
+        expected_memory,
+        pass_size,
+        ..context
+    }
 }
 
 /// Replaces the best checkpoint of a run folder: adapter, card, settings, tokenizer and labels.
@@ -408,16 +449,16 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>) -> Result<()> {
         let order = ls_data::sequential_order(dataset.lengths(), batch_size, true);
         if let Some(longest) = order.first() {
             let batch = dataset.batch(longest, &options)?;
-            let logits = model.forward(&model_input(
+            let input = model_input(
                 &batch,
                 context.model_config,
                 context.settings.not_pooled(),
                 context.device,
-            )?);
-            let values = ls_lora::host_values(logits);
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                let (value, examples) = (f64::from(*value), dataset.place(longest));
-                return Err(TrainError::OutputNotFinite { value, examples });
+            )?;
+            let values = caught(|| ls_lora::host_values(model.forward(&input)));
+            let values = values.map_err(|full| full_in_evaluation(full, longest.len()))?;
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(not_finite(&model, dataset, context.pass(), longest, value)?);
             }
         }
     }

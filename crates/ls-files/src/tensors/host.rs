@@ -3,13 +3,7 @@
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-/// A value type that has no conversion to or from 32-bit floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{found} values are not converted to or from 32-bit floats; F64, F32, F16 and BF16 are")]
-pub struct NotAFloat {
-    /// The type found.
-    pub found: Dtype,
-}
+use crate::finite::{NotAFloat, NotFinite, values};
 
 /// A tensor in host memory, as a file holds it: little endian, row-major.
 ///
@@ -119,32 +113,14 @@ impl HostTensor {
         self.len() == 0
     }
 
-    /// The flat index and value of the first NaN or infinity.
+    /// The values that are NaN or infinite, or that become so in the type `into`.
     ///
     /// # Errors
     ///
     /// [`NotAFloat`] for types other than F64, F32, F16 and BF16.
-    pub fn first_non_finite(&self) -> Result<Option<(usize, f64)>, NotAFloat> {
-        fn first(values: impl Iterator<Item = f64>) -> Option<(usize, f64)> {
-            values.enumerate().find(|(_, v)| !v.is_finite())
-        }
-        let bytes = &self.bytes;
-        Ok(match self.dtype {
-            Dtype::F64 => first(values(bytes, f64::from_le_bytes)),
-            Dtype::F32 => first(values(bytes, f32::from_le_bytes).map(f64::from)),
-            Dtype::F16 => first(values(bytes, f16::from_le_bytes).map(f16::to_f64)),
-            Dtype::BF16 => first(values(bytes, bf16::from_le_bytes).map(bf16::to_f64)),
-            found => return Err(NotAFloat { found }),
-        })
+    pub fn not_finite(&self, into: Dtype) -> Result<Option<NotFinite>, NotAFloat> {
+        NotFinite::find(&self.bytes, self.dtype, into)
     }
-}
-
-fn values<const N: usize, T>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
-    bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .map(move |chunk| from(*chunk))
 }
 
 #[cfg(test)]
@@ -166,23 +142,5 @@ mod tests {
         };
         assert_eq!(ints.to_f32(), Err(NotAFloat { found: Dtype::I64 }));
         assert!(tensor.to_dtype(Dtype::U8).is_err());
-    }
-
-    #[test]
-    fn the_first_non_finite_value_is_found_in_every_float_type() {
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
-            let tensor = HostTensor::from_f32([3], &[1.0, f32::NEG_INFINITY, f32::NAN]);
-            let tensor = tensor.to_dtype(dtype).unwrap();
-            assert_eq!(
-                tensor.first_non_finite().unwrap(),
-                Some((1, f64::NEG_INFINITY))
-            );
-        }
-        let nan = HostTensor::from_f32([1], &[f32::NAN])
-            .to_dtype(Dtype::BF16)
-            .unwrap();
-        assert!(nan.first_non_finite().unwrap().unwrap().1.is_nan());
-        let one = HostTensor::from_f32([1], &[1.0]);
-        assert_eq!(one.first_non_finite().unwrap(), None);
     }
 }

@@ -8,6 +8,6 @@ mod write;
 
 pub use file::TensorFile;
 pub use fingerprint::{Fingerprint, Hashed};
-pub use host::{HostTensor, NotAFloat};
+pub use host::HostTensor;
 pub use safetensors::Dtype;
 pub use write::{write_tensors, write_tensors_with};

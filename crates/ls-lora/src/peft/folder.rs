@@ -73,7 +73,7 @@ impl PeftAdapter {
     /// cause, [`FileError::Truncated`], [`FileError::Unusable`]; and, naming the tensor:
     /// [`FileError::TensorMissing`] for an A without its B, the reverse, and a classifier without
     /// any head; [`FileError::TensorShape`], also for a rank that is not the configuration's;
-    /// [`FileError::TensorDtype`]; [`LoraError::NonFinite`]; [`LoraError::SurplusTensors`];
+    /// [`FileError::TensorDtype`]; [`FileError::TensorNotFinite`]; [`LoraError::SurplusTensors`];
     /// [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
@@ -435,13 +435,16 @@ fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {
         }
         .into());
     }
-    match tensor.first_non_finite()? {
-        Some((index, value)) => Err(LoraError::NonFinite {
+    // What is read from files becomes f32.
+    match tensor.not_finite(Dtype::F32)? {
+        Some(found) => Err(FileError::TensorNotFinite {
             path,
             name,
-            index,
-            value,
-        }),
+            shape: tensor.shape.clone(),
+            found,
+            into: Dtype::F32,
+        }
+        .into()),
         None => Ok(()),
     }
 }

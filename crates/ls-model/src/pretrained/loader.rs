@@ -8,8 +8,8 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
-use ls_files::{Dtype, TensorFile};
-use ls_lora::{LoraLayer, LoraLinear};
+use ls_files::{Dtype, FileError, NotFinite, TensorFile};
+use ls_lora::{LoraError, LoraLayer, LoraLinear};
 use rayon::prelude::*;
 
 use super::files::WeightFiles;
@@ -104,7 +104,8 @@ impl Loader<'_> {
     ) -> Result<TensorData> {
         let name = &format!("{}{name}", self.prefix);
         let file = self.files.file_of(name)?;
-        let (dtype, _) = self.files.get(name)?;
+        let (dtype, shape_in_file) = self.files.get(name)?;
+        let compute = self.precision.compute;
         let shape = if transposed {
             [columns, rows]
         } else {
@@ -117,10 +118,15 @@ impl Loader<'_> {
             columns,
             transposed,
             buffer: &mut self.buffer,
+            dtype,
+            into: match compute {
+                ComputeType::F32 => Dtype::F32,
+                ComputeType::Bf16 => Dtype::BF16,
+            },
+            not_finite: None,
         };
         let bf16_value = |b: [u8; 2]| bf16::from_le_bytes(b).to_f32();
         let f16_value = |b: [u8; 2]| f16::from_le_bytes(b).to_f32();
-        let compute = self.precision.compute;
         let data = match (compute, dtype) {
             (ComputeType::F32, Dtype::BF16) => TensorData::new(source.read(bf16_value)?, shape),
             (ComputeType::F32, Dtype::F16) => TensorData::new(source.read(f16_value)?, shape),
@@ -136,6 +142,16 @@ impl Loader<'_> {
                 TensorData::new(read?, shape)
             }
         };
+        if let Some(found) = source.not_finite {
+            return Err(FileError::TensorNotFinite {
+                path: file.path().to_path_buf(),
+                name: name.clone(),
+                shape: shape_in_file.to_vec(),
+                found,
+                into: source.into,
+            }
+            .into());
+        }
         self.loaded += 1;
         (self.progress)(self.loaded, self.total);
         Ok(data)
@@ -151,11 +167,18 @@ struct Source<'a> {
     columns: usize,
     transposed: bool,
     buffer: &'a mut Vec<u8>,
+    /// The type of its values, and the one that they become.
+    dtype: Dtype,
+    into: Dtype,
+    /// What was read that is no number.
+    not_finite: Option<NotFinite>,
 }
 
 impl Source<'_> {
     /// Bytes of a band; it stays in the cache until it is decoded.
     const BAND: usize = 4 << 20;
+    /// Bytes that a thread reads at a time, whole values.
+    const PIECE: usize = 1 << 20;
 
     /// Its values in row-major order, of the transpose if that is wanted; `N` is the size of a
     /// value in the file.
@@ -171,13 +194,25 @@ impl Source<'_> {
             let count = band.min(rows - first);
             self.buffer.resize(count * width, 0);
             let (file, name) = (self.file, self.name);
-            let piece = 1 << 20;
             self.buffer
-                .par_chunks_mut(piece)
+                .par_chunks_mut(Self::PIECE)
                 .enumerate()
                 .try_for_each(|(at, bytes)| {
-                    file.read_part(name, first * width + at * piece, bytes)
+                    file.read_part(name, first * width + at * Self::PIECE, bytes)
                 })?;
+            // While the band is in the cache.
+            let found = self
+                .buffer
+                .par_chunks(Self::PIECE)
+                .enumerate()
+                .map(|(at, bytes)| {
+                    let found = NotFinite::find(bytes, self.dtype, self.into)?;
+                    Ok(found.map(|found| found.from(at * Self::PIECE / N)))
+                })
+                .try_reduce(|| None, |a, b| Ok(NotFinite::both(a, b)))
+                .map_err(LoraError::NotAFloat)?;
+            let found = found.map(|found| found.from(first * columns));
+            self.not_finite = NotFinite::both(self.not_finite, found);
             let values = self.buffer.as_chunks::<N>().0;
             if self.transposed {
                 // Of so many neighbouring columns each cache line of the band is read once.
@@ -213,6 +248,7 @@ impl Source<'_> {
 mod tests {
     use burn::tensor::DType;
     use ls_files::HostTensor;
+    use ls_lora::Quantization;
 
     use super::*;
     use crate::Checkpoint;
@@ -269,19 +305,117 @@ mod tests {
                 values.clone()
             };
             let [first, second] = &mut buffers;
-            let source = |name, buffer| Source {
+            let source = |name, buffer, dtype| Source {
                 file: &file,
                 name,
                 rows,
                 columns,
                 transposed,
                 buffer,
+                dtype,
+                into: Dtype::F32,
+                not_finite: None,
             };
-            let read = source("wide", first).read(f32::from_le_bytes);
+            let read = source("wide", first, Dtype::F32).read(f32::from_le_bytes);
             assert!(read.unwrap() == expected);
-            let read = source("half", second).read(|b| bf16::from_le_bytes(b).to_f32());
+            let read =
+                source("half", second, Dtype::BF16).read(|b| bf16::from_le_bytes(b).to_f32());
             assert!(read.unwrap() == expected);
         }
+    }
+
+    /// Of several bands, and of every type; what is packed is looked at before.
+    #[test]
+    fn a_weight_that_is_no_number_is_named_with_its_place_and_their_number() {
+        let (name, width) = ("model.layers.1.mlp.up_proj.weight", HIDDEN);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            for (bad, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+                let mut tiny = Tiny::with_head();
+                let tensor = tiny.tensors.get_mut(name).unwrap();
+                let mut values = tensor.to_f32().unwrap();
+                values[2 * width + 1] = bad;
+                values[3 * width] = f32::NAN;
+                let shape = tensor.shape.clone();
+                *tensor = HostTensor::from_f32(shape, &values)
+                    .to_dtype(dtype)
+                    .unwrap();
+                let dir = tiny.write();
+                let checkpoint = Checkpoint::open(dir.path()).unwrap();
+                let precisions: [Precision; 4] = [
+                    ComputeType::F32.into(),
+                    ComputeType::Bf16.into(),
+                    Precision {
+                        compute: ComputeType::F32,
+                        quantization: Some(Quantization::Int8),
+                    },
+                    Precision {
+                        compute: ComputeType::F32,
+                        quantization: Some(Quantization::Nf4),
+                    },
+                ];
+                for precision in precisions {
+                    let device = Device::flex();
+                    let loaded = checkpoint.load_model(
+                        &AttentionMode::Causal,
+                        precision,
+                        &device,
+                        |_, _| (),
+                    );
+                    let error = loaded.unwrap_err().to_string();
+                    let expected = format!(
+                        "model.safetensors: tensor {name}: 2 of {} values are NaN or infinite, \
+                         the first {shown} at [2, 1]; expected numbers",
+                        values.len()
+                    );
+                    assert!(error.ends_with(&expected), "{error}");
+                }
+            }
+        }
+        // In the head, in its second band.
+        let (rows, columns) = (1200, 1000);
+        let mut values = vec![0.5; rows * columns];
+        values[1100 * columns + 7] = f32::INFINITY;
+        values[1199 * columns + 999] = f32::NAN;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let wide = HostTensor::from_f32([rows, columns], &values);
+        ls_files::write_tensors(&path, [("wide", &wide)]).unwrap();
+        let mut source = Source {
+            file: &TensorFile::open(&path).unwrap(),
+            name: "wide",
+            rows,
+            columns,
+            transposed: true,
+            buffer: &mut Vec::new(),
+            dtype: Dtype::F32,
+            into: Dtype::F32,
+            not_finite: None,
+        };
+        source.read(f32::from_le_bytes).unwrap();
+        let found = source.not_finite.unwrap();
+        assert_eq!((found.count, found.first), (2, 1100 * columns + 7));
+    }
+
+    #[test]
+    fn a_weight_past_the_range_of_bf16_is_refused_where_it_is_rounded() {
+        let mut tiny = Tiny::with_head();
+        let norm = tiny.tensors.get_mut("model.norm.weight").unwrap();
+        let mut values = norm.to_f32().unwrap();
+        values[3] = f32::MAX;
+        *norm = HostTensor::from_f32([HIDDEN], &values);
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let load = |compute: ComputeType| {
+            checkpoint.load_model(&AttentionMode::Causal, compute, &Device::flex(), |_, _| ())
+        };
+        load(ComputeType::F32).unwrap();
+        let error = load(ComputeType::Bf16).unwrap_err().to_string();
+        let expected = format!(
+            "tensor model.norm.weight: 1 of {HIDDEN} values is NaN or infinite in BF16, the first \
+             {} at [3]; expected numbers",
+            f64::from(f32::MAX)
+        );
+        assert!(error.ends_with(&expected), "{error}");
     }
 
     #[test]

@@ -14,7 +14,8 @@ use rayon::prelude::*;
 use super::plan::{AttentionPlan, RotaryTable, Segment};
 use super::{AttentionOps, AttentionPasses};
 use crate::gemm::{Matrix, accumulate};
-use crate::host::{Uninit, Values, dims, exp, filled, in_dtype, largest, sum, tensor, vectorised};
+use crate::host::{Values, dims, exp, in_dtype, largest, sum, tensor, vectorised};
+use crate::uninit::{Uninit, filled};
 
 /// Queries of one tile.
 const QUERIES: usize = 64;

@@ -6,11 +6,13 @@
 //! faults, and `resolved` fills in what depends on the checkpoint.
 
 mod checks;
+mod micro_batch;
 mod of_files;
 mod read;
 mod resolved;
 mod settings;
 
+pub use micro_batch::MicroBatchSize;
 pub use of_files::DataFiles;
 pub use read::check_reading;
 pub use resolved::ResolvedRun;

@@ -14,6 +14,8 @@ use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
 use serde::{Deserialize, Serialize};
 
+use super::micro_batch::MicroBatchSize;
+
 /// A run as the user writes it: model, adapter, data and training.
 ///
 /// Where a value depends on others or on the checkpoint, its field is optional;
@@ -392,8 +394,9 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Passes over `data.train`.
     pub epochs: usize,
-    /// Inputs of one forward pass: examples, or windows of long ones.
-    pub micro_batch_size: usize,
+    /// Inputs of one forward pass: examples, or windows of long ones. `auto` takes 8, and where
+    /// memory has no room for them 4, 2 or 1 in as many more passes: a step stays the same.
+    pub micro_batch_size: MicroBatchSize,
     /// Forward passes of one optimizer step.
     pub gradient_accumulation_steps: usize,
     /// Compute each block again in the backward pass: less memory, more time, the same gradients.
@@ -420,6 +423,10 @@ pub struct TrainSettings {
     pub loraplus_lr_ratio: Option<f64>,
     /// Limit of the norm over all gradients; 0 for none.
     pub max_grad_norm: f64,
+    /// Steps that may be passed over because their loss, a gradient or a new parameter is NaN or
+    /// infinite: nothing is learnt from their examples, and the next one ends the run. The
+    /// optimizer does not count them, as with PyTorch's `GradScaler`; the schedule does.
+    pub skip_nonfinite_steps: usize,
     /// Batches of similar lengths.
     pub group_by_length: bool,
     /// Evaluate every so many steps; by default after every epoch.
@@ -445,7 +452,7 @@ impl Default for TrainSettings {
         Self {
             seed: 42,
             epochs: 3,
-            micro_batch_size: 8,
+            micro_batch_size: MicroBatchSize::default(),
             gradient_accumulation_steps: 1,
             gradient_checkpointing: false,
             eval_batch_size: 32,
@@ -459,6 +466,7 @@ impl Default for TrainSettings {
             adam_epsilon: 1e-8,
             loraplus_lr_ratio: None,
             max_grad_norm: 1.0,
+            skip_nonfinite_steps: 0,
             group_by_length: true,
             eval_steps: None,
             metric_for_best_model: None,

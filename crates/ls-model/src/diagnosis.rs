@@ -1,0 +1,166 @@
+//! Where in the model a number stops being one: the forward pass once more, module by module.
+
+use burn::tensor::Tensor;
+
+use crate::attention::{BatchContext, Pooled};
+use crate::heads::LlamaClassifier;
+use crate::input::ModelInput;
+use crate::llama::Wanted;
+
+/// Looks at the outputs of modules in the order in which they are computed.
+struct Watch {
+    first: Option<String>,
+}
+
+impl Watch {
+    /// The output of a module, looked at unless an earlier one was found.
+    fn output(&mut self, module: impl FnOnce() -> String, x: Tensor<2>) -> Tensor<2> {
+        if self.first.is_none() && !is_finite(&x) {
+            self.first = Some(module());
+        }
+        x
+    }
+}
+
+fn is_finite(x: &Tensor<2>) -> bool {
+    let values = ls_lora::host_values(x.clone());
+    values.iter().all(|value| value.is_finite())
+}
+
+impl LlamaClassifier {
+    /// The first module whose output for a batch holds NaN or an infinity, by its name in the model
+    /// (`model.layers.7.mlp`); `None` where [`LlamaClassifier::forward`] gives numbers all through.
+    ///
+    /// It computes what the forward pass computes, with the same dropout, and reads every output.
+    pub fn first_not_finite(&self, input: &ModelInput) -> Option<String> {
+        let mut watch = Watch { first: None };
+        self.watched(input, &mut watch);
+        watch.first
+    }
+
+    /// The forward pass as in `llama.rs` and `heads.rs`, with every output looked at.
+    fn watched(&self, input: &ModelInput, watch: &mut Watch) -> Tensor<2> {
+        let model = &self.model;
+        let pooled = self.pools_last().then(|| Pooled::last(input));
+        let mut batch = BatchContext::new(input, &model.rope);
+        let mut x = watch.output(|| "model.embed_tokens".into(), model.embed(input));
+        for (at, layer) in model.layers.iter().enumerate() {
+            batch.seed_dropout(at);
+            let is_last = at + 1 == model.layers.len();
+            let pooled = pooled.as_ref().filter(|_| is_last);
+            let name = |part: &str| format!("model.layers.{at}{part}");
+            let normed = layer.input_layernorm.forward(x.clone());
+            let normed = watch.output(|| name(".input_layernorm"), normed);
+            let visibility = model.visibility[at];
+            let attended = layer
+                .self_attn
+                .forward(normed, &mut batch, visibility, pooled);
+            let attended = watch.output(|| name(".self_attn"), attended);
+            let before = match pooled {
+                Some(pooled) => pooled.of(x),
+                None => x,
+            };
+            // The block itself adds what its parts give.
+            x = watch.output(|| name(""), before + attended);
+            let normed = layer.post_attention_layernorm.forward(x.clone());
+            let normed = watch.output(|| name(".post_attention_layernorm"), normed);
+            let gated = layer.mlp.forward(normed, Wanted::Value);
+            let gated = watch.output(|| name(".mlp"), gated);
+            x = watch.output(|| name(""), x + gated);
+        }
+        let x = watch.output(|| "model.norm".into(), model.norm.forward(x));
+        watch.output(|| "score".into(), self.head(x, input))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use ls_lora::host_values;
+
+    use super::*;
+    use crate::heads::{Pooling, Task};
+    use crate::tiny::{LAYERS, Tiny};
+
+    const TASKS: [Task; 4] = [
+        Task::Sequence(Pooling::Last),
+        Task::Sequence(Pooling::Mean),
+        Task::Sequence(Pooling::Max),
+        Task::Token { dropout: 0.0 },
+    ];
+
+    fn input(tiny: &Tiny) -> ModelInput {
+        let rows: [&[u32]; 2] = [&[1, 5, 12, 7], &[3, 2]];
+        ModelInput::new(&rows, &tiny.config(), &Device::flex()).unwrap()
+    }
+
+    #[test]
+    fn it_computes_what_the_forward_pass_computes() {
+        let tiny = Tiny::with_head();
+        for task in TASKS {
+            let model = tiny.classifier("from:1", task, &Device::flex());
+            let input = input(&tiny);
+            let mut watch = Watch { first: None };
+            let watched = host_values(model.watched(&input, &mut watch));
+            assert_eq!(watched, host_values(model.forward(&input)), "{task:?}");
+            assert_eq!(watch.first, None);
+        }
+    }
+
+    /// Weights so large that their products overflow, in one module after the other.
+    #[test]
+    fn the_first_module_that_overflows_is_named() {
+        let tiny = Tiny::with_head();
+        let last = LAYERS - 1;
+        for task in TASKS {
+            let cases = [
+                (
+                    "model.layers.1.input_layernorm.weight",
+                    "model.layers.1.input_layernorm".into(),
+                ),
+                (
+                    "model.layers.1.self_attn.v_proj.weight",
+                    "model.layers.1.self_attn".into(),
+                ),
+                (
+                    "model.layers.1.post_attention_layernorm.weight",
+                    "model.layers.1.post_attention_layernorm".into(),
+                ),
+                (
+                    "model.layers.0.mlp.down_proj.weight",
+                    "model.layers.0.mlp".into(),
+                ),
+                (
+                    &*format!("model.layers.{last}.mlp.up_proj.weight"),
+                    format!("model.layers.{last}.mlp"),
+                ),
+                ("model.norm.weight", "model.norm".to_string()),
+                ("score.weight", "score".into()),
+            ];
+            for (weight, module) in cases {
+                let mut tiny = tiny.clone();
+                let tensor = tiny.tensors.get_mut(weight).unwrap();
+                // Finite, but past the range of f32 after any product with a value over 1e-2.
+                let values = vec![3e38; tensor.len()];
+                let shape = tensor.shape.clone();
+                *tensor = ls_files::HostTensor::from_f32(shape, &values);
+                for norm in [
+                    "model.layers.1.input_layernorm.weight",
+                    "model.layers.0.post_attention_layernorm.weight",
+                    "model.norm.weight",
+                ] {
+                    // Whatever comes in, something over 1 goes on.
+                    if norm != weight {
+                        let tensor = tiny.tensors.get_mut(norm).unwrap();
+                        let values: Vec<f32> =
+                            (0..tensor.len()).map(|at| 40.0 + at as f32).collect();
+                        *tensor = ls_files::HostTensor::from_f32(tensor.shape.clone(), &values);
+                    }
+                }
+                let model = tiny.classifier("causal", task, &Device::flex());
+                let found = model.first_not_finite(&input(&tiny));
+                assert_eq!(found.as_ref(), Some(&module), "{task:?}: {weight}");
+            }
+        }
+    }
+}

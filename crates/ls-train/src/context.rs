@@ -1,0 +1,68 @@
+//! [`Context`]: what the parts of a training run share.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use ls_model::LlamaConfig;
+
+use crate::config::ResolvedRun;
+use crate::error::{Result, TrainError};
+use crate::evaluate::Pass;
+use crate::events::Observer;
+use crate::inference::InferenceSettings;
+use crate::splits::Splits;
+
+/// Inputs of the loop besides the model.
+pub(crate) struct Context<'a> {
+    pub(crate) run: &'a ResolvedRun,
+    pub(crate) model_config: &'a LlamaConfig,
+    pub(crate) settings: &'a InferenceSettings,
+    pub(crate) splits: &'a Splits,
+    /// Without autodiff.
+    pub(crate) device: &'a Device,
+    /// Bytes that training is expected to take; 0 while nobody has counted.
+    pub(crate) expected_memory: usize,
+    /// Inputs of a pass at the beginning, where `auto` has chosen.
+    pub(crate) pass_size: usize,
+}
+
+impl Context<'_> {
+    pub(crate) fn steps_per_epoch(&self) -> usize {
+        let settings = &self.run.config.train;
+        let inputs = self.splits.train.lengths().len();
+        inputs
+            .div_ceil(settings.micro_batch_size.largest())
+            .div_ceil(settings.gradient_accumulation_steps)
+    }
+
+    /// The run folder.
+    pub(crate) fn run_folder(&self) -> PathBuf {
+        self.run.config.run.clone().unwrap_or_default()
+    }
+
+    /// Evaluation with the run's settings.
+    pub(crate) fn pass(&self) -> Pass<'_> {
+        Pass {
+            config: self.model_config,
+            settings: self.settings,
+            batch_size: self.run.config.train.eval_batch_size,
+            protocol: self.run.config.data.protocol,
+            device: self.device,
+        }
+    }
+}
+
+/// Stops where there is nothing to be saved, or where who called knows what.
+///
+/// # Errors
+///
+/// [`TrainError::Interrupted`] if the observer asks to stop.
+pub(crate) fn stop_if_asked(observer: &dyn Observer, context: &Context<'_>) -> Result<()> {
+    if !observer.stop_requested() {
+        return Ok(());
+    }
+    Err(TrainError::Interrupted {
+        run: context.run_folder(),
+        saved: None,
+    })
+}
