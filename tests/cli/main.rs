@@ -7,6 +7,7 @@
 
 mod answers;
 mod beginnings;
+mod changes;
 mod colours;
 mod crash;
 mod data;

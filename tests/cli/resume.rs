@@ -575,7 +575,7 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
 #[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let sandbox = sequence();
-    train(&sandbox, "whole", &[]);
+    Runs::new(&sandbox, &[]).train("whole", usize::MAX).unwrap();
     let newest = "out/checkpoints/checkpoint-3.safetensors";
     let whole = left(&sandbox, "whole");
     stopped(&sandbox, "out");
@@ -630,7 +630,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
 #[test]
 fn metrics_are_cut_back_to_the_checkpoint() {
     let sandbox = sequence();
-    train(&sandbox, "whole", &[]);
+    Runs::new(&sandbox, &[]).train("whole", usize::MAX).unwrap();
     stopped(&sandbox, "out");
     let metrics = sandbox.read("out/metrics.jsonl");
     // A step that was recorded behind the checkpoint, and half a line.

@@ -292,14 +292,14 @@ impl SplitSource {
         part(VERSION.as_bytes());
         let settings = (task, limits, &self.read, &self.tags, self.bad_rows.skip);
         part(&serde_json::to_vec(&settings).unwrap_or_default());
-        for bytes in tokenizer.identity()? {
+        for bytes in tokenizer.identity() {
             part(&bytes);
         }
         for file in &self.files {
             part(sha256_of_file(file)?.as_bytes());
             // Names of integer tags that stand beside the file.
             let names = file.with_file_name("label.json");
-            part(&std::fs::read(names).unwrap_or_default());
+            part(&ls_files::read(names).unwrap_or_default());
         }
         Ok(hex(&hash.finalize()))
     }

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod optim;
 mod predict;
 mod prediction;
+mod read_files;
 mod readback;
 mod report;
 mod resume;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ls_files::{exists, is_file};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
@@ -158,14 +159,14 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
         return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
     let config = name(args);
-    if !config.is_file() {
+    if !is_file(config)? {
         if let Some(text) = builtin::config(config) {
             let root = builtin::unpack(Path::new("runs"))?;
             let name = config.display().to_string();
             let text = builtin::relocate(text, &root);
             return Ok((RunConfig::from_toml(&text, &name, &args.set)?, Vec::new()));
         }
-        if !config.exists() {
+        if !exists(config)? {
             return Err(UsageError {
                 message: format!("configuration {} does not exist", config.display()),
                 hint: Some("name a file, or demo-sentiment or demo-ner".into()),
