@@ -54,10 +54,9 @@ impl<'a> Runs<'a> {
             let path = sandbox.path(file);
             format!("{key}={}", path.display())
         };
-        let data = match sandbox.path("train.csv").exists() {
-            true => "train.csv",
-            false => "train.conll",
-        };
+        let files = ["train.csv", "train.conll"];
+        let data = files.into_iter().find(|file| sandbox.path(file).exists());
+        let data = data.unwrap();
         let mut all = vec![
             absolute("model.path", "model"),
             absolute("data.train", data),

@@ -72,9 +72,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
         Err(error @ TrainError::Interrupted { .. }) => {
             display.line(format!("{error}"));
-            display.line(match goes_on(&run) {
-                true => format!("go on with: {}", resume_command(&run, args)),
-                false => "the same command starts it again".into(),
+            display.line(if goes_on(&run) {
+                format!("go on with: {}", resume_command(&run, args))
+            } else {
+                "the same command starts it again".into()
             });
             let code = signals.exit_code();
             Err(Stopped { code }.into())
