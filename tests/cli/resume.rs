@@ -797,6 +797,32 @@ mod signals {
     }
 
     #[test]
+    fn a_signal_before_the_training_ends_at_once_and_leaves_nothing() {
+        let sandbox = sequence();
+        // Seconds of encoding.
+        let rows: Vec<_> = std::iter::repeat_with(reviews)
+            .take(20_000)
+            .flatten()
+            .collect();
+        sandbox.write("train.csv", csv(&rows));
+        let args = train_args("out", &[]);
+        let (child, stderr) = until(&sandbox, &args, "run folder");
+        send(&child, "TERM");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 143, "{said}");
+        assert_contains(
+            &said,
+            &[
+                "before the training began",
+                "the same command starts it again",
+            ],
+        );
+        sandbox.write("train.csv", csv(&reviews()));
+        sandbox.ok(&args);
+        assert_whole(&sandbox, "out");
+    }
+
+    #[test]
     fn what_is_ignored_stays_ignored() {
         let sandbox = sequence();
         let set = ["train.epochs=60"];
