@@ -340,11 +340,11 @@ fn what_is_not_finished_says_so() {
     let no_best = ["a run", "did not reach its first evaluation"];
     refused(&sandbox, &["predict", "--run", "a run", "hi"], 1, &no_best);
     // The command that was named, as a shell takes it.
-    let status = std::process::Command::new("sh")
+    let output = std::process::Command::new("sh")
         .args(["-c", &command])
         .current_dir(sandbox.path(""))
-        .status();
-    assert!(status.unwrap().success());
+        .output();
+    assert!(output.unwrap().status.success());
     assert_whole(&sandbox, "a run");
     let outcome = sandbox.run(&["train", "--resume", "a run"]);
     says(
@@ -569,6 +569,14 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     );
     assert_eq!(sandbox.json("out/report.json")["steps"], 20);
     assert_eq!(records(&sandbox, "out", "step").len(), 20);
+    // Without its last checkpoint it cannot, and is left as it is.
+    std::fs::remove_dir_all(sandbox.path("out/checkpoints")).unwrap();
+    let more = ["train", "--resume", "out", "--set", "train.epochs=5"];
+    let says = [
+        "no checkpoint in it that the finished run could go on from",
+        "in another folder",
+    ];
+    refused(&sandbox, &more, 1, &says);
 }
 
 #[test]

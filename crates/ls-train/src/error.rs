@@ -294,6 +294,9 @@ impl TrainError {
             Self::Differs { .. } => {
                 Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
             }
+            Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
+                Some("train longer in another folder, with --run".into())
+            }
             Self::Checkpoint { .. } => {
                 Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
             }

@@ -104,9 +104,9 @@ fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
     }
 }
 
-/// Whether a folder holds a run that is not finished.
+/// Whether a folder holds a run that is not finished, as far as the system says.
 fn goes_on(run: &Path) -> bool {
-    matches!(ls_train::unfinished(run), Ok(Some(_)))
+    !matches!(ls_train::unfinished(run), Ok(None))
 }
 
 /// The command that goes on with a run, as a shell takes it.
