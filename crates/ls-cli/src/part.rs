@@ -3,9 +3,9 @@
 //!
 //! The progress is a list of JSON lines, only ever appended to: first what decides the answers
 //! (model, settings, format), then, each time the answers so far are synced, how many inputs they
-//! are of, their bytes, and a hash of these inputs. The last whole line counts: what the answers hold
-//! behind its bytes is cut off, and the inputs before it are passed over once their hash is seen to
-//! be the same. So it does not matter how many lines an answer has, or which rows were bad.
+//! are of, their bytes, and a hash of these inputs. The last whole line counts: what the answers
+//! hold behind its bytes is cut off, and the inputs before it are passed over, and seen to be the
+//! same by their hash. So it does not matter how many lines an answer has, or which rows were bad.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -80,8 +80,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// Begins the answers that will be `target`, or with `resume` goes on with those that an earlier
-    /// process left.
+    /// Begins the answers that will be `target`, or with `resume` goes on with those that an
+    /// earlier process left.
     ///
     /// # Errors
     ///

@@ -1,13 +1,14 @@
 //! stdout and stderr: what cannot be said is lost, what cannot be printed is an error.
 //!
-//! The macros of the standard library (`println!`, `eprintln!`) panic where the other side is closed
-//! or full. Nobody's work may end because its display does, so they are denied in the workspace.
+//! The macros of the standard library (`println!`, `eprintln!`) panic where the other side is
+//! closed or full. Nobody's work may end because its display does, so they are denied in the
+//! workspace.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Writes a line to stderr, as far as it takes it: one that is closed, full, or a terminal that went
-/// away is no fault of the work that is spoken of.
+/// Writes a line to stderr, as far as it takes it: one that is closed, full, or a terminal that
+/// went away is no fault of the work that is spoken of.
 pub fn say(line: impl Display) {
     let _ = Stderr.write_all(format!("{line}\n").as_bytes());
 }

@@ -300,9 +300,9 @@ impl Predictor {
         })
     }
 
-    /// Everything besides the inputs that decides the answers, by a name for messages: each setting,
-    /// and hashes of weights and tokenizer. Who goes on with answers compares it with what they were
-    /// begun with.
+    /// Everything besides the inputs that decides the answers, by a name for messages: each
+    /// setting, and hashes of weights and tokenizer. Who goes on with answers compares it with what
+    /// they were begun with.
     ///
     /// # Errors
     ///

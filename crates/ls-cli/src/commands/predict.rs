@@ -145,8 +145,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-/// Opens the inputs. That may wait for whoever makes them, so a thread does it, and a signal is heard
-/// meanwhile.
+/// Opens the inputs. That may wait for whoever makes them, so a thread does it, and a signal is
+/// heard meanwhile.
 fn opened(
     args: &PredictArgs,
     task: TaskKind,
@@ -637,8 +637,8 @@ impl Output {
         }
     }
 
-    /// Takes as much at a time as the model answers in about half a second, where somebody waits for
-    /// it.
+    /// Takes as much at a time as the model answers in about half a second, where somebody waits
+    /// for it.
     fn adapt(&self, limits: &mut ChunkLimits, took: Duration) {
         match self {
             Self::Part(_) => {}
