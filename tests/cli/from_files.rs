@@ -64,7 +64,7 @@ fn texts_are_learned_from_a_file_alone_and_the_run_can_be_repeated() {
     // The next run has its own folder.
     let outcome = sandbox.run(&[&files[..], &QUICK].concat());
     says(&outcome, 0, &["run folder runs/reviews-2,"]);
-    assert_eq!(sandbox.listing("runs/reviews-2"), RUN_FOLDER);
+    assert_whole(&sandbox, "runs/reviews-2");
     sandbox.write("in.csv", "Review\nbad\n");
     let predict = ["predict", "--run", "again", "--input", "in.csv"];
     assert_eq!(jsonl(&sandbox.ok(&predict))[0]["text"], "bad");

@@ -7,9 +7,11 @@
 
 mod answers;
 mod beginnings;
+mod changes;
 mod colours;
 #[cfg(unix)]
 mod continued;
+mod crash;
 mod data;
 mod evaluate;
 mod field_notes;
@@ -20,6 +22,7 @@ mod hub;
 mod pipes;
 mod predict;
 mod reading;
+mod resume;
 mod runs;
 mod sandbox;
 mod score;

@@ -49,8 +49,8 @@ micro_batch_size = 4
 learning_rate = 1e-2
 "#;
 
-/// What every finished run leaves.
-pub const RUN_FOLDER: [&str; 12] = [
+/// What every finished run leaves, besides the checkpoint of its last step.
+const RUN_FOLDER: [&str; 12] = [
     "best/README.md",
     "best/adapter_config.json",
     "best/adapter_model.safetensors",
@@ -64,6 +64,16 @@ pub const RUN_FOLDER: [&str; 12] = [
     "predictions.jsonl",
     "report.json",
 ];
+
+/// A run folder holds what a finished run leaves, and nothing else.
+#[track_caller]
+pub fn assert_whole(sandbox: &Sandbox, run: &str) {
+    let steps = &sandbox.json(&format!("{run}/report.json"))["steps"];
+    let mut expected = RUN_FOLDER.map(str::to_owned).to_vec();
+    expected.push(format!("checkpoints/checkpoint-{steps}.safetensors"));
+    expected.sort();
+    assert_eq!(sandbox.listing(run), expected);
+}
 
 /// Twenty texts whose adjectives tell the class.
 pub fn reviews() -> Vec<(String, &'static str)> {

@@ -17,7 +17,7 @@ fn a_learnable_task_is_learned_and_leaves_a_whole_run_folder() {
     ];
     let outcome = train(&sandbox, "out", &set);
 
-    assert_eq!(sandbox.listing("out"), RUN_FOLDER);
+    assert_whole(&sandbox, "out");
     let losses = losses(&sandbox, "out");
     assert_eq!(losses.len(), 150);
     assert!(losses[149] < losses[0] / 10.0, "{losses:?}");
@@ -132,7 +132,7 @@ fn train_without_arguments_needs_nothing_else() {
     let set = ["--set", "train.epochs=1", "--set", "train.baselines=false"];
     let outcome = sandbox.run(&[&["train", "--run", "out"], &set[..]].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert_eq!(sandbox.listing("out"), RUN_FOLDER);
+    assert_whole(&sandbox, "out");
     assert_contains(&outcome.stdout, &["test accuracy"]);
     assert_contains(&outcome.stderr, &["test: "]);
     let answer = jsonl(&sandbox.ok(&["predict", "--run", "out", "a film"]));
@@ -164,7 +164,7 @@ fn train_without_arguments_needs_nothing_else() {
             &["--set", "data.labels=[\"negative\", \"positive\"]"],
         ]
         .concat());
-        assert_eq!(sandbox.listing(run), RUN_FOLDER);
+        assert_whole(&sandbox, run);
     }
     let after = sandbox.files();
     assert!(
@@ -208,7 +208,7 @@ fn csv_tsv_and_jsonl_hold_the_same_examples() {
         &[&files[..], &["data.text=sentence", "data.label=class"]].concat(),
     );
     for run in ["tsv", "jsonl"] {
-        assert_eq!(sandbox.listing(run), RUN_FOLDER);
+        assert_whole(&sandbox, run);
         assert_eq!(losses(&sandbox, run), losses(&sandbox, "csv"), "{run}");
     }
 }
@@ -262,7 +262,7 @@ fn conll_and_jsonl_hold_the_same_sentences_and_a_tagger_learns_them() {
     );
     assert_eq!(losses(&sandbox, "conll"), losses(&sandbox, "jsonl"));
     for run in ["conll", "jsonl"] {
-        assert_eq!(sandbox.listing(run), RUN_FOLDER);
+        assert_whole(&sandbox, run);
         assert_eq!(
             sandbox.json(&format!("{run}/report.json"))["scores"]["span_f1_micro"],
             1.0,
@@ -466,5 +466,5 @@ fn a_reader_that_goes_away_is_no_failure() {
             "{args:?}: {stderr}"
         );
     }
-    assert_eq!(sandbox.listing("again"), RUN_FOLDER);
+    assert_whole(&sandbox, "again");
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ls_files::FileError;
+use ls_files::{FileError, create_folder, sync_folder};
 use rustc_hash::FxBuildHasher;
 
 use crate::encoded::{
@@ -50,7 +50,7 @@ impl SplitWriter {
     pub fn in_file(task: TaskKind, path: &Path) -> Result<Self> {
         let write = FileError::writing(path);
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(&write)?;
+        create_folder(folder)?;
         sweep(folder);
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
         let (mut file, name) = part.map_err(&write)?.into_parts();
@@ -297,6 +297,7 @@ impl SplitWriter {
             // later runs would then train on zeros.
             file.sync_data().map_err(&written)?;
             part.persist(&target).map_err(|e| written(e.error))?;
+            sync_folder(target.parent().unwrap_or(&target))?;
             *path = target;
         }
         Ok(split)

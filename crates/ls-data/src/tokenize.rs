@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ls_files::{optional, read, sha256};
+use ls_files::{optional, read, sha256, sha256_of_parts};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -55,8 +55,8 @@ pub struct TextTokenizer {
     files: Arc<[TokenizerFile]>,
 }
 
-/// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever becomes
-/// of the file.
+/// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever
+/// becomes of the file.
 #[derive(Debug)]
 struct TokenizerFile {
     name: &'static str,
@@ -229,15 +229,15 @@ impl TextTokenizer {
         sha256(file.map_or(&[], |file| &file.bytes))
     }
 
-    /// SHA-256 of each file that was read.
-    pub fn hashes(&self) -> Vec<String> {
+    /// SHA-256 over all files that were read: what the tokenizer does follows from them.
+    pub fn sha256_of_files(&self) -> String {
         let files = self.files.iter();
-        files.map(|file| sha256(&file.bytes)).collect()
+        sha256_of_parts(files.flat_map(|file| [file.name.as_bytes(), &*file.bytes]))
     }
 
-    /// Writes the tokenizer's files, as they were when they were read, to another folder, each whole
-    /// or not at all. A class that was passed over because of the model's family is not named there:
-    /// the family is not known from that folder.
+    /// Writes the tokenizer's files, as they were when they were read, to another folder, each
+    /// whole or not at all. A class that was passed over because of the model's family is not named
+    /// there: the family is not known from that folder.
     ///
     /// # Errors
     /// A file that cannot be written.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, TrainError};
 use crate::events::EvaluationRecord;
 use crate::identity::Identity;
-use crate::report::Baseline;
+use crate::scores::Baseline;
 
 /// Changes with the meaning of what a file holds.
 const FORMAT_VERSION: u32 = 1;
@@ -40,8 +40,8 @@ pub(crate) struct State {
     pub(crate) steps: usize,
     /// Of an epoch.
     pub(crate) steps_per_epoch: usize,
-    /// The step of the last evaluation, 0 before the first. One that is due at `step` is still to be
-    /// made if it is another.
+    /// The step of the last evaluation, 0 before the first. One that is due at `step` is still to
+    /// be made if it is another.
     pub(crate) last_evaluation: usize,
     /// Evaluations without a better one.
     pub(crate) without_better: usize,

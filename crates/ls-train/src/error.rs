@@ -145,6 +145,25 @@ pub enum TrainError {
         /// Of them found again.
         found: usize,
     },
+    /// A file is not what it was when the run read it.
+    #[error("{}: has changed since the run began to read it", path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The predictions for the reported split cannot be written: everything else is.
+    #[error(
+        "{}: finished and whole but for its predictions.jsonl, for which the {split} split is read \
+         again", run.display()
+    )]
+    NoPredictions {
+        /// The run folder.
+        run: PathBuf,
+        /// The split that is reported.
+        split: &'static str,
+        /// What is wrong with them.
+        source: Box<TrainError>,
+    },
     /// An example that leaves nothing for the model.
     #[error("{}:{line}: {reason}", path.display())]
     Example {
@@ -278,6 +297,11 @@ impl TrainError {
             Self::Checkpoint { .. } => {
                 Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
             }
+            Self::NoPredictions { run, .. } => Some(format!(
+                "best/ and report.json are as they should be; predict --run {} --input FILE labels \
+                 any file",
+                run.display()
+            )),
             Self::NotFinite { .. } => Some("lower train.learning_rate, or set model.dtype = \"f32\"".into()),
             Self::OutputNotFinite { .. } => {
                 Some("look for NaN in the weights; if there is none, they overflow in their type: use f32".into())

@@ -20,10 +20,10 @@ use crate::inference::InferenceSettings;
 use crate::loss::{cross_entropy_sum, weighted_cross_entropy_sum};
 use crate::optim::{AdamState, AdamW};
 use crate::readback::Readback;
-use crate::report::Baseline;
 use crate::run_dir::MetricsLog;
 use crate::saver::Saver;
 use crate::schedule::learning_rate;
+use crate::scores::Baseline;
 use crate::splits::Splits;
 use crate::tensors::{labels as flat_labels, model_input};
 
@@ -63,7 +63,7 @@ impl Context<'_> {
     }
 }
 
-/// What a run leaves while it trains, and what a checkpoint holds besides where the training stands.
+/// What a run leaves while it trains, and what a checkpoint holds besides where that stands.
 pub(crate) struct Journal<'a> {
     pub(crate) log: &'a mut MetricsLog,
     pub(crate) saver: Saver,

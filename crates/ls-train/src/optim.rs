@@ -42,7 +42,7 @@ pub struct AdamW {
 pub(crate) struct AdamState {
     /// `[values]`.
     pub(crate) values: Tensor<1>,
-    /// The means of the gradients and of their squares, each `[values]`; none before the first step.
+    /// The means of the gradients and of their squares, `[values]`; none before the first step.
     pub(crate) moments: Option<[Tensor<1>; 2]>,
     /// Steps taken.
     pub(crate) steps: i32,

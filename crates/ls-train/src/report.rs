@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use ls_data::{CutReport, TaskKind};
 use ls_lora::ParameterCount;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::Protocol;
 use crate::environment::peak_memory;
 use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
 use crate::fit::{Context, Fitted};
-use crate::scores::Scores;
+use crate::scores::{Baseline, Scores};
 use crate::sources::Sources;
 
 /// A finished run.
@@ -98,13 +98,4 @@ impl Report {
             run: PathBuf::new(),
         }
     }
-}
-
-/// A baseline's scores.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// `majority class`, `frozen backbone`.
-    pub name: String,
-    /// Scores on the reported split.
-    pub scores: Scores,
 }

@@ -45,6 +45,15 @@ impl Scores {
     }
 }
 
+/// A baseline's scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// `majority class`, `frozen backbone`.
+    pub name: String,
+    /// Scores on the reported split.
+    pub scores: Scores,
+}
+
 const CLASSES: [&str; 11] = [
     "accuracy",
     "precision_macro",

@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
+use ls_files::FileError;
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
@@ -19,10 +20,12 @@ use crate::identity::Identity;
 use crate::inference::InferenceSettings;
 use crate::memory::expected_memory;
 use crate::prediction::prediction_object;
-use crate::report::{Baseline, Report};
+use crate::read_files::ReadFiles;
+use crate::report::Report;
 use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
+use crate::scores::Baseline;
 use crate::sources::Sources;
 use crate::splits::Splits;
 use crate::tensors::model_input;
@@ -43,12 +46,13 @@ pub fn train(
     carry_out(config, &folder, None, device, observer)
 }
 
-/// Goes on with a run that was interrupted or killed: on a CPU everything it leaves, times aside, is
-/// what it would have been without. A run that was killed before its first checkpoint starts over; a
-/// folder that nothing was begun in gets a new run.
+/// Goes on with a run that was interrupted or killed: on a CPU everything that it leaves, times
+/// aside, is what it would have been without. A run that was killed before its first checkpoint
+/// starts over; a folder that nothing was begun in gets a new run.
 ///
 /// `config` may differ from the run's own ([`config_of_run`]) in what changes nothing that is done:
-/// how long to train, when to evaluate and to save. A finished run goes on if it is to train longer.
+/// how long to train, when to evaluate and to save. A finished run goes on if it is to train
+/// longer.
 ///
 /// [`config_of_run`]: crate::config_of_run
 ///
@@ -79,12 +83,19 @@ fn carry_out(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    let checkpoint = Checkpoint::open(&config.model.path)?;
+    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    let description = config.data.known().and_then(|known| known.file.clone());
+    if let Some(description) = &description {
+        read.add(description)?;
+    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     if let Some(earlier) = &earlier {
         earlier.settle(&mut config);
     }
-    let checkpoint = Checkpoint::open(&config.model.path)?;
     let mut run = config.resolve(&checkpoint.config);
     if let Some(earlier) = &earlier {
         for change in earlier.changes(folder, &run.config)? {
@@ -92,24 +103,38 @@ fn carry_out(
         }
     }
     let sources = Sources::of(&run.config)?;
+    for file in sources.files() {
+        read.add(file)?;
+        read.add_optional(&file.with_file_name("label.json"))?;
+    }
     run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
     let reading = run.config.data.reading();
     let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
-    let identity = |config: &RunConfig| Identity::of(config, &sources, &tokenizer, &checkpoint);
+    let identity = Identity {
+        train: read.of(Some(&sources.train)),
+        validation: read.of(sources.validation.as_ref()),
+        test: read.of(sources.test.as_ref()),
+        description: description.and_then(|path| read.sha256_of(&path)),
+        tokenizer: tokenizer.sha256_of_files(),
+        model_config: checkpoint.config_sha256.clone(),
+        weights: weights.clone(),
+    };
     let saved = match &earlier {
-        Some(earlier) => earlier.checkpoint(folder, &identity(&run.config)?)?,
+        Some(earlier) => earlier.checkpoint(folder, &identity)?,
         None => None,
     };
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
+    read.check()?;
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
     }
     let written = run.config.to_toml()?;
     let (labels, tags) = (splits.labels.clone(), splits.tags);
-    let settings = InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags);
+    let settings =
+        InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags, weights);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -118,13 +143,9 @@ fn carry_out(
         splits: &splits,
         device: &plain,
     };
-    let identity = match &saved {
-        Some(saved) => {
-            check_steps(&context, &saved.state)?;
-            saved.state.identity.clone()
-        }
-        None => identity(&run.config)?,
-    };
+    if let Some(saved) = &saved {
+        check_steps(&context, &saved.state)?;
+    }
     stop_if_asked(observer, &context)?;
 
     let backbone = load_backbone(&checkpoint, &context, observer)?;
@@ -142,7 +163,7 @@ fn carry_out(
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
     folder.write(&folder.config(), &written)?;
     if saved.is_none() {
-        let environment = Environment::capture(&run.config, device, &sources.files())?;
+        let environment = Environment::capture(&run.config, device, &read, &checkpoint, &tokenizer);
         folder.write_json(&folder.environment(), &environment)?;
     }
 
@@ -173,16 +194,22 @@ fn carry_out(
     report.baselines = baselines;
     report.run = folder.root().to_path_buf();
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
-    let predictions = write_predictions(folder, &context, &sources, &evaluation, true)
-        .or_else(|_| write_predictions(folder, &context, &sources, &evaluation, false));
-    if let Err(error @ TrainError::File(_)) = predictions {
+    let predictions = write_predictions(folder, &context, &sources, &read, &evaluation, true)
+        .or_else(|_| write_predictions(folder, &context, &sources, &read, &evaluation, false));
+    if let Err(error @ TrainError::File(FileError::Write { .. })) = predictions {
+        // The run is not finished: it can go on when there is room.
         return Err(error);
     }
-    // The run ends with its report, whose scores are known even if the data files have changed so
-    // that no predictions can be written of them. A checkpoint is only needed to train longer.
-    checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0)?;
+    // A checkpoint is only needed to train longer.
+    if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
+        tracing::warn!("an old checkpoint stays: {error}");
+    }
     folder.write_json(&folder.report(), &report)?;
-    predictions?;
+    predictions.map_err(|error| TrainError::NoPredictions {
+        run: folder.root().to_path_buf(),
+        split: splits.reported().0,
+        source: Box::new(error),
+    })?;
     Ok(report)
 }
 
@@ -438,6 +465,7 @@ fn write_predictions(
     folder: &RunDir,
     context: &Context<'_>,
     sources: &Sources,
+    read: &ReadFiles,
     evaluation: &Evaluation,
     keep_extra: bool,
 ) -> Result<()> {
@@ -451,11 +479,14 @@ fn write_predictions(
     source.read.sequence.keep_extra = keep_extra;
     source.read.tokens.keep_extra = keep_extra;
     folder.write_lines(&folder.predictions(), |write| {
-        dataset.for_each_example(&source, |index, example| {
+        let written = dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
             let object = prediction_object(example, &gold, prediction, &splits.labels, tags);
             write(&object.to_string())
-        })
+        });
+        // Rows of files that have changed are not those that were scored, if they are rows at all.
+        read.check()?;
+        written
     })
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_files::{StdoutError, print};
+use ls_files::{StdoutError, exists, is_file, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
@@ -17,21 +17,25 @@ use crate::{builtin, device, hub, shell};
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let signals = Signals::listen();
+    let unnamed = || -> anyhow::Error {
+        let message = "--resume: of which run?".into();
+        let hint = Some("name its folder: --resume RUN".into());
+        UsageError { message, hint }.into()
+    };
+    let named = named_folder(args)?;
+    let configured = args.config.is_some() || args.data.is_some();
+    if args.resume.is_some() && named.is_none() && !configured {
+        return Err(unnamed());
+    }
     let device = device::select(args.device.as_deref())?;
     let (mut config, decided) = read_config(args)?;
     config.data.skip_bad_rows |= args.skip_bad_rows;
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let mut display = Display::new().stopped_by(&signals);
-    let run = match named_folder(args)?.or_else(|| config.run.clone()) {
+    let run = match named.or_else(|| config.run.clone()) {
         Some(run) => run,
-        None if args.resume.is_some() => {
-            return Err(UsageError {
-                message: "--resume: of which run?".into(),
-                hint: Some("name its folder: --resume RUN".into()),
-            }
-            .into());
-        }
+        None if args.resume.is_some() => return Err(unnamed()),
         None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
             if matches!(ls_train::unfinished(taken), Ok(Some(_))) {
                 display.line(format!(
@@ -152,14 +156,14 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
         return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
     let config = name(args);
-    if !config.is_file() {
+    if !is_file(config)? {
         if let Some(text) = builtin::config(config) {
             let root = builtin::unpack(Path::new("runs"))?;
             let name = config.display().to_string();
             let text = builtin::relocate(text, &root);
             return Ok((RunConfig::from_toml(&text, &name, &args.set)?, Vec::new()));
         }
-        if !config.exists() {
+        if !exists(config)? {
             return Err(UsageError {
                 message: format!("configuration {} does not exist", config.display()),
                 hint: Some("name a file, or demo-sentiment or demo-ner".into()),
@@ -264,7 +268,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shown(&report.run);
+    let run = shell::command([shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",

@@ -1,0 +1,203 @@
+//! Kills at random moments: the real program is ended by SIGKILL, goes on, and leaves what a run in
+//! one piece leaves, bit for bit.
+//!
+//! `LS_LLAMA_KILLS` says how many times (50 by default), `LS_LLAMA_KILL_SEED` at which moments:
+//!
+//! ```sh
+//! LS_LLAMA_KILLS=500 cargo test -p ls-cli --test cli -- --nocapture crash
+//! ```
+
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use ls_files::TensorFile;
+use serde_json::Value;
+
+use crate::resume::{assert_same, left};
+use crate::runs::*;
+use crate::sandbox::{Sandbox, assert_contains};
+
+/// A run is killed so often at most before it is left to come to its end.
+const KILLS_OF_A_RUN: usize = 5;
+
+/// Short steps, and everything that a run writes as often as it can.
+const SETTINGS: [&[&str]; 2] = [
+    &[
+        "train.epochs=12",
+        "train.save_steps=2",
+        "lora.lora_dropout=0.1",
+    ],
+    &[
+        "train.epochs=8",
+        "train.eval_steps=2",
+        "train.save_total_limit=1",
+        "train.baselines=true",
+    ],
+];
+
+#[test]
+fn a_run_survives_kills_at_any_moment() {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let kills = number("LS_LLAMA_KILLS").unwrap_or(50);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let seed = number("LS_LLAMA_KILL_SEED").unwrap_or(now.as_nanos() as u64);
+    eprintln!("{kills} kills, LS_LLAMA_KILL_SEED={seed}");
+    let mut random = Random(seed);
+    let sandboxes = [sequence(), token()];
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let wholes: Vec<_> = sandboxes
+        .iter()
+        .zip(SETTINGS)
+        .map(|(sandbox, set)| {
+            let begun = Instant::now();
+            train(sandbox, "whole", set);
+            (left(sandbox, "whole"), begun.elapsed())
+        })
+        .collect();
+    let mut done = 0;
+    for run in 0.. {
+        if done >= kills {
+            break;
+        }
+        let which = run % 2;
+        let (sandbox, (whole, took)) = (&sandboxes[which], &wholes[which]);
+        let name = format!("run-{run}");
+        let args = [&train_args(&name, SETTINGS[which])[..], &["--resume"]].concat();
+        for _ in 0..KILLS_OF_A_RUN {
+            let child = start(sandbox, &args);
+            // Also a little behind the end, where nothing is left to kill.
+            let after = took.mul_f64(1.02 * random.next());
+            if !killed(child, after) {
+                *counts.entry("came to its end before").or_default() += 1;
+                break;
+            }
+            done += 1;
+            *counts.entry(check(sandbox, &name)).or_default() += 1;
+            if done >= kills {
+                break;
+            }
+        }
+        sandbox.ok(&args);
+        let of = format!("{name} of LS_LLAMA_KILL_SEED={seed}");
+        assert_whole(sandbox, &name);
+        assert_same(&left(sandbox, &name), whole, &of);
+        std::fs::remove_dir_all(sandbox.path(&name)).unwrap();
+    }
+    eprintln!("{counts:?}");
+    // Kills before the training alone would show little.
+    if kills >= 50 {
+        assert!(counts.contains_key("with a best model"), "{counts:?}");
+    }
+}
+
+/// What a killed run left is whole, and says what it is. Returns how far it had come.
+fn check(sandbox: &Sandbox, run: &str) -> &'static str {
+    let files: Vec<String> = match sandbox.path(run).exists() {
+        true => sandbox.listing(run),
+        false => return "before there was a folder",
+    };
+    for file in &files {
+        let path = format!("{run}/{file}");
+        let name = file.rsplit('/').next().unwrap();
+        // What is being written is not there yet under its own name.
+        if name.starts_with(".tmp-") || file.starts_with(".best") {
+            continue;
+        }
+        match name {
+            "metrics.jsonl" => {
+                let text = sandbox.read(&path);
+                let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+                for line in whole.lines() {
+                    serde_json::from_str::<Value>(line).unwrap();
+                }
+            }
+            _ if name.ends_with(".jsonl") => drop(sandbox.jsonl(&path)),
+            _ if name.ends_with(".json") => drop(sandbox.json(&path)),
+            _ if name.ends_with(".toml") => {
+                ls_train::RunConfig::from_file(&sandbox.path(&path), &[]).unwrap();
+            }
+            _ if name.ends_with(".safetensors") => {
+                let file = TensorFile::open(sandbox.path(&path)).unwrap();
+                for name in file.names() {
+                    file.read(name).unwrap();
+                }
+            }
+            _ => assert!(!sandbox.read(&path).is_empty(), "{path}"),
+        }
+    }
+    let begun = ["config.toml", "metrics.jsonl"]
+        .iter()
+        .all(|file| files.iter().any(|f| f == file));
+    let outcome = sandbox.run(&["predict", "--run", run, "the film"]);
+    if outcome.code == 0 {
+        let finished = files.iter().any(|file| file == "report.json");
+        assert_eq!(
+            outcome.stderr.contains("the run is not finished"),
+            !finished,
+            "{}",
+            outcome.stderr
+        );
+        return if finished {
+            "finished"
+        } else {
+            "with a best model"
+        };
+    }
+    assert_contains(&outcome.stderr, &["not a run folder"]);
+    if !begun {
+        return "before it began";
+    }
+    assert_contains(&outcome.stderr, &["did not reach its first evaluation"]);
+    refused(
+        sandbox,
+        &train_args(run, &[]),
+        2,
+        &["holds a run that is not finished", "--resume"],
+    );
+    match files
+        .iter()
+        .any(|file| file.starts_with("checkpoints/checkpoint-"))
+    {
+        true => "with a checkpoint",
+        false => "before its first checkpoint",
+    }
+}
+
+fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
+    let mut command = sandbox.command(args);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Kills the process after a time, unless it has come to its end before.
+fn killed(mut child: Child, after: Duration) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < after {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
+}
+
+/// From 0 to 1 (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
