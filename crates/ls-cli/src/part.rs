@@ -266,10 +266,10 @@ impl Part {
     ///
     /// The system's.
     pub fn keep_if_due(&mut self, progress: &Progress) -> Result<()> {
-        match self.kept_at.elapsed() >= self.cost.max(LEAST) * SHARE {
-            true => self.keep(progress),
-            false => Ok(()),
+        if self.kept_at.elapsed() < self.cost.max(LEAST) * SHARE {
+            return Ok(());
         }
+        self.keep(progress)
     }
 
     /// Keeps what was written: from now on neither a kill nor a power cut takes it away.
