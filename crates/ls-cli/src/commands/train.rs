@@ -273,7 +273,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::quoted(&shown(&report.run));
+    let run = shell::command([shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
