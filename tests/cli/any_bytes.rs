@@ -51,7 +51,11 @@ pub fn adapter_config(data: &[u8]) {
     let Ok((config, _)) = LoraConfig::from_json(text) else {
         return;
     };
-    let names = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj", "score"];
+    let names = [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.mlp.up_proj",
+        "score",
+    ];
     if let Ok(selected) = select_modules(&config, &names, &["model.embed_tokens"], &["score"]) {
         assert!(!selected.is_empty());
     }

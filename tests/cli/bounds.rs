@@ -14,7 +14,11 @@ const NUMBERS: [u64; 4] = [1 << 32, 1 << 63, u64::MAX, 0];
 fn tagger() -> Sandbox {
     let sandbox = token();
     let quick = ["--set", "train.epochs=1", "--set", "lora.r=2"];
-    sandbox.ok(&[&["train", "--config", "run.toml", "--run", "run"][..], &quick].concat());
+    sandbox.ok(&[
+        &["train", "--config", "run.toml", "--run", "run"][..],
+        &quick,
+    ]
+    .concat());
     sandbox
 }
 
@@ -37,12 +41,24 @@ fn a_number_of_a_file_is_held_against_its_bounds() {
     for key in ["num_attention_heads", "num_key_value_heads"] {
         check("model/config.json", key, "an integer from 1 to 16384");
     }
-    check("model/config.json", "num_hidden_layers", "an integer from 1 to 4096");
-    check("model/config.json", "head_dim", "an integer from 2 to 16384");
+    check(
+        "model/config.json",
+        "num_hidden_layers",
+        "an integer from 1 to 4096",
+    );
+    check(
+        "model/config.json",
+        "head_dim",
+        "an integer from 2 to 16384",
+    );
     for key in ["hidden_size", "intermediate_size"] {
         check("model/config.json", key, "an integer from 1 to 1048576");
     }
-    check("model/config.json", "vocab_size", "an integer from 1 to 16777216");
+    check(
+        "model/config.json",
+        "vocab_size",
+        "an integer from 1 to 16777216",
+    );
     let settings = "run/best/ls_llama.json";
     check(settings, "batch_size", "1 to 65536");
     for key in ["max_length", "pad_to"] {
@@ -50,10 +66,22 @@ fn a_number_of_a_file_is_held_against_its_bounds() {
     }
     assert_eq!(predict(&sandbox).code, 0);
     let cases: [(&str, Value, &str); 5] = [
-        ("stride", json!(256), "stride: expected less than max_length (256), found 256"),
-        ("pad_to", json!(1 << 20), "8388608 tokens a batch, expected at most 1048576"),
+        (
+            "stride",
+            json!(256),
+            "stride: expected less than max_length (256), found 256",
+        ),
+        (
+            "pad_to",
+            json!(1 << 20),
+            "8388608 tokens a batch, expected at most 1048576",
+        ),
         ("labels", json!([]), "labels"),
-        ("pad_token_id", json!(u32::MAX), "pad_token_id: expected an id of the model's vocabulary"),
+        (
+            "pad_token_id",
+            json!(u32::MAX),
+            "pad_token_id: expected an id of the model's vocabulary",
+        ),
         ("format_version", json!(3), "format_version 3"),
     ];
     let whole = sandbox.read(settings);
@@ -84,11 +112,27 @@ fn every_number_of_a_configuration_has_bounds_and_all_faults_come_together() {
         ("train.epochs", "4294967296", "1 to 16777216"),
         ("train.micro_batch_size", "4294967296", "1 to 65536"),
         ("train.eval_batch_size", "0", "1 to 65536"),
-        ("train.gradient_accumulation_steps", "4294967296", "1 to 16777216"),
-        ("train.eval_steps", "9223372036854775807", "1 to 1099511627776"),
-        ("train.warmup_steps", "9223372036854775807", "0 to 1099511627776"),
+        (
+            "train.gradient_accumulation_steps",
+            "4294967296",
+            "1 to 16777216",
+        ),
+        (
+            "train.eval_steps",
+            "9223372036854775807",
+            "1 to 1099511627776",
+        ),
+        (
+            "train.warmup_steps",
+            "9223372036854775807",
+            "0 to 1099511627776",
+        ),
         ("train.early_stopping_patience", "0", "1 to 16777216"),
-        ("train.learning_rate", "1e308", "a number over 0, at most 1000000"),
+        (
+            "train.learning_rate",
+            "1e308",
+            "a number over 0, at most 1000000",
+        ),
         ("train.weight_decay", "nan", "0 to 1000000"),
         ("train.max_grad_norm", "-1.0", "0 to 1000000"),
         ("train.loraplus_lr_ratio", "1e300", "1 to 1000000"),
@@ -108,10 +152,22 @@ fn every_number_of_a_configuration_has_bounds_and_all_faults_come_together() {
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
     says(&sandbox.run(&args), 2, &expected);
     let passes = ["train", "--config", "run.toml", "--set"];
-    let niter = [&passes[..], &["lora.init_lora_weights=pissa_niter_4294967296"]].concat();
-    says(&sandbox.run(&niter), 2, &["init_lora_weights", "at most 1024 passes"]);
+    let niter = [
+        &passes[..],
+        &["lora.init_lora_weights=pissa_niter_4294967296"],
+    ]
+    .concat();
+    says(
+        &sandbox.run(&niter),
+        2,
+        &["init_lora_weights", "at most 1024 passes"],
+    );
     let padded = [&passes[..], &["data.pad_to=1048576"]].concat();
-    says(&sandbox.run(&padded), 2, &["data.pad_to", "expected at most 1048576"]);
+    says(
+        &sandbox.run(&padded),
+        2,
+        &["data.pad_to", "expected at most 1048576"],
+    );
 }
 
 #[test]
@@ -123,9 +179,18 @@ fn an_adapter_is_not_believed() {
         (json!({"r": u64::MAX}), "`r`"),
         (json!({"r": 1 << 30}), "no layer takes a rank over"),
         (json!({"lora_alpha": 1e300}), "it must lie within"),
-        (json!({"alpha_pattern": {"q_proj": -1e300}}), "it must lie within"),
-        (json!({"target_modules": "(?:\\w{100}){100}"}), "target_modules"),
-        (json!({"layers_to_transform": vec![0; 9000]}), "at most 8192 are taken"),
+        (
+            json!({"alpha_pattern": {"q_proj": -1e300}}),
+            "it must lie within",
+        ),
+        (
+            json!({"target_modules": "(?:\\w{100}){100}"}),
+            "target_modules",
+        ),
+        (
+            json!({"layers_to_transform": vec![0; 9000]}),
+            "at most 8192 are taken",
+        ),
     ] {
         sandbox.edit_json(file, fields);
         says(&predict(&sandbox), 1, &["adapter_config.json", expected]);
@@ -139,7 +204,15 @@ fn an_adapter_is_not_believed() {
 fn what_is_no_regular_file_is_refused_before_it_is_read() {
     let sandbox = tagger();
     sandbox.write("one.toml", sandbox.read("run.toml"));
-    let train = ["train", "--config", "one.toml", "--run", "out", "--set", "train.epochs=1"];
+    let train = [
+        "train",
+        "--config",
+        "one.toml",
+        "--run",
+        "out",
+        "--set",
+        "train.epochs=1",
+    ];
     let predict = ["predict", "--run", "run", "Ann sold boats"];
     for (file, args) in [
         ("model/config.json", &predict[..]),
@@ -159,7 +232,11 @@ fn what_is_no_regular_file_is_refused_before_it_is_read() {
         put_aside();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         let said = sandbox.run(args);
-        says(&said, said.code.clamp(1, 2), &["found a pipe or a device, expected a regular file"]);
+        says(
+            &said,
+            said.code.clamp(1, 2),
+            &["found a pipe or a device, expected a regular file"],
+        );
         put_aside();
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         if made.is_ok_and(|status| status.success()) {
@@ -173,7 +250,11 @@ fn what_is_no_regular_file_is_refused_before_it_is_read() {
         if huge.set_len(1 << 40).is_ok() && !file.ends_with(".safetensors") && file != "train.conll"
         {
             let said = sandbox.run(args);
-            says(&said, said.code.clamp(1, 2), &["bytes, expected at most that"]);
+            says(
+                &said,
+                said.code.clamp(1, 2),
+                &["bytes, expected at most that"],
+            );
         }
         std::fs::write(&path, kept).unwrap();
     }
@@ -203,12 +284,18 @@ fn a_tokenizer_that_its_crate_breaks_down_on_is_an_error_by_its_path() {
     let train = ["train", "--config", "run.toml", "--run", "out"];
     // The crate unwraps what it makes of the first, and looks the token of the second up in a text.
     let mut without = whole.clone();
-    without["post_processor"]["special_tokens"].as_object_mut().unwrap().clear();
+    without["post_processor"]["special_tokens"]
+        .as_object_mut()
+        .unwrap()
+        .clear();
     let deep = format!("{}{}", "[".repeat(126), "]".repeat(126));
     let text = whole.to_string();
     let decoder = format!("\"decoder\":{}", whole["decoder"]);
     assert!(text.contains(&decoder));
-    let deep = text.replace(&decoder, &format!("\"decoder\":{{\"type\":\"Fuse\",\"a\":{deep}}}"));
+    let deep = text.replace(
+        &decoder,
+        &format!("\"decoder\":{{\"type\":\"Fuse\",\"a\":{deep}}}"),
+    );
     for text in [without.to_string(), deep] {
         sandbox.write(file, text);
         let outcome = sandbox.run(&train);
@@ -225,7 +312,11 @@ fn a_word_of_megabytes_takes_no_longer_than_other_text() {
     sandbox.write("word.txt", format!("Ann {word} Bern\n"));
     let began = Instant::now();
     let out = sandbox.ok(&["predict", "--run", "run", "--input", "word.txt"]);
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        began.elapsed()
+    );
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(answer["tags"].as_array().unwrap().len(), 3);
 }
@@ -236,10 +327,25 @@ fn a_value_of_megabytes_is_shown_by_its_beginning() {
     let long = "x".repeat(1 << 20);
     sandbox.edit_json("model/config.json", json!({"hidden_act": long}));
     let outcome = sandbox.run(&["train", "--config", "run.toml", "--run", "out"]);
-    says(&outcome, 1, &["hidden_act \"xxx", "... (1048576 characters)"]);
-    assert!(outcome.stderr.len() < 2000, "{} bytes", outcome.stderr.len());
-    let config = format!("{}\n[data]\n{long} = 1\n", SEQUENCE.replace("[data]", "[data.x]"));
+    says(
+        &outcome,
+        1,
+        &["hidden_act \"xxx", "... (1048576 characters)"],
+    );
+    assert!(
+        outcome.stderr.len() < 2000,
+        "{} bytes",
+        outcome.stderr.len()
+    );
+    let config = format!(
+        "{}\n[data]\n{long} = 1\n",
+        SEQUENCE.replace("[data]", "[data.x]")
+    );
     sandbox.write("long.toml", config);
     let outcome = sandbox.run(&["train", "--config", "long.toml"]);
-    assert!(outcome.code > 0 && outcome.stderr.len() < 4000, "{} bytes", outcome.stderr.len());
+    assert!(
+        outcome.code > 0 && outcome.stderr.len() < 4000,
+        "{} bytes",
+        outcome.stderr.len()
+    );
 }

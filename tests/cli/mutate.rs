@@ -137,12 +137,18 @@ fn of_text(bytes: &[u8], random: &mut Random) -> (Vec<u8>, String) {
     };
     match random.below(6) {
         0 => (replaced(Vec::new()), format!("line {} taken away", at + 1)),
-        1 => (replaced([line, line].concat()), format!("line {} twice", at + 1)),
+        1 => (
+            replaced([line, line].concat()),
+            format!("line {} twice", at + 1),
+        ),
         2 => {
             let long = vec![b'x'; 1 << (10 + random.below(12))];
             let what = format!("a word of {} bytes in line {}", long.len(), at + 1);
             let place = random.below(line.len() + 1);
-            (replaced([&line[..place], &long, &line[place..]].concat()), what)
+            (
+                replaced([&line[..place], &long, &line[place..]].concat()),
+                what,
+            )
         }
         3 => {
             let open = random.pick(&["[", "{\"a\":", "(", "\"", "[["]);
@@ -150,7 +156,10 @@ fn of_text(bytes: &[u8], random: &mut Random) -> (Vec<u8>, String) {
             let what = format!("{open} {count} times in line {}", at + 1);
             let place = random.below(line.len() + 1);
             let deep = open.repeat(count).into_bytes();
-            (replaced([&line[..place], &deep, &line[place..]].concat()), what)
+            (
+                replaced([&line[..place], &deep, &line[place..]].concat()),
+                what,
+            )
         }
         _ => {
             let digit = |byte: &u8| byte.is_ascii_digit() || b".-".contains(byte);
@@ -200,8 +209,17 @@ fn of_json(mut value: Value, random: &mut Random) -> (Vec<u8>, String) {
         0 => random.pick(&NUMBERS).to_string(),
         1 => random
             .pick(&[
-                "null", "true", "[]", "{}", "\"\"", "[null]", "{\"\":0}", "\"\\u0000\"", "[[]]",
-                "[-1]", "\"7\"",
+                "null",
+                "true",
+                "[]",
+                "{}",
+                "\"\"",
+                "[null]",
+                "{\"\":0}",
+                "\"\\u0000\"",
+                "[[]]",
+                "[-1]",
+                "\"7\"",
             ])
             .to_string(),
         2 => {
@@ -218,7 +236,17 @@ fn of_json(mut value: Value, random: &mut Random) -> (Vec<u8>, String) {
             _ => "{\"a\":{\"b\":[1]}}".into(),
         },
         9 => format!("[{old}]"),
-        10 => format!("\"{}\"", random.pick(&["(?:a{1000}){1000}", "(((((", "(a+)+$", "\\\\p{L}{9999}", "../../x", "\\ud83d\\ude00"])),
+        10 => format!(
+            "\"{}\"",
+            random.pick(&[
+                "(?:a{1000}){1000}",
+                "(((((",
+                "(a+)+$",
+                "\\\\p{L}{9999}",
+                "../../x",
+                "\\ud83d\\ude00"
+            ])
+        ),
         _ => match places.get(random.below(places.len())) {
             Some((other, _)) => value
                 .pointer(other)

@@ -43,73 +43,216 @@ const EVALUATE_TOKEN: &[&str] = &["evaluate", "--run", "tok"];
 const TRAIN_SEQUENCE: &[&str] = &["train", "--config", "seq.toml", "--run", "out"];
 const TRAIN_TOKEN: &[&str] = &["train", "--config", "tok.toml", "--run", "out"];
 const PREDICT_SHARDED: &[&str] = &[
-    "predict", "--model", "sharded", "--adapter", "tok/best", "--task", "token", "Ann sold boats",
+    "predict",
+    "--model",
+    "sharded",
+    "--adapter",
+    "tok/best",
+    "--task",
+    "token",
+    "Ann sold boats",
 ];
 
 /// Every kind of file that the program reads. Splits that were encoded before (`cache`) are damaged
 /// in `crates/ls-data/tests/it/cache.rs`.
 const SUBJECTS: &[Subject] = &[
-    subject("model/config.json", Form::Json, &[PREDICT_TOKEN, TRAIN_SEQUENCE, TRAIN_TOKEN]),
-    subject("model/tokenizer.json", Form::Json, &[TRAIN_SEQUENCE, TRAIN_TOKEN]),
+    subject(
+        "model/config.json",
+        Form::Json,
+        &[PREDICT_TOKEN, TRAIN_SEQUENCE, TRAIN_TOKEN],
+    ),
+    subject(
+        "model/tokenizer.json",
+        Form::Json,
+        &[TRAIN_SEQUENCE, TRAIN_TOKEN],
+    ),
     subject("model/tokenizer_config.json", Form::Json, &[TRAIN_SEQUENCE]),
     subject("model/special_tokens_map.json", Form::Json, &[TRAIN_TOKEN]),
-    subject("model/model.safetensors", Form::Safetensors, &[PREDICT_TOKEN, TRAIN_SEQUENCE]),
-    subject("sharded/model.safetensors.index.json", Form::Json, &[PREDICT_SHARDED]),
-    subject("sharded/b.safetensors", Form::Safetensors, &[PREDICT_SHARDED]),
+    subject(
+        "model/model.safetensors",
+        Form::Safetensors,
+        &[PREDICT_TOKEN, TRAIN_SEQUENCE],
+    ),
+    subject(
+        "sharded/model.safetensors.index.json",
+        Form::Json,
+        &[PREDICT_SHARDED],
+    ),
+    subject(
+        "sharded/b.safetensors",
+        Form::Safetensors,
+        &[PREDICT_SHARDED],
+    ),
     subject("tok/best/tokenizer.json", Form::Json, &[PREDICT_TOKEN]),
     subject("seq/best/tokenizer.json", Form::Json, &[PREDICT_SEQUENCE]),
     subject("tok/best/adapter_config.json", Form::Json, &[PREDICT_TOKEN]),
-    subject("seq/best/adapter_config.json", Form::Json, &[PREDICT_SEQUENCE]),
-    subject("tok/best/adapter_model.safetensors", Form::Safetensors, &[PREDICT_TOKEN]),
-    subject("seq/best/adapter_model.safetensors", Form::Safetensors, &[PREDICT_SEQUENCE]),
-    subject("tok/best/ls_llama.json", Form::Json, &[PREDICT_TOKEN, EVALUATE_TOKEN]),
-    subject("seq/best/ls_llama.json", Form::Json, &[PREDICT_SEQUENCE, EVALUATE_SEQUENCE]),
+    subject(
+        "seq/best/adapter_config.json",
+        Form::Json,
+        &[PREDICT_SEQUENCE],
+    ),
+    subject(
+        "tok/best/adapter_model.safetensors",
+        Form::Safetensors,
+        &[PREDICT_TOKEN],
+    ),
+    subject(
+        "seq/best/adapter_model.safetensors",
+        Form::Safetensors,
+        &[PREDICT_SEQUENCE],
+    ),
+    subject(
+        "tok/best/ls_llama.json",
+        Form::Json,
+        &[PREDICT_TOKEN, EVALUATE_TOKEN],
+    ),
+    subject(
+        "seq/best/ls_llama.json",
+        Form::Json,
+        &[PREDICT_SEQUENCE, EVALUATE_SEQUENCE],
+    ),
     subject("tok/best/labels.json", Form::Json, &[PREDICT_TOKEN]),
-    subject("seq/config.toml", Form::Text, &[PREDICT_SEQUENCE, EVALUATE_SEQUENCE]),
+    subject(
+        "seq/config.toml",
+        Form::Text,
+        &[PREDICT_SEQUENCE, EVALUATE_SEQUENCE],
+    ),
     subject("tok/config.toml", Form::Text, &[EVALUATE_TOKEN]),
     subject("seq.toml", Form::Text, &[TRAIN_SEQUENCE]),
     subject("tok.toml", Form::Text, &[TRAIN_TOKEN]),
-    subject("mine.toml", Form::Text, &[&["train", "--config", "mine-run.toml", "--run", "out"]]),
-    subject("int/label.json", Form::Json, &[&["train", "--config", "int.toml", "--run", "out"]]),
-    subject("int/train.json", Form::Text, &[&["train", "--config", "int.toml", "--run", "out"]]),
-    subject("train.csv", Form::Text, &[
-        TRAIN_SEQUENCE,
-        EVALUATE_SEQUENCE,
-        &["predict", "--run", "seq", "--input", "train.csv"],
-    ]),
-    subject("train.conll", Form::Text, &[
-        TRAIN_TOKEN,
-        EVALUATE_TOKEN,
-        &["predict", "--run", "tok", "--input", "train.conll"],
-        &["score", "--gold", "train.conll", "--pred", "tok/predictions.jsonl"],
-    ]),
-    subject("data.tsv", Form::Text, &[&["evaluate", "--run", "seq", "--data", "data.tsv"]]),
-    subject("data.jsonl", Form::Text, &[
-        &["evaluate", "--run", "seq", "--data", "data.jsonl"],
-        &["predict", "--run", "seq", "--input", "data.jsonl"],
-    ]),
-    subject("words.jsonl", Form::Text, &[
-        &["evaluate", "--run", "tok", "--data", "words.jsonl"],
-        &["predict", "--run", "tok", "--input", "words.jsonl"],
-    ]),
-    subject("spans.jsonl", Form::Text, &[&["evaluate", "--run", "tok", "--data", "spans.jsonl"]]),
-    subject("lines.txt", Form::Text, &[
-        &["predict", "--run", "tok", "--input", "lines.txt"],
-        &["predict", "--run", "seq", "--input", "lines.txt"],
-    ]),
-    subject("text.parquet", Form::Binary, &[
-        &["predict", "--run", "seq", "--input", "text.parquet", "--set", "data.text=sentence"],
-        &["train", "--model", "model", "--data", "text.parquet", "--run", "out",
-            "--set", "train.epochs=1", "--set", "lora.r=2"],
-    ]),
-    subject("tokens.parquet", Form::Binary, &[
-        &["predict", "--run", "tok", "--input", "tokens.parquet"],
-        &["train", "--model", "model", "--data", "tokens.parquet", "--run", "out",
-            "--set", "train.epochs=1", "--set", "lora.r=2"],
-    ]),
-    subject("tok/predictions.jsonl", Form::Text, &[
-        &["score", "--gold", "train.conll", "--pred", "tok/predictions.jsonl"],
-    ]),
+    subject(
+        "mine.toml",
+        Form::Text,
+        &[&["train", "--config", "mine-run.toml", "--run", "out"]],
+    ),
+    subject(
+        "int/label.json",
+        Form::Json,
+        &[&["train", "--config", "int.toml", "--run", "out"]],
+    ),
+    subject(
+        "int/train.json",
+        Form::Text,
+        &[&["train", "--config", "int.toml", "--run", "out"]],
+    ),
+    subject(
+        "train.csv",
+        Form::Text,
+        &[
+            TRAIN_SEQUENCE,
+            EVALUATE_SEQUENCE,
+            &["predict", "--run", "seq", "--input", "train.csv"],
+        ],
+    ),
+    subject(
+        "train.conll",
+        Form::Text,
+        &[
+            TRAIN_TOKEN,
+            EVALUATE_TOKEN,
+            &["predict", "--run", "tok", "--input", "train.conll"],
+            &[
+                "score",
+                "--gold",
+                "train.conll",
+                "--pred",
+                "tok/predictions.jsonl",
+            ],
+        ],
+    ),
+    subject(
+        "data.tsv",
+        Form::Text,
+        &[&["evaluate", "--run", "seq", "--data", "data.tsv"]],
+    ),
+    subject(
+        "data.jsonl",
+        Form::Text,
+        &[
+            &["evaluate", "--run", "seq", "--data", "data.jsonl"],
+            &["predict", "--run", "seq", "--input", "data.jsonl"],
+        ],
+    ),
+    subject(
+        "words.jsonl",
+        Form::Text,
+        &[
+            &["evaluate", "--run", "tok", "--data", "words.jsonl"],
+            &["predict", "--run", "tok", "--input", "words.jsonl"],
+        ],
+    ),
+    subject(
+        "spans.jsonl",
+        Form::Text,
+        &[&["evaluate", "--run", "tok", "--data", "spans.jsonl"]],
+    ),
+    subject(
+        "lines.txt",
+        Form::Text,
+        &[
+            &["predict", "--run", "tok", "--input", "lines.txt"],
+            &["predict", "--run", "seq", "--input", "lines.txt"],
+        ],
+    ),
+    subject(
+        "text.parquet",
+        Form::Binary,
+        &[
+            &[
+                "predict",
+                "--run",
+                "seq",
+                "--input",
+                "text.parquet",
+                "--set",
+                "data.text=sentence",
+            ],
+            &[
+                "train",
+                "--model",
+                "model",
+                "--data",
+                "text.parquet",
+                "--run",
+                "out",
+                "--set",
+                "train.epochs=1",
+                "--set",
+                "lora.r=2",
+            ],
+        ],
+    ),
+    subject(
+        "tokens.parquet",
+        Form::Binary,
+        &[
+            &["predict", "--run", "tok", "--input", "tokens.parquet"],
+            &[
+                "train",
+                "--model",
+                "model",
+                "--data",
+                "tokens.parquet",
+                "--run",
+                "out",
+                "--set",
+                "train.epochs=1",
+                "--set",
+                "lora.r=2",
+            ],
+        ],
+    ),
+    subject(
+        "tok/predictions.jsonl",
+        Form::Text,
+        &[&[
+            "score",
+            "--gold",
+            "train.conll",
+            "--pred",
+            "tok/predictions.jsonl",
+        ]],
+    ),
 ];
 
 const fn subject(
@@ -139,7 +282,9 @@ fn folder() -> Sandbox {
         ("the soup was bad and dull", "neg"),
     ];
     let rows = |part: char| {
-        let rows = texts.iter().map(|(text, label)| format!("{text}{part}{label}\n"));
+        let rows = texts
+            .iter()
+            .map(|(text, label)| format!("{text}{part}{label}\n"));
         format!("text{part}label\n{}", rows.collect::<String>())
     };
     sandbox.write("train.csv", rows(','));
@@ -161,7 +306,10 @@ fn folder() -> Sandbox {
     sandbox.write("spans.jsonl", json_lines(vec![spans; 3]));
     let numbers = json!({"tokens": sentence, "tags": [1, 0, 0, 0, 2, 0]});
     sandbox.write("int/train.json", json_lines(vec![numbers; 4]));
-    sandbox.write("int/label.json", json!({"O": 0, "B-PER": 1, "B-LOC": 2}).to_string());
+    sandbox.write(
+        "int/label.json",
+        json!({"O": 0, "B-PER": 1, "B-LOC": 2}).to_string(),
+    );
     for file in ["text.parquet", "tokens.parquet"] {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ls-data/tests/fixtures");
         std::fs::copy(fixtures.join("parquet").join(file), sandbox.path(file)).unwrap();
@@ -179,7 +327,13 @@ fn folder() -> Sandbox {
     sandbox.write("seq.toml", run("sequence", &files("train.csv")));
     sandbox.write("tok.toml", run("token", &files("train.conll")));
     sandbox.write("int.toml", run("token", &files("int/train.json")));
-    sandbox.write("mine-run.toml", run("token", "dataset = \"mine.toml\"\ndir = \".\"\nvalidation_fraction = 0.5"));
+    sandbox.write(
+        "mine-run.toml",
+        run(
+            "token",
+            "dataset = \"mine.toml\"\ndir = \".\"\nvalidation_fraction = 0.5",
+        ),
+    );
     sandbox.write(
         "mine.toml",
         "title = \"Mine\"\ntask = \"token\"\nlabels = [\"O\", \"B-PER\", \"I-PER\", \"B-LOC\", \
@@ -201,10 +355,12 @@ fn shards(sandbox: &Sandbox) {
     let mut map = serde_json::Map::new();
     for (at, shard) in ["a.safetensors", "b.safetensors"].into_iter().enumerate() {
         let part = weights.iter().enumerate();
-        let part = part.filter(|(index, _)| index % 2 == at).map(|(_, (name, tensor))| {
-            map.insert(name.clone(), json!(shard));
-            (name.as_str(), tensor)
-        });
+        let part = part
+            .filter(|(index, _)| index % 2 == at)
+            .map(|(_, (name, tensor))| {
+                map.insert(name.clone(), json!(shard));
+                (name.as_str(), tensor)
+            });
         let part: Vec<_> = part.collect();
         write_tensors(sandbox.path("sharded").join(shard), part).unwrap();
     }
@@ -265,7 +421,9 @@ fn watched(sandbox: &Sandbox, args: &[&str]) -> (Harm, String) {
 /// The most KiB of memory that a process has held so far, where the system tells.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
@@ -276,7 +434,12 @@ fn seconds(process: u32) -> Option<u64> {
     // user and system are the 12th and 13th, in hundredths.
     let (_, fields) = stat.rsplit_once(')')?;
     let times = fields.split_whitespace().skip(11).take(2);
-    Some(times.filter_map(|time| time.parse::<u64>().ok()).sum::<u64>() / 100)
+    Some(
+        times
+            .filter_map(|time| time.parse::<u64>().ok())
+            .sum::<u64>()
+            / 100,
+    )
 }
 
 #[test]
@@ -348,5 +511,8 @@ fn one(sandbox: &Sandbox, seed: u64, at: usize, keep: Option<&Path>) -> Option<S
         std::fs::write(folder.join(format!("{at}-{name}")), damaged).unwrap();
     }
     let command = command.join(" ");
-    Some(format!("{harm} {at} {}: {what}: {command}\n    {said}", subject.file))
+    Some(format!(
+        "{harm} {at} {}: {what}: {command}\n    {said}",
+        subject.file
+    ))
 }

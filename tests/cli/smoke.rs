@@ -31,7 +31,10 @@ pub fn smoke(targets: &[(&'static str, fn(&[u8]))]) {
             .map(|entry| entry.unwrap().path())
             .collect();
         seeds.sort();
-        let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| std::fs::read(seed).unwrap()).collect();
+        let seeds: Vec<Vec<u8>> = seeds
+            .iter()
+            .map(|seed| std::fs::read(seed).unwrap())
+            .collect();
         assert!(!seeds.is_empty(), "fuzz/seeds/{name} is empty");
         seeds.iter().for_each(|seed| target(seed));
         for at in 0..count {
@@ -45,7 +48,10 @@ pub fn smoke(targets: &[(&'static str, fn(&[u8]))]) {
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
                 let kept = std::env::temp_dir().join(format!("{name}-{first}-{at}"));
                 std::fs::write(&kept, &input).unwrap();
-                panic!("{name}: input {at} of seed {first}, kept as {}", kept.display());
+                panic!(
+                    "{name}: input {at} of seed {first}, kept as {}",
+                    kept.display()
+                );
             }
         }
         if count > SAMPLE {

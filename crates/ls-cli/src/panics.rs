@@ -16,7 +16,10 @@ pub fn report() {
             return;
         }
         let message = ls_files::message_of(info.payload());
-        let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
+        let place = info
+            .location()
+            .map(|at| format!(" ({at})"))
+            .unwrap_or_default();
         let backtrace = Backtrace::capture();
         // Where nobody reads it, the exit code says it.
         let mut stderr = std::io::stderr().lock();

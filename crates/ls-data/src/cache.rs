@@ -26,7 +26,8 @@ pub fn default_cache() -> Option<PathBuf> {
 /// Bytes that the entries may take together: what `LS_LLAMA_CACHE_LIMIT` says (`500M`, `20G`), else
 /// 20 GiB.
 pub(crate) fn limit() -> u64 {
-    let Some(said) = std::env::var_os("LS_LLAMA_CACHE_LIMIT").filter(|said| !said.is_empty()) else {
+    let Some(said) = std::env::var_os("LS_LLAMA_CACHE_LIMIT").filter(|said| !said.is_empty())
+    else {
         return LIMIT;
     };
     let said = said.to_string_lossy();
@@ -49,7 +50,11 @@ fn bytes(text: &str) -> Option<u64> {
         'T' => 40,
         _ => 0,
     };
-    let number = if shift > 0 { &text[..text.len() - 1] } else { text };
+    let number = if shift > 0 {
+        &text[..text.len() - 1]
+    } else {
+        text
+    };
     number.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
@@ -72,7 +77,13 @@ pub(crate) fn make_room(folder: &Path, kept: &Path, limit: u64) {
             let data = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             let path = entry.path();
             let ours = path.extension().is_some_and(|ending| ending == ENTRY);
-            ours.then(|| (data.modified().unwrap_or(SystemTime::UNIX_EPOCH), data.len(), path))
+            ours.then(|| {
+                (
+                    data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    data.len(),
+                    path,
+                )
+            })
         })
         .collect();
     entries.sort();
@@ -82,7 +93,10 @@ pub(crate) fn make_room(folder: &Path, kept: &Path, limit: u64) {
             return;
         }
         if path != kept && !is_in_use(&path) && std::fs::remove_file(&path).is_ok() {
-            tracing::info!("{}: removed: the cache took more than {limit} bytes", path.display());
+            tracing::info!(
+                "{}: removed: the cache took more than {limit} bytes",
+                path.display()
+            );
             size -= bytes;
         }
     }
@@ -128,9 +142,13 @@ mod tests {
             file.set_modified(used).unwrap();
             path
         };
-        let [old, used, open, new] =
-            [("old.bin", 50), ("used.bin", 90), ("open.bin", 80), ("new.bin", 1)]
-                .map(|(name, age)| entry(name, age));
+        let [old, used, open, new] = [
+            ("old.bin", 50),
+            ("used.bin", 90),
+            ("open.bin", 80),
+            ("new.bin", 1),
+        ]
+        .map(|(name, age)| entry(name, age));
         let other = entry("other.txt", 99);
         std::fs::create_dir(dir.path().join("folder.bin")).unwrap();
         let reader = File::open(&used).unwrap();

@@ -84,7 +84,9 @@ impl Summed {
     /// # Errors
     /// The file cannot be read, ends before, or is damaged there.
     pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
-        Ok(self.fill(at, bytes).map_err(FileError::reading(&self.path))?)
+        Ok(self
+            .fill(at, bytes)
+            .map_err(FileError::reading(&self.path))?)
     }
 
     fn fill(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
@@ -150,7 +152,13 @@ mod tests {
         };
         let whole = open(&sums);
         whole.check().unwrap();
-        for (at, len) in [(0, 1), (BLOCK - 1, 2), (5, BLOCK * 2), (bytes.len() - 1, 1), (7, 0)] {
+        for (at, len) in [
+            (0, 1),
+            (BLOCK - 1, 2),
+            (5, BLOCK * 2),
+            (bytes.len() - 1, 1),
+            (7, 0),
+        ] {
             let mut part = vec![0; len];
             whole.read(at as u64, &mut part).unwrap();
             assert_eq!(part, bytes[at..at + len]);

@@ -418,7 +418,15 @@ fn summed(file: std::fs::File, size: u64, path: &Path) -> io::Result<(Summed, u6
         return Err(bad("damaged: its checksums"));
     }
     let path = path.to_path_buf();
-    Ok((Summed { file, path, len, sums }, footer))
+    Ok((
+        Summed {
+            file,
+            path,
+            len,
+            sums,
+        },
+        footer,
+    ))
 }
 
 /// Calls `whole` with every row of a table; an error where it says that one is not.

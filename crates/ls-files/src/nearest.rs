@@ -1,7 +1,7 @@
 //! The known name nearest to a misspelt one, and the key that a guessed one stands for.
 
-/// Bytes of the longest name. Comparing two takes as long as their lengths multiplied, and a name of
-/// megabytes is nobody's misspelling.
+/// Bytes of the longest name. Comparing two takes as long as their lengths multiplied, and a name
+/// of megabytes is nobody's misspelling.
 const LONGEST: usize = 1 << 10;
 
 /// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of

@@ -394,8 +394,14 @@ impl LoraConfig {
             ("rank_pattern", self.rank_pattern.len()),
             ("alpha_pattern", self.alpha_pattern.len()),
             ("modules_to_save", self.modules_to_save.len()),
-            ("layers_pattern", self.layers_pattern.as_ref().map_or(0, Vec::len)),
-            ("layers_to_transform", self.layers_to_transform.as_ref().map_or(0, Vec::len)),
+            (
+                "layers_pattern",
+                self.layers_pattern.as_ref().map_or(0, Vec::len),
+            ),
+            (
+                "layers_to_transform",
+                self.layers_to_transform.as_ref().map_or(0, Vec::len),
+            ),
         ];
         if let Some((field, len)) = lengths.into_iter().find(|(_, len)| *len > MOST_PATTERNS) {
             let reason = format!("at most {MOST_PATTERNS} are taken");

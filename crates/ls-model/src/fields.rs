@@ -48,7 +48,10 @@ impl Fields<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(value) {
                 Some(value) => Ok(Some(value)),
-                None => Err(self.error(field, format!("expected {expected}, found {}", shown(value)))),
+                None => Err(self.error(
+                    field,
+                    format!("expected {expected}, found {}", shown(value)),
+                )),
             },
         }
     }

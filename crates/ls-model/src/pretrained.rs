@@ -342,7 +342,10 @@ mod tests {
         tiny.config["num_hidden_layers"] = json!(4096);
         let dir = tiny.write();
         let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("config.json: num_hidden_layers: expected at most 3"), "{error}");
+        assert!(
+            error.contains("config.json: num_hidden_layers: expected at most 3"),
+            "{error}"
+        );
         assert!(error.ends_with("model.safetensors, found 4096"), "{error}");
     }
 

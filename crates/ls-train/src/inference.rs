@@ -177,7 +177,9 @@ impl InferenceSettings {
         }
         if let Some(stride) = self.stride.filter(|stride| *stride >= self.max_length) {
             let most = self.max_length;
-            return Some(format!("stride: expected less than max_length ({most}), found {stride}"));
+            return Some(format!(
+                "stride: expected less than max_length ({most}), found {stride}"
+            ));
         }
         if self.labels.is_empty() {
             return Some("labels: expected at least one name, found none".into());

@@ -1,5 +1,5 @@
-//! What must hold of every reader of data, tokenizers and weights for any bytes at all. The fuzz targets of `fuzz/` and the test
-//! `bytes.rs` run these functions.
+//! What must hold of every reader of data, tokenizers and weights for any bytes at all. The fuzz
+//! targets of `fuzz/` and the test `bytes.rs` run these functions.
 
 use std::io::Read;
 use std::path::Path;
@@ -281,7 +281,12 @@ pub fn tokenizer_json(data: &[u8]) {
     let Ok(tokenizer) = TextTokenizer::from_dir(dir.path()) else {
         return;
     };
-    for text in ["the film was good", "", " Zo\u{eb} </s> \u{1f600}\n", "a\u{2581}b  c"] {
+    for text in [
+        "the film was good",
+        "",
+        " Zo\u{eb} </s> \u{1f600}\n",
+        "a\u{2581}b  c",
+    ] {
         let limits = InputLimits::windows(8);
         if let Ok(found) = tokenizer.sequence_inputs(text, None, &limits) {
             assert!(found.inputs.iter().all(|ids| ids.len() <= 8));
@@ -290,7 +295,13 @@ pub fn tokenizer_json(data: &[u8]) {
         if let Ok(found) = tokenizer.word_inputs(&words, &limits) {
             for input in found.inputs {
                 assert_eq!(input.input_ids.len(), input.word_ids.len());
-                assert!(input.word_ids.iter().flatten().all(|word| *word < words.len()));
+                assert!(
+                    input
+                        .word_ids
+                        .iter()
+                        .flatten()
+                        .all(|word| *word < words.len())
+                );
                 assert!(input.scored.end <= words.len());
             }
         }
@@ -306,7 +317,10 @@ pub fn safetensors(data: &[u8]) {
     for name in file.names().map(str::to_string).collect::<Vec<_>>() {
         let tensor = file.read(&name).unwrap();
         let values: usize = tensor.shape.iter().product();
-        assert_eq!(tensor.bytes.len(), (values * tensor.dtype.bitsize()).div_ceil(8));
+        assert_eq!(
+            tensor.bytes.len(),
+            (values * tensor.dtype.bitsize()).div_ceil(8)
+        );
     }
 }
 
@@ -314,7 +328,12 @@ pub fn safetensors(data: &[u8]) {
 pub fn shard_index(data: &[u8]) {
     let (_dir, path) = stored("model.safetensors.index.json", data);
     if let Ok(index) = ls_files::ShardIndex::read(&path) {
-        assert!(index.shards.iter().all(|shard| !shard.contains(['/', '\\'])));
+        assert!(
+            index
+                .shards
+                .iter()
+                .all(|shard| !shard.contains(['/', '\\']))
+        );
         assert!(index.place.values().all(|at| *at < index.shards.len()));
     }
 }
@@ -367,7 +386,9 @@ pub fn cache_entry(data: &[u8]) {
         let mut content = content.to_vec();
         let magic = MAGIC.min(content.len());
         content[..magic].copy_from_slice(&whole[..magic]);
-        let sums = content.chunks(4096).flat_map(|block| crc32fast::hash(block).to_le_bytes());
+        let sums = content
+            .chunks(4096)
+            .flat_map(|block| crc32fast::hash(block).to_le_bytes());
         let mut end: Vec<u8> = sums.collect();
         end.extend((content.len() as u64).to_le_bytes());
         end.extend(footer);

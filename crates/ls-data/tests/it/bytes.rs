@@ -86,7 +86,12 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 /// Targets whose input is written to a file.
 const ON_DISK: [&str; 7] = [
-    "parquet", "label_json", "tokenizer_json", "dataset_toml", "safetensors", "shard_index",
+    "parquet",
+    "label_json",
+    "tokenizer_json",
+    "dataset_toml",
+    "safetensors",
+    "shard_index",
     "cache_entry",
 ];
 

@@ -127,12 +127,19 @@ impl Kept {
     fn encode(&self) -> EncodedSplit {
         let cache = self.cache();
         self.source
-            .encode(TaskKind::Sequence, &self.tokenizer, &self.limits, Some(&cache))
+            .encode(
+                TaskKind::Sequence,
+                &self.tokenizer,
+                &self.limits,
+                Some(&cache),
+            )
             .unwrap()
     }
 
     fn entry(&self) -> PathBuf {
-        let key = self.source.key(TaskKind::Sequence, &self.tokenizer, &self.limits);
+        let key = self
+            .source
+            .key(TaskKind::Sequence, &self.tokenizer, &self.limits);
         self.cache().join(format!("{}.bin", key.unwrap()))
     }
 }

@@ -109,9 +109,8 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         let files = kept();
         assert_eq!(files.len(), 1, "one file, no temporary ones: {files:?}");
         #[cfg(unix)]
-        let number = |file: &PathBuf| {
-            std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap())
-        };
+        let number =
+            |file: &PathBuf| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap());
         #[cfg(unix)]
         let written = number(&files[0]);
 

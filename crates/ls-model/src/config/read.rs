@@ -103,7 +103,9 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         Architecture::Mistral => 8,
         Architecture::Qwen2 => 32,
     };
-    let num_key_value_heads = fields.size("num_key_value_heads", HEADS)?.unwrap_or(default_kv);
+    let num_key_value_heads = fields
+        .size("num_key_value_heads", HEADS)?
+        .unwrap_or(default_kv);
     if num_attention_heads % num_key_value_heads != 0 {
         let reason = format!(
             "{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
@@ -203,7 +205,9 @@ fn sliding_window(
                     })
                     .collect();
             }
-            let first = fields.size("max_window_layers", LAYERS_BELOW)?.unwrap_or(28);
+            let first = fields
+                .size("max_window_layers", LAYERS_BELOW)?
+                .unwrap_or(28);
             Ok((0..layers)
                 .map(|layer| if layer >= first { window } else { None })
                 .collect())
@@ -491,9 +495,16 @@ mod tests {
                 json!(1e308),
             ] {
                 let fields = json!({field: value, "use_sliding_window": true});
-                let family = if field == "vocab_size" { "llama" } else { "qwen2" };
+                let family = if field == "vocab_size" {
+                    "llama"
+                } else {
+                    "qwen2"
+                };
                 let mut config = with(family, json!({"num_key_value_heads": 2}));
-                config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+                config
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(fields.as_object().unwrap().clone());
                 refused(&config, &[field, expected, &format!("found {value}")]);
             }
         }

@@ -34,7 +34,10 @@ impl Faults {
 
     /// The value of a key could not be read.
     pub(super) fn unread(&mut self, key: String, reason: &str) {
-        self.add(format!("{key}: {}", shown(reason.trim().replace('\n', " "))));
+        self.add(format!(
+            "{key}: {}",
+            shown(reason.trim().replace('\n', " "))
+        ));
         self.unread.push(key);
     }
 
