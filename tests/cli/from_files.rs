@@ -233,7 +233,7 @@ fn what_is_not_clear_is_asked_for() {
         (
             "two.csv",
             &["--set", "train.epochs=0"],
-            &["the command line: train.epochs: expected at least 1, found 0"],
+            &["the command line: train.epochs: expected 1 to 16777216, found 0"],
         ),
         (
             "two.csv",

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod any_bytes;
 mod beginnings;
+mod bounds;
+mod bytes;
 mod colours;
+#[cfg(unix)]
+mod continued;
 mod crash;
 mod data;
 mod evaluate;
@@ -15,13 +20,20 @@ mod field_notes;
 mod files;
 mod from_files;
 mod hub;
+mod mutate;
+mod mutations;
 mod numbers;
+#[cfg(unix)]
+mod pipes;
 mod predict;
 mod reading;
 mod resume;
 mod runs;
 mod sandbox;
 mod score;
+mod smoke;
+#[cfg(target_os = "linux")]
+mod streams;
 mod tags;
 mod train;
 mod train_refusals;

@@ -575,7 +575,8 @@ fn a_bad_command_is_refused_with_the_way_out() {
     train(&sandbox, "out", &[]);
     sandbox.write("answers.jsonl", "kept");
     sandbox.write("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
-    sandbox.write("latin1.txt", b"the film\ncaf\xe9\n");
+    sandbox.write("worse.jsonl", "{\"text\": 1}\n{\"text\": \"a\"}\n");
+    sandbox.write("latin1.txt", b"caf\xe9\nthe film\n");
     let adapter = ["predict", "--model", "model", "--adapter", "out/best"];
     let with_adapter = |args: &[&'static str]| [&adapter[..], args].concat();
     let cases: [(Vec<&str>, i32, &[&str]); 23] = [
@@ -672,7 +673,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
         (
             vec!["predict", "--run", "out", "--input", "latin1.txt"],
             1,
-            &["latin1.txt:2:", "0xe9"],
+            &["latin1.txt:1:", "0xe9"],
         ),
         (
             vec![
@@ -680,12 +681,12 @@ fn a_bad_command_is_refused_with_the_way_out() {
                 "--run",
                 "out",
                 "--input",
-                "bad.jsonl",
+                "worse.jsonl",
                 "--output",
                 "answers.jsonl",
             ],
             1,
-            &["bad.jsonl:2: key `text`"],
+            &["worse.jsonl:1: key `text`"],
         ),
         // Before anything is read, let alone answered.
         (

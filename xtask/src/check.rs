@@ -1,6 +1,8 @@
 //! What every check needs: the repository's root, cargo, the output of a tool, and a list of
 //! faults.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,10 +38,15 @@ pub fn stdout(command: &mut Command) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
+/// Writes a line to stderr, as far as it takes it.
+pub fn say(line: impl Display) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Prints what is wrong, one line each, and fails if anything is.
 pub fn report(check: &str, faults: &[String]) -> Result<()> {
     for fault in faults {
-        eprintln!("{check}: {fault}");
+        say(format_args!("{check}: {fault}"));
     }
     match faults.len() {
         0 => Ok(()),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::cargo;
-use crate::{deps, fixtures, miri, tidy};
+use crate::check::{cargo, say};
+use crate::{deny, deps, fixtures, miri, tidy};
 
 /// Every feature of the workspace at once, so that one compilation of the dependencies serves
 /// clippy, the documentation and the type checks of all backends and of the downloader.
@@ -70,6 +70,7 @@ pub fn run(root: &Path) -> Result<()> {
         ("tidy", Box::new(|| tidy::run(root))),
         ("deps", Box::new(|| deps::run(root))),
         ("fixtures", Box::new(|| fixtures::check(root))),
+        ("supply-chain", Box::new(|| deny::run(root))),
         ("miri", Box::new(|| miri::run_if_installed(root))),
         ("clippy", Box::new(clippy)),
         ("doc", Box::new(doc)),
@@ -83,7 +84,7 @@ pub fn run(root: &Path) -> Result<()> {
     let mut times = Vec::with_capacity(steps.len());
     let mut result = Ok(());
     for (name, step) in steps {
-        eprintln!("== {name}");
+        say(format_args!("== {name}"));
         let start = Instant::now();
         result = step().with_context(|| format!("step {name}"));
         times.push((name, start.elapsed(), result.is_ok()));
@@ -91,7 +92,7 @@ pub fn run(root: &Path) -> Result<()> {
             break;
         }
     }
-    eprint!("{}", table(&times));
+    say(table(&times).trim_end());
     result
 }
 
@@ -99,7 +100,7 @@ type Step<'a> = Box<dyn Fn() -> Result<()> + 'a>;
 
 fn exec(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    eprintln!("$ {shown}");
+    say(format_args!("$ {shown}"));
     let status = command.status().with_context(|| format!("run {shown}"))?;
     if !status.success() {
         bail!("{shown}: {status}");
@@ -146,7 +147,7 @@ fn table(times: &[(&str, Duration, bool)]) -> String {
     let row = |name: &str, time: Duration, end: &str| {
         let seconds = time.as_secs_f64();
         format!(
-            "{name:<10} {:>3}m {:>4.1}s  {end}\n",
+            "{name:<13} {:>2}m {:>4.1}s  {end}\n",
             seconds as u64 / 60,
             seconds % 60.0
         )
@@ -175,7 +176,7 @@ mod tests {
         ];
         assert_eq!(
             table(&times),
-            "\nfmt          0m  0.4s  ok\ntest         2m  5.2s  FAILED\nall          2m  5.6s  FAILED\n"
+            "\nfmt            0m  0.4s  ok\ntest           2m  5.2s  FAILED\nall            2m  5.6s  FAILED\n"
         );
     }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::check::report;
+use crate::check::{report, say};
 
 /// Where the fixtures are.
 const FOLDER: &str = "tests/fixtures";
@@ -72,7 +72,7 @@ fn remake(folder: &Path, python: &Path) -> Result<()> {
         }
     })?;
     for script in scripts {
-        eprintln!("$ {} {}", python.display(), script.display());
+        say(format_args!("$ {} {}", python.display(), script.display()));
         let status = Command::new(python).arg(&script).status();
         let status = status.with_context(|| format!("run {}", python.display()))?;
         if !status.success() {

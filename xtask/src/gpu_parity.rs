@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::check::{cargo, stdout};
+use crate::check::{cargo, say, stdout};
 
 /// Options of the command.
 #[derive(clap::Args)]
@@ -68,18 +68,19 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     let start = Instant::now();
     let programs = build(root, &args.device)?;
     let built = start.elapsed();
-    eprintln!("built in {}", shown(built));
+    say(format_args!("built in {}", shown(built)));
 
     let start = Instant::now();
     let rows = rows(root, args, &programs)?;
-    eprintln!();
-    println!("{}", table(&rows));
-    println!(
-        "On {}: built in {}, run in {}.",
-        args.device,
-        shown(built),
-        shown(start.elapsed())
-    );
+    say("");
+    let (built, took) = (shown(built), shown(start.elapsed()));
+    writeln!(
+        std::io::stdout(),
+        "{}\nOn {}: built in {built}, run in {took}.",
+        table(&rows),
+        args.device
+    )
+    .context("cannot write to stdout")?;
     ensure!(!rows.is_empty(), "no program or part of one has this name");
     let failed = rows.iter().filter(|row| row.failed).count();
     ensure!(failed == 0, "{failed} of {} checks failed", rows.len());
@@ -166,7 +167,7 @@ fn vulkan() -> Result<()> {
         root || quiet("sudo"),
         "{by_hand}; apt-get needs root or sudo"
     );
-    eprintln!("no Vulkan driver found: installing mesa-vulkan-drivers");
+    say("no Vulkan driver found: installing mesa-vulkan-drivers");
     let apt = |arguments: &[&str]| {
         if root {
             run("apt-get", arguments)
@@ -274,7 +275,7 @@ fn tests(command: &mut Command, target: &str) -> Result<Vec<Row>> {
     let success = lines(command, |line| {
         if said.read(line) {
             let seconds = since.elapsed().as_secs_f64();
-            eprintln!("{target}: {line}  {seconds:.1} s");
+            say(format_args!("{target}: {line}  {seconds:.1} s"));
             if let Some(row) = said.rows.last_mut() {
                 row.seconds = seconds;
             }
@@ -358,7 +359,7 @@ impl Said {
             row.compare(error, limit);
         }
         if row.failed && !line.is_empty() {
-            eprintln!("{line}");
+            say(line);
         }
         false
     }
@@ -398,7 +399,7 @@ fn parity(command: &mut Command) -> Result<Vec<Row>> {
         for field in ["logits_error", "gradient_error"] {
             row.compare(value[field].as_f64().unwrap_or(f64::NAN), limit);
         }
-        eprintln!("{line}");
+        say(line);
         rows.push(row);
         since = Instant::now();
     })?;

@@ -8,6 +8,7 @@
 mod check;
 mod ci;
 mod circles;
+mod deny;
 mod deps;
 mod fetch;
 mod fixtures;
@@ -39,6 +40,8 @@ enum Task {
     /// Checks what rustfmt and clippy do not: first lines, the width of prose, the changelog, file
     /// sizes, absolute paths.
     Tidy,
+    /// Checks advisories, licences and sources of the dependencies (needs cargo-deny).
+    SupplyChain,
     /// Compares the fixtures of the tests with their recorded hashes.
     Fixtures(fixtures::Args),
     /// Fetches pretrained models from the Hugging Face Hub into its cache:
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            check::say(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -67,6 +70,7 @@ fn run(task: Task) -> Result<()> {
     let root = check::root()?;
     match task {
         Task::Ci => ci::run(&root),
+        Task::SupplyChain => deny::run(&root),
         Task::Deps => deps::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),

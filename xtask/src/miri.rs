@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::check::say;
+
 /// Why Miri is asked for less than it can check: rayon's threads outlive the program, and
 /// crossbeam-epoch, by which they share work, casts integers to pointers and does what the stricter
 /// of Miri's two models of borrowing forbids.
@@ -36,7 +38,7 @@ pub fn run_if_installed(root: &Path) -> Result<()> {
     if is_installed() {
         return run(root);
     }
-    eprintln!("left out: no Miri ({INSTALL})");
+    say(format_args!("left out: no Miri ({INSTALL})"));
     Ok(())
 }
 

@@ -202,7 +202,7 @@ pub enum ReadMode {
 }
 
 /// The trained model of a command, and how it reads and answers: a run, or a model from elsewhere.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(group(ArgGroup::new("from").required(true).args(["run", "model"])))]
 pub struct ModelArgs {
     /// Folder of a finished run
@@ -261,7 +261,7 @@ pub struct ModelArgs {
 }
 
 /// `predict`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct PredictArgs {
     /// The model.
     #[command(flatten)]
@@ -273,6 +273,13 @@ pub struct PredictArgs {
     /// data.encoding=windows-1252 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "texts")]
     pub set: Vec<String>,
+    /// Key or column of the texts, if not that of the run or `text`: short for --set data.text=KEY
+    #[arg(long, value_name = "KEY", conflicts_with = "texts")]
+    pub text: Option<String>,
+    /// Key or column of a tagger's words, if not that of the run or `tokens`: short for
+    /// --set data.tokens=KEY
+    #[arg(long, value_name = "KEY", conflicts_with = "texts")]
+    pub tokens: Option<String>,
     /// Refuse an input without anything to read (a blank text, `null`, one that yields no tokens),
     /// rather than answer it with an error in its place
     #[arg(long)]
@@ -280,9 +287,15 @@ pub struct PredictArgs {
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Write here instead of to stdout
+    /// Write here instead of to stdout. The answers grow in FILE.part, and FILE is there when it is
+    /// whole
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Go on with the answers that an interrupted or killed command left in FILE.part: the inputs
+    /// that are answered are passed over, and checked to be the same (of stdin too, which has to
+    /// begin with them again). Without any, begin
+    #[arg(long, requires = "output")]
+    pub resume: bool,
     /// How to print the predictions
     #[arg(long, value_enum, default_value_t = PredictionFormat::Jsonl)]
     pub format: PredictionFormat,
@@ -292,6 +305,14 @@ pub struct PredictArgs {
     /// Texts to label
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
+}
+
+/// Whether assignments of `--set` name a key of data.
+pub fn sets(set: &[String], key: &str) -> bool {
+    set.iter().any(|assignment| {
+        let said = assignment.split_once('=').map(|(said, _)| said.trim());
+        said.and_then(|said| said.strip_prefix("data.")) == Some(key)
+    })
 }
 
 /// Reads `--task`.

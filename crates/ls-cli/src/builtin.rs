@@ -44,7 +44,7 @@ pub fn unpack(runs: &Path) -> Result<PathBuf> {
     let root = runs.join(concat!("demo-files-", env!("CARGO_PKG_VERSION")));
     for (path, bytes) in FILES {
         let path = root.join(path);
-        if fs::read(&path).is_ok_and(|found| found == *bytes) {
+        if ls_files::read(&path).is_ok_and(|found| found == *bytes) {
             continue;
         }
         if let Some(dir) = path.parent() {

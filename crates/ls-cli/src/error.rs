@@ -1,8 +1,9 @@
 //! How a failed command ends: the error on stderr, one cause a line, its hint, the exit code.
 
-use std::io;
+use std::io::Write;
 use std::process::ExitCode;
 
+use ls_files::{StdoutError, say};
 use ls_hub::HubError;
 use ls_train::TrainError;
 
@@ -71,23 +72,31 @@ impl std::error::Error for Stopped {}
 
 /// Prints the error, one cause a line, with its hint where there is one, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    if is_broken_pipe(error) {
+    if has_no_reader(error) {
         return ExitCode::SUCCESS;
     }
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return ExitCode::from(stopped.code);
     }
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     let mut printed = error.to_string();
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         // Transparent wrappers repeat their cause.
         if !printed.contains(&text) {
-            eprintln!("  caused by: {text}");
+            say(format_args!("  caused by: {text}"));
         }
         printed = text;
     }
-    let hint = error.chain().find_map(|cause| {
+    if let Some(hint) = hint(error) {
+        say(format_args!("hint: {hint}"));
+    }
+    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// The way out of an error, where there is one.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
         let known = cause.downcast_ref::<WithHint>();
         let hint = known.map(|known| known.hint.clone()).or_else(|| {
             cause
@@ -99,11 +108,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
                 .downcast_ref::<UsageError>()
                 .and_then(|usage| usage.hint.clone())
         })
-    });
-    if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
-    }
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+    })
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {
@@ -118,12 +123,20 @@ fn is_usage(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A reader that went away (`ls-cli predict ... | head`) is no failure.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().map(io::Error::kind)
-    };
+/// A reader of stdout that went away (`ls-cli predict ... | head`) is no failure. Another pipe that
+/// broke is one.
+fn has_no_reader(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+        .any(|cause| matches!(cause.downcast_ref(), Some(StdoutError::Closed)))
+}
+
+/// Prints what clap has to say (help and version on stdout, faults of the command line on stderr)
+/// and returns the exit code.
+pub fn of_command_line(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(fault) if !error.use_stderr() => report(&StdoutError::from(fault).into()),
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
 }

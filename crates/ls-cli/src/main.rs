@@ -1,7 +1,7 @@
 //! The ls-llama command line: parse, run, print, exit.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
-//! 2 bad usage or configuration, 128 + N ended by signal N.
+//! 2 bad usage or configuration, 101 a fault of this program, 128 + N ended by signal N.
 
 #![forbid(unsafe_code)]
 
@@ -14,26 +14,35 @@ mod error;
 mod hub;
 mod model;
 mod output;
+mod panics;
+mod part;
+mod shell;
 mod signals;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use ls_files::Stderr;
 
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
+    panics::report();
     // Before the first thread starts, which the parser does not.
     ls_ops::device::prepare(device::kernels().as_deref());
     let command = Args::command().color(colour::of_help());
-    let args = Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let matches = command.try_get_matches();
+    let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
+        Ok(args) => args,
+        Err(error) => return error::of_command_line(&error),
+    };
     ls_train::allocator::keep_freed_memory();
     // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.
     let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cubecl=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(colour::on_stderr())
         .with_target(false)
         .without_time()

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ls_files::say;
 use ls_train::{Event, Observer};
 
 use crate::signals::Signals;
@@ -62,9 +63,9 @@ impl Display {
     /// A line that stays.
     pub fn line(&self, text: impl AsRef<str>) {
         if self.terminal {
-            self.bar.suspend(|| eprintln!("{}", text.as_ref()));
+            self.bar.suspend(|| say(text.as_ref()));
         } else {
-            eprintln!("{}", text.as_ref());
+            say(text.as_ref());
         }
     }
 

@@ -6,21 +6,23 @@
 //!
 //! Layout, little-endian: a magic; the records (gold labels of an example, then for each of its
 //! inputs the ids and, for words, the word of each id, all `u32`); a table of examples; a table of
-//! inputs; a JSON footer; its length; the magic.
+//! inputs; a JSON footer. Behind that, in a file, the checksum of each block of it, and a trailer:
+//! the bytes before the checksums, those of the footer, the checksum of checksums and trailer, the
+//! magic.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, read_exact_at};
+use ls_files::{FileError, open_regular, read_exact_at};
 use serde::{Deserialize, Serialize};
 
+use crate::checksums::{BLOCK, Summed};
 use crate::error::Result;
 use crate::inputs::CutReport;
 use crate::task::TaskKind;
 
-pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x01";
+pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x02";
 /// In place of a label or a word.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -48,9 +50,25 @@ pub struct HighestId {
     pub line: usize,
 }
 
+/// Bytes of the trailer.
+const TRAILER: usize = 8 + 8 + 4 + MAGIC.len();
+
+/// The end of a file behind its footer: the checksums of its blocks, and the trailer.
+pub(crate) fn ending(len: u64, footer: u64, sums: &[u32]) -> Vec<u8> {
+    let mut end: Vec<u8> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+    end.extend(len.to_le_bytes());
+    end.extend(footer.to_le_bytes());
+    let sum = crc32fast::hash(&end);
+    end.extend(sum.to_le_bytes());
+    end.extend(MAGIC);
+    end
+}
+
 /// What is known of a split as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Footer {
+    /// The name that the file was written for, without its ending: what decides its content.
+    pub(crate) key: String,
     pub(crate) files: Vec<PathBuf>,
     pub(crate) examples: usize,
     pub(crate) inputs: usize,
@@ -100,7 +118,7 @@ pub struct EncodedInput {
 #[derive(Debug)]
 pub(crate) enum Storage {
     Memory(Vec<u8>),
-    File(File, PathBuf),
+    File(Summed),
 }
 
 impl Storage {
@@ -111,9 +129,7 @@ impl Storage {
                 bytes.copy_from_slice(&all[start..start + bytes.len()]);
                 Ok(())
             }
-            Self::File(file, path) => {
-                Ok(read_exact_at(file, bytes, at).map_err(FileError::reading(path))?)
-            }
+            Self::File(file) => file.read(at, bytes),
         }
     }
 
@@ -143,57 +159,91 @@ pub struct EncodedSplit {
 }
 
 impl EncodedSplit {
-    /// Opens a file that [`SplitWriter::in_file`](crate::SplitWriter::in_file) left.
+    /// Opens a file that [`SplitWriter::in_file`](crate::SplitWriter::in_file) left, and checks
+    /// every byte of it.
     ///
     /// # Errors
-    /// The file cannot be read, or is not such a file, or not a whole one.
+    /// The file cannot be read, or is not such a file, not a whole one, damaged, or one that was
+    /// written under another name.
     pub fn open(path: &Path) -> Result<Self> {
-        let reading = FileError::reading(path);
-        let mut file = File::open(path).map_err(&reading)?;
-        Ok(Self::from_file(&mut file, path).map_err(&reading)?)
+        let (file, size) = open_regular(path)?;
+        let opened = || {
+            let file = summed(file, size, path)?;
+            file.0.check()?;
+            Self::of_file(file.0, file.1, true)
+        };
+        let split = opened().map_err(FileError::reading(path))?;
+        if Some(split.footer.key.as_str()) != path.file_stem().and_then(|stem| stem.to_str()) {
+            let bad = bad("it was written under another name");
+            return Err(FileError::reading(path)(bad).into());
+        }
+        Ok(split)
     }
 
-    pub(crate) fn from_file(file: &mut File, path: &Path) -> io::Result<Self> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-        let size = file.metadata()?.len();
-        let trailer = 8 + MAGIC.len() as u64;
-        if size < trailer + MAGIC.len() as u64 {
-            return Err(bad("not a file of encoded examples"));
-        }
-        let mut start = [0; 8];
-        read_exact_at(file, &mut start, 0)?;
-        let mut end = [0; 16];
-        read_exact_at(file, &mut end, size - trailer)?;
-        let (length, magic) = end.split_at(8);
-        if start != *MAGIC || magic != MAGIC {
-            return Err(bad("not a whole file of encoded examples"));
-        }
-        let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
-        let footer_at = (size - trailer).checked_sub(length);
-        let footer_at = footer_at.ok_or_else(|| bad("its footer is longer than it is"))?;
-        let mut footer = vec![0; length as usize];
-        read_exact_at(file, &mut footer, footer_at)?;
-        let footer: Footer = serde_json::from_slice(&footer)?;
-        let inputs_at = footer_at.checked_sub((footer.inputs * INPUT) as u64);
-        let examples_at =
-            inputs_at.and_then(|at| at.checked_sub((footer.examples * EXAMPLE) as u64));
-        let (Some(inputs_at), Some(examples_at)) = (inputs_at, examples_at) else {
-            return Err(bad("its tables are longer than it is"));
+    /// A file whose footer has so many bytes. What was just written is not `checked` again.
+    pub(crate) fn of_file(file: Summed, footer: u64, checked: bool) -> io::Result<Self> {
+        let storage = Storage::File(file);
+        let Storage::File(file) = &storage else {
+            return Err(ErrorKind::InvalidData.into());
         };
-        file.seek(SeekFrom::Start(inputs_at))?;
-        let mut table = io::BufReader::new(&mut *file);
+        let read = |at: u64, bytes: u64| {
+            let mut part = vec![0; bytes as usize];
+            file.read(at, &mut part).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(part)
+        };
+        let footer_at = file.len.checked_sub(footer);
+        let footer_at = footer_at.ok_or_else(|| bad("its footer is longer than it is"))?;
+        let footer: Footer = serde_json::from_slice(&read(footer_at, footer)?)?;
+        let table = |rows: usize, row: usize, end: u64| {
+            let bytes = (rows as u64).checked_mul(row as u64);
+            let at = bytes.and_then(|bytes| end.checked_sub(bytes));
+            at.filter(|at| *at >= MAGIC.len() as u64)
+                .ok_or_else(|| bad("its tables are longer than it is"))
+        };
+        let inputs_at = table(footer.inputs, INPUT, footer_at)?;
+        let examples_at = table(footer.examples, EXAMPLE, inputs_at)?;
         let mut lengths = Vec::with_capacity(footer.inputs);
-        let mut row = [0; INPUT];
-        for _ in 0..footer.inputs {
-            table.read_exact(&mut row)?;
-            lengths.push(u32_at(&row, 12));
-        }
-        Ok(Self {
-            storage: Storage::File(file.try_clone()?, path.into()),
+        for_rows(inputs_at, footer.inputs, INPUT, &read, |row| {
+            let (at, tokens) = (u64_at(row, 0), u32_at(row, 12));
+            let words = if footer.task == TaskKind::Token { 2 } else { 1 };
+            let end = at.checked_add(u64::from(tokens) * 4 * words);
+            let whole = end.is_some_and(|end| end <= examples_at)
+                && (u32_at(row, 8) as usize) < footer.examples
+                && u32_at(row, 16) <= u32_at(row, 20);
+            lengths.push(tokens);
+            whole
+        })?;
+        let split = Self {
             examples_at,
             inputs_at,
             lengths,
             footer,
+            storage,
+        };
+        if checked {
+            split.check_examples()?;
+        }
+        Ok(split)
+    }
+
+    /// Checks that every example lies in the file.
+    fn check_examples(&self) -> io::Result<()> {
+        let read = |at: u64, bytes: u64| {
+            let mut part = vec![0; bytes as usize];
+            self.storage.read(at, &mut part).map_err(io::Error::other)?;
+            Ok(part)
+        };
+        let (footer, mut next) = (&self.footer, 0);
+        for_rows(self.examples_at, footer.examples, EXAMPLE, &read, |row| {
+            let row = self.row(row);
+            let end = row.record.checked_add(row.words as u64 * 4);
+            let whole = row.inputs.start == next
+                && row.inputs.end <= footer.inputs
+                && row.file < footer.files.len()
+                && row.label.is_none_or(|label| label < footer.labels.len())
+                && end.is_some_and(|end| end <= self.examples_at);
+            next = row.inputs.end;
+            whole
         })
     }
 
@@ -337,6 +387,65 @@ impl EncodedSplit {
             scored: u32_at(&row, 16) as usize..u32_at(&row, 20) as usize,
         })
     }
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.to_string())
+}
+
+/// The bytes of a file with their checksums, and the length of its footer.
+fn summed(file: std::fs::File, size: u64, path: &Path) -> io::Result<(Summed, u64)> {
+    let sums_end = size.checked_sub(TRAILER as u64);
+    let sums_end = sums_end.ok_or_else(|| bad("not a file of encoded examples"))?;
+    let mut start = [0; MAGIC.len()];
+    read_exact_at(&file, &mut start, 0)?;
+    let mut trailer = [0; TRAILER];
+    read_exact_at(&file, &mut trailer, sums_end)?;
+    if start != *MAGIC || trailer[TRAILER - MAGIC.len()..] != *MAGIC {
+        return Err(bad("not a whole file of encoded examples of this version"));
+    }
+    let (len, footer) = (u64_at(&trailer, 0), u64_at(&trailer, 8));
+    let blocks = len.div_ceil(BLOCK as u64);
+    let whole = blocks.checked_mul(4).and_then(|sums| sums.checked_add(len));
+    if whole != Some(sums_end) {
+        return Err(bad("not a whole file of encoded examples"));
+    }
+    // No longer than the file, which was asked for its size.
+    let mut sums = vec![0; (sums_end - len) as usize];
+    read_exact_at(&file, &mut sums, len)?;
+    let sums: Vec<u32> = sums.chunks_exact(4).map(|sum| u32_at(sum, 0)).collect();
+    if ending(len, footer, &sums)[sums.len() * 4..] != trailer {
+        return Err(bad("damaged: its checksums"));
+    }
+    let path = path.to_path_buf();
+    Ok((
+        Summed {
+            file,
+            path,
+            len,
+            sums,
+        },
+        footer,
+    ))
+}
+
+/// Calls `whole` with every row of a table; an error where it says that one is not.
+fn for_rows(
+    at: u64,
+    rows: usize,
+    row: usize,
+    read: &impl Fn(u64, u64) -> io::Result<Vec<u8>>,
+    mut whole: impl FnMut(&[u8]) -> bool,
+) -> io::Result<()> {
+    const TOGETHER: usize = 4096;
+    for first in (0..rows).step_by(TOGETHER) {
+        let count = TOGETHER.min(rows - first);
+        let part = read(at + (first * row) as u64, (count * row) as u64)?;
+        if !part.chunks_exact(row).all(&mut whole) {
+            return Err(bad("its tables contradict each other"));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -61,8 +61,11 @@
 
 pub mod align;
 pub mod answers;
+mod arrivals;
 pub mod batch;
+mod cache;
 pub mod catalog;
+mod checksums;
 pub mod convert;
 pub mod encoded;
 mod error;
@@ -93,14 +96,16 @@ pub use answers::{
     AnswerColumn, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned, class_names,
     probability_rows, read_answers,
 };
+pub use arrivals::{Arrivals, ChunkLimits, Patience};
 pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_off,
 };
+pub use cache::default_cache;
 pub use convert::Malformed;
 pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
-pub use example::{SequenceExample, TokenExample};
+pub use example::{InputRow, SequenceExample, TokenExample};
 pub use find_columns::{FoundColumns, GivenColumns, find_columns};
 pub use inputs::{
     CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,
@@ -115,14 +120,14 @@ pub use metrics::{
 pub use parallel::in_parallel;
 pub use readers::{
     BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
-    SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs, Stream,
-    TextEncoding, TokenColumns, TokenReader, TurnedDown, for_each_row, line_reader,
+    RowSieve, SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs,
+    Stream, TextEncoding, TokenColumns, TokenReader, TurnedDown, for_each_row, line_reader,
     read_label_json, read_lines_from, read_sequence, read_sequence_from, read_tokens,
     read_tokens_from, sniff, sniff_stream,
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
-pub use source::{SplitSource, TagChanges, default_cache};
+pub use source::{SplitSource, TagChanges};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;

@@ -5,12 +5,13 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ls_files::{hex, sha256_of_file};
+use ls_files::{FileError, hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::cache;
 use crate::convert::{Malformed, check_tags, convert_tags};
-use crate::encoded::EncodedSplit;
+use crate::encoded::{EncodedSplit, Storage};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::parallel::in_parallel;
@@ -169,24 +170,46 @@ impl SplitSource {
             let writer = SplitWriter::in_temporary_file(task)?;
             return self.write(writer, task, tokenizer, limits);
         };
-        let path = cache.join(format!("{}.bin", self.key(task, tokenizer, limits)?));
-        if path.exists() {
-            match EncodedSplit::open(&path) {
-                Ok(split) => {
-                    tracing::info!("{}: encoded before, as {}", self.name(), path.display());
-                    return Ok(split.with_files(&self.files));
-                }
-                Err(error) => tracing::warn!("encoding anew: {}", with_causes(&error)),
+        let key = self.key(task, tokenizer, limits)?;
+        let path = cache.join(key).with_extension(cache::ENTRY);
+        let split = match EncodedSplit::open(&path) {
+            Ok(split) => {
+                tracing::info!("{}: encoded before, as {}", self.name(), path.display());
+                split.with_files(&self.files)
             }
-        }
-        let writer = match SplitWriter::in_file(task, &path) {
-            Ok(writer) => writer,
             Err(error) => {
-                tracing::warn!("what is encoded is not kept: {}", with_causes(&error));
-                SplitWriter::in_temporary_file(task)?
+                if !matches!(error, DataError::File(FileError::NotFound { .. })) {
+                    tracing::warn!("encoding anew: {}", with_causes(&error));
+                }
+                self.write_kept(&path, task, tokenizer, limits)?
             }
         };
-        self.write(writer, task, tokenizer, limits)
+        if let Storage::File(file) = &split.storage {
+            cache::in_use(&file.file);
+            cache::make_room(cache, &path, cache::limit());
+        }
+        Ok(split)
+    }
+
+    /// Encodes the split into the entry of a cache or, where that cannot be written, into a
+    /// temporary file: with another disk it may have another fate.
+    fn write_kept(
+        &self,
+        path: &Path,
+        task: TaskKind,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+    ) -> Result<EncodedSplit> {
+        let kept = SplitWriter::in_file(task, path)
+            .and_then(|writer| self.write(writer, task, tokenizer, limits));
+        match kept {
+            Err(DataError::File(FileError::Write { path: file, source })) if file == path => {
+                tracing::warn!("{}: what is encoded is not kept: {source}", path.display());
+                let writer = SplitWriter::in_temporary_file(task)?;
+                self.write(writer, task, tokenizer, limits)
+            }
+            kept => kept,
+        }
     }
 
     /// The files, for messages.
@@ -290,16 +313,18 @@ impl SplitSource {
             hash.update(bytes);
         };
         part(VERSION.as_bytes());
+        // Its tokenizers crate may have changed with it.
+        part(env!("CARGO_PKG_VERSION").as_bytes());
         let settings = (task, limits, &self.read, &self.tags, self.bad_rows.skip);
         part(&serde_json::to_vec(&settings).unwrap_or_default());
-        for bytes in tokenizer.identity()? {
+        for bytes in tokenizer.identity() {
             part(&bytes);
         }
         for file in &self.files {
             part(sha256_of_file(file)?.as_bytes());
             // Names of integer tags that stand beside the file.
             let names = file.with_file_name("label.json");
-            part(&std::fs::read(names).unwrap_or_default());
+            part(&ls_files::read(names).unwrap_or_default());
         }
         Ok(hex(&hash.finalize()))
     }
@@ -328,20 +353,6 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     let errors = std::iter::successors(Some(error), |&error| error.source());
     let messages: Vec<String> = errors.map(ToString::to_string).collect();
     messages.join(": ")
-}
-
-/// Where encoded splits are kept: `LS_LLAMA_CACHE`, else `ls-llama` in `XDG_CACHE_HOME`, else
-/// `~/.cache/ls-llama`. Everything in it may be removed at any time.
-pub fn default_cache() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = set("LS_LLAMA_CACHE") {
-        return Some(dir.into());
-    }
-    let base = match set("XDG_CACHE_HOME") {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(set("HOME").or_else(|| set("USERPROFILE"))?).join(".cache"),
-    };
-    Some(base.join("ls-llama"))
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use std::time::Duration;
 use ls_files::FileError;
 use rustc_hash::FxBuildHasher;
 
+use crate::checksums::{Summed, Summing};
 use crate::encoded::{
-    EXAMPLE, EncodedSplit, Footer, HighestId, INPUT, MAGIC, NONE, SeenLabel, Storage, u32_at,
+    EXAMPLE, EncodedSplit, Footer, HighestId, INPUT, MAGIC, NONE, SeenLabel, Storage, ending,
+    u32_at,
 };
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -53,20 +55,17 @@ impl SplitWriter {
         std::fs::create_dir_all(folder).map_err(&write)?;
         sweep(folder);
         let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
-        let (mut file, name) = part.map_err(&write)?.into_parts();
-        file.write_all(MAGIC).map_err(&write)?;
-        let table = || Ok(Sink::File(BufWriter::new(tempfile::tempfile_in(folder)?)));
+        let (file, name) = part.map_err(&write)?.into_parts();
+        let table = || tempfile::tempfile_in(folder).map(Sink::table);
         let sinks = [
-            Sink::File(BufWriter::new(file)),
+            Sink::records(file).map_err(&write)?,
             table().map_err(&write)?,
             table().map_err(&write)?,
         ];
-        Ok(Self::new(
-            task,
-            path.into(),
-            Some((name, path.into())),
-            sinks,
-        ))
+        let mut writer = Self::new(task, path.into(), Some((name, path.into())), sinks);
+        let key = path.file_stem().unwrap_or_default();
+        writer.footer.key = key.to_string_lossy().into_owned();
+        Ok(writer)
     }
 
     /// Writes a file without a name, which goes with the split.
@@ -75,12 +74,8 @@ impl SplitWriter {
     /// The system has no room for temporary files.
     pub(crate) fn in_temporary_file(task: TaskKind) -> Result<Self> {
         let path = std::env::temp_dir();
-        let sink = |start: &[u8]| -> io::Result<Sink> {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(start)?;
-            Ok(Sink::File(BufWriter::new(file)))
-        };
-        let sinks = || Ok([sink(MAGIC)?, sink(&[])?, sink(&[])?]);
+        let table = || tempfile::tempfile().map(Sink::table);
+        let sinks = || Ok([Sink::records(tempfile::tempfile()?)?, table()?, table()?]);
         let sinks = sinks().map_err(FileError::writing(&path))?;
         Ok(Self::new(task, path, None, sinks))
     }
@@ -101,6 +96,7 @@ impl SplitWriter {
             inputs,
             label_ids: HashMap::default(),
             footer: Footer {
+                key: String::new(),
                 files: Vec::new(),
                 examples: 0,
                 inputs: 0,
@@ -278,7 +274,8 @@ impl SplitWriter {
         FileError::writing(&self.path)(source).into()
     }
 
-    /// The split.
+    /// The split. Where it cannot take its place in the folder, that is no error: a warning is
+    /// logged, and its file goes with it.
     ///
     /// # Errors
     /// The file cannot be written; there are no examples.
@@ -289,15 +286,18 @@ impl SplitWriter {
         }
         let path = self.path.clone();
         let target = self.target.take();
-        let written = FileError::writing(&path);
-        let mut split = self.close().map_err(&written)?;
-        if let (Some((part, target)), Storage::File(file, path)) = (target, &mut split.storage) {
-            // Opening a split checks its ends and its tables' sizes, no hash of its bytes. Where
-            // the power fails, an unsynced file may keep its length and lose blocks in its middle:
-            // later runs would then train on zeros.
-            file.sync_data().map_err(&written)?;
-            part.persist(&target).map_err(|e| written(e.error))?;
-            *path = target;
+        let mut split = self.close().map_err(FileError::writing(&path))?;
+        if let (Some((part, target)), Storage::File(file)) = (target, &mut split.storage) {
+            // Unsynced, a file may keep its length and lose blocks in its middle where the power
+            // fails. A later run would see that, and encode anew.
+            let kept = file.file.sync_data();
+            match kept.and_then(|()| part.persist(&target).map_err(|error| error.error)) {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!("{}: what is encoded is not kept: {error}", target.display());
+                }
+            }
+            file.path = target;
         }
         Ok(split)
     }
@@ -306,18 +306,12 @@ impl SplitWriter {
         let footer = serde_json::to_vec(&self.footer)?;
         let examples_at = MAGIC.len() as u64 + self.written;
         let inputs_at = examples_at + (self.footer.examples * EXAMPLE) as u64;
-        let end = |sink: &mut dyn Write| -> io::Result<()> {
-            sink.write_all(&footer)?;
-            sink.write_all(&(footer.len() as u64).to_le_bytes())?;
-            sink.write_all(MAGIC)
-        };
         match (self.records, self.examples, self.inputs) {
             (Sink::Memory(mut all), Sink::Memory(examples), Sink::Memory(inputs)) => {
                 let length = |row: &[u8]| u32_at(row, 12);
                 let lengths = inputs.chunks_exact(INPUT).map(length).collect();
                 all.extend(examples);
                 all.extend(inputs);
-                end(&mut all)?;
                 Ok(EncodedSplit {
                     storage: Storage::Memory(all),
                     examples_at,
@@ -326,18 +320,28 @@ impl SplitWriter {
                     footer: self.footer,
                 })
             }
-            (Sink::File(mut all), examples, inputs) => {
+            (Sink::Records(mut all), examples, inputs) => {
                 for table in [examples, inputs] {
-                    if let Sink::File(table) = table {
+                    if let Sink::Table(table) = table {
                         let mut table =
                             table.into_inner().map_err(io::IntoInnerError::into_error)?;
                         table.rewind()?;
                         io::copy(&mut table, &mut all)?;
                     }
                 }
-                end(&mut all)?;
-                let mut file = all.into_inner().map_err(io::IntoInnerError::into_error)?;
-                EncodedSplit::from_file(&mut file, &self.path)
+                all.write_all(&footer)?;
+                let len = inputs_at + (self.footer.inputs * INPUT + footer.len()) as u64;
+                let (mut all, sums) = all.finish();
+                all.write_all(&ending(len, footer.len() as u64, &sums))?;
+                let file = all.into_inner().map_err(io::IntoInnerError::into_error)?;
+                let path = self.path;
+                let file = Summed {
+                    file,
+                    path,
+                    len,
+                    sums,
+                };
+                EncodedSplit::of_file(file, footer.len() as u64, false)
             }
             // All three are of one kind.
             _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -349,21 +353,37 @@ impl SplitWriter {
 #[derive(Debug)]
 enum Sink {
     Memory(Vec<u8>),
-    File(BufWriter<File>),
+    Table(BufWriter<File>),
+    /// The file that becomes the split's.
+    Records(Summing<BufWriter<File>>),
+}
+
+impl Sink {
+    fn table(file: File) -> Self {
+        Self::Table(BufWriter::new(file))
+    }
+
+    fn records(file: File) -> io::Result<Self> {
+        let mut file = Summing::new(BufWriter::new(file));
+        file.write_all(MAGIC)?;
+        Ok(Self::Records(file))
+    }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Memory(all) => all.write(bytes),
-            Self::File(file) => file.write(bytes),
+            Self::Table(file) => file.write(bytes),
+            Self::Records(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::File(file) => file.flush(),
+            Self::Table(file) => file.flush(),
+            Self::Records(file) => file.flush(),
         }
     }
 }

@@ -5,13 +5,14 @@
 //! it as the token, by which a tweet could end its own sequence or pad itself;
 //! [`SpecialTokensAs::Parse`] does so too. Words become ids in either of two ways ([`WordsAs`]).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ls_files::{optional, read};
+use ls_files::{Panicked, guarded, optional, read, sha256, shown};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -30,8 +31,10 @@ use crate::windows::{
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const MAP_FILE: &str = "special_tokens_map.json";
+/// SentencePiece's own; only copied.
+const MODEL_FILE: &str = "tokenizer.model";
 /// Files that hold a tokenizer; a copy of those that exist is a copy of the tokenizer.
-const FILES: [&str; 4] = [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE, "tokenizer.model"];
+const FILES: [&str; 4] = [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE, MODEL_FILE];
 
 /// A tokenizer from a Hugging Face folder.
 #[derive(Debug, Clone)]
@@ -49,7 +52,17 @@ pub struct TextTokenizer {
     named_pad: Option<u32>,
     vocab_size: usize,
     model_max_length: Option<usize>,
-    files: Vec<PathBuf>,
+    files: Arc<[TokenizerFile]>,
+    /// Of `tokenizer.json`, for messages.
+    path: PathBuf,
+}
+
+/// A file of a tokenizer, as it was read. What is written later and hashed is this, whatever
+/// becomes of the file.
+#[derive(Debug)]
+struct TokenizerFile {
+    name: &'static str,
+    bytes: Vec<u8>,
 }
 
 impl TextTokenizer {
@@ -76,42 +89,66 @@ impl TextTokenizer {
     /// A file that is missing or malformed; a tokenizer without any special token.
     pub fn for_reading(dir: &Path, reading: Reading) -> Result<Self> {
         let path = dir.join(TOKENIZER_FILE);
-        let bytes = optional(read(&path))?.ok_or_else(|| DataError::NoTokenizer {
+        let mut files = Vec::with_capacity(FILES.len());
+        for name in FILES {
+            let bytes = optional(read(dir.join(name)))?;
+            files.extend(bytes.map(|bytes| TokenizerFile { name, bytes }));
+        }
+        let files: Arc<[TokenizerFile]> = files.into();
+        let bytes_of = |name: &str| {
+            let mut files = files.iter();
+            let found = files.find(|file| file.name == name);
+            found.map(|file| file.bytes.as_slice())
+        };
+        let bytes = bytes_of(TOKENIZER_FILE).ok_or_else(|| DataError::NoTokenizer {
             path: dir.to_path_buf(),
-            sentencepiece: dir.join("tokenizer.model").is_file(),
+            sentencepiece: bytes_of(MODEL_FILE).is_some(),
         })?;
         let config_path = dir.join(CONFIG_FILE);
-        let config: TokenizerConfig = optional_json(&config_path)?;
-        let config = config.with_map(optional_json(&dir.join(MAP_FILE))?);
+        let config: TokenizerConfig = optional_json(bytes_of(CONFIG_FILE), &config_path)?;
+        let config = config.with_map(optional_json(bytes_of(MAP_FILE), &dir.join(MAP_FILE))?);
+        // The crate unwraps what a damaged file may lack.
+        let built = guarded(|| Self::of_bytes(dir, &path, bytes, &config, reading));
+        let built = built.map_err(|panic| bad_tokenizer(&path, &panic))??;
+        Ok(Self { files, ..built })
+    }
 
-        let text = std::str::from_utf8(&bytes).map_err(|e| bad_tokenizer(&path, &e))?;
+    /// The tokenizer in the bytes of a `tokenizer.json`.
+    fn of_bytes(
+        dir: &Path,
+        path: &Path,
+        bytes: &[u8],
+        config: &TokenizerConfig,
+        reading: Reading,
+    ) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|e| bad_tokenizer(path, &e))?;
         // Not `from_bytes`: it is generic, and would be compiled here with all of its parser.
         let tokenizer = text.parse::<Tokenizer>();
-        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(&path, &e))?;
-        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut tokenizer = tokenizer.map_err(|e| bad_tokenizer(path, &e))?;
+        let outline: Outline = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer
             .with_truncation(None)
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(true);
-        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(&path, &e))?;
+        let mut file: Value = serde_json::from_str(text).map_err(|e| bad_tokenizer(path, &e))?;
         if keep_spaces_in_offsets(&mut file["post_processor"]) {
             let processor = file["post_processor"].take();
             let processor = PostProcessorWrapper::deserialize(processor);
-            let processor = processor.map_err(|e| bad_tokenizer(&path, &e))?;
+            let processor = processor.map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_post_processor(Some(processor));
         }
-        let by_class = tokenizer_class::pre_tokenizer(dir, &config, &file);
+        let by_class = tokenizer_class::pre_tokenizer(dir, config, &file)?;
         if let Some(pre_tokenizer) = &by_class {
             file["normalizer"] = Value::Null;
             file["pre_tokenizer"] = tokenizer_class::as_json(pre_tokenizer);
             tokenizer
                 .with_normalizer(None::<NormalizerWrapper>)
-                .map_err(|e| bad_tokenizer(&path, &e))?;
+                .map_err(|e| bad_tokenizer(path, &e))?;
             tokenizer.with_pre_tokenizer(Some(pre_tokenizer.clone()));
         }
-        let pad = choose_pad(&tokenizer, &config, &outline.model)
-            .ok_or_else(|| DataError::NoPadToken { path: path.clone() })?;
+        let pad = choose_pad(&tokenizer, config, &outline.model)
+            .ok_or_else(|| DataError::NoPadToken { path: path.into() })?;
         tracing::debug!(id = pad.id, token = %pad.token, reason = %pad.reason, "padding token");
         let around = tokenizer
             .encode_fast("a", true)
@@ -120,12 +157,12 @@ impl TextTokenizer {
                 let ids = encoding.get_ids();
                 [ids[..text.start].to_vec(), ids[text.end..].to_vec()]
             })
-            .map_err(|e| bad_tokenizer(&path, &e))?;
+            .map_err(|e| bad_tokenizer(path, &e))?;
         for flag in config.contradictions(&around) {
             tracing::warn!(
                 "{}: {flag} says otherwise than tokenizer.json, whose post-processor decides, as in \
                  transformers 5",
-                config_path.display()
+                dir.join(CONFIG_FILE).display()
             );
         }
         // Not before: what pads is none that a text gives unless it spells it out.
@@ -142,11 +179,8 @@ impl TextTokenizer {
             named_pad: config.named_pad(&tokenizer),
             vocab_size: vocab.values().max().map_or(0, |id| *id as usize + 1),
             model_max_length: config.model_max_length(),
-            files: FILES
-                .iter()
-                .map(|name| dir.join(name))
-                .filter(|p| p.is_file())
-                .collect(),
+            files: Arc::default(),
+            path: path.to_path_buf(),
             tokenizer,
         })
     }
@@ -204,26 +238,33 @@ impl TextTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
-    /// The files that hold the tokenizer.
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+    /// SHA-256 of the `tokenizer.json` that was read.
+    pub fn sha256(&self) -> String {
+        let mut files = self.files.iter();
+        // There is one: without it there is no tokenizer.
+        let file = files.find(|file| file.name == TOKENIZER_FILE);
+        sha256(file.map_or(&[], |file| &file.bytes))
     }
 
-    /// Copies the tokenizer's files to another folder, each whole or not at all. A class that was
-    /// passed over because of the model's family is not named there: the family is not known from
-    /// that folder.
+    /// SHA-256 of each of its files that was there, as it was read, in a fixed order.
+    pub fn hashes(&self) -> Vec<String> {
+        let hash = |file: &TokenizerFile| sha256(&file.bytes);
+        self.files.iter().map(hash).collect()
+    }
+
+    /// Writes the tokenizer's files, as they were when they were read, to another folder, each
+    /// whole or not at all. A class that was passed over because of the model's family is not named
+    /// there: the family is not known from that folder.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
+    /// A file that cannot be written.
     pub fn copy_to(&self, dir: &Path) -> Result<()> {
-        for file in &self.files {
-            let mut bytes = ls_files::read(file)?;
-            if let Some(name) = file.file_name() {
-                if name == CONFIG_FILE && !self.by_class {
-                    tokenizer_class::take_file_as_it_is(&mut bytes);
-                }
-                ls_files::write_atomic(dir.join(name), bytes)?;
+        for TokenizerFile { name, bytes } in self.files.iter() {
+            let mut bytes = Cow::Borrowed(bytes.as_slice());
+            if *name == CONFIG_FILE && !self.by_class {
+                tokenizer_class::take_file_as_it_is(bytes.to_mut());
             }
+            ls_files::write_atomic(dir.join(name), bytes)?;
         }
         Ok(())
     }
@@ -256,6 +297,16 @@ impl TextTokenizer {
     /// # Errors
     /// As [`TextTokenizer::encode_sequence`]; windows over a pair.
     pub fn sequence_inputs(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        limits: &InputLimits,
+    ) -> Result<SequenceInputs> {
+        let encode = || self.of_sequence(text, pair, limits);
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(text, &panic)))
+    }
+
+    fn of_sequence(
         &self,
         text: &str,
         pair: Option<&str>,
@@ -336,10 +387,16 @@ impl TextTokenizer {
 
     /// Words as ids, special ones included, and the word of each.
     fn whole_words(&self, words: &[String]) -> Result<(Whole, Vec<Option<usize>>)> {
-        match self.reading.words {
+        let encode = || match self.reading.words {
             WordsAs::Text => self.joined_words(words),
             WordsAs::Split => self.split_words(words),
-        }
+        };
+        guarded(encode).unwrap_or_else(|panic| Err(self.panicked(&words.join(" "), &panic)))
+    }
+
+    /// What is said where the tokenizer's own code broke down on a text.
+    fn panicked(&self, text: &str, panic: &Panicked) -> DataError {
+        encode_error(text, format!("{}: {panic}", self.path.display()).into())
     }
 
     /// Words as transformers encodes them where they were split beforehand.
@@ -430,15 +487,12 @@ impl TextTokenizer {
     }
 
     /// The bytes that decide how a text becomes ids, for a key of what was encoded.
-    pub(crate) fn identity(&self) -> Result<Vec<Vec<u8>>> {
-        let parts = self.files.iter().filter(|file| {
-            [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE]
-                .map(Some)
-                .contains(&file.file_name().and_then(|n| n.to_str()))
-        });
-        let mut parts: Vec<Vec<u8>> = parts.map(ls_files::read).collect::<Result<_, _>>()?;
+    pub(crate) fn identity(&self) -> Vec<Vec<u8>> {
+        // Nothing is read off the fourth.
+        let files = self.files.iter().filter(|file| file.name != MODEL_FILE);
+        let mut parts: Vec<Vec<u8>> = files.map(|file| file.bytes.clone()).collect();
         parts.push(serde_json::to_vec(&(self.reading, self.by_class)).unwrap_or_default());
-        Ok(parts)
+        parts
     }
 
     fn check_room(&self, pair: bool, max_length: usize) -> Result<()> {
@@ -531,9 +585,9 @@ fn words_of_tokens(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<Option<us
 }
 
 /// What a JSON file holds, or nothing if there is no file.
-fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    match optional(read(path))? {
-        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| bad_tokenizer(path, &e)),
+fn optional_json<T: DeserializeOwned + Default>(bytes: Option<&[u8]>, path: &Path) -> Result<T> {
+    match bytes {
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| bad_tokenizer(path, &e)),
         None => Ok(T::default()),
     }
 }
@@ -575,14 +629,14 @@ fn keep_spaces_in_offsets(processor: &mut Value) -> bool {
 fn bad_tokenizer(path: &Path, message: &dyn fmt::Display) -> DataError {
     DataError::Tokenizer {
         path: path.to_path_buf(),
-        message: message.to_string(),
+        message: shown(message),
     }
 }
 
 fn encode_error(text: &str, error: tokenizers::Error) -> DataError {
     DataError::Encode {
         text: text.chars().take(80).collect(),
-        message: error.to_string(),
+        message: shown(error),
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use ls_files::{optional, read_text};
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 
+use crate::error::Result;
 use crate::special_tokens::TokenizerConfig;
 
 /// The pre-tokenizer that takes the place of the file's own, and of its normalizer.
@@ -18,19 +20,19 @@ pub(crate) fn pre_tokenizer(
     dir: &Path,
     config: &TokenizerConfig,
     file: &Value,
-) -> Option<Metaspace> {
+) -> Result<Option<Metaspace>> {
     let llama = config.tokenizer_class.as_deref().is_some_and(is_llama);
     let bpe = file["model"]["type"] == "BPE";
     let bytes = ["pre_tokenizer", "decoder"].map(|part| has_byte_level(&file[part]));
-    if !llama || !bpe || bytes.contains(&true) || !family_heeds_class(dir) {
-        return None;
+    if !llama || !bpe || bytes.contains(&true) || !family_heeds_class(dir)? {
+        return Ok(None);
     }
     let scheme = match (config.add_prefix_space, config.legacy) {
         (Some(false), _) => PrependScheme::Never,
         (_, Some(true)) => PrependScheme::Always,
         _ => PrependScheme::First,
     };
-    Some(Metaspace::new('▁', scheme, false))
+    Ok(Some(Metaspace::new('▁', scheme, false)))
 }
 
 /// As it stands in a `tokenizer.json`.
@@ -56,14 +58,13 @@ fn is_llama(class: &str) -> bool {
 
 /// Whether a model of the folder's family gets a tokenizer of the class that is named. Mistral's
 /// does not. An adapter's folder has no model, and then the class decides.
-fn family_heeds_class(dir: &Path) -> bool {
-    let config: Option<Value> = std::fs::read(dir.join("config.json"))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    match config.as_ref().map(|config| &config["model_type"]) {
+fn family_heeds_class(dir: &Path) -> Result<bool> {
+    let config = optional(read_text(dir.join("config.json")))?;
+    let config: Option<Value> = config.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(match config.as_ref().map(|config| &config["model_type"]) {
         Some(Value::String(family)) => family == "llama",
         _ => true,
-    }
+    })
 }
 
 /// Whether a part of a tokenizer is the byte-level one, or a sequence that has it.

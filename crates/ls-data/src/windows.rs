@@ -330,8 +330,12 @@ pub(crate) fn word_windows(
         }
     };
     let past_room = |piece: &Range<usize>| piece.len().saturating_sub(room);
+    // Windows over the rest of a word that is longer than one answer nothing: a word of megabytes
+    // costs one pass of the model, not thousands.
+    let all = windows.iter().enumerate();
+    let labelled = all.filter(|(index, _)| *index == 0 || bounds[*index] < bounds[index + 1]);
     WordInputs {
-        inputs: windows.iter().enumerate().map(input).collect(),
+        inputs: labelled.map(input).collect(),
         cut_tokens: pieces.iter().flatten().map(past_room).sum(),
         cut_words: 0,
         empty_words: pieces.iter().filter(|piece| piece.is_none()).count(),

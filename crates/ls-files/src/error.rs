@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 
 use crate::finite::NotFinite;
-use crate::{did_you_mean, nearest};
+use crate::{did_you_mean, nearest, shown};
 
 /// Result of this crate.
 pub type Result<T, E = FileError> = std::result::Result<T, E>;
@@ -236,7 +236,7 @@ impl FileError {
             line: line + error.line().saturating_sub(1),
             column: error.column().max(1),
             format: "JSON",
-            message: message[..end].to_string(),
+            message: shown(&message[..end]),
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod bounds;
 mod error;
 mod finite;
 mod folders;
@@ -13,10 +14,13 @@ mod nearest;
 mod parse;
 mod read;
 mod shards;
+mod shown;
+mod standard;
 mod temporary;
 mod tensors;
 
 pub use atomic::{AtomicFile, put_in_place, write_atomic};
+pub use bounds::Bounds;
 pub use error::{FileError, Result};
 pub use finite::{NotAFloat, NotFinite};
 pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
@@ -26,8 +30,12 @@ pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
-pub use read::{MAX_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8};
+pub use read::{
+    MAX_BYTES, MAX_TEXT_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8,
+};
 pub use shards::ShardIndex;
+pub use shown::shown;
+pub use standard::{Stderr, StdoutError, print, say};
 pub use temporary::sweep;
 pub use tensors::{
     Dtype, Fingerprint, Hashed, HostTensor, TensorFile, write_tensors, write_tensors_with,

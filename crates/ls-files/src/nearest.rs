@@ -1,5 +1,9 @@
 //! The known name nearest to a misspelt one, and the key that a guessed one stands for.
 
+/// Bytes of the longest name. Comparing two takes as long as their lengths multiplied, and a name
+/// of megabytes is nobody's misspelling.
+const LONGEST: usize = 1 << 10;
+
 /// The candidate that `word` is most likely a misspelling of, if any is close: at most a third of
 /// its letters differ. Case does not count.
 ///
@@ -9,10 +13,14 @@
 /// assert_eq!(ls_files::nearest("imdb", names), None);
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if word.len() > LONGEST {
+        return None;
+    }
     let word = word.to_lowercase();
     let limit = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .filter(|name| name.len() <= LONGEST)
         .map(|name| {
             (
                 strsim::damerau_levenshtein(&word, &name.to_lowercase()),
@@ -33,6 +41,9 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// assert_eq!(ls_files::similar("nonsense", keys), None);
 /// ```
 pub fn similar<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    if word.len() > LONGEST {
+        return None;
+    }
     candidates
         .into_iter()
         .map(|name| (strsim::jaro_winkler(name, word), name))
@@ -67,5 +78,9 @@ mod tests {
         check("qwen2.5-05b", &models, Some("qwen2.5-0.5b"));
         check("bert", &models, None);
         assert_eq!(did_you_mean(&None), "");
+        let long = "sentence".repeat(1 << 18);
+        check(&long, &columns, None);
+        check("sentense", &[&long, "sentence"], Some("sentence"));
+        assert_eq!(similar(&long, columns), None);
     }
 }

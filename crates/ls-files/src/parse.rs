@@ -6,17 +6,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{FileError, Result};
-use crate::read::{place, read, read_text};
-use crate::write_atomic;
+use crate::read::{MAX_TEXT_BYTES, place, read_text, read_up_to};
+use crate::{shown, write_atomic};
 
 /// Reads a JSON file.
 ///
 /// # Errors
 ///
-/// As [`read`]; [`FileError::Malformed`].
+/// As [`read_text`]; [`FileError::Malformed`].
 pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
     let path = path.as_ref();
-    parse_json(&read(path)?, path)
+    parse_json(&read_up_to(path, MAX_TEXT_BYTES)?, path)
 }
 
 /// Reads a TOML file.
@@ -52,7 +52,7 @@ pub fn parse_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
             line,
             column,
             format: "TOML",
-            message: error.message().trim().replace('\n', " "),
+            message: shown(error.message().trim().replace('\n', " ")),
         }
     })
 }

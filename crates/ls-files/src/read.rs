@@ -6,8 +6,11 @@ use std::path::Path;
 
 use crate::error::{FileError, Result};
 
-/// The largest file that is read whole. What is larger is no configuration, index or tokenizer.
+/// The largest file that is read whole. What is larger is no tokenizer.
 pub const MAX_BYTES: u64 = 256 << 20;
+/// The largest text that is read to be parsed. What is larger is no configuration and no index, and
+/// as values it would take many times its size of memory.
+pub const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// Opens a regular file for reading and says how many bytes it has.
 ///
@@ -44,20 +47,24 @@ pub fn open_regular(path: impl AsRef<Path>) -> Result<(File, u64)> {
 ///
 /// As [`open_regular`]; [`FileError::TooLarge`] past [`MAX_BYTES`].
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
-    let path = path.as_ref();
+    read_up_to(path.as_ref(), MAX_BYTES)
+}
+
+/// The bytes of a regular file of at most `limit` bytes.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, size) = open_regular(path)?;
     let mut bytes = Vec::new();
     // It may grow as it is read.
-    if size <= MAX_BYTES {
+    if size <= limit {
         bytes.reserve_exact(size as usize + 1);
-        file.take(MAX_BYTES + 1)
+        file.take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(FileError::reading(path))?;
     }
-    if size.max(bytes.len() as u64) > MAX_BYTES {
+    if size.max(bytes.len() as u64) > limit {
         return Err(FileError::TooLarge {
             path: path.to_path_buf(),
-            limit: MAX_BYTES,
+            limit,
         });
     }
     Ok(bytes)
@@ -67,10 +74,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As [`read`]; [`FileError::NotUtf8`] with the place of the first bad byte.
+/// As [`read`], with [`MAX_TEXT_BYTES`]; [`FileError::NotUtf8`] with the place of the first bad
+/// byte.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
-    let bytes = read(path)?;
+    let bytes = read_up_to(path, MAX_TEXT_BYTES)?;
     String::from_utf8(bytes)
         .map_err(|error| not_utf8(error.as_bytes(), error.utf8_error(), path, 1))
 }
@@ -186,9 +194,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("huge.json");
         // Without its bytes: the file is a hole.
-        File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
-        let error = read(&path).unwrap_err();
-        assert!(matches!(error, FileError::TooLarge { .. }), "{error}");
+        let file = File::create(&path).unwrap();
+        let refused = |error: FileError, most: u64| match error {
+            FileError::TooLarge { limit, .. } => assert_eq!(limit, most),
+            other => panic!("{other}"),
+        };
+        file.set_len(MAX_TEXT_BYTES + 1).unwrap();
+        refused(read_text(&path).unwrap_err(), MAX_TEXT_BYTES);
+        let json = crate::read_json::<serde_json::Value>(&path).unwrap_err();
+        refused(json, MAX_TEXT_BYTES);
+        assert!(read(&path).is_ok());
+        file.set_len(MAX_BYTES + 1).unwrap();
+        refused(read(&path).unwrap_err(), MAX_BYTES);
     }
 
     #[test]

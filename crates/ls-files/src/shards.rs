@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{FileError, Result};
-use crate::read_json;
+use crate::{read_json, shown};
 
 /// Which of several files, the shards, holds which tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,9 @@ impl ShardIndex {
             let is_name = |shard: &&str| !shard.is_empty() && !shard.contains(['/', '\\']);
             let name = shard.as_str().filter(is_name).ok_or_else(|| {
                 unusable(format!(
-                    "weight_map: {tensor}: expected a file name, found {shard}"
+                    "weight_map: {}: expected a file name, found {}",
+                    shown(tensor),
+                    shown(shard)
                 ))
             })?;
             of_tensors.push((tensor, name));

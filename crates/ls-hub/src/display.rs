@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use ls_files::say;
+
 use crate::error::bytes;
 use crate::fetch::Event;
 
@@ -129,7 +131,7 @@ impl Display {
             // A line that cannot be shown is no reason to end a download.
             let _ = self.bars.println(line);
         } else {
-            eprintln!("{line}");
+            say(line);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::json;
 
 use crate::config::{InitLoraWeights, LoraConfig, TargetModules, pattern_key_regex};
@@ -14,6 +14,14 @@ use crate::error::{LoraError, Result, invalid};
 
 /// More than any layer's width; sums of ranks stay far from overflowing.
 const LARGEST_RANK: usize = 1 << 24;
+/// Far within f32, whatever the rank divides it by.
+const LARGEST_ALPHA: f64 = 1e9;
+/// Passes of PiSSA's approximation: some tens are as good as the exact one.
+const MOST_PASSES: usize = 1 << 10;
+/// Patterns of one field. Files that list every module have hundreds.
+const MOST_PATTERNS: usize = 1 << 13;
+/// Bytes that a compiled pattern may take: thousands of names, or a few counted repetitions.
+const PATTERN_BYTES: usize = 1 << 20;
 
 /// What a configuration says about a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,8 +342,18 @@ fn full(pattern: &str) -> String {
     format!(r"\A(?:{pattern})\z")
 }
 
+/// Whether a numerator of the scaling is one that f32 holds well.
+fn is_alpha(alpha: f64) -> bool {
+    alpha.abs() <= LARGEST_ALPHA
+}
+
+fn alpha_bounds() -> String {
+    format!("it must lie within -{LARGEST_ALPHA:e} and {LARGEST_ALPHA:e}")
+}
+
 fn compile(field: &str, shown: &str, pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|error| {
+    let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build();
+    built.map_err(|error| {
         // The last line of a syntax error says what is wrong; those before draw the pattern.
         let text = error.to_string();
         let reason = text.lines().last().unwrap_or_default();
@@ -369,8 +387,31 @@ impl LoraConfig {
                 "a probability within 0 <= p < 1 is needed",
             ));
         }
-        if !self.lora_alpha.is_finite() {
-            return Err(invalid("lora_alpha", self.lora_alpha, "it must be finite"));
+        if !is_alpha(self.lora_alpha) {
+            return Err(invalid("lora_alpha", self.lora_alpha, alpha_bounds()));
+        }
+        let lengths = [
+            ("rank_pattern", self.rank_pattern.len()),
+            ("alpha_pattern", self.alpha_pattern.len()),
+            ("modules_to_save", self.modules_to_save.len()),
+            (
+                "layers_pattern",
+                self.layers_pattern.as_ref().map_or(0, Vec::len),
+            ),
+            (
+                "layers_to_transform",
+                self.layers_to_transform.as_ref().map_or(0, Vec::len),
+            ),
+        ];
+        if let Some((field, len)) = lengths.into_iter().find(|(_, len)| *len > MOST_PATTERNS) {
+            let reason = format!("at most {MOST_PATTERNS} are taken");
+            return Err(invalid(field, format!("{len} entries"), reason));
+        }
+        if let InitLoraWeights::Pissa { niter: Some(niter) } = self.init_lora_weights
+            && niter > MOST_PASSES
+        {
+            let reason = format!("at most {MOST_PASSES} passes are taken");
+            return Err(invalid("init_lora_weights", self.init_lora_weights, reason));
         }
         for (key, r) in &self.rank_pattern {
             if *r == 0 {
@@ -382,11 +423,11 @@ impl LoraConfig {
             }
         }
         for (key, alpha) in &self.alpha_pattern {
-            if !alpha.is_finite() {
+            if !is_alpha(*alpha) {
                 return Err(invalid(
                     "alpha_pattern",
                     format!("{key}: {alpha}"),
-                    "it must be finite",
+                    alpha_bounds(),
                 ));
             }
         }

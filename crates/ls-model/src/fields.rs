@@ -4,6 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use ls_files::{Bounds, shown};
+
+use crate::bounds::MOST_OF_ROPE;
 use crate::error::{ModelError, Result};
 
 /// A JSON object of the file.
@@ -29,7 +32,7 @@ impl Fields<'_> {
         ModelError::Unsupported {
             path: self.path.to_path_buf(),
             field: format!("{}{field}", self.within),
-            value: value.into(),
+            value: shown(value),
             supported: supported.into(),
         }
     }
@@ -45,7 +48,10 @@ impl Fields<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(value) {
                 Some(value) => Ok(Some(value)),
-                None => Err(self.error(field, format!("expected {expected}, found {value}"))),
+                None => Err(self.error(
+                    field,
+                    format!("expected {expected}, found {}", shown(value)),
+                )),
             },
         }
     }
@@ -62,15 +68,26 @@ impl Fields<'_> {
         self.get(field, "true or false", Value::as_bool)
     }
 
-    pub(crate) fn size(&self, field: &str) -> Result<Option<usize>> {
-        self.get(field, "a positive integer", |value| {
-            value.as_u64().filter(|n| *n > 0).map(|n| n as usize)
+    /// An integer within its bounds.
+    pub(crate) fn size(&self, field: &str, bounds: Bounds) -> Result<Option<usize>> {
+        let expected = format!("an integer from {bounds}");
+        self.get(field, &expected, |value| {
+            let value = value.as_u64().filter(|n| bounds.hold(*n))?;
+            usize::try_from(value).ok()
         })
     }
 
-    pub(crate) fn size_or_zero(&self, field: &str) -> Result<Option<usize>> {
-        self.get(field, "a non-negative integer", |value| {
-            value.as_u64().map(|n| n as usize)
+    /// A number from 0 on, and under 1 or at most 1.
+    pub(crate) fn fraction(&self, field: &str, with_one: bool) -> Result<Option<f64>> {
+        let expected = if with_one {
+            "a number from 0 to 1"
+        } else {
+            "a number from 0 on and under 1"
+        };
+        self.get(field, expected, |value| {
+            let value = value.as_f64()?;
+            let within = (0.0..1.0).contains(&value) || (with_one && value == 1.0);
+            within.then_some(value)
         })
     }
 
@@ -82,16 +99,28 @@ impl Fields<'_> {
         Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
-    pub(crate) fn required_size(&self, field: &str) -> Result<usize> {
-        self.size(field)?
+    pub(crate) fn required_size(&self, field: &str, bounds: Bounds) -> Result<usize> {
+        self.size(field, bounds)?
             .ok_or_else(|| self.error(field, "is missing"))
     }
 
-    pub(crate) fn required_positive(&self, field: &str) -> Result<f64> {
+    /// A number of the rotary embedding: over 0, and not past all use.
+    pub(crate) fn of_rope(&self, field: &str) -> Result<Option<f64>> {
         match self.number(field)? {
-            Some(value) if value > 0.0 => Ok(value),
-            Some(value) => Err(self.error(field, format!("{value} is not positive"))),
-            None => Err(self.error(field, "is missing")),
+            None => Ok(None),
+            Some(value) if value <= 0.0 => {
+                Err(self.error(field, format!("{value} is not positive")))
+            }
+            Some(value) if value > MOST_OF_ROPE => {
+                let reason = format!("expected at most {MOST_OF_ROPE:e}, found {value:e}");
+                Err(self.error(field, reason))
+            }
+            value => Ok(value),
         }
+    }
+
+    pub(crate) fn required_of_rope(&self, field: &str) -> Result<f64> {
+        self.of_rope(field)?
+            .ok_or_else(|| self.error(field, "is missing"))
     }
 }

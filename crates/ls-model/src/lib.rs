@@ -30,6 +30,7 @@
 
 mod assemble;
 mod attention;
+mod bounds;
 pub mod checkpointing;
 pub mod config;
 mod diagnosis;

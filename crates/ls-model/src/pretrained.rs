@@ -55,6 +55,18 @@ impl Checkpoint {
         } else {
             "model."
         };
+        let layers = files.layers(prefix);
+        if config.num_hidden_layers > layers.max(1) {
+            return Err(ModelError::Config {
+                path: dir.join("config.json"),
+                field: "num_hidden_layers".into(),
+                reason: format!(
+                    "expected at most {layers}, the layers of {}, found {}",
+                    files.listing.display(),
+                    config.num_hidden_layers
+                ),
+            });
+        }
         for (name, shape) in config.tensors() {
             files.check(&format!("{prefix}{name}"), &shape)?;
         }
@@ -336,6 +348,19 @@ mod tests {
             .load_model(&mode("from:3"), ComputeType::F32, &Device::flex(), never)
             .unwrap_err();
         assert!(matches!(error, ModelError::AttentionMode { .. }), "{error}");
+    }
+
+    #[test]
+    fn more_layers_than_the_weights_hold_are_refused_by_both_numbers() {
+        let mut tiny = Tiny::new();
+        tiny.config["num_hidden_layers"] = json!(4096);
+        let dir = tiny.write();
+        let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("config.json: num_hidden_layers: expected at most 3"),
+            "{error}"
+        );
+        assert!(error.ends_with("model.safetensors, found 4096"), "{error}");
     }
 
     /// transformers and peft count the same, but for a second copy of the head that peft keeps.

@@ -48,22 +48,26 @@ pub enum RopeScaling {
 
 impl RopeScaling {
     /// Reads the kind that `rope_type` names (`type` in the oldest files), with its parameters.
-    fn read(fields: &Fields<'_>, max_position_embeddings: usize) -> Result<Self> {
+    fn read(fields: &Fields<'_>, head_dim: usize, max_position_embeddings: usize) -> Result<Self> {
         let kind = fields.string("rope_type")?.or(fields.string("type")?);
         Ok(match kind.as_deref().unwrap_or("default") {
             "default" => Self::Default,
             "linear" => Self::Linear {
-                factor: fields.required_positive("factor")?,
+                factor: fields.required_of_rope("factor")?,
             },
+            "dynamic" if head_dim <= 2 => {
+                let reason = format!("dynamic needs a head_dim over 2, found {head_dim}");
+                return Err(fields.error("rope_type", reason));
+            }
             "dynamic" => Self::Dynamic {
-                factor: fields.required_positive("factor")?,
+                factor: fields.required_of_rope("factor")?,
             },
             "llama3" => Self::Llama3 {
-                factor: fields.required_positive("factor")?,
-                low_freq_factor: fields.required_positive("low_freq_factor")?,
-                high_freq_factor: fields.required_positive("high_freq_factor")?,
+                factor: fields.required_of_rope("factor")?,
+                low_freq_factor: fields.required_of_rope("low_freq_factor")?,
+                high_freq_factor: Self::high_freq_factor(fields)?,
                 original_max_position_embeddings: fields
-                    .number("original_max_position_embeddings")?
+                    .of_rope("original_max_position_embeddings")?
                     .unwrap_or(max_position_embeddings as f64),
             },
             other => {
@@ -71,6 +75,19 @@ impl RopeScaling {
                 return Err(fields.unsupported("rope_type", other, supported));
             }
         })
+    }
+
+    /// Between the two factors frequencies are blended by their distance from both.
+    fn high_freq_factor(fields: &Fields<'_>) -> Result<f64> {
+        let (low, high) = (
+            fields.required_of_rope("low_freq_factor")?,
+            fields.required_of_rope("high_freq_factor")?,
+        );
+        if high > low {
+            return Ok(high);
+        }
+        let reason = format!("expected more than low_freq_factor ({low}), found {high}");
+        Err(fields.error("high_freq_factor", reason))
     }
 }
 
@@ -115,13 +132,10 @@ impl RopeConfig {
             let supported = "one set of parameters for all layers";
             return Err(fields.unsupported(name, &value.to_string(), supported));
         }
-        let theta = match rope.number("rope_theta")? {
+        let theta = match rope.of_rope("rope_theta")? {
             Some(theta) => theta,
-            None => fields.number("rope_theta")?.unwrap_or(10_000.0),
+            None => fields.of_rope("rope_theta")?.unwrap_or(10_000.0),
         };
-        if theta <= 0.0 {
-            return Err(fields.error("rope_theta", format!("{theta} is not positive")));
-        }
         let partial = rope
             .number("partial_rotary_factor")?
             .or(fields.number("partial_rotary_factor")?)
@@ -132,7 +146,7 @@ impl RopeConfig {
         }
         Ok(Self {
             theta,
-            scaling: RopeScaling::read(&rope, max_position_embeddings)?,
+            scaling: RopeScaling::read(&rope, head_dim, max_position_embeddings)?,
             head_dim,
             max_position_embeddings,
         })

@@ -52,11 +52,7 @@ impl Identity {
             validation: files(sources.validation.as_ref())?,
             test: files(sources.test.as_ref())?,
             description: description.map(sha256_of_file).transpose()?,
-            tokenizer: tokenizer
-                .files()
-                .iter()
-                .map(|file| Ok(sha256_of_file(file)?))
-                .collect::<Result<_>>()?,
+            tokenizer: tokenizer.hashes(),
             model_config: checkpoint.config_sha256.clone(),
             weights: checkpoint.fingerprint(Hashed::Sample)?,
         })

@@ -11,6 +11,7 @@ use ls_lora::Quantization;
 use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{BATCH, TOKENS, padded};
 use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
 use crate::prediction::FunctionToApply;
@@ -137,8 +138,8 @@ impl InferenceSettings {
     ///
     /// # Errors
     ///
-    /// If the file is there and cannot be used.
-    pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
+    /// If the file is there and cannot be used; a number past its bounds is named with them.
+    pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
         let settings: Option<Self> = optional(read_json(&path))?;
         let Some(mut settings) = settings else {
@@ -159,7 +160,54 @@ impl InferenceSettings {
                 return Err(TrainError::Settings { path, reason });
             }
         }
-        Ok(Some(settings))
+        match settings.fault() {
+            None => Ok(Some(settings)),
+            Some(reason) => Err(TrainError::Settings { path, reason }),
+        }
+    }
+
+    /// What is wrong with a number or a list, if anything is. Nothing is allocated by them before.
+    fn fault(&self) -> Option<String> {
+        let numbers = [
+            ("max_length", Some(self.max_length), TOKENS),
+            ("pad_to", self.pad_to, TOKENS),
+            ("stride", self.stride.filter(|stride| *stride > 0), TOKENS),
+            ("batch_size", Some(self.batch_size), BATCH),
+        ];
+        for (key, value, bounds) in numbers {
+            if let Some(value) = value.filter(|value| !bounds.hold(*value as u64)) {
+                return Some(format!("{key}: expected {bounds}, found {value}"));
+            }
+        }
+        if let Some(stride) = self.stride.filter(|stride| *stride >= self.max_length) {
+            let most = self.max_length;
+            return Some(format!(
+                "stride: expected less than max_length ({most}), found {stride}"
+            ));
+        }
+        if self.labels.is_empty() {
+            return Some("labels: expected at least one name, found none".into());
+        }
+        let fault = padded(self.pad_to?, self.batch_size)?;
+        Some(format!("pad_to: {fault}"))
+    }
+
+    /// Checks what a model decides: `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If the pad token is past the model's vocabulary.
+    pub(crate) fn check_model(&self, config: &LlamaConfig, path: &Path) -> Result<()> {
+        if (self.pad_token_id as usize) < config.vocab_size {
+            return Ok(());
+        }
+        Err(TrainError::Settings {
+            path: path.into(),
+            reason: format!(
+                "pad_token_id: expected an id of the model's vocabulary of {}, found {}",
+                config.vocab_size, self.pad_token_id
+            ),
+        })
     }
 
     /// Writes the settings into an adapter folder.

@@ -53,12 +53,15 @@ impl InputFormat {
     }
 }
 
+/// Rows that any thread may read.
+pub type Rows<T> = Box<dyn Iterator<Item = ls_data::Result<T>> + Send>;
+
 /// A stream of inputs for prediction.
 pub enum Inputs {
     /// Texts.
-    Sequence(Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>),
+    Sequence(Rows<SequenceExample>),
     /// Lists of words.
-    Token(Box<dyn Iterator<Item = ls_data::Result<TokenExample>>>),
+    Token(Rows<TokenExample>),
 }
 
 impl Inputs {
@@ -141,7 +144,7 @@ impl Inputs {
         task: TaskKind,
         settings: &DataSettings,
     ) -> Result<Self> {
-        let texts = |rows: Box<dyn Iterator<Item = ls_data::Result<SequenceExample>>>| match task {
+        let texts = |rows: Rows<SequenceExample>| match task {
             TaskKind::Sequence => Self::Sequence(rows),
             TaskKind::Token => Self::Token(Box::new(rows.map(|row| row.map(words_of)))),
         };

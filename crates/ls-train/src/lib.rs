@@ -3,6 +3,7 @@
 pub mod allocator;
 mod available;
 mod backward;
+mod bounds;
 mod card;
 mod checkpoint;
 mod classes;

@@ -1,13 +1,15 @@
 //! Labels for new text: a trained model ready to answer.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_lora::{LoraModel, PeftAdapter};
+use ls_files::{Hashed, sha256_of_file};
+use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
 };
@@ -52,6 +54,8 @@ pub struct Predictor {
     config: LlamaConfig,
     tokenizer: TextTokenizer,
     device: Device,
+    model_dir: PathBuf,
+    adapter_dir: Option<PathBuf>,
     /// How it reads and answers.
     pub settings: InferenceSettings,
     /// Whether that stood beside the adapter, as ls-llama writes it. Otherwise what a checkpoint
@@ -152,6 +156,7 @@ impl Predictor {
         if let Some(names) = &overrides.labels {
             settings.labels = LabelSet::from_names(names.clone())?;
         }
+        settings.check_model(&config, adapter_dir.unwrap_or(model_dir))?;
         let task = settings.head(&config);
         let load = || match &adapter {
             Some((dir, adapter)) => {
@@ -219,6 +224,8 @@ impl Predictor {
             config,
             tokenizer,
             device,
+            model_dir: model_dir.to_path_buf(),
+            adapter_dir: adapter_dir.map(Path::to_path_buf),
             settings,
             recorded,
         })
@@ -297,6 +304,32 @@ impl Predictor {
             unreadable: unreadable.len(),
             cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
         })
+    }
+
+    /// Everything besides the inputs that decides the answers, by a name for messages: each
+    /// setting, and hashes of weights and tokenizer. Who goes on with answers compares it with what
+    /// they were begun with.
+    ///
+    /// # Errors
+    ///
+    /// If a file of the model can no longer be read.
+    pub fn identity(&self) -> Result<BTreeMap<String, String>> {
+        let mut identity = BTreeMap::new();
+        let settings = serde_json::to_value(&self.settings).unwrap_or_default();
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            // A folder may have been moved: its content counts.
+            if !matches!(key.as_str(), "base_model" | "format_version") {
+                identity.insert(key.clone(), value.to_string());
+            }
+        }
+        let base = Checkpoint::open(&self.model_dir)?.fingerprint(Hashed::Sample)?;
+        identity.insert("base model".into(), base.sha256);
+        identity.insert("tokenizer".into(), self.tokenizer.hashes().join(" "));
+        if let Some(dir) = &self.adapter_dir {
+            let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
+            identity.insert("adapter".into(), weights);
+        }
+        Ok(identity)
     }
 
     /// Reports a blank text, and one that yields no tokens, as a bad row. `path` is for messages.

@@ -334,6 +334,23 @@ pub fn named(data: &DataSettings, files: &[PathBuf], labelled: bool) -> Result<S
     })
 }
 
+/// The settings of a run for JSON: the numbers of its columns say nothing of objects, in which the
+/// usual keys stand for them. What was `said` for this file stays.
+pub fn with_keys(data: &DataSettings, said: impl Fn(&str) -> bool) -> DataSettings {
+    let mut data = data.clone();
+    let usual = |at: &mut ColumnRef, key: &str| {
+        if matches!(at, ColumnRef::Index(_)) && !said(key) {
+            *at = key.into();
+        }
+    };
+    usual(&mut data.text, "text");
+    usual(&mut data.label, "label");
+    if let Some(pair) = &mut data.text_pair {
+        usual(pair, "text_pair");
+    }
+    data
+}
+
 /// How a file of a format is read by the columns of `data`.
 pub(crate) fn read_spec(data: &DataSettings, format: FileFormat, labelled: bool) -> ReadSpec {
     ReadSpec {

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use ls_data::{DataError, FileFormat};
+use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
-use ls_train::sources::{Source, Sources, known_form, named, recorded_format};
+use ls_train::sources::{Source, Sources, known_form, named, recorded_format, with_keys};
 use ls_train::{Predictor, RunConfig, TrainError};
 use serde_json::json;
 
 use super::table::table;
-use crate::args::{EvaluateArgs, ScoreFormat};
+use crate::args::{EvaluateArgs, ScoreFormat, sets};
 use crate::error::UsageError;
 use crate::output::Display;
 use crate::{device, model};
@@ -64,7 +65,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
         display.line(format!("{files}: {}", dataset.cut));
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
             let mut object = json!({
@@ -94,7 +95,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             table(&mut out, &evaluation.scores)?;
         }
     }
-    Ok(())
+    Ok(print(out)?)
 }
 
 /// The settings for a file of which no more is said, and what was decided.
@@ -130,6 +131,11 @@ fn source(
     if args.model.run.is_some() && !said && !own && FileFormat::from_path(path).is_ok() {
         // The run's format is that of its own files, and this one's ending is another.
         data.format = None;
+    }
+    let format = data.format.as_deref().and_then(FileFormat::from_name);
+    let format = format.or_else(|| FileFormat::from_path(path).ok());
+    if args.model.run.is_some() && format == Some(FileFormat::Jsonl) {
+        data = with_keys(&data, |key| sets(&args.set, key));
     }
     let mut source = named(&data, &[path.to_path_buf()], true)?;
     if data.known().is_some() {

@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod predict;
+mod rendering;
 pub mod score;
 mod table;
 pub mod train;

@@ -1,35 +1,55 @@
-//! `ls-cli predict`: labels texts from arguments, a file or stdin.
+//! `ls-cli predict`: labels texts from arguments, a file or stdin, and hands each answer on as soon
+//! as it is there.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ls_data::{
-    BadRows, CutReport, DataError, FileFormat, SequenceExample, SkippedRows, TaskKind,
-    for_each_row, shown_type,
+    Arrivals, BadRows, ChunkLimits, DataError, FileFormat, InputRow, Patience, RowSieve,
+    SequenceExample, SkippedRows, TaskKind,
 };
-use ls_files::{AtomicFile, FileError};
-use ls_train::TrainError;
+use ls_files::{FileError, hex, print, say};
 use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
-use ls_train::inputs::{InputFormat, Inputs, words_of};
-use ls_train::sources::recorded_format;
-use serde_json::Value;
+use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
+use ls_train::sources::{recorded_format, with_keys};
+use ls_train::{Predictor, TrainError};
+use sha2::{Digest, Sha256};
 
+use super::rendering::render;
 use crate::args::{PredictArgs, PredictionFormat};
-use crate::error::UsageError;
+use crate::error::{Stopped, UsageError, WithHint, hint};
 use crate::output::Display;
-use crate::{device, model};
+use crate::part::{Opened, Part, Progress};
+use crate::signals::Signals;
+use crate::{args, device, model, shell};
 
-/// Inputs that are predicted and written before the next ones are encoded.
-const CHUNK: usize = 4096;
+/// Inputs that are answered at once where nobody waits for them. More of them would be put into
+/// batches of more equal lengths, which no longer pays.
+const ROWS: usize = 512;
+/// The most where somebody does, and the model is fast.
+const MOST_ROWS: usize = 4096;
+/// Bytes of inputs that are answered at once: an answer takes some times its input.
+const BYTES: usize = 1 << 20;
+/// How long the answers to inputs that are there wait for further inputs.
+const PATIENCE: Patience = Patience {
+    quiet: Duration::from_millis(100),
+    most: Duration::from_millis(500),
+};
 
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
-    let mut part = args.output.as_deref().map(Target::of).transpose()?;
+    let (mut output, signals) = match Output::of(args)? {
+        Some(output) => output,
+        None => return Ok(()),
+    };
     let (predictor, config) = model::open(&args.model, &device)?;
     let mut columns = match config {
         Some(config) => config.data,
@@ -39,8 +59,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             ..DataSettings::default()
         },
     };
-    if !args.set.is_empty() {
-        columns = columns.read_as(&args.set)?;
+    let set = settings(args);
+    if !set.is_empty() {
+        columns = columns.read_as(&set)?;
     }
     let task = predictor.settings.task;
     if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
@@ -49,7 +70,17 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         )
         .into());
     }
-    let (name, mut inputs) = inputs(args, task, &columns)?;
+    let Source {
+        name,
+        mut inputs,
+        live,
+    } = match opened(args, task, columns, &signals) {
+        Err(error) if error.is::<Stopped>() => {
+            output.say_stopped(args);
+            return Err(error);
+        }
+        source => source?,
+    };
     if args.strict {
         inputs = predictor.strict(&name, inputs);
     }
@@ -57,65 +88,307 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for note in model::notes(&args.model, &predictor)? {
         display.line(note);
     }
-    display.start("predicting", 0);
-    let mut out: Box<dyn Write> = match &mut part {
-        Some(Target::Whole(file)) => Box::new(file),
-        Some(Target::Stream(file)) => Box::new(BufWriter::new(file)),
-        None => Box::new(std::io::stdout().lock()),
-    };
-    let mut cut = CutReport::default();
-    let (mut answered, mut unreadable, mut without_words) = (0, 0, 0);
-    let mut answer = |examples: Examples| -> Result<()> {
-        let before = cut.inputs;
-        let predicted = predictor.predict(&name, &examples, |done| display.tick(before + done))?;
-        cut += predicted.cut;
-        answered += predicted.objects.len();
-        unreadable += predicted.unreadable;
-        for answer in &predicted.objects {
-            let words = answer["tokens"].as_array();
-            without_words += usize::from(words.is_some_and(Vec::is_empty));
-            out.write_all(render(answer, task, args.format).as_bytes())?;
+    let progress = match &mut output {
+        Output::Part(part) => {
+            let progress = part.begin(begun_with(args, &predictor)?)?;
+            if args.resume {
+                let inputs = progress.inputs;
+                display.line(format!(
+                    "{}: {inputs} inputs are answered",
+                    part.path().display()
+                ));
+            }
+            progress
         }
-        Ok(())
+        _ => Progress::default(),
+    };
+    display.start("predicting", 0);
+    let mut answering = Answering {
+        predictor: &predictor,
+        name: &name,
+        format: args.format,
+        limits: output.limits(predictor.settings.batch_size, live),
+        output,
+        display,
+        signals,
+        progress,
+        hash: Sha256::new(),
+        told: false,
     };
     let policy = BadRows {
         skip: args.skip_bad_rows,
         ..BadRows::default()
     };
-    let skipped = match inputs {
-        Inputs::Sequence(rows) => in_chunks(rows, &name, policy, |chunk| {
-            answer(Examples::Sequence(chunk))
-        })?,
-        Inputs::Token(rows) => {
-            in_chunks(rows, &name, policy, |chunk| answer(Examples::Token(chunk)))?
-        }
+    let sieve = RowSieve::new(&name, policy);
+    let answered = match inputs {
+        Inputs::Sequence(rows) => answering.all(rows, sieve, Examples::Sequence),
+        Inputs::Token(rows) => answering.all(rows, sieve, Examples::Token),
     };
-    out.flush()?;
-    drop(out);
-    display.finish();
-    if let Some(Target::Whole(file)) = part {
-        file.commit()?;
+    answering.display.finish();
+    let skipped = match answered {
+        Ok(skipped) => skipped,
+        Err(error) => return Err(answering.failed(error, args)),
+    };
+    let Answering {
+        output,
+        display,
+        progress,
+        ..
+    } = answering;
+    if let Output::Part(part) = output {
+        part.finish(progress.clone())?;
     }
     display.skipped((&skipped.shown, skipped.count));
-    if unreadable > 0 {
-        let where_said = match args.format {
+    for warning in warnings(&progress, args.format, &predictor) {
+        display.line(warning);
+    }
+    Ok(())
+}
+
+/// Opens the inputs. That may wait for whoever makes them, so a thread does it, and a signal is
+/// heard meanwhile.
+fn opened(
+    args: &PredictArgs,
+    task: TaskKind,
+    columns: DataSettings,
+    signals: &Signals,
+) -> Result<Source> {
+    let args = args.clone();
+    let open = std::thread::Builder::new().name("inputs".into());
+    let open = open
+        .spawn(move || inputs(&args, task, &columns))
+        .context("cannot start a thread for the inputs")?;
+    while !open.is_finished() {
+        if signals.asked() {
+            let code = signals.exit_code();
+            return Err(Stopped { code }.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    open.join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What decides the answers besides the inputs.
+fn begun_with(args: &PredictArgs, predictor: &Predictor) -> Result<BTreeMap<String, String>> {
+    let mut with = predictor.identity()?;
+    let device = args.device.as_deref().unwrap_or(device::default_name());
+    with.extend(
+        [
+            ("--format", format!("{:?}", args.format).to_lowercase()),
+            ("--device", device.into()),
+            ("the program", env!("CARGO_PKG_VERSION").into()),
+        ]
+        .map(|(name, value)| (name.to_string(), value)),
+    );
+    Ok(with)
+}
+
+/// Inputs on their way to answers.
+struct Answering<'a> {
+    predictor: &'a Predictor,
+    /// Of the inputs, in messages.
+    name: &'a Path,
+    format: PredictionFormat,
+    limits: ChunkLimits,
+    output: Output,
+    display: Display,
+    signals: Signals,
+    progress: Progress,
+    /// Of the inputs that are answered.
+    hash: Sha256,
+    /// Whether it was said that a signal was heard.
+    told: bool,
+}
+
+impl Answering<'_> {
+    /// Answers all inputs, but for those that an earlier process has answered.
+    fn all<T: InputRow>(
+        &mut self,
+        rows: Rows<T>,
+        mut sieve: RowSieve,
+        examples: fn(Vec<T>) -> Examples,
+    ) -> Result<SkippedRows> {
+        let mut arrivals = Arrivals::of(rows).context("cannot start a thread for the inputs")?;
+        self.pass_over(&mut arrivals, &mut sieve)?;
+        loop {
+            let signals = &self.signals;
+            let chunk = arrivals.chunk(&self.limits, &mut sieve, || signals.asked());
+            if chunk.is_empty() {
+                break;
+            }
+            let began = Instant::now();
+            for row in &chunk {
+                row.digest(&mut self.hash);
+            }
+            self.answer(&examples(chunk))?;
+            self.output.adapt(&mut self.limits, began.elapsed());
+        }
+        if self.signals.asked() {
+            let code = self.signals.exit_code();
+            return Err(Stopped { code }.into());
+        }
+        // So that its kind decides the exit code.
+        Ok(sieve.finish().map_err(TrainError::from)?)
+    }
+
+    /// Reads the inputs that are answered, and sees that they are these.
+    fn pass_over<T: InputRow>(
+        &mut self,
+        arrivals: &mut Arrivals<T>,
+        sieve: &mut RowSieve,
+    ) -> Result<()> {
+        let (answered, Output::Part(part)) = (self.progress.inputs, &self.output) else {
+            return Ok(());
+        };
+        let mut left = answered;
+        while left > 0 {
+            let limits = ChunkLimits {
+                rows: left.min(ROWS),
+                bytes: BYTES,
+                patience: None,
+            };
+            let chunk = arrivals.chunk(&limits, sieve, || self.signals.asked());
+            if chunk.is_empty() {
+                break;
+            }
+            left -= chunk.len();
+            for row in &chunk {
+                row.digest(&mut self.hash);
+            }
+        }
+        if self.signals.asked() {
+            return Ok(());
+        }
+        let (name, answers) = (self.name.display(), part.path().display());
+        if left > 0 {
+            return Err(part.other(&format!(
+                "{name} has {} usable inputs, and {answers} the answers to {answered}",
+                answered - left
+            )));
+        }
+        if answered > 0 && hex(&self.hash.clone().finalize()) != self.progress.inputs_sha256 {
+            return Err(part.other(&format!(
+                "the first {answered} inputs of {name} are not those that {answers} has the answers to"
+            )));
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, examples: &Examples) -> Result<()> {
+        let Self {
+            display,
+            signals,
+            told,
+            ..
+        } = self;
+        let before = self.progress.cut.inputs;
+        let predicted = self.predictor.predict(self.name, examples, |done| {
+            display.tick(before + done);
+            if signals.asked() && !*told {
+                *told = true;
+                display.line("stopping behind the answers at hand; a second signal stops at once");
+            }
+        })?;
+        let task = self.predictor.settings.task;
+        let mut progress = self.progress.clone();
+        let mut text = String::new();
+        for answer in &predicted.objects {
+            let words = answer["tokens"].as_array();
+            progress.without_words += usize::from(words.is_some_and(Vec::is_empty));
+            text.push_str(&render(answer, task, self.format));
+        }
+        progress.cut += predicted.cut;
+        progress.inputs += predicted.objects.len();
+        progress.unreadable += predicted.unreadable;
+        progress.bytes += text.len() as u64;
+        if let Output::Part(_) = self.output {
+            progress.inputs_sha256 = hex(&self.hash.clone().finalize());
+        }
+        self.output.write(&text, &progress)?;
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// What went wrong, how far the answers had come, and how to go on with them.
+    fn failed(mut self, error: anyhow::Error, args: &PredictArgs) -> anyhow::Error {
+        let mut ways = Vec::new();
+        ways.extend(hint(&error));
+        if let Output::Part(part) = &mut self.output {
+            // If it cannot, as on a full disk, what was kept before counts.
+            let _ = part.keep(&self.progress);
+            ways.extend(self.output.way_on(args));
+        } else if self.progress.inputs > 0 && is_row(&error) {
+            ways.push(format!(
+                "the {} inputs before it are answered; --skip-bad-rows goes on behind it",
+                self.progress.inputs
+            ));
+        }
+        if error.is::<Stopped>() {
+            self.output.say_stopped(args);
+            return error;
+        }
+        match ways.is_empty() {
+            true => error,
+            false => WithHint {
+                error,
+                hint: ways.join("; "),
+            }
+            .into(),
+        }
+    }
+}
+
+/// Whether rows of the input are at fault.
+fn is_row(error: &anyhow::Error) -> bool {
+    let fault = error.downcast_ref::<TrainError>();
+    matches!(fault, Some(TrainError::Data(fault)) if fault.is_row() || matches!(fault, DataError::BadRows { .. }))
+}
+
+/// The same command, going on.
+fn resume_command(args: &PredictArgs) -> String {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut words: Vec<String> = words.collect();
+    if !args.resume {
+        // Behind the program and `predict`.
+        words.insert(2.min(words.len()), "--resume".into());
+    }
+    let stdin = match of_stdin(args) {
+        true => " (with the same inputs on stdin)",
+        false => "",
+    };
+    format!("{}{stdin}", shell::command(words))
+}
+
+/// What is to be said of the answers as a whole.
+fn warnings(progress: &Progress, format: PredictionFormat, predictor: &Predictor) -> Vec<String> {
+    let Progress {
+        inputs,
+        unreadable,
+        without_words,
+        cut,
+        ..
+    } = progress;
+    let mut warnings = Vec::new();
+    if *unreadable > 0 {
+        let where_said = match format {
             PredictionFormat::Jsonl => ": each has an error in its answer",
             PredictionFormat::Text => ": the reason stands where the label would",
             PredictionFormat::Conll => "",
         };
-        display.line(format!(
-            "warning: nothing to label in {unreadable} of {answered} inputs{where_said}"
+        warnings.push(format!(
+            "warning: nothing to label in {unreadable} of {inputs} inputs{where_said}"
         ));
     }
-    if without_words > 0 && args.format == PredictionFormat::Conll {
-        display.line(format!(
+    if *without_words > 0 && format == PredictionFormat::Conll {
+        warnings.push(format!(
             "warning: {without_words} inputs have no words, and CoNLL no sentence for them: a blank \
              line more stands there, which readers pass over, so that the sentences behind are no \
              longer as many as the inputs; --format jsonl has an answer for each"
         ));
     }
     if cut.cut_examples > 0 {
-        let words = if task == TaskKind::Token {
+        let words = if predictor.settings.task == TaskKind::Token {
             format!(
                 ", {} words got no tag but {}",
                 cut.cut_words,
@@ -124,42 +397,25 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         } else {
             String::new()
         };
-        display.line(format!(
+        warnings.push(format!(
             "warning: {} of {} inputs were cut at {} tokens{words}",
             cut.cut_examples, cut.examples, predictor.settings.max_length
         ));
     }
-    Ok(())
+    warnings
 }
 
-/// Calls `each` with up to `CHUNK` good rows at a time, so that memory stays bounded.
-fn in_chunks<T>(
-    rows: impl Iterator<Item = ls_data::Result<T>>,
-    name: &Path,
-    policy: BadRows,
-    mut each: impl FnMut(Vec<T>) -> Result<()>,
-) -> Result<SkippedRows> {
-    let mut chunk = Vec::new();
-    let skipped = for_each_row(rows, name, policy, |row| {
-        chunk.push(row);
-        match chunk.len() {
-            CHUNK => each(std::mem::take(&mut chunk)),
-            _ => Ok(()),
-        }
-    })
-    .map_err(|error: anyhow::Error| match error.downcast::<DataError>() {
-        // So that its kind decides the exit code.
-        Ok(error) => TrainError::from(error).into(),
-        Err(error) => error,
-    })?;
-    if !chunk.is_empty() {
-        each(chunk)?;
-    }
-    Ok(skipped)
+/// Inputs that are opened.
+struct Source {
+    /// In messages.
+    name: PathBuf,
+    inputs: Inputs,
+    /// Whether they may come as somebody makes them.
+    live: bool,
 }
 
-/// Opens the inputs; the path names them in messages.
-fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<(PathBuf, Inputs)> {
+/// Opens the inputs.
+fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<Source> {
     let blank = |text: &String| text.trim().is_empty();
     if let Some(at) = args.texts.iter().position(blank).filter(|_| args.strict) {
         return Err(UsageError::new(format!("text {} is empty", at + 1)).into());
@@ -178,12 +434,21 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             TaskKind::Sequence => Inputs::Sequence(Box::new(texts.map(Ok))),
             TaskKind::Token => Inputs::Token(Box::new(texts.map(words_of).map(Ok))),
         };
-        return Ok(("argument".into(), inputs));
+        return Ok(Source {
+            name: "argument".into(),
+            inputs,
+            live: false,
+        });
     }
     match args.input.as_deref() {
         Some(path) if path != Path::new("-") => {
+            let source = |inputs| Source {
+                name: path.into(),
+                inputs,
+                live: std::fs::metadata(path).is_ok_and(|found| !found.is_file()),
+            };
             if let Some(inputs) = Inputs::open_known(path, task, columns)? {
-                return Ok((path.into(), inputs));
+                return Ok(source(inputs));
             }
             let format = match said(args, columns).or_else(|| recorded_format(columns, path)) {
                 Some(format) => InputFormat::File(format),
@@ -192,9 +457,10 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }
-            let inputs = Inputs::open_file(path, format, task, columns)
+            let columns = columns_of(args, format, columns);
+            let inputs = Inputs::open_file(path, format, task, &columns)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            Ok((path.into(), inputs))
+            Ok(source(inputs))
         }
         None if std::io::IsTerminal::is_terminal(&std::io::stdin()) => Err(UsageError {
             message: "nothing to label".into(),
@@ -209,13 +475,63 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             if format == InputFormat::Lines {
                 no_pairs(columns)?;
             }
+            let columns = columns_of(args, format, columns);
             let name = Path::new("stdin");
-            Ok((
-                name.into(),
-                Inputs::open(stdin, name, format, task, columns)?,
-            ))
+            Ok(Source {
+                name: name.into(),
+                inputs: Inputs::open(stdin, name, format, task, &columns)?,
+                live: !stdin_is_file(),
+            })
         }
     }
+}
+
+/// The columns of a file of this format.
+fn columns_of<'a>(
+    args: &PredictArgs,
+    format: InputFormat,
+    columns: &'a DataSettings,
+) -> Cow<'a, DataSettings> {
+    match format {
+        InputFormat::File(FileFormat::Jsonl) => {
+            Cow::Owned(with_keys(columns, |key| sets(args, key)))
+        }
+        _ => Cow::Borrowed(columns),
+    }
+}
+
+/// Whether the inputs come from stdin.
+fn of_stdin(args: &PredictArgs) -> bool {
+    let dash = |path: &PathBuf| path == Path::new("-");
+    args.texts.is_empty() && args.input.as_ref().is_none_or(dash)
+}
+
+/// Whether stdin is a file, so that all of it is there.
+fn stdin_is_file() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd as _;
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+        let found = stdin.and_then(|stdin| File::from(stdin).metadata());
+        found.is_ok_and(|found| found.is_file())
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// The settings of --set, --text and --tokens.
+fn settings(args: &PredictArgs) -> Vec<String> {
+    let keys = [("data.text", &args.text), ("data.tokens", &args.tokens)];
+    let keys = keys.into_iter().filter_map(|(setting, key)| {
+        let key = key.as_ref()?;
+        // A number is that of a column.
+        let value = match key.parse::<usize>() {
+            Ok(column) => column.to_string(),
+            Err(_) => serde_json::Value::from(key.as_str()).to_string(),
+        };
+        Some(format!("{setting}={value}"))
+    });
+    args.set.iter().cloned().chain(keys).collect()
 }
 
 /// The format that --set names.
@@ -224,11 +540,9 @@ fn said(args: &PredictArgs, columns: &DataSettings) -> Option<FileFormat> {
     FileFormat::from_name(named)
 }
 
-/// Whether --set says a key of data.
+/// Whether the flags say a key of data.
 fn sets(args: &PredictArgs, key: &str) -> bool {
-    let keys = args.set.iter().filter_map(|set| set.split_once('='));
-    keys.into_iter()
-        .any(|(set, _)| set.trim().strip_prefix("data.") == Some(key))
+    args::sets(&settings(args), key)
 }
 
 /// Refuses single texts for a model that was trained on pairs: its labels would mean nothing.
@@ -246,103 +560,106 @@ fn no_pairs(columns: &DataSettings) -> Result<()> {
     }
 }
 
-/// A prediction as it is printed, its line end included.
-fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> String {
-    let text = |key: &str| one_line(answer[key].as_str().unwrap_or_default());
-    let list = |key: &str| {
-        let list = answer[key].as_array().map(Vec::as_slice);
-        list.unwrap_or_default()
-    };
-    match (format, task) {
-        (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
-        (PredictionFormat::Text, TaskKind::Sequence) => {
-            let (label, score) = match answer["label"] {
-                // There was nothing to read: why. The columns stay.
-                Value::Null => (no_label(answer), String::new()),
-                _ => {
-                    let score = answer["score"].as_f64().unwrap_or(f64::NAN);
-                    (text("label"), format!("{score:.4}"))
-                }
-            };
-            format!("{label}\t{score}\t{}\n", text("text"))
-        }
-        (PredictionFormat::Text, TaskKind::Token) if answer["error"].is_string() => {
-            let columns = if answer["entities"].is_null() { 2 } else { 4 };
-            let words = list("tokens").iter().filter_map(Value::as_str);
-            let words = one_line(&words.collect::<Vec<_>>().join(" "));
-            let rest = "\t".repeat(columns - 2);
-            format!("{}\t{words}{rest}\n\n", no_label(answer))
-        }
-        (PredictionFormat::Text, TaskKind::Token) if answer["entities"].is_null() => {
-            let rows = list("tokens").iter().zip(list("tags"));
-            let lines = rows.map(|(token, tag)| {
-                let field = |value: &Value| one_line(value.as_str().unwrap_or_default());
-                format!("{}\t{}\n", field(tag), field(token))
-            });
-            lines.chain(["\n".to_string()]).collect()
-        }
-        (PredictionFormat::Text, TaskKind::Token) => {
-            let lines = list("entities").iter().map(|entity| {
-                let field = |key: &str| one_line(entity[key].as_str().unwrap_or_default());
-                let (start, end) = (&entity["start"], &entity["end"]);
-                format!(
-                    "{}\t{}\t{start}-{end}\t{:.4}\n",
-                    shown_type(&field("type")),
-                    field("text"),
-                    entity["score"].as_f64().unwrap_or(f64::NAN)
-                )
-            });
-            lines.chain(["\n".to_string()]).collect()
-        }
-        (PredictionFormat::Conll, _) => {
-            let rows = list("tokens").iter().zip(list("tags"));
-            let lines = rows.map(|(token, tag)| {
-                format!(
-                    "{}\t{}\n",
-                    token.as_str().unwrap_or_default(),
-                    tag.as_str().unwrap_or_default()
-                )
-            });
-            lines.chain(["\n".to_string()]).collect()
-        }
-    }
-}
-
-/// What stands in the place of a label that there is none of.
-fn no_label(answer: &Value) -> String {
-    let why = answer["error"].as_str().unwrap_or_default();
-    format!("(no label: {})", one_line(why))
-}
-
-/// Tabs and line ends would break the columns.
-fn one_line(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
-}
-
-/// Where `--output` goes.
-enum Target {
+/// Where the answers go.
+enum Output {
     /// A file that takes its place when it is whole.
-    Whole(AtomicFile),
+    Part(Box<Part>),
     /// A pipe or a device, written as it is.
-    Stream(File),
+    Stream(PathBuf, File),
+    /// stdout.
+    Stdout,
 }
 
-impl Target {
-    fn of(path: &Path) -> Result<Self> {
+impl Output {
+    /// What the flags say, and what may stop it; nothing where all the answers are there.
+    fn of(args: &PredictArgs) -> Result<Option<(Self, Signals)>> {
+        let Some(path) = args.output.as_deref() else {
+            // Nothing is lost if a signal ends it at once.
+            return Ok(Some((Self::Stdout, Signals::default())));
+        };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 let message = format!("--output {} is a folder", path.display());
                 Err(UsageError::new(message).into())
             }
             Ok(found) if !found.is_file() => {
+                if args.resume {
+                    let message = format!("--resume: --output {} is no file", path.display());
+                    return Err(UsageError::new(message).into());
+                }
                 let file = File::options().write(true).open(path);
-                Ok(Self::Stream(file.map_err(FileError::writing(path))?))
+                let file = file.map_err(FileError::writing(path))?;
+                Ok(Some((Self::Stream(path.into(), file), Signals::default())))
             }
             _ => {
                 // Behind a symbolic link the file is replaced, not the link.
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
-                Ok(Self::Whole(AtomicFile::create(path)?))
+                let signals = Signals::listen();
+                match Part::open(&path, args.resume)? {
+                    Opened::Part(part) => Ok(Some((Self::Part(part), signals))),
+                    Opened::Whole => {
+                        say(format_args!(
+                            "{} is whole: nothing is left to do",
+                            path.display()
+                        ));
+                        Ok(None)
+                    }
+                }
             }
+        }
+    }
+
+    /// How the answers go on that are kept.
+    fn way_on(&self, args: &PredictArgs) -> Option<String> {
+        let Self::Part(part) = self else { return None };
+        let (kept, path) = (part.kept(), part.path().display());
+        let command = resume_command(args);
+        (kept > 0).then(|| format!("{kept} inputs are answered in {path}; go on with: {command}"))
+    }
+
+    /// Says how far the answers had come when a signal ended them.
+    fn say_stopped(&self, args: &PredictArgs) {
+        say(self
+            .way_on(args)
+            .unwrap_or("stopped before the first answer".into()));
+    }
+
+    /// How much is answered at a time. Of a file into a file it depends on the inputs alone: where
+    /// they are continued the same inputs are answered together.
+    fn limits(&self, batch_size: usize, live: bool) -> ChunkLimits {
+        ChunkLimits {
+            rows: match self {
+                Self::Part(_) => ROWS,
+                _ => batch_size.clamp(1, MOST_ROWS),
+            },
+            bytes: BYTES,
+            patience: live.then_some(PATIENCE),
+        }
+    }
+
+    /// Takes as much at a time as the model answers in about half a second, where somebody waits
+    /// for it.
+    fn adapt(&self, limits: &mut ChunkLimits, took: Duration) {
+        match self {
+            Self::Part(_) => {}
+            _ if took < Duration::from_millis(250) => {
+                limits.rows = (limits.rows * 2).min(MOST_ROWS)
+            }
+            _ if took > Duration::from_secs(1) => limits.rows = (limits.rows / 2).max(1),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, text: &str, progress: &Progress) -> Result<()> {
+        match self {
+            Self::Part(part) => {
+                part.write(text)?;
+                part.keep_if_due(progress)
+            }
+            Self::Stream(path, file) => Ok(file
+                .write_all(text.as_bytes())
+                .map_err(FileError::writing(path))?),
+            Self::Stdout => Ok(print(text)?),
         }
     }
 }

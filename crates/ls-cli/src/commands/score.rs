@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
     DataError, Interval, LabelAnswer, LabelSet, Resampling, Scheme, SpanMode, SpanTally, TagAnswer,
@@ -12,7 +12,7 @@ use ls_data::{
     compare, decode_spans_strict, has_bilou_tags, odd_tags, probability_rows, read_answers,
     span_report, with_hyphen,
 };
-use ls_files::FileError;
+use ls_files::{FileError, print, say};
 use ls_train::{Scores, TrainError};
 use serde_json::{Map, Value, json};
 
@@ -86,15 +86,15 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         }
         _ => bail!("the files hold labels and tags: score one kind at a time"),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
             let object = object(&report, &files, &resampling)?;
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
-            Ok(())
         }
-        ScoreFormat::Text => text(&mut out, &report, &files, &resampling),
+        ScoreFormat::Text => text(&mut out, &report, &files, &resampling)?,
     }
+    Ok(print(out)?)
 }
 
 fn resampling(args: &ScoreArgs) -> Result<Resampling> {
@@ -191,15 +191,29 @@ fn read(args: &ScoreArgs) -> Result<Files> {
     })
 }
 
+/// The largest file of answers that is read: a device has no end.
+const MOST: u64 = 1 << 30;
+
 /// A file's name in messages, and what it holds.
 fn bytes(path: &Path) -> Result<(PathBuf, Vec<u8>)> {
-    if path == Path::new(STDIN[0]) {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("stdin")?;
-        return Ok((STDIN[1].into(), bytes));
+    let (name, reader): (PathBuf, Box<dyn Read>) = if path == Path::new(STDIN[0]) {
+        (STDIN[1].into(), Box::new(std::io::stdin()))
+    } else {
+        // It is read once, so it may be a pipe.
+        let file = std::fs::File::open(path).map_err(FileError::reading(path))?;
+        (path.into(), Box::new(file))
+    };
+    let mut bytes = Vec::new();
+    let read = reader.take(MOST + 1).read_to_end(&mut bytes);
+    read.map_err(FileError::reading(&name))?;
+    if bytes.len() as u64 > MOST {
+        return Err(FileError::TooLarge {
+            path: name,
+            limit: MOST,
+        }
+        .into());
     }
-    let bytes = std::fs::read(path).map_err(FileError::reading(path))?;
-    Ok((path.into(), bytes))
+    Ok((name, bytes))
 }
 
 /// Adds a hint where an argument is missing.
@@ -269,10 +283,10 @@ fn score_tags(
                     paths.push(path);
                 }
             }
-            eprintln!(
+            say(format_args!(
                 "note: no tag of {} has a prefix such as B-: each is the label of its word (--scheme labels)",
                 paths.join(", ")
-            );
+            ));
         }
         return score_words(args, files, resampling, answers);
     }
@@ -357,7 +371,7 @@ fn note_odd_tags<'a>(files: impl Iterator<Item = (&'a File, &'a [TagAnswer])>) {
             let note = format!("note: {}: {odd}{set}", file.path.display());
             // One file may hold gold and predictions.
             if !said.contains(&note) {
-                eprintln!("{note}");
+                say(&note);
                 said.push(note);
             }
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ls_files::{StdoutError, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
@@ -11,7 +12,7 @@ use crate::args::TrainArgs;
 use crate::error::{Stopped, UsageError, WithHint};
 use crate::output::{Display, bytes, duration};
 use crate::signals::Signals;
-use crate::{builtin, device, hub};
+use crate::{builtin, device, hub, shell};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
@@ -60,7 +61,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let result = go(&config, &run, &device, &mut display);
     display.finish();
     match result {
-        Ok(report) => print(&report, &config),
+        Ok(report) => print(text(&report, &config)?).map_err(|error| match error {
+            // Nothing is lost with it.
+            StdoutError::Closed => error.into(),
+            StdoutError::Failed(_) => anyhow::Error::from(error).context(format!(
+                "the run is finished and saved in {}, but what is said of it could not be printed",
+                run.display()
+            )),
+        }),
         Err(TrainError::Finished { .. }) if args.resume.is_some() => {
             // Whoever starts it again until it is done is done.
             display.line(format!(
@@ -115,17 +123,7 @@ fn resume_command(run: &Path, args: &TrainArgs) -> String {
     if let Some(device) = &args.device {
         words.extend(["--device", device]);
     }
-    let words: Vec<String> = words.into_iter().map(quoted).collect();
-    words.join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    shell::command(words)
 }
 
 /// The run folder that the flags name.
@@ -212,8 +210,9 @@ fn free_folder(config: &Path, passed: impl Fn(&Path)) -> Result<PathBuf> {
         .context("no free name for a run folder")
 }
 
-fn print(report: &Report, config: &RunConfig) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+/// What is printed of a finished run.
+fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
     let metric = &report.metric;
     let value = |scores: &ls_train::Scores, loss: f64| {
         if metric == "loss" {
@@ -273,21 +272,21 @@ fn print(report: &Report, config: &RunConfig) -> Result<()> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = quoted(&shown(&report.run));
-    let text = match config.task {
+    let run = shell::quoted(&shown(&report.run));
+    let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
     };
     let program = std::env::args().next().unwrap_or("ls-cli".into());
     writeln!(
         out,
-        "\nnext:\n  {program} predict --run {run} \"{text}\"\n  {program} evaluate --run {run}"
+        "\nnext:\n  {program} predict --run {run} \"{example}\"\n  {program} evaluate --run {run}"
     )?;
     writeln!(
         out,
         "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
     )?;
-    Ok(())
+    Ok(out)
 }
 
 /// A path relative to here where it is below.

@@ -1,7 +1,7 @@
 //! What happens to rows that cannot be used: listed up to a limit, counted, skipped if asked for.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, Result, lines_and_more};
 
@@ -52,46 +52,104 @@ pub fn for_each_row<T, E: From<DataError>>(
     policy: BadRows,
     mut each: impl FnMut(T) -> Result<(), E>,
 ) -> Result<SkippedRows, E> {
-    let mut first = None;
-    let mut bad = SkippedRows::default();
-    let mut good = 0_usize;
+    let mut sieve = RowSieve::new(path, policy);
     for row in rows {
+        if let Some(row) = sieve.sift(row) {
+            each(row)?;
+        }
+        if sieve.is_over() {
+            break;
+        }
+    }
+    Ok(sieve.finish()?)
+}
+
+/// [`for_each_row`] for whoever gets the rows one at a time.
+#[derive(Debug)]
+pub struct RowSieve {
+    path: PathBuf,
+    policy: BadRows,
+    /// The fault of the first bad row.
+    first: Option<DataError>,
+    bad: SkippedRows,
+    good: usize,
+    /// A fault behind which there are no rows.
+    end: Option<DataError>,
+    over: bool,
+}
+
+impl RowSieve {
+    /// For the rows of `path`.
+    pub fn new(path: &Path, policy: BadRows) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            policy,
+            first: None,
+            bad: SkippedRows::default(),
+            good: 0,
+            end: None,
+            over: false,
+        }
+    }
+
+    /// The row, if it is good and no bad one before it ended the work.
+    pub fn sift<T>(&mut self, row: Result<T>) -> Option<T> {
         match row {
             Ok(row) => {
-                good += 1;
-                if policy.skip || bad.count == 0 {
-                    each(row)?;
-                }
+                self.good += 1;
+                (!self.has_failed()).then_some(row)
             }
             Err(error) => {
-                let ends = !error.is_row();
-                if ends && (policy.skip || bad.count == 0) {
-                    return Err(error.into());
+                self.over = !error.is_row();
+                if self.over && !self.has_failed() {
+                    self.end = Some(error);
+                    return None;
                 }
-                bad.count += 1;
-                if bad.shown.len() < policy.limit {
-                    bad.shown.push(error.to_string());
+                self.bad.count += 1;
+                if self.bad.shown.len() < self.policy.limit {
+                    self.bad.shown.push(error.to_string());
                 }
-                first.get_or_insert(error);
-                if ends {
-                    break;
-                }
+                self.first.get_or_insert(error);
+                None
             }
         }
     }
-    match first {
-        Some(error) if bad.count == 1 && (!policy.skip || good == 0) => Err(error.into()),
-        Some(_) if !policy.skip || good == 0 => Err(DataError::BadRows {
-            path: path.to_path_buf(),
-            shown: bad.shown,
-            count: bad.count,
+
+    /// Whether a bad row ended the work: rows behind it are only looked at for their faults.
+    pub fn has_failed(&self) -> bool {
+        !self.policy.skip && self.bad.count > 0
+    }
+
+    /// Whether a fault of the whole file ended its rows.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What was skipped.
+    ///
+    /// # Errors
+    /// As [`for_each_row`].
+    pub fn finish(self) -> Result<SkippedRows> {
+        let Self {
+            path,
+            policy,
+            first,
+            bad,
+            good,
+            end,
+            ..
+        } = self;
+        match (end, first) {
+            (Some(end), _) => Err(end),
+            (None, Some(error)) if bad.count == 1 && (!policy.skip || good == 0) => Err(error),
+            (None, Some(_)) if !policy.skip || good == 0 => Err(DataError::BadRows {
+                path,
+                shown: bad.shown,
+                count: bad.count,
+            }),
+            (None, None) if good == 0 => Err(DataError::Empty { path }),
+            _ => Ok(bad),
         }
-        .into()),
-        None if good == 0 => Err(DataError::Empty {
-            path: path.to_path_buf(),
-        }
-        .into()),
-        _ => Ok(bad),
     }
 }
 

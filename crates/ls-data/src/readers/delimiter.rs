@@ -148,7 +148,14 @@ pub(super) fn parted<'a>(
     let peeked = peek(source, |start, line| {
         lines += 1;
         if given.is_none() {
-            return lines >= SAMPLE_LINES;
+            // A header decides alone, so that rows which come one by one are not waited for.
+            let named = |delimiter| {
+                let first = rows(start, true, Delimiter(delimiter));
+                first
+                    .first()
+                    .is_some_and(|first| wanted.is_named_by(&trimmed(first)))
+            };
+            return lines >= SAMPLE_LINES || lines < 4 && CANDIDATES.into_iter().any(named);
         }
         // The header is enough: behind the line that says a delimiter, and blank ones.
         let blank = line.iter().all(|byte| matches!(byte, b'\r' | b'\n'));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ls_files::FileError;
 use serde_json::Value;
 
 use crate::error::{DataError, Result};
@@ -39,8 +40,14 @@ fn in_order(ids: serde_json::Map<String, Value>) -> Option<Vec<String>> {
     names.into_iter().collect()
 }
 
-/// The names in the `label.json` beside a file, if there is one that can be read. It was not asked
-/// for: where it is needed and of no use, the error is that of integers without names.
-pub(super) fn beside(path: &Path) -> Option<Vec<String>> {
-    read_label_json(&path.with_file_name("label.json")).ok()
+/// The names in the `label.json` beside a file, if there is one of names. It was not asked for:
+/// where it is needed and of no use, the error is that of integers without names.
+///
+/// # Errors
+/// A file that the system does not let be read: what it says is not known.
+pub(super) fn beside(path: &Path) -> Result<Option<Vec<String>>> {
+    match read_label_json(&path.with_file_name("label.json")) {
+        Err(error @ DataError::File(FileError::Read { .. })) => Err(error),
+        names => Ok(names.ok()),
+    }
 }

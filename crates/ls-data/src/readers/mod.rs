@@ -44,7 +44,7 @@ use json_list::Objects;
 use lines::Lines;
 use source::Source;
 
-pub use bad_rows::{BadRows, SkippedRows, for_each_row};
+pub use bad_rows::{BadRows, RowSieve, SkippedRows, for_each_row};
 pub(crate) use beginning::begins_as_json;
 pub use beginning::{Stream, sniff_stream};
 pub use columns::{Column, ColumnRef, FileFormat, Holds, SequenceColumns, TokenColumns};

@@ -5,10 +5,9 @@
 //! example is the number of its row, from 1.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use ls_files::nearest;
+use ls_files::{nearest, shown};
 use parquet::basic::{Repetition, Type as PhysicalType};
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
@@ -489,14 +488,14 @@ fn class_names(feature: &Value) -> Option<Vec<String>> {
 /// Runs a step of the parquet crate. On damaged files some of its decoders panic, where a caller is
 /// owed an error.
 fn guarded<T>(path: &Path, step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T> {
-    let message = match catch_unwind(AssertUnwindSafe(step)) {
+    let message = match ls_files::guarded(step) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "the file is damaged".to_string(),
+        Err(panic) => panic.to_string(),
     };
     Err(DataError::Parquet {
         path: path.to_path_buf(),
-        message,
+        message: shown(message),
     })
 }
 

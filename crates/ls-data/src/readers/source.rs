@@ -20,8 +20,9 @@ pub(crate) fn source<'a>(
     BufReader::new(Box::new(Utf8::new(reader, encoding)))
 }
 
+/// A file of a data set, which is read more than once: a pipe cannot be, and a device has no end.
 pub(super) fn open(path: &Path) -> Result<File> {
-    Ok(File::open(path).map_err(FileError::reading(path))?)
+    Ok(ls_files::open_regular(path)?.0)
 }
 
 /// Turns an error in reading a [`Source`] into one that knows the file, for `map_err`.

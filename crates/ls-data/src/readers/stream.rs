@@ -99,7 +99,7 @@ impl ReadSpec {
             }
             FileFormat::Jsonl if !self.token_labels().named() => {
                 let spec = Self {
-                    label_names: label_json::beside(path),
+                    label_names: label_json::beside(path)?,
                     ..self.clone()
                 };
                 spec.read_tokens_from(open(path)?, path)

@@ -1,11 +1,12 @@
-//! What must hold of every reader for any bytes at all. The fuzz targets of `fuzz/` and the test
-//! `bytes.rs` run these functions.
+//! What must hold of every reader of data, tokenizers and weights for any bytes at all. The fuzz
+//! targets of `fuzz/` and the test `bytes.rs` run these functions.
 
 use std::io::Read;
 use std::path::Path;
 
 use ls_data::{
-    BadSpans, DataError, FileFormat, Offsets, ReadSpec, SequenceExample, TextEncoding, TokenExample,
+    BadSpans, DataError, EncodedSplit, FileFormat, InputLimits, Offsets, ReadSpec, SequenceExample,
+    SequenceInputs, SplitWriter, TaskKind, TextEncoding, TextTokenizer, TokenExample,
 };
 
 /// A function of this module with the name of its fuzz target.
@@ -24,6 +25,11 @@ pub const TARGETS: &[Target] = &[
     ("fasttext", fasttext),
     ("trees", trees),
     ("label_json", label_json),
+    ("dataset_toml", dataset_toml),
+    ("tokenizer_json", tokenizer_json),
+    ("safetensors", safetensors),
+    ("shard_index", shard_index),
+    ("cache_entry", cache_entry),
     #[cfg(feature = "parquet")]
     ("parquet", parquet),
 ];
@@ -249,6 +255,151 @@ pub fn label_json(data: &[u8]) {
     std::fs::write(&path, data).unwrap();
     if let Ok(names) = ls_data::read_label_json(&path) {
         assert!(!names.is_empty());
+    }
+}
+
+/// A folder with these bytes in a file of this name.
+fn stored(name: &str, data: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, data).unwrap();
+    (dir, path)
+}
+
+/// The description of a data set.
+pub fn dataset_toml(data: &[u8]) {
+    let (_dir, path) = stored("mine.toml", data);
+    if let Ok(spec) = ls_data::catalog::DatasetSpec::from_file(&path) {
+        assert!(!spec.labels.is_empty());
+    }
+}
+
+/// `tokenizer.json`: whatever it makes of texts, they are ids of its own vocabulary and words of
+/// the list, or an error.
+pub fn tokenizer_json(data: &[u8]) {
+    let (dir, _path) = stored("tokenizer.json", data);
+    let Ok(tokenizer) = TextTokenizer::from_dir(dir.path()) else {
+        return;
+    };
+    for text in [
+        "the film was good",
+        "",
+        " Zo\u{eb} </s> \u{1f600}\n",
+        "a\u{2581}b  c",
+    ] {
+        let limits = InputLimits::windows(8);
+        if let Ok(found) = tokenizer.sequence_inputs(text, None, &limits) {
+            assert!(found.inputs.iter().all(|ids| ids.len() <= 8));
+        }
+        let words: Vec<String> = text.split(' ').map(String::from).collect();
+        if let Ok(found) = tokenizer.word_inputs(&words, &limits) {
+            for input in found.inputs {
+                assert_eq!(input.input_ids.len(), input.word_ids.len());
+                assert!(
+                    input
+                        .word_ids
+                        .iter()
+                        .flatten()
+                        .all(|word| *word < words.len())
+                );
+                assert!(input.scored.end <= words.len());
+            }
+        }
+    }
+}
+
+/// Safetensors: each tensor has the bytes of its shape.
+pub fn safetensors(data: &[u8]) {
+    let (_dir, path) = stored("model.safetensors", data);
+    let Ok(file) = ls_files::TensorFile::open(&path) else {
+        return;
+    };
+    for name in file.names().map(str::to_string).collect::<Vec<_>>() {
+        let tensor = file.read(&name).unwrap();
+        let values: usize = tensor.shape.iter().product();
+        assert_eq!(
+            tensor.bytes.len(),
+            (values * tensor.dtype.bitsize()).div_ceil(8)
+        );
+    }
+}
+
+/// The index of sharded weights names files beside itself.
+pub fn shard_index(data: &[u8]) {
+    let (_dir, path) = stored("model.safetensors.index.json", data);
+    if let Ok(index) = ls_files::ShardIndex::read(&path) {
+        assert!(
+            index
+                .shards
+                .iter()
+                .all(|shard| !shard.contains(['/', '\\']))
+        );
+        assert!(index.place.values().all(|at| *at < index.shards.len()));
+    }
+}
+
+/// A split that was encoded before: damaged it is refused, and with the checksums of whatever it
+/// holds, all that it says can be read.
+pub fn cache_entry(data: &[u8]) {
+    static WHOLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    const MAGIC: usize = 8;
+    let whole = WHOLE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.bin");
+        let mut writer = SplitWriter::in_file(TaskKind::Sequence, &path).unwrap();
+        writer.begin_file(Path::new("data"));
+        for line in 1..5 {
+            let inputs = SequenceInputs {
+                inputs: vec![vec![7; line]; 2],
+                cut_tokens: 0,
+                text_tokens: line,
+            };
+            let example = SequenceExample {
+                text: String::new(),
+                text_pair: None,
+                label: Some("a".into()),
+                line,
+                extra: None,
+            };
+            writer.push_sequence(line, &example, &inputs).unwrap();
+        }
+        writer.finish().unwrap();
+        std::fs::read(&path).unwrap()
+    });
+    let open = |bytes: &[u8]| {
+        let (dir, path) = stored("x.bin", bytes);
+        let opened = EncodedSplit::open(&path);
+        drop(dir);
+        opened
+    };
+    // As a whole file, and as changes of a good one: a place and what is put there.
+    let mut changed = whole.clone();
+    for change in data.chunks_exact(3) {
+        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % whole.len();
+        changed[at] ^= change[2];
+    }
+    assert_eq!(open(&changed).is_ok(), changed == *whole);
+    let trailer = changed.len() - 28;
+    let content = trailer - 4 * trailer.div_ceil(4100);
+    let footer = &whole[trailer + 8..trailer + 16];
+    for content in [&changed[..content], data] {
+        let mut content = content.to_vec();
+        let magic = MAGIC.min(content.len());
+        content[..magic].copy_from_slice(&whole[..magic]);
+        let sums = content
+            .chunks(4096)
+            .flat_map(|block| crc32fast::hash(block).to_le_bytes());
+        let mut end: Vec<u8> = sums.collect();
+        end.extend((content.len() as u64).to_le_bytes());
+        end.extend(footer);
+        end.extend(crc32fast::hash(&end).to_le_bytes());
+        let sealed = [&content, &end, &whole[..MAGIC]].concat();
+        if let Ok(split) = open(&sealed) {
+            for row in split.examples(0..split.len()).unwrap() {
+                split.tags(&row).unwrap();
+                row.inputs.for_each(|at| drop(split.input(at).unwrap()));
+            }
+        }
     }
 }
 

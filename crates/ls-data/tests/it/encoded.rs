@@ -11,7 +11,7 @@ use ls_data::{
 };
 use ls_files::FileError;
 
-fn tokenizer(name: &str) -> TextTokenizer {
+pub fn tokenizer(name: &str) -> TextTokenizer {
     read_as(name, Reading::default())
 }
 
@@ -20,7 +20,7 @@ fn read_as(name: &str, reading: Reading) -> TextTokenizer {
     TextTokenizer::for_reading(&folders.join(name), reading).unwrap()
 }
 
-fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
+pub fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
     SplitSource {
         files: files.to_vec(),
         read: ReadSpec::new(format),
@@ -30,7 +30,7 @@ fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
 }
 
 /// Everything a split says, in words.
-fn said(split: &EncodedSplit) -> String {
+pub fn said(split: &EncodedSplit) -> String {
     let mut text = String::new();
     for row in split.examples(0..split.len()).unwrap() {
         let tags = split.tags(&row).unwrap();
@@ -52,7 +52,7 @@ fn said(split: &EncodedSplit) -> String {
 }
 
 /// A file that is large enough to be kept.
-fn large(dir: &Path, name: &str, task: TaskKind) -> PathBuf {
+pub fn large(dir: &Path, name: &str, task: TaskKind) -> PathBuf {
     let mut text = String::new();
     let mut line = 0;
     while text.len() < 9 << 20 {
@@ -108,7 +108,11 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         assert!(first.report().windowed_examples > 0);
         let files = kept();
         assert_eq!(files.len(), 1, "one file, no temporary ones: {files:?}");
-        let written = fs::metadata(&files[0]).unwrap().modified().unwrap();
+        #[cfg(unix)]
+        let number =
+            |file: &PathBuf| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap());
+        #[cfg(unix)]
+        let written = number(&files[0]);
 
         // Also under another name: the content counts.
         let moved = dir.path().join(format!("moved-{name}"));
@@ -123,10 +127,8 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
         assert_eq!(said(&again), whole);
         assert_eq!(again.files(), std::slice::from_ref(&moved));
         assert_eq!(kept(), files);
-        assert_eq!(
-            fs::metadata(&files[0]).unwrap().modified().unwrap(),
-            written
-        );
+        #[cfg(unix)]
+        assert_eq!(number(&files[0]), written, "not written again");
 
         // A cut file is not trusted.
         let bytes = fs::read(&files[0]).unwrap();
@@ -213,16 +215,27 @@ fn what_killed_encodings_left_is_removed_after_a_day() {
 fn files_that_are_no_split_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    for bytes in [&b""[..], b"LSLENC\x00\x01LSLENC\x00\x01", &[255; 100]] {
+    let magic = b"LSLENC\x00\x02";
+    let old = b"LSLENC\x00\x01";
+    for bytes in [&b""[..], &magic.repeat(2), &old.repeat(9), &[255; 100]] {
         fs::write(&path, bytes).unwrap();
         assert!(EncodedSplit::open(&path).is_err(), "{bytes:?}");
     }
-    // A footer that promises more than there is.
-    let footer = br#"{"files":[],"examples":9000,"inputs":9000,"task":"sequence","labels":[],"highest":null,"report":{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0},"skipped":[[],0]}"#;
-    let length = (footer.len() as u64).to_le_bytes();
-    let magic = b"LSLENC\x00\x01";
-    fs::write(&path, [&magic[..], footer, &length, magic].concat()).unwrap();
-    assert!(EncodedSplit::open(&path).is_err());
+    // Footers that promise more than there is, with the right checksums.
+    for rows in ["9000", "18446744073709551615", "384307168202282326"] {
+        let footer = format!(
+            r#"{{"key":"x","files":[],"examples":{rows},"inputs":{rows},"task":"sequence","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
+        );
+        let content = [&magic[..], footer.as_bytes()].concat();
+        let mut end = crc32fast::hash(&content).to_le_bytes().to_vec();
+        end.extend((content.len() as u64).to_le_bytes());
+        end.extend((footer.len() as u64).to_le_bytes());
+        end.extend(crc32fast::hash(&end).to_le_bytes());
+        fs::write(&path, [&content, &end, &magic[..]].concat()).unwrap();
+        let error = EncodedSplit::open(&path).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "its tables are longer than it is");
+    }
     assert!(matches!(
         EncodedSplit::open(&dir.path().join("no")),
         Err(DataError::File(FileError::NotFound { .. }))

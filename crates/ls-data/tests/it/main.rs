@@ -8,14 +8,19 @@ mod answers;
 mod any_bytes;
 mod beginnings;
 mod bytes;
+mod cache;
 mod catalog;
 mod encoded;
 mod forms;
 mod golden;
+#[path = "../../../../tests/cli/mutate.rs"]
+mod mutate;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod python_forms;
 mod readers;
+#[path = "../../../../tests/cli/smoke.rs"]
+mod smoke;
 mod spans;
 mod tokenizer;
 mod words;

@@ -283,7 +283,7 @@ fn missing_and_empty_files() {
     let folder = read_sequence(dir.path(), Csv, true, &named(), None);
     assert!(matches!(
         folder,
-        Err(DataError::File(FileError::Read { .. }))
+        Err(DataError::File(FileError::NotRegular { .. }))
     ));
     for (format, data) in [
         (Csv, ""),

@@ -159,7 +159,26 @@ fn stored_truncation_and_padding_do_not_act_and_a_config_is_optional() {
             .unwrap(),
         encoded
     );
-    assert_eq!(bare.files().len(), 1);
+    let copy = tempfile::tempdir().unwrap();
+    bare.copy_to(copy.path()).unwrap();
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_copy_is_of_what_was_read_whatever_became_of_the_files() {
+    let [dir, copy] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+    let names = ["tokenizer.json", "tokenizer_config.json"];
+    for name in names {
+        fs::copy(folder("llama2").join(name), dir.path().join(name)).unwrap();
+    }
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let read = fs::read(dir.path().join(names[0])).unwrap();
+    fs::write(dir.path().join(names[0]), "{}").unwrap();
+    fs::remove_file(dir.path().join(names[1])).unwrap();
+    tokenizer.copy_to(copy.path()).unwrap();
+    assert_eq!(fs::read(copy.path().join(names[0])).unwrap(), read);
+    assert!(copy.path().join(names[1]).is_file());
+    assert_eq!(tokenizer.sha256(), ls_files::sha256(&read));
 }
 
 #[test]

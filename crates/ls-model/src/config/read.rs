@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_files::{exists, is_folder};
+use ls_files::{exists, is_folder, shown};
 use serde_json::{Map, Value};
 
 use super::{LlamaConfig, ProblemType};
+use crate::bounds::{HEAD_DIM, HEADS, LAYERS, LAYERS_BELOW, TOKENS, VOCABULARY, WIDTH};
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::rope::RopeConfig;
@@ -100,8 +101,8 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         return Err(fields.unsupported("quantization_config", method, "f32, f16 and bf16 weights"));
     }
 
-    let hidden_size = fields.required_size("hidden_size")?;
-    let num_attention_heads = fields.required_size("num_attention_heads")?;
+    let hidden_size = fields.required_size("hidden_size", WIDTH)?;
+    let num_attention_heads = fields.required_size("num_attention_heads", HEADS)?;
     // An explicit null means as many as query heads; an absent field is the family's default.
     let default_kv = match architecture {
         _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
@@ -109,14 +110,16 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         Architecture::Mistral => 8,
         Architecture::Qwen2 => 32,
     };
-    let num_key_value_heads = fields.size("num_key_value_heads")?.unwrap_or(default_kv);
+    let num_key_value_heads = fields
+        .size("num_key_value_heads", HEADS)?
+        .unwrap_or(default_kv);
     if num_attention_heads % num_key_value_heads != 0 {
         let reason = format!(
             "{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
         );
         return Err(fields.error("num_key_value_heads", reason));
     }
-    let head_dim = match fields.size("head_dim")? {
+    let head_dim = match fields.size("head_dim", HEAD_DIM)? {
         Some(head_dim) => head_dim,
         None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
         None => {
@@ -132,28 +135,28 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
             format!("{head_dim} is odd, rotary embedding needs an even one"),
         ));
     }
-    let num_hidden_layers = fields.required_size("num_hidden_layers")?;
+    let num_hidden_layers = fields.required_size("num_hidden_layers", LAYERS)?;
     let default_positions = match architecture {
         Architecture::Llama => 2048,
         Architecture::Mistral => 4096 * 32,
         Architecture::Qwen2 => 32768,
     };
     let max_position_embeddings = fields
-        .size("max_position_embeddings")?
+        .size("max_position_embeddings", TOKENS)?
         .unwrap_or(default_positions);
     let attention_bias =
         architecture == Architecture::Llama && fields.flag("attention_bias")?.unwrap_or(false);
 
     Ok(LlamaConfig {
-        vocab_size: fields.required_size("vocab_size")?,
+        vocab_size: fields.required_size("vocab_size", VOCABULARY)?,
         hidden_size,
-        intermediate_size: fields.required_size("intermediate_size")?,
+        intermediate_size: fields.required_size("intermediate_size", WIDTH)?,
         num_hidden_layers,
         num_attention_heads,
         num_key_value_heads,
         head_dim,
         max_position_embeddings,
-        rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+        rms_norm_eps: fields.fraction("rms_norm_eps", true)?.unwrap_or(1e-6),
         rope: RopeConfig::read(fields, head_dim, max_position_embeddings)?,
         qkv_bias: attention_bias || architecture == Architecture::Qwen2,
         o_bias: attention_bias,
@@ -161,8 +164,8 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         sliding_window: sliding_window(fields, architecture, num_hidden_layers)?,
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         is_causal: fields.flag("is_causal")?.unwrap_or(true),
-        initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
-        classifier_dropout: fields.number("classifier_dropout")?.unwrap_or(0.1),
+        initializer_range: fields.fraction("initializer_range", true)?.unwrap_or(0.02),
+        classifier_dropout: fields.fraction("classifier_dropout", false)?.unwrap_or(0.1),
         token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
         labels: labels(fields)?,
         problem_type: problem_type(fields)?,
@@ -179,7 +182,7 @@ fn sliding_window(
     let window = match fields.map.get("sliding_window") {
         // An explicit null switches it off; transformers defaults both families to 4096.
         Some(Value::Null) => None,
-        Some(_) => fields.size("sliding_window")?,
+        Some(_) => fields.size("sliding_window", TOKENS)?,
         None => Some(4096),
     };
     match architecture {
@@ -209,7 +212,9 @@ fn sliding_window(
                     })
                     .collect();
             }
-            let first = fields.size_or_zero("max_window_layers")?.unwrap_or(28);
+            let first = fields
+                .size("max_window_layers", LAYERS_BELOW)?
+                .unwrap_or(28);
             Ok((0..layers)
                 .map(|layer| if layer >= first { window } else { None })
                 .collect())
@@ -238,7 +243,7 @@ fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(map)) => map,
         Some(other) => {
-            let reason = format!("expected an object, found {other}");
+            let reason = format!("expected an object, found {}", shown(other));
             return Err(fields.error("id2label", reason));
         }
     };
@@ -250,7 +255,7 @@ fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
             _ => {
                 return Err(fields.error(
                     "id2label",
-                    format!("entry {id:?} is not one of 0..{}", map.len()),
+                    format!("entry {:?} is not one of 0..{}", shown(id), map.len()),
                 ));
             }
         }
@@ -422,24 +427,28 @@ mod tests {
             (
                 "hidden_size",
                 json!("64"),
-                "expected a positive integer, found \"64\"",
+                "expected an integer from 1 to 1048576, found \"64\"",
             ),
             (
                 "intermediate_size",
                 json!(0),
-                "expected a positive integer, found 0",
+                "expected an integer from 1 to 1048576, found 0",
             ),
             (
                 "num_hidden_layers",
                 json!(4.5),
-                "expected a positive integer, found 4.5",
+                "expected an integer from 1 to 4096, found 4.5",
             ),
             (
                 "num_attention_heads",
                 json!(-8),
-                "expected a positive integer, found -8",
+                "expected an integer from 1 to 16384, found -8",
             ),
-            ("rms_norm_eps", json!("small"), "expected a number"),
+            (
+                "rms_norm_eps",
+                json!("small"),
+                "expected a number from 0 to 1",
+            ),
             (
                 "attention_bias",
                 json!(1),
@@ -468,6 +477,67 @@ mod tests {
             let error = LlamaConfig::from_json(text, Path::new("config.json")).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
+    }
+
+    /// Every number of the file at the edges of machine integers and floats, and past its bounds.
+    #[test]
+    fn a_number_past_its_bounds_is_refused_with_them() {
+        for (field, expected) in [
+            ("vocab_size", "from 1 to 16777216"),
+            ("hidden_size", "from 1 to 1048576"),
+            ("intermediate_size", "from 1 to 1048576"),
+            ("num_hidden_layers", "from 1 to 4096"),
+            ("num_attention_heads", "from 1 to 16384"),
+            ("num_key_value_heads", "from 1 to 16384"),
+            ("head_dim", "from 2 to 16384"),
+            ("max_position_embeddings", "from 1 to 2147483648"),
+            ("sliding_window", "from 1 to 2147483648"),
+            ("max_window_layers", "from 0 to 4096"),
+        ] {
+            for value in [
+                json!(1u64 << 32),
+                json!(1u64 << 63),
+                json!(u64::MAX),
+                json!(-1),
+                json!(1e308),
+            ] {
+                let fields = json!({field: value, "use_sliding_window": true});
+                let family = if field == "vocab_size" {
+                    "llama"
+                } else {
+                    "qwen2"
+                };
+                let mut config = with(family, json!({"num_key_value_heads": 2}));
+                config
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(fields.as_object().unwrap().clone());
+                refused(&config, &[field, expected, &format!("found {value}")]);
+            }
+        }
+        for (field, value) in [
+            ("rms_norm_eps", 1e308),
+            ("rms_norm_eps", -1e-6),
+            ("initializer_range", 1e300),
+            ("classifier_dropout", 1.0),
+            ("classifier_dropout", -0.1),
+            ("rope_theta", 1e300),
+        ] {
+            refused(&with("llama", json!({field: value})), &[field, "expected"]);
+        }
+        let llama3 = |low: f64, high: f64| {
+            let scaling = json!({
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": low,
+                "high_freq_factor": high,
+            });
+            with("llama", json!({"rope_scaling": scaling}))
+        };
+        assert!(read(&llama3(1.0, 4.0)).is_ok());
+        refused(&llama3(4.0, 4.0), &["high_freq_factor", "more than"]);
+        refused(&llama3(1.0, 1e300), &["high_freq_factor", "at most 1e15"]);
+        let dynamic = json!({"rope_type": "dynamic", "factor": 2.0});
+        let fields = json!({"head_dim": 2, "rope_scaling": dynamic});
+        refused(&with("llama", fields), &["rope_type", "head_dim over 2"]);
     }
 
     #[test]

@@ -84,6 +84,17 @@ impl WeightFiles {
         tensors.filter(|(name, file)| file.get(name).is_some())
     }
 
+    /// How many layers the files hold tensors of: one past the highest number in a name.
+    pub(super) fn layers(&self, prefix: &str) -> usize {
+        let start = format!("{prefix}layers.");
+        let number = |name: &str| {
+            let (number, _) = name.strip_prefix(&start)?.split_once('.')?;
+            number.parse::<usize>().ok()
+        };
+        let highest = self.names().filter_map(number).max();
+        highest.map_or(0, |highest| highest.saturating_add(1))
+    }
+
     /// The file that holds a tensor.
     pub(super) fn file_of(&self, name: &str) -> Result<&TensorFile> {
         let missing = || FileError::tensor_missing(&self.listing, name, self.names());

@@ -5,10 +5,12 @@ use std::fmt::Display;
 
 use ls_data::catalog;
 use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, Scheme, TaskKind};
+use ls_files::{Bounds, shown};
 
 use super::settings::{
     DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
 };
+use crate::bounds::{BATCH, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS, padded};
 use crate::scores::Scores;
 
 /// The faults of a configuration, a sentence each.
@@ -25,9 +27,17 @@ impl Faults {
         self.found.push(fault.into());
     }
 
+    /// Whether there are more than anybody reads: a file of a million keys is no configuration.
+    pub(super) fn are_many(&self) -> bool {
+        self.found.len() >= 100
+    }
+
     /// The value of a key could not be read.
     pub(super) fn unread(&mut self, key: String, reason: &str) {
-        self.add(format!("{key}: {}", reason.trim().replace('\n', " ")));
+        self.add(format!(
+            "{key}: {}",
+            shown(reason.trim().replace('\n', " "))
+        ));
         self.unread.push(key);
     }
 
@@ -55,8 +65,12 @@ impl Faults {
         self.check(ok, key, format!("expected {expected}, found {found}"));
     }
 
-    fn check_positive(&mut self, key: &str, value: impl Into<Option<usize>>) {
-        self.check_number(value.into() != Some(0), key, "at least 1", 0);
+    /// A number within its bounds, where there is one.
+    fn check_bounds(&mut self, key: &str, value: impl Into<Option<usize>>, bounds: Bounds) {
+        if let Some(value) = value.into() {
+            let ok = bounds.hold(value as u64);
+            self.check_number(ok, key, &bounds.to_string(), value);
+        }
     }
 }
 
@@ -199,8 +213,10 @@ impl DataSettings {
 
     /// Lengths, windows and padding.
     fn check_limits(&self, faults: &mut Faults) {
-        faults.check_positive("data.max_length", self.max_length);
-        faults.check_positive("data.pad_to", self.pad_to);
+        faults.check_bounds("data.max_length", self.max_length, TOKENS);
+        faults.check_bounds("data.pad_to", self.pad_to, TOKENS);
+        let stride = self.stride.filter(|stride| *stride > 0);
+        faults.check_bounds("data.stride", stride, TOKENS);
         if let Some(max_length) = self.max_length {
             let below = self.stride.is_none_or(|stride| stride < max_length);
             faults.check_number(
@@ -237,33 +253,37 @@ impl DataSettings {
 
 impl TrainSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
-        faults.check_positive("train.epochs", self.epochs);
-        faults.check_positive("train.micro_batch_size", self.micro_batch_size.largest());
-        faults.check_positive(
+        faults.check_bounds("train.epochs", self.epochs, PASSES);
+        let micro_batch_size = self.micro_batch_size.largest();
+        faults.check_bounds("train.micro_batch_size", micro_batch_size, BATCH);
+        faults.check_bounds(
             "train.gradient_accumulation_steps",
             self.gradient_accumulation_steps,
+            PASSES,
         );
-        faults.check_positive("train.eval_batch_size", self.eval_batch_size);
-        faults.check_positive("train.eval_steps", self.eval_steps);
-        faults.check_positive("train.save_steps", self.save_steps);
-        faults.check_positive("train.save_total_limit", self.save_total_limit);
-        faults.check_positive(
+        faults.check_bounds("train.eval_batch_size", self.eval_batch_size, BATCH);
+        faults.check_bounds("train.eval_steps", self.eval_steps, STEPS);
+        faults.check_bounds("train.warmup_steps", self.warmup_steps, WARMUP_STEPS);
+        faults.check_bounds("train.save_steps", self.save_steps, STEPS);
+        faults.check_bounds("train.save_total_limit", self.save_total_limit, PASSES);
+        faults.check_bounds(
             "train.early_stopping_patience",
             self.early_stopping_patience,
+            PASSES,
         );
         for (key, value) in [
             ("train.learning_rate", self.learning_rate),
             ("train.adam_epsilon", self.adam_epsilon),
         ] {
-            let ok = value.is_finite() && value > 0.0;
-            faults.check_number(ok, key, "a number over 0", value);
+            let ok = value > 0.0 && value <= MOST;
+            faults.check_number(ok, key, &format!("a number over 0, at most {MOST}"), value);
         }
         for (key, value) in [
             ("train.weight_decay", self.weight_decay),
             ("train.max_grad_norm", self.max_grad_norm),
         ] {
-            let ok = value.is_finite() && value >= 0.0;
-            faults.check_number(ok, key, "0 or more", value);
+            let ok = (0.0..=MOST).contains(&value);
+            faults.check_number(ok, key, &format!("0 to {MOST}"), value);
         }
         for (key, value) in [
             ("train.adam_beta1", self.adam_beta1),
@@ -273,8 +293,9 @@ impl TrainSettings {
             check_fraction(faults, key, value);
         }
         if let Some(ratio) = self.loraplus_lr_ratio {
-            let ok = ratio.is_finite() && ratio >= 1.0;
-            faults.check_number(ok, "train.loraplus_lr_ratio", "1 or more", ratio);
+            let ok = (1.0..=MOST).contains(&ratio);
+            let expected = format!("1 to {MOST}");
+            faults.check_number(ok, "train.loraplus_lr_ratio", &expected, ratio);
         }
     }
 }
@@ -298,6 +319,16 @@ impl RunConfig {
     /// Checks the settings that depend on the task.
     pub(super) fn check(&self, faults: &mut Faults) {
         let data = &self.data;
+        if let Some(pad_to) = data.pad_to {
+            let most = self
+                .train
+                .micro_batch_size
+                .largest()
+                .max(self.train.eval_batch_size);
+            if let Some(fault) = padded(pad_to, most) {
+                faults.check(false, "data.pad_to", fault);
+            }
+        }
         match self.task {
             TaskKind::Sequence => {
                 if data.scheme.is_some() || data.train_scheme.is_some() {

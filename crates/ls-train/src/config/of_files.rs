@@ -294,7 +294,7 @@ mod tests {
         let (config, _) = of_files("3,a film\n", "a.csv", &set).unwrap();
         assert!(!config.data.header);
         for (set, part) in [
-            ("train.epochs=0", "train.epochs: expected at least 1"),
+            ("train.epochs=0", "train.epochs: expected 1 to"),
             ("data.format=cvs", "data.format: expected one of csv"),
             ("nonsense", "expected key=value"),
             ("data.headr=false", "did you mean data.header?"),

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use ls_data::TaskKind;
+use ls_files::shown;
 use serde::Deserializer;
 use serde::de::value::Error as KeysError;
 use serde::de::{DeserializeOwned, Error, Visitor};
@@ -58,7 +59,9 @@ impl RunConfig {
         }
         let (_, known) = tables()[0];
         for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
-            faults.add(unknown_key("", key));
+            if !faults.are_many() {
+                faults.add(unknown_key("", key));
+            }
         }
         let task = value(&mut table, "task", &mut faults);
         if task.is_none() && !faults.is_unread("task") {
@@ -232,7 +235,9 @@ fn section<T: DeserializeOwned + Default>(
     let mut read = Table::new();
     for (key, value) in keys {
         if !keys_of::<T>().contains(&key.as_str()) {
-            faults.add(unknown_key(section, &key));
+            if !faults.are_many() {
+                faults.add(unknown_key(section, &key));
+            }
             continue;
         }
         let alone = Table::from_iter([(key.clone(), value.clone())]);
@@ -343,7 +348,7 @@ fn unknown_key(section: &str, key: &str) -> String {
         .or_else(|| similar(false))
         .map(|path| format!(", did you mean {path}?"))
         .unwrap_or_default();
-    format!("unknown key {}{hint}", path(section, key))
+    format!("unknown key {}{hint}", shown(path(section, key)))
 }
 
 #[cfg(test)]
@@ -461,7 +466,7 @@ mod tests {
                 "`r` = 0",
                 "lora.bias: ",
                 "`lora_dropout` = 2",
-                "train.epochs: expected at least 1, found 0",
+                "train.epochs: expected 1 to 16777216, found 0",
             ],
         );
     }

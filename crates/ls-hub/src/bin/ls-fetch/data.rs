@@ -45,14 +45,15 @@ pub fn request(name: &str, languages: &[String]) -> Result<FetchRequest, HubErro
 }
 
 /// Lists the data sets of the catalogue.
-pub fn list() {
-    for spec in catalog::all() {
+pub fn list() -> String {
+    let line = |spec: &catalog::DatasetSpec| {
         let place = spec
             .hub
             .first()
             .map_or("not on the Hub", |source| source.repo.as_str());
-        println!("{:27} {:42} {}", spec.name, place, spec.licence);
-    }
+        format!("{:27} {:42} {}\n", spec.name, place, spec.licence)
+    };
+    catalog::all().iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -6,13 +6,15 @@
 mod data;
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ls_files::{StdoutError, print, say};
 use ls_hub::display::Display;
 use ls_hub::fetch::{FetchRequest, Fetcher};
-use ls_hub::models::MODELS;
+use ls_hub::models::{KnownModel, MODELS};
 use ls_hub::{Files, HubError, RepoKind, Settings};
 
 /// Fetches weights and data sets from the Hugging Face Hub into its cache.
@@ -66,18 +68,23 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let (requests, options) = match Cli::parse().command {
-        Command::Weights { list: true, .. } => {
-            list();
-            return ExitCode::SUCCESS;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return match printed {
+                Err(fault) if !error.use_stderr() => not_printed(fault.into()),
+                _ => code,
+            };
         }
+    };
+    let (requests, options) = match command {
+        Command::Weights { list: true, .. } => return printed(&list()),
         Command::Weights {
             models, options, ..
         } => (requests(&models, &options, weights), options),
-        Command::Data { list: true, .. } => {
-            data::list();
-            return ExitCode::SUCCESS;
-        }
+        Command::Data { list: true, .. } => return printed(&data::list()),
         Command::Data {
             names,
             language,
@@ -106,12 +113,15 @@ fn main() -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for request in requests {
         match fetcher.fetch(&request, &|event| display.show(event)) {
-            Ok(fetched) => println!(
-                "{}\t{}@{}",
-                fetched.path.display(),
-                request.at.repo,
-                fetched.commit
-            ),
+            Ok(fetched) => {
+                let (path, repo) = (fetched.path.display(), &request.at.repo);
+                let line = format!("{path}\t{repo}@{}\n", fetched.commit);
+                match print(line) {
+                    // The rest is fetched all the same.
+                    Ok(()) | Err(StdoutError::Closed) => {}
+                    Err(error) => code = not_printed(error),
+                }
+            }
             Err(error) => {
                 report(&error);
                 code = ExitCode::FAILURE;
@@ -141,8 +151,8 @@ fn weights(name: &str) -> Result<FetchRequest, HubError> {
     })
 }
 
-fn list() {
-    for model in MODELS {
+fn list() -> String {
+    let line = |model: &KnownModel| {
         let gated = if model.gated {
             format!("to be accepted at {}", model.page())
         } else {
@@ -152,15 +162,32 @@ fn list() {
             "{:15} {:52} {:14} {gated}",
             model.name, model.repo, model.licence
         );
-        println!("{}", line.trim_end());
+        format!("{}\n", line.trim_end())
+    };
+    MODELS.iter().map(line).collect()
+}
+
+/// Prints a list, and how that ended.
+fn printed(text: &str) -> ExitCode {
+    print(text).map_or_else(not_printed, |()| ExitCode::SUCCESS)
+}
+
+/// A reader that went away is no failure.
+fn not_printed(error: StdoutError) -> ExitCode {
+    match error {
+        StdoutError::Closed => ExitCode::SUCCESS,
+        error => {
+            say(format_args!("error: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
 fn report(error: &HubError) {
-    eprintln!("error: {error}");
+    say(format_args!("error: {error}"));
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  caused by: {error}");
+        say(format_args!("  caused by: {error}"));
         cause = error.source();
     }
 }

@@ -1,0 +1,36 @@
+//! A panic, which is a fault of this program: one clear line in place of Rust's own text.
+//!
+//! The exit code stays Rust's, 101, which no other end of a command has.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Says of the first panic what went wrong, and where. With `RUST_BACKTRACE=1` the backtrace
+/// follows. Others after it (of those who waited for the thread) say nothing new.
+pub fn report() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    panic::set_hook(Box::new(|info| {
+        if SAID.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let message = ls_files::message_of(info.payload());
+        let place = info
+            .location()
+            .map(|at| format!(" ({at})"))
+            .unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        // Where nobody reads it, the exit code says it.
+        let mut stderr = std::io::stderr().lock();
+        let _ = writeln!(
+            stderr,
+            "error: internal error: {message}{place}\nhint: this is a fault of ls-cli {}, please \
+             report it with the command; RUST_BACKTRACE=1 shows where it comes from",
+            env!("CARGO_PKG_VERSION")
+        );
+        if backtrace.status() == BacktraceStatus::Captured {
+            let _ = writeln!(stderr, "{backtrace}");
+        }
+    }));
+}

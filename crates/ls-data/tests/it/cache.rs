@@ -1,0 +1,202 @@
+//! Splits that were encoded before: whatever became of an entry, the split is the same, and nothing
+//! ends for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ls_data::{
+    DataError, EncodedSplit, FileFormat, InputLimits, SequenceExample, SequenceInputs, SplitSource,
+    SplitWriter, TaskKind, TextTokenizer, TokenExample, WordInput, WordInputs,
+};
+use ls_files::FileError;
+
+use crate::encoded::{large, said, source, tokenizer};
+
+/// A small entry of either kind.
+fn entry(dir: &Path, task: TaskKind) -> PathBuf {
+    let path = dir.join(format!("{task}.bin"));
+    let mut writer = SplitWriter::in_file(task, &path).unwrap();
+    writer.begin_file(Path::new("data"));
+    for line in 1..40 {
+        let ids: Vec<u32> = (0..line as u32 * 3).collect();
+        if task == TaskKind::Sequence {
+            let example = SequenceExample {
+                text: String::new(),
+                text_pair: None,
+                label: Some(format!("l{}", line % 3)),
+                line,
+                extra: None,
+            };
+            let inputs = SequenceInputs {
+                text_tokens: ids.len(),
+                inputs: vec![ids],
+                cut_tokens: 0,
+            };
+            writer.push_sequence(line - 1, &example, &inputs).unwrap();
+        } else {
+            let example = TokenExample {
+                tokens: vec!["a".into(); 2],
+                tags: Some(vec!["O".into(), format!("B-{}", line % 3)]),
+                line,
+                extra: None,
+            };
+            let inputs = WordInputs {
+                inputs: vec![WordInput {
+                    word_ids: vec![Some(0); ids.len()],
+                    input_ids: ids,
+                    scored: 0..2,
+                }],
+                cut_tokens: 0,
+                cut_words: 0,
+                empty_words: 0,
+                text_tokens: 7,
+            };
+            writer.push_words(line - 1, &example, &inputs).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    path
+}
+
+#[test]
+fn a_bit_that_changed_anywhere_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    for task in [TaskKind::Sequence, TaskKind::Token] {
+        let path = entry(dir.path(), task);
+        let whole = fs::read(&path).unwrap();
+        assert!(whole.len() > 3 * 4096, "several blocks");
+        let before = said(&EncodedSplit::open(&path).unwrap());
+        // Records, both tables, the footer, the checksums, the trailer, both magics; every byte of
+        // the ends and a part of those between.
+        let ends = |at: &usize| *at < 16 || at + 80 > whole.len();
+        for at in (0..whole.len()).filter(|at| at % 13 == 0 || ends(at)) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&path, &damaged).unwrap();
+            let opened = EncodedSplit::open(&path);
+            assert!(opened.is_err(), "a bit of byte {at} of {}", whole.len());
+        }
+        for cut in (0..whole.len()).step_by(397) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(EncodedSplit::open(&path).is_err(), "cut at {cut}");
+        }
+        for (at, extra) in [(0, 1), (whole.len(), 1), (whole.len() / 2, 4096)] {
+            let mut longer = whole.clone();
+            longer.splice(at..at, vec![0; extra]);
+            fs::write(&path, &longer).unwrap();
+            assert!(EncodedSplit::open(&path).is_err(), "{extra} bytes at {at}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(said(&EncodedSplit::open(&path).unwrap()), before);
+        // The entry of other data under this name.
+        let renamed = dir.path().join("other.bin");
+        fs::rename(&path, &renamed).unwrap();
+        let error = EncodedSplit::open(&renamed).unwrap_err();
+        assert!(
+            matches!(&error, DataError::File(FileError::Read { source, .. })
+                if source.to_string().contains("another name")),
+            "{error}"
+        );
+    }
+}
+
+struct Kept {
+    dir: tempfile::TempDir,
+    source: SplitSource,
+    tokenizer: TextTokenizer,
+    limits: InputLimits,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = large(dir.path(), "a.jsonl", TaskKind::Sequence);
+        Self {
+            source: source(&[file], FileFormat::Jsonl),
+            tokenizer: tokenizer("llama3"),
+            limits: InputLimits::truncate(64),
+            dir,
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    fn encode(&self) -> EncodedSplit {
+        let cache = self.cache();
+        self.source
+            .encode(
+                TaskKind::Sequence,
+                &self.tokenizer,
+                &self.limits,
+                Some(&cache),
+            )
+            .unwrap()
+    }
+
+    fn entry(&self) -> PathBuf {
+        let key = self
+            .source
+            .key(TaskKind::Sequence, &self.tokenizer, &self.limits);
+        self.cache().join(format!("{}.bin", key.unwrap()))
+    }
+}
+
+/// A damaged, an unreadable, a foreign and an unwritable entry: the same split each time.
+#[test]
+fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
+    let kept = Kept::new();
+    let whole = said(&kept.encode());
+    let entry = kept.entry();
+    let bytes = fs::read(&entry).unwrap();
+    let again = |what: &str| assert_eq!(said(&kept.encode()), whole, "{what}");
+    again("found again");
+    for part in [0, 5, 9] {
+        let at = (bytes.len() - 1) * part / 9;
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        fs::write(&entry, &damaged).unwrap();
+        again(&format!("damaged at {at}"));
+        assert!(EncodedSplit::open(&entry).is_ok(), "written anew");
+    }
+    fs::write(&entry, b"").unwrap();
+    again("empty");
+
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir_all(entry.join("inner")).unwrap();
+    again("a folder in its place");
+    assert!(entry.is_dir(), "what is not the cache's stays");
+    fs::remove_dir_all(&entry).unwrap();
+
+    #[cfg(unix)]
+    {
+        let made = std::process::Command::new("mkfifo").arg(&entry).status();
+        if made.is_ok_and(|status| status.success()) {
+            again("a pipe in its place");
+            fs::remove_file(&entry).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", &entry).unwrap();
+        again("a device in its place");
+        fs::remove_file(&entry).unwrap();
+        std::os::unix::fs::symlink(&entry, &entry).unwrap();
+        again("a link to itself");
+    }
+    fs::remove_dir_all(kept.cache()).unwrap();
+    fs::write(kept.cache(), "no folder").unwrap();
+    again("a file in the place of the folder");
+}
+
+#[test]
+fn an_entry_that_is_used_is_the_youngest() {
+    let kept = Kept::new();
+    drop(kept.encode());
+    let entry = kept.entry();
+    let old = SystemTime::now() - Duration::from_secs(1000);
+    let file = fs::File::options().write(true).open(&entry).unwrap();
+    file.set_modified(old).unwrap();
+    drop(kept.encode());
+    let used = fs::metadata(&entry).unwrap().modified().unwrap();
+    assert!(used > old + Duration::from_secs(500));
+}
