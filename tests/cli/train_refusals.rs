@@ -516,6 +516,18 @@ fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
     let sandbox = sequence();
     // The largest rates that there are.
     let rates = ["train.learning_rate=1e6", "train.loraplus_lr_ratio=1e6"];
+    // With them gradients overflow, and with a large alpha outputs do.
+    let gradients = sandbox.run(&train_args("gradients", &rates));
+    assert_contains(
+        &gradients.stderr,
+        &[
+            "gradient norm is NaN at step 2; examples: ",
+            "; every output is a number, but the gradient of model.layers.0.self_attn.q_proj.lora_",
+            ".weight is not, for ",
+            "or pass over such steps (train.skip_nonfinite_steps, now 0)",
+        ],
+    );
+    let rates = [&rates[..], &["lora.lora_alpha=1e6"]].concat();
     let set = [&rates[..], &["train.max_grad_norm=0"]].concat();
     // With warm-up the first step changes nothing, and the second is the one that overflows.
     let warmup = ["train.warmup_steps=1", "train.group_by_length=false"];
