@@ -171,33 +171,6 @@ fn steps_without_numbers_are_passed_over_and_shown() {
 }
 
 #[test]
-fn an_update_that_overflows_is_found_at_its_step() {
-    let sandbox = sequence();
-    let set = [
-        "train.learning_rate=1e38",
-        "train.lr_scheduler=constant",
-        "train.weight_decay=10",
-    ];
-    let outcome = sandbox.run(&train_args("out", &set));
-    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert_contains(
-        &outcome.stderr,
-        &[
-            "a parameter after the update is ",
-            " at step 1; examples: ",
-            "; loss and gradient are finite, but ",
-            ".weight is not after the update",
-            "hint: lower train.learning_rate (1e38 at its peak)",
-        ],
-    );
-    assert!(
-        !outcome.stderr.contains("skip_nonfinite_steps"),
-        "{}",
-        outcome.stderr
-    );
-}
-
-#[test]
 fn a_size_of_a_pass_that_is_chosen_trains_as_the_one_that_is_given() {
     let sandbox = sequence();
     let more = ["train.epochs=1", "lora.lora_dropout=0.2"];

@@ -514,13 +514,28 @@ fn examples_of_step(step: usize) -> String {
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
     let sandbox = sequence();
-    let set = ["train.learning_rate=1e30", "train.max_grad_norm=0"];
+    // The largest rates that there are.
+    let rates = ["train.learning_rate=1e6", "train.loraplus_lr_ratio=1e6"];
+    // With them gradients overflow, and with a large alpha outputs do.
+    let gradients = sandbox.run(&train_args("gradients", &rates));
+    assert_contains(
+        &gradients.stderr,
+        &[
+            "gradient norm is NaN at step 2; examples: ",
+            "; every output is a number, but the gradient of model.layers.0.self_attn.q_proj.lora_",
+            ".weight is not, for ",
+            "or pass over such steps (train.skip_nonfinite_steps, now 0)",
+        ],
+    );
+    let rates = [&rates[..], &["lora.lora_alpha=1e6"]].concat();
+    let set = [&rates[..], &["train.max_grad_norm=0"]].concat();
     // With warm-up the first step changes nothing, and the second is the one that overflows.
     let warmup = ["train.warmup_steps=1", "train.group_by_length=false"];
     let third = examples_of_step(3);
     let some = "train.csv line";
     // What is set already is not proposed.
-    let clipped = sandbox.run(&train_args("clipped", &["train.learning_rate=1e30"]));
+    let clipped = sandbox.run(&train_args("clipped", &rates));
+    assert_contains(&clipped.stderr, &["loss is NaN at step 2", "hint: lower "]);
     assert!(
         !clipped.stderr.contains("max_grad_norm"),
         "{}",
@@ -557,7 +572,7 @@ fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
                 says,
                 examples,
                 "; the first output that is no number is that of model.",
-                "hint: lower train.learning_rate (1e30 at its peak)",
+                "hint: lower train.learning_rate (1e6 at its peak) or train.loraplus_lr_ratio (1e6)",
             ],
         );
         assert_eq!(

@@ -24,7 +24,7 @@ pub fn run(root: &Path) -> Result<()> {
         bail!("no Miri: {INSTALL}");
     }
     let status = miri(root)
-        .arg("test")
+        .args(["test", "--lib"])
         .status()
         .context("run cargo +nightly miri")?;
     if !status.success() {

@@ -167,9 +167,12 @@ fn hint(context: &Context<'_>, culprit: Culprit, number: usize) -> String {
     let mut ways = Vec::new();
     // Before the first step nothing has been learnt yet.
     if number > 1 || culprit == Culprit::Update {
+        let ratio = train.loraplus_lr_ratio;
+        let ratio = ratio.map(|ratio| format!(" or train.loraplus_lr_ratio ({ratio:e})"));
         ways.push(format!(
-            "lower train.learning_rate ({:e} at its peak)",
-            train.learning_rate
+            "lower train.learning_rate ({:e} at its peak){}",
+            train.learning_rate,
+            ratio.unwrap_or_default()
         ));
     }
     if train.max_grad_norm == 0.0 && number > 1 {

@@ -233,6 +233,45 @@ mod tests {
         bytes as f64 / 1e9
     }
 
+    #[test]
+    fn a_pass_that_is_left_open_is_the_largest_that_fits_on_the_cpu() {
+        let model = r#"{"model_type": "llama", "vocab_size": 100, "hidden_size": 64,
+            "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}"#;
+        let model = LlamaConfig::from_json(model, Path::new("config.json")).unwrap();
+        let fitting = |size: &str, available: Option<u64>| {
+            let run = format!(
+                "task = 'sequence'\nmodel.path = 'm'\ndata.train = 't.csv'\n\
+                 train.micro_batch_size = {size}\n"
+            );
+            let run = RunConfig::from_toml(&run, "run.toml", &[]).unwrap();
+            let run = run.resolve(&model);
+            let lengths = [100; 20];
+            fitting_pass(
+                &run,
+                &model,
+                10_000,
+                &lengths,
+                500,
+                &Device::flex(),
+                available,
+            )
+        };
+        let (rows, of_eight) = fitting("'auto'", None);
+        assert_eq!(rows, 8);
+        let expected: Vec<usize> = ["8", "4", "2", "1"]
+            .map(|size| fitting(size, None).1)
+            .into();
+        assert_eq!(expected[0], of_eight);
+        assert!(expected.is_sorted_by(|a, b| a > b), "{expected:?}");
+        for (at, bytes) in expected.iter().enumerate() {
+            let available = Some(*bytes as u64);
+            assert_eq!(fitting("'auto'", available), (8 >> at, *bytes));
+            // A number that is given is taken.
+            assert_eq!(fitting("8", available), (8, of_eight));
+        }
+        assert_eq!(fitting("'auto'", Some(0)), (1, expected[3]));
+    }
+
     /// A card of 24 GB has 25.8e9 bytes. Weights are 13.21 GB and what trains (6.3 million values)
     /// 0.32. For 8 rows of 64 tokens, 512 tokens times 1.59 million values in bf16 are 1.63 GB that
     /// the graph keeps, attention's gradients of one block 0.09 and its scores 0.02: together 15.3.

@@ -21,6 +21,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
 use crate::inputs::Inputs;
+use crate::out_of_memory::caught;
 use crate::prediction::{FunctionToApply, prediction_object, unreadable_object, without_decision};
 use crate::run_dir::RunDir;
 
@@ -167,7 +168,7 @@ impl Predictor {
         }
         settings.check_model(&config, adapter_dir.unwrap_or(model_dir))?;
         let task = settings.head(&config);
-        let model = match &adapter {
+        let load = || match &adapter {
             Some((dir, adapter)) => {
                 for warning in &adapter.warnings {
                     tracing::warn!("{}: {warning}", dir.display());
@@ -185,15 +186,19 @@ impl Predictor {
                     // would be rounded.
                     model = LoraModel::new(model).merge_and_unload()?.0;
                 }
-                model
+                Ok::<_, TrainError>(model)
             }
-            None => checkpoint.load_classifier(
+            None => Ok(checkpoint.load_classifier(
                 &settings.attention,
                 task,
                 settings.precision(),
                 &device,
-            )?,
+            )?),
         };
+        let model = caught(load).map_err(|full| {
+            let advice = "take a smaller type (--dtype bf16), or a device with more memory".into();
+            full.error("the weights of the model".into(), 0, advice)
+        })??;
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // The labels of a base model are not those of an adapter that peft wrote.
             let named = match adapter_dir {
