@@ -51,6 +51,18 @@ impl<'a> Matrix<'a> {
     fn is_empty(self) -> bool {
         self.shape.contains(&0)
     }
+
+    /// A single row as two equal ones. Products of one row have a kernel of their own, which sums in
+    /// another order: what a model answers to a text alone would differ in its last digits from what
+    /// it answers among others.
+    fn doubled(self) -> Option<Self> {
+        let [rows, columns] = self.shape;
+        (rows == 1).then_some(Self {
+            shape: [2, columns],
+            strides: [0, self.strides[1]],
+            ..self
+        })
+    }
 }
 
 /// `a b`.
@@ -58,6 +70,11 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let len = a.shape[0] * b.shape[1];
     if a.is_empty() || b.is_empty() {
         return vec![0.0; len];
+    }
+    if let Some(doubled) = a.doubled() {
+        let mut rows = product(doubled, b);
+        rows.truncate(len);
+        return rows;
     }
     written(len, |out| {
         EXECUTOR.with(|executor| {
@@ -78,6 +95,12 @@ pub(crate) fn accumulate(out: &mut [f32], alpha: f32, a: Matrix<'_>, b: Matrix<'
         for value in out {
             *value = if beta == 0.0 { 0.0 } else { *value * beta };
         }
+        return;
+    }
+    if let Some(doubled) = a.doubled() {
+        let mut rows = [&*out, &*out].concat();
+        accumulate(&mut rows, alpha, doubled, b, beta);
+        out.copy_from_slice(&rows[..out.len()]);
         return;
     }
     let options = GemmOptions {
@@ -109,11 +132,33 @@ mod tests {
     }
 
     #[test]
+    fn a_row_has_the_same_product_alone_and_among_others() {
+        let (k, n) = if cfg!(miri) { (9, 5) } else { (301, 67) };
+        let thirds = |len, seed| {
+            values(len, seed)
+                .iter()
+                .map(|v| v / 3.0)
+                .collect::<Vec<_>>()
+        };
+        let (a, b) = (thirds(5 * k, 1), thirds(k * n, 5));
+        let b = Matrix::new(&b, [k, n]);
+        let all = product(Matrix::new(&a, [5, k]), b);
+        for (row, expected) in a.chunks(k).zip(all.chunks(n)) {
+            let row = Matrix::new(row, [1, k]);
+            assert_eq!(product(row, b), expected);
+            let mut out = vec![0.0; n];
+            accumulate(&mut out, 1.0, row, b, 0.0);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
     fn every_orientation_and_odd_size_gives_the_products_of_a_loop() {
         for [m, k, n] in [
             [1, 1, 1],
             [3, 5, 2],
             [7, 1, 33],
+            [1, 70, 33],
             [17, 40, 9],
             [65, 130, 70],
             [2, 0, 3],
