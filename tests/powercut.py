@@ -64,15 +64,25 @@ class Disk:
         os.close(at)
 
     def unmount(self):
-        for _ in range(50):
-            if subprocess.run(["umount", self.place], capture_output=True).returncode == 0:
+        self.until(lambda: not run_free("umount", self.place).returncode, "umount")
+        # Whoever copied the mounts meanwhile still holds the old file system, which is shut down; a
+        # new mount would be that one again.
+        self.until(lambda: not run_free("losetup", "-j", self.image).stdout, "its loop device")
+
+    def until(self, done, what):
+        for _ in range(200):
+            if done():
                 return
             time.sleep(0.1)
-        run("umount", self.place)
+        raise OSError(f"{self.image}: {what} does not end")
+
+
+def run_free(*command):
+    return subprocess.run(list(map(str, command)), capture_output=True)
 
 
 def run(*command):
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    run_free(*command).check_returncode()
 
 
 def ls(args, folder):
