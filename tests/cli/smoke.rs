@@ -14,8 +14,11 @@ const SAMPLE: usize = 60;
 /// Longer inputs take long to no end.
 const LONGEST: usize = 1 << 16;
 
+/// A target by its name.
+type Target = (&'static str, fn(&[u8]));
+
 /// Runs each target.
-pub fn smoke(targets: &[(&'static str, fn(&[u8]))]) {
+pub fn smoke(targets: &[Target]) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let count: usize = number("LS_LLAMA_FUZZ").unwrap_or(SAMPLE);
     let first: usize = number("LS_LLAMA_FUZZ_SEED").unwrap_or(1);

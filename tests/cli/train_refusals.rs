@@ -384,8 +384,8 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         (
             |s| s.edit_json("model/config.json", json!({"num_hidden_layers": 3})),
             &[
-                "tensor model.layers.2.self_attn.q_proj.weight is missing",
-                "did you mean `model.layers.",
+                "config.json: num_hidden_layers: expected at most 2, the layers of ",
+                "model.safetensors, found 3",
             ],
         ),
         (

@@ -384,6 +384,28 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_word_longer_than_its_window_is_not_read() {
+        // Three words of 1, 1000 and 2 tokens.
+        let ids: Vec<u32> = (0..1003).collect();
+        let word = |id: &u32| Some(usize::from(*id > 0) + usize::from(*id > 1000));
+        let words: Vec<_> = ids.iter().map(word).collect();
+        let whole = Whole {
+            text: 0..ids.len(),
+            ids,
+        };
+        let found = word_windows(&whole, &words, 3, &InputLimits::windows(10));
+        let scored: Vec<_> = found
+            .inputs
+            .iter()
+            .map(|input| input.scored.clone())
+            .collect();
+        assert_eq!(scored, [0..1, 1..2, 2..3]);
+        assert_eq!(found.inputs[1].input_ids, (1..11).collect::<Vec<u32>>());
+        assert_eq!(found.inputs[2].input_ids, [1001, 1002]);
+        assert_eq!((found.cut_tokens, found.text_tokens), (990, 1003));
+    }
+
+    #[test]
     fn a_piece_goes_to_the_window_with_most_context() {
         let windows = [0..8, 4..12, 8..16];
         let best = |start: usize, context| best_window(&windows, &(start..start + 1), 16, context);

@@ -152,7 +152,7 @@ fn memory_is_bounded_by_a_row() {
         });
         assert_eq!(
             error.to_string(),
-            "data:2: the row is longer than 16 MiB; are line ends missing, or is a quote not closed?"
+            "data:2: the row is longer than 4 MiB; are line ends missing, or is a quote not closed?"
         );
         assert!(used < SIZE / 2, "{format:?}: {used} bytes");
     };

@@ -15,8 +15,8 @@ pub(crate) const PASSES: Bounds = Bounds::new(1, 1 << 24);
 pub(crate) const STEPS: Bounds = Bounds::new(1, 1 << 40);
 /// Optimizer steps: `warmup_steps`.
 pub(crate) const WARMUP_STEPS: Bounds = Bounds::new(0, 1 << 40);
-/// Rates and factors of the loop are at most this.
-pub(crate) const MOST: f64 = 1e6;
+/// Rates and factors of the loop are at most this, near the end of f32.
+pub(crate) const MOST: f64 = 1e38;
 
 /// What is wrong with batches of so many inputs that are filled up to `pad_to`, if anything is.
 pub(crate) fn padded(pad_to: usize, batch_size: usize) -> Option<String> {

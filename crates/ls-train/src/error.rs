@@ -330,18 +330,21 @@ impl TrainError {
             Self::RunNotEmpty { .. } => {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
             }
+            Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
+            Self::Differs { .. } => {
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
+            }
+            Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
+                Some("train longer in another folder, with --run".into())
+            }
+            Self::Checkpoint { .. } => {
+                Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
+            }
             Self::NoPredictions { run, .. } => Some(format!(
                 "best/ and report.json are as they should be; predict --run {} --input FILE labels \
                  any file",
                 run.display()
             )),
-            Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
-            Self::Differs { .. } => {
-                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
-            }
-            Self::Checkpoint { .. } => {
-                Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
-            }
             Self::NotFinite { hint, .. } | Self::OutputNotFinite { hint, .. } => {
                 Some(hint.clone())
             }

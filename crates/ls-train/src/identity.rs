@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// SHA-256 of each file to learn from, in their order.
+    /// SHA-256 of each file to learn from, in their order, and of the names of labels beside it.
     pub(crate) train: Vec<String>,
     /// Of those that choose the best checkpoint, unless a part of `train` does.
     pub(crate) validation: Vec<String>,
@@ -16,8 +16,8 @@ pub(crate) struct Identity {
     pub(crate) test: Vec<String>,
     /// Of the file that describes the data set, if one does.
     pub(crate) description: Option<String>,
-    /// Of the tokenizer's files.
-    pub(crate) tokenizer: Vec<String>,
+    /// Over the tokenizer's files.
+    pub(crate) tokenizer: String,
     /// Of the model's `config.json`.
     pub(crate) model_config: String,
     /// Of its tensors.

@@ -332,7 +332,7 @@ impl Predictor {
         }
         let base = Checkpoint::open(&self.model_dir)?.fingerprint(Hashed::Sample)?;
         identity.insert("base model".into(), base.sha256);
-        identity.insert("tokenizer".into(), self.tokenizer.hashes().join(" "));
+        identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         if let Some(dir) = &self.adapter_dir {
             let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
             identity.insert("adapter".into(), weights);

@@ -75,15 +75,16 @@ impl ReadFiles {
     }
 
     /// The SHA-256 of a file that was added.
-    pub(crate) fn sha256_of(&self, path: &Path) -> String {
-        let found = self.0.iter().find(|file| file.path == path);
-        found.map_or_else(String::new, |file| file.sha256.clone())
+    pub(crate) fn sha256_of(&self, path: &Path) -> Option<String> {
+        let file = self.0.iter().find(|file| file.path == path);
+        file.map(|file| file.sha256.clone())
     }
 
-    /// Those of the files of a split.
+    /// Those of a split's files in their order, and of the names of labels beside each.
     pub(crate) fn of(&self, source: Option<&Source>) -> Vec<String> {
         let files = source.into_iter().flat_map(|source| &source.split.files);
-        files.map(|file| self.sha256_of(file)).collect()
+        let files = files.flat_map(|file| [file.clone(), file.with_file_name("label.json")]);
+        files.filter_map(|file| self.sha256_of(&file)).collect()
     }
 
     /// The SHA-256 of every file by its path, as it was read.

@@ -238,7 +238,7 @@ impl RunDir {
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
 /// Appends JSON objects, a line each, handed to the system line by line so that a killed run keeps
-/// them; [`MetricsLog::sync`] keeps them through a power cut too.
+/// them. Whoever writes a checkpoint syncs them before ([`MetricsLog::handle`]).
 ///
 /// It holds the run folder: as long as it is open the file is locked, and no other process trains
 /// there. The system takes the lock off a file whose process was killed.
@@ -263,7 +263,7 @@ impl MetricsLog {
             file => {
                 let file = file.map_err(FileError::writing(&path))?;
                 lock(&file, &path)?;
-                sync_folder(path.parent().unwrap_or(&path))?;
+                sync_folder(folder_of(&path))?;
                 (file, true)
             }
         };
@@ -327,16 +327,6 @@ impl MetricsLog {
         self.file.write_all(&line).map_err(&writing)?;
         self.bytes += line.len() as u64;
         Ok(())
-    }
-
-    /// Writes to the disk what was added.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        let synced = self.file.sync_data();
-        Ok(synced.map_err(FileError::writing(&self.path))?)
     }
 }
 

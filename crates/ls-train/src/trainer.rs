@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
+use ls_files::FileError;
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
@@ -85,24 +86,24 @@ fn carry_out(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    let checkpoint = Checkpoint::open(&config.model.path)?;
+    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    let description = config.data.known().and_then(|known| known.file.clone());
+    if let Some(description) = &description {
+        read.add(description)?;
+    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     if let Some(earlier) = &earlier {
         earlier.settle(&mut config);
     }
-    let checkpoint = Checkpoint::open(&config.model.path)?;
-    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
     let mut run = config.resolve(&checkpoint.config);
     if let Some(earlier) = &earlier {
         for change in earlier.changes(folder, &run.config)? {
             observer.event(&Event::Note(&format!("from here on: {change}")));
         }
-    }
-    // What is read from here on is what was there at the beginning, or the run ends.
-    let mut read = ReadFiles::default();
-    let described = run.config.data.known().and_then(|known| known.file.clone());
-    if let Some(described) = &described {
-        read.add(described)?;
     }
     let sources = Sources::of(&run.config)?;
     for file in sources.files() {
@@ -118,8 +119,8 @@ fn carry_out(
         train: read.of(Some(&sources.train)),
         validation: read.of(sources.validation.as_ref()),
         test: read.of(sources.test.as_ref()),
-        description: described.map(|path| read.sha256_of(&path)),
-        tokenizer: tokenizer.hashes(),
+        description: description.and_then(|path| read.sha256_of(&path)),
+        tokenizer: tokenizer.sha256_of_files(),
         model_config: checkpoint.config_sha256.clone(),
         weights: weights.clone(),
     };
@@ -203,11 +204,11 @@ fn carry_out(
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
     let predictions = write_predictions(folder, &context, &sources, &read, &evaluation, true)
         .or_else(|_| write_predictions(folder, &context, &sources, &read, &evaluation, false));
-    if let Err(error @ TrainError::File(_)) = predictions {
+    if let Err(error @ TrainError::File(FileError::Write { .. })) = predictions {
+        // The run is not finished: it can go on when there is room.
         return Err(error);
     }
-    // The run ends with its report, whose scores are known even if the data files have changed so
-    // that no predictions can be written of them. A checkpoint is only needed to train longer.
+    // A checkpoint is only needed to train longer.
     if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
         tracing::warn!("an old checkpoint stays: {error}");
     }

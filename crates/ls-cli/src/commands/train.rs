@@ -79,9 +79,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
         Err(error @ TrainError::Interrupted { .. }) => {
             display.line(format!("{error}"));
-            display.line(match goes_on(&run) {
-                true => format!("go on with: {}", resume_command(&run, args)),
-                false => "the same command starts it again".into(),
+            display.line(if goes_on(&run) {
+                format!("go on with: {}", resume_command(&run, args))
+            } else {
+                "the same command starts it again".into()
             });
             let code = signals.exit_code();
             Err(Stopped { code }.into())
@@ -110,9 +111,9 @@ fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
     }
 }
 
-/// Whether a folder holds a run that is not finished.
+/// Whether a folder holds a run that is not finished, as far as the system says.
 fn goes_on(run: &Path) -> bool {
-    matches!(ls_train::unfinished(run), Ok(Some(_)))
+    !matches!(ls_train::unfinished(run), Ok(None))
 }
 
 /// The command that goes on with a run, as a shell takes it.
@@ -272,7 +273,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::quoted(&shown(&report.run));
+    let run = shell::command([shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",

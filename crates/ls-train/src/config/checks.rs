@@ -276,14 +276,19 @@ impl TrainSettings {
             ("train.adam_epsilon", self.adam_epsilon),
         ] {
             let ok = value > 0.0 && value <= MOST;
-            faults.check_number(ok, key, &format!("a number over 0, at most {MOST}"), value);
+            faults.check_number(
+                ok,
+                key,
+                &format!("a number over 0, at most {MOST:e}"),
+                value,
+            );
         }
         for (key, value) in [
             ("train.weight_decay", self.weight_decay),
             ("train.max_grad_norm", self.max_grad_norm),
         ] {
             let ok = (0.0..=MOST).contains(&value);
-            faults.check_number(ok, key, &format!("0 to {MOST}"), value);
+            faults.check_number(ok, key, &format!("0 to {MOST:e}"), value);
         }
         for (key, value) in [
             ("train.adam_beta1", self.adam_beta1),
@@ -294,7 +299,7 @@ impl TrainSettings {
         }
         if let Some(ratio) = self.loraplus_lr_ratio {
             let ok = (1.0..=MOST).contains(&ratio);
-            let expected = format!("1 to {MOST}");
+            let expected = format!("1 to {MOST:e}");
             faults.check_number(ok, "train.loraplus_lr_ratio", &expected, ratio);
         }
     }
