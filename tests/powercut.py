@@ -26,6 +26,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -175,6 +176,8 @@ def main():
     args = parser.parse_args()
     PROGRAM = pathlib.Path(args.program).resolve()
     rng = random.Random(args.seed)
+    # So that nothing is left mounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resumes = "--resume" in ls(["train", "--help"], ".").stdout
     work = pathlib.Path(tempfile.mkdtemp(prefix="powercut-"))
     disk = Disk(work)
