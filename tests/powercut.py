@@ -26,6 +26,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -64,15 +65,25 @@ class Disk:
         os.close(at)
 
     def unmount(self):
-        for _ in range(50):
-            if subprocess.run(["umount", self.place], capture_output=True).returncode == 0:
+        self.until(lambda: not run_free("umount", self.place).returncode, "umount")
+        # Whoever copied the mounts meanwhile still holds the old file system, which is shut down; a
+        # new mount would be that one again.
+        self.until(lambda: not run_free("losetup", "-j", self.image).stdout, "its loop device")
+
+    def until(self, done, what):
+        for _ in range(200):
+            if done():
                 return
             time.sleep(0.1)
-        run("umount", self.place)
+        raise OSError(f"{self.image}: {what} does not end")
+
+
+def run_free(*command):
+    return subprocess.run(list(map(str, command)), capture_output=True)
 
 
 def run(*command):
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    run_free(*command).check_returncode()
 
 
 def ls(args, folder):
@@ -165,6 +176,8 @@ def main():
     args = parser.parse_args()
     PROGRAM = pathlib.Path(args.program).resolve()
     rng = random.Random(args.seed)
+    # So that nothing is left mounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resumes = "--resume" in ls(["train", "--help"], ".").stdout
     work = pathlib.Path(tempfile.mkdtemp(prefix="powercut-"))
     disk = Disk(work)
