@@ -46,7 +46,7 @@ impl Environment {
             ("tokenizer.json", tokenizer.sha256()),
         ];
         let model = model.into_iter().map(|(name, sha256)| {
-            let path = checkpoint.dir.join(name);
+            let path = config.model.path.join(name);
             (path.display().to_string(), sha256)
         });
         Self {
