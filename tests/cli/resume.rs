@@ -913,3 +913,34 @@ fn a_checkpoint_that_cannot_be_written_ends_no_run_that_can_go_on() {
         "{error}"
     );
 }
+
+/// A file that may not grow is a disk that is full, for this process alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_found_no_room_goes_on_when_there_is_some() {
+    let sandbox = sequence();
+    train(&sandbox, "whole", &[]);
+    // Blocks of 512 bytes: records have room, and no adapter.
+    for blocks in ["6", "8"] {
+        let args = train_args("out", &[]).join(" ");
+        let program = env!("CARGO_BIN_EXE_ls-cli");
+        let command = format!("trap '' XFSZ; ulimit -f {blocks}; exec '{program}' {args}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(sandbox.path(""))
+            .env("LS_LLAMA_CACHE", sandbox.path("cache"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{blocks}: {said}");
+        assert_contains(
+            &said,
+            &["cannot write", "go on with: ", " train --resume out"],
+        );
+        assert!(!said.contains("panicked"), "{said}");
+        sandbox.ok(&["train", "--resume", "out"]);
+        assert_whole(&sandbox, "out");
+        assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), blocks);
+        std::fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}

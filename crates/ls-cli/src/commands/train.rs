@@ -93,22 +93,17 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 /// What went wrong, with the way out where it is to go on.
 fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
-    // A fault of a file may be mended; the run then goes on from where it was.
-    let resumable = match &error {
-        TrainError::Unfinished { .. } => true,
-        TrainError::File(_) | TrainError::NotSaved { .. } => goes_on(run),
-        _ => false,
-    };
+    // A disk that is full, or a file that is missing, can be mended: the run then goes on from
+    // where it was.
+    let mendable = !error.is_usage() && error.hint().is_none() && goes_on(run);
+    let resumable = mendable || matches!(error, TrainError::Unfinished { .. });
     let error =
-        Err::<(), _>(error).with_context(|| format!("training into {} failed", run.display()));
-    match error {
-        Err(error) if resumable => {
-            let hint = format!("go on with: {}", resume_command(run, args));
-            WithHint { error, hint }.into()
-        }
-        Err(error) => error,
-        Ok(()) => unreachable!(),
+        anyhow::Error::new(error).context(format!("training into {} failed", run.display()));
+    if !resumable {
+        return error;
     }
+    let hint = format!("go on with: {}", resume_command(run, args));
+    WithHint { error, hint }.into()
 }
 
 /// Whether a folder holds a run that is not finished, as far as the system says.
