@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::error::{DataError, Result, unknown_label};
 
 /// Longest row, in bytes: some 700,000 words. What is longer is no text with a label but a file
-/// without line ends, or one whose quotes do not match. As tokens, or as values of JSON, a row takes
-/// up to a hundred times its size of memory.
+/// without line ends, or one whose quotes do not match. As tokens, or as values of JSON, a row
+/// takes up to a hundred times its size of memory.
 pub(super) const MAX_ROW: usize = 4 << 20;
 
 /// Where a row stands.
