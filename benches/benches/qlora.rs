@@ -4,6 +4,9 @@
 //! `cargo bench -p ls-benches --profile dev --bench qlora [15m]`. The allocator counts the memory.
 //! The formats take turns, and times are medians of their ratios within a round.
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::hint::black_box;
 use std::time::Instant;
 

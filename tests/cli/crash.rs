@@ -95,10 +95,10 @@ fn a_run_survives_kills_at_any_moment() {
 
 /// What a killed run left is whole, and says what it is. Returns how far it had come.
 fn check(sandbox: &Sandbox, run: &str) -> &'static str {
-    let files: Vec<String> = match sandbox.path(run).exists() {
-        true => sandbox.listing(run),
-        false => return "before there was a folder",
-    };
+    if !sandbox.path(run).exists() {
+        return "before there was a folder";
+    }
+    let files = sandbox.listing(run);
     for file in &files {
         let path = format!("{run}/{file}");
         let name = file.rsplit('/').next().unwrap();
@@ -157,12 +157,11 @@ fn check(sandbox: &Sandbox, run: &str) -> &'static str {
         2,
         &["holds a run that is not finished", "--resume"],
     );
-    match files
-        .iter()
-        .any(|file| file.starts_with("checkpoints/checkpoint-"))
-    {
-        true => "with a checkpoint",
-        false => "before its first checkpoint",
+    let saved = |file: &String| file.starts_with("checkpoints/checkpoint-");
+    if files.iter().any(saved) {
+        "with a checkpoint"
+    } else {
+        "before its first checkpoint"
     }
 }
 

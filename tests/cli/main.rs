@@ -10,12 +10,15 @@ mod any_bytes;
 mod beginnings;
 mod bounds;
 mod bytes;
+mod changes;
 mod colours;
 #[cfg(unix)]
 mod continued;
 mod crash;
 mod data;
 mod evaluate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod faults;
 mod field_notes;
 mod files;
 mod from_files;

@@ -95,9 +95,11 @@ fn a_slow_producer_sees_each_answer_before_it_makes_the_next_input() {
             let mut running = predict(&sandbox, args);
             let mut stdin = running.stdin.take().unwrap();
             let send = |turn: usize| {
-                let line = match object {
-                    true => json!({"text": format!("film {turn}")}).to_string(),
-                    false => format!("film {turn}"),
+                let text = format!("film {turn}");
+                let line = if object {
+                    json!({"text": text}).to_string()
+                } else {
+                    text
                 };
                 writeln!(stdin, "{line}").unwrap();
             };

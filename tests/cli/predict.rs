@@ -558,15 +558,21 @@ fn an_adapter_named_as_the_model_or_saved_without_its_head_is_explained() {
 }
 
 #[test]
-fn a_run_that_was_stopped_while_it_replaced_its_best_says_so() {
+fn a_run_that_was_stopped_while_it_replaced_its_best_is_used_as_it_is() {
     let sandbox = sequence();
     train(&sandbox, "out", &[]);
-    std::fs::rename(sandbox.path("out/best"), sandbox.path("out/.best.next")).unwrap();
-    std::fs::create_dir(sandbox.path("out/.best.last")).unwrap();
-    let says = ["not a run folder", "rename .best.next to best"];
-    refused(&sandbox, &["predict", "--run", "out", "hi"], 1, &says);
-    std::fs::rename(sandbox.path("out/.best.next"), sandbox.path("out/best")).unwrap();
-    sandbox.ok(&["predict", "--run", "out", "hi"]);
+    let predict = ["predict", "--run", "out", "hi"];
+    let expected = sandbox.ok(&predict);
+    // Where two folders cannot be exchanged, this is the moment between two renames.
+    std::fs::rename(sandbox.path("out/best"), sandbox.path("out/.best.last")).unwrap();
+    std::fs::create_dir(sandbox.path("out/.best.next")).unwrap();
+    assert_eq!(sandbox.ok(&predict), expected);
+    std::fs::remove_dir_all(sandbox.path("out/.best.last")).unwrap();
+    let says = [
+        "out: not a run folder",
+        "did not reach its first evaluation",
+    ];
+    refused(&sandbox, &predict, 1, &says);
 }
 
 #[test]

@@ -54,10 +54,9 @@ impl<'a> Runs<'a> {
             let path = sandbox.path(file);
             format!("{key}={}", path.display())
         };
-        let data = match sandbox.path("train.csv").exists() {
-            true => "train.csv",
-            false => "train.conll",
-        };
+        let files = ["train.csv", "train.conll"];
+        let data = files.into_iter().find(|file| sandbox.path(file).exists());
+        let data = data.unwrap();
         let mut all = vec![
             absolute("model.path", "model"),
             absolute("data.train", data),
@@ -341,11 +340,11 @@ fn what_is_not_finished_says_so() {
     let no_best = ["a run", "did not reach its first evaluation"];
     refused(&sandbox, &["predict", "--run", "a run", "hi"], 1, &no_best);
     // The command that was named, as a shell takes it.
-    let status = std::process::Command::new("sh")
+    let output = std::process::Command::new("sh")
         .args(["-c", &command])
         .current_dir(sandbox.path(""))
-        .status();
-    assert!(status.unwrap().success());
+        .output();
+    assert!(output.unwrap().status.success());
     assert_whole(&sandbox, "a run");
     let outcome = sandbox.run(&["train", "--resume", "a run"]);
     says(
@@ -570,12 +569,20 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     );
     assert_eq!(sandbox.json("out/report.json")["steps"], 20);
     assert_eq!(records(&sandbox, "out", "step").len(), 20);
+    // Without its last checkpoint it cannot, and is left as it is.
+    std::fs::remove_dir_all(sandbox.path("out/checkpoints")).unwrap();
+    let more = ["train", "--resume", "out", "--set", "train.epochs=5"];
+    let says = [
+        "no checkpoint in it that the finished run could go on from",
+        "in another folder",
+    ];
+    refused(&sandbox, &more, 1, &says);
 }
 
 #[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let sandbox = sequence();
-    train(&sandbox, "whole", &[]);
+    Runs::new(&sandbox, &[]).train("whole", usize::MAX).unwrap();
     let newest = "out/checkpoints/checkpoint-3.safetensors";
     let whole = left(&sandbox, "whole");
     stopped(&sandbox, "out");
@@ -630,7 +637,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
 #[test]
 fn metrics_are_cut_back_to_the_checkpoint() {
     let sandbox = sequence();
-    train(&sandbox, "whole", &[]);
+    Runs::new(&sandbox, &[]).train("whole", usize::MAX).unwrap();
     stopped(&sandbox, "out");
     let metrics = sandbox.read("out/metrics.jsonl");
     // A step that was recorded behind the checkpoint, and half a line.
@@ -795,6 +802,32 @@ mod signals {
         assert!(!said.contains("saved"), "{said}");
         assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
         assert!(!sandbox.path("out/checkpoints").exists());
+    }
+
+    #[test]
+    fn a_signal_before_the_training_ends_at_once_and_leaves_nothing() {
+        let sandbox = sequence();
+        // Seconds of encoding.
+        let rows: Vec<_> = std::iter::repeat_with(reviews)
+            .take(20_000)
+            .flatten()
+            .collect();
+        sandbox.write("train.csv", csv(&rows));
+        let args = train_args("out", &[]);
+        let (child, stderr) = until(&sandbox, &args, "run folder");
+        send(&child, "TERM");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 143, "{said}");
+        assert_contains(
+            &said,
+            &[
+                "before the training began",
+                "the same command starts it again",
+            ],
+        );
+        sandbox.write("train.csv", csv(&reviews()));
+        sandbox.ok(&args);
+        assert_whole(&sandbox, "out");
     }
 
     #[test]

@@ -44,11 +44,12 @@ fn run(sandbox: &Sandbox, args: &[&str], stdout: Stdio, stderr: Stdio) -> Ended 
 
 /// What a training decides, times aside.
 fn kept(sandbox: &Sandbox, run: &str) -> (Vec<(String, Vec<u8>)>, Vec<f64>) {
-    let files = RUN_FOLDER.iter().filter(|name| name.starts_with("best/"));
-    let files = files.copied().chain(["predictions.jsonl"]);
+    assert_whole(sandbox, run);
+    let files = ["adapter_model.safetensors", "ls_llama.json", "labels.json"];
+    let files = files.map(|name| format!("best/{name}"));
+    let files = files.into_iter().chain(["predictions.jsonl".to_string()]);
     let read = |name: &str| std::fs::read(sandbox.path(&format!("{run}/{name}"))).unwrap();
-    let files = files.filter(|name| *name != "best/README.md");
-    let files = files.map(|name| (name.to_string(), read(name)));
+    let files = files.map(|name| (name.clone(), read(&name)));
     (files.collect(), losses(sandbox, run))
 }
 

@@ -1,8 +1,8 @@
 //! The model, its adapters and its training steps against golden values of transformers + peft, and
 //! the memory that loading takes.
 
-// clippy.toml allows it in the tests themselves only, not in what they share.
-#![allow(clippy::unwrap_used)]
+// clippy.toml allows them in the tests themselves only, not in what they share.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod golden;
 #[cfg(target_os = "linux")]

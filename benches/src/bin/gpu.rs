@@ -5,6 +5,9 @@
 //! `benches/gpu/peft.py`; `benches/gpu/all.sh` runs both. With `--device cpu` everything runs on
 //! the CPU, which is how it is tested without a GPU.
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -22,6 +22,9 @@
 //! So it does not notice an operation that stops being parallel; the benches beside burn's
 //! operations do.
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::PathBuf;

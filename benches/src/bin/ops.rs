@@ -4,6 +4,9 @@
 //! The size is that of a 135M LLaMA, with all threads. Ratios are medians over rounds in which the
 //! two forms take turns.
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use ls_benches::operations::{Form, PASSES, of_135m};
 use ls_benches::timing::{by_turns, median, ratio};
 use ls_train::allocator::keep_freed_memory;

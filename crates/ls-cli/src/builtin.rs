@@ -1,9 +1,8 @@
 //! The demonstration embedded in the program: configurations, data and a tiny pretrained LLaMA.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, Result, write_atomic};
+use ls_files::{Result, create_folder, sweep, write_atomic};
 
 macro_rules! demo {
     ($($path:literal),* $(,)?) => {
@@ -48,7 +47,8 @@ pub fn unpack(runs: &Path) -> Result<PathBuf> {
             continue;
         }
         if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(FileError::writing(dir))?;
+            create_folder(dir)?;
+            sweep(dir);
         }
         // Whole or not at all, also when two programs unpack at once.
         write_atomic(&path, bytes)?;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::catalog::{self, DatasetSpec, HubSource};
-use ls_hub::{Files, RepoKind, RepoRef, Settings};
+use ls_files::is_folder;
+use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
 use ls_train::config::DataSettings;
 
 /// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
@@ -16,7 +17,7 @@ use ls_train::config::DataSettings;
 pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     let name = path.to_str().unwrap_or_default();
     let named = ls_hub::looks_like_hub_id(name);
-    if path.is_dir() || !(named || download) {
+    if !(named || download) || is_folder(path)? {
         return Ok(path.into());
     }
     let resolved = ls_hub::resolve_model(path, download);
@@ -33,15 +34,22 @@ pub fn data(data: &mut DataSettings, download: bool) -> Result<()> {
     let Some(known) = data.known() else {
         return Ok(());
     };
-    if data.dir.is_some() || known.default_dir().is_dir() {
+    if data.dir.is_some() || is_folder(known.default_dir())? {
         return Ok(());
     }
     let settings = Settings::from_env();
     let language = data.language.as_deref();
     for source in &known.hub {
-        if let Ok(dir) = resolve(&known, source, language, false, &settings) {
-            data.dir = Some(dir);
-            return Ok(());
+        match resolve(&known, source, language, false, &settings) {
+            Ok(dir) => {
+                data.dir = Some(dir);
+                return Ok(());
+            }
+            // A cache that cannot be read may hold it.
+            Err(error) if matches!(error.downcast_ref(), Some(HubError::File(_))) => {
+                return Err(error);
+            }
+            Err(_) => {}
         }
     }
     match known.hub.first() {

@@ -229,6 +229,8 @@ impl Observer for Display {
                 self.steps = *steps;
             }
             Event::Phase(phase) => {
+                // The first of them comes before anything is written.
+                self.signals.training();
                 self.bar.finish_and_clear();
                 self.line(format!("{phase} ..."));
                 (self.tokens, self.seconds, self.started) = (0, 0.0, Instant::now());

@@ -4,8 +4,8 @@
 //! The progress is a list of JSON lines, only ever appended to: first what decides the answers
 //! (model, settings, format), then, each time the answers so far are synced, how many inputs they
 //! are of, their bytes, and a hash of these inputs. The last whole line counts: what the answers
-//! hold behind its bytes is cut off, and the inputs before it are passed over once their hash is
-//! seen to be the same. So it does not matter how many lines an answer has, or which rows were bad.
+//! hold behind its bytes is cut off, and the inputs before it are passed over, and seen to be the
+//! same by their hash. So it does not matter how many lines an answer has, or which rows were bad.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -266,10 +266,10 @@ impl Part {
     ///
     /// The system's.
     pub fn keep_if_due(&mut self, progress: &Progress) -> Result<()> {
-        match self.kept_at.elapsed() >= self.cost.max(LEAST) * SHARE {
-            true => self.keep(progress),
-            false => Ok(()),
+        if self.kept_at.elapsed() < self.cost.max(LEAST) * SHARE {
+            return Ok(());
         }
+        self.keep(progress)
     }
 
     /// Keeps what was written: from now on neither a kill nor a power cut takes it away.

@@ -6,8 +6,7 @@ pub fn command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A word of a command.
-pub fn quoted(word: &str) -> String {
+fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.into();

@@ -1,17 +1,19 @@
-//! Ctrl-C and its kin: the first asks a run to stop, a second ends the program at once.
+//! Ctrl-C and its kin: while a run trains, the first asks it to stop and a second ends the program
+//! at once; before, where there is nothing to save, the first does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-/// What has been asked for by a signal.
+/// What has been asked for by a signal. On systems without them, nothing ever is.
 #[derive(Debug, Clone, Default)]
-pub struct Signals {
-    asked: Arc<AtomicBool>,
-    /// The last signal, 0 before the first.
-    signal: Arc<AtomicUsize>,
+pub struct Signals(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether there is something to save.
+    training: AtomicBool,
+    /// The exit code of the signal that came, 0 before the first.
+    code: AtomicU8,
 }
 
 impl Signals {
@@ -20,40 +22,71 @@ impl Signals {
     pub fn listen() -> Self {
         let signals = Self::default();
         #[cfg(unix)]
-        let all = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
-        #[cfg(not(unix))]
-        let all = [SIGINT, SIGTERM];
-        for signal in all.into_iter().filter(|signal| !is_ignored(*signal)) {
-            let asked = || Arc::clone(&signals.asked);
-            // In this order, so that only a second one finds that one came before. Where a handler
-            // cannot be had, the signal does what it does to every program.
-            let _ = flag::register_conditional_shutdown(signal, exit_code(signal), asked())
-                .and_then(|_| {
-                    let last = Arc::clone(&signals.signal);
-                    flag::register_usize(signal, last, signal as usize)
-                })
-                .and_then(|_| flag::register(signal, asked()));
-        }
+        signals.hear();
         signals
+    }
+
+    /// From now on there is something to save.
+    pub fn training(&self) {
+        self.0.training.store(true, Ordering::SeqCst);
     }
 
     /// Whether a signal has come.
     pub fn asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+        self.exit_code() != 0
     }
 
-    /// The exit code of a program that a signal ended, as shells have it.
+    /// The exit code of a program that the signal ended, as shells have it; 0 before one came.
     pub fn exit_code(&self) -> u8 {
-        128 + self.signal.load(Ordering::Relaxed) as u8
+        self.0.code.load(Ordering::SeqCst)
+    }
+
+    #[cfg(unix)]
+    fn hear(&self) {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+        let heeded = [SIGINT, SIGTERM, SIGHUP]
+            .into_iter()
+            .filter(|signal| !is_ignored(*signal));
+        // Where no handler can be had, a signal does what it does to every program.
+        let Ok(mut signals) = signal_hook::iterator::Signals::new(heeded) else {
+            return;
+        };
+        let state = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                state.heard(signal);
+            }
+        });
     }
 }
 
-fn exit_code(signal: i32) -> i32 {
-    128 + signal
+#[cfg(unix)]
+impl State {
+    fn heard(&self, signal: i32) {
+        use std::io::Write as _;
+
+        let code = 128 + signal;
+        let first = self.code.swap(code as u8, Ordering::SeqCst) == 0;
+        let training = self.training.load(Ordering::SeqCst);
+        if first && training {
+            return;
+        }
+        if first {
+            // A terminal that is gone cannot be told.
+            let _ = writeln!(
+                std::io::stderr(),
+                "stopped before the training began, so that nothing had to be saved: the same \
+                 command starts it again"
+            );
+        }
+        signal_hook::low_level::exit(code);
+    }
 }
 
 /// Whether the process was started with the signal ignored, where the system tells it in `/proc`.
 /// Elsewhere only the end of a terminal is taken for ignored: its default ends the program.
+#[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
@@ -62,6 +95,6 @@ fn is_ignored(signal: i32) -> bool {
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     match mask {
         Some(mask) => mask >> (signal - 1) & 1 == 1,
-        None => ![SIGINT, SIGTERM].contains(&signal),
+        None => signal == signal_hook::consts::SIGHUP,
     }
 }

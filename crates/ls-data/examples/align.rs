@@ -1,6 +1,9 @@
 //! Prints a tagged sentence as its sub-words, with the label each one carries, and reads the
 //! labels back to words. Run: `cargo run -p ls-data --example align -- [TOKENIZER_DIR]`
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 
 use ls_data::{

@@ -6,6 +6,9 @@
 //! `file` left. `benches/encode` runs it beside Python. With 0 repeats it does `file` and `again`
 //! once, and prints the highest resident memory that took (where /proc tells it).
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 

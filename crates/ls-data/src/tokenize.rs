@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ls_files::{Panicked, guarded, optional, read, sha256, shown};
+use ls_files::{Panicked, guarded, optional, read, sha256, sha256_of_parts, shown};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -246,10 +246,10 @@ impl TextTokenizer {
         sha256(file.map_or(&[], |file| &file.bytes))
     }
 
-    /// SHA-256 of each of its files that was there, as it was read, in a fixed order.
-    pub fn hashes(&self) -> Vec<String> {
-        let hash = |file: &TokenizerFile| sha256(&file.bytes);
-        self.files.iter().map(hash).collect()
+    /// SHA-256 over all files that were read: what the tokenizer does follows from them.
+    pub fn sha256_of_files(&self) -> String {
+        let files = self.files.iter();
+        sha256_of_parts(files.flat_map(|file| [file.name.as_bytes(), &*file.bytes]))
     }
 
     /// Writes the tokenizer's files, as they were when they were read, to another folder, each

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use ls_files::{ShardIndex, optional};
+use ls_files::{FileError, Result, ShardIndex, exists, is_folder, optional, read_text};
 
 use crate::address::RepoKind;
 use crate::files::{self, CONFIG, Files, INDEX, SINGLE, TOKENIZERS};
@@ -46,96 +46,124 @@ impl Cache {
     }
 
     /// The commit that a revision stood for when it was last fetched.
-    pub fn commit(&self, kind: RepoKind, at: &RepoRef) -> Option<String> {
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn commit(&self, kind: RepoKind, at: &RepoRef) -> Result<Option<String>> {
         if at.is_pinned() {
-            return Some(at.revision.clone());
+            return Ok(Some(at.revision.clone()));
         }
         let path = self.repo_dir(kind, &at.repo).join("refs");
-        let commit = std::fs::read_to_string(path.join(&at.revision)).ok()?;
-        Some(commit.trim().to_string()).filter(|commit| is_commit(commit))
+        let commit = optional(read_text(path.join(&at.revision)))?;
+        let commit = commit.map(|commit| commit.trim().to_string());
+        Ok(commit.filter(|commit| is_commit(commit)))
     }
 
     /// The snapshot folder, if all `files` are in it. For [`Files::Data`], whose names only the Hub
     /// knows, one is enough.
-    pub fn find(&self, kind: RepoKind, at: &RepoRef, files: &Files) -> Option<PathBuf> {
-        self.look_up(kind, at, files).ok()
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn find(&self, kind: RepoKind, at: &RepoRef, files: &Files) -> Result<Option<PathBuf>> {
+        Ok(self.look_up(kind, at, files)?.ok())
     }
 
     /// As [`find`](Self::find), but says which files are missing: `everything` if there is no
     /// snapshot.
     ///
     /// # Errors
-    /// The names of the files that are missing.
-    pub(crate) fn look_up(
-        &self,
-        kind: RepoKind,
-        at: &RepoRef,
-        files: &Files,
-    ) -> Result<PathBuf, Vec<String>> {
+    /// The cache cannot be read.
+    pub(crate) fn look_up(&self, kind: RepoKind, at: &RepoRef, files: &Files) -> Result<Found> {
         let repo_dir = self.repo_dir(kind, &at.repo);
-        let snapshot = self
-            .commit(kind, at)
-            .map(|commit| repo_dir.join("snapshots").join(commit))
-            .filter(|snapshot| snapshot.is_dir())
-            .ok_or_else(|| vec!["everything".to_string()])?;
-        // A link whose blob is gone does not exist.
-        let lacks = |name: &str| !snapshot.join(name).exists();
+        let everything = || Ok(Err(vec!["everything".to_string()]));
+        let Some(commit) = self.commit(kind, at)? else {
+            return everything();
+        };
+        let snapshot = repo_dir.join("snapshots").join(commit);
+        if !is_folder(&snapshot)? {
+            return everything();
+        }
         let missing: Vec<String> = match files {
-            Files::Weights => missing_of_model(&snapshot),
-            Files::Named(names) => names.iter().filter(|name| lacks(name)).cloned().collect(),
-            Files::Data if has_data(&snapshot) => Vec::new(),
+            Files::Weights => missing_of_model(&snapshot)?,
+            Files::Named(names) => {
+                let mut missing = Vec::new();
+                for name in names {
+                    // A link whose blob is gone does not exist.
+                    if !exists(snapshot.join(name))? {
+                        missing.push(name.clone());
+                    }
+                }
+                missing
+            }
+            Files::Data if has_data(&snapshot)? => Vec::new(),
             Files::Data => vec!["every data file".into()],
         };
-        if missing.is_empty() {
+        Ok(if missing.is_empty() {
             Ok(snapshot)
         } else {
             Err(missing)
-        }
+        })
     }
 }
+
+/// A snapshot, or the names of what is missing.
+pub(crate) type Found = Result<PathBuf, Vec<String>>;
 
 /// The name of a repository's folder in the cache, and of its locks' folder.
 fn repo_folder(kind: RepoKind, repo: &str) -> String {
     format!("{}--{}", kind.plural(), repo.replace('/', "--"))
 }
 
-fn missing_of_model(snapshot: &Path) -> Vec<String> {
-    let has = |name: &str| snapshot.join(name).exists();
+fn missing_of_model(snapshot: &Path) -> Result<Vec<String>> {
+    let has = |name: &str| exists(snapshot.join(name));
     let mut missing = Vec::new();
-    if !has(CONFIG) {
+    if !has(CONFIG)? {
         missing.push(CONFIG.to_string());
     }
-    if !TOKENIZERS.into_iter().any(has) {
+    let mut tokenizer = false;
+    for name in TOKENIZERS {
+        tokenizer |= has(name)?;
+    }
+    if !tokenizer {
         missing.push(TOKENIZERS[0].to_string());
     }
     match optional(ShardIndex::read(snapshot.join(INDEX))) {
-        Ok(Some(index)) => missing.extend(index.shards.into_iter().filter(|shard| !has(shard))),
-        Ok(None) if has(SINGLE) => {}
+        Ok(Some(index)) => {
+            for shard in index.shards {
+                if !has(&shard)? {
+                    missing.push(shard);
+                }
+            }
+        }
+        Ok(None) if has(SINGLE)? => {}
         Ok(None) => missing.push(SINGLE.to_string()),
+        Err(error @ FileError::Read { .. }) => return Err(error),
         // A file that cannot be understood is as good as none.
         Err(_) => missing.push(INDEX.to_string()),
     }
-    missing
+    Ok(missing)
 }
 
 /// Whether a snapshot has at least one file of a data set.
-fn has_data(snapshot: &Path) -> bool {
+fn has_data(snapshot: &Path) -> Result<bool> {
     let mut open = vec![snapshot.to_path_buf()];
     let mut seen = BTreeSet::new();
     while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let reading = FileError::reading(&dir);
+        for entry in std::fs::read_dir(&dir).map_err(&reading)? {
+            let entry = entry.map_err(&reading)?;
             let path = entry.path();
-            if path.is_dir() {
+            if is_folder(&path)? {
                 // Links may go round in circles.
-                if path.canonicalize().is_ok_and(|path| seen.insert(path)) {
+                if seen.insert(path.canonicalize().map_err(&reading)?) {
                     open.push(path);
                 }
-            } else if path.exists() && files::is_data(&entry.file_name().to_string_lossy()) {
-                return true;
+            } else if files::is_data(&entry.file_name().to_string_lossy()) && exists(&path)? {
+                return Ok(true);
             }
         }
     }
-    false
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -160,8 +188,11 @@ mod tests {
         (dir, cache)
     }
 
-    fn look_up(cache: &Cache, at: &str) -> Result<PathBuf, Vec<String>> {
-        cache.look_up(RepoKind::Model, &at.parse().unwrap(), &Files::Weights)
+    fn look_up(cache: &Cache, at: &str) -> Found {
+        let at = at.parse().unwrap();
+        cache
+            .look_up(RepoKind::Model, &at, &Files::Weights)
+            .unwrap()
     }
 
     const INDEXED: &str = r#"{"weight_map":{"a":"s-1.safetensors","b":"s-2.safetensors"}}"#;
@@ -190,7 +221,8 @@ mod tests {
             assert_eq!(look_up(&cache, at).unwrap_err(), ["everything"], "{at}");
         }
         let at = "org/name".parse().unwrap();
-        assert_eq!(cache.find(RepoKind::Dataset, &at, &Files::Weights), None);
+        let found = cache.find(RepoKind::Dataset, &at, &Files::Weights);
+        assert_eq!(found.unwrap(), None);
     }
 
     #[test]
@@ -234,7 +266,7 @@ mod tests {
     fn named_and_data_files_are_looked_up() {
         let (_dir, cache) = cache(&[("train.csv", "a"), ("README.md", "b")]);
         let at: RepoRef = "org/name".parse().unwrap();
-        let look_up = |files: &Files| cache.look_up(RepoKind::Model, &at, files);
+        let look_up = |files: &Files| cache.look_up(RepoKind::Model, &at, files).unwrap();
         assert!(look_up(&Files::Named(vec!["train.csv".into()])).is_ok());
         let both = Files::Named(vec!["train.csv".into(), "test.csv".into()]);
         assert_eq!(look_up(&both).unwrap_err(), ["test.csv"]);
@@ -246,6 +278,28 @@ mod tests {
         let (dir, cache) = cache(&[]);
         std::fs::write(dir.path().join("models--org--name/refs/main"), "../../etc").unwrap();
         let at: RepoRef = "org/name".parse().unwrap();
-        assert_eq!(cache.commit(RepoKind::Model, &at), None);
+        assert_eq!(cache.commit(RepoKind::Model, &at).unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_looked_at_is_not_said_to_be_missing() {
+        let model = [
+            ("config.json", "{}"),
+            ("tokenizer.json", "{}"),
+            (SINGLE, "x"),
+        ];
+        let at: RepoRef = "org/name".parse().unwrap();
+        for name in ["snapshots/{}/tokenizer.json", "snapshots/{}", "refs/main"] {
+            let (dir, cache) = cache(&model);
+            let repo = dir.path().join("models--org--name");
+            let path = repo.join(name.replace("{}", COMMIT));
+            std::fs::rename(&path, repo.join("away")).unwrap();
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let error = cache
+                .find(RepoKind::Model, &at, &Files::Weights)
+                .unwrap_err();
+            assert!(error.to_string().contains("cannot read"), "{error}");
+        }
     }
 }

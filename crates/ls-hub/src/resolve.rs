@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ls_files::nearest;
+use ls_files::{is_folder, nearest};
 
 use crate::address::RepoKind;
 use crate::cache::Cache;
@@ -38,7 +38,7 @@ pub fn resolve_model_with(
     download: bool,
     settings: &Settings,
 ) -> Result<PathBuf> {
-    if path_or_id.is_dir() {
+    if is_folder(path_or_id)? {
         return Ok(path_or_id.into());
     }
     let text = path_or_id.to_str().unwrap_or_default();
@@ -78,7 +78,7 @@ pub fn resolve(
     settings: &Settings,
 ) -> Result<PathBuf> {
     let cache = Cache::new(&settings.cache_dir);
-    match cache.look_up(kind, &at, &files) {
+    match cache.look_up(kind, &at, &files)? {
         Ok(snapshot) => Ok(snapshot),
         Err(_) if download => fetched(kind, at, files, command, settings),
         Err(missing) => Err(HubError::NotCached {

@@ -2,6 +2,9 @@
 //!
 //! `cargo run -p ls-lora --features flex --example adapt_mlp [FOLDER]`
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::error::Error;
 use std::path::PathBuf;
 

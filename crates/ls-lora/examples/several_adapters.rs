@@ -3,6 +3,9 @@
 //!
 //! `cargo run -p ls-lora --features flex --example several_adapters`
 
+// Its result is what it prints, and nothing is lost with it.
+#![allow(clippy::print_stdout)]
+
 use std::error::Error;
 
 use burn::module::Module;

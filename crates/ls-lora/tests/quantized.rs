@@ -1,5 +1,8 @@
 //! Packed weights: the codes of bitsandbytes, products and gradients of what they stand for, and
 //! how little they cost.
+
+// Figures beside the verdict, for whoever asks for them.
+#![allow(clippy::print_stdout)]
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

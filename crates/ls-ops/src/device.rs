@@ -180,6 +180,10 @@ pub fn tolerance_of_tests(tolerance: f32) -> f32 {
 /// puts the reason into its table.
 #[doc(hidden)]
 #[must_use]
+#[allow(
+    clippy::print_stdout,
+    reason = "a test prints, and its harness takes it"
+)]
 pub fn tests_are_on_the_cpu(otherwise: &str) -> bool {
     let cpu = crate::is_host(&of_tests());
     if !cpu {

@@ -247,3 +247,135 @@ fn hash(state: &str, tensors: &[(&str, HostTensor)]) -> String {
         .flat_map(|(name, tensor)| [name.as_bytes(), &tensor.bytes]);
     sha256_of_parts(std::iter::once(state.as_bytes()).chain(parts))
 }
+
+#[cfg(test)]
+mod tests {
+    use ls_data::ClassificationScores;
+    use ls_files::{Fingerprint, Hashed};
+
+    use super::*;
+    use crate::config::Protocol;
+    use crate::scores::Scores;
+
+    /// With the floats that a text form may lose.
+    fn saved(step: usize) -> Saved {
+        let names = ["a \"b\" = [c]\n".to_string(), "d.e".to_string()];
+        let scores = ClassificationScores::compute(&[0, 1, 1], &[0, 1, 0], &names).unwrap();
+        let scores = Scores::Classification(scores);
+        let best = EvaluationRecord {
+            kind: "evaluation",
+            split: "validation".into(),
+            protocol: Protocol::Paper,
+            step: 2,
+            epoch: 1.0 / 3.0,
+            loss: f64::INFINITY,
+            metric: "loss".into(),
+            value: f64::MIN_POSITIVE / 4.0,
+            best: true,
+            scores: scores.clone(),
+            seconds: -0.0,
+        };
+        let baseline = Baseline {
+            name: "majority class".into(),
+            scores,
+        };
+        let identity = Identity {
+            train: vec!["00".into()],
+            validation: Vec::new(),
+            test: vec!["11".into(), "22".into()],
+            description: None,
+            tokenizer: "33".into(),
+            model_config: "44".into(),
+            weights: Fingerprint {
+                hashed: Hashed::Sample,
+                sha256: "55".into(),
+            },
+        };
+        Saved {
+            state: State {
+                ls_llama: "0.1.0".into(),
+                device: "Flex".into(),
+                step,
+                skipped_steps: 2,
+                pass_size: 4,
+                steps: 9,
+                steps_per_epoch: 3,
+                last_evaluation: 2,
+                without_better: 1,
+                optimizer_steps: 3,
+                tokens: 1 << 40,
+                seconds: 0.1 + 0.2,
+                metrics_bytes: 77,
+                labels: names.to_vec(),
+                layout: vec![("x".into(), 2), ("y.z".into(), 1)],
+                identity,
+                best: Some(best),
+                baselines: vec![baseline],
+            },
+            values: vec![f32::MIN_POSITIVE / 8.0, -0.0, 1.0 / 3.0],
+            moments: Some([vec![1e-38; 3], vec![3.4e38; 3]]),
+            best_values: Some(vec![0.0, 1.0, 2.0]),
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_to_the_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = saved(3);
+        let mut bare = saved(4);
+        (bare.moments, bare.best_values) = (None, None);
+        (bare.state.best, bare.state.baselines) = (None, Vec::new());
+        for saved in [full, bare] {
+            saved.write(dir.path()).unwrap();
+            let path = path(dir.path(), saved.state.step);
+            let read = Saved::read(&path).unwrap();
+            assert_eq!(read, saved);
+            assert_eq!(read_state(&path).unwrap(), saved.state);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&read.values), bits(&saved.values));
+            let seconds =
+                |saved: &Saved| saved.state.best.as_ref().map(|best| best.seconds.to_bits());
+            assert_eq!(seconds(&read), seconds(&saved));
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_anywhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        saved(3).write(dir.path()).unwrap();
+        let path = path(dir.path(), 3);
+        let whole = fs::read(&path).unwrap();
+        let mut unseen = Vec::new();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&path, &damaged).unwrap();
+            match Saved::read(&path) {
+                Err(_) => {}
+                Ok(read) if read == saved(3) => unseen.push(at),
+                Ok(_) => panic!("byte {at} is read as another state"),
+            }
+        }
+        // What is no part of the state: spaces of the header, and `format` for other programs.
+        assert!(unseen.len() < 64, "{unseen:?}");
+    }
+
+    #[test]
+    fn the_newest_come_first_and_the_oldest_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("checkpoints");
+        assert_eq!(list(&folder).unwrap(), []);
+        fs::create_dir(&folder).unwrap();
+        for step in [9, 100, 20] {
+            fs::write(path(&folder, step), "").unwrap();
+        }
+        fs::write(folder.join("checkpoint-x.safetensors"), "").unwrap();
+        let steps = || list(&folder).unwrap().into_iter().map(|(step, _)| step);
+        assert!(steps().eq([100, 20, 9]));
+        remove(&folder, |rank, _| rank >= 2).unwrap();
+        assert!(steps().eq([100, 20]));
+        remove(&folder, |_, step| step > 20).unwrap();
+        assert!(steps().eq([20]));
+        assert!(list(&path(&folder, 20)).is_err());
+    }
+}

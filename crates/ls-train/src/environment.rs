@@ -1,13 +1,12 @@
 //! The machine, versions and memory of a run, for `environment.json`.
 
-use std::path::Path;
-
 use burn::tensor::Device;
-use ls_files::sha256_of_file;
+use ls_data::TextTokenizer;
+use ls_model::Checkpoint;
 use serde::Serialize;
 
 use crate::config::RunConfig;
-use crate::error::Result;
+use crate::read_files::ReadFiles;
 
 /// Versions, machine, device and the hashes of what went in.
 #[derive(Debug, Clone, Serialize)]
@@ -34,24 +33,23 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Looks around.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be read.
-    pub(crate) fn capture(config: &RunConfig, device: &Device, data: &[&Path]) -> Result<Self> {
-        let model = ["config.json", "tokenizer.json"].map(|name| config.model.path.join(name));
-        let described = config.data.known().and_then(|known| known.file.clone());
-        let files = data
-            .iter()
-            .copied()
-            .chain(described.as_deref())
-            .chain(model.iter().map(|path| path.as_path()));
-        let sha256 = files
-            .filter(|path| path.is_file())
-            .map(|path| Ok((path.display().to_string(), sha256_of_file(path)?)))
-            .collect::<Result<_>>()?;
-        Ok(Self {
+    /// Looks around. What is hashed is what was read, whatever became of the files.
+    pub(crate) fn capture(
+        config: &RunConfig,
+        device: &Device,
+        data: &ReadFiles,
+        checkpoint: &Checkpoint,
+        tokenizer: &TextTokenizer,
+    ) -> Self {
+        let model = [
+            ("config.json", checkpoint.config_sha256.clone()),
+            ("tokenizer.json", tokenizer.sha256()),
+        ];
+        let model = model.into_iter().map(|(name, sha256)| {
+            let path = checkpoint.dir.join(name);
+            (path.display().to_string(), sha256)
+        });
+        Self {
             ls_llama: env!("CARGO_PKG_VERSION"),
             burn: "0.22.1",
             os: std::env::consts::OS,
@@ -60,8 +58,8 @@ impl Environment {
             device: format!("{device:?}"),
             dtype: config.model.dtype,
             seed: config.train.seed,
-            sha256,
-        })
+            sha256: data.sha256().chain(model).collect(),
+        }
     }
 }
 

@@ -145,6 +145,25 @@ pub enum TrainError {
         /// Of them found again.
         found: usize,
     },
+    /// A file is not what it was when the run read it.
+    #[error("{}: has changed since the run began to read it", path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The predictions for the reported split cannot be written: everything else is.
+    #[error(
+        "{}: finished and whole but for its predictions.jsonl, for which the {split} split is read \
+         again", run.display()
+    )]
+    NoPredictions {
+        /// The run folder.
+        run: PathBuf,
+        /// The split that is reported.
+        split: &'static str,
+        /// What is wrong with them.
+        source: Box<TrainError>,
+    },
     /// An example that leaves nothing for the model.
     #[error("{}:{line}: {reason}", path.display())]
     Example {
@@ -252,8 +271,9 @@ impl TrainError {
     /// code 2 rather than 1).
     pub fn is_usage(&self) -> bool {
         match self {
+            // What the system does not let be read says nothing of what is in it.
+            Self::ConfigFile(error) => !matches!(error, FileError::Read { .. }),
             Self::Config { .. }
-            | Self::ConfigFile(_)
             | Self::RunNotEmpty { .. }
             | Self::Unfinished { .. }
             | Self::Finished { .. }
@@ -314,9 +334,17 @@ impl TrainError {
             Self::Differs { .. } => {
                 Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
             }
+            Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
+                Some("train longer in another folder, with --run".into())
+            }
             Self::Checkpoint { .. } => {
                 Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
             }
+            Self::NoPredictions { run, .. } => Some(format!(
+                "best/ and report.json are as they should be; predict --run {} --input FILE labels \
+                 any file",
+                run.display()
+            )),
             Self::NotFinite { hint, .. } | Self::OutputNotFinite { hint, .. } => {
                 Some(hint.clone())
             }

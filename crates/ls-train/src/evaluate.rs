@@ -109,9 +109,10 @@ pub(crate) fn logits(
         // Products of a single row are summed in another order than those of several. So what would
         // be computed alone is computed twice, and no answer depends on its neighbours.
         let alone = indices.len() == 1 && (!dataset.is_words() || lengths[indices[0]] == 1);
-        let batch = match alone {
-            true => dataset.batch(&[indices[0]; 2], &options)?,
-            false => dataset.batch(&indices, &options)?,
+        let batch = if alone {
+            dataset.batch(&[indices[0]; 2], &options)?
+        } else {
+            dataset.batch(&indices, &options)?
         };
         let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
         let rows = caught(|| ls_lora::host_values(model.forward(&input)));

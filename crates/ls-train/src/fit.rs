@@ -21,7 +21,7 @@ use crate::optim::{AdamState, AdamW};
 use crate::out_of_memory::{self, OutOfMemory, advice};
 use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
-use crate::saver::Saver;
+use crate::saver::{Saver, ToHost};
 use crate::schedule::learning_rate;
 use crate::scores::Baseline;
 use crate::splits::Splits;
@@ -515,8 +515,7 @@ impl<'a> Fit<'a> {
         })
     }
 
-    /// Begins to write a checkpoint, when no step is on its way. Training goes on as soon as its
-    /// tensors are copied or, where the device keeps them meanwhile, named.
+    /// Begins to write a checkpoint. Training does not wait until its tensors are copied.
     fn save(&mut self) -> Result<()> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(());
@@ -552,15 +551,14 @@ impl<'a> Fit<'a> {
             best: best.map(|best| best.record.clone()),
             baselines: keeper.baselines.to_vec(),
         };
-        let values = values.into_data();
-        let moments = moments.map(|moments| moments.map(Tensor::into_data));
-        let best_values = other.map(|best| best.values.clone().into_data());
-        let host = |data: TensorData| data.iter::<f32>().collect::<Vec<f32>>();
+        let values = ToHost::of(values);
+        let moments = moments.map(|moments| moments.map(ToHost::of));
+        let best_values = other.map(|best| ToHost::of(best.values.clone()));
         keeper.saver.begin(log.handle()?, move || Saved {
             state,
-            values: host(values),
-            moments: moments.map(|moments| moments.map(host)),
-            best_values: best_values.map(host),
+            values: values.values(),
+            moments: moments.map(|moments| moments.map(ToHost::values)),
+            best_values: best_values.map(ToHost::values),
         });
         let pause = started.elapsed();
         tracing::info!("checkpoint of step {}: paused for {pause:.1?}", self.step);

@@ -6,9 +6,11 @@ use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
     Reading, SpecialTokensAs, TagKind, TaskKind, TextTokenizer, WordsAs,
 };
-use ls_files::{optional, read_json};
+use ls_files::{Fingerprint, optional, parse_json, read_text};
 use ls_lora::Quantization;
-use ls_model::{AttentionMode, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task};
+use ls_model::{
+    AttentionMode, Checkpoint, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{BATCH, TOKENS, padded};
@@ -72,6 +74,12 @@ pub struct InferenceSettings {
     pub pad_token: String,
     /// Folder of the pretrained model.
     pub base_model: PathBuf,
+    /// By what its weights are known again. Files of versions 1 and 2 do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_weights: Option<Fingerprint>,
+    /// SHA-256 of the `tokenizer.json` that the model was trained with. Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_sha256: Option<String>,
     /// Element type of the frozen weights.
     pub dtype: ComputeType,
     /// How the frozen weights are packed, if they are.
@@ -89,8 +97,14 @@ fn truncate() -> LongInputs {
 }
 
 /// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was
-/// no sub-word of it.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+/// no sub-word of it; version 3 knows the weights and the tokenizer again.
+pub(crate) const FORMAT_VERSION: u32 = 3;
+
+/// What is read of a file first: another version may have other fields.
+#[derive(Deserialize)]
+struct Versioned {
+    format_version: u32,
+}
 
 impl InferenceSettings {
     /// The settings that a run trains with.
@@ -100,6 +114,7 @@ impl InferenceSettings {
         tokenizer: &TextTokenizer,
         labels: LabelSet,
         tags: Option<TagKind>,
+        base_weights: Fingerprint,
     ) -> Self {
         let pooling = match run.head {
             Task::Sequence(pooling) => Some(pooling),
@@ -127,6 +142,8 @@ impl InferenceSettings {
             pad_token_id,
             pad_token,
             base_model: run.config.model.path.clone(),
+            base_weights: Some(base_weights),
+            tokenizer_sha256: Some(tokenizer.sha256()),
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
             batch_size: run.config.train.eval_batch_size,
@@ -141,25 +158,22 @@ impl InferenceSettings {
     /// If the file is there and cannot be used; a number past its bounds is named with them.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(INFERENCE_FILE);
-        let settings: Option<Self> = optional(read_json(&path))?;
-        let Some(mut settings) = settings else {
+        let Some(text) = optional(read_text(&path))? else {
             return Ok(None);
         };
-        match settings.format_version {
-            FORMAT_VERSION => {}
-            1 => {
-                settings.format_version = FORMAT_VERSION;
-                if settings.label_position != LabelPosition::Last {
-                    settings.label_position = LabelPosition::FirstVisible;
-                }
-            }
-            found => {
-                let reason = format!(
-                    "format_version {found} is none of 1 to {FORMAT_VERSION}, which this version reads"
-                );
-                return Err(TrainError::Settings { path, reason });
-            }
+        let Versioned { format_version } = parse_json(text.as_bytes(), &path)?;
+        if !(1..=FORMAT_VERSION).contains(&format_version) {
+            let reason = format!(
+                "format_version {format_version} is none of 1 to {FORMAT_VERSION}, which this \
+                 version reads"
+            );
+            return Err(TrainError::Settings { path, reason });
         }
+        let mut settings: Self = parse_json(text.as_bytes(), &path)?;
+        if format_version == 1 && settings.label_position != LabelPosition::Last {
+            settings.label_position = LabelPosition::FirstVisible;
+        }
+        settings.format_version = FORMAT_VERSION;
         match settings.fault() {
             None => Ok(Some(settings)),
             Some(reason) => Err(TrainError::Settings { path, reason }),
@@ -217,6 +231,38 @@ impl InferenceSettings {
     /// If the file cannot be written.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         Ok(ls_files::write_json(dir.join(INFERENCE_FILE), self)?)
+    }
+
+    /// What of a base model and a tokenizer is not what the adapter was trained with, in words.
+    ///
+    /// # Errors
+    ///
+    /// If the weights cannot be read.
+    pub(crate) fn not_those_of_training(
+        &self,
+        checkpoint: &Checkpoint,
+        tokenizer: &TextTokenizer,
+        tokenizer_dir: &Path,
+    ) -> Result<Vec<String>> {
+        let mut others = Vec::new();
+        if let Some(trained) = &self.base_weights
+            && checkpoint.fingerprint(trained.hashed)? != *trained
+        {
+            others.push(format!(
+                "{}: answers may be wrong: these are not the weights (then in {})",
+                checkpoint.dir.display(),
+                self.base_model.display()
+            ));
+        }
+        if let Some(trained) = &self.tokenizer_sha256
+            && tokenizer.sha256() != *trained
+        {
+            others.push(format!(
+                "{}: answers may be wrong: this is not the tokenizer",
+                tokenizer_dir.join("tokenizer.json").display()
+            ));
+        }
+        Ok(others)
     }
 
     /// What the tags of a tagger say.

@@ -26,6 +26,7 @@ mod out_of_memory;
 mod overflow;
 mod predict;
 mod prediction;
+mod read_files;
 mod readback;
 mod report;
 mod resume;

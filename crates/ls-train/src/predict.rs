@@ -8,7 +8,7 @@ use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_files::{Hashed, sha256_of_file};
+use ls_files::{Hashed, exists, sha256_of_file};
 use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
@@ -76,8 +76,12 @@ impl Predictor {
             task: Some(config.task),
             ..Overrides::default()
         };
-        let predictor =
-            Self::from_pretrained(&config.model.path, Some(&run.best()), &overrides, device)?;
+        let predictor = Self::from_pretrained(
+            &config.model.path,
+            Some(&run.standing_best()?),
+            &overrides,
+            device,
+        )?;
         if config.data.dataset.is_some() && config.data.known().is_none() {
             // Integers in a labelled file count into them, as the description would say.
             let names = predictor.settings.labels.names();
@@ -119,9 +123,10 @@ impl Predictor {
             None => None,
         };
         // The tokenizer of a run is the one that it was trained with.
-        let tokenizer_dir = adapter_dir
-            .filter(|dir| dir.join("tokenizer.json").exists())
-            .unwrap_or(model_dir);
+        let tokenizer_dir = match adapter_dir {
+            Some(dir) if exists(dir.join("tokenizer.json"))? => dir,
+            _ => model_dir,
+        };
         let mut reading = saved
             .as_ref()
             .map_or_else(Default::default, InferenceSettings::reading);
@@ -129,6 +134,11 @@ impl Predictor {
         reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
         let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
         let recorded = saved.is_some();
+        if let (Some(saved), Some(dir)) = (&saved, adapter_dir) {
+            for other in saved.not_those_of_training(&checkpoint, &tokenizer, tokenizer_dir)? {
+                tracing::warn!("{other}, which {} was trained with", dir.display());
+            }
+        }
         let mut settings = match saved {
             Some(saved) => saved,
             None => {
@@ -191,8 +201,11 @@ impl Predictor {
         })??;
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // The labels of a base model are not those of an adapter that peft wrote.
-            let ours = |dir: &Path| dir.join(crate::run_dir::INFERENCE_FILE).exists();
-            if adapter_dir.map_or(config.labels.is_some(), ours) {
+            let named = match adapter_dir {
+                Some(_) => recorded,
+                None => config.labels.is_some(),
+            };
+            if named {
                 let (names, head) = (settings.labels.len(), model.num_labels());
                 return Err(TrainError::Settings {
                     path: adapter_dir.unwrap_or(model_dir).into(),
@@ -324,7 +337,7 @@ impl Predictor {
         }
         let base = Checkpoint::open(&self.model_dir)?.fingerprint(Hashed::Sample)?;
         identity.insert("base model".into(), base.sha256);
-        identity.insert("tokenizer".into(), self.tokenizer.hashes().join(" "));
+        identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         if let Some(dir) = &self.adapter_dir {
             let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
             identity.insert("adapter".into(), weights);
@@ -476,6 +489,8 @@ fn default_settings(
         pad_token_id,
         pad_token,
         base_model: model_dir.into(),
+        base_weights: None,
+        tokenizer_sha256: None,
         dtype: ComputeType::F32,
         quantization: None,
         batch_size: 32,

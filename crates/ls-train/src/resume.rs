@@ -54,7 +54,7 @@ pub fn unfinished(run: &Path) -> Result<Option<Progress>> {
     if !folder.is_begun()? || folder.is_finished()? {
         return Ok(None);
     }
-    let settings = InferenceSettings::load(&folder.best())?;
+    let settings = InferenceSettings::load(&folder.standing_best()?)?;
     Ok(Some(Progress {
         best: settings.and_then(|settings| settings.step),
         at: folder.last_step(),

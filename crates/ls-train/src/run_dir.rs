@@ -4,7 +4,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use ls_files::{AtomicFile, FileError};
+use ls_files::{
+    AtomicFile, FileError, create_folder, exists, is_file, is_folder, replace_folder,
+    standing_folder, sweep, sync_folder,
+};
 use serde::Serialize;
 
 use crate::checkpoint;
@@ -48,7 +51,7 @@ impl RunDir {
                 TrainError::RunNotEmpty { path }
             });
         }
-        ls_files::create_folder(root)?;
+        create_folder(root)?;
         Ok(run)
     }
 
@@ -59,7 +62,7 @@ impl RunDir {
     ///
     /// If the folder is there and cannot be read.
     pub(crate) fn is_free(&self) -> Result<bool> {
-        ls_files::sweep(&self.root);
+        sweep(&self.root);
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
             entries => entries.map_err(FileError::reading(&self.root))?,
@@ -85,7 +88,7 @@ impl RunDir {
     ///
     /// If the system does not say.
     pub(crate) fn is_begun(&self) -> Result<bool> {
-        Ok(ls_files::is_file(self.config())? && ls_files::is_file(self.metrics())?)
+        Ok(is_file(self.config())? && is_file(self.metrics())?)
     }
 
     /// Whether the run has come to its end.
@@ -94,7 +97,7 @@ impl RunDir {
     ///
     /// If the system does not say.
     pub(crate) fn is_finished(&self) -> Result<bool> {
-        Ok(ls_files::exists(self.report())?)
+        Ok(exists(self.report())?)
     }
 
     /// Takes away what only a finished run has.
@@ -104,7 +107,7 @@ impl RunDir {
     /// If a file cannot be removed.
     pub(crate) fn unfinish(&self) -> Result<()> {
         for path in [self.report(), self.predictions()] {
-            if ls_files::exists(&path)? {
+            if exists(&path)? {
                 fs::remove_file(&path).map_err(FileError::writing(&path))?;
             }
         }
@@ -130,21 +133,14 @@ impl RunDir {
             path: root.into(),
             reason: reason.into(),
         };
-        if !root.is_dir() {
+        if !is_folder(root)? {
             return Err(reason("no such folder"));
         }
         let run = Self { root: root.into() };
-        if !run.config().is_file() {
+        if !is_file(run.config())? {
             return Err(reason("no config.toml"));
         }
-        if !run.best().join("adapter_config.json").is_file()
-            && !run.best().join(INFERENCE_FILE).is_file()
-        {
-            if run.best_next().exists() && run.best_last().exists() {
-                return Err(reason(
-                    "it was stopped while best/ was being replaced: rename .best.next to best",
-                ));
-            }
+        if standing_folder(run.best())?.is_none() {
             return Err(reason(
                 "no best/ yet: the run did not reach its first evaluation",
             ));
@@ -176,13 +172,14 @@ impl RunDir {
     pub(crate) fn best(&self) -> PathBuf {
         self.root.join("best")
     }
-    /// The next best checkpoint while it is written.
-    fn best_next(&self) -> PathBuf {
-        self.root.join(".best.next")
-    }
-    /// The last best checkpoint while the next takes its place.
-    fn best_last(&self) -> PathBuf {
-        self.root.join(".best.last")
+    /// Where the best checkpoint is: in `best/`, unless a stop came as it was replaced.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be looked at.
+    pub(crate) fn standing_best(&self) -> Result<PathBuf> {
+        let best = self.best();
+        Ok(standing_folder(&best)?.unwrap_or(best))
     }
     /// Predictions of the best checkpoint.
     pub(crate) fn predictions(&self) -> PathBuf {
@@ -226,31 +223,13 @@ impl RunDir {
         Ok(ls_files::write_json(path, value)?)
     }
 
-    /// Replaces `best/` by what `fill` writes: a new folder is filled beside it and then takes its
-    /// place. A stop at any moment leaves one of them whole; between the two renames neither is
-    /// called `best`, and [`RunDir::open`] says so.
+    /// Replaces `best/` by what `fill` writes, at a single moment: see [`replace_folder`].
     ///
     /// # Errors
     ///
-    /// If `fill` fails, or the folders cannot be moved.
+    /// If `fill` fails, or the folders cannot be written.
     pub(crate) fn replace_best(&self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let (next, last) = (self.best_next(), self.best_last());
-        for leftover in [&next, &last] {
-            if leftover.exists() {
-                fs::remove_dir_all(leftover).map_err(FileError::writing(leftover))?;
-            }
-        }
-        fs::create_dir(&next).map_err(FileError::writing(&next))?;
-        fill(&next)?;
-        let best = self.best();
-        if best.exists() {
-            fs::rename(&best, &last).map_err(FileError::writing(&best))?;
-        }
-        fs::rename(&next, &best).map_err(FileError::writing(&best))?;
-        if last.exists() {
-            fs::remove_dir_all(&last).map_err(FileError::writing(&last))?;
-        }
-        Ok(())
+        replace_folder(self.best(), fill)
     }
 }
 
@@ -258,7 +237,8 @@ impl RunDir {
 /// adapter there.
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
-/// Appends JSON objects, a line each, flushed line by line so that a killed run keeps them.
+/// Appends JSON objects, a line each, handed to the system line by line so that a killed run keeps
+/// them. Whoever writes a checkpoint syncs them before ([`MetricsLog::handle`]).
 ///
 /// It holds the run folder: as long as it is open the file is locked, and no other process trains
 /// there. The system takes the lock off a file whose process was killed.
@@ -283,6 +263,7 @@ impl MetricsLog {
             file => {
                 let file = file.map_err(FileError::writing(&path))?;
                 lock(&file, &path)?;
+                sync_folder(folder_of(&path))?;
                 (file, true)
             }
         };

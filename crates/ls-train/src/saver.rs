@@ -5,11 +5,38 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use burn::tensor::{Tensor, TensorData};
 use ls_files::FileError;
 
 use crate::checkpoint::{self, Saved};
 use crate::config::TrainSettings;
 use crate::error::Result;
+
+/// A tensor as it is now, on its way to the host: training goes on with others.
+pub(crate) enum ToHost {
+    /// In the host's memory, to be copied by who needs it.
+    There(Tensor<1>),
+    /// A copy that the device was asked for, in the order of its work; it may still be coming.
+    Asked(TensorData),
+}
+
+impl ToHost {
+    pub(crate) fn of(tensor: Tensor<1>) -> Self {
+        if ls_ops::is_host(&tensor.device()) {
+            Self::There(tensor)
+        } else {
+            Self::Asked(tensor.into_data())
+        }
+    }
+
+    /// Waits for the values.
+    pub(crate) fn values(self) -> Vec<f32> {
+        match self {
+            Self::There(tensor) => ls_lora::host_values(tensor),
+            Self::Asked(data) => data.iter::<f32>().collect(),
+        }
+    }
+}
 
 /// Writes the checkpoints of a run, one at a time, and removes old ones.
 ///

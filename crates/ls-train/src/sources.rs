@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use ls_data::catalog::{self, DatasetSpec, LocatedSplit, SplitName};
 use ls_data::{
-    BadRows, ColumnRef, FileFormat, Malformed, ReadSpec, Scheme, SequenceColumns, SplitSource,
-    TagChanges, TagScheme, TokenColumns, with_hyphen,
+    BadRows, ColumnRef, DataError, FileFormat, Malformed, ReadSpec, Scheme, SequenceColumns,
+    SplitSource, TagChanges, TagScheme, TokenColumns, with_hyphen,
 };
+
+use ls_files::{FileError, is_folder};
 
 use crate::config::{DataSettings, Files, Protocol, RunConfig};
 use crate::error::{Result, TrainError};
@@ -97,7 +99,7 @@ impl Sources {
     fn of_known(data: &DataSettings, known: &DatasetSpec) -> Result<Self> {
         let default = known.default_dir();
         let dir = data.dir.as_deref().unwrap_or(&default);
-        if !dir.is_dir() {
+        if !is_folder(dir)? {
             return Err(TrainError::NoDataset {
                 path: dir.into(),
                 name: known.name.clone(),
@@ -238,27 +240,35 @@ pub fn known_form(data: &DataSettings, file: &Path) -> Result<Option<Source>> {
     let same = |found: &PathBuf| {
         found == file || found.canonicalize().ok() == file.canonicalize().ok() && file.exists()
     };
-    let of_folder = |dir: &Path| {
-        let located = known.locate(dir, language).ok()?;
-        let split = located
-            .splits
-            .iter()
-            .find(|split| split.files.iter().any(same))?;
-        Some(known_source(data, split))
+    // A folder that does not hold the data set is none of it; one that cannot be read may be.
+    let located = |dir: &Path| match known.locate(dir, language) {
+        Err(error @ DataError::File(FileError::Read { .. })) => Err(TrainError::from(error)),
+        located => Ok(located.ok()),
+    };
+    let of_folder = |dir: &Path| -> Result<Option<Source>> {
+        let Some(located) = located(dir)? else {
+            return Ok(None);
+        };
+        let mut splits = located.splits.iter();
+        let split = splits.find(|split| split.files.iter().any(same));
+        Ok(split.map(|split| known_source(data, split)))
     };
     let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
     let folders = [parent.unwrap_or(Path::new(".")).to_path_buf()];
     let own = data.dir.iter().cloned();
-    let found = folders
-        .into_iter()
-        .chain(own)
-        .find_map(|dir| of_folder(&dir));
+    let mut found = None;
+    for dir in folders.into_iter().chain(own) {
+        found = of_folder(&dir)?;
+        if found.is_some() {
+            break;
+        }
+    }
     let found = match found {
         Some(found) => Some(found),
         None => {
             // Another file: as the run's own, if it is written the same way.
             let dir = data.dir.clone().unwrap_or_default();
-            let located = known.locate(&dir, language).ok();
+            let located = located(&dir)?;
             let split = located.as_ref().and_then(|located| located.splits.first());
             let source = split.map(|split| known_source(data, split));
             source.filter(|source| {
@@ -311,8 +321,10 @@ fn bad_rows(data: &DataSettings) -> BadRows {
 ///
 /// If a file's ending does not say its format.
 pub fn named(data: &DataSettings, files: &[PathBuf], labelled: bool) -> Result<Source> {
-    if let Some(folder) = files.iter().find(|path| path.is_dir()) {
-        return Err(catalog::folder_fault(folder).into());
+    for file in files {
+        if is_folder(file)? {
+            return Err(catalog::folder_fault(file).into());
+        }
     }
     let first = files.first().map_or(Path::new(""), PathBuf::as_path);
     let format = match &data.format {

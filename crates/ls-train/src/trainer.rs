@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
+use ls_files::FileError;
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
@@ -22,6 +23,7 @@ use crate::inference::InferenceSettings;
 use crate::memory::fitting_pass;
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
+use crate::read_files::ReadFiles;
 use crate::report::Report;
 use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
@@ -84,12 +86,19 @@ fn carry_out(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    let checkpoint = Checkpoint::open(&config.model.path)?;
+    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    let description = config.data.known().and_then(|known| known.file.clone());
+    if let Some(description) = &description {
+        read.add(description)?;
+    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     if let Some(earlier) = &earlier {
         earlier.settle(&mut config);
     }
-    let checkpoint = Checkpoint::open(&config.model.path)?;
     let mut run = config.resolve(&checkpoint.config);
     if let Some(earlier) = &earlier {
         for change in earlier.changes(folder, &run.config)? {
@@ -97,24 +106,38 @@ fn carry_out(
         }
     }
     let sources = Sources::of(&run.config)?;
+    for file in sources.files() {
+        read.add(file)?;
+        read.add_optional(&file.with_file_name("label.json"))?;
+    }
     run.config.to_toml()?;
     checkpoint.check_settings(&run.attention, &run.lora)?;
 
     let reading = run.config.data.reading();
     let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
-    let identity = |config: &RunConfig| Identity::of(config, &sources, &tokenizer, &checkpoint);
+    let identity = Identity {
+        train: read.of(Some(&sources.train)),
+        validation: read.of(sources.validation.as_ref()),
+        test: read.of(sources.test.as_ref()),
+        description: description.and_then(|path| read.sha256_of(&path)),
+        tokenizer: tokenizer.sha256_of_files(),
+        model_config: checkpoint.config_sha256.clone(),
+        weights: weights.clone(),
+    };
     let saved = match &earlier {
-        Some(earlier) => earlier.checkpoint(folder, &identity(&run.config)?)?,
+        Some(earlier) => earlier.checkpoint(folder, &identity)?,
         None => None,
     };
     let vocab_size = checkpoint.config.vocab_size;
     let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
+    read.check()?;
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
     }
     let written = run.config.to_toml()?;
     let (labels, tags) = (splits.labels.clone(), splits.tags);
-    let settings = InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags);
+    let settings =
+        InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags, weights);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
@@ -125,13 +148,9 @@ fn carry_out(
         expected_memory: 0,
         pass_size: run.config.train.micro_batch_size.largest(),
     };
-    let identity = match &saved {
-        Some(saved) => {
-            check_steps(&context, &saved.state)?;
-            saved.state.identity.clone()
-        }
-        None => identity(&run.config)?,
-    };
+    if let Some(saved) = &saved {
+        check_steps(&context, &saved.state)?;
+    }
     stop_if_asked(observer, &context)?;
 
     // Before the weights are a part of what is taken.
@@ -152,7 +171,7 @@ fn carry_out(
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
     folder.write(&folder.config(), &written)?;
     if saved.is_none() {
-        let environment = Environment::capture(&run.config, device, &sources.files())?;
+        let environment = Environment::capture(&run.config, device, &read, &checkpoint, &tokenizer);
         folder.write_json(&folder.environment(), &environment)?;
     }
 
@@ -183,18 +202,22 @@ fn carry_out(
     report.baselines = baselines;
     report.run = folder.root().to_path_buf();
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
-    let predictions = write_predictions(folder, &context, &sources, &evaluation, true)
-        .or_else(|_| write_predictions(folder, &context, &sources, &evaluation, false));
-    if let Err(error @ TrainError::File(_)) = predictions {
+    let predictions = write_predictions(folder, &context, &sources, &read, &evaluation, true)
+        .or_else(|_| write_predictions(folder, &context, &sources, &read, &evaluation, false));
+    if let Err(error @ TrainError::File(FileError::Write { .. })) = predictions {
+        // The run is not finished: it can go on when there is room.
         return Err(error);
     }
-    // The run ends with its report, whose scores are known even if the data files have changed so
-    // that no predictions can be written of them. A checkpoint is only needed to train longer.
+    // A checkpoint is only needed to train longer.
     if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
         tracing::warn!("an old checkpoint stays: {error}");
     }
     folder.write_json(&folder.report(), &report)?;
-    predictions?;
+    predictions.map_err(|error| TrainError::NoPredictions {
+        run: folder.root().to_path_buf(),
+        split: splits.reported().0,
+        source: Box::new(error),
+    })?;
     Ok(report)
 }
 
@@ -483,6 +506,7 @@ fn write_predictions(
     folder: &RunDir,
     context: &Context<'_>,
     sources: &Sources,
+    read: &ReadFiles,
     evaluation: &Evaluation,
     keep_extra: bool,
 ) -> Result<()> {
@@ -496,11 +520,14 @@ fn write_predictions(
     source.read.sequence.keep_extra = keep_extra;
     source.read.tokens.keep_extra = keep_extra;
     folder.write_lines(&folder.predictions(), |write| {
-        dataset.for_each_example(&source, |index, example| {
+        let written = dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
             let object = prediction_object(example, &gold, prediction, &splits.labels, tags);
             write(&object.to_string())
-        })
+        });
+        // Rows of files that have changed are not those that were scored, if they are rows at all.
+        read.check()?;
+        written
     })
 }

@@ -328,14 +328,14 @@ impl Answering<'_> {
             self.output.say_stopped(args);
             return error;
         }
-        match ways.is_empty() {
-            true => error,
-            false => WithHint {
-                error,
-                hint: ways.join("; "),
-            }
-            .into(),
+        if ways.is_empty() {
+            return error;
         }
+        WithHint {
+            error,
+            hint: ways.join("; "),
+        }
+        .into()
     }
 }
 
@@ -353,9 +353,10 @@ fn resume_command(args: &PredictArgs) -> String {
         // Behind the program and `predict`.
         words.insert(2.min(words.len()), "--resume".into());
     }
-    let stdin = match of_stdin(args) {
-        true => " (with the same inputs on stdin)",
-        false => "",
+    let stdin = if of_stdin(args) {
+        " (with the same inputs on stdin)"
+    } else {
+        ""
     };
     format!("{}{stdin}", shell::command(words))
 }

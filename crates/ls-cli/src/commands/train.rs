@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ls_files::{StdoutError, print};
+use ls_files::{StdoutError, exists, is_file, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
@@ -79,9 +79,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
         Err(error @ TrainError::Interrupted { .. }) => {
             display.line(format!("{error}"));
-            display.line(match goes_on(&run) {
-                true => format!("go on with: {}", resume_command(&run, args)),
-                false => "the same command starts it again".into(),
+            display.line(if goes_on(&run) {
+                format!("go on with: {}", resume_command(&run, args))
+            } else {
+                "the same command starts it again".into()
             });
             let code = signals.exit_code();
             Err(Stopped { code }.into())
@@ -110,9 +111,9 @@ fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
     }
 }
 
-/// Whether a folder holds a run that is not finished.
+/// Whether a folder holds a run that is not finished, as far as the system says.
 fn goes_on(run: &Path) -> bool {
-    matches!(ls_train::unfinished(run), Ok(Some(_)))
+    !matches!(ls_train::unfinished(run), Ok(None))
 }
 
 /// The command that goes on with a run, as a shell takes it.
@@ -156,14 +157,14 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
         return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
     let config = name(args);
-    if !config.is_file() {
+    if !is_file(config)? {
         if let Some(text) = builtin::config(config) {
             let root = builtin::unpack(Path::new("runs"))?;
             let name = config.display().to_string();
             let text = builtin::relocate(text, &root);
             return Ok((RunConfig::from_toml(&text, &name, &args.set)?, Vec::new()));
         }
-        if !config.exists() {
+        if !exists(config)? {
             return Err(UsageError {
                 message: format!("configuration {} does not exist", config.display()),
                 hint: Some("name a file, or demo-sentiment or demo-ner".into()),
@@ -272,7 +273,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::quoted(&shown(&report.run));
+    let run = shell::command([shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, open_regular};
+use ls_files::{FileError, is_file, is_folder, open_regular};
 
 use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
 use crate::error::{DataError, Result, unknown_label};
@@ -60,6 +60,12 @@ impl DatasetSpec {
     /// unknown; a `label.json` that cannot be used.
     pub fn locate(&self, dir: &Path, language: Option<&str>) -> Result<LocatedDataset> {
         let language = self.language(language)?;
+        if !is_folder(dir)? {
+            return Err(FileError::NoFolder {
+                path: dir.to_path_buf(),
+            }
+            .into());
+        }
         let mut unfit = Vec::new();
         for form in &self.forms {
             let splits = self.splits_in(form, dir, language, &mut unfit)?;
@@ -70,12 +76,6 @@ impl DatasetSpec {
                     splits,
                 });
             }
-        }
-        if !dir.is_dir() {
-            return Err(FileError::NoFolder {
-                path: dir.to_path_buf(),
-            }
-            .into());
         }
         let sought = |form: &Form| {
             let first = form.splits.iter().next();
@@ -108,7 +108,7 @@ impl DatasetSpec {
     ) -> Result<Vec<LocatedSplit>> {
         let mut splits = Vec::new();
         for (name, split) in form.splits.iter() {
-            let Some(files) = split.find(dir, language) else {
+            let Some(files) = split.find(dir, language)? else {
                 continue;
             };
             if !form.fits(&files[0])? {
@@ -183,11 +183,14 @@ impl DatasetSpec {
 }
 
 impl FormSplit {
-    pub(super) fn find(&self, dir: &Path, language: &str) -> Option<Vec<PathBuf>> {
-        let places = self.files.iter();
-        places
-            .map(|pattern| expand(dir, &pattern.replace("{lang}", language)))
-            .find(|files| !files.is_empty())
+    pub(super) fn find(&self, dir: &Path, language: &str) -> Result<Option<Vec<PathBuf>>> {
+        for pattern in &self.files {
+            let files = expand(dir, &pattern.replace("{lang}", language))?;
+            if !files.is_empty() {
+                return Ok(Some(files));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -247,57 +250,62 @@ fn first_line(path: &Path) -> Result<String> {
 }
 
 /// The files under `dir` that a pattern names, in order.
-fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
+fn expand(dir: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let parts: Vec<&str> = pattern.split('/').collect();
     let mut found = Vec::new();
-    walk(dir, &parts, &mut found);
+    walk(dir, &parts, &mut found)?;
     found.sort();
     found.dedup();
-    found
+    Ok(found)
 }
 
-fn walk(dir: &Path, parts: &[&str], found: &mut Vec<PathBuf>) {
+fn walk(dir: &Path, parts: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {
     let Some((part, rest)) = parts.split_first() else {
-        return;
+        return Ok(());
     };
     if *part == "**" {
-        walk(dir, rest, found);
+        walk(dir, rest, found)?;
         // Folders that are links are passed over: they may lead back.
-        for (path, is_folder) in entries(dir) {
+        for (path, is_folder) in entries(dir)? {
             if is_folder {
-                walk(&path, parts, found);
+                walk(&path, parts, found)?;
             }
         }
     } else if part.contains('*') {
-        for (path, _) in entries(dir) {
+        for (path, _) in entries(dir)? {
             let name = path.file_name().and_then(|name| name.to_str());
             if name.is_some_and(|name| matches(name, part)) {
-                step(path, rest, found);
+                step(path, rest, found)?;
             }
         }
     } else {
-        step(dir.join(part), rest, found);
+        step(dir.join(part), rest, found)?;
     }
+    Ok(())
 }
 
-fn step(path: PathBuf, rest: &[&str], found: &mut Vec<PathBuf>) {
+fn step(path: PathBuf, rest: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {
     if !rest.is_empty() {
-        walk(&path, rest, found);
-    } else if path.is_file() {
+        if is_folder(&path)? {
+            walk(&path, rest, found)?;
+        }
+    } else if is_file(&path)? {
         found.push(path);
     }
+    Ok(())
 }
 
-fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| {
-            (
-                entry.path(),
-                entry.file_type().is_ok_and(|kind| kind.is_dir()),
-            )
-        })
-        .collect()
+/// What a folder holds, and whether it is a folder. One that cannot be read is not one without
+/// files.
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let reading = FileError::reading(dir);
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).map_err(&reading)? {
+        let entry = entry.map_err(&reading)?;
+        let kind = entry.file_type().map_err(&reading)?;
+        all.push((entry.path(), kind.is_dir()));
+    }
+    Ok(all)
 }
 
 /// Whether a name is of a pattern in which `*` stands for anything.

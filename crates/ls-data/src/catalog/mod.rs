@@ -166,7 +166,7 @@ mod tests {
                 let whole = spec.forms.iter().any(|form| {
                     let found = form.splits.iter();
                     let found: Vec<PathBuf> = found
-                        .filter_map(|(_, split)| split.find(dir.path(), language))
+                        .filter_map(|(_, split)| split.find(dir.path(), language).unwrap())
                         .flatten()
                         .collect();
                     paths.iter().all(|path| found.contains(path))

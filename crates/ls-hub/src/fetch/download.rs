@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ls_files::{FileError, write_atomic};
+use ls_files::{FileError, create_folder, sweep, sync_folder, write_atomic};
 
 use super::hub::{Again, Failure, Hub, RemoteFile};
 use super::lock;
@@ -222,7 +222,8 @@ impl Run<'_> {
         let new = blob.with_extension(format!("{}.link", std::process::id()));
         let _ = std::fs::remove_file(&new);
         symlink(&target, &new, blob).map_err(FileError::writing(&new))?;
-        Ok(std::fs::rename(&new, &place).map_err(FileError::writing(&place))?)
+        std::fs::rename(&new, &place).map_err(FileError::writing(&place))?;
+        Ok(sync_folder(place.parent().unwrap_or(&place))?)
     }
 
     /// Notes which commit a branch or tag stands for.
@@ -233,6 +234,7 @@ impl Run<'_> {
         }
         if let Some(folder) = path.parent() {
             create_dir(folder)?;
+            sweep(folder);
         }
         Ok(write_atomic(path, commit)?)
     }
@@ -250,5 +252,5 @@ fn symlink(_target: &Path, new: &Path, blob: &Path) -> std::io::Result<()> {
 }
 
 pub(super) fn create_dir(path: &Path) -> Result<()> {
-    Ok(std::fs::create_dir_all(path).map_err(FileError::writing(path))?)
+    Ok(create_folder(path)?)
 }

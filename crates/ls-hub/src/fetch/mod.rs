@@ -101,12 +101,12 @@ impl Fetcher {
     pub fn fetch(&self, request: &FetchRequest, progress: Progress<'_>) -> Result<Fetched> {
         let FetchRequest { kind, at, files } = request;
         let cache = Cache::new(&self.settings.cache_dir);
-        let cached = cache.look_up(*kind, at, files);
+        let cached = cache.look_up(*kind, at, files)?;
         let unchanging = at.is_pinned() && *files != Files::Data;
         match cached {
             Ok(path) if unchanging || self.settings.offline => {
                 return Ok(Fetched {
-                    commit: cache.commit(*kind, at).unwrap_or_default(),
+                    commit: cache.commit(*kind, at)?.unwrap_or_default(),
                     path,
                     files: Vec::new(),
                     bytes_downloaded: 0,

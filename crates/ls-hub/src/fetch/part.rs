@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, hex};
+use ls_files::{FileError, hex, sync_folder};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -179,7 +179,8 @@ impl Part {
         self.file
             .sync_data()
             .map_err(FileError::writing(&self.path))?;
-        Ok(std::fs::rename(&self.path, blob).map_err(FileError::writing(blob))?)
+        std::fs::rename(&self.path, blob).map_err(FileError::writing(blob))?;
+        Ok(sync_folder(blob.parent().unwrap_or(blob))?)
     }
 
     /// Deletes a part that is of no use.

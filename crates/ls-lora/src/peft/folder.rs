@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ls_files::{Dtype, FileError, HostTensor, TensorFile, write_atomic, write_tensors};
+use ls_files::{
+    Dtype, FileError, HostTensor, TensorFile, create_folder, exists, is_file, is_folder, sweep,
+    write_atomic, write_tensors,
+};
 
 use super::config::PEFT_VERSION;
 use super::tensors::{
@@ -74,7 +77,7 @@ impl PeftAdapter {
     /// [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        if !dir.is_dir() {
+        if !is_folder(dir)? {
             return Err(FileError::NoFolder {
                 path: dir.to_owned(),
             }
@@ -85,8 +88,8 @@ impl PeftAdapter {
             path: config_path.clone(),
             source: Box::new(source),
         };
-        if !config_path.exists()
-            && let Some(below) = adapter_below(dir)
+        if !exists(&config_path)?
+            && let Some(below) = adapter_below(dir)?
         {
             return Err(FileError::Unusable {
                 path: dir.to_owned(),
@@ -103,7 +106,7 @@ impl PeftAdapter {
 
         let weights_path = dir.join(WEIGHTS_FILE);
         let pickle = dir.join(PICKLED_WEIGHTS_FILE);
-        if !weights_path.exists() && pickle.exists() {
+        if !exists(&weights_path)? && exists(&pickle)? {
             return Err(LoraError::PickleOnly { path: pickle });
         }
         let file = TensorFile::open(&weights_path)?;
@@ -165,7 +168,7 @@ impl PeftAdapter {
     /// written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
-        let has_card = dir.join(CARD_FILE).exists();
+        let has_card = exists(dir.join(CARD_FILE))?;
         self.write(dir, if has_card { None } else { Some(self.card()) })
     }
 
@@ -261,7 +264,7 @@ impl PeftAdapter {
 
     fn write(&self, dir: &Path, card: Option<String>) -> Result<()> {
         let config_json = dir.join("config.json");
-        if config_json.exists() {
+        if exists(&config_json)? {
             return Err(LoraError::ConfigJsonPresent { path: config_json });
         }
         let weights_path = dir.join(WEIGHTS_FILE);
@@ -269,7 +272,8 @@ impl PeftAdapter {
         self.check(&weights_path)?;
 
         let keyed: Vec<(String, &HostTensor)> = self.tensors().collect();
-        fs::create_dir_all(dir).map_err(FileError::writing(dir))?;
+        create_folder(dir)?;
+        sweep(dir);
         write_tensors(
             &weights_path,
             keyed.iter().map(|(key, tensor)| (key.as_str(), *tensor)),
@@ -405,12 +409,16 @@ impl PeftAdapter {
 
 /// The first folder in `dir` that holds an adapter: peft saves one that has a name of its own into
 /// a folder of that name, and a Trainer saves checkpoints.
-fn adapter_below(dir: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(dir).ok()?;
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    folders
-        .filter(|path| path.join(CONFIG_FILE).is_file())
-        .min()
+fn adapter_below(dir: &Path) -> Result<Option<PathBuf>> {
+    let mut first: Option<PathBuf> = None;
+    for entry in fs::read_dir(dir).map_err(FileError::reading(dir))? {
+        let path = entry.map_err(FileError::reading(dir))?.path();
+        let holds_one = is_folder(&path)? && is_file(path.join(CONFIG_FILE))?;
+        if holds_one && first.as_ref().is_none_or(|first| path < *first) {
+            first = Some(path);
+        }
+    }
+    Ok(first)
 }
 
 fn check_values(path: &Path, name: String, tensor: &HostTensor) -> Result<()> {

@@ -6,6 +6,7 @@ use ls_data::{
     ColumnRef, Delimiter, FileFormat, FoundColumns, GivenColumns, SniffOptions, TaskKind,
     TextEncoding, catalog, find_columns, sniff,
 };
+use ls_files::is_folder;
 use toml::{Table, Value};
 
 use super::read::assign;
@@ -113,7 +114,7 @@ impl Found<'_> {
         task: Option<TaskKind>,
         given: impl Fn(&str) -> Option<&'v Value>,
     ) -> Result<(String, FoundColumns)> {
-        if path.is_dir() {
+        if is_folder(path)? {
             return Err(catalog::folder_fault(path).into());
         }
         // A value that cannot be read is a fault of its own.

@@ -9,6 +9,7 @@ use ls_data::{
     PaddingMode, PaddingSide, Reading, Scheme, SpecialTokensAs, TagScheme, TaskKind, TextEncoding,
     WordsAs,
 };
+use ls_files::Hashed;
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
 use ls_model::{AttentionMode, ComputeType, Pooling};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,10 @@ pub struct ModelSettings {
     pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
     pub classifier_dropout: Option<f64>,
+    /// How much of the pretrained weights is hashed, so that `predict` knows them again: `sample`
+    /// (some of every tensor, in milliseconds) or `whole` (every byte, and again whenever the run
+    /// is used).
+    pub hash_weights: Hashed,
 }
 
 impl Default for ModelSettings {
@@ -78,6 +83,7 @@ impl Default for ModelSettings {
             dtype: ComputeType::F32,
             quantization: None,
             classifier_dropout: None,
+            hash_weights: Hashed::Sample,
         }
     }
 }
