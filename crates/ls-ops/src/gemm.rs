@@ -52,9 +52,9 @@ impl<'a> Matrix<'a> {
         self.shape.contains(&0)
     }
 
-    /// A single row as two equal ones. Products of one row have a kernel of their own, which sums in
-    /// another order: what a model answers to a text alone would differ in its last digits from what
-    /// it answers among others.
+    /// A single row as two equal ones. Products of one row have a kernel of their own, which sums
+    /// in another order: what a model answers to a text alone would differ in its last digits from
+    /// what it answers among others.
     fn doubled(self) -> Option<Self> {
         let [rows, columns] = self.shape;
         (rows == 1).then_some(Self {
