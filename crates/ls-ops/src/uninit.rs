@@ -132,13 +132,14 @@ impl UninitPair<'_> {
     /// Writes the next `len` elements of both, `values(i)` for each `i` below `len`; there must be
     /// room for them.
     #[inline(always)]
-    pub(crate) fn write(&mut self, len: usize, mut values: impl FnMut(usize) -> (f32, f32)) {
+    pub(crate) fn write(&mut self, len: usize, values: impl Fn(usize) -> (f32, f32)) {
         let first = &mut self.first[self.written..][..len];
         let second = &mut self.second[self.written..][..len];
-        for (at, (first, second)) in first.iter_mut().zip(second).enumerate() {
+        // By index: zipped, the loop over two outputs was not compiled to vectors.
+        for at in 0..len {
             let (one, other) = values(at);
-            first.write(one);
-            second.write(other);
+            first[at].write(one);
+            second[at].write(other);
         }
         self.written += len;
     }
