@@ -12,6 +12,7 @@ mod hash;
 mod listed;
 mod nearest;
 mod parse;
+mod permissions;
 mod read;
 mod shards;
 mod shown;
@@ -30,6 +31,7 @@ pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
+pub use permissions::same_permissions;
 pub use read::{
     MAX_BYTES, MAX_TEXT_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8,
 };
