@@ -93,6 +93,36 @@ fn a_run_survives_kills_at_any_moment() {
     }
 }
 
+/// A finished run that trains longer, killed on its way there.
+#[test]
+fn a_finished_run_that_trains_longer_survives_kills() {
+    let sandbox = sequence();
+    let set = ["train.save_steps=2", "lora.lora_dropout=0.1"];
+    train(&sandbox, "whole", &set);
+    for (name, bytes) in sandbox.files() {
+        if let Some(name) = name.strip_prefix("whole/") {
+            sandbox.write(&format!("parts/{name}"), bytes);
+        }
+    }
+    let longer = |run| ["train", "--resume", run, "--set", "train.epochs=12"];
+    let begun = Instant::now();
+    sandbox.ok(&longer("whole"));
+    let took = begun.elapsed();
+    let mut kills = 0;
+    // Soon, then later and later, so that each comes further.
+    for part in [0.2, 0.4, 0.5, 0.6, 0.7, 0.8] {
+        kills += usize::from(killed(
+            start(&sandbox, &longer("parts")),
+            took.mul_f64(part),
+        ));
+    }
+    assert!(kills > 1, "{kills}");
+    sandbox.ok(&longer("parts"));
+    assert_whole(&sandbox, "parts");
+    assert_eq!(sandbox.json("parts/report.json")["steps"], 60);
+    assert_same(&left(&sandbox, "parts"), &left(&sandbox, "whole"), "longer");
+}
+
 /// What a killed run left is whole, and says what it is. Returns how far it had come.
 fn check(sandbox: &Sandbox, run: &str) -> &'static str {
     if !sandbox.path(run).exists() {

@@ -713,6 +713,23 @@ fn gradient_checkpointing_may_change_on_the_way() {
     assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "changed");
 }
 
+/// What is said of a stop: where the run stands, before it goes on and behind.
+#[test]
+fn a_stop_says_what_stands() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["train.save_steps=1"]);
+    let said = |error: TrainError| error.to_string();
+    assert_eq!(
+        said(runs.train("new", 1).unwrap_err()),
+        "stopped before the training began: there was nothing to save"
+    );
+    stopped(&sandbox, "out");
+    assert_eq!(
+        said(runs.resume("out", 2).unwrap_err()),
+        "stopped before the training went on: the run stands at step 3 of 10 as before"
+    );
+}
+
 #[test]
 fn a_moved_run_goes_on_by_its_own_configuration_where_it_is() {
     let sandbox = sequence();
@@ -897,6 +914,42 @@ mod signals {
             assert!(status.unwrap().success(), "{command}");
             assert_same(&left(&sandbox, &run), &left(&sandbox, "whole"), signal);
         }
+    }
+
+    #[test]
+    fn a_signal_says_so_where_nothing_can_be_saved() {
+        let sandbox = sequence();
+        // The only checkpoint is that of the end.
+        let set = [
+            "train.epochs=4000",
+            "train.eval_steps=20000",
+            "train.save_seconds=0",
+        ];
+        let (child, stderr) = until(&sandbox, &train_args("out", &set), "training ...");
+        sandbox.write("out/checkpoints", "in the way");
+        send(&child, "TERM");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 143, "{said}");
+        assert_contains(
+            &said,
+            &[
+                "of which none is saved, because its checkpoint could not be written: out/checkpoints",
+                "go on with: ",
+                " train --resume out",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_command_that_goes_on_says_again_what_the_stopped_one_set() {
+        let sandbox = sequence();
+        train(&sandbox, "out", &[]);
+        let args = ["train", "--resume", "out", "--set", "train.epochs=4000"];
+        let (child, stderr) = until(&sandbox, &args, "training ...");
+        send(&child, "INT");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 130, "{said}");
+        assert_contains(&said, &[" train --resume out --set train.epochs=4000\n"]);
     }
 
     #[test]
