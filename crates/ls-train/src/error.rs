@@ -230,6 +230,8 @@ pub enum TrainError {
         found: String,
         /// What may mend it.
         hint: String,
+        /// `key=value` with which the run may go on behind the step.
+        set: Option<String>,
     },
     /// The device has no memory left.
     #[error("the device has no memory left for {during}{asked}{expected} ({message})")]
@@ -244,6 +246,8 @@ pub enum TrainError {
         message: String,
         /// What can be set.
         advice: String,
+        /// Of that, `key=value` with which a run may go on.
+        set: Option<String>,
     },
     /// Labels of a file that are none of the model's.
     #[error("{fault}")]
@@ -321,6 +325,14 @@ impl TrainError {
                 way_out,
             },
             other => other,
+        }
+    }
+
+    /// `key=value` with which a run that ended so may go on, where there is something.
+    pub fn goes_on_with(&self) -> Option<&str> {
+        match self {
+            Self::NotFinite { set, .. } | Self::OutOfMemory { set, .. } => set.as_deref(),
+            _ => None,
         }
     }
 
