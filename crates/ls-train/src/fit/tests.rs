@@ -279,32 +279,6 @@ fn steps_that_are_no_numbers_are_passed_over_so_often_and_no_oftener() {
     injected::spoilt(&[]);
 }
 
-/// A rate past those that a file may name.
-#[test]
-fn an_update_that_overflows_is_found_at_its_step() {
-    let runs = Runs::new();
-    for skip in [0, 1] {
-        let mut config = runs.config(&["train.lr_scheduler=constant"]);
-        config.train.learning_rate = 1e38;
-        config.train.weight_decay = 1e3;
-        config.train.skip_nonfinite_steps = skip;
-        let run = runs.dir.path().join(format!("skip{skip}"));
-        let error = crate::train(&config, &run, &Device::flex(), &mut ()).unwrap_err();
-        let said = error.to_string();
-        let step = format!(" at step {}; examples: ", skip + 1);
-        for part in [
-            "a parameter after the update is ",
-            &step,
-            "; loss and gradient are finite, but ",
-            " is not after the update",
-        ] {
-            assert!(said.contains(part), "{said}");
-        }
-        let hint = error.hint().unwrap();
-        assert_eq!(hint, "lower train.learning_rate (1e38 at its peak)");
-    }
-}
-
 /// The optimizer does not count a step that was passed over: behind it, the run is that of one step
 /// less. Every step takes all examples, and the rate is constant.
 #[test]
