@@ -89,12 +89,6 @@ fn carry_out(
 ) -> Result<Report> {
     let checkpoint = Checkpoint::open(&config.model.path)?;
     let weights = checkpoint.fingerprint(config.model.hash_weights)?;
-    // What is read from here on is what was there at the beginning, or the run ends.
-    let mut read = ReadFiles::default();
-    let description = config.data.known().and_then(|known| known.file.clone());
-    if let Some(description) = &description {
-        read.add(description)?;
-    }
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     if let Some(earlier) = &earlier {
@@ -105,6 +99,12 @@ fn carry_out(
         for change in earlier.changes(folder, &run.config)? {
             observer.event(&Event::Note(&format!("from here on: {change}")));
         }
+    }
+    // What is read from here on is what was there at the beginning, or the run ends.
+    let mut read = ReadFiles::default();
+    let description = run.config.data.known().and_then(|known| known.file.clone());
+    if let Some(description) = &description {
+        read.add(description)?;
     }
     let sources = Sources::of(&run.config)?;
     for file in sources.files() {
