@@ -306,5 +306,12 @@ mod tests {
             assert!(all.iter().any(|(found, _)| found == key), "{key}");
         }
         assert!(LENGTH.iter().all(|key| FREE.contains(key)));
+        // And whoever is refused another is told which may.
+        let (path, differences) = ("run".into(), Vec::new());
+        let hint = TrainError::Differs { path, differences }.hint().unwrap();
+        for key in FREE.iter().chain([&DIVIDES]) {
+            let told = hint.contains(key) || key.starts_with("train.save_");
+            assert!(told, "{key}: {hint}");
+        }
     }
 }
