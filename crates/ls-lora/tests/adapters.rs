@@ -343,7 +343,7 @@ fn adapters_that_cannot_be_had_leave_the_model_as_it_was() {
                     }
                 }
             }),
-            "holds NaN at flat index 0",
+            "1 of 10 values is NaN or infinite, the first NaN at [0]",
         ),
         (
             with_tensors(&|tensors| {

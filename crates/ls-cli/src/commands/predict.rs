@@ -596,6 +596,8 @@ impl Output {
                 // Behind a symbolic link the file is replaced, not the link.
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
                 let signals = Signals::listen();
+                // The answers so far are kept, so the chunk at hand is finished first.
+                signals.training();
                 match Part::open(&path, args.resume)? {
                     Opened::Part(part) => Ok(Some((Self::Part(part), signals))),
                     Opened::Whole => {
