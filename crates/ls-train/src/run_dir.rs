@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use ls_files::{
     AtomicFile, FileError, create_folder, exists, is_file, is_folder, replace_folder,
@@ -102,7 +104,7 @@ impl RunDir {
     /// Whether a process trains here, as far as the file system knows of locks.
     fn is_locked(&self) -> bool {
         let log = File::open(self.metrics());
-        log.is_ok_and(|log| matches!(log.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        log.is_ok_and(|log| lock(&log, &self.metrics()).is_err())
     }
 
     /// Whether a run was begun here. Its records may have been lost since.
@@ -372,15 +374,18 @@ fn open_locked(path: &Path) -> Result<(File, bool)> {
     Ok((file, locked))
 }
 
+/// Some milliseconds are waited for: a lock outlives its holder for as long as a process that it was
+/// starting right then has the file too, and who only asks holds it for a moment.
 fn lock(file: &File, path: &Path) -> Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => {
-            let path = folder_of(path);
-            Err(TrainError::RunInUse { path })
+    for pause in [10, 40, 150, 300] {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(pause)),
+            Err(TryLockError::Error(_)) => return Ok(false),
         }
-        Err(TryLockError::Error(_)) => Ok(false),
     }
+    let path = folder_of(path);
+    Err(TrainError::RunInUse { path })
 }
 
 fn folder_of(path: &Path) -> PathBuf {
