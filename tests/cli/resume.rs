@@ -65,7 +65,14 @@ impl<'a> Runs<'a> {
             "data.cache=false".into(),
         ];
         all.extend(set.iter().map(|set| set.to_string()));
-        let config = RunConfig::from_file(&sandbox.path("run.toml"), &all).unwrap();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        Self::of(sandbox, &all)
+    }
+
+    /// Of files that the sandbox's configuration names, or `set`.
+    fn of(sandbox: &'a Sandbox, set: &[&str]) -> Self {
+        let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
+        let config = RunConfig::from_file(&sandbox.path("run.toml"), &set).unwrap();
         Self { sandbox, config }
     }
 
@@ -282,28 +289,45 @@ fn splits_are_the_same_again() {
         SEQUENCE.replace("validation = \"train.csv\"\n", ""),
     );
     sandbox.write("test.csv", csv(&reviews()[..7]));
-    for set in [
-        &["data.test=test.csv"][..],
-        &["data.test=test.csv", "data.protocol=paper"],
-        &[],
-    ] {
-        train(&sandbox, "whole", set);
-        stop_and_go_on(&sandbox, "parts", set);
-        for file in ["predictions.jsonl", "best/adapter_model.safetensors"] {
-            let bytes = |run: &str| std::fs::read(sandbox.path(run).join(file)).unwrap();
-            assert!(bytes("whole") == bytes("parts"), "{set:?}: {file}");
-        }
+    let place = |key: &str, file: &str| format!("{key}={}", sandbox.path(file).display());
+    let places = [
+        place("model.path", "model"),
+        place("data.train", "train.csv"),
+    ];
+    let test = place("data.test", "test.csv");
+    for set in [&[test.as_str()][..], &[&test, "data.protocol=paper"], &[]] {
+        let common = [&*places[0], &*places[1], "data.cache=false"];
+        let set = [&common, set].concat();
+        let runs = Runs::of(&sandbox, &set);
+        runs.train("whole", usize::MAX).unwrap();
+        stop_and_go_on(&runs, "parts", records(&sandbox, "whole", "step").len());
+        let (parts, whole) = (left(&sandbox, "parts"), left(&sandbox, "whole"));
+        assert_same(&parts, &whole, &format!("{set:?}"));
         for run in ["whole", "parts"] {
             std::fs::remove_dir_all(sandbox.path(run)).unwrap();
         }
     }
 }
 
-/// Trains one epoch, then the rest: as after a kill between the last evaluation and the report.
-fn stop_and_go_on(sandbox: &Sandbox, run: &str, set: &[&str]) {
-    train(sandbox, run, set);
-    std::fs::remove_file(sandbox.path(run).join("report.json")).unwrap();
-    std::fs::remove_file(sandbox.path(run).join("predictions.jsonl")).unwrap();
+/// Stops in the middle of the second epoch and goes on with the rest; then once more from the end,
+/// as after a kill between the last evaluation and the report.
+fn stop_and_go_on(runs: &Runs<'_>, run: &str, steps: usize) {
+    let sandbox = runs.sandbox;
+    // Two looks before the training, one after each step, and one in the evaluation.
+    let error = runs.train(run, 3 + steps * 3 / 4).unwrap_err();
+    let TrainError::Interrupted {
+        at: Some((step, _)),
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert!(step > steps / 2 && step < steps, "{step} of {steps}");
+    sandbox.ok(&["train", "--resume", run]);
+    assert_whole(sandbox, run);
+    for file in ["report.json", "predictions.jsonl"] {
+        std::fs::remove_file(sandbox.path(run).join(file)).unwrap();
+    }
     sandbox.ok(&["train", "--resume", run]);
     assert_whole(sandbox, run);
 }
@@ -337,8 +361,13 @@ fn what_is_not_finished_says_so() {
         .trim()
         .to_owned();
     assert!(command.ends_with(" train --resume 'a run'"), "{command}");
-    let no_best = ["a run", "did not reach its first evaluation"];
+    let no_best = [
+        "a run is not finished (step 3 of 10) and has no best model yet",
+        "hint: go on with: ",
+        " train --resume 'a run'",
+    ];
     refused(&sandbox, &["predict", "--run", "a run", "hi"], 1, &no_best);
+    refused(&sandbox, &["evaluate", "--run", "a run"], 1, &no_best);
     // The command that was named, as a shell takes it.
     let output = std::process::Command::new("sh")
         .args(["-c", &command])
@@ -468,7 +497,7 @@ fn another_run_is_refused_by_what_differs() {
         (
             "train.csv",
             data.replace("boat", "goat"),
-            "the files of data.train: not the bytes",
+            "train.csv: not the bytes that the run began with (SHA-256 was ",
         ),
         (
             "model/tokenizer.json",
@@ -807,7 +836,10 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
         &sandbox,
         &["train", "--resume", "out"],
         1,
-        &["checkpoint-2.safetensors"],
+        &[
+            "checkpoint-2.safetensors: it is damaged: ",
+            "hint: to begin again from the first step, remove out/checkpoints",
+        ],
     );
     std::fs::remove_dir_all(sandbox.path("out/checkpoints")).unwrap();
     let outcome = sandbox.run(&["train", "--resume", "out"]);
@@ -817,6 +849,68 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
         &["ended before its first checkpoint: it starts over"],
     );
     assert_same(&left(&sandbox, "out"), &whole, "started over");
+}
+
+/// What cannot be read, or only by another version, is not thrown away.
+#[test]
+fn a_checkpoint_is_passed_over_for_damage_alone() {
+    let sandbox = sequence();
+    stopped(&sandbox, "out");
+    let resume = ["train", "--resume", "out"];
+    let newest = "out/checkpoints/checkpoint-3.safetensors";
+    let bytes = std::fs::read(sandbox.path(newest)).unwrap();
+    let key = b"format_version\":\"";
+    let at = bytes
+        .windows(key.len())
+        .position(|part| part == key)
+        .unwrap();
+    let mut later = bytes.clone();
+    later[at + key.len()] = b'2';
+    sandbox.write(newest, later);
+    let version = [
+        newest,
+        "format_version of the checkpoint is 2",
+        "hint: go on with the version",
+    ];
+    refused(&sandbox, &resume, 1, &version);
+    // What is damaged is out of the way and kept.
+    sandbox.write(newest, &bytes[..bytes.len() / 2]);
+    sandbox.ok(&resume);
+    let aside = sandbox.path("out/checkpoints/checkpoint-3.safetensors.damaged");
+    assert_eq!(std::fs::read(aside).unwrap(), &bytes[..bytes.len() / 2]);
+}
+
+/// Gradient checkpointing may be set and taken back in between: each step is the same.
+#[test]
+fn gradient_checkpointing_may_change_on_the_way() {
+    let sandbox = sequence();
+    let runs = |on: bool| {
+        let on = format!("train.gradient_checkpointing={on}");
+        Runs::new(&sandbox, &[&on, "lora.lora_dropout=0.3"])
+    };
+    let (without, with) = (runs(false), runs(true));
+    without.train("whole", usize::MAX).unwrap();
+    without.train("out", 4).unwrap_err();
+    with.resume("out", 4).unwrap_err();
+    without.resume("out", 4).unwrap_err();
+    with.resume("out", usize::MAX).unwrap();
+    assert_eq!(sandbox.json("out/report.json")["steps"], 10);
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "changed");
+}
+
+#[test]
+fn a_moved_run_goes_on_by_its_own_configuration_where_it_is() {
+    let sandbox = sequence();
+    stopped(&sandbox, "old");
+    std::fs::rename(sandbox.path("old"), sandbox.path("new")).unwrap();
+    let outcome = sandbox.run(&["train", "--config", "new/config.toml", "--resume"]);
+    says(
+        &outcome,
+        0,
+        &["going on from the checkpoint of step 3 of 10"],
+    );
+    assert_whole(&sandbox, "new");
+    assert!(!sandbox.path("old").exists());
 }
 
 #[test]
@@ -845,7 +939,33 @@ fn metrics_are_cut_back_to_the_checkpoint() {
         &sandbox,
         &args,
         1,
-        &["metrics.jsonl has 20 bytes, and had "],
+        &[
+            "short/metrics.jsonl: found 20 bytes, expected the ",
+            "remove short/metrics.jsonl to go on",
+        ],
+    );
+    // Without any the run goes on, and the records begin behind the checkpoint.
+    let whole = sandbox.read("whole/metrics.jsonl");
+    let behind = whole.lines().skip(metrics.lines().count());
+    let behind: String = behind.map(|line| line.to_owned() + "\n").collect();
+    std::fs::remove_file(sandbox.path("short/metrics.jsonl")).unwrap();
+    let args = train_args("short", &[]);
+    refused(&sandbox, &args, 2, &["not finished (step 3 of 10)"]);
+    let runs = Runs::new(&sandbox, &[]);
+    let mut observer = StopAt::new(3);
+    let run = sandbox.path("short");
+    let stopped = ls_train::resume(&runs.config, &run, &Device::flex(), &mut observer);
+    assert!(stopped.is_err());
+    assert_contains(
+        &observer.notes.join("\n"),
+        &["the records of the steps up to 3 are gone"],
+    );
+    sandbox.ok(&["train", "--resume", "short"]);
+    assert_whole(&sandbox, "short");
+    let found = sandbox.read("short/metrics.jsonl");
+    assert_eq!(
+        without_times(found.as_bytes()),
+        without_times(behind.as_bytes())
     );
 }
 
@@ -887,6 +1007,7 @@ fn one_process_at_a_time_has_a_run() {
     metrics.lock().unwrap();
     let says = ["another process is training in this run folder"];
     refused(&sandbox, &["train", "--resume", "out"], 2, &says);
+    refused(&sandbox, &train_args("out", &[]), 2, &says);
     drop(metrics);
     sandbox.ok(&["train", "--resume", "out"]);
 }
@@ -984,7 +1105,11 @@ mod signals {
         send(&child, "INT");
         let (code, said) = ended(child, stderr);
         assert_eq!(code, 130, "{said}");
-        assert!(!said.contains("saved"), "{said}");
+        assert!(!said.contains("which is saved"), "{said}");
+        assert_contains(
+            &said,
+            &["stopping as soon as", "a second signal ends it at once"],
+        );
         assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
         assert!(!sandbox.path("out/checkpoints").exists());
     }
@@ -1094,8 +1219,19 @@ fn a_checkpoint_that_cannot_be_written_ends_no_run_that_can_go_on() {
     // Who asked to stop is told that nothing is saved.
     let error = train("stopped", 5).unwrap_err();
     assert!(
-        matches!(error, TrainError::NotSaved { step: 3, .. }),
+        matches!(
+            error,
+            TrainError::NotSaved {
+                at: (3, 10),
+                saved: None,
+                ..
+            }
+        ),
         "{error}"
+    );
+    assert_contains(
+        &error.to_string(),
+        &["stopped at step 3 of 10, of which none is saved"],
     );
 }
 

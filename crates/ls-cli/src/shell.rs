@@ -1,9 +1,27 @@
 //! Commands as a shell takes them, to be copied from a message.
 
+use std::path::Path;
+
 /// A command of these words.
 pub fn command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
     let words = words.into_iter().map(|word| quoted(word.as_ref()));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// The command that goes on with a run, with further flags.
+pub fn resume(run: &Path, flags: &[&str]) -> String {
+    let program = std::env::args().next().unwrap_or("ls-cli".into());
+    let run = shown(run);
+    command([&[&*program, "train", "--resume", &run], flags].concat())
+}
+
+/// A path relative to here where it is below.
+pub fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 fn quoted(word: &str) -> String {

@@ -1,6 +1,6 @@
 //! Files that are not whole yet: their names, and removing those that a kill has left.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// Beginning of the name of a file that is not whole yet; 16 hexadecimal digits follow.
 const PREFIX: &str = ".tmp-";
-/// Where a file system knows no locks, a file that nobody has written to for so long is left over.
+/// What cannot be locked (a link, or anything where the file system knows no locks) is left over
+/// when nobody has written to it for so long.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file under a temporary name, deleted unless it is given its own.
@@ -26,8 +27,7 @@ impl Temporary {
     /// Creates a file in a folder.
     pub(crate) fn create_in(folder: &Path) -> io::Result<Self> {
         loop {
-            let random = RandomState::new().build_hasher().finish();
-            let path = folder.join(format!("{PREFIX}{random:016x}"));
+            let path = temporary_name(folder);
             let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
@@ -75,15 +75,28 @@ impl Write for Temporary {
     }
 }
 
+/// A name for what is to have another one soon.
+pub(crate) fn temporary_name(folder: &Path) -> PathBuf {
+    let random = RandomState::new().build_hasher().finish();
+    folder.join(format!("{PREFIX}{random:016x}"))
+}
+
 /// Removes what killed processes have left in a folder of files that were not whole yet, and
 /// nothing else: neither files of other names nor what a living process is writing. One that cannot
 /// be removed stays for the next time.
 pub fn sweep(folder: impl AsRef<Path>) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
-        let ours = entry.file_name().to_str().is_some_and(is_temporary)
-            && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours && is_left(&entry.path()) {
+        if !entry.file_name().to_str().is_some_and(is_temporary) {
+            continue;
+        }
+        let left = match entry.file_type() {
+            Ok(kind) if kind.is_file() => is_left(&entry.path()),
+            // A link cannot be locked, but has its own name a moment later.
+            Ok(kind) if kind.is_symlink() => is_old(entry.metadata()),
+            _ => false,
+        };
+        if left {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -104,12 +117,14 @@ fn is_left(path: &Path) -> bool {
     match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => {
-            let written = file.metadata().and_then(|found| found.modified());
-            let age = written.ok().and_then(|written| written.elapsed().ok());
-            age.is_some_and(|age| age > DAY)
-        }
+        Err(TryLockError::Error(_)) => is_old(file.metadata()),
     }
+}
+
+fn is_old(found: io::Result<Metadata>) -> bool {
+    let written = found.and_then(|found| found.modified());
+    let age = written.ok().and_then(|written| written.elapsed().ok());
+    age.is_some_and(|age| age > DAY)
 }
 
 fn is_not_found(error: io::Error) -> bool {

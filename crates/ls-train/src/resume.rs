@@ -9,6 +9,7 @@ use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
+use crate::read_files::ReadFiles;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
@@ -67,6 +68,15 @@ pub fn unfinished(run: &Path) -> Result<Option<Progress>> {
     }))
 }
 
+/// Whether a run was begun in a folder, finished or not.
+///
+/// # Errors
+///
+/// If the system does not say.
+pub fn is_run(folder: &Path) -> Result<bool> {
+    RunDir::at(folder).is_begun()
+}
+
 /// The configuration that a run was begun with, and `key=value` overrides.
 ///
 /// # Errors
@@ -96,11 +106,18 @@ impl Earlier {
     /// If it is no run folder, or another process trains there.
     pub(crate) fn open(folder: &RunDir) -> Result<Self> {
         if !folder.is_begun()? {
-            let reason = "no config.toml and metrics.jsonl of a run that was begun".into();
+            let reason = match ls_files::is_file(folder.config())? {
+                true => "no metrics.jsonl, and no checkpoint to go on from without it".into(),
+                false => "no config.toml".into(),
+            };
             let path = folder.root().into();
             return Err(TrainError::NotARun { path, reason });
         }
-        let log = MetricsLog::reopen(folder.metrics())?;
+        let metrics = folder.metrics();
+        let log = match ls_files::exists(&metrics)? {
+            true => MetricsLog::reopen(metrics)?,
+            false => MetricsLog::create(metrics)?,
+        };
         for left in [folder.root(), &folder.checkpoints()] {
             ls_files::sweep(left);
         }
@@ -168,34 +185,44 @@ impl Earlier {
     ///
     /// # Errors
     ///
-    /// If none of those there are can be used; if it is of other data, another tokenizer or another
-    /// model.
-    pub(crate) fn checkpoint(&self, folder: &RunDir, now: &Identity) -> Result<Option<Saved>> {
+    /// If none of those there are can be used; if the newest that may be whole cannot be read, is
+    /// of another version, of other data, another tokenizer or another model, or knows of records
+    /// that are gone in part.
+    pub(crate) fn checkpoint(
+        &self,
+        folder: &RunDir,
+        now: &Identity,
+        read: &ReadFiles,
+    ) -> Result<Option<Saved>> {
         let found = checkpoint::list(&folder.checkpoints())?;
         let mut last = None;
         for (_, path) in &found {
-            let saved = Saved::read(path).and_then(|saved| {
-                let (expected, length) = (saved.state.metrics_bytes, self.log.bytes());
-                if length >= expected {
-                    return Ok(saved);
+            let saved = match Saved::read(path) {
+                Ok(saved) => saved,
+                Err(error @ TrainError::Checkpoint { .. }) => {
+                    tracing::warn!("{error}: the checkpoint before it is looked for");
+                    last = Some(error);
+                    continue;
                 }
-                let reason = format!("metrics.jsonl has {length} bytes, and had {expected} then");
-                let path = path.clone();
-                Err(TrainError::Checkpoint { path, reason })
-            });
-            let error = match saved {
-                Ok(saved) => {
-                    let differences = saved.state.identity.differences(now);
-                    if differences.is_empty() {
-                        return Ok(Some(saved));
-                    }
-                    let path = folder.root().into();
-                    return Err(TrainError::Differs { path, differences });
-                }
-                Err(error) => error,
+                // Nothing says that it is damaged: steps that are done are not thrown away.
+                Err(error) => return Err(error),
             };
-            tracing::warn!("{error}: the checkpoint before it is looked for");
-            last = Some(error);
+            let path_of = |sha256: &str| read.path_of(sha256);
+            let differences = saved.state.identity.differences(now, path_of);
+            if !differences.is_empty() {
+                let path = folder.root().into();
+                return Err(TrainError::Differs { path, differences });
+            }
+            let (found, expected) = (self.log.bytes(), saved.state.metrics_bytes);
+            if (1..expected).contains(&found) {
+                return Err(TrainError::RecordsCut {
+                    path: folder.metrics(),
+                    found,
+                    expected,
+                    step: saved.state.step,
+                });
+            }
+            return Ok(Some(saved));
         }
         match last {
             Some(error) => Err(error),

@@ -44,7 +44,9 @@ impl RunDir {
         let run = Self::at(root);
         if !run.is_free()? {
             let path = root.to_path_buf();
-            return Err(if run.is_begun()? && !run.is_finished()? {
+            return Err(if run.is_locked() {
+                TrainError::RunInUse { path }
+            } else if run.is_begun()? && !run.is_finished()? {
                 let at = run.last_step();
                 TrainError::Unfinished { path, at }
             } else {
@@ -82,13 +84,35 @@ impl RunDir {
         Ok(true)
     }
 
-    /// Whether a run was begun here.
+    /// Keeps other processes that would begin a run here from reading data and a model until
+    /// [`MetricsLog::create`] turns them away: as long as the file is open the folder is locked,
+    /// where the system can lock a folder.
+    ///
+    /// # Errors
+    ///
+    /// If another process holds it.
+    pub(crate) fn hold(&self) -> Result<Option<File>> {
+        let Ok(folder) = File::open(&self.root) else {
+            return Ok(None);
+        };
+        lock(&folder, &self.metrics())?;
+        Ok(Some(folder))
+    }
+
+    /// Whether a process trains here, as far as the file system knows of locks.
+    fn is_locked(&self) -> bool {
+        let log = File::open(self.metrics());
+        log.is_ok_and(|log| matches!(log.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether a run was begun here. Its records may have been lost since.
     ///
     /// # Errors
     ///
     /// If the system does not say.
     pub(crate) fn is_begun(&self) -> Result<bool> {
-        Ok(is_file(self.config())? && is_file(self.metrics())?)
+        Ok(is_file(self.config())?
+            && (is_file(self.metrics())? || !checkpoint::list(&self.checkpoints())?.is_empty()))
     }
 
     /// Whether the run has come to its end.
@@ -141,9 +165,11 @@ impl RunDir {
             return Err(reason("no config.toml"));
         }
         if standing_folder(run.best())?.is_none() {
-            return Err(reason(
-                "no best/ yet: the run did not reach its first evaluation",
-            ));
+            if run.is_begun()? && !run.is_finished()? {
+                let (path, at) = (root.into(), run.last_step());
+                return Err(TrainError::NoBestYet { path, at });
+            }
+            return Err(reason("no best/"));
         }
         Ok(run)
     }
@@ -281,7 +307,14 @@ impl MetricsLog {
     ///
     /// If it cannot be opened, or a process that is alive has it.
     pub(crate) fn reopen(path: PathBuf) -> Result<Self> {
-        let (file, _) = open_locked(&path)?;
+        let (file, locked) = open_locked(&path)?;
+        if !locked {
+            tracing::warn!(
+                "{}: this file system has no locks: nothing keeps a second process from training \
+                 in the folder",
+                path.display()
+            );
+        }
         let bytes = file.metadata().map_err(FileError::reading(&path))?.len();
         Ok(Self { path, file, bytes })
     }
@@ -365,6 +398,12 @@ mod tests {
             RunDir::create(dir.path()).unwrap(),
             RunDir::create(dir.path()).unwrap(),
         );
+        let held = first.hold().unwrap();
+        if cfg!(unix) {
+            let error = second.hold().unwrap_err();
+            assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
+        }
+        drop(held);
         let log = MetricsLog::create(first.metrics()).unwrap();
         let error = MetricsLog::create(second.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
@@ -372,6 +411,8 @@ mod tests {
         drop(log);
         let mut log = MetricsLog::create(second.metrics()).unwrap();
         log.push(&1).unwrap();
+        let error = RunDir::create(dir.path()).unwrap_err();
+        assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
         drop(log);
         let error = MetricsLog::create(first.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunNotEmpty { .. }), "{error}");

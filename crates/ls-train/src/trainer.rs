@@ -47,6 +47,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let folder = RunDir::create(run)?;
+    let _held = folder.hold()?;
     carry_out(config, &folder, None, device, observer)
 }
 
@@ -126,7 +127,7 @@ fn carry_out(
         weights: weights.clone(),
     };
     let saved = match &earlier {
-        Some(earlier) => earlier.checkpoint(folder, &identity)?,
+        Some(earlier) => earlier.checkpoint(folder, &identity, &read)?,
         None => None,
     };
     let vocab_size = checkpoint.config.vocab_size;
@@ -150,6 +151,9 @@ fn carry_out(
         device: &plain,
         expected_memory: 0,
         pass_size: run.config.train.largest_pass(),
+        resumed: saved
+            .as_ref()
+            .map(|saved| (saved.state.step, saved.state.steps)),
     };
     if let Some(saved) = &saved {
         check_steps(&context, &saved.state)?;
@@ -194,7 +198,7 @@ fn carry_out(
     };
     let journal = Journal {
         log: &mut log,
-        saver: Saver::new(folder.checkpoints(), &run.config.train),
+        saver: Saver::new(folder.checkpoints(), &run.config.train, context.resumed),
         keep: &mut keep,
         identity: &identity,
         baselines: &baselines,
@@ -245,9 +249,15 @@ fn claim(
         folder.unfinish()?;
     }
     let step = saved.map_or(0, |saved| saved.state.step);
-    checkpoint::remove(&folder.checkpoints(), |_, later| later > step)?;
+    checkpoint::set_aside(&folder.checkpoints(), step)?;
     let mut log = earlier.log;
-    log.cut(saved.map_or(0, |saved| saved.state.metrics_bytes))?;
+    let recorded = saved.map_or(0, |saved| saved.state.metrics_bytes);
+    if recorded > 0 && log.bytes() == 0 {
+        observer.event(&Event::Note(&format!(
+            "the records of the steps up to {step} are gone: metrics.jsonl begins behind them"
+        )));
+    }
+    log.cut(recorded.min(log.bytes()))?;
     Ok(log)
 }
 
@@ -453,10 +463,10 @@ fn score_reported(
     let labels = &context.splits.labels;
     let scored = evaluate(&fitted.best_model, reported, labels, context.pass(), tick);
     scored.map_err(|error| match error {
-        // The end of the training has its checkpoint.
         TrainError::Interrupted { run, .. } => TrainError::Interrupted {
             run,
-            saved: Some((fitted.steps, fitted.steps)),
+            at: Some((fitted.steps, fitted.all_steps)),
+            saved: fitted.saved,
         },
         error => error,
     })

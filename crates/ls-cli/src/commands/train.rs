@@ -33,7 +33,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let mut display = Display::new().stopped_by(&signals);
-    let run = match named.or_else(|| config.run.clone()) {
+    let run = match named
+        .or(resumed_by_config(args)?)
+        .or_else(|| config.run.clone())
+    {
         Some(run) => run,
         None if args.resume.is_some() => return Err(unnamed()),
         None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
@@ -77,8 +80,8 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             ));
             Ok(())
         }
-        Err(error @ TrainError::Interrupted { .. }) => {
-            display.line(format!("{error}"));
+        Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
+            display.line(chain(&error));
             display.line(if goes_on(&run) {
                 format!("go on with: {}", resume_command(&run, args))
             } else {
@@ -89,6 +92,15 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
         Err(error) => Err(explained(error, &run, args)),
     }
+}
+
+/// An error and its causes in a line.
+fn chain(error: &TrainError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    // Transparent wrappers repeat their cause.
+    said.dedup();
+    said.join(": ")
 }
 
 /// What went wrong, with the way out where it is to go on.
@@ -116,6 +128,9 @@ fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
     match (error.hint(), error.goes_on_with()) {
         // A disk that is full, or a file that is missing, can be mended: the run then goes on from
         // where it was.
+        (None, _) if args.resume.is_some() => {
+            Some("once that is mended, the same command goes on".into())
+        }
         (None, _) => Some(format!("go on with: {command}")),
         // It would fail again as it is.
         (Some(hint), Some(set)) => Some(format!(
@@ -134,15 +149,19 @@ fn goes_on(run: &Path) -> bool {
     !matches!(ls_train::unfinished(run), Ok(None))
 }
 
-/// The command that goes on with a run, as a shell takes it.
+/// The command that goes on with a run, as a shell takes it. What a command that goes on changes is
+/// said again: the run may not have come to where it is written down.
 fn resume_command(run: &Path, args: &TrainArgs) -> String {
-    let program = std::env::args().next().unwrap_or("ls-cli".into());
-    let run = shown(run);
-    let mut words = vec![program.as_str(), "train", "--resume", &run];
+    let mut flags = Vec::new();
     if let Some(device) = &args.device {
-        words.extend(["--device", device]);
+        flags.extend(["--device", device]);
     }
-    shell::command(words)
+    if args.resume.is_some() {
+        let config = args.config.as_deref().and_then(Path::to_str);
+        flags.extend(config.into_iter().flat_map(|config| ["--config", config]));
+        flags.extend(args.set.iter().flat_map(|set| ["--set", set]));
+    }
+    shell::resume(run, &flags)
 }
 
 /// The run folder that the flags name.
@@ -157,6 +176,26 @@ fn named_folder(args: &TrainArgs) -> Result<Option<PathBuf>> {
         (Some(Some(resumed)), _) => Ok(Some(resumed.clone())),
         (_, run) => Ok(run.clone()),
     }
+}
+
+/// The run that goes on by its own configuration: its folder, wherever that was moved since the
+/// configuration was written.
+fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
+    let (Some(_), Some(config)) = (&args.resume, &args.config) else {
+        return Ok(None);
+    };
+    let told = args
+        .set
+        .iter()
+        .any(|set| set.trim_start().starts_with("run="));
+    if told || config.file_name() != Some("config.toml".as_ref()) {
+        return Ok(None);
+    }
+    let folder = match config.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Ok(ls_train::is_run(folder)?.then(|| folder.to_path_buf()))
 }
 
 /// The configuration, by its name or of files alone, and what was decided in that case.
@@ -291,7 +330,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::command([shown(&report.run)]);
+    let run = shell::command([shell::shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
@@ -306,13 +345,4 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
     )?;
     Ok(out)
-}
-
-/// A path relative to here where it is below.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
 }
