@@ -618,7 +618,7 @@ fn data_that_are_edited_under_a_run_are_never_taken_for_those_that_it_read() {
     assert_eq!(error.to_string(), "stopped at step 3 of 10, which is saved");
     assert!(sandbox.read("train.csv") != before);
     let resume = ["train", "--resume", "out"];
-    let differs = "the files of data.train: not the bytes that the run began with";
+    let differs = "train.csv: not the bytes that the run began with (SHA-256 was ";
     refused(&sandbox, &resume, 2, &[differs]);
     sandbox.write("train.csv", &before);
     sandbox.ok(&resume);
