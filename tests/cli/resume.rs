@@ -618,7 +618,7 @@ fn data_that_are_edited_under_a_run_are_never_taken_for_those_that_it_read() {
     assert_eq!(error.to_string(), "stopped at step 3 of 10, which is saved");
     assert!(sandbox.read("train.csv") != before);
     let resume = ["train", "--resume", "out"];
-    let differs = "train.csv: not the bytes that the run began with";
+    let differs = "train.csv: not the bytes that the run began with (SHA-256 was ";
     refused(&sandbox, &resume, 2, &[differs]);
     sandbox.write("train.csv", &before);
     sandbox.ok(&resume);
@@ -764,10 +764,21 @@ fn smaller_passes_may_be_asked_for_and_are_kept() {
         }
     }
 
+    // Killed in the first step in which it took smaller ones: they were chosen for good.
+    stopped_in_eights(&sandbox, "killed", "auto");
+    let config = sandbox.read("killed/config.toml");
+    assert_contains(&config, &["pass_size = 8\n"]);
+    sandbox.write(
+        "killed/config.toml",
+        config.replace("pass_size = 8\n", "pass_size = 2\n"),
+    );
+    let outcome = sandbox.run(&["train", "--resume", "killed"]);
+    says(&outcome, 0, &["note: passes of 2 inputs instead of 8"]);
+    assert_eq!(losses(&sandbox, "killed"), losses(&sandbox, "auto"));
+
     // What was chosen when the run began is chosen, also where no checkpoint knows it.
     stopped_in_eights(&sandbox, "over", "auto");
     let config = sandbox.read("over/config.toml");
-    assert_contains(&config, &["pass_size = 8\n"]);
     sandbox.write(
         "over/config.toml",
         config.replace("pass_size = 8\n", "pass_size = 4\n"),

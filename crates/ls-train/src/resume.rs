@@ -140,13 +140,12 @@ impl Earlier {
         *pass_size = pass_size.or(recorded.train.pass_size);
     }
 
-    /// Takes over the size of a pass that a checkpoint had come to, unless another is asked for
-    /// than when the run began.
+    /// Takes over the size of a pass that a checkpoint had come to, unless a smaller one was chosen
+    /// since, or another is asked for now.
     pub(crate) fn settle_passes(&self, saved: &State, config: &mut RunConfig) {
         let train = &mut config.train;
-        if train.pass_size == self.recorded.train.pass_size
-            && train.largest_pass() != saved.pass_size
-        {
+        let asked = train.pass_size != self.recorded.train.pass_size;
+        if !asked && saved.pass_size < train.largest_pass() {
             train.pass_size = Some(saved.pass_size);
         }
     }

@@ -93,12 +93,12 @@ impl RunDir {
     /// # Errors
     ///
     /// If another process holds it.
-    pub(crate) fn hold(&self) -> Result<Option<File>> {
+    pub(crate) fn hold(&self) -> Result<Option<Held>> {
         let Ok(folder) = File::open(&self.root) else {
             return Ok(None);
         };
         lock(&folder, &self.metrics())?;
-        Ok(Some(folder))
+        Ok(Some(Held(folder)))
     }
 
     /// Whether a process trains here, as far as the file system knows of locks.
@@ -265,6 +265,23 @@ impl RunDir {
 /// adapter there.
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
+/// A folder that is held for a run, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        release(&self.0);
+    }
+}
+
+/// Takes a lock off. Closing the file is not enough: a program that another thread is starting has
+/// the file too for a moment, and with it the lock.
+fn release(file: &File) {
+    // Without a lock there is nothing to take off.
+    let _ = file.unlock();
+}
+
 /// Appends JSON objects, a line each, handed to the system line by line so that a killed run keeps
 /// them. Whoever writes a checkpoint syncs them before ([`MetricsLog::handle`]).
 ///
@@ -275,6 +292,12 @@ pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
     bytes: u64,
+}
+
+impl Drop for MetricsLog {
+    fn drop(&mut self) {
+        release(&self.file);
+    }
 }
 
 impl MetricsLog {
@@ -422,6 +445,23 @@ mod tests {
         let error = MetricsLog::create(first.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunNotEmpty { .. }), "{error}");
         assert!(RunDir::create(dir.path()).is_err());
+    }
+
+    /// As a program has it that is just being started.
+    #[test]
+    fn a_lock_ends_with_its_log_though_the_file_is_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunDir::create(dir.path()).unwrap();
+        let held = folder.hold().unwrap().unwrap();
+        let other = held.0.try_clone().unwrap();
+        drop(held);
+        drop(folder.hold().unwrap());
+        let log = MetricsLog::create(folder.metrics()).unwrap();
+        let handle = log.handle().unwrap();
+        assert!(MetricsLog::reopen(folder.metrics()).is_err());
+        drop(log);
+        MetricsLog::reopen(folder.metrics()).unwrap();
+        drop((other, handle));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 display.line(format!(
                     "note: {} holds a run that is not finished; to go on with it: {}",
                     taken.display(),
-                    resume_command(taken, args)
+                    resume_command(taken, args, None)
                 ));
             }
         })?,
@@ -83,7 +83,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
             display.line(chain(&error));
             display.line(if goes_on(&run) {
-                format!("go on with: {}", resume_command(&run, args))
+                format!("go on with: {}", resume_command(&run, args, None))
             } else {
                 "the same command starts it again".into()
             });
@@ -116,7 +116,7 @@ fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
 
 /// How to go on with the run, where it can.
 fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
-    let command = resume_command(run, args);
+    let command = resume_command(run, args, error.goes_on_with());
     if matches!(error, TrainError::Unfinished { .. }) {
         return Some(format!(
             "name another folder with --run to begin another run, or go on with: {command}"
@@ -133,9 +133,9 @@ fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
         }
         (None, _) => Some(format!("go on with: {command}")),
         // It would fail again as it is.
-        (Some(hint), Some(set)) => Some(format!(
+        (Some(hint), Some(_)) => Some(format!(
             "{hint}. Settings that a run cannot change need another folder (--run); this one may \
-             go on with: {command} --set {set}"
+             go on with: {command}"
         )),
         (Some(hint), None) if matches!(error, TrainError::NotFinite { .. }) => {
             Some(format!("{hint}, in another folder (--run)"))
@@ -149,9 +149,9 @@ fn goes_on(run: &Path) -> bool {
     !matches!(ls_train::unfinished(run), Ok(None))
 }
 
-/// The command that goes on with a run, as a shell takes it. What a command that goes on changes is
-/// said again: the run may not have come to where it is written down.
-fn resume_command(run: &Path, args: &TrainArgs) -> String {
+/// The command that goes on with a run, and sets one more key, as a shell takes it. What a command
+/// that goes on changes is said again: the run may not have come to where it is written down.
+fn resume_command(run: &Path, args: &TrainArgs, more: Option<&str>) -> String {
     let mut flags = Vec::new();
     if let Some(device) = &args.device {
         flags.extend(["--device", device]);
@@ -159,8 +159,11 @@ fn resume_command(run: &Path, args: &TrainArgs) -> String {
     if args.resume.is_some() {
         let config = args.config.as_deref().and_then(Path::to_str);
         flags.extend(config.into_iter().flat_map(|config| ["--config", config]));
-        flags.extend(args.set.iter().flat_map(|set| ["--set", set]));
+        let key = |set: &str| set.split('=').next().map(|key| key.trim().to_owned());
+        let others = args.set.iter().filter(|set| key(set) != more.and_then(key));
+        flags.extend(others.flat_map(|set| ["--set", set]));
     }
+    flags.extend(more.into_iter().flat_map(|set| ["--set", set]));
     shell::resume(run, &flags)
 }
 
