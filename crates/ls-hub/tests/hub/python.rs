@@ -86,7 +86,7 @@ fn what_python_fetched_is_found_here() {
     let cache = Cache::new(hub.cache.path());
     let found = cache.find(RepoKind::Model, &at, &Files::Weights).unwrap();
     assert_eq!(
-        found.canonicalize().unwrap(),
+        found.unwrap().canonicalize().unwrap(),
         theirs.canonicalize().unwrap()
     );
     let before = listing(&hub.repo_dir());
