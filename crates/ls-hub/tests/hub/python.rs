@@ -22,7 +22,7 @@ fn python() -> Option<PathBuf> {
         python.display()
     );
     if !found {
-        eprintln!("skipped: no python3 with huggingface_hub; LS_LLAMA_PYTHON names one");
+        ls_files::say("skipped: no python3 with huggingface_hub; LS_LLAMA_PYTHON names one");
     }
     found.then_some(python)
 }
