@@ -57,7 +57,7 @@ fn a_run_survives_kills_at_any_moment() {
             (left(sandbox, "whole"), begun.elapsed())
         })
         .collect();
-    let mut done = 0;
+    let (mut done, mut within) = (0, 0);
     for run in 0.. {
         if done >= kills {
             break;
@@ -76,6 +76,7 @@ fn a_run_survives_kills_at_any_moment() {
             }
             done += 1;
             *counts.entry(check(sandbox, &name)).or_default() += 1;
+            within += u64::from(stands_within_an_epoch(sandbox, &name));
             if done >= kills {
                 break;
             }
@@ -86,11 +87,30 @@ fn a_run_survives_kills_at_any_moment() {
         assert_same(&left(sandbox, &name), whole, &of);
         std::fs::remove_dir_all(sandbox.path(&name)).unwrap();
     }
-    eprintln!("{counts:?}");
-    // Kills before the training alone would show little.
+    eprintln!("{counts:?}, {within} within an epoch");
+    // Kills before the training alone would show little, and at the ends of epochs not much more.
     if kills >= 50 {
-        assert!(counts.contains_key("with a best model"), "{counts:?}");
+        let best = counts
+            .get("with a best model")
+            .map_or(0, |&count| count as u64);
+        assert!(
+            best >= kills / 5 && within >= kills / 10,
+            "{counts:?}, {within}"
+        );
     }
+}
+
+/// Whether the newest checkpoint is none of the end of an epoch, which has five steps.
+fn stands_within_an_epoch(sandbox: &Sandbox, run: &str) -> bool {
+    if !sandbox.path(run).join("checkpoints").exists() {
+        return false;
+    }
+    let files = sandbox.listing(&format!("{run}/checkpoints"));
+    let steps = files.iter().filter_map(|file| {
+        let step = file.strip_prefix("checkpoint-")?;
+        step.strip_suffix(".safetensors")?.parse::<u64>().ok()
+    });
+    steps.max().is_some_and(|step| step % 5 != 0)
 }
 
 /// What a killed run left is whole, and says what it is. Returns how far it had come.

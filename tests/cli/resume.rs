@@ -326,7 +326,7 @@ fn what_is_not_finished_says_so() {
         2,
         &[
             "holds a run that is not finished (step 3 of 10)",
-            "hint: go on with: ",
+            "hint: name another folder with --run to begin another run, or go on with: ",
         ],
     );
     let command = outcome
@@ -487,12 +487,7 @@ fn another_run_is_refused_by_what_differs() {
         sandbox.write(file, before);
     }
     let weights = std::fs::read(sandbox.path("model/model.safetensors")).unwrap();
-    let mut other = tensors(&sandbox, "model/model.safetensors");
-    other
-        .get_mut("model.layers.0.mlp.up_proj.weight")
-        .unwrap()
-        .bytes[9] ^= 1;
-    sandbox.write_tensors("model/model.safetensors", &other);
+    between_the_places(&sandbox);
     refused(
         &sandbox,
         &resume,
@@ -522,6 +517,86 @@ fn another_run_is_refused_by_what_differs() {
     );
 }
 
+/// Changes one value of the base where no sample of its tensor looks.
+fn between_the_places(sandbox: &Sandbox) {
+    let mut other = tensors(sandbox, "model/model.safetensors");
+    let table = other.get_mut("model.embed_tokens.weight").unwrap();
+    assert!(table.bytes.len() > 16 << 10);
+    table.bytes[2000] ^= 1;
+    sandbox.write_tensors("model/model.safetensors", &other);
+}
+
+/// What a sample leaves out may change: that is what is said where one is asked for.
+#[test]
+fn a_sample_of_the_weights_is_taken_where_it_is_asked_for() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["model.hash_weights=sample"]);
+    runs.train("out", 5).unwrap_err();
+    let settings = sandbox.read("out/config.toml");
+    assert_contains(&settings, &["hash_weights = \"sample\""]);
+    between_the_places(&sandbox);
+    sandbox.ok(&["train", "--resume", "out"]);
+    let settings = sandbox.json("out/best/ls_llama.json");
+    assert_eq!(settings["base_weights"]["hashed"], "sample");
+}
+
+/// Edits a file at a moment of the run, and asks it to stop behind some steps.
+struct EditAt {
+    file: PathBuf,
+    at: fn(&Event<'_>) -> bool,
+    stop: StopAt,
+}
+
+impl Observer for EditAt {
+    fn event(&mut self, event: &Event<'_>) {
+        if (self.at)(event) {
+            let text = std::fs::read_to_string(&self.file).unwrap();
+            // As long as before: every label is the other.
+            let text = text.replace(",pos", ",x").replace(",neg", ",pos");
+            std::fs::write(&self.file, text.replace(",x", ",neg")).unwrap();
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.stop_requested()
+    }
+}
+
+#[test]
+fn data_that_are_edited_under_a_run_are_never_taken_for_those_that_it_read() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &[]);
+    let before = sandbox.read("train.csv");
+    let train = |run: &str, at| {
+        let mut observer = EditAt {
+            file: sandbox.path("train.csv"),
+            at,
+            stop: StopAt::new(5),
+        };
+        let run = sandbox.path(run);
+        ls_train::train(&runs.config, &run, &Device::flex(), &mut observer).unwrap_err()
+    };
+    // Encoded, and other splits are still read.
+    let error = train("reading", |event| {
+        matches!(event, Event::Data { split: "train", .. })
+    });
+    assert!(matches!(error, TrainError::FileChanged { .. }), "{error}");
+    assert!(sandbox.read("train.csv") != before);
+    assert!(!sandbox.path("reading/config.toml").exists());
+    sandbox.write("train.csv", &before);
+    // Trained on already: it goes on with what it began with, or not at all.
+    let error = train("out", |event| matches!(event, Event::Phase("training")));
+    assert_eq!(error.to_string(), "stopped at step 3 of 10, which is saved");
+    assert!(sandbox.read("train.csv") != before);
+    let resume = ["train", "--resume", "out"];
+    let differs = "the files of data.train: not the bytes that the run began with";
+    refused(&sandbox, &resume, 2, &[differs]);
+    sandbox.write("train.csv", &before);
+    sandbox.ok(&resume);
+    runs.train("whole", usize::MAX).unwrap();
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "edited");
+}
+
 #[test]
 fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     let sandbox = sequence();
@@ -538,6 +613,9 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     let said = [
         "note: from here on: train.epochs was 2, is 3",
         "train.save_total_limit was 2, is 1",
+        "note: the learning rates are those of another schedule from here on, of 15 steps instead \
+         of 10: that of the next step is 8.00e-3 instead of 7.00e-3. A run that began with \
+         train.epochs = 3 ends in another model",
     ];
     says(&sandbox.run(&args), 0, &said);
     assert_whole(&sandbox, "out");
@@ -565,7 +643,10 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     says(
         &sandbox.run(&more),
         0,
-        &["going on from the checkpoint of step 15 of 20"],
+        &[
+            "that of the next step is 2.50e-3 instead of 0.00e0",
+            "going on from the checkpoint of step 15 of 20",
+        ],
     );
     assert_eq!(sandbox.json("out/report.json")["steps"], 20);
     assert_eq!(records(&sandbox, "out", "step").len(), 20);
@@ -577,6 +658,99 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
         "in another folder",
     ];
     refused(&sandbox, &more, 1, &says);
+}
+
+/// Where the rates do not follow from the number of steps, what was trained longer is what a run
+/// leaves that began so.
+#[test]
+fn a_longer_run_of_one_schedule_is_the_run_that_began_so() {
+    let sandbox = sequence();
+    let constant = ["train.lr_scheduler=constant", "train.warmup_steps=2"];
+    let longer = [&constant[..], &["train.epochs=3"]].concat();
+    let (runs, longer) = (Runs::new(&sandbox, &constant), Runs::new(&sandbox, &longer));
+    longer.train("whole", usize::MAX).unwrap();
+    runs.train("out", 5).unwrap_err();
+    runs.train("done", usize::MAX).unwrap();
+    for run in ["out", "done"] {
+        let outcome = sandbox.run(&["train", "--resume", run, "--set", "train.epochs=3"]);
+        says(&outcome, 0, &["train.epochs was 2, is 3"]);
+        assert!(!outcome.stderr.contains("schedule"), "{}", outcome.stderr);
+        assert_same(&left(&sandbox, run), &left(&sandbox, "whole"), run);
+    }
+}
+
+/// Stops a run of 20 rows in passes of 8 at most behind its second step of 6.
+fn stopped_in_eights(sandbox: &Sandbox, run: &str, size: &str) {
+    let size = format!("train.micro_batch_size={size}");
+    let runs = Runs::new(sandbox, &[&size, "train.save_steps=1"]);
+    let error = runs.train(run, 4).unwrap_err();
+    assert_eq!(error.to_string(), "stopped at step 2 of 6, which is saved");
+}
+
+#[test]
+fn auto_and_the_number_that_it_takes_are_one_setting() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["train.micro_batch_size=8"]);
+    runs.train("whole", usize::MAX).unwrap();
+    let whole = left(&sandbox, "whole");
+    let resume = |run: &str, set: &str| sandbox.run(&["train", "--resume", run, "--set", set]);
+    for (was, is) in [("auto", "8"), ("8", "auto")] {
+        stopped_in_eights(&sandbox, was, was);
+        let outcome = resume(was, &format!("train.micro_batch_size={is}"));
+        let note = "note: from here on: train.micro_batch_size was ";
+        says(&outcome, 0, &[note]);
+        assert_same(&left(&sandbox, was), &whole, was);
+    }
+    stopped_in_eights(&sandbox, "out", "auto");
+    let outcome = resume("out", "train.micro_batch_size=4");
+    says(&outcome, 2, &["train.micro_batch_size was \"auto\", is 4"]);
+}
+
+#[test]
+fn smaller_passes_may_be_asked_for_and_are_kept() {
+    let sandbox = sequence();
+    train(&sandbox, "whole", &["train.micro_batch_size=8"]);
+    let whole = losses(&sandbox, "whole");
+    for size in ["auto", "8"] {
+        stopped_in_eights(&sandbox, size, size);
+        let outcome = sandbox.run(&["train", "--resume", size, "--set", "train.pass_size=2"]);
+        let notes = [
+            "train.pass_size was ",
+            "note: passes of 2 inputs instead of 8: the same examples in each step, but",
+        ];
+        says(&outcome, 0, &notes);
+        assert_eq!(
+            sandbox.json(&format!("{size}/report.json"))["micro_batch_size"],
+            2
+        );
+        assert_contains(
+            &sandbox.read(&format!("{size}/config.toml")),
+            &["pass_size = 2\n"],
+        );
+        let found = losses(&sandbox, size);
+        assert_eq!(found[..2], whole[..2]);
+        assert_ne!(found, whole);
+        for (found, whole) in found.iter().zip(&whole) {
+            assert!((found / whole - 1.0).abs() < 1e-3, "{found} {whole}");
+        }
+    }
+
+    // What was chosen when the run began is chosen, also where no checkpoint knows it.
+    stopped_in_eights(&sandbox, "over", "auto");
+    let config = sandbox.read("over/config.toml");
+    assert_contains(&config, &["pass_size = 8\n"]);
+    sandbox.write(
+        "over/config.toml",
+        config.replace("pass_size = 8\n", "pass_size = 4\n"),
+    );
+    std::fs::remove_dir_all(sandbox.path("over/checkpoints")).unwrap();
+    let outcome = sandbox.run(&["train", "--resume", "over"]);
+    says(&outcome, 0, &["it starts over"]);
+    assert_eq!(sandbox.json("over/report.json")["micro_batch_size"], 4);
+    // And so where the run is made again by its configuration.
+    let again = ["train", "--config", "over/config.toml", "--run", "again"];
+    sandbox.ok(&again);
+    assert_same(&left(&sandbox, "again"), &left(&sandbox, "over"), "again");
 }
 
 #[test]

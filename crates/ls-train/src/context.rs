@@ -22,7 +22,7 @@ pub(crate) struct Context<'a> {
     pub(crate) device: &'a Device,
     /// Bytes that training is expected to take; 0 while nobody has counted.
     pub(crate) expected_memory: usize,
-    /// Inputs of a pass at the beginning, where `auto` has chosen.
+    /// Inputs of a pass at the beginning: of a run that goes on, where it stands.
     pub(crate) pass_size: usize,
 }
 

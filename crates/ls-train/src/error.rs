@@ -230,6 +230,8 @@ pub enum TrainError {
         found: String,
         /// What may mend it.
         hint: String,
+        /// `key=value` with which the run may go on behind the step.
+        set: Option<String>,
     },
     /// The device has no memory left.
     #[error("the device has no memory left for {during}{asked}{expected} ({message})")]
@@ -244,6 +246,8 @@ pub enum TrainError {
         message: String,
         /// What can be set.
         advice: String,
+        /// Of that, `key=value` with which a run may go on.
+        set: Option<String>,
     },
     /// Labels of a file that are none of the model's.
     #[error("{fault}")]
@@ -324,6 +328,14 @@ impl TrainError {
         }
     }
 
+    /// `key=value` with which a run that ended so may go on, where there is something.
+    pub fn goes_on_with(&self) -> Option<&str> {
+        match self {
+            Self::NotFinite { set, .. } | Self::OutOfMemory { set, .. } => set.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The way out, where there is a usual one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -332,7 +344,7 @@ impl TrainError {
             }
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
-                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_* and data.cache".into())
             }
             Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
                 Some("train longer in another folder, with --run".into())

@@ -18,7 +18,7 @@ use crate::evaluate::evaluate;
 use crate::events::{EvaluationRecord, Event, Observer, SkippedRecord, StepRecord};
 use crate::identity::Identity;
 use crate::optim::{AdamState, AdamW};
-use crate::out_of_memory::{self, OutOfMemory, advice};
+use crate::out_of_memory::{self, OutOfMemory, advice, smaller_passes};
 use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
 use crate::saver::{Saver, ToHost};
@@ -229,7 +229,6 @@ impl<'a> Fit<'a> {
         }
         self.step = state.step;
         self.skipped = state.skipped_steps;
-        self.pass_size = state.pass_size;
         self.last_evaluation = state.last_evaluation;
         self.without_better = state.without_better;
         (self.records.tokens, self.records.seconds) = (state.tokens, state.seconds);
@@ -439,6 +438,7 @@ impl<'a> Fit<'a> {
             examples,
             found: finding.what,
             hint: finding.hint,
+            set: finding.set,
         })
     }
 
@@ -448,7 +448,9 @@ impl<'a> Fit<'a> {
         let auto = context.run.config.train.micro_batch_size == MicroBatchSize::Auto;
         if !auto || self.pass_size == 1 {
             let during = format!("step {number}, in passes of {} inputs", self.pass_size);
-            return Err(full.error(during, context.expected_memory, advice(context.run)));
+            let advice = advice(context.run, self.pass_size);
+            let set = smaller_passes(context.run, self.pass_size);
+            return Err(full.error(during, context.expected_memory, advice, set));
         }
         self.pass_size = self.pass_size.div_ceil(2);
         let text = format!(

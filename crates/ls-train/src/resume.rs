@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use crate::checkpoint::{self, Saved};
+use crate::checkpoint::{self, Saved, State};
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::identity::Identity;
@@ -12,10 +12,11 @@ use crate::inference::InferenceSettings;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
+    "train.eval_batch_size",
     "train.gradient_checkpointing",
     "train.skip_nonfinite_steps",
     "train.save_steps",
@@ -23,7 +24,12 @@ const FREE: [&str; 9] = [
     "train.save_total_limit",
     "data.cache",
 ];
-/// Those of them that may lead a finished run further.
+/// What divides the examples of a step into passes. Whoever has no memory left could not go on
+/// without it; that what follows may round otherwise is said.
+const DIVIDES: &str = "train.pass_size";
+/// It may change where the examples of a step stay the same.
+const SHARES: &str = "train.micro_batch_size";
+/// Those of [`FREE`] that may lead a finished run further.
 const LENGTH: [&str; 2] = ["train.epochs", "train.early_stopping_patience"];
 /// Where something stands. What stands there is compared by [`Identity`].
 const PLACES: [&str; 6] = [
@@ -113,6 +119,19 @@ impl Earlier {
         *metric = metric
             .take()
             .or_else(|| recorded.train.metric_for_best_model.clone());
+        let pass_size = &mut config.train.pass_size;
+        *pass_size = pass_size.or(recorded.train.pass_size);
+    }
+
+    /// Takes over the size of a pass that a checkpoint had come to, unless another is asked for
+    /// than when the run began.
+    pub(crate) fn settle_passes(&self, saved: &State, config: &mut RunConfig) {
+        let train = &mut config.train;
+        if train.pass_size == self.recorded.train.pass_size
+            && train.largest_pass() != saved.pass_size
+        {
+            train.pass_size = Some(saved.pass_size);
+        }
     }
 
     /// What the configuration says otherwise than the run's own and may, a phrase each. Both have
@@ -125,9 +144,15 @@ impl Earlier {
     pub(crate) fn changes(&self, folder: &RunDir, now: &RunConfig) -> Result<Vec<String>> {
         let differences = differences(&keys(&self.recorded)?, &keys(now)?);
         let path = folder.root().to_path_buf();
-        let (free, others): (Vec<_>, Vec<_>) = differences
-            .into_iter()
-            .partition(|(key, _)| FREE.contains(&key.as_str()));
+        let largest = now.train.micro_batch_size.largest();
+        let (free, others): (Vec<_>, Vec<_>) =
+            differences
+                .into_iter()
+                .partition(|(key, _)| match key.as_str() {
+                    DIVIDES => true,
+                    SHARES => self.recorded.train.micro_batch_size.largest() == largest,
+                    key => FREE.contains(&key),
+                });
         if !others.is_empty() {
             let differences = others.into_iter().map(|(_, said)| said).collect();
             return Err(TrainError::Differs { path, differences });
@@ -281,5 +306,12 @@ mod tests {
             assert!(all.iter().any(|(found, _)| found == key), "{key}");
         }
         assert!(LENGTH.iter().all(|key| FREE.contains(key)));
+        // And whoever is refused another is told which may.
+        let (path, differences) = ("run".into(), Vec::new());
+        let hint = TrainError::Differs { path, differences }.hint().unwrap();
+        for key in FREE.iter().chain([&DIVIDES]) {
+            let told = hint.contains(key) || key.starts_with("train.save_");
+            assert!(told, "{key}: {hint}");
+        }
     }
 }

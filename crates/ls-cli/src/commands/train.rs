@@ -93,17 +93,40 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 /// What went wrong, with the way out where it is to go on.
 fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
-    // A disk that is full, or a file that is missing, can be mended: the run then goes on from
-    // where it was.
-    let mendable = !error.is_usage() && error.hint().is_none() && goes_on(run);
-    let resumable = mendable || matches!(error, TrainError::Unfinished { .. });
+    let hint = way_out(&error, run, args);
     let error =
         anyhow::Error::new(error).context(format!("training into {} failed", run.display()));
-    if !resumable {
-        return error;
+    match hint {
+        Some(hint) => WithHint { error, hint }.into(),
+        None => error,
     }
-    let hint = format!("go on with: {}", resume_command(run, args));
-    WithHint { error, hint }.into()
+}
+
+/// How to go on with the run, where it can.
+fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
+    let command = resume_command(run, args);
+    if matches!(error, TrainError::Unfinished { .. }) {
+        return Some(format!(
+            "name another folder with --run to begin another run, or go on with: {command}"
+        ));
+    }
+    if error.is_usage() || !goes_on(run) {
+        return None;
+    }
+    match (error.hint(), error.goes_on_with()) {
+        // A disk that is full, or a file that is missing, can be mended: the run then goes on from
+        // where it was.
+        (None, _) => Some(format!("go on with: {command}")),
+        // It would fail again as it is.
+        (Some(hint), Some(set)) => Some(format!(
+            "{hint}. Settings that a run cannot change need another folder (--run); this one may \
+             go on with: {command} --set {set}"
+        )),
+        (Some(hint), None) if matches!(error, TrainError::NotFinite { .. }) => {
+            Some(format!("{hint}, in another folder (--run)"))
+        }
+        (Some(_), None) => None,
+    }
 }
 
 /// Whether a folder holds a run that is not finished, as far as the system says.
