@@ -90,14 +90,18 @@ pub fn sweep(folder: impl AsRef<Path>) {
         if !entry.file_name().to_str().is_some_and(is_temporary) {
             continue;
         }
-        let left = match entry.file_type() {
-            Ok(kind) if kind.is_file() => is_left(&entry.path()),
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_file() => {
+                if let Some(_held) = left(&path) {
+                    let _ = fs::remove_file(&path);
+                }
+            }
             // A link cannot be locked, but has its own name a moment later.
-            Ok(kind) if kind.is_symlink() => is_old(entry.metadata()),
-            _ => false,
-        };
-        if left {
-            let _ = fs::remove_file(entry.path());
+            Ok(kind) if kind.is_symlink() && is_old(entry.metadata()) => {
+                let _ = fs::remove_file(&path);
+            }
+            _ => {}
         }
     }
 }
@@ -109,16 +113,17 @@ fn is_temporary(name: &str) -> bool {
     })
 }
 
-/// Whether no process has the file open.
-fn is_left(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    match file.try_lock() {
+/// The file, locked, if no process writes to it. Whoever removes it holds the lock until it is gone:
+/// a writer that has created it and not locked it yet then sees the lock, or that the name is gone,
+/// and takes another.
+fn left(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    let left = match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
         Err(TryLockError::Error(_)) => is_old(file.metadata()),
-    }
+    };
+    left.then_some(file)
 }
 
 fn is_old(found: io::Result<Metadata>) -> bool {
@@ -134,6 +139,8 @@ fn is_not_found(error: io::Error) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -157,20 +164,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_stays_locked_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".tmp-0123456789abcdef");
+        // Created by a writer that has not come to its lock.
+        let writer = File::create(&path).unwrap();
+        let held = left(&path).unwrap();
+        assert!(matches!(writer.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        writer.try_lock().unwrap();
+        assert!(left(&path).is_none());
+    }
+
+    #[test]
     fn writers_and_sweepers_at_once_lose_nothing() {
+        const ROUNDS: usize = 1500;
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
+        let writers = std::sync::atomic::AtomicUsize::new(2);
         std::thread::scope(|scope| {
-            for writer in 0..2 {
-                scope.spawn(move || {
-                    for round in 0..300 {
-                        let path = folder.join(format!("{writer}-{round}"));
-                        crate::write_atomic(path, "x").unwrap();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let temporary = Temporary::create_in(folder);
+                        // A moment of writing, without syncs, so that many files are made.
+                        std::thread::sleep(Duration::from_micros(50));
+                        let kept = temporary.map(|written| fs::metadata(&written.path).is_ok());
+                        if !matches!(kept, Ok(true)) {
+                            writers.store(0, Ordering::Relaxed);
+                            panic!("{kept:?}");
+                        }
+                    }
+                    writers.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while writers.load(Ordering::Relaxed) > 0 {
+                        sweep(folder);
                     }
                 });
             }
-            scope.spawn(|| (0..300).for_each(|_| sweep(folder)));
         });
-        assert_eq!(fs::read_dir(folder).unwrap().count(), 600);
     }
 }
