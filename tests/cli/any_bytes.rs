@@ -18,6 +18,7 @@ pub const TARGETS: &[Target] = &[
     ("adapter_weights", adapter_weights),
     ("ls_llama_json", ls_llama_json),
     ("run_toml", run_toml),
+    ("checkpoint", checkpoint),
 ];
 
 fn text(data: &[u8]) -> Option<&str> {
@@ -98,5 +99,23 @@ pub fn run_toml(data: &[u8]) {
         assert!(config.train.epochs > 0 && config.train.micro_batch_size.largest() <= 1 << 16);
         assert!(config.train.learning_rate.is_finite());
         assert!(config.data.pad_to.is_none_or(|pad_to| pad_to <= 1 << 20));
+    }
+}
+
+/// The state in a checkpoint of a run: what is said of where it stands can be.
+pub fn checkpoint(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("checkpoints");
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["config.toml", "metrics.jsonl"] {
+        std::fs::write(dir.path().join(file), "").unwrap();
+    }
+    let path = folder.join("checkpoint-1.safetensors");
+    let metadata = [("format_version", "1"), ("state", text)];
+    ls_files::write_tensors_with(&path, std::iter::empty::<(&str, _)>(), &metadata).unwrap();
+    let progress = ls_train::unfinished(dir.path()).unwrap().unwrap();
+    if let Some((step, steps)) = progress.at {
+        assert!(steps > 0 && step <= steps && steps <= 1 << 40);
     }
 }

@@ -141,7 +141,7 @@ fn another_base_model_is_noticed_and_the_same_in_another_place_is_none() {
 #[test]
 fn another_tokenizer_is_noticed() {
     let sandbox = sequence();
-    train(&sandbox, "out", &["model.hash_weights=whole"]);
+    train(&sandbox, "out", &[]);
     let settings = sandbox.json("out/best/ls_llama.json");
     assert_eq!(settings["base_weights"]["hashed"], "whole");
     let predict = ["predict", "--run", "out", "hi"];

@@ -57,7 +57,7 @@ fn a_run_survives_kills_at_any_moment() {
             (left(sandbox, "whole"), begun.elapsed())
         })
         .collect();
-    let mut done = 0;
+    let (mut done, mut within) = (0, 0);
     for run in 0.. {
         if done >= kills {
             break;
@@ -76,6 +76,7 @@ fn a_run_survives_kills_at_any_moment() {
             }
             done += 1;
             *counts.entry(check(sandbox, &name)).or_default() += 1;
+            within += u64::from(stands_within_an_epoch(sandbox, &name));
             if done >= kills {
                 break;
             }
@@ -86,11 +87,60 @@ fn a_run_survives_kills_at_any_moment() {
         assert_same(&left(sandbox, &name), whole, &of);
         std::fs::remove_dir_all(sandbox.path(&name)).unwrap();
     }
-    eprintln!("{counts:?}");
-    // Kills before the training alone would show little.
+    eprintln!("{counts:?}, {within} within an epoch");
+    // Kills before the training alone would show little, and at the ends of epochs not much more.
     if kills >= 50 {
-        assert!(counts.contains_key("with a best model"), "{counts:?}");
+        let best = counts
+            .get("with a best model")
+            .map_or(0, |&count| count as u64);
+        assert!(
+            best >= kills / 5 && within >= kills / 10,
+            "{counts:?}, {within}"
+        );
     }
+}
+
+/// A finished run that trains longer, killed on its way there.
+#[test]
+fn a_finished_run_that_trains_longer_survives_kills() {
+    let sandbox = sequence();
+    let set = ["train.save_steps=2", "lora.lora_dropout=0.1"];
+    train(&sandbox, "whole", &set);
+    for (name, bytes) in sandbox.files() {
+        if let Some(name) = name.strip_prefix("whole/") {
+            sandbox.write(&format!("parts/{name}"), bytes);
+        }
+    }
+    let longer = |run| ["train", "--resume", run, "--set", "train.epochs=12"];
+    let begun = Instant::now();
+    sandbox.ok(&longer("whole"));
+    let took = begun.elapsed();
+    let mut kills = 0;
+    // Soon, then later and later, so that each comes further.
+    for part in [0.2, 0.4, 0.5, 0.6, 0.7, 0.8] {
+        kills += usize::from(killed(
+            start(&sandbox, &longer("parts")),
+            took.mul_f64(part),
+        ));
+    }
+    assert!(kills > 1, "{kills}");
+    sandbox.ok(&longer("parts"));
+    assert_whole(&sandbox, "parts");
+    assert_eq!(sandbox.json("parts/report.json")["steps"], 60);
+    assert_same(&left(&sandbox, "parts"), &left(&sandbox, "whole"), "longer");
+}
+
+/// Whether the newest checkpoint is none of the end of an epoch, which has five steps.
+fn stands_within_an_epoch(sandbox: &Sandbox, run: &str) -> bool {
+    if !sandbox.path(run).join("checkpoints").exists() {
+        return false;
+    }
+    let files = sandbox.listing(&format!("{run}/checkpoints"));
+    let steps = files.iter().filter_map(|file| {
+        let step = file.strip_prefix("checkpoint-")?;
+        step.strip_suffix(".safetensors")?.parse::<u64>().ok()
+    });
+    steps.max().is_some_and(|step| step % 5 != 0)
 }
 
 /// What a killed run left is whole, and says what it is. Returns how far it had come.
@@ -146,11 +196,11 @@ fn check(sandbox: &Sandbox, run: &str) -> &'static str {
             "with a best model"
         };
     }
-    assert_contains(&outcome.stderr, &["not a run folder"]);
     if !begun {
+        assert_contains(&outcome.stderr, &["not a run folder"]);
         return "before it began";
     }
-    assert_contains(&outcome.stderr, &["did not reach its first evaluation"]);
+    assert_contains(&outcome.stderr, &["has no best model yet", "--resume"]);
     // It may take away what the kill left half written, and nothing else.
     let outcome = sandbox.run(&train_args(run, &[]));
     says(

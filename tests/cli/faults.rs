@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
+use crate::resume::{assert_same, left};
 use crate::runs::{RUN_FOLDER, SEQUENCE, csv, reviews, sequence, train};
 use crate::sandbox::{Outcome, Sandbox, assert_contains, says};
 
@@ -192,6 +193,30 @@ fn whatever_fails_in_training_is_named_and_leaves_what_was_kept() {
         }
         well
     });
+}
+
+/// Where the best model finds no room the steps up to it are not lost, and its evaluation is made
+/// again when there is some.
+#[test]
+fn a_best_model_without_room_costs_no_step() {
+    let sandbox = sequence();
+    train(&sandbox, "whole", &[]);
+    let args = ["train", "--config", "run.toml", "--run", "out"];
+    let (outcome, _) = run(&sandbox, &args, "out/.best.next", 1, 28);
+    says(
+        &outcome,
+        1,
+        &["cannot write", "hint: go on with: ", " train --resume out"],
+    );
+    let checkpoints = sandbox.listing("out/checkpoints");
+    assert_eq!(checkpoints, ["checkpoint-5.safetensors"]);
+    let outcome = sandbox.run(&["train", "--resume", "out"]);
+    says(
+        &outcome,
+        0,
+        &["going on from the checkpoint of step 5 of 10"],
+    );
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "no room");
 }
 
 #[test]

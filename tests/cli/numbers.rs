@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::resume::{assert_same, left};
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, weights};
 
@@ -164,10 +165,110 @@ fn steps_without_numbers_are_passed_over_and_shown() {
     ];
     let outcome = sandbox.run(&resume);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert_eq!(losses(&sandbox, "one"), losses(&sandbox, "two"));
-    let adapter =
-        |run: &str| std::fs::read(sandbox.path(run).join("best/adapter_model.safetensors"));
-    assert_eq!(adapter("one").unwrap(), adapter("two").unwrap());
+    assert_same(&left(&sandbox, "one"), &left(&sandbox, "two"), "one");
+}
+
+/// The command behind `go on with: `, as a shell takes it.
+fn printed_command(stderr: &str) -> &str {
+    let (_, command) = stderr.rsplit_once("go on with: ").unwrap();
+    command.trim()
+}
+
+#[test]
+fn what_is_printed_leads_over_steps_without_numbers() {
+    let sandbox = overflowing();
+    train(&sandbox, "two", &set(&["train.skip_nonfinite_steps=2"]));
+    let outcome = sandbox.run(&train_args("out", &set(&[])));
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert_contains(
+        &outcome.stderr,
+        &["Settings that a run cannot change need another folder (--run)"],
+    );
+    // The example comes once in each of two epochs.
+    let mut stderr = outcome.stderr;
+    for (skip, code) in [(1, Some(1)), (2, Some(0))] {
+        let command = printed_command(&stderr);
+        let ending = format!(" train --resume out --set train.skip_nonfinite_steps={skip}");
+        assert!(command.ends_with(&ending), "{command}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", command])
+            .current_dir(sandbox.path(""))
+            .env("LS_LLAMA_CACHE", sandbox.path("cache"))
+            .output()
+            .unwrap();
+        stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), code, "{stderr}");
+    }
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "two"), "printed");
+}
+
+/// Weights that decay by more than there is in f32.
+#[test]
+fn an_update_that_overflows_is_found_at_its_step() {
+    let sandbox = sequence();
+    let mut set = vec![
+        "train.learning_rate=1e3",
+        "train.weight_decay=1e38",
+        "train.warmup_steps=1",
+    ];
+    for skip in [
+        "train.skip_nonfinite_steps=0",
+        "train.skip_nonfinite_steps=1",
+    ] {
+        set.push(skip);
+        let outcome = sandbox.run(&train_args("out", &set));
+        assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+        // The rate of the first step is zero.
+        let step = if skip.ends_with('0') { 2 } else { 3 };
+        assert_contains(
+            &outcome.stderr,
+            &[
+                "a parameter after the update is ",
+                &format!(" at step {step}; examples: "),
+                "train.csv lines ",
+                "; loss and gradient are finite, but model.layers.0.self_attn.q_proj.lora_",
+                ".weight is not after the update",
+                "hint: lower train.learning_rate (1e3 at its peak) or train.weight_decay (1e38), in \
+                 another folder (--run)",
+            ],
+        );
+        // Whatever the examples, it is so again.
+        assert!(!outcome.stderr.contains("go on with"), "{}", outcome.stderr);
+        assert_eq!(losses(&sandbox, "out").len(), 1);
+        std::fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn a_step_in_passes_is_one_that_accumulates() {
+    let sandbox = sequence();
+    let common = ["train.group_by_length=false", "lora.lora_dropout=0.2"];
+    let with = |more: &[&'static str]| [&common[..], more].concat();
+    train(
+        &sandbox,
+        "passes",
+        &with(&["train.micro_batch_size=10", "train.pass_size=5"]),
+    );
+    train(
+        &sandbox,
+        "accumulated",
+        &with(&[
+            "train.micro_batch_size=5",
+            "train.gradient_accumulation_steps=2",
+        ]),
+    );
+    assert_same(
+        &left(&sandbox, "passes"),
+        &left(&sandbox, "accumulated"),
+        "passes",
+    );
+    // More than there are is all of them.
+    let more = with(&["train.micro_batch_size=5", "train.pass_size=64"]);
+    train(&sandbox, "all", &more);
+    assert_eq!(sandbox.json("all/report.json")["micro_batch_size"], 5);
+    let none = ["train.pass_size=0"];
+    let says = ["train.pass_size", "1 to 65536"];
+    refused(&sandbox, &train_args("out", &none), 2, &says);
 }
 
 #[test]
@@ -213,7 +314,9 @@ fn one_label_alone_is_refused_before_the_model_is_loaded() {
         .filter(|(_, label)| *label == "pos")
         .collect();
     sandbox.write("one.csv", csv(&positive));
-    sandbox.write("other.csv", csv(&reviews()));
+    // Labels of another kind in another file are not what is wrong.
+    let other: Vec<_> = reviews().into_iter().map(|(text, _)| (text, "0")).collect();
+    sandbox.write("other.csv", csv(&other));
     let says = [
         "one.csv: each of the 10 examples to learn from has the label \"pos\", expected at least two",
         "hint: is data.label the label?",
@@ -228,6 +331,9 @@ fn one_label_alone_is_refused_before_the_model_is_loaded() {
             1,
             &says,
         );
+    }
+    for split in ["data.validation=other.csv", "data.test=other.csv"] {
+        refused(&sandbox, &train_args("out", &[one[0], split]), 1, &says);
     }
     sandbox.write(
         "aside.toml",

@@ -65,7 +65,14 @@ impl<'a> Runs<'a> {
             "data.cache=false".into(),
         ];
         all.extend(set.iter().map(|set| set.to_string()));
-        let config = RunConfig::from_file(&sandbox.path("run.toml"), &all).unwrap();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        Self::of(sandbox, &all)
+    }
+
+    /// Of files that the sandbox's configuration names, or `set`.
+    fn of(sandbox: &'a Sandbox, set: &[&str]) -> Self {
+        let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
+        let config = RunConfig::from_file(&sandbox.path("run.toml"), &set).unwrap();
         Self { sandbox, config }
     }
 
@@ -282,28 +289,45 @@ fn splits_are_the_same_again() {
         SEQUENCE.replace("validation = \"train.csv\"\n", ""),
     );
     sandbox.write("test.csv", csv(&reviews()[..7]));
-    for set in [
-        &["data.test=test.csv"][..],
-        &["data.test=test.csv", "data.protocol=paper"],
-        &[],
-    ] {
-        train(&sandbox, "whole", set);
-        stop_and_go_on(&sandbox, "parts", set);
-        for file in ["predictions.jsonl", "best/adapter_model.safetensors"] {
-            let bytes = |run: &str| std::fs::read(sandbox.path(run).join(file)).unwrap();
-            assert!(bytes("whole") == bytes("parts"), "{set:?}: {file}");
-        }
+    let place = |key: &str, file: &str| format!("{key}={}", sandbox.path(file).display());
+    let places = [
+        place("model.path", "model"),
+        place("data.train", "train.csv"),
+    ];
+    let test = place("data.test", "test.csv");
+    for set in [&[test.as_str()][..], &[&test, "data.protocol=paper"], &[]] {
+        let common = [&*places[0], &*places[1], "data.cache=false"];
+        let set = [&common, set].concat();
+        let runs = Runs::of(&sandbox, &set);
+        runs.train("whole", usize::MAX).unwrap();
+        stop_and_go_on(&runs, "parts", records(&sandbox, "whole", "step").len());
+        let (parts, whole) = (left(&sandbox, "parts"), left(&sandbox, "whole"));
+        assert_same(&parts, &whole, &format!("{set:?}"));
         for run in ["whole", "parts"] {
             std::fs::remove_dir_all(sandbox.path(run)).unwrap();
         }
     }
 }
 
-/// Trains one epoch, then the rest: as after a kill between the last evaluation and the report.
-fn stop_and_go_on(sandbox: &Sandbox, run: &str, set: &[&str]) {
-    train(sandbox, run, set);
-    std::fs::remove_file(sandbox.path(run).join("report.json")).unwrap();
-    std::fs::remove_file(sandbox.path(run).join("predictions.jsonl")).unwrap();
+/// Stops in the middle of the second epoch and goes on with the rest; then once more from the end,
+/// as after a kill between the last evaluation and the report.
+fn stop_and_go_on(runs: &Runs<'_>, run: &str, steps: usize) {
+    let sandbox = runs.sandbox;
+    // Two looks before the training, one after each step, and one in the evaluation.
+    let error = runs.train(run, 3 + steps * 3 / 4).unwrap_err();
+    let TrainError::Interrupted {
+        at: Some((step, _)),
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert!(step > steps / 2 && step < steps, "{step} of {steps}");
+    sandbox.ok(&["train", "--resume", run]);
+    assert_whole(sandbox, run);
+    for file in ["report.json", "predictions.jsonl"] {
+        std::fs::remove_file(sandbox.path(run).join(file)).unwrap();
+    }
     sandbox.ok(&["train", "--resume", run]);
     assert_whole(sandbox, run);
 }
@@ -326,7 +350,7 @@ fn what_is_not_finished_says_so() {
         2,
         &[
             "holds a run that is not finished (step 3 of 10)",
-            "hint: go on with: ",
+            "hint: name another folder with --run to begin another run, or go on with: ",
         ],
     );
     let command = outcome
@@ -337,8 +361,13 @@ fn what_is_not_finished_says_so() {
         .trim()
         .to_owned();
     assert!(command.ends_with(" train --resume 'a run'"), "{command}");
-    let no_best = ["a run", "did not reach its first evaluation"];
+    let no_best = [
+        "a run is not finished (step 3 of 10) and has no best model yet",
+        "hint: go on with: ",
+        " train --resume 'a run'",
+    ];
     refused(&sandbox, &["predict", "--run", "a run", "hi"], 1, &no_best);
+    refused(&sandbox, &["evaluate", "--run", "a run"], 1, &no_best);
     // The command that was named, as a shell takes it.
     let output = std::process::Command::new("sh")
         .args(["-c", &command])
@@ -468,7 +497,7 @@ fn another_run_is_refused_by_what_differs() {
         (
             "train.csv",
             data.replace("boat", "goat"),
-            "the files of data.train: not the bytes",
+            "train.csv: not the bytes that the run began with (SHA-256 was ",
         ),
         (
             "model/tokenizer.json",
@@ -487,12 +516,7 @@ fn another_run_is_refused_by_what_differs() {
         sandbox.write(file, before);
     }
     let weights = std::fs::read(sandbox.path("model/model.safetensors")).unwrap();
-    let mut other = tensors(&sandbox, "model/model.safetensors");
-    other
-        .get_mut("model.layers.0.mlp.up_proj.weight")
-        .unwrap()
-        .bytes[9] ^= 1;
-    sandbox.write_tensors("model/model.safetensors", &other);
+    between_the_places(&sandbox);
     refused(
         &sandbox,
         &resume,
@@ -522,6 +546,86 @@ fn another_run_is_refused_by_what_differs() {
     );
 }
 
+/// Changes one value of the base where no sample of its tensor looks.
+fn between_the_places(sandbox: &Sandbox) {
+    let mut other = tensors(sandbox, "model/model.safetensors");
+    let table = other.get_mut("model.embed_tokens.weight").unwrap();
+    assert!(table.bytes.len() > 16 << 10);
+    table.bytes[2000] ^= 1;
+    sandbox.write_tensors("model/model.safetensors", &other);
+}
+
+/// What a sample leaves out may change: that is what is said where one is asked for.
+#[test]
+fn a_sample_of_the_weights_is_taken_where_it_is_asked_for() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["model.hash_weights=sample"]);
+    runs.train("out", 5).unwrap_err();
+    let settings = sandbox.read("out/config.toml");
+    assert_contains(&settings, &["hash_weights = \"sample\""]);
+    between_the_places(&sandbox);
+    sandbox.ok(&["train", "--resume", "out"]);
+    let settings = sandbox.json("out/best/ls_llama.json");
+    assert_eq!(settings["base_weights"]["hashed"], "sample");
+}
+
+/// Edits a file at a moment of the run, and asks it to stop behind some steps.
+struct EditAt {
+    file: PathBuf,
+    at: fn(&Event<'_>) -> bool,
+    stop: StopAt,
+}
+
+impl Observer for EditAt {
+    fn event(&mut self, event: &Event<'_>) {
+        if (self.at)(event) {
+            let text = std::fs::read_to_string(&self.file).unwrap();
+            // As long as before: every label is the other.
+            let text = text.replace(",pos", ",x").replace(",neg", ",pos");
+            std::fs::write(&self.file, text.replace(",x", ",neg")).unwrap();
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.stop.stop_requested()
+    }
+}
+
+#[test]
+fn data_that_are_edited_under_a_run_are_never_taken_for_those_that_it_read() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &[]);
+    let before = sandbox.read("train.csv");
+    let train = |run: &str, at| {
+        let mut observer = EditAt {
+            file: sandbox.path("train.csv"),
+            at,
+            stop: StopAt::new(5),
+        };
+        let run = sandbox.path(run);
+        ls_train::train(&runs.config, &run, &Device::flex(), &mut observer).unwrap_err()
+    };
+    // Encoded, and other splits are still read.
+    let error = train("reading", |event| {
+        matches!(event, Event::Data { split: "train", .. })
+    });
+    assert!(matches!(error, TrainError::FileChanged { .. }), "{error}");
+    assert!(sandbox.read("train.csv") != before);
+    assert!(!sandbox.path("reading/config.toml").exists());
+    sandbox.write("train.csv", &before);
+    // Trained on already: it goes on with what it began with, or not at all.
+    let error = train("out", |event| matches!(event, Event::Phase("training")));
+    assert_eq!(error.to_string(), "stopped at step 3 of 10, which is saved");
+    assert!(sandbox.read("train.csv") != before);
+    let resume = ["train", "--resume", "out"];
+    let differs = "train.csv: not the bytes that the run began with (SHA-256 was ";
+    refused(&sandbox, &resume, 2, &[differs]);
+    sandbox.write("train.csv", &before);
+    sandbox.ok(&resume);
+    runs.train("whole", usize::MAX).unwrap();
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "edited");
+}
+
 #[test]
 fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     let sandbox = sequence();
@@ -538,6 +642,9 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     let said = [
         "note: from here on: train.epochs was 2, is 3",
         "train.save_total_limit was 2, is 1",
+        "note: the learning rates are those of another schedule from here on, of 15 steps instead \
+         of 10: that of the next step is 8.00e-3 instead of 7.00e-3. A run that began with \
+         train.epochs = 3 ends in another model",
     ];
     says(&sandbox.run(&args), 0, &said);
     assert_whole(&sandbox, "out");
@@ -565,7 +672,10 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
     says(
         &sandbox.run(&more),
         0,
-        &["going on from the checkpoint of step 15 of 20"],
+        &[
+            "that of the next step is 2.50e-3 instead of 0.00e0",
+            "going on from the checkpoint of step 15 of 20",
+        ],
     );
     assert_eq!(sandbox.json("out/report.json")["steps"], 20);
     assert_eq!(records(&sandbox, "out", "step").len(), 20);
@@ -577,6 +687,110 @@ fn what_cannot_change_the_past_may_be_changed_and_is_said() {
         "in another folder",
     ];
     refused(&sandbox, &more, 1, &says);
+}
+
+/// Where the rates do not follow from the number of steps, what was trained longer is what a run
+/// leaves that began so.
+#[test]
+fn a_longer_run_of_one_schedule_is_the_run_that_began_so() {
+    let sandbox = sequence();
+    let constant = ["train.lr_scheduler=constant", "train.warmup_steps=2"];
+    let longer = [&constant[..], &["train.epochs=3"]].concat();
+    let (runs, longer) = (Runs::new(&sandbox, &constant), Runs::new(&sandbox, &longer));
+    longer.train("whole", usize::MAX).unwrap();
+    runs.train("out", 5).unwrap_err();
+    runs.train("done", usize::MAX).unwrap();
+    for run in ["out", "done"] {
+        let outcome = sandbox.run(&["train", "--resume", run, "--set", "train.epochs=3"]);
+        says(&outcome, 0, &["train.epochs was 2, is 3"]);
+        assert!(!outcome.stderr.contains("schedule"), "{}", outcome.stderr);
+        assert_same(&left(&sandbox, run), &left(&sandbox, "whole"), run);
+    }
+}
+
+/// Stops a run of 20 rows in passes of 8 at most behind its second step of 6.
+fn stopped_in_eights(sandbox: &Sandbox, run: &str, size: &str) {
+    let size = format!("train.micro_batch_size={size}");
+    let runs = Runs::new(sandbox, &[&size, "train.save_steps=1"]);
+    let error = runs.train(run, 4).unwrap_err();
+    assert_eq!(error.to_string(), "stopped at step 2 of 6, which is saved");
+}
+
+#[test]
+fn auto_and_the_number_that_it_takes_are_one_setting() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["train.micro_batch_size=8"]);
+    runs.train("whole", usize::MAX).unwrap();
+    let whole = left(&sandbox, "whole");
+    let resume = |run: &str, set: &str| sandbox.run(&["train", "--resume", run, "--set", set]);
+    for (was, is) in [("auto", "8"), ("8", "auto")] {
+        stopped_in_eights(&sandbox, was, was);
+        let outcome = resume(was, &format!("train.micro_batch_size={is}"));
+        let note = "note: from here on: train.micro_batch_size was ";
+        says(&outcome, 0, &[note]);
+        assert_same(&left(&sandbox, was), &whole, was);
+    }
+    stopped_in_eights(&sandbox, "out", "auto");
+    let outcome = resume("out", "train.micro_batch_size=4");
+    says(&outcome, 2, &["train.micro_batch_size was \"auto\", is 4"]);
+}
+
+#[test]
+fn smaller_passes_may_be_asked_for_and_are_kept() {
+    let sandbox = sequence();
+    train(&sandbox, "whole", &["train.micro_batch_size=8"]);
+    let whole = losses(&sandbox, "whole");
+    for size in ["auto", "8"] {
+        stopped_in_eights(&sandbox, size, size);
+        let outcome = sandbox.run(&["train", "--resume", size, "--set", "train.pass_size=2"]);
+        let notes = [
+            "train.pass_size was ",
+            "note: passes of 2 inputs instead of 8: the same examples in each step, but",
+        ];
+        says(&outcome, 0, &notes);
+        assert_eq!(
+            sandbox.json(&format!("{size}/report.json"))["micro_batch_size"],
+            2
+        );
+        assert_contains(
+            &sandbox.read(&format!("{size}/config.toml")),
+            &["pass_size = 2\n"],
+        );
+        let found = losses(&sandbox, size);
+        assert_eq!(found[..2], whole[..2]);
+        assert_ne!(found, whole);
+        for (found, whole) in found.iter().zip(&whole) {
+            assert!((found / whole - 1.0).abs() < 1e-3, "{found} {whole}");
+        }
+    }
+
+    // Killed in the first step in which it took smaller ones: they were chosen for good.
+    stopped_in_eights(&sandbox, "killed", "auto");
+    let config = sandbox.read("killed/config.toml");
+    assert_contains(&config, &["pass_size = 8\n"]);
+    sandbox.write(
+        "killed/config.toml",
+        config.replace("pass_size = 8\n", "pass_size = 2\n"),
+    );
+    let outcome = sandbox.run(&["train", "--resume", "killed"]);
+    says(&outcome, 0, &["note: passes of 2 inputs instead of 8"]);
+    assert_eq!(losses(&sandbox, "killed"), losses(&sandbox, "auto"));
+
+    // What was chosen when the run began is chosen, also where no checkpoint knows it.
+    stopped_in_eights(&sandbox, "over", "auto");
+    let config = sandbox.read("over/config.toml");
+    sandbox.write(
+        "over/config.toml",
+        config.replace("pass_size = 8\n", "pass_size = 4\n"),
+    );
+    std::fs::remove_dir_all(sandbox.path("over/checkpoints")).unwrap();
+    let outcome = sandbox.run(&["train", "--resume", "over"]);
+    says(&outcome, 0, &["it starts over"]);
+    assert_eq!(sandbox.json("over/report.json")["micro_batch_size"], 4);
+    // And so where the run is made again by its configuration.
+    let again = ["train", "--config", "over/config.toml", "--run", "again"];
+    sandbox.ok(&again);
+    assert_same(&left(&sandbox, "again"), &left(&sandbox, "over"), "again");
 }
 
 #[test]
@@ -622,7 +836,10 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
         &sandbox,
         &["train", "--resume", "out"],
         1,
-        &["checkpoint-2.safetensors"],
+        &[
+            "checkpoint-2.safetensors: it is damaged: ",
+            "hint: to begin again from the first step, remove out/checkpoints",
+        ],
     );
     std::fs::remove_dir_all(sandbox.path("out/checkpoints")).unwrap();
     let outcome = sandbox.run(&["train", "--resume", "out"]);
@@ -632,6 +849,85 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
         &["ended before its first checkpoint: it starts over"],
     );
     assert_same(&left(&sandbox, "out"), &whole, "started over");
+}
+
+/// What cannot be read, or only by another version, is not thrown away.
+#[test]
+fn a_checkpoint_is_passed_over_for_damage_alone() {
+    let sandbox = sequence();
+    stopped(&sandbox, "out");
+    let resume = ["train", "--resume", "out"];
+    let newest = "out/checkpoints/checkpoint-3.safetensors";
+    let bytes = std::fs::read(sandbox.path(newest)).unwrap();
+    let key = b"format_version\":\"";
+    let at = bytes
+        .windows(key.len())
+        .position(|part| part == key)
+        .unwrap();
+    let mut later = bytes.clone();
+    later[at + key.len()] = b'2';
+    sandbox.write(newest, later);
+    let version = [
+        newest,
+        "format_version of the checkpoint is 2",
+        "hint: go on with the version",
+    ];
+    refused(&sandbox, &resume, 1, &version);
+    // What is damaged is out of the way and kept.
+    sandbox.write(newest, &bytes[..bytes.len() / 2]);
+    sandbox.ok(&resume);
+    let aside = sandbox.path("out/checkpoints/checkpoint-3.safetensors.damaged");
+    assert_eq!(std::fs::read(aside).unwrap(), &bytes[..bytes.len() / 2]);
+}
+
+/// Gradient checkpointing may be set and taken back in between: each step is the same.
+#[test]
+fn gradient_checkpointing_may_change_on_the_way() {
+    let sandbox = sequence();
+    let runs = |on: bool| {
+        let on = format!("train.gradient_checkpointing={on}");
+        Runs::new(&sandbox, &[&on, "lora.lora_dropout=0.3"])
+    };
+    let (without, with) = (runs(false), runs(true));
+    without.train("whole", usize::MAX).unwrap();
+    without.train("out", 4).unwrap_err();
+    with.resume("out", 4).unwrap_err();
+    without.resume("out", 4).unwrap_err();
+    with.resume("out", usize::MAX).unwrap();
+    assert_eq!(sandbox.json("out/report.json")["steps"], 10);
+    assert_same(&left(&sandbox, "out"), &left(&sandbox, "whole"), "changed");
+}
+
+/// What is said of a stop: where the run stands, before it goes on and behind.
+#[test]
+fn a_stop_says_what_stands() {
+    let sandbox = sequence();
+    let runs = Runs::new(&sandbox, &["train.save_steps=1"]);
+    let said = |error: TrainError| error.to_string();
+    assert_eq!(
+        said(runs.train("new", 1).unwrap_err()),
+        "stopped before the training began: there was nothing to save"
+    );
+    stopped(&sandbox, "out");
+    assert_eq!(
+        said(runs.resume("out", 2).unwrap_err()),
+        "stopped before the training went on: the run stands at step 3 of 10 as before"
+    );
+}
+
+#[test]
+fn a_moved_run_goes_on_by_its_own_configuration_where_it_is() {
+    let sandbox = sequence();
+    stopped(&sandbox, "old");
+    std::fs::rename(sandbox.path("old"), sandbox.path("new")).unwrap();
+    let outcome = sandbox.run(&["train", "--config", "new/config.toml", "--resume"]);
+    says(
+        &outcome,
+        0,
+        &["going on from the checkpoint of step 3 of 10"],
+    );
+    assert_whole(&sandbox, "new");
+    assert!(!sandbox.path("old").exists());
 }
 
 #[test]
@@ -660,7 +956,33 @@ fn metrics_are_cut_back_to_the_checkpoint() {
         &sandbox,
         &args,
         1,
-        &["metrics.jsonl has 20 bytes, and had "],
+        &[
+            "short/metrics.jsonl: found 20 bytes, expected the ",
+            "remove short/metrics.jsonl to go on",
+        ],
+    );
+    // Without any the run goes on, and the records begin behind the checkpoint.
+    let whole = sandbox.read("whole/metrics.jsonl");
+    let behind = whole.lines().skip(metrics.lines().count());
+    let behind: String = behind.map(|line| line.to_owned() + "\n").collect();
+    std::fs::remove_file(sandbox.path("short/metrics.jsonl")).unwrap();
+    let args = train_args("short", &[]);
+    refused(&sandbox, &args, 2, &["not finished (step 3 of 10)"]);
+    let runs = Runs::new(&sandbox, &[]);
+    let mut observer = StopAt::new(3);
+    let run = sandbox.path("short");
+    let stopped = ls_train::resume(&runs.config, &run, &Device::flex(), &mut observer);
+    assert!(stopped.is_err());
+    assert_contains(
+        &observer.notes.join("\n"),
+        &["the records of the steps up to 3 are gone"],
+    );
+    sandbox.ok(&["train", "--resume", "short"]);
+    assert_whole(&sandbox, "short");
+    let found = sandbox.read("short/metrics.jsonl");
+    assert_eq!(
+        without_times(found.as_bytes()),
+        without_times(behind.as_bytes())
     );
 }
 
@@ -702,6 +1024,7 @@ fn one_process_at_a_time_has_a_run() {
     metrics.lock().unwrap();
     let says = ["another process is training in this run folder"];
     refused(&sandbox, &["train", "--resume", "out"], 2, &says);
+    refused(&sandbox, &train_args("out", &[]), 2, &says);
     drop(metrics);
     sandbox.ok(&["train", "--resume", "out"]);
 }
@@ -779,6 +1102,42 @@ mod signals {
     }
 
     #[test]
+    fn a_signal_says_so_where_nothing_can_be_saved() {
+        let sandbox = sequence();
+        // The only checkpoint is that of the end.
+        let set = [
+            "train.epochs=4000",
+            "train.eval_steps=20000",
+            "train.save_seconds=0",
+        ];
+        let (child, stderr) = until(&sandbox, &train_args("out", &set), "training ...");
+        sandbox.write("out/checkpoints", "in the way");
+        send(&child, "TERM");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 143, "{said}");
+        assert_contains(
+            &said,
+            &[
+                "of which none is saved, because its checkpoint could not be written: out/checkpoints",
+                "go on with: ",
+                " train --resume out",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_command_that_goes_on_says_again_what_the_stopped_one_set() {
+        let sandbox = sequence();
+        train(&sandbox, "out", &[]);
+        let args = ["train", "--resume", "out", "--set", "train.epochs=4000"];
+        let (child, stderr) = until(&sandbox, &args, "training ...");
+        send(&child, "INT");
+        let (code, said) = ended(child, stderr);
+        assert_eq!(code, 130, "{said}");
+        assert_contains(&said, &[" train --resume out --set train.epochs=4000\n"]);
+    }
+
+    #[test]
     fn a_second_signal_ends_at_once() {
         let sandbox = sequence();
         // One step takes many seconds.
@@ -799,7 +1158,11 @@ mod signals {
         send(&child, "INT");
         let (code, said) = ended(child, stderr);
         assert_eq!(code, 130, "{said}");
-        assert!(!said.contains("saved"), "{said}");
+        assert!(!said.contains("which is saved"), "{said}");
+        assert_contains(
+            &said,
+            &["stopping as soon as", "a second signal ends it at once"],
+        );
         assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
         assert!(!sandbox.path("out/checkpoints").exists());
     }
@@ -909,8 +1272,19 @@ fn a_checkpoint_that_cannot_be_written_ends_no_run_that_can_go_on() {
     // Who asked to stop is told that nothing is saved.
     let error = train("stopped", 5).unwrap_err();
     assert!(
-        matches!(error, TrainError::NotSaved { step: 3, .. }),
+        matches!(
+            error,
+            TrainError::NotSaved {
+                at: (3, 10),
+                saved: None,
+                ..
+            }
+        ),
         "{error}"
+    );
+    assert_contains(
+        &error.to_string(),
+        &["stopped at step 3 of 10, of which none is saved"],
     );
 }
 

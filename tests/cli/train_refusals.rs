@@ -588,7 +588,7 @@ fn a_loss_that_is_no_number_stops_the_run_with_its_files_whole() {
             &sandbox,
             &["predict", "--run", run, "hi"],
             1,
-            &["not a run folder", "did not reach its first evaluation"],
+            &["is not finished", "has no best model yet", "go on with: "],
         );
     }
 }

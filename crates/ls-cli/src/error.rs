@@ -7,6 +7,8 @@ use ls_files::{StdoutError, say};
 use ls_hub::HubError;
 use ls_train::TrainError;
 
+use crate::shell;
+
 /// A command that cannot be carried out as written.
 #[derive(Debug)]
 pub struct UsageError {
@@ -102,6 +104,12 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             cause
                 .downcast_ref::<TrainError>()
                 .and_then(TrainError::hint)
+        });
+        let hint = hint.or_else(|| match cause.downcast_ref::<TrainError>() {
+            Some(TrainError::NoBestYet { path, .. }) => {
+                Some(format!("go on with: {}", shell::resume(path, &[])))
+            }
+            _ => None,
         });
         hint.or_else(|| {
             cause

@@ -25,8 +25,6 @@ pub struct Display {
     /// Steps that an earlier process did.
     done_before: usize,
     signals: Signals,
-    /// Whether it was said that a signal was heard.
-    told: bool,
 }
 
 impl Display {
@@ -50,7 +48,6 @@ impl Display {
             training: false,
             done_before: 0,
             signals: Signals::default(),
-            told: false,
         }
     }
 
@@ -126,10 +123,6 @@ impl Observer for Display {
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        if self.signals.asked() && !self.told {
-            self.told = true;
-            self.line("stopping: the step is finished and saved (a second signal ends it at once)");
-        }
         match event {
             Event::Data {
                 split,

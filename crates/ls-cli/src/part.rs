@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -234,12 +235,17 @@ impl Part {
         }
     }
 
+    /// Some milliseconds are waited for: a lock outlives its holder for as long as a process that
+    /// it was starting right then has the file too.
     fn lock(&self, file: &File) -> Result<()> {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(self.is_taken()),
-            // Where a file system knows no locks, there is none to respect.
-            _ => Ok(()),
+        for pause in [10, 40, 150] {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(pause)),
+                // Where a file system knows no locks, there is none to respect.
+                _ => return Ok(()),
+            }
         }
+        Err(self.is_taken())
     }
 
     fn is_taken(&self) -> anyhow::Error {
@@ -706,7 +712,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..100 {
+                    for _ in 0..25 {
                         let Ok(mut one) = part(&out, true) else {
                             continue;
                         };

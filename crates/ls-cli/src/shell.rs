@@ -1,12 +1,31 @@
 //! Commands as a shell takes them, to be copied from a message.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// A command of these words.
 pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
     let words = words.into_iter().map(|word| quoted(word.as_ref()));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// The command that goes on with a run, with further flags.
+pub fn resume(run: &Path, flags: &[&str]) -> String {
+    let program = std::env::args_os().next().unwrap_or("ls-cli".into());
+    let words = ["train".into(), "--resume".into(), from_here(run).into()];
+    let flags = flags.iter().map(OsString::from);
+    command([program].into_iter().chain(words).chain(flags))
+}
+
+/// A path relative to here where it is below.
+pub fn shown(path: &Path) -> String {
+    from_here(path).display().to_string()
+}
+
+fn from_here(path: &Path) -> &Path {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path)
 }
 
 /// Bytes that are no UTF-8, as names of files may have, are printed by the shell.

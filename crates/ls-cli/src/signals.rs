@@ -69,16 +69,20 @@ impl State {
         let code = 128 + signal;
         let first = self.code.swap(code as u8, Ordering::SeqCst) == 0;
         let training = self.training.load(Ordering::SeqCst);
+        let said = match (first, training) {
+            (true, true) => {
+                "stopping as soon as what is done is saved (a second signal ends it at once)\n"
+            }
+            (true, false) => {
+                "stopped before the training began, so that nothing had to be saved: the same \
+                 command starts it again\n"
+            }
+            (false, _) => "",
+        };
+        // A step may be long, so it is said here. A terminal that is gone cannot be told.
+        let _ = std::io::stderr().write_all(said.as_bytes());
         if first && training {
             return;
-        }
-        if first {
-            // A terminal that is gone cannot be told.
-            let _ = writeln!(
-                std::io::stderr(),
-                "stopped before the training began, so that nothing had to be saved: the same \
-                 command starts it again"
-            );
         }
         signal_hook::low_level::exit(code);
     }

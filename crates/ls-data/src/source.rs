@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ls_files::{FileError, hex, sha256_of_file};
+use ls_files::{FileError, FileStamp, hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -170,6 +170,8 @@ impl SplitSource {
             let writer = SplitWriter::in_temporary_file(task)?;
             return self.write(writer, task, tokenizer, limits);
         };
+        // First: what changes after it shows.
+        let stamps = self.stamps();
         let key = self.key(task, tokenizer, limits)?;
         let path = cache.join(key).with_extension(cache::ENTRY);
         let split = match EncodedSplit::open(&path) {
@@ -181,7 +183,7 @@ impl SplitSource {
                 if !matches!(error, DataError::File(FileError::NotFound { .. })) {
                     tracing::warn!("encoding anew: {}", with_causes(&error));
                 }
-                self.write_kept(&path, task, tokenizer, limits)?
+                self.write_kept(&path, &stamps, task, tokenizer, limits)?
             }
         };
         if let Storage::File(file) = &split.storage {
@@ -192,16 +194,28 @@ impl SplitSource {
     }
 
     /// Encodes the split into the entry of a cache or, where that cannot be written, into a
-    /// temporary file: with another disk it may have another fate.
+    /// temporary file: with another disk it may have another fate. `stamps` are those from before
+    /// the entry got its name.
     fn write_kept(
         &self,
         path: &Path,
+        stamps: &[Option<FileStamp>],
         task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<EncodedSplit> {
-        let kept = SplitWriter::in_file(task, path)
-            .and_then(|writer| self.write(writer, task, tokenizer, limits));
+        let kept = SplitWriter::in_file(task, path).and_then(|mut writer| {
+            self.fill(&mut writer, task, tokenizer, limits)?;
+            // The name is that of other bytes than those that were encoded.
+            if self.stamps() != stamps {
+                tracing::warn!(
+                    "{}: changed while it was read: what is encoded is not kept",
+                    self.name()
+                );
+                writer.forget_name();
+            }
+            writer.finish()
+        });
         match kept {
             Err(DataError::File(FileError::Write { path: file, source })) if file == path => {
                 tracing::warn!("{}: what is encoded is not kept: {source}", path.display());
@@ -225,6 +239,17 @@ impl SplitSource {
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<EncodedSplit> {
+        self.fill(&mut writer, task, tokenizer, limits)?;
+        writer.finish()
+    }
+
+    fn fill(
+        &self,
+        writer: &mut SplitWriter,
+        task: TaskKind,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+    ) -> Result<()> {
         let repaired = AtomicUsize::new(0);
         for file in &self.files {
             writer.begin_file(file);
@@ -291,7 +316,22 @@ impl SplitSource {
                 scheme.name()
             );
         }
-        writer.finish()
+        Ok(())
+    }
+
+    /// The files whose bytes decide what is encoded, each followed by where the names of its
+    /// integer tags may stand.
+    fn read_from(&self) -> impl Iterator<Item = (&Path, PathBuf)> {
+        let files = self.files.iter();
+        files.map(|file| (file.as_path(), file.with_file_name("label.json")))
+    }
+
+    /// Shows whether the bytes that [`SplitSource::key`] stands for have changed since; none for a
+    /// file that is not there.
+    fn stamps(&self) -> Vec<Option<FileStamp>> {
+        let files = self.read_from();
+        let stamps = files.map(|(file, names)| [FileStamp::of(file), FileStamp::of(names)]);
+        stamps.flatten().map(std::result::Result::ok).collect()
     }
 
     /// Stands for everything that decides what is encoded: the bytes of the files and of the
@@ -320,10 +360,8 @@ impl SplitSource {
         for bytes in tokenizer.identity() {
             part(&bytes);
         }
-        for file in &self.files {
+        for (file, names) in self.read_from() {
             part(sha256_of_file(file)?.as_bytes());
-            // Names of integer tags that stand beside the file.
-            let names = file.with_file_name("label.json");
             part(&ls_files::read(names).unwrap_or_default());
         }
         Ok(hex(&hash.finalize()))

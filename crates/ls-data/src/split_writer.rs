@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ls_files::FileError;
+use ls_files::{FileError, sync_folder};
 use rustc_hash::FxBuildHasher;
 
 use crate::checksums::{Summed, Summing};
@@ -180,6 +180,11 @@ impl SplitWriter {
         self.write_record()
     }
 
+    /// The file is to go with the split, as one without a name does.
+    pub(crate) fn forget_name(&mut self) {
+        self.target = None;
+    }
+
     fn file(&self) -> usize {
         self.footer.files.len().saturating_sub(1)
     }
@@ -292,7 +297,16 @@ impl SplitWriter {
             // fails. A later run would see that, and encode anew.
             let kept = file.file.sync_data();
             match kept.and_then(|()| part.persist(&target).map_err(|error| error.error)) {
-                Ok(()) => {}
+                Ok(()) => {
+                    // Without this a power cut may undo the renaming, which costs only time.
+                    let synced = sync_folder(target.parent().unwrap_or(Path::new(".")));
+                    if let Err(FileError::Write { source, .. }) = synced {
+                        tracing::warn!(
+                            "{}: what is encoded is not kept through a power cut: {source}",
+                            target.display()
+                        );
+                    }
+                }
                 Err(error) => {
                     tracing::warn!("{}: what is encoded is not kept: {error}", target.display());
                 }

@@ -9,6 +9,8 @@ mod folders;
 mod found;
 mod guard;
 mod hash;
+#[cfg(unix)]
+mod links;
 mod listed;
 mod nearest;
 mod parse;
@@ -28,6 +30,8 @@ pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
 pub use found::{FileStamp, exists, is_file, is_folder};
 pub use guard::{Panicked, guarded, message_of};
 pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
+#[cfg(unix)]
+pub use links::put_link;
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};

@@ -1,6 +1,6 @@
 //! Files that are not whole yet: their names, and removing those that a kill has left.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// Beginning of the name of a file that is not whole yet; 16 hexadecimal digits follow.
 const PREFIX: &str = ".tmp-";
-/// Where a file system knows no locks, a file that nobody has written to for so long is left over.
+/// What cannot be locked (a link, or anything where the file system knows no locks) is left over
+/// when nobody has written to it for so long.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file under a temporary name, deleted unless it is given its own.
@@ -26,8 +27,7 @@ impl Temporary {
     /// Creates a file in a folder.
     pub(crate) fn create_in(folder: &Path) -> io::Result<Self> {
         loop {
-            let random = RandomState::new().build_hasher().finish();
-            let path = folder.join(format!("{PREFIX}{random:016x}"));
+            let path = temporary_name(folder);
             let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
@@ -80,16 +80,33 @@ impl Write for Temporary {
     }
 }
 
+/// A name for what is to have another one soon.
+pub(crate) fn temporary_name(folder: &Path) -> PathBuf {
+    let random = RandomState::new().build_hasher().finish();
+    folder.join(format!("{PREFIX}{random:016x}"))
+}
+
 /// Removes what killed processes have left in a folder of files that were not whole yet, and
 /// nothing else: neither files of other names nor what a living process is writing. One that cannot
 /// be removed stays for the next time.
 pub fn sweep(folder: impl AsRef<Path>) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
-        let ours = entry.file_name().to_str().is_some_and(is_temporary)
-            && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours && is_left(&entry.path()) {
-            let _ = fs::remove_file(entry.path());
+        if !entry.file_name().to_str().is_some_and(is_temporary) {
+            continue;
+        }
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_file() => {
+                if let Some(_held) = left(&path) {
+                    let _ = fs::remove_file(&path);
+                }
+            }
+            // A link cannot be locked, but has its own name a moment later.
+            Ok(kind) if kind.is_symlink() && is_old(entry.metadata()) => {
+                let _ = fs::remove_file(&path);
+            }
+            _ => {}
         }
     }
 }
@@ -101,20 +118,23 @@ fn is_temporary(name: &str) -> bool {
     })
 }
 
-/// Whether no process has the file open.
-fn is_left(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    match file.try_lock() {
+/// The file, locked, if no process writes to it. Whoever removes it holds the lock until it is
+/// gone: a writer that has created it and not locked it yet then sees the lock, or that the name is
+/// gone, and takes another.
+fn left(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    let left = match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
-        Err(TryLockError::Error(_)) => {
-            let written = file.metadata().and_then(|found| found.modified());
-            let age = written.ok().and_then(|written| written.elapsed().ok());
-            age.is_some_and(|age| age > DAY)
-        }
-    }
+        Err(TryLockError::Error(_)) => is_old(file.metadata()),
+    };
+    left.then_some(file)
+}
+
+fn is_old(found: io::Result<Metadata>) -> bool {
+    let written = found.and_then(|found| found.modified());
+    let age = written.ok().and_then(|written| written.elapsed().ok());
+    age.is_some_and(|age| age > DAY)
 }
 
 fn is_not_found(error: io::Error) -> bool {
@@ -124,6 +144,8 @@ fn is_not_found(error: io::Error) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -147,20 +169,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_stays_locked_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".tmp-0123456789abcdef");
+        // Created by a writer that has not come to its lock.
+        let writer = File::create(&path).unwrap();
+        let held = left(&path).unwrap();
+        assert!(matches!(writer.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        writer.try_lock().unwrap();
+        assert!(left(&path).is_none());
+    }
+
+    #[test]
     fn writers_and_sweepers_at_once_lose_nothing() {
+        const ROUNDS: usize = 1500;
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
+        let writers = std::sync::atomic::AtomicUsize::new(2);
         std::thread::scope(|scope| {
-            for writer in 0..2 {
-                scope.spawn(move || {
-                    for round in 0..300 {
-                        let path = folder.join(format!("{writer}-{round}"));
-                        crate::write_atomic(path, "x").unwrap();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let temporary = Temporary::create_in(folder);
+                        // A moment of writing, without syncs, so that many files are made.
+                        std::thread::sleep(Duration::from_micros(50));
+                        let kept = temporary.map(|written| fs::metadata(&written.path).is_ok());
+                        if !matches!(kept, Ok(true)) {
+                            writers.store(0, Ordering::Relaxed);
+                            panic!("{kept:?}");
+                        }
+                    }
+                    writers.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while writers.load(Ordering::Relaxed) > 0 {
+                        sweep(folder);
                     }
                 });
             }
-            scope.spawn(|| (0..300).for_each(|_| sweep(folder)));
         });
-        assert_eq!(fs::read_dir(folder).unwrap().count(), 600);
     }
 }

@@ -81,12 +81,13 @@ impl Checkpoint {
     }
 
     /// By what the weights are known again: it depends on every tensor that the files hold, on
-    /// neither their folder nor how many files there are.
+    /// neither their folder nor how many files there are. How much is hashed is decided by their
+    /// size unless it is said ([`Fingerprint::of`]).
     ///
     /// # Errors
     ///
     /// If a file cannot be read.
-    pub fn fingerprint(&self, hashed: Hashed) -> Result<Fingerprint> {
+    pub fn fingerprint(&self, hashed: Option<Hashed>) -> Result<Fingerprint> {
         Ok(Fingerprint::of(self.files.tensors(), hashed)?)
     }
 

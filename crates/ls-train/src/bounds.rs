@@ -5,7 +5,7 @@ use ls_files::Bounds;
 
 /// Tokens of an input: `max_length`, `pad_to`, `stride`.
 pub(crate) const TOKENS: Bounds = Bounds::new(1, 1 << 24);
-/// Inputs of one pass: `micro_batch_size`, `eval_batch_size`, `batch_size`.
+/// Inputs of one pass: `micro_batch_size`, `pass_size`, `eval_batch_size`, `batch_size`.
 pub(crate) const BATCH: Bounds = Bounds::new(1, 1 << 16);
 /// Tokens of a batch in which each input is filled up to `pad_to`.
 pub(crate) const PADDED_TOKENS: u64 = 1 << 20;

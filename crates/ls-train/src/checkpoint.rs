@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ls_files::{FileError, HostTensor, TensorFile, sha256_of_parts, write_tensors_with};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{BATCH, STEPS};
 use crate::error::{Result, TrainError};
 use crate::events::EvaluationRecord;
 use crate::identity::Identity;
@@ -125,6 +126,66 @@ pub(crate) fn remove(folder: &Path, remove: impl Fn(usize, usize) -> bool) -> Re
     Ok(())
 }
 
+/// Takes the checkpoints behind `step` out of the way of the run that goes on from it: it will
+/// write others in their places. They are damaged, or they would have been gone on from.
+///
+/// # Errors
+///
+/// If one cannot be renamed.
+pub(crate) fn set_aside(folder: &Path, step: usize) -> Result<()> {
+    for (_, path) in list(folder)?.into_iter().filter(|(later, _)| *later > step) {
+        let aside = path.with_extension("safetensors.damaged");
+        fs::rename(&path, aside).map_err(FileError::writing(&path))?;
+    }
+    Ok(())
+}
+
+/// An error in reading a checkpoint: what the system does not let be read says nothing of what is
+/// in it, anything else is damage.
+fn unreadable(error: FileError, path: &Path) -> TrainError {
+    match error {
+        FileError::Read { .. } | FileError::NotFound { .. } => error.into(),
+        damage => {
+            // Its message begins with the path, and so will the new one.
+            let reason = damage.to_string();
+            let reason = reason.strip_prefix(&path.display().to_string());
+            let reason = reason.map(|reason| reason.trim_start_matches(':').trim_start());
+            TrainError::Checkpoint {
+                path: path.into(),
+                reason: format!("it is damaged: {}", reason.unwrap_or(&damage.to_string())),
+            }
+        }
+    }
+}
+
+impl State {
+    /// The first number that the loop cannot have come by, if there is one.
+    fn fault(&self) -> Option<String> {
+        let best = self.best.as_ref().map_or(0, |best| best.step);
+        let kept = self.step.saturating_sub(self.skipped_steps);
+        let bounded = [
+            ("steps", self.steps, 1, STEPS.most as usize),
+            ("steps_per_epoch", self.steps_per_epoch, 1, self.steps),
+            ("step", self.step, 0, self.steps),
+            ("skipped_steps", self.skipped_steps, 0, self.step),
+            ("pass_size", self.pass_size, 1, BATCH.most as usize),
+            ("last_evaluation", self.last_evaluation, 0, self.step),
+            ("without_better", self.without_better, 0, self.step),
+            ("the step of the best evaluation", best, 0, self.step),
+        ];
+        let mut bounded = bounded.into_iter();
+        let outside = bounded.find(|(_, found, least, most)| !(least..=most).contains(&found));
+        if let Some((what, found, least, most)) = outside {
+            return Some(format!("{what} is {found}, expected {least} to {most}"));
+        }
+        let found = self.optimizer_steps;
+        if usize::try_from(found).is_ok_and(|found| found <= kept) {
+            return None;
+        }
+        Some(format!("optimizer_steps is {found}, expected 0 to {kept}"))
+    }
+}
+
 impl Saved {
     /// Writes the file into its folder, whole or not at all.
     ///
@@ -166,18 +227,19 @@ impl Saved {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is damaged, or of another version.
+    /// [`TrainError::Checkpoint`] if it is damaged; if it cannot be read, or is of another version.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let damaged = |reason: String| TrainError::Checkpoint {
             path: path.into(),
             reason,
         };
-        let file = TensorFile::open(path)?;
+        let file = TensorFile::open(path).map_err(|error| unreadable(error, path))?;
         let (state, text) = state(&file)?;
         let tensors = file
             .names()
             .map(|name| Ok((name, file.read(name)?)))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<Vec<_>, FileError>>()
+            .map_err(|error| unreadable(error, path))?;
         if file.metadata(SHA256) != Some(&*hash(&text, &tensors)) {
             return Err(damaged("it is damaged: its SHA-256 is another".into()));
         }
@@ -198,14 +260,37 @@ impl Saved {
             }
         };
         let missing = || damaged(format!("no tensor {VALUES}"));
-        Ok(Self {
-            state,
+        let saved = Self {
             values: take(VALUES)?.ok_or_else(missing)?,
             moments: match MOMENTS.map(take) {
                 [first, second] => first?.zip(second?).map(|(first, second)| [first, second]),
             },
             best_values: take(BEST)?,
-        })
+            state,
+        };
+        let State { step, best, .. } = &saved.state;
+        let pairs = [
+            (
+                "moments",
+                saved.moments.is_some(),
+                saved.state.optimizer_steps > 0,
+            ),
+            (
+                BEST,
+                saved.best_values.is_some(),
+                best.as_ref().is_some_and(|best| best.step != *step),
+            ),
+        ];
+        match pairs
+            .into_iter()
+            .find(|(_, found, expected)| found != expected)
+        {
+            Some((what, true, _)) => Err(damaged(format!("{what} that no step brought"))),
+            Some((what, false, _)) => {
+                Err(damaged(format!("no {what}, of a step that brought them")))
+            }
+            None => Ok(saved),
+        }
     }
 }
 
@@ -213,9 +298,10 @@ impl Saved {
 ///
 /// # Errors
 ///
-/// If it cannot be read or is of another version.
+/// As [`Saved::read`].
 pub(crate) fn read_state(path: &Path) -> Result<State> {
-    Ok(state(&TensorFile::open(path)?)?.0)
+    let file = TensorFile::open(path).map_err(|error| unreadable(error, path))?;
+    Ok(state(&file)?.0)
 }
 
 /// The state in a file's metadata, and its text.
@@ -226,16 +312,23 @@ fn state(file: &TensorFile) -> Result<(State, String)> {
         reason,
     };
     let version = file.metadata("format_version");
-    if version != Some(&*FORMAT_VERSION.to_string()) {
-        let found = version.unwrap_or("none");
-        return Err(unusable(format!(
-            "format_version is {found}, and this version reads {FORMAT_VERSION}"
-        )));
+    let version = version.and_then(|version| version.parse::<u32>().ok());
+    let found = version.ok_or_else(|| unusable("it is damaged: no format_version in it".into()))?;
+    if found != FORMAT_VERSION {
+        return Err(TrainError::CheckpointVersion {
+            path: path.into(),
+            found,
+            expected: FORMAT_VERSION,
+        });
     }
     let text = file
         .metadata(STATE)
-        .ok_or_else(|| unusable("no state in it".into()))?;
-    Ok((ls_files::parse_toml(text, path)?, text.to_owned()))
+        .ok_or_else(|| unusable("it is damaged: no state in it".into()))?;
+    let state: State = ls_files::parse_toml(text, path).map_err(|error| unreadable(error, path))?;
+    match state.fault() {
+        Some(fault) => Err(unusable(fault)),
+        None => Ok((state, text.to_owned())),
+    }
 }
 
 /// Over the state and all tensors, by name.
@@ -296,13 +389,13 @@ mod tests {
                 ls_llama: "0.1.0".into(),
                 device: "Flex".into(),
                 step,
-                skipped_steps: 2,
+                skipped_steps: 1,
                 pass_size: 4,
                 steps: 9,
                 steps_per_epoch: 3,
                 last_evaluation: 2,
                 without_better: 1,
-                optimizer_steps: 3,
+                optimizer_steps: 2,
                 tokens: 1 << 40,
                 seconds: 0.1 + 0.2,
                 metrics_bytes: 77,
@@ -324,6 +417,7 @@ mod tests {
         let full = saved(3);
         let mut bare = saved(4);
         (bare.moments, bare.best_values) = (None, None);
+        bare.state.optimizer_steps = 0;
         (bare.state.best, bare.state.baselines) = (None, Vec::new());
         for saved in [full, bare] {
             saved.write(dir.path()).unwrap();
@@ -361,6 +455,92 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_no_loop_comes_by_are_refused_whatever_the_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        type Change = fn(&mut Saved);
+        let changes: [(Change, &str); 12] = [
+            (|saved| saved.state.pass_size = 0, "pass_size is 0"),
+            (
+                |saved| saved.state.pass_size = 1 << 40,
+                "pass_size is 1099511627776",
+            ),
+            (
+                |saved| saved.state.optimizer_steps = -1,
+                "optimizer_steps is -1",
+            ),
+            (
+                |saved| saved.state.optimizer_steps = 3,
+                "optimizer_steps is 3, expected 0 to 2",
+            ),
+            (
+                |saved| saved.state.skipped_steps = 4,
+                "skipped_steps is 4, expected 0 to 3",
+            ),
+            (|saved| saved.state.steps = 2, "expected 1 to 2"),
+            (
+                |saved| saved.state.steps_per_epoch = 0,
+                "steps_per_epoch is 0",
+            ),
+            (
+                |saved| saved.state.last_evaluation = 4,
+                "last_evaluation is 4",
+            ),
+            (
+                |saved| saved.state.without_better = 9,
+                "without_better is 9",
+            ),
+            (|saved| saved.moments = None, "no moments"),
+            (|saved| saved.best_values = None, "no best_values"),
+            (
+                |saved| saved.state.best = None,
+                "best_values that no step brought",
+            ),
+        ];
+        for (change, says) in changes {
+            let mut forged = saved(3);
+            change(&mut forged);
+            forged.write(dir.path()).unwrap();
+            let error = Saved::read(&path(dir.path(), 3)).unwrap_err();
+            assert!(matches!(error, TrainError::Checkpoint { .. }), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_what_cannot_be_read_and_from_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        saved(3).write(dir.path()).unwrap();
+        let path = path(dir.path(), 3);
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 5, 100, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = Saved::read(&path).unwrap_err();
+            assert!(matches!(error, TrainError::Checkpoint { .. }), "{error}");
+            let said = error.to_string();
+            assert!(
+                said.contains(": it is damaged: ") && said.matches("checkpoint-3").count() == 1,
+                "{said}"
+            );
+        }
+        let key = b"format_version\":\"";
+        let at = whole
+            .windows(key.len())
+            .position(|window| window == key)
+            .unwrap();
+        let mut later = whole;
+        later[at + key.len()] = b'2';
+        fs::write(&path, later).unwrap();
+        let error = Saved::read(&path).unwrap_err();
+        assert!(
+            matches!(error, TrainError::CheckpointVersion { .. }),
+            "{error}"
+        );
+        fs::remove_file(&path).unwrap();
+        let error = Saved::read(&path).unwrap_err();
+        assert!(matches!(error, TrainError::File(_)), "{error}");
+    }
+
+    #[test]
     fn the_newest_come_first_and_the_oldest_go() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("checkpoints");
@@ -376,6 +556,12 @@ mod tests {
         assert!(steps().eq([100, 20]));
         remove(&folder, |_, step| step > 20).unwrap();
         assert!(steps().eq([20]));
+        set_aside(&folder, 20).unwrap();
+        assert!(steps().eq([20]));
+        set_aside(&folder, 19).unwrap();
+        assert!(steps().next().is_none());
+        assert!(folder.join("checkpoint-20.safetensors.damaged").exists());
+        fs::write(path(&folder, 20), "").unwrap();
         assert!(list(&path(&folder, 20)).is_err());
     }
 }

@@ -22,8 +22,10 @@ pub(crate) struct Context<'a> {
     pub(crate) device: &'a Device,
     /// Bytes that training is expected to take; 0 while nobody has counted.
     pub(crate) expected_memory: usize,
-    /// Inputs of a pass at the beginning, where `auto` has chosen.
+    /// Inputs of a pass at the beginning: of a run that goes on, where it stands.
     pub(crate) pass_size: usize,
+    /// The step of the checkpoint that the run goes on from, and of how many it was one.
+    pub(crate) resumed: Option<(usize, usize)>,
 }
 
 impl Context<'_> {
@@ -63,6 +65,7 @@ pub(crate) fn stop_if_asked(observer: &dyn Observer, context: &Context<'_>) -> R
     }
     Err(TrainError::Interrupted {
         run: context.run_folder(),
-        saved: None,
+        at: None,
+        saved: context.resumed,
     })
 }

@@ -20,6 +20,8 @@ pub(crate) struct Finding {
     pub(crate) what: String,
     /// What may mend it.
     pub(crate) hint: String,
+    /// `key=value` with which the run may go on behind the step.
+    pub(crate) set: Option<String>,
 }
 
 /// What stopped being a number.
@@ -33,6 +35,13 @@ pub(crate) enum Culprit {
     Update,
 }
 
+impl Culprit {
+    /// Whether other examples may have other values: an update does not depend on them.
+    fn is_of_examples(self) -> bool {
+        self != Self::Update
+    }
+}
+
 /// Looks for the first value of a step that is no number. `model` has the parameters from before
 /// the step; `after` is the optimizer's buffer behind it, where loss and gradient were numbers.
 pub(crate) fn of_step(
@@ -44,7 +53,10 @@ pub(crate) fn of_step(
 ) -> Result<Finding> {
     let (culprit, what) = find(work, model, step, after)?;
     let hint = hint(work.context, culprit, number);
-    Ok(Finding { what, hint })
+    let skip = work.context.run.config.train.skip_nonfinite_steps + 1;
+    let set = culprit.is_of_examples();
+    let set = set.then(|| format!("train.skip_nonfinite_steps={skip}"));
+    Ok(Finding { what, hint, set })
 }
 
 fn find(
@@ -169,10 +181,13 @@ fn hint(context: &Context<'_>, culprit: Culprit, number: usize) -> String {
     if number > 1 || culprit == Culprit::Update {
         let ratio = train.loraplus_lr_ratio;
         let ratio = ratio.map(|ratio| format!(" or train.loraplus_lr_ratio ({ratio:e})"));
+        let rate = train.learning_rate;
+        let decays = culprit == Culprit::Update && rate * train.weight_decay > 1.0;
+        let decay = decays.then(|| format!(" or train.weight_decay ({:e})", train.weight_decay));
         ways.push(format!(
-            "lower train.learning_rate ({:e} at its peak){}",
-            train.learning_rate,
-            ratio.unwrap_or_default()
+            "lower train.learning_rate ({rate:e} at its peak){}{}",
+            ratio.unwrap_or_default(),
+            decay.unwrap_or_default()
         ));
     }
     if train.max_grad_norm == 0.0 && number > 1 {
@@ -180,7 +195,7 @@ fn hint(context: &Context<'_>, culprit: Culprit, number: usize) -> String {
     }
     let wider = wider(context.run.precision, context.device);
     ways.extend(wider.into_iter().map(str::to_owned));
-    if culprit == Culprit::Forward || culprit == Culprit::Backward {
+    if culprit.is_of_examples() {
         ways.push(format!(
             "pass over such steps (train.skip_nonfinite_steps, now {})",
             train.skip_nonfinite_steps
@@ -212,6 +227,7 @@ pub(crate) fn in_evaluation(error: TrainError, step: usize, context: &Context<'_
             found,
             // Its steps gave numbers, so what they learnt is too large.
             hint: hint(context, Culprit::Update, step),
+            set: None,
         },
         error => error,
     }

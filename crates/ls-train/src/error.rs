@@ -70,20 +70,49 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A checkpoint of another version of the format.
+    #[error(
+        "{}: the format_version of the checkpoint is {found}, and this version of the program reads \
+         {expected}", path.display()
+    )]
+    CheckpointVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The one that is read.
+        expected: u32,
+    },
+    /// The records of a run are shorter than they were at its checkpoint.
+    #[error("{}: found {found} bytes, expected the {expected} of step {step}", path.display())]
+    RecordsCut {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The length that it had at the checkpoint.
+        expected: u64,
+        /// The step of the checkpoint.
+        step: usize,
+    },
     /// The observer asked the run to stop.
-    #[error("{}", stopped(*.saved))]
+    #[error("{}", stopped(*.at, *.saved))]
     Interrupted {
         /// The run folder.
         run: PathBuf,
-        /// The step that the run can go on from, and of how many; nothing where it had not begun
-        /// to train.
+        /// Optimizer steps done, and of how many; nothing before this process trained.
+        at: Option<(usize, usize)>,
+        /// The step that the run can go on from, and of how many; nothing before its first
+        /// checkpoint.
         saved: Option<(usize, usize)>,
     },
     /// The observer asked the run to stop, and its checkpoint could not be written.
-    #[error("stopped at step {step}, but its checkpoint could not be written")]
+    #[error("{}, because its checkpoint could not be written", stopped(Some(*.at), *.saved))]
     NotSaved {
-        /// Optimizer steps done.
-        step: usize,
+        /// Optimizer steps done, and of how many.
+        at: (usize, usize),
+        /// The step that the run can go on from, as of [`TrainError::Interrupted`].
+        saved: Option<(usize, usize)>,
         /// Why.
         source: Box<TrainError>,
     },
@@ -94,6 +123,14 @@ pub enum TrainError {
         path: PathBuf,
         /// What is missing or wrong.
         reason: String,
+    },
+    /// A run that is to answer has not evaluated anything yet.
+    #[error("{} is not finished{} and has no best model yet", path.display(), at_step(*at))]
+    NoBestYet {
+        /// The run folder.
+        path: PathBuf,
+        /// The step of its last checkpoint, and of how many; nothing before the first.
+        at: Option<(usize, usize)>,
     },
     /// The settings beside an adapter cannot be used.
     #[error("{}: {reason}", path.display())]
@@ -230,6 +267,8 @@ pub enum TrainError {
         found: String,
         /// What may mend it.
         hint: String,
+        /// `key=value` with which the run may go on behind the step.
+        set: Option<String>,
     },
     /// The device has no memory left.
     #[error("the device has no memory left for {during}{asked}{expected} ({message})")]
@@ -244,6 +283,8 @@ pub enum TrainError {
         message: String,
         /// What can be set.
         advice: String,
+        /// Of that, `key=value` with which a run may go on.
+        set: Option<String>,
     },
     /// Labels of a file that are none of the model's.
     #[error("{fault}")]
@@ -324,6 +365,14 @@ impl TrainError {
         }
     }
 
+    /// `key=value` with which a run that ended so may go on, where there is something.
+    pub fn goes_on_with(&self) -> Option<&str> {
+        match self {
+            Self::NotFinite { set, .. } | Self::OutOfMemory { set, .. } => set.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The way out, where there is a usual one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -332,14 +381,27 @@ impl TrainError {
             }
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
-                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.gradient_checkpointing, train.save_* and data.cache".into())
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_* and data.cache".into())
             }
             Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
                 Some("train longer in another folder, with --run".into())
             }
-            Self::Checkpoint { .. } => {
-                Some("to begin again from the first step, remove the folder checkpoints in the run folder".into())
-            }
+            Self::Checkpoint { path, .. } => Some(format!(
+                "to begin again from the first step, remove {}",
+                match path.parent() {
+                    Some(folder) if folder.ends_with("checkpoints") => folder.display().to_string(),
+                    _ => "the folder checkpoints in the run folder".into(),
+                }
+            )),
+            Self::CheckpointVersion { .. } => Some(
+                "go on with the version of the program that wrote it; without this file, the \
+                 checkpoint before it is gone on from".into(),
+            ),
+            Self::RecordsCut { path, .. } => Some(format!(
+                "put the records back; or remove {} to go on with records that begin behind the \
+                 checkpoint",
+                path.display()
+            )),
             Self::NoPredictions { run, .. } => Some(format!(
                 "best/ and report.json are as they should be; predict --run {} --input FILE labels \
                  any file",
@@ -427,10 +489,21 @@ fn at_step(at: Option<(usize, usize)>) -> String {
     })
 }
 
-fn stopped(saved: Option<(usize, usize)>) -> String {
-    match saved {
-        Some((step, steps)) => format!("stopped at step {step} of {steps}, which is saved"),
-        None => "stopped before the training began: there was nothing to save".into(),
+fn stopped(at: Option<(usize, usize)>, saved: Option<(usize, usize)>) -> String {
+    match (at, saved) {
+        (None, None) => "stopped before the training began: there was nothing to save".into(),
+        (None, Some((step, steps))) => format!(
+            "stopped before the training went on: the run stands at step {step} of {steps} as before"
+        ),
+        (Some((step, steps)), _) if at == saved => {
+            format!("stopped at step {step} of {steps}, which is saved")
+        }
+        (Some((step, steps)), Some((saved, _))) => format!(
+            "stopped at step {step} of {steps}, of which step {saved} is saved and no later one"
+        ),
+        (Some((step, steps)), None) => {
+            format!("stopped at step {step} of {steps}, of which none is saved")
+        }
     }
 }
 

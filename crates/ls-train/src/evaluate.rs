@@ -181,6 +181,7 @@ pub(crate) fn full_in_evaluation(full: OutOfMemory, inputs: usize) -> TrainError
         format!("a batch of {inputs} inputs that are scored or answered"),
         0,
         format!("take fewer than {inputs} at a time (train.eval_batch_size), or shorter ones"),
+        (inputs > 1).then(|| format!("train.eval_batch_size={}", inputs.div_ceil(2))),
     )
 }
 

@@ -18,7 +18,7 @@ use crate::evaluate::evaluate;
 use crate::events::{EvaluationRecord, Event, Observer, SkippedRecord, StepRecord};
 use crate::identity::Identity;
 use crate::optim::{AdamState, AdamW};
-use crate::out_of_memory::{self, OutOfMemory, advice};
+use crate::out_of_memory::{self, OutOfMemory, advice, smaller_passes};
 use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
 use crate::saver::{Saver, ToHost};
@@ -44,6 +44,10 @@ pub(crate) struct Fitted {
     pub(crate) best_model: LlamaClassifier,
     pub(crate) best: EvaluationRecord,
     pub(crate) steps: usize,
+    /// As many as there would have been without early stopping.
+    pub(crate) all_steps: usize,
+    /// The step that a run that is stopped now goes on from, and of how many.
+    pub(crate) saved: Option<(usize, usize)>,
     /// Of them, those that changed nothing.
     pub(crate) skipped: usize,
     pub(crate) tokens: usize,
@@ -77,7 +81,19 @@ pub(crate) fn fit<'a>(
 ) -> Result<Fitted> {
     let mut fit = Fit::new(&model, context, observer, journal);
     match from {
-        Some(saved) => model = fit.restore(model, saved)?,
+        Some(saved) => {
+            let recorded = saved.state.metrics_bytes;
+            model = fit.restore(model, saved)?;
+            // Where the records were lost, the next start has to know the length of the new ones.
+            if fit
+                .records
+                .log
+                .as_ref()
+                .is_some_and(|log| log.bytes() != recorded)
+            {
+                fit.save()?;
+            }
+        }
         // What was scored before the training need not be scored again.
         None if fit.has_baselines() => fit.save()?,
         None => {}
@@ -229,7 +245,6 @@ impl<'a> Fit<'a> {
         }
         self.step = state.step;
         self.skipped = state.skipped_steps;
-        self.pass_size = state.pass_size;
         self.last_evaluation = state.last_evaluation;
         self.without_better = state.without_better;
         (self.records.tokens, self.records.seconds) = (state.tokens, state.seconds);
@@ -270,11 +285,13 @@ impl<'a> Fit<'a> {
         let metric = &context.run.metric;
         let best = self.best.as_ref();
         record.best = best.is_none_or(|best| better(metric, record.value, best.record.value));
+        let recorded = self.records.log.as_ref().map(|log| log.bytes());
         self.records.evaluated(&record)?;
-        self.last_evaluation = self.step;
         if record.best {
-            if let Some(keeper) = &mut self.keeper {
-                (keeper.keep)(&evaluated, &record)?;
+            if let Some(keeper) = &mut self.keeper
+                && let Err(error) = (keeper.keep)(&evaluated, &record)
+            {
+                return self.rescued(recorded, error);
             }
             self.without_better = 0;
             self.best = Some(Best {
@@ -285,9 +302,23 @@ impl<'a> Fit<'a> {
         } else {
             self.without_better += 1;
         }
+        self.last_evaluation = self.step;
         self.save()?;
         self.records.resume();
         Ok(())
+    }
+
+    /// The best model could not be written: the steps since the last checkpoint need not be lost
+    /// with it. The evaluation, whose record is taken back, is made again when the run goes on.
+    fn rescued(&mut self, recorded: Option<u64>, error: TrainError) -> Result<()> {
+        if let (Some(log), Some(bytes)) = (&mut self.records.log, recorded) {
+            log.cut(bytes)?;
+        }
+        self.save()?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.saver.settle();
+        }
+        Err(error)
     }
 
     /// Whether as many evaluations as were to be waited for brought nothing better.
@@ -439,6 +470,7 @@ impl<'a> Fit<'a> {
             examples,
             found: finding.what,
             hint: finding.hint,
+            set: finding.set,
         })
     }
 
@@ -448,7 +480,9 @@ impl<'a> Fit<'a> {
         let auto = context.run.config.train.micro_batch_size == MicroBatchSize::Auto;
         if !auto || self.pass_size == 1 {
             let during = format!("step {number}, in passes of {} inputs", self.pass_size);
-            return Err(full.error(during, context.expected_memory, advice(context.run)));
+            let advice = advice(context.run, self.pass_size);
+            let set = smaller_passes(context.run, self.pass_size);
+            return Err(full.error(during, context.expected_memory, advice, set));
         }
         self.pass_size = self.pass_size.div_ceil(2);
         let text = format!(
@@ -500,16 +534,24 @@ impl<'a> Fit<'a> {
         let run = self.context.run_folder();
         self.save()?;
         let Some(keeper) = &mut self.keeper else {
-            return Err(TrainError::Interrupted { run, saved: None });
+            return Err(TrainError::Interrupted {
+                run,
+                at: None,
+                saved: None,
+            });
         };
-        let (step, steps) = (self.step, self.steps);
-        Err(match keeper.saver.finish() {
+        let at = (self.step, self.steps);
+        let finished = keeper.saver.finish();
+        let saved = keeper.saver.written();
+        Err(match finished {
             Ok(()) => TrainError::Interrupted {
                 run,
-                saved: Some((step, steps)),
+                at: Some(at),
+                saved,
             },
             Err(source) => TrainError::NotSaved {
-                step,
+                at,
+                saved,
                 source: Box::new(source),
             },
         })
@@ -568,9 +610,10 @@ impl<'a> Fit<'a> {
     fn finish(mut self) -> Result<Fitted> {
         // The last step is evaluated, so its record is written.
         let (tokens, seconds) = (self.records.tokens, self.records.seconds);
-        if let Some(keeper) = &mut self.keeper {
+        let saved = self.keeper.as_mut().and_then(|keeper| {
             keeper.saver.settle();
-        }
+            keeper.saver.written()
+        });
         // At least one epoch of at least one step ran, and its end is always evaluated.
         let best = self.best.ok_or(TrainError::EmptySplit {
             split: "train".into(),
@@ -579,6 +622,8 @@ impl<'a> Fit<'a> {
             best_model: best.model,
             best: best.record,
             steps: self.step,
+            all_steps: self.steps,
+            saved,
             skipped: self.skipped,
             tokens,
             seconds,

@@ -1,5 +1,7 @@
 //! [`Identity`]: what a run's numbers follow from besides its configuration, by hashes.
 
+use std::path::Path;
+
 use ls_files::Fingerprint;
 use serde::{Deserialize, Serialize};
 
@@ -25,29 +27,59 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What is not what it was, a phrase each.
-    pub(crate) fn differences(&self, now: &Self) -> Vec<String> {
-        let pairs = [
-            ("the files of data.train", self.train == now.train),
-            (
-                "the files of data.validation",
-                self.validation == now.validation,
-            ),
-            ("the files of data.test", self.test == now.test),
+    /// What is not what it was, a phrase each, with both hashes. `path` names the file that a hash
+    /// is of now.
+    pub(crate) fn differences<'a>(
+        &self,
+        now: &'a Self,
+        path: impl Fn(&str) -> Option<&'a Path>,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let splits = [
+            ("data.train", &self.train, &now.train),
+            ("data.validation", &self.validation, &now.validation),
+            ("data.test", &self.test, &now.test),
+        ];
+        for (key, was, is) in splits {
+            if was.len() != is.len() {
+                let (was, is) = (was.len(), is.len());
+                found.push(format!("{key}: {is} files now, {was} when the run began"));
+                continue;
+            }
+            for (was, is) in was.iter().zip(is).filter(|(was, is)| was != is) {
+                let path = path(is).map(|path| path.display().to_string());
+                let what = format!("{key}: {}", path.as_deref().unwrap_or("a file"));
+                found.push(changed(&what, was, is));
+            }
+        }
+        let none = || "none".to_owned();
+        let others = [
             (
                 "the description in data.dataset",
-                self.description == now.description,
+                self.description.clone().unwrap_or_else(none),
+                now.description.clone().unwrap_or_else(none),
             ),
-            ("the tokenizer", self.tokenizer == now.tokenizer),
+            (
+                "the tokenizer",
+                self.tokenizer.clone(),
+                now.tokenizer.clone(),
+            ),
             (
                 "the model's config.json",
-                self.model_config == now.model_config,
+                self.model_config.clone(),
+                now.model_config.clone(),
             ),
-            ("the model's weights", self.weights == now.weights),
         ];
-        let changed = pairs.into_iter().filter(|(_, same)| !same);
-        changed
-            .map(|(what, _)| format!("{what}: not the bytes that the run began with"))
-            .collect()
+        let others = others.into_iter().filter(|(_, was, is)| was != is);
+        found.extend(others.map(|(what, was, is)| changed(what, &was, &is)));
+        if self.weights != now.weights {
+            let (was, is) = (&self.weights.sha256, &now.weights.sha256);
+            found.push(changed("the model's weights", was, is));
+        }
+        found
     }
+}
+
+fn changed(what: &str, was: &str, is: &str) -> String {
+    format!("{what}: not the bytes that the run began with (SHA-256 was {was}, is {is})")
 }

@@ -246,7 +246,7 @@ impl InferenceSettings {
     ) -> Result<Vec<String>> {
         let mut others = Vec::new();
         if let Some(trained) = &self.base_weights
-            && checkpoint.fingerprint(trained.hashed)? != *trained
+            && checkpoint.fingerprint(Some(trained.hashed))? != *trained
         {
             others.push(format!(
                 "{}: answers may be wrong: these are not the weights (then in {})",

@@ -46,6 +46,6 @@ pub use inference::InferenceSettings;
 pub use predict::{Overrides, Predicted, Predictor};
 pub use prediction::{Decision, Prediction};
 pub use report::Report;
-pub use resume::{Progress, config_of_run, unfinished};
+pub use resume::{Progress, config_of_run, is_run, unfinished};
 pub use scores::{Baseline, Scores};
 pub use trainer::{resume, train};

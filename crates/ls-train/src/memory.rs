@@ -37,7 +37,7 @@ pub fn expected_memory(
     trainable: usize,
     device: &Device,
 ) -> usize {
-    let rows = run.config.train.micro_batch_size.largest();
+    let rows = run.config.train.largest_pass();
     let sizes = Sizes {
         parameters,
         trainable,
@@ -47,7 +47,7 @@ pub fn expected_memory(
 }
 
 /// Inputs of a pass with which training is expected to take at most `available` bytes: what is set,
-/// or of `train.micro_batch_size = "auto"` the largest; and the bytes that it is expected to take.
+/// or the largest for `train.micro_batch_size = "auto"`; and the bytes that it is expected to take.
 pub(crate) fn fitting_pass(
     run: &ResolvedRun,
     model: &LlamaConfig,
@@ -57,8 +57,9 @@ pub(crate) fn fitting_pass(
     device: &Device,
     available: Option<u64>,
 ) -> (usize, usize) {
-    let size = run.config.train.micro_batch_size;
-    let mut rows = size.largest();
+    let train = &run.config.train;
+    let open = train.micro_batch_size == MicroBatchSize::Auto && train.pass_size.is_none();
+    let mut rows = train.largest_pass();
     loop {
         let sizes = Sizes {
             parameters,
@@ -68,7 +69,7 @@ pub(crate) fn fitting_pass(
         let bytes = expected(run, model, sizes, lengths, is_host(device));
         let fits = available.is_none_or(|available| bytes as u64 <= available);
         // Off the CPU nobody knows before the device says so.
-        let chooses = size == MicroBatchSize::Auto && is_host(device);
+        let chooses = open && is_host(device);
         if fits || !chooses || rows == 1 {
             return (rows, bytes);
         }

@@ -8,7 +8,7 @@
 
 use ls_files::{Panicked, guarded};
 
-use crate::config::{MicroBatchSize, ResolvedRun};
+use crate::config::ResolvedRun;
 use crate::error::TrainError;
 
 /// What cubecl, CUDA and wgpu say of an allocation that failed.
@@ -63,8 +63,14 @@ impl OutOfMemory {
     }
 
     /// The same as an error: what was going on, how many bytes were expected in all (0 where nobody
-    /// has counted), and what can be done about it.
-    pub(crate) fn error(self, during: String, expected: usize, advice: String) -> TrainError {
+    /// has counted), what can be done about it, and what of that a run may do that goes on.
+    pub(crate) fn error(
+        self,
+        during: String,
+        expected: usize,
+        advice: String,
+        set: Option<String>,
+    ) -> TrainError {
         TrainError::OutOfMemory {
             asked: self.asked_for(),
             during,
@@ -74,6 +80,7 @@ impl OutOfMemory {
             },
             message: self.message,
             advice,
+            set,
         }
     }
 }
@@ -104,17 +111,27 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, OutOfMemory> {
     })
 }
 
-/// What makes a run take less memory, of what it does not do yet.
-pub(crate) fn advice(run: &ResolvedRun) -> String {
+/// What makes a step take less memory whose passes have so many inputs, and does not change which
+/// examples are in it: what a run that goes on may set.
+pub(crate) fn smaller_passes(run: &ResolvedRun, pass_size: usize) -> Option<String> {
+    match pass_size {
+        2.. => Some(format!("train.pass_size={}", pass_size.div_ceil(2))),
+        _ if !run.config.train.gradient_checkpointing => {
+            Some("train.gradient_checkpointing=true".into())
+        }
+        _ => None,
+    }
+}
+
+/// What makes a run take less memory whose passes have so many inputs, of what it does not do yet.
+pub(crate) fn advice(run: &ResolvedRun, pass_size: usize) -> String {
     let train = &run.config.train;
     let mut advice = Vec::new();
-    match train.micro_batch_size {
-        MicroBatchSize::Fixed(size) if size > 1 => {
-            advice.push(format!(
-                "train.micro_batch_size = \"auto\", or less than {size}"
-            ));
-        }
-        _ => {}
+    if pass_size > 1 {
+        let half = pass_size.div_ceil(2);
+        advice.push(format!(
+            "train.pass_size = {half} or less (the same examples in each step)"
+        ));
     }
     if !train.gradient_checkpointing {
         advice.push("train.gradient_checkpointing = true".into());

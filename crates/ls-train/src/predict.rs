@@ -8,7 +8,7 @@ use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_files::{Hashed, exists, sha256_of_file};
+use ls_files::{exists, sha256_of_file};
 use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
@@ -197,7 +197,7 @@ impl Predictor {
         };
         let model = caught(load).map_err(|full| {
             let advice = "take a smaller type (--dtype bf16), or a device with more memory".into();
-            full.error("the weights of the model".into(), 0, advice)
+            full.error("the weights of the model".into(), 0, advice, None)
         })??;
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // The labels of a base model are not those of an adapter that peft wrote.
@@ -335,7 +335,7 @@ impl Predictor {
                 identity.insert(key.clone(), value.to_string());
             }
         }
-        let base = Checkpoint::open(&self.model_dir)?.fingerprint(Hashed::Sample)?;
+        let base = Checkpoint::open(&self.model_dir)?.fingerprint(None)?;
         identity.insert("base model".into(), base.sha256);
         identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         if let Some(dir) = &self.adapter_dir {

@@ -80,6 +80,12 @@ impl ReadFiles {
         file.map(|file| file.sha256.clone())
     }
 
+    /// The file that was added with a SHA-256.
+    pub(crate) fn path_of(&self, sha256: &str) -> Option<&Path> {
+        let file = self.0.iter().find(|file| file.sha256 == sha256);
+        file.map(|file| file.path.as_path())
+    }
+
     /// Those of a split's files in their order, and of the names of labels beside each.
     pub(crate) fn of(&self, source: Option<&Source>) -> Vec<String> {
         let files = source.into_iter().flat_map(|source| &source.split.files);

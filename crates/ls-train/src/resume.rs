@@ -4,18 +4,20 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use crate::checkpoint::{self, Saved};
+use crate::checkpoint::{self, Saved, State};
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
+use crate::read_files::ReadFiles;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
+    "train.eval_batch_size",
     "train.gradient_checkpointing",
     "train.skip_nonfinite_steps",
     "train.save_steps",
@@ -23,7 +25,12 @@ const FREE: [&str; 9] = [
     "train.save_total_limit",
     "data.cache",
 ];
-/// Those of them that may lead a finished run further.
+/// What divides the examples of a step into passes. Whoever has no memory left could not go on
+/// without it; that what follows may round otherwise is said.
+const DIVIDES: &str = "train.pass_size";
+/// It may change where the examples of a step stay the same.
+const SHARES: &str = "train.micro_batch_size";
+/// Those of [`FREE`] that may lead a finished run further.
 const LENGTH: [&str; 2] = ["train.epochs", "train.early_stopping_patience"];
 /// Where something stands. What stands there is compared by [`Identity`].
 const PLACES: [&str; 6] = [
@@ -61,6 +68,15 @@ pub fn unfinished(run: &Path) -> Result<Option<Progress>> {
     }))
 }
 
+/// Whether a run was begun in a folder, finished or not.
+///
+/// # Errors
+///
+/// If the system does not say.
+pub fn is_run(folder: &Path) -> Result<bool> {
+    RunDir::at(folder).is_begun()
+}
+
 /// The configuration that a run was begun with, and `key=value` overrides.
 ///
 /// # Errors
@@ -90,11 +106,18 @@ impl Earlier {
     /// If it is no run folder, or another process trains there.
     pub(crate) fn open(folder: &RunDir) -> Result<Self> {
         if !folder.is_begun()? {
-            let reason = "no config.toml and metrics.jsonl of a run that was begun".into();
+            let reason = match ls_files::is_file(folder.config())? {
+                true => "no metrics.jsonl, and no checkpoint to go on from without it".into(),
+                false => "no config.toml".into(),
+            };
             let path = folder.root().into();
             return Err(TrainError::NotARun { path, reason });
         }
-        let log = MetricsLog::reopen(folder.metrics())?;
+        let metrics = folder.metrics();
+        let log = match ls_files::exists(&metrics)? {
+            true => MetricsLog::reopen(metrics)?,
+            false => MetricsLog::create(metrics)?,
+        };
         for left in [folder.root(), &folder.checkpoints()] {
             ls_files::sweep(left);
         }
@@ -113,6 +136,18 @@ impl Earlier {
         *metric = metric
             .take()
             .or_else(|| recorded.train.metric_for_best_model.clone());
+        let pass_size = &mut config.train.pass_size;
+        *pass_size = pass_size.or(recorded.train.pass_size);
+    }
+
+    /// Takes over the size of a pass that a checkpoint had come to, unless a smaller one was chosen
+    /// since, or another is asked for now.
+    pub(crate) fn settle_passes(&self, saved: &State, config: &mut RunConfig) {
+        let train = &mut config.train;
+        let asked = train.pass_size != self.recorded.train.pass_size;
+        if !asked && saved.pass_size < train.largest_pass() {
+            train.pass_size = Some(saved.pass_size);
+        }
     }
 
     /// What the configuration says otherwise than the run's own and may, a phrase each. Both have
@@ -125,9 +160,15 @@ impl Earlier {
     pub(crate) fn changes(&self, folder: &RunDir, now: &RunConfig) -> Result<Vec<String>> {
         let differences = differences(&keys(&self.recorded)?, &keys(now)?);
         let path = folder.root().to_path_buf();
-        let (free, others): (Vec<_>, Vec<_>) = differences
-            .into_iter()
-            .partition(|(key, _)| FREE.contains(&key.as_str()));
+        let largest = now.train.micro_batch_size.largest();
+        let (free, others): (Vec<_>, Vec<_>) =
+            differences
+                .into_iter()
+                .partition(|(key, _)| match key.as_str() {
+                    DIVIDES => true,
+                    SHARES => self.recorded.train.micro_batch_size.largest() == largest,
+                    key => FREE.contains(&key),
+                });
         if !others.is_empty() {
             let differences = others.into_iter().map(|(_, said)| said).collect();
             return Err(TrainError::Differs { path, differences });
@@ -144,34 +185,44 @@ impl Earlier {
     ///
     /// # Errors
     ///
-    /// If none of those there are can be used; if it is of other data, another tokenizer or another
-    /// model.
-    pub(crate) fn checkpoint(&self, folder: &RunDir, now: &Identity) -> Result<Option<Saved>> {
+    /// If none of those there are can be used; if the newest that may be whole cannot be read, is
+    /// of another version, of other data, another tokenizer or another model, or knows of records
+    /// that are gone in part.
+    pub(crate) fn checkpoint(
+        &self,
+        folder: &RunDir,
+        now: &Identity,
+        read: &ReadFiles,
+    ) -> Result<Option<Saved>> {
         let found = checkpoint::list(&folder.checkpoints())?;
         let mut last = None;
         for (_, path) in &found {
-            let saved = Saved::read(path).and_then(|saved| {
-                let (expected, length) = (saved.state.metrics_bytes, self.log.bytes());
-                if length >= expected {
-                    return Ok(saved);
+            let saved = match Saved::read(path) {
+                Ok(saved) => saved,
+                Err(error @ TrainError::Checkpoint { .. }) => {
+                    tracing::warn!("{error}: the checkpoint before it is looked for");
+                    last = Some(error);
+                    continue;
                 }
-                let reason = format!("metrics.jsonl has {length} bytes, and had {expected} then");
-                let path = path.clone();
-                Err(TrainError::Checkpoint { path, reason })
-            });
-            let error = match saved {
-                Ok(saved) => {
-                    let differences = saved.state.identity.differences(now);
-                    if differences.is_empty() {
-                        return Ok(Some(saved));
-                    }
-                    let path = folder.root().into();
-                    return Err(TrainError::Differs { path, differences });
-                }
-                Err(error) => error,
+                // Nothing says that it is damaged: steps that are done are not thrown away.
+                Err(error) => return Err(error),
             };
-            tracing::warn!("{error}: the checkpoint before it is looked for");
-            last = Some(error);
+            let path_of = |sha256: &str| read.path_of(sha256);
+            let differences = saved.state.identity.differences(now, path_of);
+            if !differences.is_empty() {
+                let path = folder.root().into();
+                return Err(TrainError::Differs { path, differences });
+            }
+            let (found, expected) = (self.log.bytes(), saved.state.metrics_bytes);
+            if (1..expected).contains(&found) {
+                return Err(TrainError::RecordsCut {
+                    path: folder.metrics(),
+                    found,
+                    expected,
+                    step: saved.state.step,
+                });
+            }
+            return Ok(Some(saved));
         }
         match last {
             Some(error) => Err(error),
@@ -281,5 +332,12 @@ mod tests {
             assert!(all.iter().any(|(found, _)| found == key), "{key}");
         }
         assert!(LENGTH.iter().all(|key| FREE.contains(key)));
+        // And whoever is refused another is told which may.
+        let (path, differences) = ("run".into(), Vec::new());
+        let hint = TrainError::Differs { path, differences }.hint().unwrap();
+        for key in FREE.iter().chain([&DIVIDES]) {
+            let told = hint.contains(key) || key.starts_with("train.save_");
+            assert!(told, "{key}: {hint}");
+        }
     }
 }

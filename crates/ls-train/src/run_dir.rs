@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use ls_files::{
     AtomicFile, FileError, create_folder, exists, is_file, is_folder, replace_folder,
@@ -44,7 +46,9 @@ impl RunDir {
         let run = Self::at(root);
         if !run.is_free()? {
             let path = root.to_path_buf();
-            return Err(if run.is_begun()? && !run.is_finished()? {
+            return Err(if run.is_locked() {
+                TrainError::RunInUse { path }
+            } else if run.is_begun()? && !run.is_finished()? {
                 let at = run.last_step();
                 TrainError::Unfinished { path, at }
             } else {
@@ -82,13 +86,35 @@ impl RunDir {
         Ok(true)
     }
 
-    /// Whether a run was begun here.
+    /// Keeps other processes that would begin a run here from reading data and a model until
+    /// [`MetricsLog::create`] turns them away: as long as the file is open the folder is locked,
+    /// where the system can lock a folder.
+    ///
+    /// # Errors
+    ///
+    /// If another process holds it.
+    pub(crate) fn hold(&self) -> Result<Option<Held>> {
+        let Ok(folder) = File::open(&self.root) else {
+            return Ok(None);
+        };
+        lock(&folder, &self.metrics())?;
+        Ok(Some(Held(folder)))
+    }
+
+    /// Whether a process trains here, as far as the file system knows of locks.
+    fn is_locked(&self) -> bool {
+        let log = File::open(self.metrics());
+        log.is_ok_and(|log| lock(&log, &self.metrics()).is_err())
+    }
+
+    /// Whether a run was begun here. Its records may have been lost since.
     ///
     /// # Errors
     ///
     /// If the system does not say.
     pub(crate) fn is_begun(&self) -> Result<bool> {
-        Ok(is_file(self.config())? && is_file(self.metrics())?)
+        Ok(is_file(self.config())?
+            && (is_file(self.metrics())? || !checkpoint::list(&self.checkpoints())?.is_empty()))
     }
 
     /// Whether the run has come to its end.
@@ -141,9 +167,11 @@ impl RunDir {
             return Err(reason("no config.toml"));
         }
         if standing_folder(run.best())?.is_none() {
-            return Err(reason(
-                "no best/ yet: the run did not reach its first evaluation",
-            ));
+            if run.is_begun()? && !run.is_finished()? {
+                let (path, at) = (root.into(), run.last_step());
+                return Err(TrainError::NoBestYet { path, at });
+            }
+            return Err(reason("no best/"));
         }
         Ok(run)
     }
@@ -237,6 +265,23 @@ impl RunDir {
 /// adapter there.
 pub(crate) const INFERENCE_FILE: &str = "ls_llama.json";
 
+/// A folder that is held for a run, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        release(&self.0);
+    }
+}
+
+/// Takes a lock off. Closing the file is not enough: a program that another thread is starting has
+/// the file too for a moment, and with it the lock.
+fn release(file: &File) {
+    // Without a lock there is nothing to take off.
+    let _ = file.unlock();
+}
+
 /// Appends JSON objects, a line each, handed to the system line by line so that a killed run keeps
 /// them. Whoever writes a checkpoint syncs them before ([`MetricsLog::handle`]).
 ///
@@ -247,6 +292,12 @@ pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
     bytes: u64,
+}
+
+impl Drop for MetricsLog {
+    fn drop(&mut self) {
+        release(&self.file);
+    }
 }
 
 impl MetricsLog {
@@ -281,7 +332,14 @@ impl MetricsLog {
     ///
     /// If it cannot be opened, or a process that is alive has it.
     pub(crate) fn reopen(path: PathBuf) -> Result<Self> {
-        let (file, _) = open_locked(&path)?;
+        let (file, locked) = open_locked(&path)?;
+        if !locked {
+            tracing::warn!(
+                "{}: this file system has no locks: nothing keeps a second process from training \
+                 in the folder",
+                path.display()
+            );
+        }
         let bytes = file.metadata().map_err(FileError::reading(&path))?.len();
         Ok(Self { path, file, bytes })
     }
@@ -339,15 +397,18 @@ fn open_locked(path: &Path) -> Result<(File, bool)> {
     Ok((file, locked))
 }
 
+/// Some milliseconds are waited for: a lock outlives its holder for as long as a process that it
+/// was starting right then has the file too, and who only asks holds it for a moment.
 fn lock(file: &File, path: &Path) -> Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => {
-            let path = folder_of(path);
-            Err(TrainError::RunInUse { path })
+    for pause in [10, 40, 150, 300] {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(pause)),
+            Err(TryLockError::Error(_)) => return Ok(false),
         }
-        Err(TryLockError::Error(_)) => Ok(false),
     }
+    let path = folder_of(path);
+    Err(TrainError::RunInUse { path })
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -365,6 +426,12 @@ mod tests {
             RunDir::create(dir.path()).unwrap(),
             RunDir::create(dir.path()).unwrap(),
         );
+        let held = first.hold().unwrap();
+        if cfg!(unix) {
+            let error = second.hold().unwrap_err();
+            assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
+        }
+        drop(held);
         let log = MetricsLog::create(first.metrics()).unwrap();
         let error = MetricsLog::create(second.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
@@ -372,10 +439,29 @@ mod tests {
         drop(log);
         let mut log = MetricsLog::create(second.metrics()).unwrap();
         log.push(&1).unwrap();
+        let error = RunDir::create(dir.path()).unwrap_err();
+        assert!(matches!(error, TrainError::RunInUse { .. }), "{error}");
         drop(log);
         let error = MetricsLog::create(first.metrics()).unwrap_err();
         assert!(matches!(error, TrainError::RunNotEmpty { .. }), "{error}");
         assert!(RunDir::create(dir.path()).is_err());
+    }
+
+    /// As a program has it that is just being started.
+    #[test]
+    fn a_lock_ends_with_its_log_though_the_file_is_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunDir::create(dir.path()).unwrap();
+        let held = folder.hold().unwrap().unwrap();
+        let other = held.0.try_clone().unwrap();
+        drop(held);
+        drop(folder.hold().unwrap());
+        let log = MetricsLog::create(folder.metrics()).unwrap();
+        let handle = log.handle().unwrap();
+        assert!(MetricsLog::reopen(folder.metrics()).is_err());
+        drop(log);
+        MetricsLog::reopen(folder.metrics()).unwrap();
+        drop((other, handle));
     }
 
     #[test]

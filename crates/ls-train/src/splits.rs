@@ -66,9 +66,20 @@ impl Splits {
             TaskKind::Token => Some(tags_of(data, &train, &labels, observer)),
         };
         let train = train.with_labels(&labels)?;
-        let (train, validation) = match &sources.validation {
-            Some(source) => (train, read(source)?.with_labels(&labels)?),
-            None => set_aside(&train, &run.config)?,
+        let (train, aside) = match &sources.validation {
+            Some(_) => (train, None),
+            None => {
+                let (train, aside) = set_aside(&train, &run.config)?;
+                (train, Some(aside))
+            }
+        };
+        // Before the other splits, whose labels would be taken for the fault.
+        classes::check_train(&labels, &train)?;
+        let validation = match (aside, &sources.validation) {
+            (None, Some(source)) => read(source)?.with_labels(&labels)?,
+            (aside, _) => aside.ok_or(TrainError::EmptySplit {
+                split: "validation".into(),
+            })?,
         };
         let test = match &sources.test {
             // By the paper's protocol they are the same.
@@ -85,7 +96,7 @@ impl Splits {
         for (split, dataset, source) in splits {
             let Some(dataset) = dataset else { continue };
             let counts = dataset.label_counts(labels.len())?;
-            counted.push((split, dataset, counts.clone()));
+            counted.push((split, counts.clone()));
             let names = labels.names().iter().map(String::as_str);
             let expected = source.and_then(|source| source.expected);
             observer.event(&Event::Data {
@@ -98,7 +109,7 @@ impl Splits {
                 skipped: dataset.skipped(),
             });
         }
-        classes::check(&labels, &counted)?;
+        classes::warn_of_missing(&labels, &counted);
         Ok(Self {
             train,
             validation,

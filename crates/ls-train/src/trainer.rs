@@ -11,7 +11,7 @@ use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
 
 use crate::available::available_memory;
 use crate::checkpoint::{self, Saved, State};
-use crate::config::RunConfig;
+use crate::config::{MicroBatchSize, RunConfig};
 use crate::context::{Context, stop_if_asked};
 use crate::environment::Environment;
 use crate::error::{Result, TrainError};
@@ -28,6 +28,7 @@ use crate::report::Report;
 use crate::resume::Earlier;
 use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
+use crate::schedule::learning_rate;
 use crate::scores::Baseline;
 use crate::sources::Sources;
 use crate::splits::Splits;
@@ -46,6 +47,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let folder = RunDir::create(run)?;
+    let _held = folder.hold()?;
     carry_out(config, &folder, None, device, observer)
 }
 
@@ -125,7 +127,7 @@ fn carry_out(
         weights: weights.clone(),
     };
     let saved = match &earlier {
-        Some(earlier) => earlier.checkpoint(folder, &identity)?,
+        Some(earlier) => earlier.checkpoint(folder, &identity, &read)?,
         None => None,
     };
     let vocab_size = checkpoint.config.vocab_size;
@@ -134,7 +136,9 @@ fn carry_out(
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
     }
-    let written = run.config.to_toml()?;
+    if let (Some(earlier), Some(saved)) = (&earlier, &saved) {
+        earlier.settle_passes(&saved.state, &mut run.config);
+    }
     let (labels, tags) = (splits.labels.clone(), splits.tags);
     let settings =
         InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags, weights);
@@ -146,10 +150,14 @@ fn carry_out(
         splits: &splits,
         device: &plain,
         expected_memory: 0,
-        pass_size: run.config.train.micro_batch_size.largest(),
+        pass_size: run.config.train.largest_pass(),
+        resumed: saved
+            .as_ref()
+            .map(|saved| (saved.state.step, saved.state.steps)),
     };
     if let Some(saved) = &saved {
         check_steps(&context, &saved.state)?;
+        tell_schedule(&context, &saved.state, observer);
     }
     stop_if_asked(observer, &context)?;
 
@@ -169,7 +177,7 @@ fn carry_out(
     // Not before: what fails until here leaves the folder empty, free for the next try, or as an
     // earlier process left it.
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
-    folder.write(&folder.config(), &written)?;
+    folder.write(&folder.config(), &as_it_runs(&context)?)?;
     if saved.is_none() {
         let environment = Environment::capture(&run.config, device, &read, &checkpoint, &tokenizer);
         folder.write_json(&folder.environment(), &environment)?;
@@ -190,7 +198,7 @@ fn carry_out(
     };
     let journal = Journal {
         log: &mut log,
-        saver: Saver::new(folder.checkpoints(), &run.config.train),
+        saver: Saver::new(folder.checkpoints(), &run.config.train, context.resumed),
         keep: &mut keep,
         identity: &identity,
         baselines: &baselines,
@@ -241,10 +249,49 @@ fn claim(
         folder.unfinish()?;
     }
     let step = saved.map_or(0, |saved| saved.state.step);
-    checkpoint::remove(&folder.checkpoints(), |_, later| later > step)?;
+    checkpoint::set_aside(&folder.checkpoints(), step)?;
     let mut log = earlier.log;
-    log.cut(saved.map_or(0, |saved| saved.state.metrics_bytes))?;
+    let recorded = saved.map_or(0, |saved| saved.state.metrics_bytes);
+    if recorded > 0 && log.bytes() == 0 {
+        observer.event(&Event::Note(&format!(
+            "the records of the steps up to {step} are gone: metrics.jsonl begins behind them"
+        )));
+    }
+    log.cut(recorded.min(log.bytes()))?;
     Ok(log)
+}
+
+/// The configuration with the size of a pass that was chosen, so that it is chosen once: who starts
+/// over, or begins the same run elsewhere, gets the same numbers.
+fn as_it_runs(context: &Context<'_>) -> Result<String> {
+    let mut config = context.run.config.clone();
+    if config.train.micro_batch_size == MicroBatchSize::Auto {
+        config.train.pass_size = Some(context.pass_size);
+    }
+    config.to_toml()
+}
+
+/// Says what another number of steps does to the learning rate, unless the steps that are done had
+/// the rates that they would have: then it is one schedule.
+fn tell_schedule(context: &Context<'_>, state: &State, observer: &mut dyn Observer) {
+    let train = &context.run.config.train;
+    let (done, was, is) = (
+        state.step,
+        state.steps,
+        context.steps_per_epoch() * train.epochs,
+    );
+    let same = |step| learning_rate(train, step, was) == learning_rate(train, step, is);
+    if (0..done).all(same) {
+        return;
+    }
+    observer.event(&Event::Note(&format!(
+        "the learning rates are those of another schedule from here on, of {is} steps instead of \
+         {was}: that of the next step is {:.2e} instead of {:.2e}. A run that began with train.epochs = \
+         {} ends in another model",
+        learning_rate(train, done, is),
+        learning_rate(train, done, was),
+        train.epochs,
+    )));
 }
 
 /// Whether the data make the labels and steps of a checkpoint, and it is not past the last.
@@ -292,6 +339,13 @@ fn tell_where(state: &State, device: &str, context: &Context<'_>, observer: &mut
             format!("version {was} began it, and {version} goes on"),
         ),
     ];
+    if state.pass_size != context.pass_size {
+        observer.event(&Event::Note(&format!(
+            "passes of {} inputs instead of {}: the same examples in each step, but what follows \
+             is not to the bit what it would have been, as sums and dropout masks are others",
+            context.pass_size, state.pass_size
+        )));
+    }
     for (changed, what) in changes {
         if changed {
             observer.event(&Event::Note(&format!(
@@ -316,7 +370,8 @@ fn load_backbone(
     let load = || checkpoint.load_model(&run.attention, run.precision, context.device, loading);
     let loaded = caught(load).map_err(|full| {
         let weights = "the weights of the model".into();
-        full.error(weights, 0, advice(run))
+        // Nothing of a pass is there yet.
+        full.error(weights, 0, advice(run, 1), None)
     })?;
     Ok(loaded?)
 }
@@ -349,7 +404,7 @@ fn with_room<'a>(
             "training is expected to take {}, and {} are free: the system may end it; {}",
             gigabytes(expected_memory as u64),
             gigabytes(available),
-            advice(context.run)
+            advice(context.run, pass_size)
         );
     }
     if pass_size < context.pass_size {
@@ -408,10 +463,10 @@ fn score_reported(
     let labels = &context.splits.labels;
     let scored = evaluate(&fitted.best_model, reported, labels, context.pass(), tick);
     scored.map_err(|error| match error {
-        // The end of the training has its checkpoint.
         TrainError::Interrupted { run, .. } => TrainError::Interrupted {
             run,
-            saved: Some((fitted.steps, fitted.steps)),
+            at: Some((fitted.steps, fitted.all_steps)),
+            saved: fitted.saved,
         },
         error => error,
     })

@@ -33,7 +33,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     config.model.path = hub::model(&config.model.path, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let mut display = Display::new().stopped_by(&signals);
-    let run = match named.or_else(|| config.run.clone()) {
+    let run = match named
+        .or(resumed_by_config(args)?)
+        .or_else(|| config.run.clone())
+    {
         Some(run) => run,
         None if args.resume.is_some() => return Err(unnamed()),
         None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
@@ -41,7 +44,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 display.line(format!(
                     "note: {} holds a run that is not finished; to go on with it: {}",
                     taken.display(),
-                    resume_command(taken, args)
+                    resume_command(taken, args, None)
                 ));
             }
         })?,
@@ -77,10 +80,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             ));
             Ok(())
         }
-        Err(error @ TrainError::Interrupted { .. }) => {
-            display.line(format!("{error}"));
+        Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
+            display.line(chain(&error));
             display.line(if goes_on(&run) {
-                format!("go on with: {}", resume_command(&run, args))
+                format!("go on with: {}", resume_command(&run, args, None))
             } else {
                 "the same command starts it again".into()
             });
@@ -91,19 +94,54 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     }
 }
 
+/// An error and its causes in a line.
+fn chain(error: &TrainError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    // Transparent wrappers repeat their cause.
+    said.dedup();
+    said.join(": ")
+}
+
 /// What went wrong, with the way out where it is to go on.
 fn explained(error: TrainError, run: &Path, args: &TrainArgs) -> anyhow::Error {
-    // A disk that is full, or a file that is missing, can be mended: the run then goes on from
-    // where it was.
-    let mendable = !error.is_usage() && error.hint().is_none() && goes_on(run);
-    let resumable = mendable || matches!(error, TrainError::Unfinished { .. });
+    let hint = way_out(&error, run, args);
     let error =
         anyhow::Error::new(error).context(format!("training into {} failed", run.display()));
-    if !resumable {
-        return error;
+    match hint {
+        Some(hint) => WithHint { error, hint }.into(),
+        None => error,
     }
-    let hint = format!("go on with: {}", resume_command(run, args));
-    WithHint { error, hint }.into()
+}
+
+/// How to go on with the run, where it can.
+fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
+    let command = resume_command(run, args, error.goes_on_with());
+    if matches!(error, TrainError::Unfinished { .. }) {
+        return Some(format!(
+            "name another folder with --run to begin another run, or go on with: {command}"
+        ));
+    }
+    if error.is_usage() || !goes_on(run) {
+        return None;
+    }
+    match (error.hint(), error.goes_on_with()) {
+        // A disk that is full, or a file that is missing, can be mended: the run then goes on from
+        // where it was.
+        (None, _) if args.resume.is_some() => {
+            Some("once that is mended, the same command goes on".into())
+        }
+        (None, _) => Some(format!("go on with: {command}")),
+        // It would fail again as it is.
+        (Some(hint), Some(_)) => Some(format!(
+            "{hint}. Settings that a run cannot change need another folder (--run); this one may \
+             go on with: {command}"
+        )),
+        (Some(hint), None) if matches!(error, TrainError::NotFinite { .. }) => {
+            Some(format!("{hint}, in another folder (--run)"))
+        }
+        (Some(_), None) => None,
+    }
 }
 
 /// Whether a folder holds a run that is not finished, as far as the system says.
@@ -111,15 +149,22 @@ fn goes_on(run: &Path) -> bool {
     !matches!(ls_train::unfinished(run), Ok(None))
 }
 
-/// The command that goes on with a run, as a shell takes it.
-fn resume_command(run: &Path, args: &TrainArgs) -> String {
-    let program = std::env::args().next().unwrap_or("ls-cli".into());
-    let run = shown(run);
-    let mut words = vec![program.as_str(), "train", "--resume", &run];
+/// The command that goes on with a run, and sets one more key, as a shell takes it. What a command
+/// that goes on changes is said again: the run may not have come to where it is written down.
+fn resume_command(run: &Path, args: &TrainArgs, more: Option<&str>) -> String {
+    let mut flags = Vec::new();
     if let Some(device) = &args.device {
-        words.extend(["--device", device]);
+        flags.extend(["--device", device]);
     }
-    shell::command(words)
+    if args.resume.is_some() {
+        let config = args.config.as_deref().and_then(Path::to_str);
+        flags.extend(config.into_iter().flat_map(|config| ["--config", config]));
+        let key = |set: &str| set.split('=').next().map(|key| key.trim().to_owned());
+        let others = args.set.iter().filter(|set| key(set) != more.and_then(key));
+        flags.extend(others.flat_map(|set| ["--set", set]));
+    }
+    flags.extend(more.into_iter().flat_map(|set| ["--set", set]));
+    shell::resume(run, &flags)
 }
 
 /// The run folder that the flags name.
@@ -134,6 +179,26 @@ fn named_folder(args: &TrainArgs) -> Result<Option<PathBuf>> {
         (Some(Some(resumed)), _) => Ok(Some(resumed.clone())),
         (_, run) => Ok(run.clone()),
     }
+}
+
+/// The run that goes on by its own configuration: its folder, wherever that was moved since the
+/// configuration was written.
+fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
+    let (Some(_), Some(config)) = (&args.resume, &args.config) else {
+        return Ok(None);
+    };
+    let told = args
+        .set
+        .iter()
+        .any(|set| set.trim_start().starts_with("run="));
+    if told || config.file_name() != Some("config.toml".as_ref()) {
+        return Ok(None);
+    }
+    let folder = match config.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Ok(ls_train::is_run(folder)?.then(|| folder.to_path_buf()))
 }
 
 /// The configuration, by its name or of files alone, and what was decided in that case.
@@ -268,7 +333,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::command([shown(&report.run)]);
+    let run = shell::command([shell::shown(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
@@ -283,13 +348,4 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
     )?;
     Ok(out)
-}
-
-/// A path relative to here where it is below.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
 }

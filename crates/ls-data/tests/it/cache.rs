@@ -188,6 +188,71 @@ fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
     again("a file in the place of the folder");
 }
 
+/// Encodes, and calls `change` once the file was hashed for the entry's name and its examples are
+/// being written.
+fn encode_while(kept: &Kept, change: impl FnOnce() + Send) -> EncodedSplit {
+    let began = || {
+        let entries = fs::read_dir(kept.cache()).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_string_lossy().starts_with("part-"))
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..60_000 {
+                if began() {
+                    return change();
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            panic!("the encoding did not begin");
+        });
+        kept.encode()
+    })
+}
+
+/// An entry whose name is the hash of the old bytes and whose examples are of the new ones would be
+/// believed for ever.
+#[test]
+fn what_changes_while_it_is_encoded_is_not_kept() {
+    let kept = Kept::new();
+    let file = kept.source.files[0].clone();
+    let entries = || fs::read_dir(kept.cache()).unwrap().count();
+    let (old, entry) = (fs::read(&file).unwrap(), kept.entry());
+
+    // Written in its place, by a line that was not hashed.
+    let line = b"{\"text\":\"a new line\",\"label\":\"new\"}\n";
+    encode_while(&kept, || {
+        let mut file = fs::File::options().append(true).open(&file).unwrap();
+        std::io::Write::write_all(&mut file, line).unwrap();
+    });
+    assert!(!entry.exists(), "the name of other bytes");
+    assert_eq!(entries(), 0);
+    // Replaced by one of the same size and time.
+    fs::write(&file, &old).unwrap();
+    #[cfg(unix)]
+    {
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        let other = kept.dir.path().join("other");
+        let text = String::from_utf8(old.clone()).unwrap();
+        fs::write(&other, text.replace("fine", "dull")).unwrap();
+        let handle = fs::File::options().write(true).open(&other).unwrap();
+        handle.set_modified(time).unwrap();
+        encode_while(&kept, || fs::rename(&other, &file).unwrap());
+        assert_eq!(entries(), 0);
+        fs::write(&file, &old).unwrap();
+    }
+    // Names of its labels, which enter the hash too, appear.
+    let names = kept.dir.path().join("label.json");
+    encode_while(&kept, || fs::write(&names, "{\"x\": 0}").unwrap());
+    assert_eq!(entries(), 0);
+    fs::remove_file(&names).unwrap();
+    // It is at rest again.
+    let whole = said(&kept.encode());
+    assert!(entry.exists());
+    assert_eq!(said(&EncodedSplit::open(&entry).unwrap()), whole);
+}
+
 #[test]
 fn an_entry_that_is_used_is_the_youngest() {
     let kept = Kept::new();

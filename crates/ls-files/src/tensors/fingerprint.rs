@@ -16,15 +16,17 @@ const VERSION: &[u8] = b"ls-llama weights 1";
 const PART: usize = 1024;
 /// From the first to the last byte of a tensor, at equal distances.
 const PLACES: usize = 4;
+/// Weights of at most this many bytes are hashed whole where nothing is said: in less than a second
+/// where the processor has instructions for SHA-256.
+const WHOLE: u64 = 1 << 29;
 
 /// How much of each tensor goes into a [`Fingerprint`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hashed {
     /// A kibibyte at each of four places, and all of a tensor that is no larger than that together.
     /// Training, merging and rounding change every tensor that they touch, so that a sample shows
     /// them; it takes milliseconds. A few edited values may escape it.
-    #[default]
     Sample,
     /// Every byte.
     Whole,
@@ -42,16 +44,27 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The fingerprint of tensors in files. Their order, and which of them share a file, change
-    /// nothing.
+    /// nothing. Without `hashed` it is of the whole where that is at most 512 MiB, else of a
+    /// sample.
     ///
     /// # Errors
     ///
     /// As [`TensorFile::read`].
     pub fn of<'a>(
         tensors: impl IntoIterator<Item = (&'a str, &'a TensorFile)>,
-        hashed: Hashed,
+        hashed: Option<Hashed>,
     ) -> Result<Self> {
         let tensors: BTreeMap<&str, &TensorFile> = tensors.into_iter().collect();
+        let hashed = match hashed {
+            Some(hashed) => hashed,
+            None => {
+                let mut bytes = 0u64;
+                for (name, file) in &tensors {
+                    bytes = bytes.saturating_add(file.entry(name)?.bytes as u64);
+                }
+                by_size(bytes)
+            }
+        };
         let mut hash = Sha256::new();
         hash.update(VERSION);
         let mut buffer = Vec::new();
@@ -70,6 +83,14 @@ impl Fingerprint {
             hashed,
             sha256: hex(&hash.finalize()),
         })
+    }
+}
+
+/// How much is hashed of so many bytes where nothing is said.
+fn by_size(bytes: u64) -> Hashed {
+    match bytes {
+        0..=WHOLE => Hashed::Whole,
+        _ => Hashed::Sample,
     }
 }
 
@@ -108,7 +129,7 @@ mod tests {
         let tensors = files
             .iter()
             .flat_map(|file| file.names().map(move |name| (name, file)));
-        Fingerprint::of(tensors, hashed).unwrap().sha256
+        Fingerprint::of(tensors, Some(hashed)).unwrap().sha256
     }
 
     #[test]
@@ -157,6 +178,25 @@ mod tests {
         let small = HostTensor::from_f32([1024], &[0.5; 1024]);
         for at in [0, 2000, 4095] {
             assert!(sampled(&small, at, Hashed::Sample), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_small_is_hashed_whole_unless_something_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write_tensors(&path, [("a", &large())]).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let of = |hashed| Fingerprint::of([("a", &file)], hashed).unwrap();
+        assert_eq!(of(None), of(Some(Hashed::Whole)));
+        assert_eq!(of(Some(Hashed::Sample)).hashed, Hashed::Sample);
+        for (bytes, hashed) in [
+            (0, Hashed::Whole),
+            (WHOLE, Hashed::Whole),
+            (WHOLE + 1, Hashed::Sample),
+            (u64::MAX, Hashed::Sample),
+        ] {
+            assert_eq!(by_size(bytes), hashed, "{bytes}");
         }
     }
 

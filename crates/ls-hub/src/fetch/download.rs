@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ls_files::{FileError, create_folder, sweep, sync_folder, write_atomic};
+use ls_files::{create_folder, sweep, write_atomic};
 
 use super::hub::{Again, Failure, Hub, RemoteFile};
 use super::lock;
@@ -41,14 +41,19 @@ impl Run<'_> {
         self.repo_dir.join("snapshots").join(commit)
     }
 
+    /// The folder in which a repository's files stand by their contents.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.repo_dir.join("blobs")
+    }
+
     fn blob(&self, file: &RemoteFile) -> PathBuf {
-        self.repo_dir.join("blobs").join(file.content.id())
+        self.blobs().join(file.content.id())
     }
 
     /// Name that older versions of Python's huggingface_hub give a blob that is not complete.
     fn incomplete(&self, file: &RemoteFile) -> PathBuf {
-        let name = format!("{}.incomplete", file.content.id());
-        self.repo_dir.join("blobs").join(name)
+        self.blobs()
+            .join(format!("{}.incomplete", file.content.id()))
     }
 
     /// Bytes of a file that are still to come.
@@ -67,7 +72,7 @@ impl Run<'_> {
         let blob = self.blob(file);
         let is_there = || std::fs::metadata(&blob).is_ok_and(|found| found.len() == file.size);
         if !is_there() {
-            create_dir(&self.repo_dir.join("blobs"))?;
+            create_dir(&self.blobs())?;
             create_dir(&self.locks_dir)?;
             let lock = self.locks_dir.join(format!("{}.lock", file.content.id()));
             let waiting = || {
@@ -84,7 +89,7 @@ impl Run<'_> {
                 self.download(commit, file, &blob)?;
             }
         }
-        self.link(commit, file, &blob)?;
+        self.link(commit, file)?;
         (self.progress)(Event::Finished { file: &file.path });
         Ok(())
     }
@@ -203,7 +208,7 @@ impl Run<'_> {
 
     /// Puts a blob into the snapshot: a relative link, as Python makes it, so that the cache can be
     /// moved.
-    fn link(&self, commit: &str, file: &RemoteFile, blob: &Path) -> Result<()> {
+    fn link(&self, commit: &str, file: &RemoteFile) -> Result<()> {
         let place = self.snapshot(commit).join(&file.path);
         let up = "../".repeat(2 + file.path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{}", file.content.id()));
@@ -218,12 +223,30 @@ impl Run<'_> {
         if let Some(folder) = place.parent() {
             create_dir(folder)?;
         }
-        // Made beside it and moved: there is no moment at which the file is missing.
-        let new = blob.with_extension(format!("{}.link", std::process::id()));
-        let _ = std::fs::remove_file(&new);
-        symlink(&target, &new, blob).map_err(FileError::writing(&new))?;
-        std::fs::rename(&new, &place).map_err(FileError::writing(&place))?;
-        Ok(sync_folder(place.parent().unwrap_or(&place))?)
+        self.place(file, &target, &place)
+    }
+
+    #[cfg(unix)]
+    fn place(&self, _file: &RemoteFile, target: &Path, place: &Path) -> Result<()> {
+        // Beside the blobs, because whatever is in a snapshot counts as a file of it.
+        Ok(ls_files::put_link(target, place, self.blobs())?)
+    }
+
+    /// Symbolic links need a privilege there.
+    #[cfg(not(unix))]
+    fn place(&self, file: &RemoteFile, _target: &Path, place: &Path) -> Result<()> {
+        use ls_files::FileError;
+        let blob = self.blob(file);
+        // What stands there is not this file, so nobody misses it.
+        let _ = std::fs::remove_file(place);
+        if std::fs::hard_link(&blob, place).is_ok() {
+            return Ok(());
+        }
+        sweep(place.parent().unwrap_or(place));
+        let mut from = std::fs::File::open(&blob).map_err(FileError::reading(&blob))?;
+        let mut to = ls_files::AtomicFile::create(place)?;
+        std::io::copy(&mut from, &mut to).map_err(FileError::writing(place))?;
+        Ok(to.commit()?)
     }
 
     /// Notes which commit a branch or tag stands for.
@@ -238,17 +261,6 @@ impl Run<'_> {
         }
         Ok(write_atomic(path, commit)?)
     }
-}
-
-#[cfg(unix)]
-fn symlink(target: &Path, new: &Path, _blob: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(target, new)
-}
-
-/// Links need a privilege there.
-#[cfg(not(unix))]
-fn symlink(_target: &Path, new: &Path, blob: &Path) -> std::io::Result<()> {
-    std::fs::hard_link(blob, new).or_else(|_| std::fs::copy(blob, new).map(|_| ()))
 }
 
 pub(super) fn create_dir(path: &Path) -> Result<()> {

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ls_files::FileError;
+use ls_files::{FileError, sweep};
 
 use crate::address::RepoKind;
 use crate::cache::Cache;
@@ -162,6 +162,7 @@ impl Fetcher {
         if missing > 0 {
             check_room(cache.dir(), missing)?;
         }
+        sweep(run.blobs());
         self.fetch_all(&run, &commit, &chosen)?;
         // Only now: a branch whose snapshot is not complete must not be found.
         if !at.is_pinned() {

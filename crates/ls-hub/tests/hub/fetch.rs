@@ -86,7 +86,7 @@ fn a_model_is_fetched_as_python_has_it_and_no_more_of_it_than_is_needed() {
     let at = "org/name".parse().unwrap();
     let cache = Cache::new(hub.cache.path());
     let found = cache.find(RepoKind::Model, &at, &Files::Weights);
-    assert_eq!(found, Some(fetched.path));
+    assert_eq!(found.unwrap(), Some(fetched.path));
 }
 
 #[test]
@@ -160,6 +160,37 @@ fn a_blob_of_the_wrong_size_is_fetched_anew() {
         std::fs::read(fetched.path.join("model.safetensors")).unwrap(),
         weights.bytes
     );
+}
+
+/// A kill while a link took the place of another thing, a day ago.
+#[cfg(unix)]
+#[test]
+fn what_stands_in_a_links_place_is_replaced_and_a_link_that_a_kill_left_goes() {
+    use std::os::unix::fs::symlink;
+    let hub = LoopbackHub::model(single(noise(1000, 1)));
+    let fetched = hub.fetch().unwrap();
+    let blobs = hub.repo_dir().join("blobs");
+    let whole = listing(&blobs);
+    let left = blobs.join(".tmp-0123456789abcdef");
+    symlink("gone", &left).unwrap();
+    let mut touch = std::process::Command::new("touch");
+    let touched = touch.args(["-h", "-t", "202001010000"]).arg(&left).status();
+    assert!(touched.unwrap().success());
+    let config = fetched.path.join("config.json");
+    for wrong in [None, Some("short"), Some("")] {
+        std::fs::remove_file(&config).unwrap();
+        match wrong {
+            Some(bytes) => std::fs::write(&config, bytes).unwrap(),
+            None => symlink("../../blobs/gone", &config).unwrap(),
+        }
+        assert_eq!(hub.fetch().unwrap().bytes_downloaded, 0);
+        let file = hub.file("config.json");
+        assert_eq!(
+            std::fs::read_link(&config).unwrap(),
+            Path::new("../../blobs").join(file.id())
+        );
+        assert_eq!(listing(&blobs), whole);
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn python() -> Option<PathBuf> {
         python.display()
     );
     if !found {
-        eprintln!("skipped: no python3 with huggingface_hub; LS_LLAMA_PYTHON names one");
+        ls_files::say("skipped: no python3 with huggingface_hub; LS_LLAMA_PYTHON names one");
     }
     found.then_some(python)
 }
@@ -86,7 +86,7 @@ fn what_python_fetched_is_found_here() {
     let cache = Cache::new(hub.cache.path());
     let found = cache.find(RepoKind::Model, &at, &Files::Weights).unwrap();
     assert_eq!(
-        found.canonicalize().unwrap(),
+        found.unwrap().canonicalize().unwrap(),
         theirs.canonicalize().unwrap()
     );
     let before = listing(&hub.repo_dir());

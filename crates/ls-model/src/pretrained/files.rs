@@ -286,7 +286,7 @@ mod tests {
     fn a_fingerprint_is_that_of_the_weights_wherever_they_lie() {
         let tiny = Tiny::with_head();
         let of = |dir: &Path, hashed| Checkpoint::open(dir).unwrap().fingerprint(hashed).unwrap();
-        for hashed in [Hashed::Sample, Hashed::Whole] {
+        for hashed in [None, Some(Hashed::Sample), Some(Hashed::Whole)] {
             let one = of(tiny.write().path(), hashed);
             assert_eq!(one, of(sharded(&tiny).0.path(), hashed));
             let mut other = tiny.renamed(str::to_string);

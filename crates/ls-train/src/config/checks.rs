@@ -256,6 +256,7 @@ impl TrainSettings {
         faults.check_bounds("train.epochs", self.epochs, PASSES);
         let micro_batch_size = self.micro_batch_size.largest();
         faults.check_bounds("train.micro_batch_size", micro_batch_size, BATCH);
+        faults.check_bounds("train.pass_size", self.pass_size, BATCH);
         faults.check_bounds(
             "train.gradient_accumulation_steps",
             self.gradient_accumulation_steps,

@@ -68,10 +68,11 @@ pub struct ModelSettings {
     pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
     pub classifier_dropout: Option<f64>,
-    /// How much of the pretrained weights is hashed, so that `predict` knows them again: `sample`
-    /// (some of every tensor, in milliseconds) or `whole` (every byte, and again whenever the run
-    /// is used).
-    pub hash_weights: Hashed,
+    /// How much of the pretrained weights is hashed, so that a run that goes on, and `predict`,
+    /// know them again: `whole` (every byte, and again whenever the run is used) or `sample` (some
+    /// of every tensor, in milliseconds, which single edited values escape). By default `whole` up
+    /// to 512 MiB, `sample` beyond.
+    pub hash_weights: Option<Hashed>,
 }
 
 impl Default for ModelSettings {
@@ -83,7 +84,7 @@ impl Default for ModelSettings {
             dtype: ComputeType::F32,
             quantization: None,
             classifier_dropout: None,
-            hash_weights: Hashed::Sample,
+            hash_weights: None,
         }
     }
 }
@@ -397,6 +398,12 @@ pub struct TrainSettings {
     /// Inputs of one forward pass: examples, or windows of long ones. `auto` takes 8, and where
     /// memory has no room for them 4, 2 or 1 in as many more passes: a step stays the same.
     pub micro_batch_size: MicroBatchSize,
+    /// Inputs that go through the model at a time, where those are to be fewer: a step takes the
+    /// same examples in more passes, with less memory, and sums and dropout masks are others.
+    /// `micro_batch_size = "auto"` chooses it by the memory that is free, once: it is written into
+    /// the run's `config.toml`. Name it where a run is to be repeated to the bit on another
+    /// machine.
+    pub pass_size: Option<usize>,
     /// Forward passes of one optimizer step.
     pub gradient_accumulation_steps: usize,
     /// Compute each block again in the backward pass: less memory, more time, the same gradients.
@@ -447,12 +454,21 @@ pub struct TrainSettings {
     pub save_total_limit: usize,
 }
 
+impl TrainSettings {
+    /// Inputs of a pass, before `auto` takes fewer.
+    pub fn largest_pass(&self) -> usize {
+        let most = self.micro_batch_size.largest();
+        self.pass_size.map_or(most, |size| size.min(most))
+    }
+}
+
 impl Default for TrainSettings {
     fn default() -> Self {
         Self {
             seed: 42,
             epochs: 3,
             micro_batch_size: MicroBatchSize::default(),
+            pass_size: None,
             gradient_accumulation_steps: 1,
             gradient_checkpointing: false,
             eval_batch_size: 32,

@@ -15,6 +15,7 @@ struct Watch {
     stop_behind: Option<usize>,
     step: usize,
     notes: Vec<String>,
+    expected_memory: usize,
 }
 
 impl Observer for Watch {
@@ -23,6 +24,9 @@ impl Observer for Watch {
             Event::Step(record) => self.step = record.step,
             Event::Skipped(record) => self.step = record.step,
             Event::Note(note) => self.notes.push((*note).to_owned()),
+            Event::Plan {
+                expected_memory, ..
+            } => self.expected_memory = *expected_memory,
             _ => {}
         }
     }
@@ -67,13 +71,17 @@ impl Runs {
     }
 
     fn resume(&self, run: &str, set: &[&str]) -> Result<Report, TrainError> {
+        self.watch_resume(run, set, &mut Watch::default())
+    }
+
+    fn watch_resume(
+        &self,
+        run: &str,
+        set: &[&str],
+        watch: &mut Watch,
+    ) -> Result<Report, TrainError> {
         let run = self.dir.path().join(run);
-        crate::resume(
-            &self.config(set),
-            &run,
-            &Device::flex(),
-            &mut Watch::default(),
-        )
+        crate::resume(&self.config(set), &run, &Device::flex(), watch)
     }
 
     /// Loss and norm of every step, as they were written; nothing of one that was passed over.
@@ -186,7 +194,7 @@ fn a_size_that_was_set_ends_the_run_with_what_can_be_set() {
     }
     let hint = error.hint().unwrap();
     for part in [
-        "train.micro_batch_size = \"auto\"",
+        "train.pass_size = 4 or less",
         "gradient_checkpointing",
         "data.max_length below 256",
         "nf4",
@@ -194,9 +202,20 @@ fn a_size_that_was_set_ends_the_run_with_what_can_be_set() {
         assert!(hint.contains(part), "{hint}");
     }
     assert_eq!(runs.steps("fixed").len(), 1);
+    // What it says leads on.
+    let set = error.goes_on_with().unwrap();
+    assert_eq!(set, "train.pass_size=4");
+    injected::room_for(4, 2);
+    let report = runs.resume("fixed", &[set]).unwrap();
+    injected::room_for(usize::MAX, 0);
+    assert_eq!((report.micro_batch_size, report.steps), (4, 6));
+    assert_eq!(
+        none.goes_on_with(),
+        Some("train.gradient_checkpointing=true")
+    );
     let said = none.to_string();
     assert!(said.contains("for step 3, in passes of 1 inputs"), "{said}");
-    assert!(!none.hint().unwrap().contains("micro_batch_size"));
+    assert!(!none.hint().unwrap().contains("pass_size"));
 }
 
 #[test]
@@ -213,8 +232,13 @@ fn the_size_is_kept_over_an_interruption() {
     assert!(matches!(stopped, Err(TrainError::Interrupted { .. })));
     // Now there would be room.
     injected::room_for(usize::MAX, 0);
-    let report = runs.resume("parts", &set).unwrap();
+    let all = watch.expected_memory;
+    let mut watch = Watch::default();
+    let report = runs.watch_resume("parts", &set, &mut watch).unwrap();
     assert_eq!(report.micro_batch_size, 2);
+    // What is said is of these passes, and nothing of others.
+    assert!(watch.expected_memory < all);
+    assert!(watch.notes.is_empty(), "{:?}", watch.notes);
     assert_eq!(runs.steps("whole"), runs.steps("parts"));
     assert_eq!(runs.adapter("whole"), runs.adapter("parts"));
 }
@@ -253,32 +277,6 @@ fn steps_that_are_no_numbers_are_passed_over_so_often_and_no_oftener() {
         assert_eq!(runs.steps(run).len(), 4);
     }
     injected::spoilt(&[]);
-}
-
-/// A rate past those that a file may name.
-#[test]
-fn an_update_that_overflows_is_found_at_its_step() {
-    let runs = Runs::new();
-    for skip in [0, 1] {
-        let mut config = runs.config(&["train.lr_scheduler=constant"]);
-        config.train.learning_rate = 1e38;
-        config.train.weight_decay = 1e3;
-        config.train.skip_nonfinite_steps = skip;
-        let run = runs.dir.path().join(format!("skip{skip}"));
-        let error = crate::train(&config, &run, &Device::flex(), &mut ()).unwrap_err();
-        let said = error.to_string();
-        let step = format!(" at step {}; examples: ", skip + 1);
-        for part in [
-            "a parameter after the update is ",
-            &step,
-            "; loss and gradient are finite, but ",
-            " is not after the update",
-        ] {
-            assert!(said.contains(part), "{said}");
-        }
-        let hint = error.hint().unwrap();
-        assert_eq!(hint, "lower train.learning_rate (1e38 at its peak)");
-    }
 }
 
 /// The optimizer does not count a step that was passed over: behind it, the run is that of one step
