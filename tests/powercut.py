@@ -12,7 +12,8 @@ mounted anew, which replays its journal, and this must hold:
   evaluation of `best/`, and may lose what came after.
 - After exit 0 everything is there, adapter and predictions with the bytes of an undisturbed run.
 - `train --resume`, where the program has it, ends with the bytes of the undisturbed run.
-- A file of `predict --output` is the old one or the new one, and the new one after exit 0.
+- A file of `predict --output` is the old one or the new one, and the new one after exit 0. It is
+  whole after another `predict`, which goes on with what the first one left.
 
 Half of the runs mount with `noauto_da_alloc`: by default ext4 itself writes a file to the disk that
 is renamed over another, which would hide what is forgotten. Nothing is left behind: the loop device
@@ -140,8 +141,20 @@ def check_training(folder, reference, ended, resumes):
     return state
 
 
-def check_prediction(folder, answers, ended):
+def check_prediction(folder, answers, ended, command):
     out = folder / "answers.jsonl"
+    state = state_of_prediction(out, answers, ended)
+    # Without --resume where nothing is left, as after a prediction that ended.
+    resume = ["--resume"] if (folder / "answers.jsonl.part").exists() else []
+    found = ls([*command, "answers.jsonl", *resume], folder)
+    assert found.returncode == 0, f"again: {found.stderr}"
+    assert out.read_bytes() == answers, "other answers the second time"
+    left = [path.name for path in folder.iterdir() if ".part" in path.name]
+    assert not left, left
+    return state + (", continued" if resume else "")
+
+
+def state_of_prediction(out, answers, ended):
     found = out.read_bytes() if out.exists() else None
     if ended:
         assert found == answers, f"{None if found is None else len(found)} bytes after exit 0"
@@ -214,7 +227,7 @@ def main():
                     (disk.place / "answers.jsonl").write_bytes(b"old\n") if number % 8 == 3 else None
                     os.sync()
                     ended = cut_under(disk, [*predict, "answers.jsonl"], wait)
-                    state = check_prediction(disk.place, answers, ended)
+                    state = check_prediction(disk.place, answers, ended, predict)
             except AssertionError as error:
                 ended, state = None, "FAULT"
                 faults.append(f"run {number} ({kind}, cut after {wait}): {error}")

@@ -226,7 +226,12 @@ fn a_fault_is_mended_and_the_answers_go_on() {
     sandbox.write("answers", "kept");
     sandbox.write("in.jsonl", &broken);
     let outcome = sandbox.run(&PREDICT);
-    let says_where = ["in.jsonl:1001", "1000 inputs are answered in ", "--resume"];
+    let says_where = [
+        "in.jsonl:1001",
+        "mend the row, or leave it out with --skip-bad-rows",
+        "1000 inputs are answered in ",
+        "--resume",
+    ];
     says(&outcome, 1, &says_where);
     assert_eq!(sandbox.read("answers"), "kept");
     assert_eq!(sandbox.read("answers.part").lines().count(), 1000);
@@ -364,13 +369,14 @@ fn a_command_that_answers_nothing_leaves_nothing() {
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(first.as_bytes()).unwrap();
+        let id = child.id().to_string();
         let before = Instant::now();
-        while !sandbox.path("answers.part").exists() {
+        while !hears(&id) {
             assert!(before.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(5));
         }
         std::thread::sleep(Duration::from_millis(100));
-        let id = child.id().to_string();
+        nothing_is_left(&sandbox);
         assert!(
             Command::new("kill")
                 .args(["-s", "TERM", &id])
@@ -385,4 +391,125 @@ fn a_command_that_answers_nothing_leaves_nothing() {
         drop(stdin);
         nothing_is_left(&sandbox);
     }
+}
+
+/// Whether a process hears SIGTERM, which it does once its model is loaded.
+fn hears(id: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    u64::from_str_radix(mask.unwrap().trim(), 16).unwrap() >> 14 & 1 == 1
+}
+
+/// A kill between the last two steps, or a progress that could not be removed.
+#[test]
+fn a_progress_without_answers_takes_no_finished_file_away() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.write("in.jsonl", format!("{}{{}}\n", rows(600, false)));
+    assert_eq!(sandbox.run(&PREDICT).code, 1);
+    let progress = bytes(&sandbox, "answers.part.progress");
+    std::fs::remove_file(sandbox.path("answers.part")).unwrap();
+    sandbox.write("in.jsonl", rows(600, false));
+    for resume in [&[][..], &["--resume"]] {
+        sandbox.write("answers.part.progress", &progress);
+        sandbox.write("answers", "those of yesterday");
+        sandbox.ok(&with(resume));
+        assert_eq!(sandbox.read("answers").lines().count(), 600);
+        nothing_is_left(&sandbox);
+    }
+}
+
+/// Answers that are all there, and only have to take their place, are compared too.
+#[test]
+fn whole_answers_are_compared_before_they_take_their_place() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    let good = rows(600, false);
+    sandbox.write("in.jsonl", &good);
+    sandbox.ok(&PREDICT);
+    let expected = bytes(&sandbox, "answers");
+    // All are answered, and the last row is at fault.
+    sandbox.write("in.jsonl", format!("{good}{{}}\n"));
+    assert_eq!(sandbox.run(&PREDICT).code, 1);
+    let mut part = bytes(&sandbox, "answers.part");
+    part.extend(b"behind the last sync");
+    sandbox.write("answers.part", &part);
+    sandbox.write("in.jsonl", &good);
+    let text = with(&["--resume", "--format", "text"]);
+    says(&sandbox.run(&text), 2, &["--format was jsonl, is text"]);
+    sandbox.write("in.jsonl", good.replacen("bright", "bleak", 1));
+    let outcome = sandbox.run(&with(&["--resume"]));
+    says(&outcome, 2, &["are not those that ", "delete "]);
+    // Not the command that just failed.
+    assert!(!outcome.stderr.contains("go on with"), "{}", outcome.stderr);
+    assert!(bytes(&sandbox, "answers.part") == expected);
+    sandbox.write("in.jsonl", &good);
+    sandbox.ok(&with(&["--resume"]));
+    assert!(bytes(&sandbox, "answers") == expected);
+    nothing_is_left(&sandbox);
+}
+
+#[test]
+fn what_is_in_the_way_of_the_answers_is_named_and_their_permissions_stay() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.write("in.jsonl", rows(5, false));
+    for name in ["answers.part", "answers.part.progress"] {
+        std::fs::create_dir(sandbox.path(name)).unwrap();
+        refused(&sandbox, &PREDICT, 2, &[&format!("{name} is a folder")]);
+        std::fs::remove_dir(sandbox.path(name)).unwrap();
+        let made = Command::new("mkfifo").arg(sandbox.path(name)).status();
+        assert!(made.unwrap().success());
+        says(&sandbox.run(&PREDICT), 2, &[&format!("{name} is no file")]);
+        std::fs::remove_file(sandbox.path(name)).unwrap();
+        nothing_is_left(&sandbox);
+    }
+    let folder = PREDICT.map(|arg| if arg == "in.jsonl" { "out" } else { arg });
+    refused(&sandbox, &folder, 2, &["--input out is a folder"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        sandbox.write("answers", "private");
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(sandbox.path("answers"), private).unwrap();
+        sandbox.ok(&PREDICT);
+        let found = std::fs::metadata(sandbox.path("answers")).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    }
+}
+
+/// Names that are no UTF-8 stand in the command that goes on as a shell reads them.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_command_that_goes_on_names_any_file() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.write("in.jsonl", format!("{}{{}}\n", rows(600, false)));
+    let name = std::ffi::OsStr::from_bytes(b"stra\xdfe it's");
+    let mut command = sandbox.command(&["predict", "--run", "out", "--input", "in.jsonl"]);
+    let output = command.arg("--output").arg(name).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_contains(&stderr, &["--skip-bad-rows"]);
+    sandbox.write("in.jsonl", rows(600, false));
+    let shown = stderr.rsplit_once("go on with: ").unwrap().1;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", shown]).current_dir(sandbox.path(""));
+    for (key, value) in sandbox.command(&[]).get_envs() {
+        if let Some(value) = value {
+            shell.env(key, value);
+        }
+    }
+    let output = shell.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{shown}: {stderr}");
+    let answers = std::fs::read_to_string(sandbox.path("").join(name)).unwrap();
+    assert_eq!(answers.lines().count(), 600);
+    let left = std::fs::read_dir(sandbox.path("")).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name());
+    assert!(
+        left.into_iter()
+            .all(|left| !left.to_string_lossy().contains(".part"))
+    );
 }

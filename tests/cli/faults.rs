@@ -244,6 +244,10 @@ fn whatever_fails_in_a_prediction_is_named_and_leaves_the_old_answers() {
         let well = ended(&sandbox, &outcome, &calls, &what);
         if well {
             assert_eq!(found, answers, "{what}");
+            // Even if a progress was left: the same command gives them again.
+            sandbox.ok(&args);
+            assert_eq!(sandbox.read(output), answers, "{what}");
+            assert_eq!(sandbox.listing("answered"), ["out.jsonl"], "{what}");
         } else {
             // What comes after they took their place may fail too.
             assert!(found == "old" || found == answers, "{what}: {found}");

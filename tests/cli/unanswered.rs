@@ -375,6 +375,13 @@ fn a_word_without_an_answer_is_said_by_its_tag() {
     let cut = ["predict", "--run", "out", "--max-length", "4"];
     let outcome = sandbox.run(&[&cut[..], &["Ann sold boats to Bob and ran"]].concat());
     says(&outcome, 0, &["words got no tag but _\n"]);
+    // One word that is longer than the limit.
+    let outcome = sandbox.run(&[&cut[..], &["Annsoldboatstobobandran"]].concat());
+    says(
+        &outcome,
+        0,
+        &["at 4 tokens within a word: every word has its tag\n"],
+    );
     let outcome = sandbox.run(&["predict", "--run", "out", "--format", "text", "Ann", ""]);
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines[2..], ["(no label: text is empty)\t", ""], "{lines:?}");

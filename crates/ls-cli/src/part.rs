@@ -1,21 +1,27 @@
 //! Answers that outlive a kill: they grow in `OUT.part`, `OUT.part.progress` says which inputs they
 //! are of, and both are gone once `OUT` is whole.
 //!
-//! The progress is a list of JSON lines, only ever appended to: first what decides the answers
-//! (model, settings, format), then, each time the answers so far are synced, how many inputs they
-//! are of, their bytes, and a hash of these inputs. The last whole line counts: what the answers
-//! hold behind its bytes is cut off, and the inputs before it are passed over, and seen to be the
-//! same by their hash. So it does not matter how many lines an answer has, or which rows were bad.
+//! The progress is a list of lines, only ever appended to, each a CRC-32 and JSON: first what
+//! decides the answers (model, settings, format), then, each time the answers so far are synced,
+//! how many inputs they are of, their bytes, and a hash of these inputs. The last whole line
+//! counts: what the answers hold behind its bytes is cut off, and the inputs before it are passed
+//! over, and seen to be the same by their hash. So it does not matter how many lines an answer has,
+//! or which rows were bad. Whoever goes on with answers that are all there passes over all inputs,
+//! and then has nothing to add.
+//!
+//! Whoever writes holds a lock on `OUT.part`. Nothing is read before the lock is held, and both
+//! files come to be with the first answer. Without `OUT.part` a progress is a leftover.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ls_data::CutReport;
-use ls_files::{FileError, optional, put_in_place, read, sync_folder};
+use ls_files::{AtomicFile, FileError, optional, put_in_place, same_permissions, sync_folder};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::UsageError;
@@ -26,6 +32,10 @@ const SHARE: u32 = 20;
 const LEAST: Duration = Duration::from_millis(5);
 /// Version of the lines.
 const FORMAT_VERSION: u32 = 1;
+/// The first line is not longer, and the last ones are looked for in so many bytes.
+const READ: u64 = 1 << 20;
+/// Nothing that is counted comes near it. Sums of such numbers are numbers.
+const MOST: u64 = 1 << 48;
 
 /// The first line of the progress.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,16 +60,35 @@ pub struct Progress {
     pub without_words: usize,
     /// What was cut of them.
     pub cut: CutReport,
-    /// Whether these are all.
-    pub whole: bool,
 }
 
-/// What stands on the disk as a command begins.
-pub enum Opened {
-    /// Answers are to be written.
-    Part(Box<Part>),
-    /// They are all there already.
-    Whole,
+impl Progress {
+    /// Whether this can be so.
+    fn is_possible(&self) -> bool {
+        let cut = &self.cut;
+        let counts = [
+            self.inputs,
+            cut.examples,
+            cut.tokens,
+            cut.words,
+            cut.inputs,
+            cut.longest,
+        ];
+        let parts = [
+            (self.unreadable, self.inputs),
+            (self.without_words, self.inputs),
+            (cut.examples, self.inputs),
+            (cut.cut_examples, cut.examples),
+            (cut.windowed_examples, cut.examples),
+            (cut.cut_tokens, cut.tokens),
+            (cut.cut_words, cut.words),
+            (cut.empty_words, cut.words),
+        ];
+        self.inputs > 0
+            && self.bytes <= MOST
+            && counts.into_iter().all(|count| count as u64 <= MOST)
+            && parts.into_iter().all(|(part, whole)| part <= whole)
+    }
 }
 
 /// Answers that are being written.
@@ -68,10 +97,12 @@ pub struct Part {
     target: PathBuf,
     answers: PathBuf,
     progress: PathBuf,
-    file: File,
-    log: File,
-    /// What an earlier process was begun with, if its answers are continued.
-    begun_with: Option<BTreeMap<String, String>>,
+    /// Nothing before the first answer.
+    files: Option<Files>,
+    /// What an earlier process left that had kept nothing.
+    leftover: Option<File>,
+    /// What the answers were begun with, or will be.
+    begun_with: BTreeMap<String, String>,
     /// Synced, and in the progress.
     kept: Progress,
     kept_at: Instant,
@@ -79,119 +110,141 @@ pub struct Part {
     placed: bool,
 }
 
+/// What is written to.
+#[derive(Debug)]
+struct Files {
+    /// Locked as long as it is open.
+    answers: File,
+    log: File,
+    /// Bytes of the log behind which the next line comes.
+    log_end: u64,
+}
+
+/// What a progress says.
+#[derive(Debug, Default)]
+struct Log {
+    begun: Option<Begun>,
+    kept: Option<Progress>,
+    /// Behind the last line that counts.
+    end: u64,
+    /// Whether no line counts but the first, though others are there that were whole.
+    is_damaged: bool,
+}
+
 impl Part {
     /// Begins the answers that will be `target`, or with `resume` goes on with those that an
-    /// earlier process left.
+    /// earlier process left. No file is created yet.
     ///
     /// # Errors
     ///
     /// If the files cannot be written; if there are answers and `resume` does not say what is to
     /// become of them; if another process is writing them.
-    pub fn open(target: &Path, resume: bool) -> Result<Opened> {
+    pub fn open(target: &Path, resume: bool) -> Result<Self> {
         let ending = |ending: &str| {
             let mut path = target.as_os_str().to_owned();
             path.push(ending);
             PathBuf::from(path)
         };
-        let (answers, progress) = (ending(".part"), ending(".part.progress"));
-        let (begun, kept) = Self::read(&progress)?;
-        let whole = kept.as_ref().is_some_and(|kept| kept.whole);
-        let size = optional(fs::metadata(&answers).map_err(FileError::reading(&answers)))?;
-        let size = size.map(|found| found.len());
-        if resume && whole && size.is_none() {
-            // The process was killed behind its last but one step.
-            remove(&progress)?;
-            return Ok(Opened::Whole);
-        }
-        let writing = FileError::writing(target);
-        let open = |path: &Path| {
-            let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(true).truncate(false);
-            options.open(path)
+        let mut part = Self {
+            target: target.to_path_buf(),
+            answers: ending(".part"),
+            progress: ending(".part.progress"),
+            files: None,
+            leftover: None,
+            begun_with: BTreeMap::new(),
+            kept: Progress::default(),
+            kept_at: Instant::now(),
+            cost: LEAST,
+            placed: false,
         };
-        let file = open(&answers).map_err(&writing)?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let message = format!("{}: another process is writing it", answers.display());
-            return Err(UsageError::new(message).into());
-        }
-        // Without answers the progress is a leftover.
-        let kept = kept.filter(|kept| kept.inputs > 0 && size.is_some());
-        let size = size.unwrap_or(0);
-        let continued = match (begun, &kept) {
+        is_file_if_there(&part.answers)?;
+        is_file_if_there(&part.progress)?;
+        let Some(answers) = part.locked()? else {
+            // Nothing is there to go on with. Whether something can be written is seen now.
+            AtomicFile::create(target)?;
+            return Ok(part);
+        };
+        let size = answers
+            .metadata()
+            .map_err(FileError::reading(&part.answers))?
+            .len();
+        let log = Log::read(&part.progress)?;
+        let (begun, kept) = match (log.begun, log.kept) {
+            (Some(begun), Some(kept)) if size >= kept.bytes => (begun, kept),
             // Nothing was answered yet, or nothing that was kept.
-            (_, None) if size == 0 => None,
-            (Some(_), None) => None,
-            (Some(begun), Some(kept)) if size >= kept.bytes => Some(begun.begun_with),
-            _ => {
+            (Some(_), None) if !log.is_damaged => {
+                part.leftover = Some(answers);
+                return Ok(part);
+            }
+            (_, None) if size == 0 => {
+                part.leftover = Some(answers);
+                return Ok(part);
+            }
+            (_, kept) => {
                 let least = kept.map(|kept| format!(", and should have at least {}", kept.bytes));
                 return Err(UsageError {
                     message: format!(
                         "{} has {size} bytes{}, and {} does not say what they are",
-                        answers.display(),
+                        part.answers.display(),
                         least.unwrap_or_default(),
-                        progress.display()
+                        part.progress.display()
                     ),
                     hint: Some("delete both, or move them away".into()),
                 }
                 .into());
             }
         };
-        if let (Some(kept), false) = (&kept, resume) {
-            let (answers, inputs) = (answers.display(), kept.inputs);
+        if !resume {
+            let (answers, inputs) = (part.answers.display(), kept.inputs);
             return Err(UsageError {
                 message: format!("{answers} is there, with the answers to {inputs} inputs"),
                 hint: Some(format!(
                     "go on with them by --resume, or delete {answers} and {} to begin again",
-                    progress.display()
+                    part.progress.display()
                 )),
             }
             .into());
         }
-        let log = open(&progress).inspect_err(|_| {
-            if continued.is_none() {
-                let _ = fs::remove_file(&answers);
-            }
-        });
-        let log = log.map_err(&writing)?;
-        if continued.is_none() {
-            file.set_len(0).map_err(&writing)?;
-            log.set_len(0).map_err(&writing)?;
-            // So that a power cut leaves both names or none.
-            sync_folder(parent(target))?;
-        }
-        let part = Self {
-            target: target.to_path_buf(),
+        let opened = OpenOptions::new().write(true).open(&part.progress);
+        part.files = Some(Files {
             answers,
-            progress,
-            file,
-            log,
-            begun_with: continued,
-            kept: kept.unwrap_or_default(),
-            kept_at: Instant::now(),
-            cost: LEAST,
-            placed: false,
-        };
-        if whole {
-            part.put_in_place()?;
-            return Ok(Opened::Whole);
-        }
-        Ok(Opened::Part(Box::new(part)))
+            log: opened.map_err(FileError::writing(&part.progress))?,
+            log_end: log.end,
+        });
+        (part.begun_with, part.kept) = (begun.begun_with, kept);
+        Ok(part)
     }
 
-    /// The first line and the last whole one.
-    fn read(path: &Path) -> Result<(Option<Begun>, Option<Progress>)> {
-        let bytes = optional(read(path))?.unwrap_or_default();
-        // A line that was cut by a kill has no end.
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-        let begun = lines
-            .next()
-            .and_then(|line| serde_json::from_slice(line).ok());
-        let begun = begun.filter(|begun: &Begun| begun.format_version == FORMAT_VERSION);
-        let read = lines.map_while(|line| {
-            let ended = line.ends_with(b"\n");
-            ended.then(|| serde_json::from_slice(line).ok()).flatten()
-        });
-        Ok((begun, read.last()))
+    /// The answers that are there, locked.
+    fn locked(&self) -> Result<Option<File>> {
+        loop {
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&self.answers);
+            let file = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                opened => opened.map_err(FileError::writing(&self.answers))?,
+            };
+            self.lock(&file)?;
+            // The process that held the lock may have put them in their place meanwhile.
+            if is_at(&file, &self.answers)? {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    fn lock(&self, file: &File) -> Result<()> {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(self.is_taken()),
+            // Where a file system knows no locks, there is none to respect.
+            _ => Ok(()),
+        }
+    }
+
+    fn is_taken(&self) -> anyhow::Error {
+        let message = format!("{}: another process is writing it", self.answers.display());
+        UsageError::new(message).into()
     }
 
     /// Goes on, or begins, with a model and settings. What it returns has been answered: its inputs
@@ -201,7 +254,12 @@ impl Part {
     ///
     /// If the answers were begun with others; if the files cannot be written.
     pub fn begin(&mut self, with: BTreeMap<String, String>) -> Result<Progress> {
-        if let Some(before) = &self.begun_with {
+        let Some(files) = &mut self.files else {
+            self.begun_with = with;
+            return Ok(self.kept.clone());
+        };
+        let before = &self.begun_with;
+        if *before != with {
             let of = |settings: &BTreeMap<String, String>, name: &str| {
                 let value = settings.get(name).cloned();
                 value.unwrap_or_else(|| "not set".into())
@@ -213,41 +271,79 @@ impl Part {
                 .filter(|name| before.get(*name) != with.get(*name))
                 .map(|name| format!("{name} was {}, is {}", of(before, name), of(&with, name)));
             let differ: Vec<String> = differ.collect();
-            if !differ.is_empty() {
-                let answers = self.answers.display();
-                return Err(self.other(&format!(
-                    "{answers} was begun otherwise: {}",
-                    differ.join("; ")
-                )));
-            }
-            self.cut_back()?;
-        } else {
-            let begun = Begun {
-                format_version: FORMAT_VERSION,
-                begun_with: with,
-            };
-            self.append(&begun)?;
+            let answers = self.answers.display();
+            return Err(self.other(&format!(
+                "{answers} was begun otherwise: {}",
+                differ.join("; ")
+            )));
         }
+        // What was written behind the last sync is taken off, and no line without an end may stand
+        // before the next one.
+        cut_to(&mut files.answers, self.kept.bytes).map_err(FileError::writing(&self.answers))?;
+        cut_to(&mut files.log, files.log_end).map_err(FileError::writing(&self.progress))?;
         Ok(self.kept.clone())
     }
 
-    /// Takes off what was written behind the last sync.
-    fn cut_back(&mut self) -> Result<()> {
-        let bytes = self.kept.bytes;
-        let cut = self.file.set_len(bytes);
-        cut.and_then(|()| self.file.seek(SeekFrom::Start(bytes)))
-            .map_err(FileError::writing(&self.answers))?;
-        // Nor may a line without an end stand before the next one.
-        let whole = read(&self.progress)?;
-        let end = whole
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let end = end as u64;
-        let cut = self.log.set_len(end);
-        cut.and_then(|()| self.log.seek(SeekFrom::Start(end)))
-            .map_err(FileError::writing(&self.progress))?;
-        Ok(())
+    /// What is written to, created where it is not there.
+    fn files(&mut self) -> Result<&mut Files> {
+        if self.files.is_none() {
+            let files = self.create()?;
+            self.files = Some(files);
+            let begun = Begun {
+                format_version: FORMAT_VERSION,
+                begun_with: self.begun_with.clone(),
+            };
+            self.append(&begun)?;
+            // So that a power cut leaves both names or none.
+            sync_folder(parent(&self.target))?;
+        }
+        self.files
+            .as_mut()
+            .ok_or_else(|| anyhow::anyhow!("{}: not open", self.answers.display()))
+    }
+
+    fn create(&mut self) -> Result<Files> {
+        let writing = FileError::writing(&self.answers);
+        let mut answers = match self.leftover.take() {
+            Some(file) => file,
+            None => {
+                let opened = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .open(&self.answers);
+                let file = match opened {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        return Err(self.is_taken());
+                    }
+                    opened => opened.map_err(&writing)?,
+                };
+                self.lock(&file)?;
+                // Between the two another process may have taken it for a leftover.
+                if !is_at(&file, &self.answers)? {
+                    return Err(self.is_taken());
+                }
+                file
+            }
+        };
+        let log = cut_to(&mut answers, 0).map_err(&writing).and_then(|()| {
+            same_permissions(&answers, &self.target);
+            // Another file than that which the last process may be about to remove.
+            let _ = fs::remove_file(&self.progress);
+            let log = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&self.progress);
+            log.map_err(FileError::writing(&self.progress))
+        });
+        let log = log.inspect_err(|_| {
+            let _ = fs::remove_file(&self.answers);
+        })?;
+        Ok(Files {
+            answers,
+            log,
+            log_end: 0,
+        })
     }
 
     /// Writes answers.
@@ -256,7 +352,7 @@ impl Part {
     ///
     /// The system's.
     pub fn write(&mut self, text: &str) -> Result<()> {
-        let written = self.file.write_all(text.as_bytes());
+        let written = self.files()?.answers.write_all(text.as_bytes());
         Ok(written.map_err(FileError::writing(&self.answers))?)
     }
 
@@ -282,7 +378,7 @@ impl Part {
             return Ok(());
         }
         let began = Instant::now();
-        let synced = self.file.sync_data();
+        let synced = self.files()?.answers.sync_data();
         synced.map_err(FileError::writing(&self.answers))?;
         self.append(progress)?;
         self.kept = progress.clone();
@@ -292,19 +388,18 @@ impl Part {
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<()> {
-        let line = format!("{}\n", serde_json::to_string(line)?);
-        let writing = FileError::writing(&self.progress);
-        let before = self.log.stream_position().map_err(&writing)?;
-        let written = self.log.write_all(line.as_bytes());
-        written
-            .and_then(|()| self.log.sync_data())
-            .inspect_err(|_| {
+        let line = line_of(line)?;
+        let files = self.files()?;
+        let written = files.log.write_all(line.as_bytes());
+        let written = written.and_then(|()| files.log.sync_data());
+        match written {
+            Ok(()) => files.log_end += line.len() as u64,
+            Err(_) => {
                 // A part of a line would spoil the next one.
-                let _ = self.log.set_len(before);
-                let _ = self.log.seek(SeekFrom::Start(before));
-            })
-            .map_err(&writing)?;
-        Ok(())
+                let _ = cut_to(&mut files.log, files.log_end);
+            }
+        }
+        Ok(written.map_err(FileError::writing(&self.progress))?)
     }
 
     /// Puts the answers, which are all, in their place.
@@ -312,18 +407,16 @@ impl Part {
     /// # Errors
     ///
     /// The system's. The answers are then kept as they are.
-    pub fn finish(mut self, progress: Progress) -> Result<()> {
-        self.keep(&Progress {
-            whole: true,
-            ..progress
-        })?;
-        self.put_in_place()
-    }
-
-    fn put_in_place(mut self) -> Result<()> {
+    pub fn finish(mut self, progress: &Progress) -> Result<()> {
+        self.keep(progress)?;
+        let log = self.files()?.log.try_clone();
         put_in_place(&self.answers, &self.target)?;
         self.placed = true;
-        remove(&self.progress)?;
+        // The answers stand. A progress that stays is a leftover, which says nothing.
+        let is_ours = |log| is_at(&log, &self.progress).is_ok_and(|ours| ours);
+        if log.is_ok_and(is_ours) && fs::remove_file(&self.progress).is_ok() {
+            let _ = sync_folder(parent(&self.target));
+        }
         Ok(())
     }
 
@@ -354,9 +447,11 @@ impl Part {
 impl Drop for Part {
     /// Nothing is left of answers that never came to be.
     fn drop(&mut self) {
-        if !self.placed && self.kept.inputs == 0 {
-            let _ = fs::remove_file(&self.answers);
+        let ours = self.files.is_some() || self.leftover.is_some();
+        if ours && !self.placed && self.kept.inputs == 0 {
+            // The one that is locked goes last.
             let _ = fs::remove_file(&self.progress);
+            let _ = fs::remove_file(&self.answers);
         }
     }
 }
@@ -369,10 +464,98 @@ fn parent(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => Ok(removed.map_err(FileError::writing(path))?),
+/// Refuses what is no file where one is to be written.
+fn is_file_if_there(path: &Path) -> Result<()> {
+    match optional(fs::metadata(path).map_err(FileError::reading(path)))? {
+        Some(found) if !found.is_file() => {
+            let kind = if found.is_dir() {
+                "a folder"
+            } else {
+                "no file"
+            };
+            let message = format!("{} is {kind}, and answers grow there", path.display());
+            Err(UsageError {
+                message,
+                hint: Some("move it away, or give another --output".into()),
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a path is that of an open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let here = file.metadata().map_err(FileError::reading(path))?;
+    let there = optional(fs::metadata(path).map_err(FileError::reading(path)))?;
+    Ok(there.is_some_and(|there| (here.dev(), here.ino()) == (there.dev(), there.ino())))
+}
+
+/// Elsewhere a file that is open keeps its name.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> Result<bool> {
+    Ok(true)
+}
+
+/// Takes off what is behind so many bytes, and goes on there.
+fn cut_to(file: &mut File, bytes: u64) -> std::io::Result<()> {
+    file.set_len(bytes)?;
+    file.seek(SeekFrom::Start(bytes)).map(|_| ())
+}
+
+/// A line of the progress: a CRC-32 in eight digits, and JSON.
+fn line_of(what: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string(what)?;
+    Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())))
+}
+
+/// What such a line says. Nothing if it was cut by a kill, or is damaged.
+fn said<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let line = line.strip_suffix(b"\n")?;
+    let (crc, json) = (line.get(..8)?, line.get(9..)?);
+    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?, 16).ok()?;
+    if line[8] != b' ' || crc32fast::hash(json) != crc {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+impl Log {
+    /// The first line and the last whole one.
+    fn read(path: &Path) -> Result<Self> {
+        let reading = FileError::reading(path);
+        let Some(file) = optional(File::open(path).map_err(&reading))? else {
+            return Ok(Self::default());
+        };
+        let size = file.metadata().map_err(&reading)?.len();
+        let mut file = BufReader::new(file);
+        let (mut first, mut tail) = (Vec::new(), Vec::new());
+        file.by_ref()
+            .take(READ)
+            .read_until(b'\n', &mut first)
+            .map_err(&reading)?;
+        let begun = said(&first).filter(|begun: &Begun| begun.format_version == FORMAT_VERSION);
+        let mut end = first.len() as u64;
+        // It grows with the answers, and only its end counts.
+        let mut at = size.saturating_sub(READ).max(end);
+        file.seek(SeekFrom::Start(at)).map_err(&reading)?;
+        file.take(READ).read_to_end(&mut tail).map_err(&reading)?;
+        let (mut kept, mut is_damaged) = (None, false);
+        for line in tail.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len() as u64;
+            match said(line).filter(Progress::is_possible) {
+                Some(progress) => (kept, end) = (Some(progress), at),
+                None => is_damaged |= line.ends_with(b"\n"),
+            }
+        }
+        Ok(Self {
+            is_damaged: is_damaged && kept.is_none(),
+            begun,
+            kept,
+            end,
+        })
     }
 }
 
@@ -386,10 +569,7 @@ mod tests {
     }
 
     fn part(target: &Path, resume: bool) -> Result<Part> {
-        match Part::open(target, resume)? {
-            Opened::Part(part) => Ok(*part),
-            Opened::Whole => panic!("whole"),
-        }
+        Part::open(target, resume)
     }
 
     fn progress(inputs: usize, bytes: u64) -> Progress {
@@ -445,33 +625,220 @@ mod tests {
         drop(second);
         let mut third = part(&out, true).unwrap();
         assert_eq!(third.begin(with("jsonl")).unwrap().inputs, 2);
-        third.finish(progress(2, 4)).unwrap();
+        third.finish(&progress(2, 4)).unwrap();
         assert_eq!(fs::read_to_string(&out).unwrap(), "a\nb\n");
         assert_eq!(names(dir.path()), ["out"]);
     }
 
+    /// Leaves answers that are kept, as a kill does: `count` times `a` and a new line.
+    fn killed(out: &Path, count: usize) {
+        let mut part = part(out, false).unwrap();
+        part.begin(with("jsonl")).unwrap();
+        for inputs in 1..=count {
+            part.write("a\n").unwrap();
+            part.keep(&progress(inputs, 2 * inputs as u64)).unwrap();
+        }
+    }
+
     #[test]
-    fn a_kill_between_the_last_steps_leaves_only_these() {
+    fn a_kill_between_the_last_steps_loses_nothing_with_and_without_resume() {
+        let dir = tempfile::tempdir().unwrap();
+        let [out, left] = ["out", "out.part"].map(|name| dir.path().join(name));
+        // Before the answers take their place.
+        killed(&out, 1);
+        let mut last = part(&out, true).unwrap();
+        let other = last.begin(with("text")).unwrap_err().to_string();
+        assert!(other.ends_with("format was jsonl, is text"), "{other}");
+        drop(last);
+        let mut behind = OpenOptions::new().append(true).open(&left).unwrap();
+        behind.write_all(b"not ours").unwrap();
+        let mut last = part(&out, true).unwrap();
+        assert_eq!(last.begin(with("jsonl")).unwrap(), progress(1, 2));
+        last.finish(&progress(1, 2)).unwrap();
+        assert_eq!(fs::read_to_string(&out).unwrap(), "a\n");
+        assert_eq!(names(dir.path()), ["out"]);
+        // After that: the progress is a leftover.
+        for resume in [false, true] {
+            fs::write(&out, "old").unwrap();
+            killed(&out, 1);
+            fs::rename(&left, &out).unwrap();
+            let mut again = part(&out, resume).unwrap();
+            assert_eq!(again.begin(with("jsonl")).unwrap(), Progress::default());
+            assert_eq!(fs::read_to_string(&out).unwrap(), "a\n");
+            drop(again);
+            assert_eq!(fs::read_to_string(&out).unwrap(), "a\n");
+            let mut again = part(&out, resume).unwrap();
+            again.begin(with("jsonl")).unwrap();
+            again.write("b\n").unwrap();
+            again.finish(&progress(1, 2)).unwrap();
+            assert_eq!(fs::read_to_string(&out).unwrap(), "b\n");
+            assert_eq!(names(dir.path()), ["out"]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_created_before_the_first_answer_and_then_by_one_alone() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let whole = || {
-            let mut part = part(&out, false).unwrap();
-            part.begin(with("jsonl")).unwrap();
-            part.write("a\n").unwrap();
-            let all = Progress {
-                whole: true,
-                ..progress(1, 2)
-            };
-            part.keep(&all).unwrap();
-        };
-        whole();
-        assert!(matches!(Part::open(&out, true).unwrap(), Opened::Whole));
-        assert_eq!(names(dir.path()), ["out"]);
-        whole();
-        fs::rename(dir.path().join("out.part"), &out).unwrap();
-        assert!(matches!(Part::open(&out, true).unwrap(), Opened::Whole));
-        assert_eq!(names(dir.path()), ["out"]);
+        let [mut one, mut other] = [(); 2].map(|()| part(&out, false).unwrap());
+        one.begin(with("jsonl")).unwrap();
+        other.begin(with("jsonl")).unwrap();
+        assert!(names(dir.path()).is_empty());
+        one.write("a\n").unwrap();
+        let taken = other.write("b\n").unwrap_err().to_string();
+        assert!(taken.contains("another process"), "{taken}");
+        drop(other);
+        one.finish(&progress(1, 2)).unwrap();
         assert_eq!(fs::read_to_string(&out).unwrap(), "a\n");
+        // No answers are answers too.
+        let mut none = part(&out, false).unwrap();
+        none.begin(with("jsonl")).unwrap();
+        none.finish(&Progress::default()).unwrap();
+        assert_eq!(fs::read(&out).unwrap(), b"");
+        assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    /// Those that wait for the lock see what the one that held it has done.
+    #[test]
+    fn many_at_once_write_the_answers_once_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let Ok(mut one) = part(&out, true) else {
+                            continue;
+                        };
+                        let before = one.begin(with("jsonl")).unwrap();
+                        assert_eq!(before.bytes, 2 * before.inputs as u64);
+                        if one.write("a\n").is_err() {
+                            continue;
+                        }
+                        let now = progress(before.inputs + 1, before.bytes + 2);
+                        one.keep(&now).unwrap();
+                        if now.inputs > 2 {
+                            one.finish(&now).unwrap();
+                            let found = fs::read_to_string(&out).unwrap();
+                            assert_eq!(found, "a\na\na\n");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn whatever_byte_of_the_progress_is_damaged_no_answer_is_lost_or_false() {
+        let dir = tempfile::tempdir().unwrap();
+        let [out, left, log] =
+            ["out", "out.part", "out.part.progress"].map(|name| dir.path().join(name));
+        killed(&out, 3);
+        let (answers, whole) = (fs::read(&left).unwrap(), fs::read(&log).unwrap());
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&log, &damaged).unwrap();
+            match part(&out, true) {
+                Err(error) => assert!(error.to_string().contains("does not say"), "{error}"),
+                Ok(mut part) => {
+                    let kept = part.begin(with("jsonl")).unwrap();
+                    let inputs = kept.inputs;
+                    assert!((1..=3).contains(&inputs), "{at}");
+                    assert_eq!(kept, progress(inputs, 2 * inputs as u64), "{at}");
+                    part.write(&"a\n".repeat(3 - inputs)).unwrap();
+                    part.keep(&progress(3, 6)).unwrap();
+                }
+            }
+            assert_eq!(fs::read(&left).unwrap(), answers, "{at}");
+        }
+        // With none that counts but the first, it is not begun again.
+        let first = whole.iter().position(|byte| *byte == b'\n').unwrap();
+        fs::write(&log, [&whole[..=first], b"\xff\n"].concat()).unwrap();
+        let error = part(&out, true).unwrap_err().to_string();
+        assert!(error.contains("does not say"), "{error}");
+        assert_eq!(fs::read(&left).unwrap(), answers);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_not_believed() {
+        let huge = usize::MAX;
+        let report = |change: fn(&mut CutReport, usize)| {
+            let mut cut = CutReport::default();
+            change(&mut cut, huge);
+            Progress {
+                cut,
+                ..progress(1, 2)
+            }
+        };
+        let lies = [
+            progress(0, 2),
+            progress(huge, 2),
+            progress(1, u64::MAX),
+            Progress {
+                unreadable: huge,
+                ..progress(1, 2)
+            },
+            Progress {
+                without_words: 2,
+                ..progress(1, 2)
+            },
+            report(|cut, huge| cut.tokens = huge),
+            report(|cut, huge| cut.inputs = huge),
+            report(|cut, huge| cut.longest = huge),
+            report(|cut, huge| cut.cut_words = huge),
+        ];
+        for lie in lies {
+            assert!(!lie.is_possible(), "{lie:?}");
+        }
+        assert!(progress(1, 2).is_possible());
+    }
+
+    #[test]
+    fn of_a_long_progress_the_first_line_and_the_last_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let [out, log] = ["out", "out.part.progress"].map(|name| dir.path().join(name));
+        killed(&out, 3);
+        let whole = fs::read_to_string(&log).unwrap();
+        let (first, lines) = whole.split_once('\n').unwrap();
+        let before = lines.lines().next().unwrap();
+        let many = format!("{before}\n").repeat(3 * READ as usize / before.len());
+        fs::write(&log, format!("{first}\n{many}{lines}")).unwrap();
+        let mut last = part(&out, true).unwrap();
+        assert_eq!(last.begin(with("jsonl")).unwrap(), progress(3, 6));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_and_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        for name in ["out.part", "out.part.progress"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            let error = part(&out, false).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name} is a folder")), "{error}");
+            assert_eq!(names(dir.path()), [name]);
+            fs::remove_dir(dir.path().join(name)).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn answers_are_as_private_as_those_that_they_replace() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let [out, left] = ["out", "out.part"].map(|name| dir.path().join(name));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::write(&out, "old").unwrap();
+        for wanted in [0o600, 0o440, 0o666] {
+            fs::set_permissions(&out, fs::Permissions::from_mode(wanted)).unwrap();
+            killed(&out, 1);
+            // Whoever goes on must be able to.
+            assert_eq!(mode(&left), wanted | 0o200);
+            let mut last = part(&out, true).unwrap();
+            last.begin(with("jsonl")).unwrap();
+            last.finish(&progress(1, 2)).unwrap();
+            assert_eq!(mode(&out), wanted);
+        }
     }
 
     #[test]
@@ -483,6 +850,7 @@ mod tests {
         // Killed before the first answer.
         let mut killed = part(&out, false).unwrap();
         killed.begin(with("jsonl")).unwrap();
+        killed.write("a\n").unwrap();
         killed.placed = true;
         drop(killed);
         drop(part(&out, false).unwrap());

@@ -1,18 +1,25 @@
 //! Commands as a shell takes them, to be copied from a message.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// A command of these words.
-pub fn command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
+pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
     let words = words.into_iter().map(|word| quoted(word.as_ref()));
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// The command that goes on with a run, with further flags.
 pub fn resume(run: &Path, flags: &[&str]) -> String {
-    let program = std::env::args().next().unwrap_or("ls-cli".into());
-    let run = shown(run);
-    command([&[&*program, "train", "--resume", &run], flags].concat())
+    let program = std::env::args_os()
+        .next()
+        .unwrap_or_else(|| "ls-cli".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    let run = run.strip_prefix(here).unwrap_or(run);
+    let mut words: Vec<OsString> = vec![program, "train".into(), "--resume".into(), run.into()];
+    words.extend(flags.iter().map(OsString::from));
+    command(words)
 }
 
 /// A path relative to here where it is below.
@@ -24,12 +31,28 @@ pub fn shown(path: &Path) -> String {
         .to_string()
 }
 
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
+/// Bytes that are no UTF-8, as names of files may have, are printed by the shell.
+fn quoted(word: &OsStr) -> String {
+    if word.is_empty() {
+        return "''".into();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    let mut quoted = String::new();
+    for chunk in word.as_encoded_bytes().utf8_chunks() {
+        quoted.push_str(&quoted_text(chunk.valid()));
+        for byte in chunk.invalid() {
+            // The system's memory is the only thing that could fail.
+            let _ = write!(quoted, "\"$(printf '\\{byte:03o}')\"");
+        }
+    }
+    quoted
+}
+
+fn quoted_text(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if text.chars().all(plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -41,5 +64,19 @@ mod tests {
         let words = ["ls-cli", "--set", "data.text=my text", "it's", "", "$HOME"];
         let expected = r"ls-cli --set 'data.text=my text' 'it'\''s' '' '$HOME'";
         assert_eq!(command(words), expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_reads_the_same_bytes() {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt as _;
+        let every = (1..=255).collect::<Vec<u8>>();
+        let latin = b"Stra\xdfe \xe2\x82.jsonl".to_vec();
+        let words = [every, latin, "it's".into()].map(OsString::from_vec);
+        let mut shell = std::process::Command::new("sh");
+        let said = shell.args(["-c", &format!("printf '%s|' {}", command(&words))]);
+        let expected = words.map(|word| [word.into_vec(), b"|".to_vec()].concat());
+        assert_eq!(said.output().unwrap().stdout, expected.concat());
     }
 }

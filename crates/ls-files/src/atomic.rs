@@ -1,11 +1,12 @@
 //! Writes a file whole or not at all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{FileError, Result};
 use crate::folders::{parent_of, sync_file, sync_folder};
+use crate::permissions;
 use crate::temporary::Temporary;
 
 /// Writes a file so that a reader, a kill or a power cut at any moment leaves the old content or
@@ -33,6 +34,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
 /// [`FileError::Write`].
 pub fn put_in_place(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
+    if let Ok(file) = File::open(from) {
+        permissions::copy(&file, to, 0);
+    }
     sync_file(from)?;
     fs::rename(from, to).map_err(FileError::writing(to))?;
     sync_folder(parent_of(to))
@@ -74,6 +78,7 @@ impl AtomicFile {
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let temporary = Temporary::create_in(parent_of(path)).map_err(FileError::writing(path))?;
+        permissions::copy(temporary.file(), path, 0);
         Ok(Self {
             path: path.to_path_buf(),
             writer: BufWriter::with_capacity(1 << 16, temporary),
@@ -166,5 +171,17 @@ mod tests {
         write_atomic(&ours, b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&usual));
+        // Those of the file that is replaced, where there is one.
+        for wanted in [0o600, 0o444] {
+            for path in [&ours, &usual] {
+                fs::set_permissions(path, fs::Permissions::from_mode(wanted)).unwrap();
+            }
+            write_atomic(&ours, b"y").unwrap();
+            assert_eq!(mode(&ours), mode(&usual));
+            let part = dir.path().join("part");
+            fs::write(&part, b"z").unwrap();
+            put_in_place(&part, &ours).unwrap();
+            assert_eq!(mode(&ours), mode(&usual));
+        }
     }
 }

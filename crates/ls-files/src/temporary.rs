@@ -48,6 +48,11 @@ impl Temporary {
         }
     }
 
+    /// The file that is open.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Syncs the file and gives it its own name.
     pub(crate) fn persist(mut self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use ls_data::{
     Arrivals, BadRows, ChunkLimits, DataError, FileFormat, InputRow, Patience, RowSieve,
     SequenceExample, SkippedRows, TaskKind,
 };
-use ls_files::{FileError, hex, print, say};
+use ls_files::{FileError, hex, is_folder, print, say};
 use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
@@ -25,7 +26,7 @@ use super::rendering::render;
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::error::{Stopped, UsageError, WithHint, hint};
 use crate::output::Display;
-use crate::part::{Opened, Part, Progress};
+use crate::part::{Part, Progress};
 use crate::signals::Signals;
 use crate::{args, device, model, shell};
 
@@ -46,10 +47,7 @@ const PATIENCE: Patience = Patience {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
-    let (mut output, signals) = match Output::of(args)? {
-        Some(output) => output,
-        None => return Ok(()),
-    };
+    let mut output = Output::of(args)?;
     let (predictor, config) = model::open(&args.model, &device)?;
     let mut columns = match config {
         Some(config) => config.data,
@@ -70,6 +68,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         )
         .into());
     }
+    // Before this there is nothing to keep, and a signal ends the program as it ends others.
+    let signals = output.signals();
     let Source {
         name,
         mut inputs,
@@ -136,7 +136,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         ..
     } = answering;
     if let Output::Part(part) = output {
-        part.finish(progress.clone())?;
+        part.finish(&progress)?;
     }
     display.skipped((&skipped.shown, skipped.count));
     for warning in warnings(&progress, args.format, &predictor) {
@@ -312,13 +312,21 @@ impl Answering<'_> {
 
     /// What went wrong, how far the answers had come, and how to go on with them.
     fn failed(mut self, error: anyhow::Error, args: &PredictArgs) -> anyhow::Error {
+        // Going on the same way would end here again.
+        if error.is::<UsageError>() {
+            return error;
+        }
         let mut ways = Vec::new();
         ways.extend(hint(&error));
+        let of_rows = is_row(&error) && !args.skip_bad_rows;
         if let Output::Part(part) = &mut self.output {
             // If it cannot, as on a full disk, what was kept before counts.
             let _ = part.keep(&self.progress);
+            if of_rows && part.kept() > 0 {
+                ways.push("mend the row, or leave it out with --skip-bad-rows".into());
+            }
             ways.extend(self.output.way_on(args));
-        } else if self.progress.inputs > 0 && is_row(&error) {
+        } else if self.progress.inputs > 0 && of_rows {
             ways.push(format!(
                 "the {} inputs before it are answered; --skip-bad-rows goes on behind it",
                 self.progress.inputs
@@ -347,8 +355,7 @@ fn is_row(error: &anyhow::Error) -> bool {
 
 /// The same command, going on.
 fn resume_command(args: &PredictArgs) -> String {
-    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let mut words: Vec<String> = words.collect();
+    let mut words: Vec<OsString> = std::env::args_os().collect();
     if !args.resume {
         // Behind the program and `predict`.
         words.insert(2.min(words.len()), "--resume".into());
@@ -389,14 +396,12 @@ fn warnings(progress: &Progress, format: PredictionFormat, predictor: &Predictor
         ));
     }
     if cut.cut_examples > 0 {
-        let words = if predictor.settings.task == TaskKind::Token {
-            format!(
-                ", {} words got no tag but {}",
-                cut.cut_words,
-                predictor.no_tag()
-            )
-        } else {
-            String::new()
+        let words = match (predictor.settings.task, cut.cut_words) {
+            (TaskKind::Sequence, _) => String::new(),
+            (TaskKind::Token, 0) => " within a word: every word has its tag".into(),
+            (TaskKind::Token, words) => {
+                format!(", {words} words got no tag but {}", predictor.no_tag())
+            }
         };
         warnings.push(format!(
             "warning: {} of {} inputs were cut at {} tokens{words}",
@@ -450,6 +455,10 @@ fn inputs(args: &PredictArgs, task: TaskKind, columns: &DataSettings) -> Result<
             };
             if let Some(inputs) = Inputs::open_known(path, task, columns)? {
                 return Ok(source(inputs));
+            }
+            if is_folder(path)? {
+                let message = format!("--input {} is a folder; expected a file", path.display());
+                return Err(UsageError::new(message).into());
             }
             let format = match said(args, columns).or_else(|| recorded_format(columns, path)) {
                 Some(format) => InputFormat::File(format),
@@ -572,11 +581,10 @@ enum Output {
 }
 
 impl Output {
-    /// What the flags say, and what may stop it; nothing where all the answers are there.
-    fn of(args: &PredictArgs) -> Result<Option<(Self, Signals)>> {
+    /// What the flags say.
+    fn of(args: &PredictArgs) -> Result<Self> {
         let Some(path) = args.output.as_deref() else {
-            // Nothing is lost if a signal ends it at once.
-            return Ok(Some((Self::Stdout, Signals::default())));
+            return Ok(Self::Stdout);
         };
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {
@@ -590,25 +598,26 @@ impl Output {
                 }
                 let file = File::options().write(true).open(path);
                 let file = file.map_err(FileError::writing(path))?;
-                Ok(Some((Self::Stream(path.into(), file), Signals::default())))
+                Ok(Self::Stream(path.into(), file))
             }
             _ => {
                 // Behind a symbolic link the file is replaced, not the link.
                 let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
-                let signals = Signals::listen();
-                // The answers so far are kept, so the chunk at hand is finished first.
-                signals.training();
-                match Part::open(&path, args.resume)? {
-                    Opened::Part(part) => Ok(Some((Self::Part(part), signals))),
-                    Opened::Whole => {
-                        say(format_args!(
-                            "{} is whole: nothing is left to do",
-                            path.display()
-                        ));
-                        Ok(None)
-                    }
-                }
+                Ok(Self::Part(Box::new(Part::open(&path, args.resume)?)))
             }
+        }
+    }
+
+    /// What may stop it. The answers so far are kept in a file, so the chunk at hand is finished
+    /// first; elsewhere nothing is lost if a signal ends it at once.
+    fn signals(&self) -> Signals {
+        match self {
+            Self::Part(_) => {
+                let signals = Signals::listen();
+                signals.training();
+                signals
+            }
+            _ => Signals::default(),
         }
     }
 
