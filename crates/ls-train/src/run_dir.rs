@@ -374,8 +374,8 @@ fn open_locked(path: &Path) -> Result<(File, bool)> {
     Ok((file, locked))
 }
 
-/// Some milliseconds are waited for: a lock outlives its holder for as long as a process that it was
-/// starting right then has the file too, and who only asks holds it for a moment.
+/// Some milliseconds are waited for: a lock outlives its holder for as long as a process that it
+/// was starting right then has the file too, and who only asks holds it for a moment.
 fn lock(file: &File, path: &Path) -> Result<bool> {
     for pause in [10, 40, 150, 300] {
         match file.try_lock() {
