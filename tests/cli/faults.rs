@@ -105,6 +105,7 @@ fn tries(calls: usize, writes: usize) -> Vec<(usize, i32)> {
 }
 
 /// Tries them all, whatever becomes of each: how many ended the command.
+#[allow(clippy::print_stdout)]
 fn each(tries: Vec<(usize, i32)>, one: impl Fn(usize, i32) -> bool) {
     let count = tries.len();
     let (mut ended, mut wrong) = (0, Vec::new());

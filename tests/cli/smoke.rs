@@ -18,6 +18,7 @@ const LONGEST: usize = 1 << 16;
 type Target = (&'static str, fn(&[u8]));
 
 /// Runs each target.
+#[allow(clippy::print_stderr)]
 pub fn smoke(targets: &[Target]) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let count: usize = number("LS_LLAMA_FUZZ").unwrap_or(SAMPLE);

@@ -65,6 +65,23 @@ pub(crate) fn in_use(file: &File) {
     let _ = file.set_modified(SystemTime::now());
 }
 
+/// Whether this is a key as [`SplitSource::key`](crate::SplitSource::key) makes them.
+pub(crate) fn is_key(name: &str) -> bool {
+    name.len() == 64
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a name is that of an entry: other programs have files that end alike
+/// (`pytorch_model.bin`).
+fn is_entry(name: &str) -> bool {
+    let stem = name
+        .strip_suffix(ENTRY)
+        .and_then(|stem| stem.strip_suffix('.'));
+    stem.is_some_and(is_key)
+}
+
 /// Removes the entries that were used longest ago until all of them take `limit` bytes at most.
 /// `kept`, and whatever a run has open, stays.
 pub(crate) fn make_room(folder: &Path, kept: &Path, limit: u64) {
@@ -76,7 +93,8 @@ pub(crate) fn make_room(folder: &Path, kept: &Path, limit: u64) {
             // Of a link the file behind it is not the cache's.
             let data = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             let path = entry.path();
-            let ours = path.extension().is_some_and(|ending| ending == ENTRY);
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(is_entry);
             ours.then(|| {
                 (
                     data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -142,15 +160,18 @@ mod tests {
             file.set_modified(used).unwrap();
             path
         };
-        let [old, used, open, new] = [
-            ("old.bin", 50),
-            ("used.bin", 90),
-            ("open.bin", 80),
-            ("new.bin", 1),
+        let [old, used, open, new] = [("a", 50), ("b", 90), ("c", 80), ("d", 1)]
+            .map(|(digit, age)| entry(&format!("{}.bin", digit.repeat(64)), age));
+        let others = [
+            "pytorch_model.bin".into(),
+            format!("{}.bin", "a".repeat(63)),
+            format!("{}.bin", "A".repeat(64)),
+            format!("{}.bin", "g".repeat(64)),
+            format!("{}.bin.bin", "a".repeat(64)),
+            "a".repeat(64),
         ]
-        .map(|(name, age)| entry(name, age));
-        let other = entry("other.txt", 99);
-        std::fs::create_dir(dir.path().join("folder.bin")).unwrap();
+        .map(|name| entry(&name, 99));
+        std::fs::create_dir(dir.path().join(format!("{}.bin", "e".repeat(64)))).unwrap();
         let reader = File::open(&used).unwrap();
         in_use(&reader);
         drop(reader);
@@ -162,7 +183,10 @@ mod tests {
         make_room(dir.path(), &new, 300);
         assert!(!old.exists() && used.exists() && open.exists() && new.exists());
         make_room(dir.path(), &new, 0);
-        assert!(!used.exists() && open.exists() && new.exists() && other.exists());
+        assert!(!used.exists() && open.exists() && new.exists());
+        for other in &others {
+            assert!(other.exists(), "{}", other.display());
+        }
         drop(reader);
         make_room(dir.path(), &new, 0);
         assert!(!open.exists() && new.exists());

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::inputs::CutReport;
 use crate::task::TaskKind;
 
-pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x02";
+pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x03";
 /// In place of a label or a word.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -69,7 +69,8 @@ pub(crate) fn ending(len: u64, footer: u64, sums: &[u32]) -> Vec<u8> {
 pub(crate) struct Footer {
     /// The name that the file was written for, without its ending: what decides its content.
     pub(crate) key: String,
-    pub(crate) files: Vec<PathBuf>,
+    /// How many; their names stay outside, because the same bytes may go by others later.
+    pub(crate) files: usize,
     pub(crate) examples: usize,
     pub(crate) inputs: usize,
     pub(crate) task: TaskKind,
@@ -155,6 +156,7 @@ pub struct EncodedSplit {
     pub(crate) examples_at: u64,
     pub(crate) inputs_at: u64,
     pub(crate) lengths: Vec<u32>,
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) footer: Footer,
 }
 
@@ -217,6 +219,7 @@ impl EncodedSplit {
             examples_at,
             inputs_at,
             lengths,
+            files: Vec::new(),
             footer,
             storage,
         };
@@ -239,7 +242,7 @@ impl EncodedSplit {
             let end = row.record.checked_add(row.words as u64 * 4);
             let whole = row.inputs.start == next
                 && row.inputs.end <= footer.inputs
-                && row.file < footer.files.len()
+                && row.file < footer.files
                 && row.label.is_none_or(|label| label < footer.labels.len())
                 && end.is_some_and(|end| end <= self.examples_at);
             next = row.inputs.end;
@@ -247,9 +250,10 @@ impl EncodedSplit {
         })
     }
 
-    /// The same split under other names of its files: they may have moved since it was encoded.
+    /// The same split with the names of its files, which it does not keep: they may have moved
+    /// since it was encoded.
     pub(crate) fn with_files(mut self, files: &[PathBuf]) -> Self {
-        self.footer.files = files.to_vec();
+        self.files = files.to_vec();
         self
     }
 
@@ -273,9 +277,9 @@ impl EncodedSplit {
         &self.lengths
     }
 
-    /// The files, in order.
+    /// The files, in order; none of a split that was only opened.
     pub fn files(&self) -> &[PathBuf] {
-        &self.footer.files
+        &self.files
     }
 
     /// The labels that occur, in the order of their first occurrence.

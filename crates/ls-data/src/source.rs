@@ -13,7 +13,7 @@ use crate::cache;
 use crate::convert::{Malformed, check_tags, convert_tags};
 use crate::encoded::{EncodedSplit, Storage};
 use crate::error::{DataError, Result};
-use crate::example::{SequenceExample, TokenExample};
+use crate::example::{InputRow, SequenceExample, TokenExample};
 use crate::parallel::in_parallel;
 use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
 use crate::scheme::TagScheme;
@@ -25,7 +25,7 @@ use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 6";
+const VERSION: &str = "ls-data encoding 7";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and
 /// leaves nothing behind.
 const SMALL: u64 = 8 << 20;
@@ -269,11 +269,16 @@ impl SplitSource {
                 };
                 let rows = self.read.read_tokens(file)?;
                 let (repairs, turned_down) = (rows.repairs(), rows.turned_down());
-                let skipped = in_parallel(numbered(rows), encode, |rows| {
-                    for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
-                        writer.push_words(number, &row, &encoded)
-                    })
-                });
+                let skipped = in_parallel(
+                    numbered(rows),
+                    |(_, row)| row.bytes(),
+                    encode,
+                    |rows| {
+                        for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
+                            writer.push_words(number, &row, &encoded)
+                        })
+                    },
+                );
                 passed_over(file, turned_down.count());
                 let skipped = skipped?;
                 let repairs = repairs.seen();
@@ -298,11 +303,16 @@ impl SplitSource {
                 };
                 let rows = self.read.read_sequence(file)?;
                 let turned_down = rows.turned_down();
-                let skipped = in_parallel(numbered(rows), encode, |rows| {
-                    for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
-                        writer.push_sequence(number, &row, &encoded)
-                    })
-                });
+                let skipped = in_parallel(
+                    numbered(rows),
+                    |(_, row)| row.bytes(),
+                    encode,
+                    |rows| {
+                        for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
+                            writer.push_sequence(number, &row, &encoded)
+                        })
+                    },
+                );
                 passed_over(file, turned_down.count());
                 skipped?
             };

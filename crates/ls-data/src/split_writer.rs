@@ -10,6 +10,7 @@ use std::time::Duration;
 use ls_files::{FileError, sync_folder};
 use rustc_hash::FxBuildHasher;
 
+use crate::cache::is_key;
 use crate::checksums::{Summed, Summing};
 use crate::encoded::{
     EXAMPLE, EncodedSplit, Footer, HighestId, INPUT, MAGIC, NONE, SeenLabel, Storage, ending,
@@ -32,6 +33,7 @@ pub struct SplitWriter {
     examples: Sink,
     inputs: Sink,
     label_ids: HashMap<String, u32, FxBuildHasher>,
+    files: Vec<PathBuf>,
     footer: Footer,
     /// Reused.
     record: Vec<u8>,
@@ -54,7 +56,10 @@ impl SplitWriter {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(&write)?;
         sweep(folder);
-        let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
+        let key = path.file_stem().unwrap_or_default();
+        let key = key.to_string_lossy().into_owned();
+        let prefix = format!("{PART}{key}-");
+        let part = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
         let (file, name) = part.map_err(&write)?.into_parts();
         let table = || tempfile::tempfile_in(folder).map(Sink::table);
         let sinks = [
@@ -63,8 +68,7 @@ impl SplitWriter {
             table().map_err(&write)?,
         ];
         let mut writer = Self::new(task, path.into(), Some((name, path.into())), sinks);
-        let key = path.file_stem().unwrap_or_default();
-        writer.footer.key = key.to_string_lossy().into_owned();
+        writer.footer.key = key;
         Ok(writer)
     }
 
@@ -95,9 +99,10 @@ impl SplitWriter {
             examples,
             inputs,
             label_ids: HashMap::default(),
+            files: Vec::new(),
             footer: Footer {
                 key: String::new(),
-                files: Vec::new(),
+                files: 0,
                 examples: 0,
                 inputs: 0,
                 task,
@@ -112,7 +117,8 @@ impl SplitWriter {
 
     /// The examples that follow are of this file.
     pub fn begin_file(&mut self, path: &Path) {
-        self.footer.files.push(path.into());
+        self.files.push(path.into());
+        self.footer.files += 1;
     }
 
     /// Rows of the current file were skipped.
@@ -186,7 +192,7 @@ impl SplitWriter {
     }
 
     fn file(&self) -> usize {
-        self.footer.files.len().saturating_sub(1)
+        self.footer.files.saturating_sub(1)
     }
 
     fn label(&mut self, name: &str, line: usize) -> u32 {
@@ -286,7 +292,7 @@ impl SplitWriter {
     /// The file cannot be written; there are no examples.
     pub fn finish(mut self) -> Result<EncodedSplit> {
         if self.footer.examples == 0 {
-            let path = self.footer.files.first().cloned().unwrap_or_default();
+            let path = self.files.first().cloned().unwrap_or_default();
             return Err(DataError::Empty { path });
         }
         let path = self.path.clone();
@@ -317,7 +323,6 @@ impl SplitWriter {
     }
 
     fn close(self) -> io::Result<EncodedSplit> {
-        let footer = serde_json::to_vec(&self.footer)?;
         let examples_at = MAGIC.len() as u64 + self.written;
         let inputs_at = examples_at + (self.footer.examples * EXAMPLE) as u64;
         match (self.records, self.examples, self.inputs) {
@@ -331,6 +336,7 @@ impl SplitWriter {
                     examples_at,
                     inputs_at,
                     lengths,
+                    files: self.files,
                     footer: self.footer,
                 })
             }
@@ -343,6 +349,7 @@ impl SplitWriter {
                         io::copy(&mut table, &mut all)?;
                     }
                 }
+                let footer = serde_json::to_vec(&self.footer)?;
                 all.write_all(&footer)?;
                 let len = inputs_at + (self.footer.inputs * INPUT + footer.len()) as u64;
                 let (mut all, sums) = all.finish();
@@ -355,7 +362,8 @@ impl SplitWriter {
                     len,
                     sums,
                 };
-                EncodedSplit::of_file(file, footer.len() as u64, false)
+                let split = EncodedSplit::of_file(file, footer.len() as u64, false)?;
+                Ok(split.with_files(&self.files))
             }
             // All three are of one kind.
             _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -402,7 +410,8 @@ impl Write for Sink {
     }
 }
 
-/// Beginning of the name of a file that is not whole yet.
+/// Beginning of the name of a file that is not whole yet; the key of its entry and six random
+/// letters and digits follow.
 const PART: &str = "part-";
 
 /// Removes what encodings that were killed have left: parts that nobody has written to for a day.
@@ -413,11 +422,64 @@ fn sweep(folder: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let part = entry.file_name().to_string_lossy().starts_with(PART);
+        let part = entry.file_name().to_str().is_some_and(is_part)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
         let written = entry.metadata().and_then(|data| data.modified());
         let age = written.ok().and_then(|written| written.elapsed().ok());
         if part && age.is_some_and(|age| age > DAY) {
             let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a name is that of a part of an entry: other programs have files that begin alike
+/// (`part-00000.parquet`).
+fn is_part(name: &str) -> bool {
+    let rest = name
+        .strip_prefix(PART)
+        .and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(key, random)| {
+        is_key(key) && random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_old_parts_of_our_entries_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = "0123456789abcdef".repeat(4);
+        let file = |name: &str, days: u64| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            let age = Duration::from_secs(days * 24 * 60 * 60 + 60);
+            file.set_modified(SystemTime::now() - age).unwrap();
+            path
+        };
+        let old = file(&format!("part-{key}-aB3dE6"), 1);
+        let others = [
+            (format!("part-{key}-zzzzzz"), 0),
+            ("part-00000.parquet".into(), 9),
+            ("part-00000".into(), 9),
+            (format!("part-{key}"), 9),
+            (format!("part-{key}-aB3dE6.parquet"), 9),
+            (format!("part-{}-aB3dE6", "0".repeat(63)), 9),
+            (format!("{key}.bin"), 9),
+        ]
+        .map(|(name, days)| file(&name, days));
+        // The name that a part has.
+        let writer =
+            SplitWriter::in_file(TaskKind::Sequence, &dir.path().join(format!("{key}.bin")));
+        let (part, _) = writer.unwrap().target.unwrap();
+        assert!(is_part(part.file_name().unwrap().to_str().unwrap()));
+        assert!(!old.exists());
+        for other in others {
+            assert!(other.exists(), "{}", other.display());
         }
     }
 }

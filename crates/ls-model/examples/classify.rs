@@ -5,6 +5,8 @@
 //! The folder is what `save_pretrained` of transformers writes for a `...ForSequenceClassification`
 //! or a `...ForTokenClassification`; the ids are those of its tokenizer.
 
+#![allow(clippy::print_stdout)]
+
 use std::error::Error;
 use std::path::PathBuf;
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use ls_data::{
     Alignment, Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
-    EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, LabelPosition, LabelSet,
-    SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample, collate,
-    in_parallel, look_alikes,
+    EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, InputRow, LabelPosition,
+    LabelSet, SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample,
+    collate, in_parallel, look_alikes,
 };
 use serde_json::{Map, Value};
 
@@ -399,20 +399,26 @@ impl Dataset {
                             .map(Ok),
                     }
                 };
-                in_parallel(examples.iter().map(Ok), encode, |encoded| {
-                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
-                        match encoded? {
-                            Ok(encoded) if encoded.text_tokens > 0 => {
-                                writer.push_sequence(number, example, &encoded)?;
-                            }
-                            encoded => {
-                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
-                                left_out.insert(number, why);
+                in_parallel(
+                    examples.iter().map(Ok),
+                    |row| row.bytes(),
+                    encode,
+                    |encoded| {
+                        for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate()
+                        {
+                            match encoded? {
+                                Ok(encoded) if encoded.text_tokens > 0 => {
+                                    writer.push_sequence(number, example, &encoded)?;
+                                }
+                                encoded => {
+                                    let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                    left_out.insert(number, why);
+                                }
                             }
                         }
-                    }
-                    Ok::<_, TrainError>(())
-                })?;
+                        Ok::<_, TrainError>(())
+                    },
+                )?;
                 writer
             }
             Examples::Token(examples) => {
@@ -422,20 +428,26 @@ impl Dataset {
                     Some(blank) => Ok(Err(blank)),
                     None => tokenizer.word_inputs(&example.tokens, limits).map(Ok),
                 };
-                in_parallel(examples.iter().map(Ok), encode, |encoded| {
-                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
-                        match encoded? {
-                            Ok(encoded) if encoded.empty_words < example.tokens.len() => {
-                                writer.push_words(number, example, &encoded)?;
-                            }
-                            encoded => {
-                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
-                                left_out.insert(number, why);
+                in_parallel(
+                    examples.iter().map(Ok),
+                    |row| row.bytes(),
+                    encode,
+                    |encoded| {
+                        for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate()
+                        {
+                            match encoded? {
+                                Ok(encoded) if encoded.empty_words < example.tokens.len() => {
+                                    writer.push_words(number, example, &encoded)?;
+                                }
+                                encoded => {
+                                    let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                    left_out.insert(number, why);
+                                }
                             }
                         }
-                    }
-                    Ok::<_, TrainError>(())
-                })?;
+                        Ok::<_, TrainError>(())
+                    },
+                )?;
                 writer
             }
         };

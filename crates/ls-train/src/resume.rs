@@ -106,17 +106,19 @@ impl Earlier {
     /// If it is no run folder, or another process trains there.
     pub(crate) fn open(folder: &RunDir) -> Result<Self> {
         if !folder.is_begun()? {
-            let reason = match ls_files::is_file(folder.config())? {
-                true => "no metrics.jsonl, and no checkpoint to go on from without it".into(),
-                false => "no config.toml".into(),
+            let reason = if ls_files::is_file(folder.config())? {
+                "no metrics.jsonl, and no checkpoint to go on from without it".into()
+            } else {
+                "no config.toml".into()
             };
             let path = folder.root().into();
             return Err(TrainError::NotARun { path, reason });
         }
         let metrics = folder.metrics();
-        let log = match ls_files::exists(&metrics)? {
-            true => MetricsLog::reopen(metrics)?,
-            false => MetricsLog::create(metrics)?,
+        let log = if ls_files::exists(&metrics)? {
+            MetricsLog::reopen(metrics)?
+        } else {
+            MetricsLog::create(metrics)?
         };
         for left in [folder.root(), &folder.checkpoints()] {
             ls_files::sweep(left);

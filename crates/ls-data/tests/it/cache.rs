@@ -1,8 +1,10 @@
 //! Splits that were encoded before: whatever became of an entry, the split is the same, and nothing
 //! ends for it.
 
+use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ls_data::{
@@ -10,6 +12,9 @@ use ls_data::{
     SplitWriter, TaskKind, TextTokenizer, TokenExample, WordInput, WordInputs,
 };
 use ls_files::FileError;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata};
 
 use crate::encoded::{large, said, source, tokenizer};
 
@@ -101,6 +106,38 @@ fn a_bit_that_changed_anywhere_is_found() {
     }
 }
 
+/// What `work` returns, and the warnings that it logs on this thread, a line each.
+fn warnings<T>(work: impl FnOnce() -> T) -> (T, String) {
+    let log = Log::default();
+    let done = tracing::subscriber::with_default(log.clone(), work);
+    let text = log.0.lock().unwrap().clone();
+    (done, text)
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut |_: &Field, value: &dyn Debug| {
+            writeln!(self.0.lock().unwrap(), "{value:?}").unwrap();
+        });
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 struct Kept {
     dir: tempfile::TempDir,
     source: SplitSource,
@@ -151,22 +188,31 @@ fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
     let whole = said(&kept.encode());
     let entry = kept.entry();
     let bytes = fs::read(&entry).unwrap();
-    let again = |what: &str| assert_eq!(said(&kept.encode()), whole, "{what}");
-    again("found again");
+    let again = |what: &str| {
+        let (split, warnings) = warnings(|| kept.encode());
+        assert_eq!(said(&split), whole, "{what}");
+        warnings
+    };
+    assert_eq!(again("found again"), "");
+    let warns = |what: &str| {
+        let warnings = again(what);
+        let expected = format!("encoding anew: {}", entry.display());
+        assert!(warnings.contains(&expected), "{what}: {warnings}");
+    };
     for part in [0, 5, 9] {
         let at = (bytes.len() - 1) * part / 9;
         let mut damaged = bytes.clone();
         damaged[at] ^= 4;
         fs::write(&entry, &damaged).unwrap();
-        again(&format!("damaged at {at}"));
+        warns(&format!("damaged at {at}"));
         assert!(EncodedSplit::open(&entry).is_ok(), "written anew");
     }
     fs::write(&entry, b"").unwrap();
-    again("empty");
+    warns("empty");
 
     fs::remove_file(&entry).unwrap();
     fs::create_dir_all(entry.join("inner")).unwrap();
-    again("a folder in its place");
+    warns("a folder in its place");
     assert!(entry.is_dir(), "what is not the cache's stays");
     fs::remove_dir_all(&entry).unwrap();
 
@@ -174,18 +220,18 @@ fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
     {
         let made = std::process::Command::new("mkfifo").arg(&entry).status();
         if made.is_ok_and(|status| status.success()) {
-            again("a pipe in its place");
+            warns("a pipe in its place");
             fs::remove_file(&entry).unwrap();
         }
         std::os::unix::fs::symlink("/dev/zero", &entry).unwrap();
-        again("a device in its place");
+        warns("a device in its place");
         fs::remove_file(&entry).unwrap();
         std::os::unix::fs::symlink(&entry, &entry).unwrap();
-        again("a link to itself");
+        warns("a link to itself");
     }
     fs::remove_dir_all(kept.cache()).unwrap();
     fs::write(kept.cache(), "no folder").unwrap();
-    again("a file in the place of the folder");
+    warns("a file in the place of the folder");
 }
 
 /// Encodes, and calls `change` once the file was hashed for the entry's name and its examples are
@@ -262,6 +308,31 @@ fn an_entry_that_is_used_is_the_youngest() {
     let file = fs::File::options().write(true).open(&entry).unwrap();
     file.set_modified(old).unwrap();
     drop(kept.encode());
-    let used = fs::metadata(&entry).unwrap().modified().unwrap();
+    // Of the file that was there: one that is written anew in its place is another.
+    let used = file.metadata().unwrap().modified().unwrap();
     assert!(used > old + Duration::from_secs(500));
+}
+
+/// A file system knows names that are no text; a split has them like any other.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_is_read_and_kept() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut kept = Kept::new();
+    let whole = said(&kept.encode());
+    let name = std::ffi::OsStr::from_bytes(b"\xff.jsonl");
+    let odd = kept.dir.path().join(name);
+    fs::rename(&kept.source.files[0], &odd).unwrap();
+    kept.source.files[0] = odd.clone();
+    for what in ["found again", "written anew"] {
+        let split = kept.encode();
+        assert_eq!(said(&split), whole, "{what}");
+        assert_eq!(split.files(), [odd.clone()], "{what}");
+        drop(split);
+        fs::remove_file(kept.entry()).unwrap();
+    }
+    // A small one, which stays in memory.
+    fs::write(&odd, "{\"text\":\"a fine cast\",\"label\":\"a\"}\n").unwrap();
+    let split = kept.encode();
+    assert_eq!((split.len(), split.files()), (1, &[odd][..]));
 }

@@ -199,8 +199,10 @@ fn what_killed_encodings_left_is_removed_after_a_day() {
         let time = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
         file.set_modified(time).unwrap();
     };
-    write("part-old", 25);
-    write("part-new", 23);
+    let key = "0".repeat(64);
+    let new = format!("part-{key}-000new");
+    write(&format!("part-{key}-000old"), 25);
+    write(&new, 23);
     write("0123.bin", 1000);
     drop(SplitWriter::in_file(TaskKind::Sequence, &dir.path().join("x.bin")).unwrap());
     let mut left: Vec<_> = fs::read_dir(dir.path())
@@ -208,14 +210,14 @@ fn what_killed_encodings_left_is_removed_after_a_day() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    assert_eq!(left, ["0123.bin", "part-new"]);
+    assert_eq!(left, ["0123.bin", &new]);
 }
 
 #[test]
 fn files_that_are_no_split_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    let magic = b"LSLENC\x00\x02";
+    let magic = b"LSLENC\x00\x03";
     let old = b"LSLENC\x00\x01";
     for bytes in [&b""[..], &magic.repeat(2), &old.repeat(9), &[255; 100]] {
         fs::write(&path, bytes).unwrap();
@@ -224,7 +226,7 @@ fn files_that_are_no_split_are_refused() {
     // Footers that promise more than there is, with the right checksums.
     for rows in ["9000", "18446744073709551615", "384307168202282326"] {
         let footer = format!(
-            r#"{{"key":"x","files":[],"examples":{rows},"inputs":{rows},"task":"sequence","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
+            r#"{{"key":"x","files":1,"examples":{rows},"inputs":{rows},"task":"sequence","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
         );
         let content = [&magic[..], footer.as_bytes()].concat();
         let mut end = crc32fast::hash(&content).to_le_bytes().to_vec();
