@@ -250,8 +250,8 @@ impl EncodedSplit {
         })
     }
 
-    /// The same split with the names of its files, which it does not keep: they may have moved since
-    /// it was encoded.
+    /// The same split with the names of its files, which it does not keep: they may have moved
+    /// since it was encoded.
     pub(crate) fn with_files(mut self, files: &[PathBuf]) -> Self {
         self.files = files.to_vec();
         self

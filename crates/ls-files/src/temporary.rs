@@ -96,9 +96,9 @@ fn is_temporary(name: &str) -> bool {
     })
 }
 
-/// The file, locked, if no process writes to it. Whoever removes it holds the lock until it is gone:
-/// a writer that has created it and not locked it yet then sees the lock, or that the name is gone,
-/// and takes another.
+/// The file, locked, if no process writes to it. Whoever removes it holds the lock until it is
+/// gone: a writer that has created it and not locked it yet then sees the lock, or that the name is
+/// gone, and takes another.
 fn left(path: &Path) -> Option<File> {
     let file = File::open(path).ok()?;
     let left = match file.try_lock() {
