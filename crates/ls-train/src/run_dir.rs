@@ -137,15 +137,51 @@ impl RunDir {
             return Err(reason("no such folder"));
         }
         let run = Self { root: root.into() };
-        if !is_file(run.config())? {
-            return Err(reason("no config.toml"));
-        }
-        if standing_folder(run.best())?.is_none() {
-            return Err(reason(
-                "no best/ yet: the run did not reach its first evaluation",
-            ));
+        run.check_config()?;
+        match standing_folder(run.best())? {
+            None => {
+                return Err(reason(
+                    "no best/ yet: the run did not reach its first evaluation",
+                ));
+            }
+            Some(best) if !is_folder(&best)? => {
+                return Err(TrainError::NotARun {
+                    path: best,
+                    reason: "found a file, expected a folder".into(),
+                });
+            }
+            Some(_) => {}
         }
         Ok(run)
+    }
+
+    /// Sees that the run has a configuration.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or none that is a regular file; if the system does not say.
+    pub(crate) fn check_config(&self) -> Result<()> {
+        let config = self.config();
+        if is_file(&config)? {
+            return Ok(());
+        }
+        Err(if exists(&config)? {
+            let found = if is_folder(&config)? {
+                "a folder"
+            } else {
+                "a pipe or a device"
+            };
+            FileError::NotRegular {
+                path: config,
+                found,
+            }
+            .into()
+        } else {
+            TrainError::NotARun {
+                path: self.root.clone(),
+                reason: "no config.toml".into(),
+            }
+        })
     }
 
     /// The folder.
