@@ -144,7 +144,7 @@ fn a_delimiter_that_is_found_is_said_and_kept() {
     says(
         &run("unclear.csv", "g", &[]),
         2,
-        &[", or --set \"data.delimiter=,\"\n"],
+        &[", or --set 'data.delimiter=,'\n"],
     );
     sandbox.write("twice.csv", "text,label,label\na,x,y\n");
     says(

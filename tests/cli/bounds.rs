@@ -325,6 +325,17 @@ fn a_word_of_megabytes_takes_no_longer_than_other_text() {
 fn a_value_of_megabytes_is_shown_by_its_beginning() {
     let sandbox = sequence();
     let long = "x".repeat(1 << 20);
+    train(&sandbox, "whole", &[]);
+    for attention in [
+        format!("groups:{}", "1".repeat(1 << 20)),
+        format!("groups:{}", "2".repeat(1 << 20)),
+    ] {
+        sandbox.edit_json("whole/best/ls_llama.json", json!({"attention": attention}));
+        let outcome = sandbox.run(&["predict", "--run", "whole", "hi"]);
+        says(&outcome, 1, &["whole/best/ls_llama.json", "characters)"]);
+        let bytes = outcome.stderr.len();
+        assert!(bytes < 2000, "{bytes} bytes");
+    }
     sandbox.edit_json("model/config.json", json!({"hidden_act": long}));
     let outcome = sandbox.run(&["train", "--config", "run.toml", "--run", "out"]);
     says(

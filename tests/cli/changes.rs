@@ -150,6 +150,21 @@ fn another_tokenizer_is_noticed() {
     let expected = ["out/best/tokenizer.json: answers may be wrong: this is not the tokenizer"];
     let outcome = sandbox.run(&predict);
     assert_contains(&outcome.stderr, &expected);
+    // What stands beside it says what is put around a text.
+    train(&sandbox, "beside", &[]);
+    let beside = ["predict", "--run", "beside", "hi"];
+    assert_eq!(sandbox.run(&beside).stderr, "");
+    sandbox.edit_json(
+        "beside/best/tokenizer_config.json",
+        json!({ "edited": true }),
+    );
+    assert_contains(
+        &sandbox.run(&beside).stderr,
+        &[
+            "answers may be wrong: the files beside tokenizer.json",
+            "beside/best was trained with",
+        ],
+    );
     // A byte that a sample passes over.
     let mut tensors = weights(520);
     let table = tensors.get_mut("model.embed_tokens.weight").unwrap();
@@ -159,4 +174,18 @@ fn another_tokenizer_is_noticed() {
         &sandbox.run(&predict).stderr,
         &["these are not the weights"],
     );
+}
+
+#[test]
+fn another_configuration_of_the_base_model_is_noticed() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &[]);
+    let predict = ["predict", "--run", "out", "hi"];
+    assert_eq!(sandbox.run(&predict).stderr, "");
+    sandbox.edit_json("model/config.json", json!({ "rope_theta": 7.0 }));
+    let expected = [
+        "model/config.json: answers may be wrong: this is not the configuration",
+        "out/best was trained with",
+    ];
+    says(&sandbox.run(&predict), 0, &expected);
 }

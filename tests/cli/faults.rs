@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::resume::{assert_same, left};
 use crate::runs::{RUN_FOLDER, SEQUENCE, csv, reviews, sequence, train};
-use crate::sandbox::{Outcome, Sandbox, assert_contains, says};
+use crate::sandbox::{Outcome, Sandbox, assert_contains, assert_no_panic, says};
 
 /// `EINTR`, `EIO`, `EACCES`, `ENOSPC`, and writes of half the bytes.
 const ERRORS: [i32; 5] = [4, 5, 13, 28, 0];
@@ -124,7 +124,7 @@ fn each(tries: Vec<(usize, i32)>, one: impl Fn(usize, i32) -> bool) {
 fn ended(sandbox: &Sandbox, outcome: &Outcome, calls: &[Call], what: &str) -> bool {
     let Outcome { code, stderr, .. } = outcome;
     assert!(matches!(code, 0 | 1), "{what}: exit code {code}: {stderr}");
-    assert!(!stderr.contains("panicked"), "{what}: {stderr}");
+    assert_no_panic(stderr, what);
     let failed = calls.iter().find(|call| call.failed);
     let here = sandbox.path("").canonicalize().unwrap();
     if let (1, Some(Call { path, .. })) = (code, failed) {

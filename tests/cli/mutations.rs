@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::mutate::{Form, Random, mutate};
 use crate::runs::json_lines;
-use crate::sandbox::{Sandbox, weights};
+use crate::sandbox::{Sandbox, tells_of_a_panic, weights};
 
 /// Runs in `cargo test`.
 const SAMPLE: usize = 240;
@@ -411,7 +411,7 @@ fn watched(sandbox: &Sandbox, args: &[&str]) -> (Harm, String) {
     if let Some(status) = ended {
         harm = match status.code() {
             None => Harm::Abort,
-            Some(0..=2) if !said.contains("panicked at") => Harm::None,
+            Some(0..=2) if !tells_of_a_panic(&said) => Harm::None,
             Some(_) => Harm::Panic,
         };
     }

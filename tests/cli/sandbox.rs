@@ -175,11 +175,7 @@ impl Sandbox {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         };
-        assert!(
-            !outcome.stderr.contains("panicked"),
-            "{args:?}: {}",
-            outcome.stderr
-        );
+        assert_no_panic(&outcome.stderr, &format!("{args:?}"));
         outcome
     }
 
@@ -189,6 +185,17 @@ impl Sandbox {
         assert_eq!(outcome.code, 0, "{args:?}: {}", outcome.stderr);
         outcome.stdout
     }
+}
+
+/// Whether a text on stderr tells of a panic: in Rust's own words, or in those of the program,
+/// whose hook stands in their place.
+pub fn tells_of_a_panic(stderr: &str) -> bool {
+    stderr.contains("panicked at") || stderr.contains("error: internal error")
+}
+
+#[track_caller]
+pub fn assert_no_panic(stderr: &str, what: &str) {
+    assert!(!tells_of_a_panic(stderr), "{what}: {stderr}");
 }
 
 #[track_caller]

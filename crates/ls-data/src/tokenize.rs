@@ -259,14 +259,28 @@ impl TextTokenizer {
     /// # Errors
     /// A file that cannot be written.
     pub fn copy_to(&self, dir: &Path) -> Result<()> {
-        for TokenizerFile { name, bytes } in self.files.iter() {
+        for (name, bytes) in self.copied() {
+            ls_files::write_atomic(dir.join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256 over all files as [`TextTokenizer::copy_to`] writes them: the same for the tokenizer
+    /// of a model and for its copy.
+    pub fn sha256_of_copy(&self) -> String {
+        let files: Vec<_> = self.copied().collect();
+        let parts = files.iter();
+        sha256_of_parts(parts.flat_map(|(name, bytes)| [name.as_bytes(), bytes]))
+    }
+
+    fn copied(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+        self.files.iter().map(|TokenizerFile { name, bytes }| {
             let mut bytes = Cow::Borrowed(bytes.as_slice());
             if *name == CONFIG_FILE && !self.by_class {
                 tokenizer_class::take_file_as_it_is(bytes.to_mut());
             }
-            ls_files::write_atomic(dir.join(name), bytes)?;
-        }
-        Ok(())
+            (&**name, bytes)
+        })
     }
 
     /// A text, or a pair of texts, as at most `max_length` ids, special ones included.

@@ -1,7 +1,7 @@
 //! Code of others that may panic on a damaged file: the panic becomes an error and prints nothing.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -11,9 +11,13 @@ use std::sync::Once;
 pub struct Panicked {
     /// The panic's message, in one line.
     pub message: String,
+    /// Where it came from, `FILE:LINE:COLUMN` of the source, where that is known.
+    pub place: Option<String>,
 }
 
 thread_local! {
+    /// Where the last panic in a guard of this thread came from.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
     /// How many guards this thread stands in.
     static GUARDS: Cell<usize> = const { Cell::new(0) };
 }
@@ -40,6 +44,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     GUARDS.set(GUARDS.get() - 1);
     done.map_err(|panic| Panicked {
         message: message_of(&*panic),
+        place: PLACE.take(),
     })
 }
 
@@ -66,6 +71,9 @@ fn silence() {
             // A thread that is ending has no such value any more.
             if GUARDS.try_with(Cell::get).unwrap_or(0) == 0 {
                 before(info);
+            } else {
+                let place = info.location().map(ToString::to_string);
+                let _ = PLACE.try_with(|last| last.replace(place));
             }
         }));
     });

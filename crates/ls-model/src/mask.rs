@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use ls_files::shown;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ModelError, Result};
@@ -43,6 +44,15 @@ pub enum AttentionMode {
 }
 
 impl AttentionMode {
+    /// Sees that the mode fits a model of so many layers.
+    ///
+    /// # Errors
+    ///
+    /// If it names a layer that is not there, or its groups do not divide the layers evenly.
+    pub fn check(&self, num_hidden_layers: usize) -> Result<()> {
+        self.bidirectional_layers(num_hidden_layers).map(|_| ())
+    }
+
     /// Whether each of `num_hidden_layers` layers is bidirectional.
     ///
     /// # Errors
@@ -50,7 +60,7 @@ impl AttentionMode {
     /// If the mode names a layer that is not there, or its groups do not divide the layers evenly.
     pub(crate) fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
         let error = |reason: String| ModelError::AttentionMode {
-            mode: self.to_string(),
+            mode: shown(self),
             reason,
         };
         let past = |layer: usize| {
@@ -93,7 +103,7 @@ impl std::str::FromStr for AttentionMode {
 
     fn from_str(mode: &str) -> Result<Self> {
         let error = |reason: &str| ModelError::AttentionMode {
-            mode: mode.into(),
+            mode: shown(mode),
             reason: reason.into(),
         };
         let layer = |text: &str| {

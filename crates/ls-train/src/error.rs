@@ -466,7 +466,7 @@ fn set(assignment: &str) -> String {
     if assignment.chars().all(plain) {
         format!("--set {assignment}")
     } else {
-        format!("--set \"{assignment}\"")
+        format!("--set '{}'", assignment.replace('\'', r"'\''"))
     }
 }
 

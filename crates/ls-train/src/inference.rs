@@ -80,6 +80,12 @@ pub struct InferenceSettings {
     /// SHA-256 of the `tokenizer.json` that the model was trained with. Likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
+    /// SHA-256 of the `config.json` of the base model. Files that do not say it are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_sha256: Option<String>,
+    /// SHA-256 over all files of the tokenizer, as they stand beside the adapter. Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_files_sha256: Option<String>,
     /// Element type of the frozen weights.
     pub dtype: ComputeType,
     /// How the frozen weights are packed, if they are.
@@ -110,7 +116,7 @@ impl InferenceSettings {
     /// The settings that a run trains with.
     pub(crate) fn of_run(
         run: &ResolvedRun,
-        config: &LlamaConfig,
+        checkpoint: &Checkpoint,
         tokenizer: &TextTokenizer,
         labels: LabelSet,
         tags: Option<TagKind>,
@@ -120,7 +126,7 @@ impl InferenceSettings {
             Task::Sequence(pooling) => Some(pooling),
             Task::Token { .. } => None,
         };
-        let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
+        let (pad_token_id, pad_token) = pad_token(pooling, &checkpoint.config, tokenizer);
         let data = &run.config.data;
         Self {
             format_version: FORMAT_VERSION,
@@ -144,6 +150,8 @@ impl InferenceSettings {
             base_model: run.config.model.path.clone(),
             base_weights: Some(base_weights),
             tokenizer_sha256: Some(tokenizer.sha256()),
+            config_sha256: Some(checkpoint.config_sha256.clone()),
+            tokenizer_files_sha256: Some(tokenizer.sha256_of_copy()),
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
             batch_size: run.config.train.eval_batch_size,
@@ -224,6 +232,19 @@ impl InferenceSettings {
         })
     }
 
+    /// Checks that the attention of the settings beside an adapter fits the model's layers.
+    ///
+    /// # Errors
+    ///
+    /// If it names layers that are not there.
+    pub(crate) fn check_attention(&self, config: &LlamaConfig, dir: &Path) -> Result<()> {
+        let fits = self.attention.check(config.num_hidden_layers);
+        fits.map_err(|error| TrainError::Settings {
+            path: dir.join(INFERENCE_FILE),
+            reason: error.to_string(),
+        })
+    }
+
     /// Writes the settings into an adapter folder.
     ///
     /// # Errors
@@ -254,12 +275,28 @@ impl InferenceSettings {
                 self.base_model.display()
             ));
         }
+        if let Some(trained) = &self.config_sha256
+            && checkpoint.config_sha256 != *trained
+        {
+            others.push(format!(
+                "{}: answers may be wrong: this is not the configuration",
+                checkpoint.dir.join("config.json").display()
+            ));
+        }
         if let Some(trained) = &self.tokenizer_sha256
             && tokenizer.sha256() != *trained
         {
             others.push(format!(
                 "{}: answers may be wrong: this is not the tokenizer",
                 tokenizer_dir.join("tokenizer.json").display()
+            ));
+        } else if let Some(trained) = &self.tokenizer_files_sha256
+            && tokenizer.sha256_of_copy() != *trained
+        {
+            others.push(format!(
+                "{}: answers may be wrong: the files beside tokenizer.json \
+                 (tokenizer_config.json and its like) are not those",
+                tokenizer_dir.display()
             ));
         }
         Ok(others)

@@ -104,11 +104,14 @@ pub(crate) fn gigabytes(bytes: u64) -> String {
 ///
 /// Where the work does, for another reason.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, OutOfMemory> {
-    guarded(work).map_err(|Panicked { message }| match OutOfMemory::of(&message) {
-        Some(out_of_memory) => out_of_memory,
-        // Caught without a word, so it is said here.
-        None => panic!("{message}"),
-    })
+    guarded(work).map_err(
+        |Panicked { message, place }| match (OutOfMemory::of(&message), place) {
+            (Some(out_of_memory), _) => out_of_memory,
+            // Caught without a word, so it is said here, with the place that it came from.
+            (None, Some(place)) => panic!("{message}, at {place}"),
+            (None, None) => panic!("{message}"),
+        },
+    )
 }
 
 /// What makes a step take less memory whose passes have so many inputs, and does not change which
@@ -191,6 +194,8 @@ mod tests {
     #[test]
     fn another_panic_stays_one_with_its_message() {
         let other = guarded(|| caught(|| panic!("shapes differ")));
-        assert_eq!(other.unwrap_err().message, "shapes differ");
+        let said = other.unwrap_err().message;
+        let place = said.strip_prefix("shapes differ, at ").unwrap();
+        assert!(place.contains("out_of_memory.rs:"), "{said}");
     }
 }

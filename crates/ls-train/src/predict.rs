@@ -52,6 +52,8 @@ pub struct Overrides {
 pub struct Predictor {
     model: LlamaClassifier,
     config: LlamaConfig,
+    /// Of the `config.json` that was read.
+    config_sha256: String,
     tokenizer: TextTokenizer,
     device: Device,
     model_dir: PathBuf,
@@ -135,6 +137,9 @@ impl Predictor {
         let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
         let recorded = saved.is_some();
         if let (Some(saved), Some(dir)) = (&saved, adapter_dir) {
+            if overrides.attention.is_none() {
+                saved.check_attention(&config, dir)?;
+            }
             for other in saved.not_those_of_training(&checkpoint, &tokenizer, tokenizer_dir)? {
                 tracing::warn!("{other}, which {} was trained with", dir.display());
             }
@@ -235,6 +240,7 @@ impl Predictor {
         Ok(Self {
             model,
             config,
+            config_sha256: checkpoint.config_sha256,
             tokenizer,
             device,
             model_dir: model_dir.to_path_buf(),
@@ -337,6 +343,7 @@ impl Predictor {
         }
         let base = Checkpoint::open(&self.model_dir)?.fingerprint(None)?;
         identity.insert("base model".into(), base.sha256);
+        identity.insert("config.json".into(), self.config_sha256.clone());
         identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         if let Some(dir) = &self.adapter_dir {
             let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
@@ -491,6 +498,8 @@ fn default_settings(
         base_model: model_dir.into(),
         base_weights: None,
         tokenizer_sha256: None,
+        config_sha256: None,
+        tokenizer_files_sha256: None,
         dtype: ComputeType::F32,
         quantization: None,
         batch_size: 32,

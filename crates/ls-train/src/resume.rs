@@ -83,11 +83,9 @@ pub fn is_run(folder: &Path) -> Result<bool> {
 ///
 /// If there is no run, or with all faults of the overrides.
 pub fn config_of_run(run: &Path, overrides: &[String]) -> Result<RunConfig> {
-    let path = RunDir::at(run).config();
-    if !ls_files::is_file(&path)? {
-        let (path, reason) = (run.into(), "no config.toml".into());
-        return Err(TrainError::NotARun { path, reason });
-    }
+    let folder = RunDir::at(run);
+    folder.check_config()?;
+    let path = folder.config();
     RunConfig::from_file(&path, overrides)
 }
 

@@ -163,17 +163,51 @@ impl RunDir {
             return Err(reason("no such folder"));
         }
         let run = Self { root: root.into() };
-        if !is_file(run.config())? {
-            return Err(reason("no config.toml"));
-        }
-        if standing_folder(run.best())?.is_none() {
-            if run.is_begun()? && !run.is_finished()? {
+        run.check_config()?;
+        match standing_folder(run.best())? {
+            None if run.is_begun()? && !run.is_finished()? => {
                 let (path, at) = (root.into(), run.last_step());
                 return Err(TrainError::NoBestYet { path, at });
             }
-            return Err(reason("no best/"));
+            None => return Err(reason("no best/")),
+            Some(best) if !is_folder(&best)? => {
+                return Err(TrainError::NotARun {
+                    path: best,
+                    reason: "found a file, expected a folder".into(),
+                });
+            }
+            Some(_) => {}
         }
         Ok(run)
+    }
+
+    /// Sees that the run has a configuration.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or none that is a regular file; if the system does not say.
+    pub(crate) fn check_config(&self) -> Result<()> {
+        let config = self.config();
+        if is_file(&config)? {
+            return Ok(());
+        }
+        Err(if exists(&config)? {
+            let found = if is_folder(&config)? {
+                "a folder"
+            } else {
+                "a pipe or a device"
+            };
+            FileError::NotRegular {
+                path: config,
+                found,
+            }
+            .into()
+        } else {
+            TrainError::NotARun {
+                path: self.root.clone(),
+                reason: "no config.toml".into(),
+            }
+        })
     }
 
     /// The folder.

@@ -140,8 +140,7 @@ fn carry_out(
         earlier.settle_passes(&saved.state, &mut run.config);
     }
     let (labels, tags) = (splits.labels.clone(), splits.tags);
-    let settings =
-        InferenceSettings::of_run(&run, &checkpoint.config, &tokenizer, labels, tags, weights);
+    let settings = InferenceSettings::of_run(&run, &checkpoint, &tokenizer, labels, tags, weights);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,

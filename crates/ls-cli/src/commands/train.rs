@@ -144,9 +144,10 @@ fn way_out(error: &TrainError, run: &Path, args: &TrainArgs) -> Option<String> {
     }
 }
 
-/// Whether a folder holds a run that is not finished, as far as the system says.
+/// Whether a folder holds a run that is not finished. One that cannot be looked at would not go on
+/// either.
 fn goes_on(run: &Path) -> bool {
-    !matches!(ls_train::unfinished(run), Ok(None))
+    matches!(ls_train::unfinished(run), Ok(Some(_)))
 }
 
 /// The command that goes on with a run, and sets one more key, as a shell takes it. What a command
