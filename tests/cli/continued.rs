@@ -134,7 +134,7 @@ fn answers_that_were_killed_at_any_moment_go_on() {
 
 /// Runs until some answers are kept, and is then sent a signal.
 fn interrupted(sandbox: &Sandbox, args: &[&str], signal: &str) -> (Option<i32>, String) {
-    let mut command = sandbox.command(args);
+    let mut command = sandbox.command_that_heeds_signals(args);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

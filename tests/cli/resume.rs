@@ -1043,7 +1043,7 @@ mod signals {
         line: &str,
     ) -> (Child, BufReader<std::process::ChildStderr>) {
         let mut child = sandbox
-            .command(args)
+            .command_that_heeds_signals(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -141,7 +141,24 @@ impl Sandbox {
 
     /// The binary, to be run here.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ls-cli"));
+        self.prepared(Command::new(env!("CARGO_BIN_EXE_ls-cli")), args)
+    }
+
+    /// The binary, to be run here and sent signals. In the background of a script SIGINT is ignored,
+    /// which the tests would hand on to it.
+    pub fn command_that_heeds_signals(&self, args: &[&str]) -> Command {
+        if !cfg!(target_os = "linux") {
+            return self.command(args);
+        }
+        let mut env = Command::new("env");
+        env.args([
+            "--default-signal=INT,TERM,HUP",
+            env!("CARGO_BIN_EXE_ls-cli"),
+        ]);
+        self.prepared(env, args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(args)
             .current_dir(self.dir.path())
