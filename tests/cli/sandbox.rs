@@ -144,8 +144,8 @@ impl Sandbox {
         self.prepared(Command::new(env!("CARGO_BIN_EXE_ls-cli")), args)
     }
 
-    /// The binary, to be run here and sent signals. In the background of a script SIGINT is ignored,
-    /// which the tests would hand on to it.
+    /// The binary, to be run here and sent signals. In the background of a script SIGINT is
+    /// ignored, which the tests would hand on to it.
     pub fn command_that_heeds_signals(&self, args: &[&str]) -> Command {
         if !cfg!(target_os = "linux") {
             return self.command(args);
