@@ -75,7 +75,7 @@ fn data_that_change_under_a_run_are_named_and_give_no_rows_that_do_not_fit() {
     let (code, stderr) = end(child);
     assert_eq!(code, 1, "{stderr}");
     let expected = [
-        "train.csv: has changed since the run began to read it",
+        "train.csv: has changed since it was first read",
         "finished and whole but for its predictions.jsonl",
         "hint: ",
     ];

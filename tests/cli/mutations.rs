@@ -42,6 +42,17 @@ const EVALUATE_SEQUENCE: &[&str] = &["evaluate", "--run", "seq"];
 const EVALUATE_TOKEN: &[&str] = &["evaluate", "--run", "tok"];
 const TRAIN_SEQUENCE: &[&str] = &["train", "--config", "seq.toml", "--run", "out"];
 const TRAIN_TOKEN: &[&str] = &["train", "--config", "tok.toml", "--run", "out"];
+const TRAIN_LONGER: &[&str] = &["train", "--resume", "long", "--set", "train.epochs=2"];
+const ANSWER_ON: &[&str] = &[
+    "predict",
+    "--run",
+    "seq",
+    "--input",
+    "rows.jsonl",
+    "--output",
+    "answers",
+    "--resume",
+];
 const PREDICT_SHARDED: &[&str] = &[
     "predict",
     "--model",
@@ -243,6 +254,15 @@ const SUBJECTS: &[Subject] = &[
         ],
     ),
     subject(
+        "long/checkpoints/checkpoint-1.safetensors",
+        Form::Safetensors,
+        &[TRAIN_LONGER],
+    ),
+    subject("long/metrics.jsonl", Form::Text, &[TRAIN_LONGER]),
+    subject("long/config.toml", Form::Text, &[TRAIN_LONGER]),
+    subject("answers.part.progress", Form::Binary, &[ANSWER_ON]),
+    subject("answers.part", Form::Text, &[ANSWER_ON]),
+    subject(
         "tok/predictions.jsonl",
         Form::Text,
         &[&[
@@ -345,7 +365,44 @@ fn folder() -> Sandbox {
     for (config, run) in [("seq.toml", "seq"), ("tok.toml", "tok")] {
         sandbox.ok(&["train", "--config", config, "--run", run]);
     }
+    // What is gone on with: a run that can train longer, and answers up to a row that is mended.
+    sandbox.ok(&["train", "--config", "seq.toml", "--run", "long"]);
+    let rows = json_lines(texts.iter().map(object));
+    sandbox.write("rows.jsonl", format!("{rows}{{}}\n"));
+    let (_, begin) = ANSWER_ON.split_last().unwrap();
+    assert_eq!(sandbox.run(begin).code, 1);
+    sandbox.write("rows.jsonl", rows.repeat(2));
+    std::fs::create_dir(sandbox.path("kept")).unwrap();
+    for name in CHANGED {
+        copy(&sandbox.path(name), &sandbox.path("kept").join(name));
+    }
     sandbox
+}
+
+/// What [`TRAIN_LONGER`] and [`ANSWER_ON`] change.
+const CHANGED: [&str; 4] = ["long", "answers", "answers.part", "answers.part.progress"];
+
+/// Puts back what they have changed.
+fn put_back(sandbox: &Sandbox) {
+    for name in CHANGED {
+        let path = sandbox.path(name);
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir_all(&path);
+        copy(&sandbox.path("kept").join(name), &path);
+    }
+}
+
+/// Copies a file, or a folder with all that is in it; nothing where there is nothing.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::copy(from, to).unwrap();
+    } else if from.is_dir() {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    }
 }
 
 /// The model in two files with an index.
@@ -484,6 +541,7 @@ fn undamaged(sandbox: &Sandbox) {
     for command in SUBJECTS.iter().flat_map(|subject| subject.commands) {
         let _ = std::fs::remove_dir_all(sandbox.path("out"));
         sandbox.ok(command);
+        put_back(sandbox);
     }
 }
 
@@ -493,11 +551,14 @@ fn one(sandbox: &Sandbox, seed: u64, at: usize, keep: Option<&Path>) -> Option<S
     let subject = &SUBJECTS[at % SUBJECTS.len()];
     let command = subject.commands[random.below(subject.commands.len())];
     let path = sandbox.path(subject.file);
-    let whole = std::fs::read(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap_or_else(|_| panic!("{}", subject.file));
     let (damaged, what) = mutate(&whole, subject.form, &mut random);
     std::fs::write(&path, &damaged).unwrap();
     let (harm, said) = watched(sandbox, command);
     std::fs::write(&path, whole).unwrap();
+    if command.contains(&"--resume") {
+        put_back(sandbox);
+    }
     let harm = match harm {
         Harm::None => return None,
         Harm::Panic => "panic",

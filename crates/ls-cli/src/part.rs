@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ls_data::CutReport;
-use ls_files::{AtomicFile, FileError, optional, put_in_place, same_permissions, sync_folder};
+use ls_files::{
+    AtomicFile, FileError, optional, parent_of, put_in_place, same_permissions, sync_folder,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -301,7 +303,7 @@ impl Part {
             };
             self.append(&begun)?;
             // So that a power cut leaves both names or none.
-            sync_folder(parent(&self.target))?;
+            sync_folder(parent_of(&self.target))?;
         }
         self.files
             .as_mut()
@@ -421,7 +423,7 @@ impl Part {
         // The answers stand. A progress that stays is a leftover, which says nothing.
         let is_ours = |log| is_at(&log, &self.progress).is_ok_and(|ours| ours);
         if log.is_ok_and(is_ours) && fs::remove_file(&self.progress).is_ok() {
-            let _ = sync_folder(parent(&self.target));
+            let _ = sync_folder(parent_of(&self.target));
         }
         Ok(())
     }
@@ -460,14 +462,6 @@ impl Drop for Part {
             let _ = fs::remove_file(&self.answers);
         }
     }
-}
-
-/// The folder of a file.
-fn parent(path: &Path) -> &Path {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
 }
 
 /// Refuses what is no file where one is to be written.

@@ -12,23 +12,23 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> String {
 
 /// The command that goes on with a run, with further flags.
 pub fn resume(run: &Path, flags: &[&str]) -> String {
-    let program = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "ls-cli".into());
-    let here = std::env::current_dir().unwrap_or_default();
-    let run = run.strip_prefix(here).unwrap_or(run);
-    let mut words: Vec<OsString> = vec![program, "train".into(), "--resume".into(), run.into()];
+    let run = from_here(run);
+    let mut words: Vec<OsString> = vec![program(), "train".into(), "--resume".into(), run.into()];
     words.extend(flags.iter().map(OsString::from));
     command(words)
 }
 
+/// This program as it was called.
+pub fn program() -> OsString {
+    std::env::args_os()
+        .next()
+        .unwrap_or_else(|| "ls-cli".into())
+}
+
 /// A path relative to here where it is below.
-pub fn shown(path: &Path) -> String {
+pub fn from_here(path: &Path) -> &Path {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(here).unwrap_or(path)
 }
 
 /// Bytes that are no UTF-8, as names of files may have, are printed by the shell.

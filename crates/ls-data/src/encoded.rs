@@ -18,7 +18,7 @@ use ls_files::{FileError, open_regular, read_exact_at};
 use serde::{Deserialize, Serialize};
 
 use crate::checksums::{BLOCK, Summed};
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::inputs::CutReport;
 use crate::task::TaskKind;
 
@@ -134,6 +134,16 @@ impl Storage {
         }
     }
 
+    /// The error of an entry whose checksums are right and whose parts do not fit together: it was
+    /// not written by this program.
+    fn contradicts(&self, parts: &str) -> DataError {
+        let path = match self {
+            Self::Memory(_) => Path::new(""),
+            Self::File(file) => &file.path,
+        };
+        FileError::reading(path)(bad(&format!("{parts} contradict each other"))).into()
+    }
+
     fn words(&self, at: u64, count: usize) -> Result<Vec<u32>> {
         let mut bytes = vec![0; count * 4];
         self.read(at, &mut bytes)?;
@@ -196,6 +206,14 @@ impl EncodedSplit {
         let footer_at = file.len.checked_sub(footer);
         let footer_at = footer_at.ok_or_else(|| bad("its footer is longer than it is"))?;
         let footer: Footer = serde_json::from_slice(&read(footer_at, footer)?)?;
+        let mut of_files = footer.labels.iter().map(|label| label.file);
+        if !of_files.all(|file| file < footer.files)
+            || footer
+                .highest
+                .is_some_and(|highest| highest.file >= footer.files)
+        {
+            return Err(bad("its footer names a file that it does not count"));
+        }
         let table = |rows: usize, row: usize, end: u64| {
             let bytes = (rows as u64).checked_mul(row as u64);
             let at = bytes.and_then(|bytes| end.checked_sub(bytes));
@@ -355,17 +373,21 @@ impl EncodedSplit {
     /// it has none.
     ///
     /// # Errors
-    /// The split's file can no longer be read.
+    /// The split's file can no longer be read, or names a tag that it does not have.
     pub fn tags(&self, row: &EncodedRow) -> Result<Vec<usize>> {
         let tags = self.storage.words(row.record, row.words)?;
         let known = tags.into_iter().filter(|tag| *tag != NONE);
-        Ok(known.map(|tag| tag as usize).collect())
+        let tags: Vec<usize> = known.map(|tag| tag as usize).collect();
+        if tags.iter().any(|tag| *tag >= self.footer.labels.len()) {
+            return Err(self.storage.contradicts("its tags and the names of them"));
+        }
+        Ok(tags)
     }
 
     /// An input.
     ///
     /// # Errors
-    /// Its file can no longer be read.
+    /// Its file can no longer be read, or names a word that its example does not have.
     ///
     /// # Panics
     /// If there is no such input.
@@ -374,22 +396,35 @@ impl EncodedSplit {
         let mut row = [0; INPUT];
         self.storage
             .read(self.inputs_at + (index * INPUT) as u64, &mut row)?;
-        let at = u64_at(&row, 0);
+        let (at, example) = (u64_at(&row, 0), u32_at(&row, 8) as usize);
+        let scored = u32_at(&row, 16) as usize..u32_at(&row, 20) as usize;
         let (input_ids, word_ids) = match self.footer.task {
             TaskKind::Sequence => (self.storage.words(at, tokens)?, None),
             TaskKind::Token => {
                 let mut record = self.storage.words(at, tokens * 2)?;
                 let word = |id: u32| (id != NONE).then_some(id as usize);
-                let word_ids = record.drain(tokens..).map(word).collect();
+                let word_ids: Vec<_> = record.drain(tokens..).map(word).collect();
+                let words = self.words_of(example)?;
+                if scored.end > words || word_ids.iter().flatten().any(|word| *word >= words) {
+                    return Err(self.storage.contradicts("its inputs and their words"));
+                }
                 (record, Some(word_ids))
             }
         };
         Ok(EncodedInput {
-            example: u32_at(&row, 8) as usize,
+            example,
             input_ids,
             word_ids,
-            scored: u32_at(&row, 16) as usize..u32_at(&row, 20) as usize,
+            scored,
         })
+    }
+
+    /// The words of an example of lists of words.
+    fn words_of(&self, example: usize) -> Result<usize> {
+        let mut words = [0; 4];
+        let at = self.examples_at + (example * EXAMPLE) as u64 + 24;
+        self.storage.read(at, &mut words)?;
+        Ok(u32_at(&words, 0) as usize)
     }
 }
 

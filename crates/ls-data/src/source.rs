@@ -217,7 +217,10 @@ impl SplitSource {
             writer.finish()
         });
         match kept {
-            Err(DataError::File(FileError::Write { path: file, source })) if file == path => {
+            // The entry, or a folder that it is in.
+            Err(DataError::File(FileError::Write { path: at, source }))
+                if path.starts_with(&at) =>
+            {
                 tracing::warn!("{}: what is encoded is not kept: {source}", path.display());
                 let writer = SplitWriter::in_temporary_file(task)?;
                 self.write(writer, task, tokenizer, limits)

@@ -5,12 +5,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use ls_files::{FileError, sync_folder};
+use ls_files::{AtomicFile, FileError, create_folder, parent_of, sweep};
 use rustc_hash::FxBuildHasher;
 
-use crate::cache::is_key;
 use crate::checksums::{Summed, Summing};
 use crate::encoded::{
     EXAMPLE, EncodedSplit, Footer, HighestId, INPUT, MAGIC, NONE, SeenLabel, Storage, ending,
@@ -26,8 +24,8 @@ use crate::task::TaskKind;
 pub struct SplitWriter {
     /// Of the file that is written; for messages.
     path: PathBuf,
-    /// Keeps the name of the file that becomes the split's; none for a nameless one.
-    target: Option<(tempfile::TempPath, PathBuf)>,
+    /// Whether a file that can take its place in a folder is to take it.
+    named: bool,
     records: Sink,
     written: u64,
     examples: Sink,
@@ -44,7 +42,7 @@ impl SplitWriter {
     pub fn in_memory(task: TaskKind) -> Self {
         let records = Sink::Memory(MAGIC.to_vec());
         let table = || Sink::Memory(Vec::new());
-        Self::new(task, PathBuf::new(), None, [records, table(), table()])
+        Self::new(task, PathBuf::new(), [records, table(), table()])
     }
 
     /// Writes a file that appears at `path` when it is whole.
@@ -52,23 +50,19 @@ impl SplitWriter {
     /// # Errors
     /// The folder cannot be made or written in.
     pub fn in_file(task: TaskKind, path: &Path) -> Result<Self> {
-        let write = FileError::writing(path);
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(&write)?;
+        let folder = parent_of(path);
+        create_folder(folder)?;
         sweep(folder);
-        let key = path.file_stem().unwrap_or_default();
-        let key = key.to_string_lossy().into_owned();
-        let prefix = format!("{PART}{key}-");
-        let part = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
-        let (file, name) = part.map_err(&write)?.into_parts();
+        let write = FileError::writing(path);
         let table = || tempfile::tempfile_in(folder).map(Sink::table);
         let sinks = [
-            Sink::records(file).map_err(&write)?,
+            Sink::records(AtomicFile::create(path)?.into()).map_err(&write)?,
             table().map_err(&write)?,
             table().map_err(&write)?,
         ];
-        let mut writer = Self::new(task, path.into(), Some((name, path.into())), sinks);
-        writer.footer.key = key;
+        let mut writer = Self::new(task, path.into(), sinks);
+        let key = path.file_stem().unwrap_or_default();
+        writer.footer.key = key.to_string_lossy().into_owned();
         Ok(writer)
     }
 
@@ -79,21 +73,17 @@ impl SplitWriter {
     pub(crate) fn in_temporary_file(task: TaskKind) -> Result<Self> {
         let path = std::env::temp_dir();
         let table = || tempfile::tempfile().map(Sink::table);
-        let sinks = || Ok([Sink::records(tempfile::tempfile()?)?, table()?, table()?]);
+        let records = || Sink::records(tempfile::tempfile()?.into());
+        let sinks = || Ok([records()?, table()?, table()?]);
         let sinks = sinks().map_err(FileError::writing(&path))?;
-        Ok(Self::new(task, path, None, sinks))
+        Ok(Self::new(task, path, sinks))
     }
 
-    fn new(
-        task: TaskKind,
-        path: PathBuf,
-        target: Option<(tempfile::TempPath, PathBuf)>,
-        sinks: [Sink; 3],
-    ) -> Self {
+    fn new(task: TaskKind, path: PathBuf, sinks: [Sink; 3]) -> Self {
         let [records, examples, inputs] = sinks;
         Self {
             path,
-            target,
+            named: true,
             records,
             written: 0,
             examples,
@@ -188,7 +178,7 @@ impl SplitWriter {
 
     /// The file is to go with the split, as one without a name does.
     pub(crate) fn forget_name(&mut self) {
-        self.target = None;
+        self.named = false;
     }
 
     fn file(&self) -> usize {
@@ -290,39 +280,13 @@ impl SplitWriter {
     ///
     /// # Errors
     /// The file cannot be written; there are no examples.
-    pub fn finish(mut self) -> Result<EncodedSplit> {
+    pub fn finish(self) -> Result<EncodedSplit> {
         if self.footer.examples == 0 {
             let path = self.files.first().cloned().unwrap_or_default();
             return Err(DataError::Empty { path });
         }
         let path = self.path.clone();
-        let target = self.target.take();
-        let mut split = self.close().map_err(FileError::writing(&path))?;
-        if let (Some((part, target)), Storage::File(file)) = (target, &mut split.storage) {
-            // Unsynced, a file may keep its length and lose blocks in its middle where the power
-            // fails. A later run would see that, and encode anew.
-            let kept = file.file.sync_data();
-            match kept.and_then(|()| part.persist(&target).map_err(|error| error.error)) {
-                Ok(()) => {
-                    // Without this a power cut may undo the renaming, which costs only time.
-                    let synced = sync_folder(target.parent().unwrap_or(Path::new(".")));
-                    if let Err(FileError::Write { source, .. }) = synced {
-                        tracing::warn!(
-                            "{}: what is encoded is not kept through a power cut: {source}",
-                            target.display()
-                        );
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("{}: what is encoded is not kept: {error}", target.display());
-                }
-            }
-            file.path = target;
-        }
-        Ok(split)
-    }
-
-    fn close(self) -> io::Result<EncodedSplit> {
+        let failed = FileError::writing(&path);
         let examples_at = MAGIC.len() as u64 + self.written;
         let inputs_at = examples_at + (self.footer.examples * EXAMPLE) as u64;
         match (self.records, self.examples, self.inputs) {
@@ -340,35 +304,54 @@ impl SplitWriter {
                     footer: self.footer,
                 })
             }
-            (Sink::Records(mut all), examples, inputs) => {
-                for table in [examples, inputs] {
-                    if let Sink::Table(table) = table {
-                        let mut table =
-                            table.into_inner().map_err(io::IntoInnerError::into_error)?;
-                        table.rewind()?;
-                        io::copy(&mut table, &mut all)?;
-                    }
-                }
-                let footer = serde_json::to_vec(&self.footer)?;
-                all.write_all(&footer)?;
+            (Sink::Records(all), Sink::Table(examples), Sink::Table(inputs)) => {
+                let footer = serde_json::to_vec(&self.footer).map_err(|e| failed(e.into()))?;
                 let len = inputs_at + (self.footer.inputs * INPUT + footer.len()) as u64;
-                let (mut all, sums) = all.finish();
-                all.write_all(&ending(len, footer.len() as u64, &sums))?;
-                let file = all.into_inner().map_err(io::IntoInnerError::into_error)?;
-                let path = self.path;
+                let (mut all, sums) =
+                    end_with(all, [examples, inputs], &footer, len).map_err(&failed)?;
+                let file = match &mut all {
+                    RecordFile::Named(file) => file.reader()?,
+                    RecordFile::Nameless(file) => file.get_ref().try_clone().map_err(&failed)?,
+                };
+                if let (RecordFile::Named(file), true) = (all, self.named)
+                    && let Err(FileError::Write { source, .. }) = file.commit()
+                {
+                    tracing::warn!("{}: what is encoded is not kept: {source}", path.display());
+                }
                 let file = Summed {
                     file,
-                    path,
+                    path: path.clone(),
                     len,
                     sums,
                 };
-                let split = EncodedSplit::of_file(file, footer.len() as u64, false)?;
+                let split = EncodedSplit::of_file(file, footer.len() as u64, false);
+                let split = split.map_err(FileError::reading(&path))?;
                 Ok(split.with_files(&self.files))
             }
             // All three are of one kind.
-            _ => Err(io::ErrorKind::InvalidInput.into()),
+            _ => Err(failed(io::ErrorKind::InvalidInput.into()).into()),
         }
     }
+}
+
+/// Writes what follows the records; `len` is the length of all but the ending. Gives the file and
+/// its checksums.
+fn end_with(
+    mut all: Summing<RecordFile>,
+    tables: [BufWriter<File>; 2],
+    footer: &[u8],
+    len: u64,
+) -> io::Result<(RecordFile, Vec<u32>)> {
+    for table in tables {
+        let mut table = table.into_inner().map_err(io::IntoInnerError::into_error)?;
+        table.rewind()?;
+        io::copy(&mut table, &mut all)?;
+    }
+    all.write_all(footer)?;
+    let (mut all, sums) = all.finish();
+    all.write_all(&ending(len, footer.len() as u64, &sums))?;
+    all.flush()?;
+    Ok((all, sums))
 }
 
 /// Where a writer puts its bytes.
@@ -377,7 +360,44 @@ enum Sink {
     Memory(Vec<u8>),
     Table(BufWriter<File>),
     /// The file that becomes the split's.
-    Records(Summing<BufWriter<File>>),
+    Records(Summing<RecordFile>),
+}
+
+/// The file that becomes the split's.
+#[derive(Debug)]
+enum RecordFile {
+    /// May take its place in a folder.
+    Named(AtomicFile),
+    /// Goes with the split.
+    Nameless(BufWriter<File>),
+}
+
+impl From<AtomicFile> for RecordFile {
+    fn from(file: AtomicFile) -> Self {
+        Self::Named(file)
+    }
+}
+
+impl From<File> for RecordFile {
+    fn from(file: File) -> Self {
+        Self::Nameless(BufWriter::new(file))
+    }
+}
+
+impl Write for RecordFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Named(file) => file.write(bytes),
+            Self::Nameless(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Named(file) => file.flush(),
+            Self::Nameless(file) => file.flush(),
+        }
+    }
 }
 
 impl Sink {
@@ -385,8 +405,8 @@ impl Sink {
         Self::Table(BufWriter::new(file))
     }
 
-    fn records(file: File) -> io::Result<Self> {
-        let mut file = Summing::new(BufWriter::new(file));
+    fn records(file: RecordFile) -> io::Result<Self> {
+        let mut file = Summing::new(file);
         file.write_all(MAGIC)?;
         Ok(Self::Records(file))
     }
@@ -406,80 +426,6 @@ impl Write for Sink {
             Self::Memory(_) => Ok(()),
             Self::Table(file) => file.flush(),
             Self::Records(file) => file.flush(),
-        }
-    }
-}
-
-/// Beginning of the name of a file that is not whole yet; the key of its entry and six random
-/// letters and digits follow.
-const PART: &str = "part-";
-
-/// Removes what encodings that were killed have left: parts that nobody has written to for a day.
-/// One that cannot be removed is left for the next time.
-fn sweep(folder: &Path) {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let part = entry.file_name().to_str().is_some_and(is_part)
-            && entry.file_type().is_ok_and(|kind| kind.is_file());
-        let written = entry.metadata().and_then(|data| data.modified());
-        let age = written.ok().and_then(|written| written.elapsed().ok());
-        if part && age.is_some_and(|age| age > DAY) {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Whether a name is that of a part of an entry: other programs have files that begin alike
-/// (`part-00000.parquet`).
-fn is_part(name: &str) -> bool {
-    let rest = name
-        .strip_prefix(PART)
-        .and_then(|rest| rest.split_once('-'));
-    rest.is_some_and(|(key, random)| {
-        is_key(key) && random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-
-    #[test]
-    fn only_old_parts_of_our_entries_are_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = "0123456789abcdef".repeat(4);
-        let file = |name: &str, days: u64| {
-            let path = dir.path().join(name);
-            let file = File::create(&path).unwrap();
-            let age = Duration::from_secs(days * 24 * 60 * 60 + 60);
-            file.set_modified(SystemTime::now() - age).unwrap();
-            path
-        };
-        let old = file(&format!("part-{key}-aB3dE6"), 1);
-        let others = [
-            (format!("part-{key}-zzzzzz"), 0),
-            ("part-00000.parquet".into(), 9),
-            ("part-00000".into(), 9),
-            (format!("part-{key}"), 9),
-            (format!("part-{key}-aB3dE6.parquet"), 9),
-            (format!("part-{}-aB3dE6", "0".repeat(63)), 9),
-            (format!("{key}.bin"), 9),
-        ]
-        .map(|(name, days)| file(&name, days));
-        // The name that a part has.
-        let writer =
-            SplitWriter::in_file(TaskKind::Sequence, &dir.path().join(format!("{key}.bin")));
-        let (part, _) = writer.unwrap().target.unwrap();
-        assert!(is_part(part.file_name().unwrap().to_str().unwrap()));
-        assert!(!old.exists());
-        for other in others {
-            assert!(other.exists(), "{}", other.display());
         }
     }
 }

@@ -85,6 +85,19 @@ impl AtomicFile {
         })
     }
 
+    /// The file with what was written so far, for reading. It stays readable under whatever name
+    /// the file takes, also under none.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Write`].
+    pub fn reader(&mut self) -> Result<File> {
+        self.writer
+            .flush()
+            .and_then(|()| self.writer.get_ref().file().try_clone())
+            .map_err(FileError::writing(&self.path))
+    }
+
     /// Puts the file in its place.
     ///
     /// # Errors
@@ -125,8 +138,10 @@ mod tests {
         write_atomic(&path, "old").unwrap();
         let mut file = AtomicFile::create(&path).unwrap();
         file.write_all(b"half").unwrap();
-        file.flush().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let reader = file.reader().unwrap();
+        let mut found = [0; 4];
+        crate::read_exact_at(&reader, &mut found, 0).unwrap();
+        assert_eq!((&found, fs::read(&path).unwrap()), (b"half", b"old".into()));
         drop(file);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write_atomic(&path, "new").unwrap();

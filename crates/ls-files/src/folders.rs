@@ -188,8 +188,8 @@ pub(crate) fn sync_file(path: &Path) -> Result<()> {
     file.sync_all().map_err(FileError::writing(path))
 }
 
-/// The folder that a path is in.
-pub(crate) fn parent_of(path: &Path) -> &Path {
+/// The folder that a path is in; `.` for a name alone.
+pub fn parent_of(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."))

@@ -26,7 +26,7 @@ pub use atomic::{AtomicFile, put_in_place, write_atomic};
 pub use bounds::Bounds;
 pub use error::{FileError, Result};
 pub use finite::{NotAFloat, NotFinite};
-pub use folders::{create_folder, replace_folder, standing_folder, sync_folder};
+pub use folders::{create_folder, parent_of, replace_folder, standing_folder, sync_folder};
 pub use found::{FileStamp, exists, is_file, is_folder};
 pub use guard::{Panicked, guarded, message_of};
 pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};

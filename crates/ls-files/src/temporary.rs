@@ -28,7 +28,8 @@ impl Temporary {
     pub(crate) fn create_in(folder: &Path) -> io::Result<Self> {
         loop {
             let path = temporary_name(folder);
-            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            let mut options = OpenOptions::new();
+            let file = match options.read(true).write(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             };

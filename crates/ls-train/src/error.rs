@@ -182,8 +182,8 @@ pub enum TrainError {
         /// Of them found again.
         found: usize,
     },
-    /// A file is not what it was when the run read it.
-    #[error("{}: has changed since the run began to read it", path.display())]
+    /// A file is not what it was when it was first read.
+    #[error("{}: has changed since it was first read", path.display())]
     FileChanged {
         /// The file.
         path: PathBuf,

@@ -8,7 +8,7 @@ use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_files::{exists, sha256_of_file};
+use ls_files::{FileStamp, exists, optional, sha256_of_file};
 use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
@@ -51,13 +51,14 @@ pub struct Overrides {
 /// A model ready to answer.
 pub struct Predictor {
     model: LlamaClassifier,
+    /// With the vocabulary of the adapter.
     config: LlamaConfig,
-    /// Of the `config.json` that was read.
-    config_sha256: String,
+    /// What was loaded; its files are kept open.
+    checkpoint: Checkpoint,
+    /// The weights of the adapter, as they were before they were loaded.
+    adapter: Option<(PathBuf, FileStamp)>,
     tokenizer: TextTokenizer,
     device: Device,
-    model_dir: PathBuf,
-    adapter_dir: Option<PathBuf>,
     /// How it reads and answers.
     pub settings: InferenceSettings,
     /// Whether that stood beside the adapter, as ls-llama writes it. Otherwise what a checkpoint
@@ -112,6 +113,10 @@ impl Predictor {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
         let mut config = checkpoint.config.clone();
+        let adapter_stamp = match adapter_dir.map(|dir| dir.join(WEIGHTS_FILE)) {
+            Some(path) => optional(FileStamp::of(&path))?.map(|stamp| (path, stamp)),
+            None => None,
+        };
         let adapter = adapter_dir
             .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
             .transpose()?;
@@ -240,11 +245,10 @@ impl Predictor {
         Ok(Self {
             model,
             config,
-            config_sha256: checkpoint.config_sha256,
+            checkpoint,
+            adapter: adapter_stamp,
             tokenizer,
             device,
-            model_dir: model_dir.to_path_buf(),
-            adapter_dir: adapter_dir.map(Path::to_path_buf),
             settings,
             recorded,
         })
@@ -331,7 +335,8 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// If a file of the model can no longer be read.
+    /// If a file of the model can no longer be read, or the adapter is no longer the one that was
+    /// loaded.
     pub fn identity(&self) -> Result<BTreeMap<String, String>> {
         let mut identity = BTreeMap::new();
         let settings = serde_json::to_value(&self.settings).unwrap_or_default();
@@ -341,13 +346,16 @@ impl Predictor {
                 identity.insert(key.clone(), value.to_string());
             }
         }
-        let base = Checkpoint::open(&self.model_dir)?.fingerprint(None)?;
+        let base = self.checkpoint.fingerprint(None)?;
         identity.insert("base model".into(), base.sha256);
-        identity.insert("config.json".into(), self.config_sha256.clone());
+        let config = self.checkpoint.config_sha256.clone();
+        identity.insert("config.json".into(), config);
         identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
-        if let Some(dir) = &self.adapter_dir {
-            let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
-            identity.insert("adapter".into(), weights);
+        if let Some((path, stamp)) = &self.adapter {
+            identity.insert("adapter".into(), sha256_of_file(path)?);
+            if FileStamp::of(path)? != *stamp {
+                return Err(TrainError::FileChanged { path: path.clone() });
+            }
         }
         Ok(identity)
     }

@@ -253,8 +253,7 @@ pub fn known_form(data: &DataSettings, file: &Path) -> Result<Option<Source>> {
         let split = splits.find(|split| split.files.iter().any(same));
         Ok(split.map(|split| known_source(data, split)))
     };
-    let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let folders = [parent.unwrap_or(Path::new(".")).to_path_buf()];
+    let folders = [ls_files::parent_of(file).to_path_buf()];
     let own = data.dir.iter().cloned();
     let mut found = None;
     for dir in folders.into_iter().chain(own) {

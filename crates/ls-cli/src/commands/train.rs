@@ -195,10 +195,7 @@ fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
     if told || config.file_name() != Some("config.toml".as_ref()) {
         return Ok(None);
     }
-    let folder = match config.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = ls_files::parent_of(config);
     Ok(ls_train::is_run(folder)?.then(|| folder.to_path_buf()))
 }
 
@@ -334,12 +331,12 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
-    let run = shell::command([shell::shown(&report.run)]);
+    let run = shell::command([shell::from_here(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",
         ls_data::TaskKind::Token => "Jordan opened a new factory in Preston",
     };
-    let program = std::env::args().next().unwrap_or("ls-cli".into());
+    let program = shell::command([shell::program()]);
     writeln!(
         out,
         "\nnext:\n  {program} predict --run {run} \"{example}\"\n  {program} evaluate --run {run}"

@@ -1,6 +1,7 @@
 //! Text that is not UTF-8: UTF-16 behind its byte order mark, and encodings by their names.
 
 use std::io::{self, Cursor, Read};
+use std::ops::Range;
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16LE, X_USER_DEFINED};
 use serde::{Deserialize, Serialize};
@@ -198,10 +199,8 @@ impl<R: Read> Decoded<R> {
         Self::Decoding(Box::new(Decoding {
             reader: Cursor::new(start).chain(reader),
             decoder,
-            input: Vec::new(),
-            used: 0,
-            output: Vec::new(),
-            given: 0,
+            input: Piece::new(PIECE),
+            output: Piece::new(2 * PIECE),
             line: 1,
             end: End::Not,
         }))
@@ -212,13 +211,33 @@ impl<R: Read> Decoded<R> {
 struct Decoding<R> {
     reader: io::Chain<Cursor<Vec<u8>>, R>,
     decoder: Decoder,
-    input: Vec<u8>,
-    used: usize,
-    output: Vec<u8>,
-    given: usize,
+    input: Piece,
+    output: Piece,
     /// Line that the decoded text has reached.
     line: usize,
     end: End,
+}
+
+/// Bytes that are filled in at once and used up one part after the other.
+///
+/// The memory keeps its length: where bytes come one by one, nothing is cleared for each.
+struct Piece {
+    memory: Box<[u8]>,
+    /// The bytes that are filled in and not yet used.
+    left: Range<usize>,
+}
+
+impl Piece {
+    fn new(length: usize) -> Self {
+        Self {
+            memory: vec![0; length].into(),
+            left: 0..0,
+        }
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.memory[self.left.clone()]
+    }
 }
 
 /// What comes behind the output that is there.
@@ -236,7 +255,7 @@ const PIECE: usize = 1 << 13;
 
 impl<R: Read> Decoding<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.output.len() {
+        while self.output.left.is_empty() {
             match self.end {
                 End::Not => self.decode()?,
                 End::Reached => return Ok(0),
@@ -251,39 +270,35 @@ impl<R: Read> Decoding<R> {
                 }
             }
         }
-        let left = &self.output[self.given..];
+        let left = self.output.left();
         let count = left.len().min(buffer.len());
         buffer[..count].copy_from_slice(&left[..count]);
-        self.given += count;
+        self.output.left.start += count;
         Ok(count)
     }
 
     /// Decodes the next piece into the output, which is used up.
     fn decode(&mut self) -> io::Result<()> {
         let mut last = false;
-        if self.used == self.input.len() {
-            self.input.resize(PIECE, 0);
+        if self.input.left.is_empty() {
             let read = loop {
-                match self.reader.read(&mut self.input) {
+                match self.reader.read(&mut self.input.memory) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read,
+                    read => break read?,
                 }
             };
-            // Nothing of the piece counts until it is read.
-            let count = *read.as_ref().unwrap_or(&0);
-            self.input.truncate(count);
-            self.used = 0;
-            last = read? == 0;
+            self.input.left = 0..read;
+            last = read == 0;
         }
-        self.given = 0;
-        self.output.resize(2 * PIECE, 0);
-        let input = &self.input[self.used..];
-        let (result, read, written) =
-            self.decoder
-                .decode_to_utf8_without_replacement(input, &mut self.output, last);
-        self.used += read;
-        self.output.truncate(written);
-        self.line += self.output.iter().filter(|byte| **byte == b'\n').count();
+        let (result, read, written) = self.decoder.decode_to_utf8_without_replacement(
+            self.input.left(),
+            &mut self.output.memory,
+            last,
+        );
+        self.input.left.start += read;
+        self.output.left = 0..written;
+        let decoded = self.output.left();
+        self.line += decoded.iter().filter(|byte| **byte == b'\n').count();
         self.end = match result {
             DecoderResult::Malformed(..) => End::Malformed,
             DecoderResult::InputEmpty if last => End::Reached,

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use ls_data::{
     BadSpans, DataError, EncodedSplit, FileFormat, InputLimits, Offsets, ReadSpec, SequenceExample,
-    SequenceInputs, SplitWriter, TaskKind, TextEncoding, TextTokenizer, TokenExample,
+    SequenceInputs, SplitWriter, TaskKind, TextEncoding, TextTokenizer, TokenExample, WordInput,
+    WordInputs,
 };
 
 /// A function of this module with the name of its fuzz target.
@@ -250,26 +251,29 @@ pub fn trees(data: &[u8]) {
 
 /// `label.json`.
 pub fn label_json(data: &[u8]) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("label.json");
-    std::fs::write(&path, data).unwrap();
-    if let Ok(names) = ls_data::read_label_json(&path) {
+    if let Ok(names) = stored("label.json", data, ls_data::read_label_json) {
         assert!(!names.is_empty());
     }
 }
 
-/// A folder with these bytes in a file of this name.
-fn stored(name: &str, data: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(name);
-    std::fs::write(&path, data).unwrap();
-    (dir, path)
+/// What `read` says of a file of this name with these bytes, alone in a folder that is made once in
+/// each thread.
+fn stored<T>(name: &str, data: &[u8], read: impl FnOnce(&Path) -> T) -> T {
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+    FOLDER.with(|folder| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, data).unwrap();
+        let found = read(&path);
+        std::fs::remove_file(&path).unwrap();
+        found
+    })
 }
 
 /// The description of a data set.
 pub fn dataset_toml(data: &[u8]) {
-    let (_dir, path) = stored("mine.toml", data);
-    if let Ok(spec) = ls_data::catalog::DatasetSpec::from_file(&path) {
+    if let Ok(spec) = stored("mine.toml", data, ls_data::catalog::DatasetSpec::from_file) {
         assert!(!spec.labels.is_empty());
     }
 }
@@ -277,8 +281,8 @@ pub fn dataset_toml(data: &[u8]) {
 /// `tokenizer.json`: whatever it makes of texts, they are ids of its own vocabulary and words of
 /// the list, or an error.
 pub fn tokenizer_json(data: &[u8]) {
-    let (dir, _path) = stored("tokenizer.json", data);
-    let Ok(tokenizer) = TextTokenizer::from_dir(dir.path()) else {
+    let read = |path: &Path| TextTokenizer::from_dir(path.parent().unwrap());
+    let Ok(tokenizer) = stored("tokenizer.json", data, read) else {
         return;
     };
     for text in [
@@ -310,8 +314,8 @@ pub fn tokenizer_json(data: &[u8]) {
 
 /// Safetensors: each tensor has the bytes of its shape.
 pub fn safetensors(data: &[u8]) {
-    let (_dir, path) = stored("model.safetensors", data);
-    let Ok(file) = ls_files::TensorFile::open(&path) else {
+    let read = |path: &Path| ls_files::TensorFile::open(path);
+    let Ok(file) = stored("model.safetensors", data, read) else {
         return;
     };
     for name in file.names().map(str::to_string).collect::<Vec<_>>() {
@@ -326,8 +330,8 @@ pub fn safetensors(data: &[u8]) {
 
 /// The index of sharded weights names files beside itself.
 pub fn shard_index(data: &[u8]) {
-    let (_dir, path) = stored("model.safetensors.index.json", data);
-    if let Ok(index) = ls_files::ShardIndex::read(&path) {
+    let read = |path: &Path| ls_files::ShardIndex::read(path);
+    if let Ok(index) = stored("model.safetensors.index.json", data, read) {
         assert!(
             index
                 .shards
@@ -338,17 +342,34 @@ pub fn shard_index(data: &[u8]) {
     }
 }
 
-/// A split that was encoded before: damaged it is refused, and with the checksums of whatever it
-/// holds, all that it says can be read.
-pub fn cache_entry(data: &[u8]) {
-    static WHOLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    const MAGIC: usize = 8;
-    let whole = WHOLE.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.bin");
-        let mut writer = SplitWriter::in_file(TaskKind::Sequence, &path).unwrap();
-        writer.begin_file(Path::new("data"));
-        for line in 1..5 {
+/// A split of a few examples as the file that is kept of it.
+fn entry(task: TaskKind) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bin");
+    let mut writer = SplitWriter::in_file(task, &path).unwrap();
+    writer.begin_file(Path::new("data"));
+    for line in 1..5 {
+        if task == TaskKind::Token {
+            let window = |scored: std::ops::Range<usize>| WordInput {
+                input_ids: vec![7; line + 1],
+                word_ids: [vec![None], vec![Some(scored.start); line]].concat(),
+                scored,
+            };
+            let inputs = WordInputs {
+                inputs: vec![window(0..1), window(1..2)],
+                text_tokens: 2 * line,
+                cut_tokens: 0,
+                cut_words: 0,
+                empty_words: 0,
+            };
+            let example = TokenExample {
+                tokens: vec!["w".into(); 2],
+                tags: Some(vec!["O".into(), "B-x".into()]),
+                line,
+                extra: None,
+            };
+            writer.push_words(line, &example, &inputs).unwrap();
+        } else {
             let inputs = SequenceInputs {
                 inputs: vec![vec![7; line]; 2],
                 cut_tokens: 0,
@@ -363,17 +384,39 @@ pub fn cache_entry(data: &[u8]) {
             };
             writer.push_sequence(line, &example, &inputs).unwrap();
         }
-        writer.finish().unwrap();
-        std::fs::read(&path).unwrap()
-    });
-    let open = |bytes: &[u8]| {
-        let (dir, path) = stored("x.bin", bytes);
-        let opened = EncodedSplit::open(&path);
-        drop(dir);
-        opened
-    };
+    }
+    writer.finish().unwrap();
+    std::fs::read(&path).unwrap()
+}
+
+/// A split that was encoded before: damaged it is refused, and with the checksums of whatever it
+/// holds, all that it says can be read or is refused.
+pub fn cache_entry(data: &[u8]) {
+    static WHOLE: std::sync::LazyLock<[Vec<u8>; 2]> =
+        std::sync::LazyLock::new(|| [TaskKind::Sequence, TaskKind::Token].map(entry));
+    for whole in &*WHOLE {
+        changes_of_entry(whole, data);
+    }
+}
+
+/// The content of an entry, whose footer has so many bytes, with the right checksums.
+pub fn sealed(content: &[u8], footer: u64) -> Vec<u8> {
+    let sums = content
+        .chunks(4096)
+        .flat_map(|block| crc32fast::hash(block).to_le_bytes());
+    let mut end: Vec<u8> = sums.collect();
+    end.extend((content.len() as u64).to_le_bytes());
+    end.extend(footer.to_le_bytes());
+    end.extend(crc32fast::hash(&end).to_le_bytes());
+    [content, &end, &content[..8]].concat()
+}
+
+/// A good entry with changes, and the bytes as an entry.
+fn changes_of_entry(whole: &[u8], data: &[u8]) {
+    const MAGIC: usize = 8;
+    let open = |bytes: &[u8]| stored("x.bin", bytes, EncodedSplit::open);
     // As a whole file, and as changes of a good one: a place and what is put there.
-    let mut changed = whole.clone();
+    let mut changed = whole.to_vec();
     for change in data.chunks_exact(3) {
         let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % whole.len();
         changed[at] ^= change[2];
@@ -381,23 +424,32 @@ pub fn cache_entry(data: &[u8]) {
     assert_eq!(open(&changed).is_ok(), changed == *whole);
     let trailer = changed.len() - 28;
     let content = trailer - 4 * trailer.div_ceil(4100);
-    let footer = &whole[trailer + 8..trailer + 16];
+    let footer = u64::from_le_bytes(whole[trailer + 8..trailer + 16].try_into().unwrap());
     for content in [&changed[..content], data] {
         let mut content = content.to_vec();
         let magic = MAGIC.min(content.len());
         content[..magic].copy_from_slice(&whole[..magic]);
-        let sums = content
-            .chunks(4096)
-            .flat_map(|block| crc32fast::hash(block).to_le_bytes());
-        let mut end: Vec<u8> = sums.collect();
-        end.extend((content.len() as u64).to_le_bytes());
-        end.extend(footer);
-        end.extend(crc32fast::hash(&end).to_le_bytes());
-        let sealed = [&content, &end, &whole[..MAGIC]].concat();
-        if let Ok(split) = open(&sealed) {
-            for row in split.examples(0..split.len()).unwrap() {
-                split.tags(&row).unwrap();
-                row.inputs.for_each(|at| drop(split.input(at).unwrap()));
+        content.resize(content.len().max(MAGIC), 0);
+        let Ok(split) = open(&sealed(&content, footer)) else {
+            continue;
+        };
+        for row in split.examples(0..split.len()).unwrap() {
+            let labels = split.seen_labels().len();
+            assert!(row.label.is_none_or(|label| label < labels));
+            if let Ok(tags) = split.tags(&row) {
+                assert!(tags.len() <= row.words && tags.iter().all(|tag| *tag < labels));
+            }
+            for input in row.inputs.clone() {
+                let Ok(input) = split.input(input) else {
+                    continue;
+                };
+                if let Some(words) = input.word_ids {
+                    assert_eq!(words.len(), input.input_ids.len());
+                    let words_of_example = split.examples(input.example..input.example + 1);
+                    let most = words_of_example.unwrap()[0].words;
+                    assert!(words.iter().flatten().all(|word| *word < most));
+                    assert!(input.scored.end <= most);
+                }
             }
         }
     }
@@ -406,20 +458,19 @@ pub fn cache_entry(data: &[u8]) {
 /// Parquet.
 #[cfg(feature = "parquet")]
 pub fn parquet(data: &[u8]) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("data.parquet");
-    std::fs::write(&path, data).unwrap();
     let spec = ReadSpec::new(FileFormat::Parquet);
     // A few bytes can stand for any number of equal rows.
     const MOST: usize = 100_000;
-    rows(
-        spec.read_sequence(&path).map(|rows| rows.take(MOST)),
-        MOST,
-        |row: &SequenceExample| (row.line, row.label.is_some()),
-    );
-    rows(
-        spec.read_tokens(&path).map(|rows| rows.take(MOST)),
-        MOST,
-        |row: &TokenExample| (row.line, row.tags.is_some()),
-    );
+    stored("data.parquet", data, |path| {
+        rows(
+            spec.read_sequence(path).map(|rows| rows.take(MOST)),
+            MOST,
+            |row: &SequenceExample| (row.line, row.label.is_some()),
+        );
+        rows(
+            spec.read_tokens(path).map(|rows| rows.take(MOST)),
+            MOST,
+            |row: &TokenExample| (row.line, row.tags.is_some()),
+        );
+    });
 }

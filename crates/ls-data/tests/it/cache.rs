@@ -16,6 +16,7 @@ use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata};
 
+use crate::any_bytes::sealed;
 use crate::encoded::{large, said, source, tokenizer};
 
 /// A small entry of either kind.
@@ -234,6 +235,34 @@ fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
     warns("a file in the place of the folder");
 }
 
+#[test]
+fn a_tag_or_a_word_that_an_entry_does_not_have_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = entry(dir.path(), TaskKind::Token);
+    let whole = fs::read(&path).unwrap();
+    let trailer = whole.len() - 28;
+    let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().unwrap());
+    let (length, footer) = (number(trailer) as usize, number(trailer + 8));
+    // Of the first example two tags, three ids and the word of each; what is put in their places.
+    for (at, what) in [(8, "tags"), (12, "tags"), (28, "words"), (36, "words")] {
+        let mut forged = whole[..length].to_vec();
+        forged[at] = 77;
+        fs::write(&path, sealed(&forged, footer)).unwrap();
+        let split = EncodedSplit::open(&path).unwrap();
+        let row = split.examples(0..1).unwrap().remove(0);
+        let (tags, input) = (split.tags(&row), split.input(0));
+        let error = match what {
+            "tags" => (tags.unwrap_err(), input.unwrap()).0,
+            _ => (input.unwrap_err(), tags.unwrap()).0,
+        };
+        let error = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            error.contains(what) && error.contains("contradict"),
+            "{error}"
+        );
+    }
+}
+
 /// Encodes, and calls `change` once the file was hashed for the entry's name and its examples are
 /// being written.
 fn encode_while(kept: &Kept, change: impl FnOnce() + Send) -> EncodedSplit {
@@ -241,7 +270,7 @@ fn encode_while(kept: &Kept, change: impl FnOnce() + Send) -> EncodedSplit {
         let entries = fs::read_dir(kept.cache()).into_iter().flatten().flatten();
         entries
             .map(|entry| entry.file_name())
-            .any(|name| name.to_string_lossy().starts_with("part-"))
+            .any(|name| name.to_string_lossy().starts_with(".tmp-"))
     };
     std::thread::scope(|scope| {
         scope.spawn(move || {

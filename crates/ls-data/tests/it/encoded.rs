@@ -11,6 +11,8 @@ use ls_data::{
 };
 use ls_files::FileError;
 
+use crate::any_bytes::sealed;
+
 pub fn tokenizer(name: &str) -> TextTokenizer {
     read_as(name, Reading::default())
 }
@@ -192,28 +194,6 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
 }
 
 #[test]
-fn what_killed_encodings_left_is_removed_after_a_day() {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, hours: u64| {
-        let file = fs::File::create(dir.path().join(name)).unwrap();
-        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
-        file.set_modified(time).unwrap();
-    };
-    let key = "0".repeat(64);
-    let new = format!("part-{key}-000new");
-    write(&format!("part-{key}-000old"), 25);
-    write(&new, 23);
-    write("0123.bin", 1000);
-    drop(SplitWriter::in_file(TaskKind::Sequence, &dir.path().join("x.bin")).unwrap());
-    let mut left: Vec<_> = fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["0123.bin", &new]);
-}
-
-#[test]
 fn files_that_are_no_split_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
@@ -229,11 +209,7 @@ fn files_that_are_no_split_are_refused() {
             r#"{{"key":"x","files":1,"examples":{rows},"inputs":{rows},"task":"sequence","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
         );
         let content = [&magic[..], footer.as_bytes()].concat();
-        let mut end = crc32fast::hash(&content).to_le_bytes().to_vec();
-        end.extend((content.len() as u64).to_le_bytes());
-        end.extend((footer.len() as u64).to_le_bytes());
-        end.extend(crc32fast::hash(&end).to_le_bytes());
-        fs::write(&path, [&content, &end, &magic[..]].concat()).unwrap();
+        fs::write(&path, sealed(&content, footer.len() as u64)).unwrap();
         let error = EncodedSplit::open(&path).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(cause, "its tables are longer than it is");
