@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::resume::{assert_same, left};
 use crate::runs::*;
-use crate::sandbox::{Sandbox, assert_contains, says};
+use crate::sandbox::{Sandbox, assert_contains, processor_time, says};
 
 /// A run is killed so often at most before it is left to come to its end.
 const KILLS_OF_A_RUN: usize = 5;
@@ -52,9 +52,8 @@ fn a_run_survives_kills_at_any_moment() {
         .iter()
         .zip(SETTINGS)
         .map(|(sandbox, set)| {
-            let begun = Instant::now();
-            train(sandbox, "whole", set);
-            (left(sandbox, "whole"), begun.elapsed())
+            let took = time_of(start(sandbox, &train_args("whole", set)));
+            (left(sandbox, "whole"), took)
         })
         .collect();
     let (mut done, mut within) = (0, 0);
@@ -112,9 +111,7 @@ fn a_finished_run_that_trains_longer_survives_kills() {
         }
     }
     let longer = |run| ["train", "--resume", run, "--set", "train.epochs=12"];
-    let begun = Instant::now();
-    sandbox.ok(&longer("whole"));
-    let took = begun.elapsed();
+    let took = time_of(start(&sandbox, &longer("whole")));
     let mut kills = 0;
     // Soon, then later and later, so that each comes further.
     for part in [0.2, 0.4, 0.5, 0.6, 0.7, 0.8] {
@@ -225,18 +222,45 @@ fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// Kills the process after a time, unless it has come to its end before.
+/// Kills the process after so much of its own time, unless it has come to its end before.
 fn killed(mut child: Child, after: Duration) -> bool {
+    match ended(&mut child, after) {
+        Some(_) => false,
+        None => {
+            child.kill().unwrap();
+            !child.wait().unwrap().success()
+        }
+    }
+}
+
+/// The time of a process that is left to come to its end.
+fn time_of(mut child: Child) -> Duration {
+    ended(&mut child, Duration::MAX).unwrap()
+}
+
+/// Waits until a process has worked for a time, or has ended: then the time of all of it.
+///
+/// It is the processors' time, by the clock only where the system does not tell: a busy machine
+/// would move every moment to the beginning or behind the end of a run.
+fn ended(child: &mut Child, within: Duration) -> Option<Duration> {
     let begun = Instant::now();
-    while begun.elapsed() < after {
+    let mut worked = (Duration::ZERO, begun);
+    loop {
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success());
-            return false;
+            return Some(worked.0);
+        }
+        let now = processor_time(child.id()).unwrap_or(begun.elapsed());
+        if now > worked.0 {
+            worked = (now, Instant::now());
+        }
+        // Between two steps of the system's count the clock goes on.
+        let step = worked.1.elapsed().min(Duration::from_millis(10));
+        if worked.0 + step >= within {
+            return None;
         }
         std::thread::sleep(Duration::from_micros(300));
     }
-    child.kill().unwrap();
-    !child.wait().unwrap().success()
 }
 
 /// From 0 to 1 (splitmix64).

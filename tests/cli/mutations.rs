@@ -17,12 +17,12 @@ use serde_json::json;
 
 use crate::mutate::{Form, Random, mutate};
 use crate::runs::json_lines;
-use crate::sandbox::{Sandbox, tells_of_a_panic, weights};
+use crate::sandbox::{Sandbox, processor_time, tells_of_a_panic, weights};
 
 /// Runs in `cargo test`.
 const SAMPLE: usize = 240;
 /// A run on a damaged file may take so much of a core's time, and so many KiB of resident memory.
-const SECONDS: u64 = 20;
+const TIME: Duration = Duration::from_secs(20);
 const KIB: u64 = 600 << 10;
 /// However busy the machine is, one that takes longer waits for something that does not come.
 const WAIT: Duration = Duration::from_secs(120);
@@ -453,7 +453,9 @@ fn watched(sandbox: &Sandbox, args: &[&str]) -> (Harm, String) {
         }
         if resident(child.id()).is_some_and(|kib| kib > KIB) {
             harm = Harm::Memory;
-        } else if began.elapsed() > WAIT || seconds(child.id()).is_some_and(|s| s > SECONDS) {
+        } else if began.elapsed() > WAIT
+            || processor_time(child.id()).is_some_and(|time| time > TIME)
+        {
             harm = Harm::Timeout;
         } else {
             std::thread::sleep(Duration::from_millis(2));
@@ -482,21 +484,6 @@ fn resident(process: u32) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
-}
-
-/// The seconds that a process has computed so far, where the system tells.
-fn seconds(process: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Behind the name, which may hold anything, stand the state and other numbers; the times of
-    // user and system are the 12th and 13th, in hundredths.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let times = fields.split_whitespace().skip(11).take(2);
-    Some(
-        times
-            .filter_map(|time| time.parse::<u64>().ok())
-            .sum::<u64>()
-            / 100,
-    )
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::check::{cargo, say};
-use crate::{deny, deps, fixtures, miri, tidy};
+use crate::{deny, deps, fixtures, miri, results, tidy};
 
 /// Every feature of the workspace at once, so that one compilation of the dependencies serves
 /// clippy, the documentation and the type checks of all backends and of the downloader.
@@ -70,6 +70,7 @@ pub fn run(root: &Path) -> Result<()> {
         ("tidy", Box::new(|| tidy::run(root))),
         ("deps", Box::new(|| deps::run(root))),
         ("fixtures", Box::new(|| fixtures::check(root))),
+        ("results", Box::new(|| results::check(root))),
         ("supply-chain", Box::new(|| deny::run(root))),
         ("miri", Box::new(|| miri::run_if_installed(root))),
         ("clippy", Box::new(clippy)),

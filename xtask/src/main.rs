@@ -14,6 +14,7 @@ mod fetch;
 mod fixtures;
 mod gpu_parity;
 mod miri;
+mod results;
 mod rust;
 mod tidy;
 mod widths;
@@ -47,6 +48,8 @@ enum Task {
     /// Fetches pretrained models from the Hugging Face Hub into its cache:
     /// `fetch-weights llama-2-7b`, `--help` for more.
     FetchWeights(fetch::Args),
+    /// Adds finished runs to the measured results, and writes their table in configs/README.md.
+    Results(results::Args),
     /// Tests what computes on wgpu, without a GPU too, or on CUDA, and prints a table of errors.
     GpuParity(gpu_parity::Args),
     /// Runs the tests of the modules with `unsafe` under Miri, which a nightly toolchain has.
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Fixtures(args) => fixtures::run(&root, &args),
         Task::GpuParity(args) => gpu_parity::run(&root, &args),
+        Task::Results(args) => results::run(&root, &args),
         Task::Miri => miri::run(&root),
         Task::FetchWeights(args) => fetch::run(&root, "weights", &args),
         Task::FetchData(args) => fetch::run(&root, "data", &args),

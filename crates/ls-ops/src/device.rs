@@ -153,7 +153,7 @@ const OF_TESTS: &str = "LS_TEST_DEVICE";
 #[must_use]
 pub fn of_tests() -> Device {
     let name = std::env::var(OF_TESTS).unwrap_or_default();
-    let device = match name.as_str() {
+    let device: Result<Device, DeviceError> = match name.as_str() {
         #[cfg(feature = "flex")]
         "" | "cpu" => Ok(Device::flex()),
         #[cfg(feature = "wgpu")]
@@ -162,7 +162,7 @@ pub fn of_tests() -> Device {
         "cuda" => cuda(0, None),
         _ => panic!("{OF_TESTS}={name:?} is no device that these tests were built for"),
     };
-    device.unwrap_or_else(|error: DeviceError| panic!("{error}"))
+    device.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A tolerance of the workspace's tests, relative to the largest value, on the device that they

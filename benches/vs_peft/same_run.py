@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""Repeats a finished run of this project with transformers + peft: the same data, model and settings.
+
+    python same_run.py RUN_DIR --seed 1 --out peft.json
+
+RUN_DIR/config.toml, the resolved configuration, says what to do. A setting that this script does not
+know how to repeat is an error, not a guess. Weights are f32, batches are drawn by seed and padded to
+their longest row, inputs are cut at data.max_length. Each epoch is scored on the validation split;
+the best one is scored on the test split.
+"""
+
+import argparse
+import csv
+import json
+import random
+import statistics
+import time
+import tomllib
+from pathlib import Path
+
+from common import peak_rss_mib, shuffled, unused_id, versions
+
+import torch
+from peft import LoraConfig, get_peft_model
+from seqeval.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score as class_f1
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
+from transformers import AutoModelForTokenClassification
+
+# What a run may say besides, because it changes no result or nothing that is compared.
+IGNORED = {
+    "run", "task", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
+    "data.padding_side", "data.words", "data.special_tokens", "data.offsets", "data.bad_spans", "data.labels",
+    "data.skip_bad_rows", "data.first_label", "data.separator", "data.delimiter", "data.format", "data.columns",
+    "data.token_column", "data.tag_column", "train.baselines", "train.group_by_length", "train.save_seconds",
+    "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
+}
+# What it may say in one way alone.
+FIXED = {
+    "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
+    "lora.use_rslora": [False, True], "data.long_inputs": ["truncate"], "data.text_append": [[]],
+    "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
+    "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
+}  # fmt: skip
+USED = {
+    "lora.r", "lora.lora_alpha", "lora.lora_dropout", "lora.target_modules", "model.classifier_dropout", "data.train",
+    "data.validation", "data.test", "data.validation_fraction", "data.header", "data.text", "data.label",
+    "data.max_length", "train.epochs", "train.micro_batch_size", "train.gradient_accumulation_steps",
+    "train.learning_rate", "train.lr_scheduler", "train.warmup_steps", "train.warmup_ratio", "train.weight_decay",
+    "train.adam_beta1", "train.adam_beta2", "train.adam_epsilon", "train.max_grad_norm",
+}  # fmt: skip
+
+
+def flat(table, before=""):
+    for key, value in table.items():
+        yield from flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+
+
+def settings_of(run):
+    settings = dict(flat(tomllib.loads((run / "config.toml").read_text())))
+    for key, value in settings.items():
+        if key in FIXED and value not in FIXED[key]:
+            raise SystemExit(f"{run}/config.toml: {key} = {value!r} is not repeated here, only {FIXED[key]}")
+        if key not in FIXED and key not in USED and key not in IGNORED:
+            raise SystemExit(f"{run}/config.toml: {key} is not repeated here")
+    return settings
+
+
+def texts(path, settings):
+    """Rows (text, label) of a CSV or TSV file."""
+    tabs = Path(path).suffix == ".tsv"
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
+        rows = [row for row in rows if row]
+    text, label = settings["data.text"], settings["data.label"]
+    if settings["data.header"]:
+        head = rows.pop(0)
+        text, label = (head.index(name) if isinstance(name, str) else name for name in (text, label))
+    return [(row[text], row[label]) for row in rows]
+
+
+def sentences(path):
+    """Rows (words, tags) of a CoNLL file: word, white space, tag; an empty line ends a sentence."""
+    rows, words, tags = [], [], []
+    for line in [*open(path, encoding="utf-8"), ""]:
+        line = line.replace("\ufeff", "").strip()
+        if line:
+            word, *_, tag = line.split()
+            words.append(word)
+            tags.append(tag)
+        elif words:
+            rows.append((words, tags))
+            words, tags = [], []
+    return rows
+
+
+def first_pieces(offsets, words):
+    """The place of the first sub-word that shares a character with each word; None where it was cut."""
+    places, start = [], 0
+    for word in words:
+        end = start + len(word)
+        places.append(next((at for at, (a, b) in enumerate(offsets) if max(a, start) < min(b, end)), None))
+        start = end + 1
+    return places
+
+
+class MeanPooled(torch.nn.Module):
+    """A sequence classifier that averages the hidden states of the real tokens; transformers has none."""
+
+    def __init__(self, path, config):
+        super().__init__()
+        self.config = config
+        self.model = AutoModel.from_pretrained(path, config=config, dtype=torch.float32)
+        self.score = torch.nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        torch.nn.init.normal_(self.score.weight, std=config.initializer_range)
+
+    def forward(self, input_ids, attention_mask, **_):
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).float()
+        return self.score((hidden * mask).sum(1) / mask.sum(1))
+
+
+class Stock(torch.nn.Module):
+    """transformers' own classifier; gives logits."""
+
+    def __init__(self, auto, path, config):
+        super().__init__()
+        self.inner = auto.from_pretrained(path, config=config, dtype=torch.float32)
+
+    def forward(self, **inputs):
+        return self.inner(**inputs, use_cache=False).logits
+
+
+def build(settings, labels, pad_id, token):
+    path = settings["model.path"]
+    config = AutoConfig.from_pretrained(path, num_labels=labels, pad_token_id=pad_id)
+    if settings["model.attention"] == "bidirectional":
+        config.is_causal = False
+    if "model.classifier_dropout" in settings:
+        config.classifier_dropout = settings["model.classifier_dropout"]
+    if token:
+        model = Stock(AutoModelForTokenClassification, path, config)
+    elif settings["model.pooling"] == "mean":
+        model = MeanPooled(path, config)
+    else:
+        model = Stock(AutoModelForSequenceClassification, path, config)
+    targets = settings["lora.target_modules"]
+    if targets == "all-linear":
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(
+        r=settings["lora.r"],
+        lora_alpha=settings["lora.lora_alpha"],
+        lora_dropout=settings["lora.lora_dropout"],
+        use_dora=settings.get("lora.use_dora", False),
+        use_rslora=settings.get("lora.use_rslora", False),
+        target_modules=targets,
+        modules_to_save=["score"],
+    )
+    return get_peft_model(model, lora)
+
+
+def padded(rows, pad_id):
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [pad_id] * (longest - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    settings = settings_of(args.run)
+    token = tomllib.loads((args.run / "config.toml").read_text())["task"] == "token"
+
+    read = sentences if token else (lambda path: texts(path, settings))
+    rows = {split: read(settings[f"data.{split}"]) for split in ("train", "validation", "test") if f"data.{split}" in settings}
+    if "validation" not in rows:
+        random.Random(args.seed).shuffle(rows["train"])
+        count = max(1, round(settings["data.validation_fraction"] * len(rows["train"])))
+        rows["validation"], rows["train"] = rows["train"][:count], rows["train"][count:]
+    reported = "test" if "test" in rows else "validation"
+
+    tokenizer = AutoTokenizer.from_pretrained(settings["model.path"])
+    most, data = settings["data.max_length"], {}
+    if token:
+        names = sorted({tag for _, tags in rows["train"] for tag in tags}, key=lambda tag: (tag != "O", tag[2:], tag))
+    else:
+        names = sorted({label for _, label in rows["train"]})
+    for split, examples in rows.items():
+        joined = [" ".join(words) for words, _ in examples] if token else [text for text, _ in examples]
+        encoded = tokenizer(joined, return_offsets_mapping=True)
+        data[split] = [
+            {"ids": ids[:most], "gold": gold, "places": first_pieces(offsets[:most], source) if token else None}
+            for ids, offsets, (source, gold) in zip(encoded["input_ids"], encoded["offset_mapping"], examples)
+        ]
+    pad_id = unused_id(tokenizer, {id for split in data.values() for row in split for id in row["ids"]})
+    model = build(settings, len(names), pad_id, token)
+
+    count, size = len(data["train"]), settings["train.micro_batch_size"]
+    accumulate, epochs = settings["train.gradient_accumulation_steps"], settings["train.epochs"]
+    steps = epochs * -(-(-(-count // size)) // accumulate)
+    trainable = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    decays = lambda name: not (name.endswith("bias") or "norm" in name)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [w for n, w in trainable if decays(n)], "weight_decay": settings["train.weight_decay"]},
+            {"params": [w for n, w in trainable if not decays(n)], "weight_decay": 0.0},
+        ],
+        lr=settings["train.learning_rate"],
+        betas=(settings["train.adam_beta1"], settings["train.adam_beta2"]),
+        eps=settings["train.adam_epsilon"],
+    )
+    warmup = settings["train.warmup_steps"] or round(settings["train.warmup_ratio"] * steps)
+    schedule = get_scheduler(settings["train.lr_scheduler"], optimizer, warmup, steps)
+
+    def loss_of(batch):
+        logits = model(**padded([row["ids"] for row in batch], pad_id))
+        if not token:
+            return torch.nn.functional.cross_entropy(logits, torch.tensor([names.index(row["gold"]) for row in batch]))
+        labels = torch.full(logits.shape[:2], -100)
+        for line, row in enumerate(batch):
+            for at, tag in zip(row["places"], row["gold"]):
+                if at is not None:
+                    labels[line, at] = names.index(tag)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    @torch.no_grad()
+    def score(split):
+        model.eval()
+        found = [None] * len(split)
+        order = sorted(range(len(split)), key=lambda at: len(split[at]["ids"]))
+        for start in range(0, len(order), 64):
+            part = order[start : start + 64]
+            best = model(**padded([split[at]["ids"] for at in part], pad_id)).argmax(-1).tolist()
+            for at, answer in zip(part, best):
+                places = split[at]["places"]
+                found[at] = [names[answer[p]] if p is not None else "O" for p in places] if token else names[answer]
+        gold = [row["gold"] for row in split]
+        if token:
+            return {"span_f1_micro": float(f1_score(gold, found, zero_division=0))}
+        return {"accuracy": accuracy_score(gold, found), "f1_macro": float(class_f1(gold, found, average="macro"))}
+
+    metric = settings["train.metric_for_best_model"]
+    seconds, best, kept, losses, history = 0.0, -1.0, None, [], []
+    for epoch in range(1, epochs + 1):
+        model.train()
+        began, order = time.perf_counter(), shuffled(count, args.seed, epoch)
+        batches = [[data["train"][at] for at in order[start : start + size]] for start in range(0, count, size)]
+        for start in range(0, len(batches), accumulate):
+            group = batches[start : start + accumulate]
+            for batch in group:
+                loss = loss_of(batch) / len(group)
+                loss.backward()
+                losses.append(loss.item() * len(group))
+            torch.nn.utils.clip_grad_norm_([weight for _, weight in trainable], settings["train.max_grad_norm"])
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        seconds += time.perf_counter() - began
+        value = score(data["validation"])[metric]
+        history.append(value)
+        print(f"epoch {epoch}: {seconds:.0f} s, loss {statistics.mean(losses[-100:]):.4f}, validation {value:.4f}", flush=True)
+        if value > best:
+            best, kept = value, {name: weight.detach().clone() for name, weight in trainable}
+    model.load_state_dict(kept, strict=False)
+    record = {
+        "versions": versions(),
+        "seed": args.seed,
+        "threads": args.threads,
+        "metric": metric,
+        "split": reported,
+        "scores": score(data[reported]),
+        "validation": history,
+        "train_seconds": seconds,
+        "peak_rss_mib": peak_rss_mib(),
+        "sizes": {split: len(found) for split, found in data.items()},
+    }
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record["scores"]))
+
+
+if __name__ == "__main__":
+    main()
