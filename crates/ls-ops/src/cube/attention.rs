@@ -558,7 +558,7 @@ fn first_channel(sizes: &Sizes, pair: u32) -> u32 {
 
 /// How far behind it the second one is.
 #[cube]
-fn apart(sizes: &Sizes, pair: u32) -> u32 {
+fn distance(sizes: &Sizes, pair: u32) -> u32 {
     let mut apart = sizes.turned;
     if pair >= sizes.turned {
         apart = sizes.half - sizes.turned;
@@ -592,7 +592,7 @@ fn spread_kernel<F: Float>(
         let row = place / (sizes.queries * sizes.kv_heads * sizes.groups);
         let token = places[(row * sizes.queries + query) as usize];
         let channel = first_channel(&sizes, pair);
-        let apart = apart(&sizes, pair);
+        let apart = distance(&sizes, pair);
         let to = place * 2 * half + channel;
         let mut first = 0.0f32;
         let mut second = 0.0f32;
@@ -623,7 +623,7 @@ fn spread_kernel<F: Float>(
         let row = place / (sizes.keys * sizes.kv_heads);
         let token = places[(sizes.key_token + row * sizes.keys + key) as usize];
         let channel = first_channel(&sizes, pair);
-        let apart = apart(&sizes, pair);
+        let apart = distance(&sizes, pair);
         let to = place * 2 * half + channel;
         let mut first = 0.0f32;
         let mut second = 0.0f32;
@@ -735,7 +735,7 @@ fn gather_gradients_kernel<F: Float>(
         let row = slot / sizes.queries;
         let place = (row * heads + head) * sizes.queries + slot % sizes.queries;
         let channel = first_channel(&sizes, pair);
-        let apart = apart(&sizes, pair);
+        let apart = distance(&sizes, pair);
         let from = place * 2 * half + channel;
         let mut cos = 1.0f32;
         let mut sin = 0.0f32;
@@ -759,7 +759,7 @@ fn gather_gradients_kernel<F: Float>(
         let row = slot / sizes.keys;
         let place = (row * sizes.kv_heads + head) * sizes.keys + slot % sizes.keys;
         let channel = first_channel(&sizes, pair);
-        let apart = apart(&sizes, pair);
+        let apart = distance(&sizes, pair);
         let from = place * 2 * half + channel;
         let to = (token * sizes.kv_heads + head) * 2 * half + channel;
         if is_value {
