@@ -251,6 +251,7 @@ impl FusedAttention {
         let table = angles(length, heads.dim);
         let repeat = |values: &[f32]| values.repeat(rows);
         let rotation = Arc::new(RotaryTable {
+            pairs: table.pairs,
             cos: repeat(&table.cos),
             sin: repeat(&table.sin),
         });
@@ -281,6 +282,7 @@ fn angles(length: usize, dim: usize) -> RotaryTable {
     };
     let all: Vec<f64> = (0..length * half).map(angle).collect();
     RotaryTable {
+        pairs: half,
         cos: all.iter().map(|angle| angle.cos() as f32).collect(),
         sin: all.iter().map(|angle| angle.sin() as f32).collect(),
     }

@@ -32,7 +32,7 @@ pub fn config_json(data: &[u8]) {
         return;
     };
     let mut parameters = 0u64;
-    for projection in config.projections() {
+    for projection in config.projections().all() {
         let [d_in, d_out] = projection.shape;
         let size = (d_in as u64).checked_mul(d_out as u64).unwrap();
         let size = size.checked_mul(config.num_hidden_layers as u64).unwrap();

@@ -404,12 +404,12 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
             |s| {
                 s.edit_json(
                     "model/config.json",
-                    json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+                    json!({"rope_scaling": {"rope_type": "proportional", "factor": 2.0}}),
                 )
             },
             &[
-                "config.json: rope_scaling.rope_type \"yarn\" is not supported",
-                "llama3",
+                "config.json: rope_scaling.rope_type \"proportional\" is not supported",
+                "llama3, yarn, longrope",
             ],
         ),
         (

@@ -120,10 +120,11 @@ fn check(case: &Case) {
     let (logits_shape, _) = expected.get("logits");
     let num_labels = *logits_shape.last().unwrap();
 
-    // transformers gives dynamic scaling the longest length of the batch, we give each row its own:
-    // what it computed for shorter rows beside a longer one has no counterpart here, and those rows
-    // are compared where it ran them alone.
-    let own_length_only = case.model == "dynamic" && case.padding != "none" && case.rows == "batch";
+    // Where frequencies go by the length, transformers takes the longest of the batch and we each
+    // row's own: what it computed for shorter rows beside a longer one has no counterpart here, and
+    // those rows are compared where it ran them alone.
+    let by_length = matches!(case.model.as_str(), "dynamic" | "longrope" | "phi4-mini");
+    let own_length_only = by_length && case.padding != "none" && case.rows == "batch";
     let longest = real
         .iter()
         .map(|row| row.iter().filter(|&&one| one == 1).count())
@@ -221,21 +222,32 @@ fn attended_padding_is_the_references() {
     assert_eq!(check_all(|case| case.attend_padding), 4);
 }
 
+/// Models whose heads have a width of their own, biases, or tied embeddings, in `make.py`'s words.
+const SHAPES: [&str; 4] = ["head_dim", "tied", "llama32", "nemo"];
+
 #[test]
 fn head_dim_biases_and_tied_embeddings() {
-    check_all(|case| case.model == "head_dim" || case.model == "tied");
+    check_all(|case| SHAPES.contains(&case.model.as_str()));
 }
 
-/// Models of a RoPE kind each, in `make.py`'s words.
-const ROPE: [&str; 4] = ["linear", "dynamic", "llama3", "llama3-old"];
+/// Models of a RoPE kind each.
+const ROPE: [&str; 7] = [
+    "linear",
+    "dynamic",
+    "llama3",
+    "llama3-old",
+    "yarn",
+    "qwen2-yarn",
+    "longrope",
+];
 /// Models of the other tests here.
 const OTHERS: [&str; 9] = [
     "gqa",
-    "head_dim",
-    "tied",
     "mistral",
     "qwen2",
     "qwen2-window",
+    "phi3",
+    "phi4-mini",
     "gqa-sharded",
     "gqa-f16",
     "gqa-bf16",
@@ -249,7 +261,8 @@ fn every_rope_scaling_in_both_spellings() {
 /// A model that `make.py` gets in addition must not go without a test.
 #[test]
 fn every_model_of_the_fixture_is_compared() {
-    let known: BTreeSet<&str> = ROPE.into_iter().chain(OTHERS).collect();
+    let known = ROPE.into_iter().chain(SHAPES).chain(OTHERS);
+    let known: BTreeSet<&str> = known.collect();
     let cases = cases();
     let models: BTreeSet<&str> = cases.iter().map(|case| case.model.as_str()).collect();
     assert_eq!(models, known);
@@ -258,6 +271,12 @@ fn every_model_of_the_fixture_is_compared() {
 #[test]
 fn sliding_windows_and_qwen2() {
     check_all(|case| matches!(case.model.as_str(), "mistral" | "qwen2" | "qwen2-window"));
+}
+
+/// With one adapter over what a fused layer gives.
+#[test]
+fn phi3s_fused_projections_and_partly_turned_heads() {
+    check_all(|case| matches!(case.model.as_str(), "phi3" | "phi4-mini"));
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl ModulePath {
 }
 
 /// Implements [`LoraModule`] for a struct: the fields that are or hold adaptable layers, then,
-/// after `heads`, those that are heads.
+/// after `heads`, those that are heads. Or for an enum: its variants, whose names are in no layer's
+/// name.
 ///
 /// ```
 /// use burn::module::Module;
@@ -145,9 +146,54 @@ impl ModulePath {
 /// let names: Vec<String> = net.layers().into_iter().map(|(name, _)| name).collect();
 /// assert_eq!(names, ["layers.0.fc1", "layers.0.fc2"]);
 /// assert_eq!(net.head_names(), ["score"]);
+///
+/// #[derive(Module, Debug)]
+/// enum Either {
+///     Block(Block),
+///     Linear(LoraLinear),
+/// }
+/// lora_module!(enum Either { Block, Linear });
+/// # let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&device);
+/// # let norm = LayerNormConfig::new(8).init(&device);
+/// # let block = Block { fc1: linear(4, 8).into(), norm, fc2: linear(8, 4).into() };
+///
+/// let either = vec![Either::Block(block), Either::Linear(linear(4, 4).into())];
+/// let names: Vec<String> = either.layers().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["0.fc1", "0.fc2", "1"]);
 /// ```
 #[macro_export]
 macro_rules! lora_module {
+    (enum $type:ident { $($variant:ident),* $(,)? }) => {
+        impl $crate::LoraModule for $type {
+            fn visit_layers<'a>(
+                &'a self,
+                path: &mut $crate::ModulePath,
+                f: &mut dyn FnMut(&str, &'a dyn $crate::LoraLayer),
+            ) {
+                match self {
+                    $(Self::$variant(module) => $crate::LoraModule::visit_layers(module, path, f),)*
+                }
+            }
+
+            fn visit_layers_mut<'a>(
+                &'a mut self,
+                path: &mut $crate::ModulePath,
+                f: &mut dyn FnMut(&str, &'a mut dyn $crate::LoraLayer),
+            ) {
+                match self {
+                    $(Self::$variant(module) => {
+                        $crate::LoraModule::visit_layers_mut(module, path, f);
+                    })*
+                }
+            }
+
+            fn visit_heads(&self, path: &mut $crate::ModulePath, f: &mut dyn FnMut(&str)) {
+                match self {
+                    $(Self::$variant(module) => $crate::LoraModule::visit_heads(module, path, f),)*
+                }
+            }
+        }
+    };
     ($type:ty { $($field:ident),* $(,)? } $(heads { $($head:ident),* $(,)? })?) => {
         impl $crate::LoraModule for $type {
             #[allow(unused_variables)]

@@ -5,9 +5,12 @@ use burn::nn::Embedding;
 use burn::tensor::Tensor;
 use ls_lora::{LoraEmbedding, LoraLinear};
 
-use crate::config::{LlamaConfig, Projection};
+use crate::config::{LlamaConfig, Projection, Projections};
 use crate::error::Result;
-use crate::llama::{Attention, DecoderLayer, LlamaModel, Mlp, RmsNorm};
+use crate::llama::{
+    Attention, DecoderLayer, FeedForward, FusedAttention, FusedMlp, LlamaModel, Mlp, RmsNorm,
+    SelfAttention,
+};
 use crate::mask::AttentionMode;
 
 /// A source of a decoder's weights. It is asked in the order of the forward pass.
@@ -43,20 +46,38 @@ pub(crate) fn assemble(
         let mut linear = |projection: Projection| {
             weights.linear(&format!("layers.{layer}.{}", projection.name), projection)
         };
-        let [q, k, v, o, gate, up, down] = config.projections();
-        let self_attn = Attention {
-            q_proj: linear(q)?,
-            k_proj: linear(k)?,
-            v_proj: linear(v)?,
-            o_proj: linear(o)?,
-            num_attention_heads: config.num_attention_heads,
-            num_key_value_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-        };
-        let mlp = Mlp {
-            gate_proj: linear(gate)?,
-            up_proj: linear(up)?,
-            down_proj: linear(down)?,
+        let (self_attn, mlp) = match config.projections() {
+            Projections::Split([q, k, v, o, gate, up, down]) => {
+                let attention = Attention {
+                    q_proj: linear(q)?,
+                    k_proj: linear(k)?,
+                    v_proj: linear(v)?,
+                    o_proj: linear(o)?,
+                    num_attention_heads: config.num_attention_heads,
+                    num_key_value_heads: config.num_key_value_heads,
+                    head_dim: config.head_dim,
+                };
+                let mlp = Mlp {
+                    gate_proj: linear(gate)?,
+                    up_proj: linear(up)?,
+                    down_proj: linear(down)?,
+                };
+                (SelfAttention::Split(attention), FeedForward::Split(mlp))
+            }
+            Projections::Fused([qkv, o, gate_up, down]) => {
+                let attention = FusedAttention {
+                    qkv_proj: linear(qkv)?,
+                    o_proj: linear(o)?,
+                    num_attention_heads: config.num_attention_heads,
+                    num_key_value_heads: config.num_key_value_heads,
+                    head_dim: config.head_dim,
+                };
+                let mlp = FusedMlp {
+                    gate_up_proj: linear(gate_up)?,
+                    down_proj: linear(down)?,
+                };
+                (SelfAttention::Fused(attention), FeedForward::Fused(mlp))
+            }
         };
         layers.push(DecoderLayer {
             self_attn,

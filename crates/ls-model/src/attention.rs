@@ -138,12 +138,14 @@ impl<'a> BatchContext<'a> {
         let query_rotation = match pooled {
             None => self.rotation.clone(),
             Some(pooled) => {
-                let half = heads.dim / 2;
+                let pairs = self.rotation.pairs;
                 let of = |values: &[f32]| {
-                    let rows = pooled.places.iter().map(|at| &values[at * half..][..half]);
+                    let rows = pooled.places.iter();
+                    let rows = rows.map(|at| &values[at * pairs..][..pairs]);
                     rows.flatten().copied().collect()
                 };
                 Arc::new(RotaryTable {
+                    pairs,
                     cos: of(&self.rotation.cos),
                     sin: of(&self.rotation.sin),
                 })

@@ -40,6 +40,8 @@ pub struct LlamaConfig {
     pub o_bias: bool,
     /// Whether the three MLP projections have a bias.
     pub mlp_bias: bool,
+    /// Whether layers that read the same are one layer: `qkv_proj` and `gate_up_proj`.
+    pub fused_projections: bool,
     /// Sliding window of each layer in tokens, where it has one.
     pub sliding_window: Vec<Option<usize>>,
     /// Whether the output embedding is the input embedding (then a file has no `lm_head`).
@@ -79,7 +81,7 @@ impl LlamaConfig {
         names.find(|name| name.ends_with("ForSequenceClassification"))
     }
 
-    /// The linear layers of a block, in the order of the forward pass.
+    /// The linear layers of a block.
     ///
     /// ```
     /// use std::path::Path;
@@ -90,30 +92,39 @@ impl LlamaConfig {
     ///     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
     ///     "num_key_value_heads": 2}"#;
     /// let config = LlamaConfig::from_json(json, Path::new("config.json"))?;
-    /// let [_q, k, .., down] = config.projections();
+    /// let projections = config.projections();
+    /// let [_q, k, .., down] = projections.all() else { unreachable!() };
     /// assert_eq!((k.name, k.shape), ("self_attn.k_proj", [8, 4]));
     /// assert_eq!((down.name, down.shape), ("mlp.down_proj", [16, 8]));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn projections(&self) -> [Projection; 7] {
+    pub fn projections(&self) -> Projections {
         let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
         let queries = self.num_attention_heads * self.head_dim;
         let keys = self.num_key_value_heads * self.head_dim;
-        [
-            ("self_attn.q_proj", [hidden, queries], self.qkv_bias),
-            ("self_attn.k_proj", [hidden, keys], self.qkv_bias),
-            ("self_attn.v_proj", [hidden, keys], self.qkv_bias),
-            ("self_attn.o_proj", [queries, hidden], self.o_bias),
-            ("mlp.gate_proj", [hidden, mlp], self.mlp_bias),
-            ("mlp.up_proj", [hidden, mlp], self.mlp_bias),
-            ("mlp.down_proj", [mlp, hidden], self.mlp_bias),
-        ]
-        .map(|(name, shape, has_bias)| Projection {
+        let of = |name, shape, has_bias| Projection {
             name,
             shape,
             has_bias,
-        })
+        };
+        let o = of("self_attn.o_proj", [queries, hidden], self.o_bias);
+        let down = of("mlp.down_proj", [mlp, hidden], self.mlp_bias);
+        if self.fused_projections {
+            let qkv = [hidden, queries + 2 * keys];
+            let qkv = of("self_attn.qkv_proj", qkv, self.qkv_bias);
+            let gate_up = of("mlp.gate_up_proj", [hidden, 2 * mlp], self.mlp_bias);
+            return Projections::Fused([qkv, o, gate_up, down]);
+        }
+        Projections::Split([
+            of("self_attn.q_proj", [hidden, queries], self.qkv_bias),
+            of("self_attn.k_proj", [hidden, keys], self.qkv_bias),
+            of("self_attn.v_proj", [hidden, keys], self.qkv_bias),
+            o,
+            of("mlp.gate_proj", [hidden, mlp], self.mlp_bias),
+            of("mlp.up_proj", [hidden, mlp], self.mlp_bias),
+            down,
+        ])
     }
 
     /// Every tensor of the decoder by its name in a checkpoint, without the prefix `model.`, and
@@ -123,11 +134,11 @@ impl LlamaConfig {
         let table = vec![self.vocab_size, hidden];
         let mut tensors = vec![("embed_tokens.weight".to_string(), table)];
         for layer in 0..self.num_hidden_layers {
-            for Projection {
+            for &Projection {
                 name,
                 shape: [d_in, d_out],
                 has_bias,
-            } in self.projections()
+            } in self.projections().all()
             {
                 let name = format!("layers.{layer}.{name}");
                 tensors.push((format!("{name}.weight"), vec![d_out, d_in]));
@@ -170,6 +181,25 @@ impl ProblemType {
             Self::Regression => "regression",
             Self::SingleLabelClassification => "single_label_classification",
             Self::MultiLabelClassification => "multi_label_classification",
+        }
+    }
+}
+
+/// The linear layers of a block, in the order of the forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projections {
+    /// q, k, v, o, gate, up and down.
+    Split([Projection; 7]),
+    /// q, k and v as one; o; gate and up as one; down.
+    Fused([Projection; 4]),
+}
+
+impl Projections {
+    /// Every one.
+    pub fn all(&self) -> &[Projection] {
+        match self {
+            Self::Split(all) => all,
+            Self::Fused(all) => all,
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use ls_files::{Bounds, shown};
 
-use crate::bounds::MOST_OF_ROPE;
+use crate::bounds::{LEAST_OF_ROPE, MOST_OF_ROPE};
 use crate::error::{ModelError, Result};
 
 /// A JSON object of the file.
@@ -106,17 +106,41 @@ impl Fields<'_> {
 
     /// A number of the rotary embedding: over 0, and not past all use.
     pub(crate) fn of_rope(&self, field: &str) -> Result<Option<f64>> {
-        match self.number(field)? {
-            None => Ok(None),
-            Some(value) if value <= 0.0 => {
-                Err(self.error(field, format!("{value} is not positive")))
-            }
-            Some(value) if value > MOST_OF_ROPE => {
-                let reason = format!("expected at most {MOST_OF_ROPE:e}, found {value:e}");
-                Err(self.error(field, reason))
-            }
-            value => Ok(value),
+        let number = self.number(field)?;
+        number
+            .map(|value| self.within_rope(field, value))
+            .transpose()
+    }
+
+    fn within_rope(&self, field: &str, value: f64) -> Result<f64> {
+        let reason = match value {
+            ..=0.0 => format!("{value} is not positive"),
+            ..LEAST_OF_ROPE => format!("expected at least {LEAST_OF_ROPE:e}, found {value:e}"),
+            ..=MOST_OF_ROPE => return Ok(value),
+            _ => format!("expected at most {MOST_OF_ROPE:e}, found {value:e}"),
+        };
+        Err(self.error(field, reason))
+    }
+
+    /// So many numbers of the rotary embedding, one for each pair of channels that turns.
+    pub(crate) fn list_of_rope(&self, field: &str, pairs: usize) -> Result<Vec<f64>> {
+        let expected = format!("a list of {pairs} numbers");
+        let list = self.get(field, &expected, |value| {
+            let numbers = value.as_array()?.iter();
+            numbers.map(Value::as_f64).collect::<Option<Vec<f64>>>()
+        })?;
+        let list = list.ok_or_else(|| self.error(field, "is missing"))?;
+        if list.len() != pairs {
+            let reason = format!(
+                "expected {pairs} numbers, one for each pair of channels that turns, found {}",
+                list.len()
+            );
+            return Err(self.error(field, reason));
         }
+        let numbers = list.into_iter().enumerate();
+        numbers
+            .map(|(at, value)| self.within_rope(&format!("{field}[{at}]"), value))
+            .collect()
     }
 
     pub(crate) fn required_of_rope(&self, field: &str) -> Result<f64> {

@@ -48,7 +48,7 @@ mod rotation;
 #[cfg(test)]
 mod tiny;
 
-pub use config::{LlamaConfig, ProblemType, Projection};
+pub use config::{LlamaConfig, ProblemType, Projection, Projections};
 pub use error::{ModelError, Result};
 pub use heads::{ADAPTER, LlamaClassifier, Pooling, Task};
 pub use input::ModelInput;

@@ -2,7 +2,8 @@
 //! `attention.rs` has what attention does with the rows, `heads.rs` the classifier on top.
 //!
 //! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
-//! stand at line ends; `kv` is the number of key/value heads.
+//! stand at line ends; `kv` is the number of key/value heads. In Phi-3 layers that read the same
+//! are one layer, with one adapter: [`FusedAttention`] and [`FusedMlp`].
 //!
 //! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
@@ -52,7 +53,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    pub(crate) fn forward(
+    fn forward(
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
@@ -77,6 +78,78 @@ impl Attention {
     }
 }
 
+/// Self-attention whose queries, keys and values are the output of one layer, side by side.
+#[derive(Module, Debug)]
+pub struct FusedAttention {
+    /// `hidden_size -> (num_attention_heads + 2 * num_key_value_heads) * head_dim`.
+    pub qkv_proj: LoraLinear,
+    /// Output projection, `num_attention_heads * head_dim -> hidden_size`.
+    pub o_proj: LoraLinear,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key/value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+impl FusedAttention {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        batch: &mut BatchContext<'_>,
+        visibility: Visibility,
+        pooled: Option<&Pooled>,
+    ) -> Tensor<2> {
+        let _span = tracing::trace_span!("attention").entered();
+        let heads = Heads {
+            heads: self.num_attention_heads,
+            kv: self.num_key_value_heads,
+            dim: self.head_dim,
+        };
+        let [queries, keys] = [heads.heads, heads.kv].map(|heads| heads * self.head_dim);
+        let project = |_, x: Tensor<2>| {
+            let qkv = self.qkv_proj.forward(x); // [tokens, (heads + 2 * kv) * head_dim]
+            let q = qkv.clone().narrow(1, 0, queries);
+            [
+                match pooled {
+                    Some(pooled) => pooled.of(q),
+                    None => q,
+                },
+                qkv.clone().narrow(1, queries, keys),
+                qkv.narrow(1, queries + keys, keys),
+            ]
+        };
+        let out = batch.attend(x, heads, visibility, pooled, project);
+        self.o_proj.forward(out) // [tokens, hidden_size]
+    }
+}
+
+/// Self-attention, with the layers that a checkpoint has for it.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // every block of a model has the same
+pub enum SelfAttention {
+    /// `q_proj`, `k_proj` and `v_proj`.
+    Split(Attention),
+    /// `qkv_proj`.
+    Fused(FusedAttention),
+}
+
+impl SelfAttention {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        batch: &mut BatchContext<'_>,
+        visibility: Visibility,
+        pooled: Option<&Pooled>,
+    ) -> Tensor<2> {
+        match self {
+            Self::Split(attention) => attention.forward(x, batch, visibility, pooled),
+            Self::Fused(attention) => attention.forward(x, batch, visibility, pooled),
+        }
+    }
+}
+
 /// Gated MLP: `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
@@ -89,14 +162,49 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    pub(crate) fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
         let _span = tracing::trace_span!("mlp").entered();
         let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
         let up = self.up_proj.forward(x);
-        let gated = ls_ops::swiglu(gate, up);
-        match wanted {
-            Wanted::Value => self.down_proj.forward(gated),
-            Wanted::Graph => self.down_proj.forward_graph(gated),
+        wanted.of(&self.down_proj, ls_ops::swiglu(gate, up))
+    }
+}
+
+/// Gated MLP whose gate and up are the output of one layer, side by side.
+#[derive(Module, Debug)]
+pub struct FusedMlp {
+    /// `hidden_size -> 2 * intermediate_size`.
+    pub gate_up_proj: LoraLinear,
+    /// `intermediate_size -> hidden_size`.
+    pub down_proj: LoraLinear,
+}
+
+impl FusedMlp {
+    fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
+        let _span = tracing::trace_span!("mlp").entered();
+        let gate_up = self.gate_up_proj.forward(x); // [tokens, 2 * intermediate_size]
+        let half = gate_up.dims()[1] / 2;
+        let gate = gate_up.clone().narrow(1, 0, half);
+        let up = gate_up.narrow(1, half, half);
+        wanted.of(&self.down_proj, ls_ops::swiglu(gate, up))
+    }
+}
+
+/// The MLP, with the layers that a checkpoint has for it.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // every block of a model has the same
+pub enum FeedForward {
+    /// `gate_proj` and `up_proj`.
+    Split(Mlp),
+    /// `gate_up_proj`.
+    Fused(FusedMlp),
+}
+
+impl FeedForward {
+    pub(crate) fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
+        match self {
+            Self::Split(mlp) => mlp.forward(x, wanted),
+            Self::Fused(mlp) => mlp.forward(x, wanted),
         }
     }
 }
@@ -110,13 +218,23 @@ pub(crate) enum Wanted {
     Graph,
 }
 
+impl Wanted {
+    /// The output of a block's last layer.
+    fn of(self, layer: &LoraLinear, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Value => layer.forward(x),
+            Self::Graph => layer.forward_graph(x),
+        }
+    }
+}
+
 /// One decoder block.
 #[derive(Module, Debug)]
 pub struct DecoderLayer {
     /// Self-attention.
-    pub self_attn: Attention,
+    pub self_attn: SelfAttention,
     /// Feed-forward part.
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
     /// Normalises the input of attention.
     pub input_layernorm: RmsNorm,
     /// Normalises the input of the MLP.
@@ -246,11 +364,28 @@ lora_module!(Attention {
     v_proj,
     o_proj
 });
+lora_module!(FusedAttention { qkv_proj, o_proj });
+lora_module!(
+    enum SelfAttention {
+        Split,
+        Fused,
+    }
+);
 lora_module!(Mlp {
     gate_proj,
     up_proj,
     down_proj
 });
+lora_module!(FusedMlp {
+    gate_up_proj,
+    down_proj
+});
+lora_module!(
+    enum FeedForward {
+        Split,
+        Fused,
+    }
+);
 lora_module!(DecoderLayer { self_attn, mlp });
 lora_module!(LlamaModel {
     embed_tokens,

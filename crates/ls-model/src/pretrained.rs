@@ -116,11 +116,12 @@ impl Checkpoint {
     pub fn check_settings(&self, attention: &AttentionMode, lora: &LoraConfig) -> Result<()> {
         let config = &self.config;
         LlamaModel::visibility(config, attention)?;
+        let projections = config.projections();
         let modules: Vec<(String, [usize; 2])> = (0..config.num_hidden_layers)
             .flat_map(|layer| {
                 let module =
-                    |of: Projection| (format!("model.layers.{layer}.{}", of.name), of.shape);
-                config.projections().map(module)
+                    move |of: &Projection| (format!("model.layers.{layer}.{}", of.name), of.shape);
+                projections.all().iter().map(module)
             })
             .collect();
         let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
@@ -244,6 +245,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::Projections;
     use crate::heads::Pooling;
     use crate::input::ModelInput;
     use crate::tiny::{HIDDEN, LABELS, Tiny, logits_of, mode};
@@ -385,7 +387,9 @@ mod tests {
         checkpoint
             .check_settings(&AttentionMode::Causal, &lora)
             .unwrap();
-        let [q, _, v, ..] = checkpoint.config.projections();
+        let Projections::Split([q, _, v, ..]) = checkpoint.config.projections() else {
+            panic!("LLaMA's projections are layers of their own");
+        };
         let per_layer: usize = [q, v].iter().flat_map(|adapted| adapted.shape).sum();
         let trainable = 32 * 12 * per_layer + 2 * 4096;
         let all = checkpoint.num_parameters() + trainable;

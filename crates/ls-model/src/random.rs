@@ -97,6 +97,7 @@ mod tests {
 
     use super::*;
     use crate::ModelInput;
+    use crate::llama::{FeedForward, SelfAttention};
     use crate::tiny::{HIDDEN, LAYERS, Tiny, VOCABULARY};
 
     #[test]
@@ -122,7 +123,9 @@ mod tests {
                 ParameterCount { trainable: 0, all }
             );
             assert_eq!(model.layers().len(), 1 + 7 * LAYERS);
-            let mlp = &model.layers[1].mlp;
+            let FeedForward::Split(mlp) = &model.layers[1].mlp else {
+                panic!("gate and up are layers of their own");
+            };
             let weight = mlp.down_proj.base_layer.weight();
             assert_eq!(weight.dims(), [900, HIDDEN]);
             let values = host_values(weight);
@@ -132,7 +135,10 @@ mod tests {
             let norm = model.norm.weight.val();
             assert_eq!((norm.dtype(), norm.is_autodiff()), (dtype, false));
             assert!(host_values(norm).iter().all(|&scale| scale == 1.0));
-            let bias = model.layers[0].self_attn.q_proj.base_layer.bias().unwrap();
+            let SelfAttention::Split(attention) = &model.layers[0].self_attn else {
+                panic!("queries, keys and values are layers of their own");
+            };
+            let bias = attention.q_proj.base_layer.bias().unwrap();
             assert!(host_values(bias.val()).iter().all(|&bias| bias == 0.0));
 
             let input = ModelInput::new(&[vec![1u32, 5, 12], vec![3]], &config, device).unwrap();

@@ -624,6 +624,7 @@ fn plan(
             .flat_map(|&place| (0..half).map(move |i| place as f64 * 0.7f64.powi(i as i32)))
             .collect();
         Arc::new(RotaryTable {
+            pairs: half,
             cos: angles.iter().map(|angle| angle.cos() as f32).collect(),
             sin: angles.iter().map(|angle| angle.sin() as f32).collect(),
         })
@@ -642,23 +643,46 @@ fn plan(
     })
 }
 
+/// The same, but only the first pairs of channels turn, and are stretched besides.
+fn partly_turned(plan: &AttentionPlan, pairs: usize) -> Arc<AttentionPlan> {
+    let of = |table: &RotaryTable| {
+        let kept = |values: &[f32]| -> Vec<f32> {
+            let kept = values.chunks(table.pairs).flat_map(|token| &token[..pairs]);
+            kept.map(|value| 1.3 * value).collect()
+        };
+        Arc::new(RotaryTable {
+            pairs,
+            cos: kept(&table.cos),
+            sin: kept(&table.sin),
+        })
+    };
+    Arc::new(AttentionPlan {
+        query_rotation: of(&plan.query_rotation),
+        key_rotation: of(&plan.key_rotation),
+        ..plan.clone()
+    })
+}
+
 /// One head of one row at a time, with every score in memory.
 fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
-    let (dim, half) = (plan.head_dim, plan.head_dim / 2);
+    let (dim, pairs) = (plan.head_dim, plan.key_rotation.pairs);
     let device = of_tests();
     let rotated = |x: Tensor<2>, table: &RotaryTable, start: usize| {
         let [rows, _] = x.dims();
         let angles = |values: &[f32]| {
-            let values = values[start * half..(start + rows) * half].to_vec();
-            Tensor::<2>::from_data(TensorData::new(values, [rows, half]), &device)
+            let values = values[start * pairs..(start + rows) * pairs].to_vec();
+            Tensor::<2>::from_data(TensorData::new(values, [rows, pairs]), &device)
         };
         let (cos, sin) = (angles(&table.cos), angles(&table.sin));
-        let first = x.clone().slice([0..rows, 0..half]);
-        let second = x.slice([0..rows, half..2 * half]);
-        let turned = vec![
+        let first = x.clone().slice([0..rows, 0..pairs]);
+        let second = x.clone().slice([0..rows, pairs..2 * pairs]);
+        let mut turned = vec![
             first.clone() * cos.clone() - second.clone() * sin.clone(),
             second * cos + first * sin,
         ];
+        if 2 * pairs < dim {
+            turned.push(x.slice([0..rows, 2 * pairs..dim]));
+        }
         Tensor::cat(turned, 1)
     };
     let rows = plan.segments.iter().map(|segment| {
@@ -702,12 +726,16 @@ fn check_attention(
     only: Option<usize>,
 ) {
     let plan = plan(lengths, shape, visibility, only);
-    let [heads, kv, dim] = shape;
-    let keys: usize = lengths.iter().sum();
-    let queries = plan
-        .segments
-        .last()
-        .map_or(0, |segment| segment.queries.end);
+    check_plan(
+        &plan,
+        &format!("{lengths:?} {shape:?} {visibility:?} {only:?}"),
+    );
+}
+
+fn check_plan(plan: &Arc<AttentionPlan>, what: &str) {
+    let [heads, kv, dim] = [plan.heads, plan.kv_heads, plan.head_dim];
+    let last = plan.segments.last().unwrap();
+    let (queries, keys) = (last.queries.end, last.keys.end);
     // Large scores, so that the softmax is far from even.
     let leaves = [
         leaf([queries, heads * dim], 1),
@@ -717,9 +745,9 @@ fn check_attention(
     let sharp = |q: &Tensor<2>| q.clone().mul_scalar(4.0);
     compare(
         &leaves,
-        |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), &plan),
-        |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], &plan),
-        &format!("{lengths:?} {shape:?} {visibility:?} {only:?}"),
+        |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), plan),
+        |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], plan),
+        what,
     );
 }
 
@@ -739,6 +767,19 @@ fn attention_is_the_plain_form_over_ragged_rows() {
             check_attention(&[5, 1, 9], shape, visibility, None);
         }
         check_attention(&[1], [2, 1, 4], visibility, None);
+    }
+}
+
+#[test]
+fn channels_behind_the_turned_ones_stay_as_they_are() {
+    for visibility in VISIBILITIES {
+        for (shape, pairs) in [([4, 2, 6], 1), ([4, 2, 6], 2), ([3, 1, 10], 3)] {
+            for only in [None, Some(1)] {
+                let whole = plan(&[5, 1, 9], shape, visibility, only);
+                let what = format!("{pairs} pairs of {shape:?} {visibility:?} {only:?}");
+                check_plan(&partly_turned(&whole, pairs), &what);
+            }
+        }
     }
 }
 

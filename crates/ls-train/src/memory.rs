@@ -170,11 +170,11 @@ fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
     // What adapters read, where nothing else keeps it.
     let normed = |names| if adapts(names) { hidden } else { 0 };
     let gated = if adapts(&["down_proj"]) { mlp } else { 0 };
-    let before_attention = hidden + normed(&["q_proj", "k_proj", "v_proj"]) + 2 * keys;
+    let before_attention = hidden + normed(&["q_proj", "k_proj", "v_proj", "qkv_proj"]) + 2 * keys;
     let block = before_attention
         + 2 * queries // and what attention gives
         + hidden
-        + normed(&["gate_proj", "up_proj"])
+        + normed(&["gate_proj", "up_proj", "gate_up_proj"])
         + 2 * mlp
         + gated;
     // Of the last block, where one token of a row is read, the rest is of that token alone.

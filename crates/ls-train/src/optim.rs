@@ -341,12 +341,16 @@ struct Layout {
 }
 
 impl ModuleVisitor for Layout {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if is_field(container) {
+            self.path.push(name.to_owned());
+        }
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if is_field(container) {
+            self.path.pop();
+        }
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -364,6 +368,12 @@ impl ModuleVisitor for Layout {
         self.slots.push(slot);
         self.values.push(piece(value.inner()));
     }
+}
+
+/// Whether a visit that enters something of a container enters a field: the variant of an enum is
+/// in no name.
+fn is_field(container: &str) -> bool {
+    !container.starts_with("Enum:")
 }
 
 /// Takes the gradients of a backward pass.

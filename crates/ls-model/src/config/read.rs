@@ -12,7 +12,7 @@ use super::{LlamaConfig, ProblemType};
 use crate::bounds::{HEAD_DIM, HEADS, LAYERS, LAYERS_BELOW, TOKENS, VOCABULARY, WIDTH};
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
-use crate::rope::RopeConfig;
+use crate::rope::{RopeConfig, RopeDialect};
 
 /// The families whose decoder block this crate implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ enum Architecture {
     Mistral,
     /// Qwen2 and Qwen2.5: the LLaMA block with biases on q, k and v.
     Qwen2,
+    /// Phi-3, 3.5, 4 and 4-mini: the LLaMA block with fused projections, whose heads turn in part.
+    Phi3,
 }
 
 impl LlamaConfig {
@@ -79,8 +81,9 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         Some("llama") => Architecture::Llama,
         Some("mistral") => Architecture::Mistral,
         Some("qwen2") => Architecture::Qwen2,
+        Some("phi3") => Architecture::Phi3,
         Some(other) => {
-            return Err(fields.unsupported("model_type", other, "llama, mistral, qwen2"));
+            return Err(fields.unsupported("model_type", other, "llama, mistral, qwen2, phi3"));
         }
         None => return Err(fields.error("model_type", "is missing")),
     };
@@ -106,7 +109,7 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
     // An explicit null means as many as query heads; an absent field is the family's default.
     let default_kv = match architecture {
         _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
-        Architecture::Llama => num_attention_heads,
+        Architecture::Llama | Architecture::Phi3 => num_attention_heads,
         Architecture::Mistral => 8,
         Architecture::Qwen2 => 32,
     };
@@ -140,10 +143,24 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         Architecture::Llama => 2048,
         Architecture::Mistral => 4096 * 32,
         Architecture::Qwen2 => 32768,
+        Architecture::Phi3 => 4096,
     };
     let max_position_embeddings = fields
         .size("max_position_embeddings", TOKENS)?
         .unwrap_or(default_positions);
+    let dialect = match architecture {
+        Architecture::Phi3 => RopeDialect::Phi3,
+        _ => RopeDialect::Llama,
+    };
+    let (default_eps, default_pad) = match architecture {
+        Architecture::Phi3 => (1e-5, Some(32_000)),
+        _ => (1e-6, None),
+    };
+    let pad_token_id = if fields.map.contains_key("pad_token_id") {
+        fields.token_id("pad_token_id")?
+    } else {
+        default_pad
+    };
     let attention_bias =
         architecture == Architecture::Llama && fields.flag("attention_bias")?.unwrap_or(false);
 
@@ -156,11 +173,14 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         num_key_value_heads,
         head_dim,
         max_position_embeddings,
-        rms_norm_eps: fields.fraction("rms_norm_eps", true)?.unwrap_or(1e-6),
-        rope: RopeConfig::read(fields, head_dim, max_position_embeddings)?,
+        rms_norm_eps: fields
+            .fraction("rms_norm_eps", true)?
+            .unwrap_or(default_eps),
+        rope: RopeConfig::read(fields, head_dim, max_position_embeddings, dialect)?,
         qkv_bias: attention_bias || architecture == Architecture::Qwen2,
         o_bias: attention_bias,
         mlp_bias: architecture == Architecture::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
+        fused_projections: architecture == Architecture::Phi3,
         sliding_window: sliding_window(fields, architecture, num_hidden_layers)?,
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         is_causal: fields.flag("is_causal")?.unwrap_or(true),
@@ -169,7 +189,7 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
         labels: labels(fields)?,
         problem_type: problem_type(fields)?,
-        pad_token_id: fields.token_id("pad_token_id")?,
+        pad_token_id,
         raw,
     })
 }
@@ -180,14 +200,15 @@ fn sliding_window(
     layers: usize,
 ) -> Result<Vec<Option<usize>>> {
     let window = match fields.map.get("sliding_window") {
-        // An explicit null switches it off; transformers defaults both families to 4096.
+        // An explicit null switches it off; transformers defaults Mistral and Qwen2 to 4096.
         Some(Value::Null) => None,
         Some(_) => fields.size("sliding_window", TOKENS)?,
+        None if architecture == Architecture::Phi3 => None,
         None => Some(4096),
     };
     match architecture {
         Architecture::Llama => Ok(vec![None; layers]),
-        Architecture::Mistral => Ok(vec![window; layers]),
+        Architecture::Mistral | Architecture::Phi3 => Ok(vec![window; layers]),
         Architecture::Qwen2 => {
             let window = if fields.flag("use_sliding_window")?.unwrap_or(false) {
                 window
@@ -319,7 +340,7 @@ mod tests {
             RopeConfig {
                 theta: 10_000.0,
                 scaling: RopeScaling::Default,
-                head_dim: 8,
+                rotary_dim: 8,
                 max_position_embeddings: 2048,
             }
         );
@@ -328,7 +349,7 @@ mod tests {
             (biased.qkv_bias, biased.o_bias, biased.mlp_bias),
             (true, true, true)
         );
-        assert_eq!((biased.head_dim, biased.rope.head_dim), (12, 12));
+        assert_eq!((biased.head_dim, biased.rope.rotary_dim), (12, 12));
     }
 
     #[test]
@@ -380,11 +401,45 @@ mod tests {
     }
 
     #[test]
+    fn phi3s_defaults_are_transformers() {
+        let config = read(&with("phi3", json!({}))).unwrap();
+        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
+        assert_eq!(config.max_position_embeddings, 4096);
+        assert_eq!(config.rms_norm_eps, 1e-5);
+        assert_eq!(config.sliding_window, [None; 4]);
+        assert_eq!(config.rope.rotary_dim, 8);
+        assert_eq!(config.pad_token_id, Some(32_000));
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (false, false, false)
+        );
+        let names = config.projections();
+        let names: Vec<&str> = names.all().iter().map(|of| of.name).collect();
+        let [qkv, o] = ["self_attn.qkv_proj", "self_attn.o_proj"];
+        assert_eq!(names, [qkv, o, "mlp.gate_up_proj", "mlp.down_proj"]);
+        let fields = json!({
+            "num_key_value_heads": 2, "sliding_window": 7, "partial_rotary_factor": 0.75,
+            "pad_token_id": null,
+        });
+        let config = read(&with("phi3", fields)).unwrap();
+        assert_eq!(config.sliding_window, [Some(7); 4]);
+        assert_eq!(config.rope.rotary_dim, 6);
+        assert_eq!(config.pad_token_id, None);
+        let shapes: Vec<_> = config
+            .projections()
+            .all()
+            .iter()
+            .map(|of| of.shape)
+            .collect();
+        assert_eq!(shapes, [[64, 96], [64, 64], [64, 192], [96, 64]]);
+    }
+
+    #[test]
     fn what_is_not_implemented_is_refused_by_name() {
         for (fields, parts) in [
             (
                 json!({"model_type": "gpt2"}),
-                ["model_type \"gpt2\"", "llama, mistral, qwen2"],
+                ["model_type \"gpt2\"", "llama, mistral, qwen2, phi3"],
             ),
             (
                 json!({"hidden_act": "gelu"}),

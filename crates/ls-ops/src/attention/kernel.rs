@@ -281,7 +281,7 @@ fn tokens_first(
 }
 
 /// Writes one head of one token, rotated by the table's angles, if there are any; `sign` -1 is the
-/// inverse.
+/// transpose, which rotates back.
 #[inline(always)]
 fn write_rotated(
     out: &mut Uninit<'_>,
@@ -299,20 +299,25 @@ fn write_rotated(
         );
         return;
     };
-    let half = x.len() / 2;
-    let cos = &table.cos[token * half..][..half];
-    let sin = &table.sin[token * half..][..half];
-    let (x1, x2) = x.split_at(half);
-    let x2 = &x2[..half];
+    let pairs = table.pairs;
+    let cos = &table.cos[token * pairs..][..pairs];
+    let sin = &table.sin[token * pairs..][..pairs];
+    let (x1, rest) = x.split_at(pairs);
+    let (x2, still) = rest.split_at(pairs);
     out.write(
-        half,
+        pairs,
         #[inline(always)]
         |i| x1[i] * (cos[i] * scale) - x2[i] * (sin[i] * sign * scale),
     );
     out.write(
-        half,
+        pairs,
         #[inline(always)]
         |i| x2[i] * (cos[i] * scale) + x1[i] * (sin[i] * sign * scale),
+    );
+    out.write(
+        still.len(),
+        #[inline(always)]
+        |i| still[i] * scale,
     );
 }
 

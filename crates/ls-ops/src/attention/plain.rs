@@ -51,21 +51,24 @@ pub(super) fn attention(
 /// The heads of `[tokens, heads * head_dim]`, turned by the tokens' angles.
 fn turned(x: Tensor<2>, heads: usize, table: &RotaryTable) -> Tensor<3> {
     let [tokens, width] = x.dims();
-    let half = width / heads / 2;
+    let (dim, pairs) = (width / heads, table.pairs);
     let (device, dtype) = (x.device().inner(), x.dtype());
     let angles = |values: &[f32]| {
-        let data = TensorData::new(values.to_vec(), [tokens, 1, half]);
+        let data = TensorData::new(values.to_vec(), [tokens, 1, pairs]);
         let angles: Tensor<3> = Tensor::from_data(data, (&device, DType::F32));
         angles.cast(dtype)
     };
     let (cos, sin) = (angles(&table.cos), angles(&table.sin));
-    let x = x.reshape([tokens, heads, 2 * half]);
-    let first = x.clone().narrow(2, 0, half);
-    let second = x.narrow(2, half, half);
-    let turned = vec![
+    let x = x.reshape([tokens, heads, dim]);
+    let first = x.clone().narrow(2, 0, pairs);
+    let second = x.clone().narrow(2, pairs, pairs);
+    let mut turned = vec![
         first.clone() * cos.clone() - second.clone() * sin.clone(),
         second * cos + first * sin,
     ];
+    if dim > 2 * pairs {
+        turned.push(x.narrow(2, 2 * pairs, dim - 2 * pairs));
+    }
     Tensor::cat(turned, 2)
 }
 
@@ -107,7 +110,7 @@ mod tests {
         for (heads, kv_heads) in [(4, 2), (2, 2), (3, 1)] {
             for bidirectional in [false, true] {
                 for window in [None, Some(1), Some(2), Some(9)] {
-                    for pooled in [false, true] {
+                    for (pooled, pairs) in [(false, 2), (true, 2), (false, 1)] {
                         let mut start = 0;
                         let segments: Vec<Segment> = lengths
                             .iter()
@@ -129,8 +132,9 @@ mod tests {
                             .collect();
                         let queries = if pooled { lengths.len() } else { tokens };
                         let table = |tokens: usize| {
-                            let angles = (0..tokens * 2).map(|i| i as f32 * 0.3);
+                            let angles = (0..tokens * pairs).map(|i| i as f32 * 0.3);
                             Arc::new(RotaryTable {
+                                pairs,
                                 cos: angles.clone().map(f32::cos).collect(),
                                 sin: angles.map(f32::sin).collect(),
                             })
@@ -156,7 +160,7 @@ mod tests {
                         let plain = attention(q, k, v, &plan);
                         assert!(
                             plain.all_close(fused, Some(1e-5), Some(1e-5)),
-                            "{heads} {kv_heads} {bidirectional} {window:?} {pooled}"
+                            "{heads} {kv_heads} {bidirectional} {window:?} {pooled} {pairs}"
                         );
                     }
                 }

@@ -3,12 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Cosines and sines of the rotary embedding, for each pair of channels of each token.
+/// Cosines and sines of the rotary embedding, for each pair of channels of each token that turns.
+/// Both may have a factor in common, by which turning then also stretches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryTable {
-    /// `[tokens, head_dim / 2]`.
+    /// Pairs of channels of a head that turn, at most half its width: channel `i` turns with
+    /// `i + pairs`, and those from `2 * pairs` on stay as they are.
+    pub pairs: usize,
+    /// `[tokens, pairs]`.
     pub cos: Vec<f32>,
-    /// `[tokens, head_dim / 2]`.
+    /// `[tokens, pairs]`.
     pub sin: Vec<f32>,
 }
 
@@ -110,8 +114,13 @@ impl AttentionPlan {
             "keys are [tokens, kv_heads * head_dim]"
         );
         assert_eq!(v, k, "values are shaped as keys");
+        let pairs = self.key_rotation.pairs;
+        assert!(
+            pairs <= width / 2 && self.query_rotation.pairs == pairs,
+            "queries and keys turn alike, within their {width} channels"
+        );
         for (table, tokens) in [(&self.query_rotation, queries), (&self.key_rotation, keys)] {
-            let len = tokens * (width / 2);
+            let len = tokens * pairs;
             assert!(
                 table.cos.len() == len && table.sin.len() == len,
                 "an angle for each pair of each token"
@@ -127,6 +136,7 @@ mod tests {
     /// One line per query of a row of `keys`, `.` where it sees a key.
     fn table(bidirectional: bool, window: Option<usize>, keys: usize) -> Vec<String> {
         let empty = Arc::new(RotaryTable {
+            pairs: 1,
             cos: Vec::new(),
             sin: Vec::new(),
         });

@@ -36,6 +36,7 @@ fn sizes(layout: &Layout) -> SizesLaunch {
         layout.kv_heads as u32,
         layout.groups as u32,
         layout.half as u32,
+        layout.turned as u32,
         layout.queries as u32,
         layout.keys as u32,
         layout.query_tokens as u32,
@@ -56,6 +57,7 @@ struct Sizes {
     kv_heads: u32,
     groups: u32,
     half: u32,
+    turned: u32,
     queries: u32,
     keys: u32,
     query_tokens: u32,
@@ -83,6 +85,7 @@ fn place(plan: &AttentionPlan, device: &<Cube as BackendTypes>::Device) -> Place
         kv_heads: plan.kv_heads,
         groups: plan.heads / plan.kv_heads,
         half: plan.head_dim / 2,
+        turned: key_table.pairs,
         queries,
         keys,
         query_tokens: last.map_or(0, |segment| segment.queries.end),
@@ -542,6 +545,27 @@ impl AttentionKernels for CubeBackend {
     }
 }
 
+/// The first channel of a pair of a head. Channels that do not turn are in pairs behind those that
+/// do, so that each channel is in one.
+#[cube]
+fn first_channel(sizes: &Sizes, pair: u32) -> u32 {
+    let mut channel = pair;
+    if pair >= sizes.turned {
+        channel = pair + sizes.turned;
+    }
+    channel
+}
+
+/// How far behind it the second one is.
+#[cube]
+fn distance(sizes: &Sizes, pair: u32) -> u32 {
+    let mut apart = sizes.turned;
+    if pair >= sizes.turned {
+        apart = sizes.half - sizes.turned;
+    }
+    apart
+}
+
 /// A unit for each pair of channels of each place of the three.
 #[cube(launch)]
 fn spread_kernel<F: Float>(
@@ -567,22 +591,28 @@ fn spread_kernel<F: Float>(
         let head = (place / sizes.queries) % (sizes.kv_heads * sizes.groups);
         let row = place / (sizes.queries * sizes.kv_heads * sizes.groups);
         let token = places[(row * sizes.queries + query) as usize];
-        let to = place * 2 * half + pair;
+        let channel = first_channel(&sizes, pair);
+        let apart = distance(&sizes, pair);
+        let to = place * 2 * half + channel;
         let mut first = 0.0f32;
         let mut second = 0.0f32;
         if token >= 0 {
             let token = token as u32;
-            let from = (token * sizes.kv_heads * sizes.groups + head) * 2 * half + pair;
-            let angle = sizes.query_angles + token * half + pair;
-            let cos = angles[angle as usize];
-            let sin = angles[(angle + sizes.query_tokens * half) as usize];
+            let from = (token * sizes.kv_heads * sizes.groups + head) * 2 * half + channel;
+            let mut cos = 1.0f32;
+            let mut sin = 0.0f32;
+            if pair < sizes.turned {
+                let angle = sizes.query_angles + token * sizes.turned + pair;
+                cos = angles[angle as usize];
+                sin = angles[(angle + sizes.query_tokens * sizes.turned) as usize];
+            }
             let a = f32::cast_from(q[from as usize]);
-            let b = f32::cast_from(q[(from + half) as usize]);
+            let b = f32::cast_from(q[(from + apart) as usize]);
             first = (a * cos - b * sin) * sizes.scale;
             second = (b * cos + a * sin) * sizes.scale;
         }
         out_q[to as usize] = first;
-        out_q[(to + half) as usize] = second;
+        out_q[(to + apart) as usize] = second;
     } else if unit < pairs_q + 2 * pairs_k {
         let is_value = unit >= pairs_q + pairs_k;
         let unit = (unit - pairs_q) % pairs_k;
@@ -592,31 +622,37 @@ fn spread_kernel<F: Float>(
         let head = (place / sizes.keys) % sizes.kv_heads;
         let row = place / (sizes.keys * sizes.kv_heads);
         let token = places[(sizes.key_token + row * sizes.keys + key) as usize];
-        let to = place * 2 * half + pair;
+        let channel = first_channel(&sizes, pair);
+        let apart = distance(&sizes, pair);
+        let to = place * 2 * half + channel;
         let mut first = 0.0f32;
         let mut second = 0.0f32;
         if token >= 0 {
             let token = token as u32;
-            let from = (token * sizes.kv_heads + head) * 2 * half + pair;
+            let from = (token * sizes.kv_heads + head) * 2 * half + channel;
             if is_value {
                 first = f32::cast_from(v[from as usize]);
-                second = f32::cast_from(v[(from + half) as usize]);
+                second = f32::cast_from(v[(from + apart) as usize]);
             } else {
-                let angle = token * half + pair;
-                let cos = angles[angle as usize];
-                let sin = angles[(angle + sizes.key_tokens * half) as usize];
+                let mut cos = 1.0f32;
+                let mut sin = 0.0f32;
+                if pair < sizes.turned {
+                    let angle = token * sizes.turned + pair;
+                    cos = angles[angle as usize];
+                    sin = angles[(angle + sizes.key_tokens * sizes.turned) as usize];
+                }
                 let a = f32::cast_from(k[from as usize]);
-                let b = f32::cast_from(k[(from + half) as usize]);
+                let b = f32::cast_from(k[(from + apart) as usize]);
                 first = a * cos - b * sin;
                 second = b * cos + a * sin;
             }
         }
         if is_value {
             out_v[to as usize] = first;
-            out_v[(to + half) as usize] = second;
+            out_v[(to + apart) as usize] = second;
         } else {
             out_k[to as usize] = first;
-            out_k[(to + half) as usize] = second;
+            out_k[(to + apart) as usize] = second;
         }
     }
 }
@@ -698,15 +734,21 @@ fn gather_gradients_kernel<F: Float>(
         let slot = places[(sizes.query_slot + token) as usize] as u32;
         let row = slot / sizes.queries;
         let place = (row * heads + head) * sizes.queries + slot % sizes.queries;
-        let from = place * 2 * half + pair;
-        let angle = sizes.query_angles + token * half + pair;
-        let cos = angles[angle as usize];
-        let sin = angles[(angle + sizes.query_tokens * half) as usize];
+        let channel = first_channel(&sizes, pair);
+        let apart = distance(&sizes, pair);
+        let from = place * 2 * half + channel;
+        let mut cos = 1.0f32;
+        let mut sin = 0.0f32;
+        if pair < sizes.turned {
+            let angle = sizes.query_angles + token * sizes.turned + pair;
+            cos = angles[angle as usize];
+            sin = angles[(angle + sizes.query_tokens * sizes.turned) as usize];
+        }
         let a = dq[from as usize] * sizes.scale;
-        let b = dq[(from + half) as usize] * sizes.scale;
-        let to = (token * heads + head) * 2 * half + pair;
+        let b = dq[(from + apart) as usize] * sizes.scale;
+        let to = (token * heads + head) * 2 * half + channel;
         out_q[to as usize] = F::cast_from(a * cos + b * sin);
-        out_q[(to + half) as usize] = F::cast_from(b * cos - a * sin);
+        out_q[(to + apart) as usize] = F::cast_from(b * cos - a * sin);
     } else if unit < pairs_q + 2 * pairs_k {
         let is_value = unit >= pairs_q + pairs_k;
         let unit = (unit - pairs_q) % pairs_k;
@@ -716,19 +758,25 @@ fn gather_gradients_kernel<F: Float>(
         let slot = places[(sizes.key_slot + token) as usize] as u32;
         let row = slot / sizes.keys;
         let place = (row * sizes.kv_heads + head) * sizes.keys + slot % sizes.keys;
-        let from = place * 2 * half + pair;
-        let to = (token * sizes.kv_heads + head) * 2 * half + pair;
+        let channel = first_channel(&sizes, pair);
+        let apart = distance(&sizes, pair);
+        let from = place * 2 * half + channel;
+        let to = (token * sizes.kv_heads + head) * 2 * half + channel;
         if is_value {
             out_v[to as usize] = F::cast_from(dv[from as usize]);
-            out_v[(to + half) as usize] = F::cast_from(dv[(from + half) as usize]);
+            out_v[(to + apart) as usize] = F::cast_from(dv[(from + apart) as usize]);
         } else {
-            let angle = token * half + pair;
-            let cos = angles[angle as usize];
-            let sin = angles[(angle + sizes.key_tokens * half) as usize];
+            let mut cos = 1.0f32;
+            let mut sin = 0.0f32;
+            if pair < sizes.turned {
+                let angle = token * sizes.turned + pair;
+                cos = angles[angle as usize];
+                sin = angles[(angle + sizes.key_tokens * sizes.turned) as usize];
+            }
             let a = dk[from as usize];
-            let b = dk[(from + half) as usize];
+            let b = dk[(from + apart) as usize];
             out_k[to as usize] = F::cast_from(a * cos + b * sin);
-            out_k[(to + half) as usize] = F::cast_from(b * cos - a * sin);
+            out_k[(to + apart) as usize] = F::cast_from(b * cos - a * sin);
         }
     }
 }

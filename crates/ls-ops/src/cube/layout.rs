@@ -13,6 +13,8 @@ pub(crate) struct Layout {
     pub(super) groups: usize,
     /// Pairs of channels of a head.
     pub(super) half: usize,
+    /// Those of them that turn.
+    pub(super) turned: usize,
     /// Queries and keys of the longest row.
     pub(super) queries: usize,
     pub(super) keys: usize,
@@ -71,6 +73,6 @@ pub(crate) struct Placed {
     /// key token, and of each row the place of its first query among its keys and its keys.
     pub(super) places: IntTensor<Cube>,
     /// Cosines, then sines, of the keys and then, if they differ, of the queries,
-    /// `[tokens, head_dim / 2]` each.
+    /// `[tokens, turned]` each.
     pub(super) angles: FloatTensor<Cube>,
 }

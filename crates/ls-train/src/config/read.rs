@@ -393,7 +393,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.train.learning_rate, 1e-3);
-        assert_eq!(config.lora.target_modules, TargetModules::list(["q_proj"]));
+        let targets = Some(TargetModules::list(["q_proj"]));
+        assert_eq!(config.lora.target_modules, targets);
         assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
         assert_eq!(config.data.label, ColumnRef::Index(1));
     }

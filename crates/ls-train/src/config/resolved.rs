@@ -1,7 +1,7 @@
 //! A run with every choice made.
 
 use ls_data::{InputLimits, LongInputs, PaddingMode, Scheme, TagKind, TaskKind};
-use ls_lora::{LoraConfig, TaskType};
+use ls_lora::{LoraConfig, TargetModules, TaskType};
 use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task};
 
 use super::checks::unknown_metric;
@@ -96,6 +96,13 @@ impl RunConfig {
                 )
             }
         };
+        self.lora.target_modules.get_or_insert_with(|| {
+            if model.fused_projections {
+                TargetModules::list(["qkv_proj"])
+            } else {
+                TargetModules::list(["q_proj", "v_proj"])
+            }
+        });
         let mut lora = self.lora.config();
         lora.base_model_name_or_path = Some(settings.path.display().to_string());
         // The heads of these task types train too.
@@ -210,6 +217,31 @@ mod tests {
         assert_eq!(of_model, Task::Sequence(Pooling::Mean));
         let set = head(&[bidirectional, "model.pooling=max"], "");
         assert_eq!(set, Task::Sequence(Pooling::Max));
+    }
+
+    #[test]
+    fn targets_follow_the_layers_of_the_model_unless_set() {
+        let targets = |set: &[&str], family: &str| {
+            let model = format!(
+                r#"{{"model_type": "{family}", "vocab_size": 32, "hidden_size": 16,
+                "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}}"#
+            );
+            let model = LlamaConfig::from_json(&model, Path::new("config.json")).unwrap();
+            let text = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'train.csv'\n";
+            let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+            let run = RunConfig::from_toml(text, "", &set).unwrap();
+            let run = run.resolve(&model);
+            assert_eq!(
+                run.config.lora.config().target_modules,
+                run.lora.target_modules
+            );
+            run.lora.target_modules
+        };
+        let list = |names: &[&str]| TargetModules::list(names.iter().copied());
+        assert_eq!(targets(&[], "llama"), list(&["q_proj", "v_proj"]));
+        assert_eq!(targets(&[], "phi3"), list(&["qkv_proj"]));
+        let set = "lora.target_modules=[\"down_proj\"]";
+        assert_eq!(targets(&[set], "phi3"), list(&["down_proj"]));
     }
 
     #[test]

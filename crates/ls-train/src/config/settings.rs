@@ -99,8 +99,9 @@ pub struct LoraSettings {
     pub lora_alpha: f64,
     /// Dropout on the adapter's input.
     pub lora_dropout: f64,
-    /// A list of names, one regular expression, or `all-linear`.
-    pub target_modules: TargetModules,
+    /// A list of names, one regular expression, or `all-linear`; by default `q_proj` and `v_proj`,
+    /// or the `qkv_proj` of a model that has these in one.
+    pub target_modules: Option<TargetModules>,
     /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
     pub use_rslora: bool,
     /// Train the length of each column of a weight by itself (DoRA).
@@ -120,7 +121,7 @@ impl Default for LoraSettings {
             r: 12,
             lora_alpha: 32.0,
             lora_dropout: 0.1,
-            target_modules: TargetModules::list(["q_proj", "v_proj"]),
+            target_modules: None,
             use_rslora: false,
             use_dora: false,
             init_lora_weights: InitLoraWeights::Default,
@@ -136,7 +137,9 @@ impl LoraSettings {
         let mut config = LoraConfig::new(self.r, self.lora_alpha);
         config.lora_dropout = self.lora_dropout;
         config.use_rslora = self.use_rslora;
-        config.target_modules = self.target_modules.clone();
+        if let Some(targets) = &self.target_modules {
+            config.target_modules = targets.clone();
+        }
         config.use_dora = self.use_dora;
         config.init_lora_weights = self.init_lora_weights;
         config.bias = self.bias;
