@@ -241,6 +241,18 @@ const OTHERS: [&str; 9] = [
     "gqa-bf16",
 ];
 
+/// Models of other families than LLaMA, Mistral and Qwen2.
+const FAMILIES: [&str; 8] = [
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "smollm3-list",
+    "gemma2",
+    "gemma3",
+    "gemma3-both",
+];
+
 #[test]
 fn every_rope_scaling_in_both_spellings() {
     check_all(|case| ROPE.contains(&case.model.as_str()));
@@ -249,10 +261,19 @@ fn every_rope_scaling_in_both_spellings() {
 /// A model that `make.py` gets in addition must not go without a test.
 #[test]
 fn every_model_of_the_fixture_is_compared() {
-    let known: BTreeSet<&str> = ROPE.into_iter().chain(OTHERS).collect();
+    let known: BTreeSet<&str> = ROPE.into_iter().chain(OTHERS).chain(FAMILIES).collect();
     let cases = cases();
     let models: BTreeSet<&str> = cases.iter().map(|case| case.model.as_str()).collect();
     assert_eq!(models, known);
+}
+
+#[test]
+fn every_other_family() {
+    for model in FAMILIES {
+        // Two heads and two paddings for each attention that the model has.
+        let attentions = if model == "gemma3-both" { 1 } else { 3 };
+        assert_eq!(check_all(|case| case.model == model), 2 * attentions);
+    }
 }
 
 #[test]

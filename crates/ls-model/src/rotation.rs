@@ -38,6 +38,15 @@ impl RopeConfig {
     }
 }
 
+/// The table of a layer without rotary embedding, which turns nothing.
+pub(crate) fn unturned(tokens: usize, head_dim: usize) -> RotaryTable {
+    let angles = tokens * (head_dim / 2);
+    RotaryTable {
+        cos: vec![1.0; angles],
+        sin: vec![0.0; angles],
+    }
+}
+
 fn angles(frequencies: &[f64], length: usize) -> (Vec<f32>, Vec<f32>) {
     (0..length)
         .flat_map(|position| {
