@@ -33,7 +33,11 @@ pub(super) fn attention(
         let k = of(&k, &segment.keys).swap_dims(0, 1); // [kv_heads, keys, head_dim]
         let v = of(&v, &segment.keys).swap_dims(0, 1);
         let scores = q.matmul(k.swap_dims(1, 2)).cast(DType::F32);
-        let scores = scores.div_scalar((dim as f64).sqrt());
+        let scores = scores.mul_scalar(plan.scale);
+        let scores = match plan.soft_cap {
+            None => scores,
+            Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+        };
         let blocked = blocked(plan, segment, groups, &scores);
         let scores = scores.mask_fill(
             blocked.expand([plan.kv_heads, queries * groups, keys]),
@@ -144,6 +148,8 @@ mod tests {
                             heads,
                             kv_heads,
                             head_dim: 4,
+                            scale: 0.4,
+                            soft_cap: window.map(|_| 1.5),
                             bidirectional,
                             window,
                             query_rotation: table(queries),
