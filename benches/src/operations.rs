@@ -7,7 +7,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::module::attention as plain_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
-use ls_ops::{AttentionPlan, Dropout, PlacedPlan, RotaryTable, Segment};
+use ls_ops::{Activation, AttentionPlan, Dropout, NormScale, PlacedPlan, RotaryTable, Segment};
 
 use crate::{LLAMA_135M, Shape};
 
@@ -178,7 +178,7 @@ pub fn rms_norm(tokens: usize, width: usize) -> Operation {
     Operation::new(
         "rms_norm",
         &[[tokens, width]],
-        move |x| ls_ops::rms_norm(x[0].clone(), weight.clone(), EPS),
+        move |x| ls_ops::rms_norm(x[0].clone(), weight.clone(), NormScale::Weight, EPS),
         move |x| plain_norm(x[0].clone(), plain.clone()),
     )
 }
@@ -195,7 +195,7 @@ pub fn swiglu(tokens: usize, width: usize) -> Operation {
     Operation::new(
         "swiglu",
         &[[tokens, width]; 2],
-        |x| ls_ops::swiglu(x[0].clone(), x[1].clone()),
+        |x| ls_ops::glu(x[0].clone(), x[1].clone(), Activation::Silu),
         |x| silu(x[0].clone()) * x[1].clone(),
     )
 }
@@ -260,6 +260,8 @@ impl FusedAttention {
             heads: heads.heads,
             kv_heads: heads.kv,
             head_dim: heads.dim,
+            scale: 1.0 / (heads.dim as f32).sqrt(),
+            soft_cap: None,
             bidirectional: false,
             window: None,
             query_rotation: rotation.clone(),
@@ -381,8 +383,8 @@ pub fn block(rows: usize, length: usize, shape: Shape) -> Operation {
         move |x| {
             let steps = Steps {
                 linear: &ls_ops::linear,
-                norm: &|x, weight| ls_ops::rms_norm(x, weight, EPS),
-                gate: &ls_ops::swiglu,
+                norm: &|x, weight| ls_ops::rms_norm(x, weight, NormScale::Weight, EPS),
+                gate: &|gate, up| ls_ops::glu(gate, up, Activation::Silu),
                 attend: &|q, k, v| fused.of(q, k, v),
             };
             weights.forward(x[0].clone(), &steps)

@@ -40,7 +40,10 @@ pub fn config_json(data: &[u8]) {
     }
     assert!(parameters > 0 && config.vocab_size <= 1 << 24);
     assert_eq!(config.sliding_window.len(), config.num_hidden_layers);
-    assert!(config.rope.theta > 0.0 && config.rope.theta.is_finite());
+    assert_eq!(config.rope.len(), config.num_hidden_layers);
+    for rope in config.rope.iter().flatten() {
+        assert!(rope.theta > 0.0 && rope.theta.is_finite());
+    }
     if config.num_hidden_layers < 64 {
         assert!(config.tensors().len() > config.num_hidden_layers);
     }

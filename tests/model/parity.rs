@@ -253,6 +253,18 @@ const OTHERS: [&str; 9] = [
     "gqa-bf16",
 ];
 
+/// Models of other families than LLaMA, Mistral, Qwen2 and Phi-3.
+const FAMILIES: [&str; 8] = [
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "smollm3-list",
+    "gemma2",
+    "gemma3",
+    "gemma3-both",
+];
+
 #[test]
 fn every_rope_scaling_in_both_spellings() {
     check_all(|case| ROPE.contains(&case.model.as_str()));
@@ -261,11 +273,20 @@ fn every_rope_scaling_in_both_spellings() {
 /// A model that `make.py` gets in addition must not go without a test.
 #[test]
 fn every_model_of_the_fixture_is_compared() {
-    let known = ROPE.into_iter().chain(SHAPES).chain(OTHERS);
+    let known = ROPE.into_iter().chain(SHAPES).chain(OTHERS).chain(FAMILIES);
     let known: BTreeSet<&str> = known.collect();
     let cases = cases();
     let models: BTreeSet<&str> = cases.iter().map(|case| case.model.as_str()).collect();
     assert_eq!(models, known);
+}
+
+#[test]
+fn every_other_family() {
+    for model in FAMILIES {
+        // Two heads and two paddings for each attention that the model has.
+        let attentions = if model == "gemma3-both" { 1 } else { 3 };
+        assert_eq!(check_all(|case| case.model == model), 2 * attentions);
+    }
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Builds a decoder from its weights, whether they are read from files or drawn.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, Param};
 use burn::nn::Embedding;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use half::bf16;
 use ls_lora::{LoraEmbedding, LoraLinear};
 
+use crate::attention::AttentionKind;
 use crate::config::{LlamaConfig, Projection, Projections};
 use crate::error::Result;
 use crate::llama::{
@@ -34,70 +38,91 @@ pub(crate) fn assemble(
     weights: &mut dyn Weights,
 ) -> Result<LlamaModel> {
     let visibility = LlamaModel::visibility(config, attention)?;
-    let embed_tokens = weights.embedding([config.vocab_size, config.hidden_size])?;
-    let norm = |weights: &mut dyn Weights, name: &str| -> Result<RmsNorm> {
+    let table = weights.embedding([config.vocab_size, config.hidden_size])?;
+    // As Gemma rounds its own; those that are whole numbers are the same in any dtype.
+    let embedding_multiplier = match table.val().dtype() {
+        DType::BF16 => bf16::from_f64(config.embedding_multiplier).to_f64(),
+        _ => config.embedding_multiplier,
+    };
+    let norm = |weights: &mut dyn Weights, name: &str, width: usize| -> Result<RmsNorm> {
         Ok(RmsNorm {
-            weight: weights.norm(name, config.hidden_size)?,
+            weight: weights.norm(name, width)?,
             eps: config.rms_norm_eps,
+            scale: config.norm_scale,
         })
     };
+    let widths: BTreeMap<&str, usize> = config.block_norms().into_iter().collect();
     let mut layers = Vec::with_capacity(config.num_hidden_layers);
-    for layer in 0..config.num_hidden_layers {
-        let mut linear = |projection: Projection| {
+    for (layer, (visibility, rope)) in visibility.into_iter().zip(&config.rope).enumerate() {
+        let linear = |weights: &mut dyn Weights, projection: Projection| {
             weights.linear(&format!("layers.{layer}.{}", projection.name), projection)
         };
+        let norm_of = |weights: &mut dyn Weights, name: &str| match widths.get(name) {
+            Some(&width) => norm(weights, &format!("layers.{layer}.{name}"), width).map(Some),
+            None => Ok(None),
+        };
+        let kind = AttentionKind {
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            multiplier: config.attention_multiplier,
+            soft_cap: config.attn_logit_softcapping,
+            visibility,
+            rope: rope.clone(),
+        };
+        let activation = config.hidden_act;
         let (self_attn, mlp) = match config.projections() {
-            Projections::Split([q, k, v, o, gate, up, down]) => {
-                let attention = Attention {
-                    q_proj: linear(q)?,
-                    k_proj: linear(k)?,
-                    v_proj: linear(v)?,
-                    o_proj: linear(o)?,
-                    num_attention_heads: config.num_attention_heads,
-                    num_key_value_heads: config.num_key_value_heads,
-                    head_dim: config.head_dim,
-                };
-                let mlp = Mlp {
-                    gate_proj: linear(gate)?,
-                    up_proj: linear(up)?,
-                    down_proj: linear(down)?,
-                };
-                (SelfAttention::Split(attention), FeedForward::Split(mlp))
-            }
-            Projections::Fused([qkv, o, gate_up, down]) => {
-                let attention = FusedAttention {
-                    qkv_proj: linear(qkv)?,
-                    o_proj: linear(o)?,
-                    num_attention_heads: config.num_attention_heads,
-                    num_key_value_heads: config.num_key_value_heads,
-                    head_dim: config.head_dim,
-                };
-                let mlp = FusedMlp {
-                    gate_up_proj: linear(gate_up)?,
-                    down_proj: linear(down)?,
-                };
-                (SelfAttention::Fused(attention), FeedForward::Fused(mlp))
-            }
+            Projections::Split([q, k, v, o, gate, up, down]) => (
+                SelfAttention::Split(Attention {
+                    q_proj: linear(weights, q)?,
+                    k_proj: linear(weights, k)?,
+                    v_proj: linear(weights, v)?,
+                    o_proj: linear(weights, o)?,
+                    q_norm: norm_of(weights, "self_attn.q_norm")?,
+                    k_norm: norm_of(weights, "self_attn.k_norm")?,
+                    kind,
+                }),
+                FeedForward::Split(Mlp {
+                    gate_proj: linear(weights, gate)?,
+                    up_proj: linear(weights, up)?,
+                    down_proj: linear(weights, down)?,
+                    activation,
+                }),
+            ),
+            Projections::Fused([qkv, o, gate_up, down]) => (
+                SelfAttention::Fused(FusedAttention {
+                    qkv_proj: linear(weights, qkv)?,
+                    o_proj: linear(weights, o)?,
+                    kind,
+                }),
+                FeedForward::Fused(FusedMlp {
+                    gate_up_proj: linear(weights, gate_up)?,
+                    down_proj: linear(weights, down)?,
+                    activation,
+                }),
+            ),
         };
         layers.push(DecoderLayer {
             self_attn,
             mlp,
-            input_layernorm: norm(weights, &format!("layers.{layer}.input_layernorm"))?,
+            input_layernorm: norm_of(weights, "input_layernorm")?,
+            pre_feedforward_layernorm: norm_of(weights, "pre_feedforward_layernorm")?,
+            post_feedforward_layernorm: norm_of(weights, "post_feedforward_layernorm")?,
+            // Every family has it.
             post_attention_layernorm: norm(
                 weights,
                 &format!("layers.{layer}.post_attention_layernorm"),
+                config.hidden_size,
             )?,
+            residual_multiplier: config.residual_multiplier,
         });
     }
-    let norm = norm(weights, "norm")?;
+    let norm = norm(weights, "norm", config.hidden_size)?;
     let model = LlamaModel {
-        embed_tokens: LoraEmbedding::new(Embedding {
-            weight: embed_tokens,
-        }),
+        embed_tokens: LoraEmbedding::new(Embedding { weight: table }),
         layers,
         norm,
-        rope: config.rope.clone(),
-        visibility,
+        embedding_multiplier,
     };
     Ok(model.no_grad())
 }

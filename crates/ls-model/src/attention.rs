@@ -8,16 +8,26 @@ use ls_ops::{AttentionPlan, PlacedPlan, RotaryTable, Segment};
 use crate::input::{ModelInput, mixed_seed};
 use crate::mask::Visibility;
 use crate::rope::RopeConfig;
+use crate::rotation::unturned;
 
-/// The heads of an attention layer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+/// What one layer's attention has that another's may not: heads, what becomes of scores, and who
+/// sees whom. Layers of one kind share a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttentionKind {
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
-    pub kv: usize,
+    pub kv_heads: usize,
     /// Width of a head.
-    pub dim: usize,
+    pub head_dim: usize,
+    /// What scores are multiplied by.
+    pub multiplier: f64,
+    /// The largest score, if there is one.
+    pub soft_cap: Option<f64>,
+    /// Which tokens a token attends to.
+    pub visibility: Visibility,
+    /// Rotary embedding, if there is one.
+    pub rope: Option<RopeConfig>,
 }
 
 /// One token of each row: the ones whose hidden states the head reads.
@@ -61,16 +71,16 @@ impl Pooled {
 /// What the layers share for one batch.
 pub(crate) struct BatchContext<'a> {
     input: &'a ModelInput,
-    rotation: Arc<RotaryTable>,
-    /// Layers with the same visibility share a plan.
-    plans: Vec<(Visibility, Arc<AttentionPlan>)>,
+    /// The angles of each rotary embedding.
+    rotations: Vec<(Option<RopeConfig>, Arc<RotaryTable>)>,
+    plans: Vec<(AttentionKind, Arc<AttentionPlan>)>,
 }
 
 impl<'a> BatchContext<'a> {
-    pub(crate) fn new(input: &'a ModelInput, rope: &RopeConfig) -> Self {
+    pub(crate) fn new(input: &'a ModelInput) -> Self {
         Self {
             input,
-            rotation: Arc::new(rope.table(&input.lengths)),
+            rotations: Vec::new(),
             plans: Vec::new(),
         }
     }
@@ -94,19 +104,18 @@ impl<'a> BatchContext<'a> {
     pub(crate) fn attend(
         &mut self,
         x: Tensor<2>,
-        heads: Heads,
-        visibility: Visibility,
+        kind: &AttentionKind,
         pooled: Option<&Pooled>,
         project: impl FnOnce(Tensor<2>, Tensor<2>) -> [Tensor<2>; 3],
     ) -> Tensor<2> {
         let plan = match pooled {
             // One layer alone has pooled queries.
-            Some(_) => Arc::new(self.plan(heads, visibility, pooled)),
-            None => match self.plans.iter().find(|(of, _)| *of == visibility) {
+            Some(_) => Arc::new(self.plan(kind, pooled)),
+            None => match self.plans.iter().find(|(of, _)| of == kind) {
                 Some((_, plan)) => plan.clone(),
                 None => {
-                    let plan = Arc::new(self.plan(heads, visibility, None));
-                    self.plans.push((visibility, plan.clone()));
+                    let plan = Arc::new(self.plan(kind, None));
+                    self.plans.push((kind.clone(), plan.clone()));
                     plan
                 }
             },
@@ -119,7 +128,7 @@ impl<'a> BatchContext<'a> {
         ls_ops::attention(q, k, v, &plan)
     }
 
-    fn plan(&self, heads: Heads, visibility: Visibility, pooled: Option<&Pooled>) -> AttentionPlan {
+    fn plan(&mut self, kind: &AttentionKind, pooled: Option<&Pooled>) -> AttentionPlan {
         let mut segments = Vec::with_capacity(self.input.lengths.len());
         let mut start = 0;
         for (row, &length) in self.input.lengths.iter().enumerate() {
@@ -135,10 +144,11 @@ impl<'a> BatchContext<'a> {
             });
             start += length;
         }
+        let rotation = self.rotation(kind);
         let query_rotation = match pooled {
-            None => self.rotation.clone(),
+            None => rotation.clone(),
             Some(pooled) => {
-                let pairs = self.rotation.pairs;
+                let pairs = rotation.pairs;
                 let of = |values: &[f32]| {
                     let rows = pooled.places.iter();
                     let rows = rows.map(|at| &values[at * pairs..][..pairs]);
@@ -146,21 +156,36 @@ impl<'a> BatchContext<'a> {
                 };
                 Arc::new(RotaryTable {
                     pairs,
-                    cos: of(&self.rotation.cos),
-                    sin: of(&self.rotation.sin),
+                    cos: of(&rotation.cos),
+                    sin: of(&rotation.sin),
                 })
             }
         };
         AttentionPlan {
             segments,
-            heads: heads.heads,
-            kv_heads: heads.kv,
-            head_dim: heads.dim,
-            bidirectional: visibility.bidirectional,
-            window: visibility.window,
+            heads: kind.heads,
+            kv_heads: kind.kv_heads,
+            head_dim: kind.head_dim,
+            scale: kind.multiplier as f32,
+            soft_cap: kind.soft_cap.map(|cap| cap as f32),
+            bidirectional: kind.visibility.bidirectional,
+            window: kind.visibility.window,
             query_rotation,
-            key_rotation: self.rotation.clone(),
+            key_rotation: rotation,
             placed: PlacedPlan::default(),
         }
+    }
+
+    /// The angles of all tokens in layers of a kind.
+    fn rotation(&mut self, kind: &AttentionKind) -> Arc<RotaryTable> {
+        if let Some((_, table)) = self.rotations.iter().find(|(of, _)| *of == kind.rope) {
+            return table.clone();
+        }
+        let table = Arc::new(match &kind.rope {
+            Some(rope) => rope.table(&self.input.lengths),
+            None => unturned(),
+        });
+        self.rotations.push((kind.rope.clone(), table.clone()));
+        table
     }
 }

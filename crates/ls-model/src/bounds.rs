@@ -20,6 +20,9 @@ pub(crate) const HEAD_DIM: Bounds = Bounds::new(2, 1 << 14);
 pub(crate) const TOKENS: Bounds = Bounds::new(1, 1 << 31);
 /// Layers below a place in the stack: `max_window_layers`.
 pub(crate) const LAYERS_BELOW: Bounds = Bounds::new(0, 1 << 12);
+/// Layers from one without rotary embedding to the next: `no_rope_layer_interval`; and
+/// `sliding_window_pattern`.
+pub(crate) const INTERVAL: Bounds = Bounds::new(1, 1 << 12);
 /// The base and the factors of the rotary embedding are at least this,
 pub(crate) const LEAST_OF_ROPE: f64 = 1e-15;
 /// and at most this.

@@ -6,7 +6,8 @@
 //! `[tokens, hidden_size]` for each other block.
 //!
 //! The price is a second forward pass, without the last block, the blocks below the first that
-//! trains, and each block's last product (the second time, only the graph is needed). If the head
+//! trains, and each block's last product (the second time, only the graph is needed, unless a norm
+//! stands behind it). If the head
 //! reads one token of a row, the last block keeps little more than keys and values, and the block
 //! before it is not computed again either.
 
@@ -68,7 +69,7 @@ impl LlamaClassifier {
         let pooled = self.pools_last().then(|| Pooled::last(input));
         // The embedding's graph holds little more than ids; it is kept until the end.
         let embedded = model.embed(input);
-        let mut batch = BatchContext::new(input, &model.rope);
+        let mut batch = BatchContext::new(input);
         let mut block = |place: usize, layer: &DecoderLayer, x: Tensor<2>, wanted: Wanted| {
             model.block(place, layer, x, &mut batch, pooled.as_ref(), wanted)
         };

@@ -1,7 +1,9 @@
 //! [`LlamaConfig`]: the shape of a decoder.
 
+mod family;
 mod read;
 
+use ls_ops::{Activation, NormScale};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -32,8 +34,24 @@ pub struct LlamaConfig {
     pub max_position_embeddings: usize,
     /// Inside the root of every RMSNorm.
     pub rms_norm_eps: f64,
-    /// Rotary embedding.
-    pub rope: RopeConfig,
+    /// What a norm's weight multiplies by.
+    pub norm_scale: NormScale,
+    /// Where a block has norms.
+    pub norms: BlockNorms,
+    /// The norms of queries and keys, where there are such.
+    pub head_norms: Option<HeadNorms>,
+    /// What the gate of the MLP goes through.
+    pub hidden_act: Activation,
+    /// What embeddings are multiplied by.
+    pub embedding_multiplier: f64,
+    /// What the scores of attention are multiplied by.
+    pub attention_multiplier: f64,
+    /// What the outputs of attention and MLP are multiplied by.
+    pub residual_multiplier: f64,
+    /// The largest score of attention, where there is one.
+    pub attn_logit_softcapping: Option<f64>,
+    /// Rotary embedding of each layer, where it has one.
+    pub rope: Vec<Option<RopeConfig>>,
     /// Whether q, k and v projections have a bias.
     pub qkv_bias: bool,
     /// Whether the output projection of attention has a bias.
@@ -42,11 +60,13 @@ pub struct LlamaConfig {
     pub mlp_bias: bool,
     /// Whether layers that read the same are one layer: `qkv_proj` and `gate_up_proj`.
     pub fused_projections: bool,
-    /// Sliding window of each layer in tokens, where it has one.
+    /// Sliding window of each layer in tokens, where it has one: the own place and those before it,
+    /// or so many to each side where a layer has no causal mask.
     pub sliding_window: Vec<Option<usize>>,
     /// Whether the output embedding is the input embedding (then a file has no `lm_head`).
     pub tie_word_embeddings: bool,
-    /// `"is_causal": false`, which transformers and vLLM read, makes every layer bidirectional.
+    /// `"is_causal": false`, which transformers and vLLM read, makes every layer bidirectional, as
+    /// Gemma 3's `"use_bidirectional_attention": true` does.
     pub is_causal: bool,
     /// Standard deviation of a fresh head's weights.
     pub initializer_range: f64,
@@ -127,6 +147,42 @@ impl LlamaConfig {
         ])
     }
 
+    /// The norms of a block by their places in it, as checkpoints name them, and their widths; in
+    /// the order of the forward pass.
+    pub fn block_norms(&self) -> Vec<(&'static str, usize)> {
+        let (hidden, dim) = (self.hidden_size, self.head_dim);
+        let heads = match self.head_norms {
+            None => None,
+            Some(HeadNorms::Each) => Some([dim, dim]),
+            Some(HeadNorms::Together) => Some([
+                self.num_attention_heads * dim,
+                self.num_key_value_heads * dim,
+            ]),
+        };
+        let [first, rest]: [&[&str]; 2] = match self.norms {
+            BlockNorms::Before => [&["input_layernorm"], &["post_attention_layernorm"]],
+            BlockNorms::After => [
+                &[],
+                &["post_attention_layernorm", "post_feedforward_layernorm"],
+            ],
+            BlockNorms::Both => [
+                &["input_layernorm"],
+                &[
+                    "post_attention_layernorm",
+                    "pre_feedforward_layernorm",
+                    "post_feedforward_layernorm",
+                ],
+            ],
+        };
+        let wide = |names: &[&'static str]| names.iter().map(|&name| (name, hidden)).collect();
+        let mut norms: Vec<_> = wide(first);
+        if let Some([queries, keys]) = heads {
+            norms.extend([("self_attn.q_norm", queries), ("self_attn.k_norm", keys)]);
+        }
+        norms.extend::<Vec<_>>(wide(rest));
+        norms
+    }
+
     /// Every tensor of the decoder by its name in a checkpoint, without the prefix `model.`, and
     /// its shape there (`[out, in]`).
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
@@ -146,13 +202,33 @@ impl LlamaConfig {
                     tensors.push((format!("{name}.bias"), vec![d_out]));
                 }
             }
-            for name in ["input_layernorm", "post_attention_layernorm"] {
-                tensors.push((format!("layers.{layer}.{name}.weight"), vec![hidden]));
+            for (name, width) in self.block_norms() {
+                tensors.push((format!("layers.{layer}.{name}.weight"), vec![width]));
             }
         }
         tensors.push(("norm.weight".to_string(), vec![hidden]));
         tensors
     }
+}
+
+/// Where a block has norms of the residual stream's width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockNorms {
+    /// Before attention and before the MLP: LLaMA.
+    Before,
+    /// Behind both, before what they give is added: OLMo 2.
+    After,
+    /// Before and behind both: Gemma.
+    Both,
+}
+
+/// How queries and keys are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// Each head by itself, with one scale for all: Qwen3.
+    Each,
+    /// All heads of a token together: OLMo 2.
+    Together,
 }
 
 /// What the answers of a sequence head are, by transformers' names.

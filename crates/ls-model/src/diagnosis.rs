@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use crate::attention::{BatchContext, Pooled};
 use crate::heads::LlamaClassifier;
 use crate::input::ModelInput;
-use crate::llama::Wanted;
+use crate::llama::{RmsNorm, Wanted};
 
 /// Looks at the outputs of modules in the order in which they are computed.
 struct Watch {
@@ -19,6 +19,19 @@ impl Watch {
             self.first = Some(module());
         }
         x
+    }
+
+    /// The output of a norm, if the block has it.
+    fn norm(
+        &mut self,
+        module: impl FnOnce() -> String,
+        norm: Option<&RmsNorm>,
+        x: Tensor<2>,
+    ) -> Tensor<2> {
+        match norm {
+            Some(norm) => self.output(module, norm.forward(x)),
+            None => x,
+        }
     }
 }
 
@@ -42,31 +55,38 @@ impl LlamaClassifier {
     fn watched(&self, input: &ModelInput, watch: &mut Watch) -> Tensor<2> {
         let model = &self.model;
         let pooled = self.pools_last().then(|| Pooled::last(input));
-        let mut batch = BatchContext::new(input, &model.rope);
+        let mut batch = BatchContext::new(input);
         let mut x = watch.output(|| "model.embed_tokens".into(), model.embed(input));
         for (at, layer) in model.layers.iter().enumerate() {
             batch.seed_dropout(at);
             let is_last = at + 1 == model.layers.len();
             let pooled = pooled.as_ref().filter(|_| is_last);
             let name = |part: &str| format!("model.layers.{at}{part}");
-            let normed = layer.input_layernorm.forward(x.clone());
-            let normed = watch.output(|| name(".input_layernorm"), normed);
-            let visibility = model.visibility[at];
-            let attended = layer
-                .self_attn
-                .forward(normed, &mut batch, visibility, pooled);
+            let norms = layer.norms();
+            let before_mlp = match norms.after_attention {
+                None => ".post_attention_layernorm",
+                Some(_) => ".pre_feedforward_layernorm",
+            };
+
+            let (norm, input) = (norms.before_attention, x.clone());
+            let input = watch.norm(|| name(".input_layernorm"), norm, input);
+            let attended = layer.self_attn.forward(input, &mut batch, pooled);
             let attended = watch.output(|| name(".self_attn"), attended);
+            let norm = norms.after_attention;
+            let attended = watch.norm(|| name(".post_attention_layernorm"), norm, attended);
             let before = match pooled {
                 Some(pooled) => pooled.of(x),
                 None => x,
             };
             // The block itself adds what its parts give.
-            x = watch.output(|| name(""), before + attended);
-            let normed = layer.post_attention_layernorm.forward(x.clone());
-            let normed = watch.output(|| name(".post_attention_layernorm"), normed);
-            let gated = layer.mlp.forward(normed, Wanted::Value);
+            x = watch.output(|| name(""), layer.add(before, attended));
+
+            let input = watch.norm(|| name(before_mlp), norms.before_mlp, x.clone());
+            let gated = layer.mlp.forward(input, Wanted::Value);
             let gated = watch.output(|| name(".mlp"), gated);
-            x = watch.output(|| name(""), x + gated);
+            let norm = norms.after_mlp;
+            let gated = watch.norm(|| name(".post_feedforward_layernorm"), norm, gated);
+            x = watch.output(|| name(""), layer.add(x, gated));
         }
         let x = watch.output(|| "model.norm".into(), model.norm.forward(x));
         watch.output(|| "score".into(), self.head(x, input))

@@ -91,6 +91,25 @@ impl Fields<'_> {
         })
     }
 
+    /// What something is multiplied by, or is not to pass.
+    pub(crate) fn factor(&self, field: &str) -> Result<Option<f64>> {
+        self.get(field, "a number from 1e-6 to 1e6", |value| {
+            value.as_f64().filter(|value| (1e-6..=1e6).contains(value))
+        })
+    }
+
+    /// A list; each of its entries is read by `entry`.
+    pub(crate) fn list<T>(
+        &self,
+        field: &str,
+        expected: &str,
+        entry: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        self.get(field, expected, |value| {
+            value.as_array()?.iter().map(&entry).collect()
+        })
+    }
+
     /// Older conversions write a negative id for "none".
     pub(crate) fn token_id(&self, field: &str) -> Result<Option<u32>> {
         let id = self.get(field, "a token id", |value| {

@@ -1,35 +1,56 @@
 //! The decoder: attention, MLP, block and model. This is the file to read first;
 //! `attention.rs` has what attention does with the rows, `heads.rs` the classifier on top.
 //!
-//! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
-//! stand at line ends; `kv` is the number of key/value heads. In Phi-3 layers that read the same
+//! It is every family's decoder. What not all have is an `Option` or a number here, and
+//! `config/family.rs` says which have it; LLaMA has the fewest. In Phi-3 layers that read the same
 //! are one layer, with one adapter: [`FusedAttention`] and [`FusedMlp`].
+//!
+//! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
+//! stand at line ends; `kv` is the number of key/value heads.
 //!
 //! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 use ls_lora::{LoraEmbedding, LoraLinear, lora_module};
+use ls_ops::{Activation, NormScale};
 
-use crate::attention::{BatchContext, Heads, Pooled};
+use crate::attention::{AttentionKind, BatchContext, Pooled};
 use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::mask::{AttentionMode, Visibility};
-use crate::rope::RopeConfig;
 
 /// Root mean square normalisation. The mean is taken in f32 whatever the dtype, as in transformers.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// Scale of each channel, `[hidden_size]`.
+    /// Scale of each channel, `[hidden_size]`; of each channel of a head, `[head_dim]`, for a norm
+    /// that takes each head by itself.
     pub weight: Param<Tensor<1>>,
     /// Added to the mean square.
     pub eps: f64,
+    /// What the weight multiplies by.
+    #[module(skip)]
+    pub scale: NormScale,
 }
 
 impl RmsNorm {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ls_ops::rms_norm(x, self.weight.val(), self.eps)
+        let weight = self.weight.val();
+        let ([tokens, width], [piece]) = (x.dims(), weight.dims());
+        if piece == width {
+            return ls_ops::rms_norm(x, weight, self.scale, self.eps);
+        }
+        let heads = x.reshape([tokens * (width / piece), piece]);
+        ls_ops::rms_norm(heads, weight, self.scale, self.eps).reshape([tokens, width])
+    }
+}
+
+/// A norm that not every family has.
+fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
     }
 }
 
@@ -44,12 +65,13 @@ pub struct Attention {
     pub v_proj: LoraLinear,
     /// Output projection, `num_attention_heads * head_dim -> hidden_size`.
     pub o_proj: LoraLinear,
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key/value heads.
-    pub num_key_value_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
+    /// Normalises queries.
+    pub q_norm: Option<RmsNorm>,
+    /// Normalises keys.
+    pub k_norm: Option<RmsNorm>,
+    /// Heads, scores, and who sees whom.
+    #[module(skip)]
+    pub(crate) kind: AttentionKind,
 }
 
 impl Attention {
@@ -57,23 +79,17 @@ impl Attention {
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
-        visibility: Visibility,
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         let _span = tracing::trace_span!("attention").entered();
-        let heads = Heads {
-            heads: self.num_attention_heads,
-            kv: self.num_key_value_heads,
-            dim: self.head_dim,
-        };
         let project = |queries: Tensor<2>, x: Tensor<2>| {
-            [
-                self.q_proj.forward(queries),   // [tokens, heads * head_dim]
-                self.k_proj.forward(x.clone()), // [tokens, kv * head_dim]
-                self.v_proj.forward(x),
-            ]
+            let q = self.q_proj.forward(queries); // [tokens, heads * head_dim]
+            let k = self.k_proj.forward(x.clone()); // [tokens, kv * head_dim]
+            let v = self.v_proj.forward(x);
+            let [q_norm, k_norm] = [&self.q_norm, &self.k_norm];
+            [normed(q_norm.as_ref(), q), normed(k_norm.as_ref(), k), v]
         };
-        let out = batch.attend(x, heads, visibility, pooled, project);
+        let out = batch.attend(x, &self.kind, pooled, project);
         self.o_proj.forward(out) // [tokens, hidden_size]
     }
 }
@@ -85,12 +101,9 @@ pub struct FusedAttention {
     pub qkv_proj: LoraLinear,
     /// Output projection, `num_attention_heads * head_dim -> hidden_size`.
     pub o_proj: LoraLinear,
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key/value heads.
-    pub num_key_value_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
+    /// Heads, scores, and who sees whom.
+    #[module(skip)]
+    pub(crate) kind: AttentionKind,
 }
 
 impl FusedAttention {
@@ -98,16 +111,11 @@ impl FusedAttention {
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
-        visibility: Visibility,
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         let _span = tracing::trace_span!("attention").entered();
-        let heads = Heads {
-            heads: self.num_attention_heads,
-            kv: self.num_key_value_heads,
-            dim: self.head_dim,
-        };
-        let [queries, keys] = [heads.heads, heads.kv].map(|heads| heads * self.head_dim);
+        let heads = [self.kind.heads, self.kind.kv_heads];
+        let [queries, keys] = heads.map(|heads| heads * self.kind.head_dim);
         let project = |_, x: Tensor<2>| {
             let qkv = self.qkv_proj.forward(x); // [tokens, (heads + 2 * kv) * head_dim]
             let q = qkv.clone().narrow(1, 0, queries);
@@ -120,7 +128,7 @@ impl FusedAttention {
                 qkv.narrow(1, queries + keys, keys),
             ]
         };
-        let out = batch.attend(x, heads, visibility, pooled, project);
+        let out = batch.attend(x, &self.kind, pooled, project);
         self.o_proj.forward(out) // [tokens, hidden_size]
     }
 }
@@ -140,17 +148,16 @@ impl SelfAttention {
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
-        visibility: Visibility,
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         match self {
-            Self::Split(attention) => attention.forward(x, batch, visibility, pooled),
-            Self::Fused(attention) => attention.forward(x, batch, visibility, pooled),
+            Self::Split(attention) => attention.forward(x, batch, pooled),
+            Self::Fused(attention) => attention.forward(x, batch, pooled),
         }
     }
 }
 
-/// Gated MLP: `down(silu(gate(x)) * up(x))`.
+/// Gated MLP: `down(activation(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `hidden_size -> intermediate_size`.
@@ -159,6 +166,9 @@ pub struct Mlp {
     pub up_proj: LoraLinear,
     /// `intermediate_size -> hidden_size`.
     pub down_proj: LoraLinear,
+    /// What the gate goes through.
+    #[module(skip)]
+    pub activation: Activation,
 }
 
 impl Mlp {
@@ -166,7 +176,7 @@ impl Mlp {
         let _span = tracing::trace_span!("mlp").entered();
         let gate = self.gate_proj.forward(x.clone()); // [tokens, intermediate_size]
         let up = self.up_proj.forward(x);
-        wanted.of(&self.down_proj, ls_ops::swiglu(gate, up))
+        wanted.of(&self.down_proj, ls_ops::glu(gate, up, self.activation))
     }
 }
 
@@ -177,6 +187,9 @@ pub struct FusedMlp {
     pub gate_up_proj: LoraLinear,
     /// `intermediate_size -> hidden_size`.
     pub down_proj: LoraLinear,
+    /// What the gate goes through.
+    #[module(skip)]
+    pub activation: Activation,
 }
 
 impl FusedMlp {
@@ -186,7 +199,7 @@ impl FusedMlp {
         let half = gate_up.dims()[1] / 2;
         let gate = gate_up.clone().narrow(1, 0, half);
         let up = gate_up.narrow(1, half, half);
-        wanted.of(&self.down_proj, ls_ops::swiglu(gate, up))
+        wanted.of(&self.down_proj, ls_ops::glu(gate, up, self.activation))
     }
 }
 
@@ -236,34 +249,77 @@ pub struct DecoderLayer {
     /// Feed-forward part.
     pub mlp: FeedForward,
     /// Normalises the input of attention.
-    pub input_layernorm: RmsNorm,
-    /// Normalises the input of the MLP.
+    pub input_layernorm: Option<RmsNorm>,
+    /// Normalises the input of the MLP; or, where the MLP's output has a norm too, the output of
+    /// attention.
     pub post_attention_layernorm: RmsNorm,
+    /// Normalises the input of the MLP.
+    pub pre_feedforward_layernorm: Option<RmsNorm>,
+    /// Normalises the output of the MLP.
+    pub post_feedforward_layernorm: Option<RmsNorm>,
+    /// What the outputs of attention and MLP are multiplied by.
+    pub residual_multiplier: f64,
+}
+
+/// The norms of a block by where they stand.
+pub(crate) struct Norms<'a> {
+    pub before_attention: Option<&'a RmsNorm>,
+    pub after_attention: Option<&'a RmsNorm>,
+    pub before_mlp: Option<&'a RmsNorm>,
+    pub after_mlp: Option<&'a RmsNorm>,
 }
 
 impl DecoderLayer {
+    /// The names are older than norms behind attention, so one of them has two meanings.
+    pub(crate) fn norms(&self) -> Norms<'_> {
+        let after_attention = Some(&self.post_attention_layernorm);
+        let after_mlp = self.post_feedforward_layernorm.as_ref();
+        let (after_attention, before_mlp) = match after_mlp {
+            None => (None, after_attention),
+            Some(_) => (after_attention, self.pre_feedforward_layernorm.as_ref()),
+        };
+        Norms {
+            before_attention: self.input_layernorm.as_ref(),
+            after_attention,
+            before_mlp,
+            after_mlp,
+        }
+    }
+
     /// With `pooled`, gives the hidden states of the pooled tokens only and computes no more than
     /// they need.
     fn forward(
         &self,
         x: Tensor<2>,
         batch: &mut BatchContext<'_>,
-        visibility: Visibility,
         pooled: Option<&Pooled>,
         wanted: Wanted,
     ) -> Tensor<2> {
-        let attended = self.self_attn.forward(
-            self.input_layernorm.forward(x.clone()),
-            batch,
-            visibility,
-            pooled,
-        );
+        let norms = self.norms();
+        let attended = normed(norms.before_attention, x.clone());
+        let attended = self.self_attn.forward(attended, batch, pooled);
+        let attended = normed(norms.after_attention, attended);
         let x = match pooled {
             Some(pooled) => pooled.of(x),
             None => x,
-        } + attended;
-        let normed = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(normed, wanted)
+        };
+        let x = self.add(x, attended);
+        let gated = normed(norms.before_mlp, x.clone());
+        let gated = match norms.after_mlp {
+            // The backward pass of a norm reads what it was given.
+            Some(norm) => norm.forward(self.mlp.forward(gated, Wanted::Value)),
+            None => self.mlp.forward(gated, wanted),
+        };
+        self.add(x, gated)
+    }
+
+    /// The residual stream with what a part of the block gives.
+    pub(crate) fn add(&self, x: Tensor<2>, part: Tensor<2>) -> Tensor<2> {
+        if self.residual_multiplier == 1.0 {
+            x + part
+        } else {
+            x + part.mul_scalar(self.residual_multiplier)
+        }
     }
 }
 
@@ -276,12 +332,8 @@ pub struct LlamaModel {
     pub layers: Vec<DecoderLayer>,
     /// Normalises the output of the last block.
     pub norm: RmsNorm,
-    /// Rotary embedding.
-    #[module(skip)]
-    pub(crate) rope: RopeConfig,
-    /// What each layer lets a token attend to.
-    #[module(skip)]
-    pub(crate) visibility: Vec<Visibility>,
+    /// What embeddings are multiplied by.
+    pub embedding_multiplier: f64,
 }
 
 impl LlamaModel {
@@ -321,7 +373,7 @@ impl LlamaModel {
 
     fn run(&self, input: &ModelInput, pooled: Option<&Pooled>) -> Tensor<2> {
         let mut x = self.embed(input); // [tokens, hidden_size]
-        let mut batch = BatchContext::new(input, &self.rope);
+        let mut batch = BatchContext::new(input);
         for (at, layer) in self.layers.iter().enumerate() {
             x = self.block(at, layer, x, &mut batch, pooled, Wanted::Value);
         }
@@ -332,11 +384,17 @@ impl LlamaModel {
     pub(crate) fn embed(&self, input: &ModelInput) -> Tensor<2> {
         let _span = tracing::trace_span!("embedding").entered();
         let x = self.embed_tokens.rows(input.input_ids.clone());
-        if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
+        let x = if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
             // On the CPU activations are f32; weights keep their dtype.
-            return x.cast(DType::F32);
+            x.cast(DType::F32)
+        } else {
+            x
+        };
+        if self.embedding_multiplier == 1.0 {
+            x
+        } else {
+            x.mul_scalar(self.embedding_multiplier)
         }
-        x
     }
 
     /// Runs the block at place `at` with the weights of `layer`; the last block gives the pooled
@@ -353,7 +411,7 @@ impl LlamaModel {
         batch.seed_dropout(at);
         let is_last = at + 1 == self.layers.len();
         let pooled = pooled.filter(|_| is_last);
-        layer.forward(x, batch, self.visibility[at], pooled, wanted)
+        layer.forward(x, batch, pooled, wanted)
     }
 }
 

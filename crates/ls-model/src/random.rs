@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use ls_lora::LoraLinear;
+use ls_ops::NormScale;
 
 use crate::assemble::{Weights, assemble};
 use crate::config::{LlamaConfig, Projection};
@@ -14,7 +15,7 @@ use crate::precision::ComputeType;
 
 impl LlamaModel {
     /// A frozen decoder with weights N(0, `initializer_range`) from the device's seeded generator,
-    /// norms 1 and biases 0, as transformers initialises one.
+    /// norms that multiply by 1 and biases 0, as transformers initialises one.
     ///
     /// The values are drawn on the device in the compute type, without a copy in host memory or in
     /// f32. They differ between kinds of device.
@@ -49,6 +50,10 @@ impl LlamaModel {
             device: device.clone().without_autodiff(),
             dtype: compute.dtype(),
             deviation: config.initializer_range,
+            norm: match config.norm_scale {
+                NormScale::Weight | NormScale::WeightInF32 => 1.0,
+                NormScale::OnePlusWeight => 0.0,
+            },
         };
         assemble(config, attention, &mut weights)
     }
@@ -58,6 +63,8 @@ struct Random {
     device: Device,
     dtype: DType,
     deviation: f64,
+    /// The weights of norms.
+    norm: f64,
 }
 
 impl Random {
@@ -86,8 +93,8 @@ impl Weights for Random {
     }
 
     fn norm(&mut self, _name: &str, width: usize) -> Result<Param<Tensor<1>>> {
-        let ones = Tensor::ones([width], (&self.device, self.dtype));
-        Ok(Param::from_tensor(ones))
+        let weight = Tensor::full([width], self.norm, (&self.device, self.dtype));
+        Ok(Param::from_tensor(weight))
     }
 }
 

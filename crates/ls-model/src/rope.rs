@@ -108,11 +108,12 @@ pub struct RopeConfig {
 
 impl RopeConfig {
     /// Reads `rope_parameters` (transformers 5), or `rope_scaling` beside `rope_theta` (before), of
-    /// a `config.json`.
+    /// a `config.json`; `theta` is the base of a file without one.
     pub(crate) fn read(
         fields: &Fields<'_>,
         head_dim: usize,
         max_position_embeddings: usize,
+        theta: f64,
         dialect: RopeDialect,
     ) -> Result<Self> {
         let (name, map) = match (
@@ -135,12 +136,81 @@ impl RopeConfig {
             let supported = "one set of parameters for all layers";
             return Err(fields.unsupported(name, &value.to_string(), supported));
         }
-        let theta = match rope.of_rope("rope_theta")? {
-            Some(theta) => theta,
-            None => fields.of_rope("rope_theta")?.unwrap_or(10_000.0),
+        let theta = fields.of_rope("rope_theta")?.unwrap_or(theta);
+        Self::of(
+            &rope,
+            fields,
+            head_dim,
+            max_position_embeddings,
+            theta,
+            dialect,
+        )
+    }
+
+    /// Reads the two embeddings of a model whose layers with a window have one of their own, the
+    /// global one first: `rope_parameters` with both by the names of `layer_types` (transformers
+    /// 5), or `rope_theta`, which `rope_scaling` stretches, and `rope_local_base_freq` (before).
+    /// `thetas` are the bases of a file without one.
+    pub(crate) fn read_of_kinds(
+        fields: &Fields<'_>,
+        head_dim: usize,
+        max_position_embeddings: usize,
+        thetas: [f64; 2],
+    ) -> Result<[Self; 2]> {
+        let map = |of: &Fields<'_>, name: &str| match of.map.get(name) {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(Value::Object(map)) => Ok(map.clone()),
+            Some(_) => Err(of.error(name, "expected an object")),
         };
+        let name = "rope_parameters";
+        let both = map(fields, name)?;
+        let both = Fields {
+            path: fields.path,
+            within: &format!("{name}."),
+            map: &both,
+        };
+        let kinds = ["full_attention", "sliding_attention"];
+        if let Some(other) = both.map.keys().find(|key| !kinds.contains(&key.as_str())) {
+            return Err(both.error(other, "expected full_attention and sliding_attention"));
+        }
+        let read = |kind: &str, beside: &str, theta: f64, scaling: Map<String, Value>| {
+            let mut parameters = map(&both, kind)?;
+            parameters.extend(scaling);
+            let rope = Fields {
+                path: fields.path,
+                within: &format!("{name}.{kind}."),
+                map: &parameters,
+            };
+            let theta = fields.of_rope(beside)?.unwrap_or(theta);
+            let dialect = RopeDialect::Llama;
+            Self::of(
+                &rope,
+                fields,
+                head_dim,
+                max_position_embeddings,
+                theta,
+                dialect,
+            )
+        };
+        let scaling = map(fields, "rope_scaling")?;
+        Ok([
+            read(kinds[0], "rope_theta", thetas[0], scaling)?,
+            read(kinds[1], "rope_local_base_freq", thetas[1], Map::new())?,
+        ])
+    }
+
+    /// Of one set of parameters. `fields` stand beside them, `theta` is the base without one.
+    fn of(
+        rope: &Fields<'_>,
+        fields: &Fields<'_>,
+        head_dim: usize,
+        max_position_embeddings: usize,
+        theta: f64,
+        dialect: RopeDialect,
+    ) -> Result<Self> {
+        let theta = rope.of_rope("rope_theta")?.unwrap_or(theta);
         let parameters = Parameters {
-            rope: &rope,
+            rope,
             beside: fields,
             theta,
             max_position_embeddings: max_position_embeddings as f64,
@@ -475,9 +545,8 @@ mod tests {
         } in cases
         {
             let path = Path::new("config.json");
-            let rope = LlamaConfig::from_json(&config.to_string(), path)
-                .unwrap()
-                .rope;
+            let config = LlamaConfig::from_json(&config.to_string(), path).unwrap();
+            let rope = config.rope[0].as_ref().unwrap();
             for expected in tables {
                 let what = format!("{name} at {}", expected.length);
                 let found = rope.inverse_frequencies(expected.length);
@@ -509,7 +578,7 @@ mod tests {
             within: "",
             map: fields.as_object().unwrap(),
         };
-        RopeConfig::read(&fields, 8, 2048, dialect)
+        RopeConfig::read(&fields, 8, 2048, 10_000.0, dialect)
     }
 
     #[test]

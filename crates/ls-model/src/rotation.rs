@@ -52,6 +52,15 @@ impl RopeConfig {
     }
 }
 
+/// The table of a layer without rotary embedding, which turns nothing.
+pub(crate) fn unturned() -> RotaryTable {
+    RotaryTable {
+        pairs: 0,
+        cos: Vec::new(),
+        sin: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,8 +24,8 @@ mod plan;
 
 pub use plan::{AttentionPlan, PlacedPlan, RotaryTable, Segment};
 
-/// `softmax(rotate(q) rotate(k)ᵀ / sqrt(head_dim)) v` within each segment, over the keys that the
-/// plan lets a query see.
+/// `softmax(cap(scale rotate(q) rotate(k)ᵀ)) v` within each segment, over the keys that the plan
+/// lets a query see; scale, cap and angles are the plan's.
 ///
 /// Pairs of the rotary embedding are half a head apart, as transformers has them.
 ///

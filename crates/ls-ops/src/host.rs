@@ -10,6 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, FloatDType, TensorData};
 use rten_simd::{Isa, SimdOp};
 
+use crate::activation::{GELU, GELU_CUBED};
 use crate::uninit;
 
 /// Elements that one task of an element-wise loop takes: small enough for a core's cache, large
@@ -170,6 +171,39 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// `x sigmoid(x)` and its slope.
+#[inline(always)]
+pub(crate) fn silu(x: f32) -> (f32, f32) {
+    let sigmoid = sigmoid(x);
+    let value = x * sigmoid;
+    (value, sigmoid + value * (1.0 - sigmoid))
+}
+
+/// GELU by `tanh` and its slope ([`Activation::GeluTanh`](crate::Activation::GeluTanh)).
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> (f32, f32) {
+    let square = x * x;
+    let sigmoid = sigmoid(x * (GELU + GELU_CUBED * square));
+    let value = x * sigmoid;
+    let slope = GELU + 3.0 * GELU_CUBED * square;
+    (value, sigmoid + value * (1.0 - sigmoid) * slope)
+}
+
+/// `tanh(x)` to about two units in the last place (Cephes' `tanhf`); NaN stays NaN.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let far = (1.0 - 2.0 / (exp(2.0 * size) + 1.0)).copysign(x);
+    let square = x * x;
+    let mut p = -5.704_988_7e-3;
+    p = p * square + 2.063_908_8e-2;
+    p = p * square - 5.373_971_4e-2;
+    p = p * square + 1.333_144_2e-1;
+    p = p * square - 3.333_328e-1;
+    let near = p * square * x + x;
+    if size > 0.625 { far } else { near }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +222,24 @@ mod tests {
         assert_eq!([exp(-88.0), exp(-1e9), exp(f32::NEG_INFINITY)], [0.0; 3]);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(1e9) > 3e38 && sigmoid(-1e9) < 1e-37 && sigmoid(1e9) == 1.0);
+    }
+
+    #[test]
+    fn tanh_is_exact_to_three_units_and_saturates() {
+        let mut worst = 0.0f64;
+        let mut x = 1e-6f32;
+        while x < 20.0 {
+            let (found, expected) = (f64::from(tanh(x)), f64::from(x).tanh());
+            worst = worst.max((found / expected - 1.0).abs());
+            assert_eq!(tanh(-x), -tanh(x));
+            x *= 1.000_7;
+        }
+        assert!(worst < 3.6e-7, "{worst}");
+        assert_eq!(
+            [tanh(0.0), tanh(1e9), tanh(f32::NEG_INFINITY)],
+            [0.0, 1.0, -1.0]
+        );
+        assert!(tanh(f32::NAN).is_nan());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | [`linear`] | `x W`, the weight in f32, f16 or bf16 in memory |
 //! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
 //! | [`rms_norm`] | root mean square normalisation |
-//! | [`swiglu`] | `silu(gate) * up` |
+//! | [`glu`] | `silu(gate) * up`, or GELU for SiLU |
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
 //! | [`dropout`] | dropout whose mask is a seed |
 //! | [`join`] | many small tensors as one buffer |
@@ -22,17 +22,19 @@
 //! own operations, and burn's backward pass. [`device`] has what a program settles before its first
 //! use of one.
 
+mod activation;
 mod attention;
 mod autodiff;
 pub mod device;
 mod dropout;
 mod dtype;
+mod glu;
 mod join;
 mod linear;
 mod low_rank;
+mod norm_scale;
 mod pull_back;
 mod rms_norm;
-mod swiglu;
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -43,14 +45,16 @@ mod host;
 #[cfg(feature = "flex")]
 mod uninit;
 
+pub use activation::Activation;
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};
+pub use glu::glu;
 pub use join::join;
 pub use linear::{LinearOps, linear, linear_graph};
 pub use low_rank::add_low_rank;
+pub use norm_scale::NormScale;
 pub use pull_back::pull_back;
 pub use rms_norm::rms_norm;
-pub use swiglu::swiglu;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

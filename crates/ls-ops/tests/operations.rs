@@ -11,12 +11,12 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::{gelu_approximate, silu, softmax};
 use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::device::{of_tests, tolerance_of_tests};
 use ls_ops::{
-    AttentionPlan, RotaryTable, Segment, add_low_rank, attention, linear, linear_graph, pull_back,
-    rms_norm, swiglu,
+    Activation, AttentionPlan, NormScale, RotaryTable, Segment, add_low_rank, attention, glu,
+    linear, linear_graph, pull_back, rms_norm,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -197,24 +197,30 @@ fn every_operation_takes_bf16() {
             |x| linear(x[0].clone(), x[1].clone()),
             &format!("linear {what}"),
         );
-        half_is_near(
-            &[[tokens, d_in], [1, d_in]],
-            |x| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5),
-            &format!("norm {what}"),
-        );
-        half_is_near(
-            &[[tokens, d_in], [tokens, d_in]],
-            |x| swiglu(x[0].clone(), x[1].clone()),
-            &format!("swiglu {what}"),
-        );
+        for scale in SCALES {
+            half_is_near(
+                &[[tokens, d_in], [1, d_in]],
+                |x| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), scale, 1e-5),
+                &format!("norm {scale:?} {what}"),
+            );
+        }
+        for activation in ACTIVATIONS {
+            half_is_near(
+                &[[tokens, d_in], [tokens, d_in]],
+                |x| glu(x[0].clone(), x[1].clone(), activation),
+                &format!("glu {activation:?} {what}"),
+            );
+        }
     }
     for visibility in [(false, None), (true, None), (false, Some(1))] {
         let plan = plan(&[4, 1, 2], [2, 1, 6], visibility, None);
-        half_is_near(
-            &[[7, 12], [7, 6], [7, 6]],
-            |x| attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan),
-            &format!("attention {visibility:?}"),
-        );
+        for plan in [&plan, &capped(&plan)] {
+            half_is_near(
+                &[[7, 12], [7, 6], [7, 6]],
+                |x| attention(x[0].clone(), x[1].clone(), x[2].clone(), plan),
+                &format!("attention {visibility:?} {:?}", plan.soft_cap),
+            );
+        }
     }
 }
 
@@ -311,13 +317,15 @@ fn a_half_weight_multiplies_as_its_values_do() {
 fn no_tokens_give_no_rows() {
     let x = Tensor::<2>::zeros([0, 6], &of_tests());
     assert_eq!(linear(x.clone(), constant([6, 4], 1)).dims(), [0, 4]);
-    assert_eq!(swiglu(x.clone(), x.clone()).dims(), [0, 6]);
-    assert_eq!(rms_norm(x, constant([6], 1), 1e-5).dims(), [0, 6]);
+    let silu = Activation::Silu;
+    assert_eq!(glu(x.clone(), x.clone(), silu).dims(), [0, 6]);
+    let weight = constant([6], 1);
+    assert_eq!(rms_norm(x, weight, NormScale::Weight, 1e-5).dims(), [0, 6]);
     // The gate's gradients.
     let empty =
         |width: usize| Tensor::<2>::zeros([0, width], &of_tests().autodiff()).require_grad();
     let (gate, up) = (empty(6), empty(6));
-    let gradients = swiglu(gate.clone(), up.clone()).sum().backward();
+    let gradients = glu(gate.clone(), up.clone(), silu).sum().backward();
     for x in [gate, up] {
         assert_eq!(x.grad(&gradients).unwrap().dims(), [0, 6]);
     }
@@ -343,63 +351,94 @@ fn no_tokens_give_no_rows() {
     }
 }
 
+const ACTIVATIONS: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
+
 #[test]
-fn swiglu_is_the_gated_product_and_its_gradients() {
-    for shape in [[1, 1], [3, 17], [9, 2000]] {
-        compare(
-            &[leaf(shape, 1), leaf(shape, 2)],
-            |x| swiglu(x[0].clone().mul_scalar(6.0), x[1].clone()),
-            |x| silu(x[0].clone().mul_scalar(6.0)) * x[1].clone(),
-            &format!("{shape:?}"),
+fn glu_is_the_gated_product_and_its_gradients() {
+    for activation in ACTIVATIONS {
+        let plain = |x: Tensor<2>| match activation {
+            Activation::Silu => silu(x),
+            Activation::GeluTanh => gelu_approximate(x),
+        };
+        for shape in [[1, 1], [3, 17], [9, 2000]] {
+            compare(
+                &[leaf(shape, 1), leaf(shape, 2)],
+                |x| glu(x[0].clone().mul_scalar(6.0), x[1].clone(), activation),
+                |x| plain(x[0].clone().mul_scalar(6.0)) * x[1].clone(),
+                &format!("{activation:?} {shape:?}"),
+            );
+        }
+        against_differences(&[leaf([2, 9], 1), leaf([2, 9], 2)], |x| {
+            glu(x[0].clone(), x[1].clone(), activation)
+        });
+        // What overflows an exponential is no NaN.
+        let far = Tensor::<2>::from_data([[-1e30, 1e30, -100.0]], &of_tests());
+        let y = values(glu(far.clone(), far.ones_like(), activation));
+        assert!(
+            y[0].abs() < 1e-3 && y[1] == 1e30 && y[2].abs() < 1e-3,
+            "{activation:?}: {y:?}"
         );
     }
-    against_differences(&[leaf([2, 9], 1), leaf([2, 9], 2)], |x| {
-        swiglu(x[0].clone(), x[1].clone())
-    });
-    // What overflows an exponential is no NaN.
-    let far = Tensor::<2>::from_data([[-1e30, 1e30, -100.0]], &of_tests());
-    let y = values(swiglu(far.clone(), far.ones_like()));
-    assert!(
-        y[0].abs() < 1e-3 && y[1] == 1e30 && y[2].abs() < 1e-3,
-        "{y:?}"
-    );
 }
 
-fn plain_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+const SCALES: [NormScale; 3] = [
+    NormScale::Weight,
+    NormScale::WeightInF32,
+    NormScale::OnePlusWeight,
+];
+
+fn plain_norm(x: Tensor<2>, weight: Tensor<1>, scale: NormScale, eps: f64) -> Tensor<2> {
     let mean = x.clone().square().mean_dim(1);
-    x / mean.add_scalar(eps).sqrt() * weight.unsqueeze()
+    let factors = match scale {
+        NormScale::Weight | NormScale::WeightInF32 => weight,
+        NormScale::OnePlusWeight => weight.add_scalar(1.0),
+    };
+    x / mean.add_scalar(eps).sqrt() * factors.unsqueeze()
 }
 
 #[test]
 fn rms_norm_is_the_plain_form_and_its_gradient() {
-    for shape in [[1, 1], [1, 40], [37, 17], [50, 576]] {
-        let weight = constant([shape[1]], 5);
-        compare(
-            &[leaf(shape, 1)],
-            |x| rms_norm(x[0].clone(), weight.clone(), 1e-5),
-            |x| plain_norm(x[0].clone(), weight.clone(), 1e-5),
-            &format!("{shape:?}"),
-        );
+    for scale in SCALES {
+        for shape in [[1, 1], [1, 40], [37, 17], [50, 576]] {
+            let weight = constant([shape[1]], 5);
+            compare(
+                &[leaf(shape, 1)],
+                |x| rms_norm(x[0].clone(), weight.clone(), scale, 1e-5),
+                |x| plain_norm(x[0].clone(), weight.clone(), scale, 1e-5),
+                &format!("{scale:?} {shape:?}"),
+            );
+        }
+        let weight = constant([9], 5);
+        against_differences(&[leaf([3, 9], 1)], |x| {
+            rms_norm(x[0].clone(), weight.clone(), scale, 1e-5)
+        });
     }
-    let weight = constant([9], 5);
-    against_differences(&[leaf([3, 9], 1)], |x| {
-        rms_norm(x[0].clone(), weight.clone(), 1e-5)
-    });
     if !has(DType::BF16) {
         return;
     }
-    // In bf16 as transformers does it: normalised in f32, rounded, scaled.
+    // In bf16 as transformers does it: normalised in f32; rounded and scaled, or the other way
+    // round.
     let x = constant([4, 33], 1).cast(DType::BF16);
     let weight = constant([33], 5).cast(DType::BF16);
-    let y = rms_norm(x.clone(), weight.clone(), 1e-5);
-    let one = Tensor::ones([33], (&of_tests(), DType::F32));
-    let expected = plain_norm(x.cast(DType::F32), one, 1e-5).cast(DType::BF16) * weight.unsqueeze();
-    assert_eq!(values(y), values(expected));
+    let wide = x.clone().cast(DType::F32);
+    for scale in SCALES {
+        let y = rms_norm(x.clone(), weight.clone(), scale, 1e-5);
+        let expected = if scale == NormScale::Weight {
+            let one = Tensor::ones([33], (&of_tests(), DType::F32));
+            let normal = plain_norm(wide.clone(), one, scale, 1e-5).cast(DType::BF16);
+            normal * weight.clone().unsqueeze()
+        } else {
+            let weight = weight.clone().cast(DType::F32);
+            plain_norm(wide.clone(), weight, scale, 1e-5).cast(DType::BF16)
+        };
+        assert_eq!(values(y), values(expected), "{scale:?}");
+    }
 }
 
 #[test]
 fn a_weight_that_trains_gets_its_gradient() {
-    let norm = |x: &[Tensor<2>]| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5);
+    let scale = NormScale::OnePlusWeight;
+    let norm = |x: &[Tensor<2>]| rms_norm(x[0].clone(), x[1].clone().squeeze_dim(0), scale, 1e-5);
     for [tokens, d_in, d_out] in [[1, 1, 1], [5, 33, 17], [70, 65, 130]] {
         let what = format!("{tokens} {d_in} {d_out}");
         compare(
@@ -411,7 +450,7 @@ fn a_weight_that_trains_gets_its_gradient() {
         compare(
             &[leaf([tokens, d_in], 1), leaf([1, d_in], 2)],
             norm,
-            |x| plain_norm(x[0].clone(), x[1].clone().squeeze_dim(0), 1e-5),
+            |x| plain_norm(x[0].clone(), x[1].clone().squeeze_dim(0), scale, 1e-5),
             &format!("norm {what}"),
         );
     }
@@ -635,11 +674,22 @@ fn plan(
         heads,
         kv_heads,
         head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        soft_cap: None,
         bidirectional,
         window,
         query_rotation: table(&query_places),
         key_rotation: table(&key_places),
         placed: Default::default(),
+    })
+}
+
+/// The same with another scale of the scores, and a cap that most of them are near.
+fn capped(plan: &AttentionPlan) -> Arc<AttentionPlan> {
+    Arc::new(AttentionPlan {
+        scale: 0.7,
+        soft_cap: Some(1.3),
+        ..plan.clone()
     })
 }
 
@@ -668,6 +718,9 @@ fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, plan: &Attention
     let (dim, pairs) = (plan.head_dim, plan.key_rotation.pairs);
     let device = of_tests();
     let rotated = |x: Tensor<2>, table: &RotaryTable, start: usize| {
+        if pairs == 0 {
+            return x;
+        }
         let [rows, _] = x.dims();
         let angles = |values: &[f32]| {
             let values = values[start * pairs..(start + rows) * pairs].to_vec();
@@ -698,7 +751,11 @@ fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, plan: &Attention
                 queries.start,
             );
             let k = rotated(of(k, keys.clone(), kv), &plan.key_rotation, keys.start);
-            let scores = q.matmul(k.transpose()).div_scalar((dim as f64).sqrt());
+            let scores = q.matmul(k.transpose()).mul_scalar(plan.scale);
+            let scores = match plan.soft_cap {
+                None => scores,
+                Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+            };
             let blocked: Vec<bool> = (0..queries.len())
                 .flat_map(|query| (0..keys.len()).map(move |key| (segment.first + query, key)))
                 .map(|(query, key)| match (plan.bidirectional, plan.window) {
@@ -743,12 +800,15 @@ fn check_plan(plan: &Arc<AttentionPlan>, what: &str) {
         leaf([keys, kv * dim], 3),
     ];
     let sharp = |q: &Tensor<2>| q.clone().mul_scalar(4.0);
-    compare(
-        &leaves,
-        |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), plan),
-        |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], plan),
-        what,
-    );
+    for plan in [plan, &capped(plan)] {
+        let cap = plan.soft_cap;
+        compare(
+            &leaves,
+            |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), plan),
+            |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], plan),
+            &format!("{what} {cap:?}"),
+        );
+    }
 }
 
 const VISIBILITIES: [(bool, Option<usize>); 6] = [
@@ -773,7 +833,7 @@ fn attention_is_the_plain_form_over_ragged_rows() {
 #[test]
 fn channels_behind_the_turned_ones_stay_as_they_are() {
     for visibility in VISIBILITIES {
-        for (shape, pairs) in [([4, 2, 6], 1), ([4, 2, 6], 2), ([3, 1, 10], 3)] {
+        for (shape, pairs) in [([4, 2, 6], 0), ([4, 2, 6], 2), ([3, 1, 10], 3)] {
             for only in [None, Some(1)] {
                 let whole = plan(&[5, 1, 9], shape, visibility, only);
                 let what = format!("{pairs} pairs of {shape:?} {visibility:?} {only:?}");
@@ -807,9 +867,11 @@ fn attention_of_one_query_of_each_row() {
 fn attention_agrees_with_finite_differences() {
     let plan = plan(&[4, 2], [2, 1, 4], (false, None), None);
     let leaves = [leaf([6, 8], 1), leaf([6, 4], 2), leaf([6, 4], 3)];
-    against_differences(&leaves, |x| {
-        attention(x[0].clone(), x[1].clone(), x[2].clone(), &plan)
-    });
+    for plan in [&plan, &capped(&plan)] {
+        against_differences(&leaves, |x| {
+            attention(x[0].clone(), x[1].clone(), x[2].clone(), plan)
+        });
+    }
 }
 
 #[test]

@@ -1,31 +1,20 @@
 //! Reads `config.json` of a Hugging Face folder, with every default of transformers 5 filled in.
 //!
-//! The defaults of each family are here, except those of the rotary embedding, which are in
-//! `rope.rs`.
+//! The defaults of each family are in `family.rs`; those of the rotary embedding's parameters are
+//! in `rope.rs`.
 
 use std::path::{Path, PathBuf};
 
 use ls_files::{exists, is_folder, shown};
+use ls_ops::Activation;
 use serde_json::{Map, Value};
 
+use super::family::{AttentionBias, Bidirectional, Family, Multipliers, Rotary, Windows};
 use super::{LlamaConfig, ProblemType};
-use crate::bounds::{HEAD_DIM, HEADS, LAYERS, LAYERS_BELOW, TOKENS, VOCABULARY, WIDTH};
+use crate::bounds::{HEAD_DIM, HEADS, INTERVAL, LAYERS, LAYERS_BELOW, TOKENS, VOCABULARY, WIDTH};
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
-use crate::rope::{RopeConfig, RopeDialect};
-
-/// The families whose decoder block this crate implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Architecture {
-    /// LLaMA 2, 3, 3.1 and 3.2.
-    Llama,
-    /// Mistral: the LLaMA block with a sliding window.
-    Mistral,
-    /// Qwen2 and Qwen2.5: the LLaMA block with biases on q, k and v.
-    Qwen2,
-    /// Phi-3, 3.5, 4 and 4-mini: the LLaMA block with fused projections, whose heads turn in part.
-    Phi3,
-}
+use crate::rope::RopeConfig;
 
 impl LlamaConfig {
     /// Reads `config.json` of a folder.
@@ -77,21 +66,13 @@ impl LlamaConfig {
 }
 
 fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> {
-    let architecture = match fields.string("model_type")?.as_deref() {
-        Some("llama") => Architecture::Llama,
-        Some("mistral") => Architecture::Mistral,
-        Some("qwen2") => Architecture::Qwen2,
-        Some("phi3") => Architecture::Phi3,
-        Some(other) => {
-            return Err(fields.unsupported("model_type", other, "llama, mistral, qwen2, phi3"));
-        }
+    let family = match fields.string("model_type")?.as_deref() {
+        Some(name) => match Family::of(name) {
+            Some(family) => family,
+            None => return Err(fields.unsupported("model_type", name, &Family::names())),
+        },
         None => return Err(fields.error("model_type", "is missing")),
     };
-    if let Some(activation) = fields.string("hidden_act")?
-        && activation != "silu"
-    {
-        return Err(fields.unsupported("hidden_act", &activation, "silu"));
-    }
     if fields
         .map
         .get("quantization_config")
@@ -107,22 +88,20 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
     let hidden_size = fields.required_size("hidden_size", WIDTH)?;
     let num_attention_heads = fields.required_size("num_attention_heads", HEADS)?;
     // An explicit null means as many as query heads; an absent field is the family's default.
-    let default_kv = match architecture {
-        _ if fields.map.contains_key("num_key_value_heads") => num_attention_heads,
-        Architecture::Llama | Architecture::Phi3 => num_attention_heads,
-        Architecture::Mistral => 8,
-        Architecture::Qwen2 => 32,
-    };
+    let default_kv = family
+        .num_key_value_heads
+        .filter(|_| !fields.map.contains_key("num_key_value_heads"));
     let num_key_value_heads = fields
         .size("num_key_value_heads", HEADS)?
-        .unwrap_or(default_kv);
+        .or(default_kv)
+        .unwrap_or(num_attention_heads);
     if num_attention_heads % num_key_value_heads != 0 {
         let reason = format!(
             "{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"
         );
         return Err(fields.error("num_key_value_heads", reason));
     }
-    let head_dim = match fields.size("head_dim", HEAD_DIM)? {
+    let head_dim = match fields.size("head_dim", HEAD_DIM)?.or(family.head_dim) {
         Some(head_dim) => head_dim,
         None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
         None => {
@@ -139,30 +118,64 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         ));
     }
     let num_hidden_layers = fields.required_size("num_hidden_layers", LAYERS)?;
-    let default_positions = match architecture {
-        Architecture::Llama => 2048,
-        Architecture::Mistral => 4096 * 32,
-        Architecture::Qwen2 => 32768,
-        Architecture::Phi3 => 4096,
-    };
     let max_position_embeddings = fields
         .size("max_position_embeddings", TOKENS)?
-        .unwrap_or(default_positions);
-    let dialect = match architecture {
-        Architecture::Phi3 => RopeDialect::Phi3,
-        _ => RopeDialect::Llama,
+        .unwrap_or(family.max_position_embeddings);
+    let flag =
+        |field: &str, default: bool| -> Result<bool> { Ok(fields.flag(field)?.unwrap_or(default)) };
+    let [qkv_bias, o_bias] = match family.attention_bias {
+        AttentionBias::Never => [false, false],
+        AttentionBias::OfField => [flag("attention_bias", false)?; 2],
+        AttentionBias::AllButOutput => [true, false],
     };
-    let (default_eps, default_pad) = match architecture {
-        Architecture::Phi3 => (1e-5, Some(32_000)),
-        _ => (1e-6, None),
+    let factor =
+        |field: &str, default: f64| -> Result<f64> { Ok(fields.factor(field)?.unwrap_or(default)) };
+    let [embeddings, scores, residuals] = match family.multipliers {
+        Multipliers::Plain => [1.0, 1.0 / (head_dim as f64).sqrt(), 1.0],
+        Multipliers::OfFields => [
+            factor("embedding_multiplier", 1.0)?,
+            factor("attention_multiplier", 1.0)?,
+            factor("residual_multiplier", 1.0)?,
+        ],
+        Multipliers::OfWidths => {
+            let width = factor("query_pre_attn_scalar", 256.0)?;
+            [(hidden_size as f64).sqrt(), 1.0 / width.sqrt(), 1.0]
+        }
     };
-    let pad_token_id = if fields.map.contains_key("pad_token_id") {
-        fields.token_id("pad_token_id")?
-    } else {
-        default_pad
+    let attn_logit_softcapping = match family.attn_logit_softcapping {
+        Some(_) if fields.map.contains_key("attn_logit_softcapping") => {
+            fields.factor("attn_logit_softcapping")?
+        }
+        default => default,
     };
-    let attention_bias =
-        architecture == Architecture::Llama && fields.flag("attention_bias")?.unwrap_or(false);
+
+    let both_ways = both_ways(fields, family)?;
+    let is_causal = flag("is_causal", true)?;
+    let turned = turned(fields, family, num_hidden_layers)?;
+    let local = local(fields, family, &turned)?;
+    let mut window = window(fields, family)?;
+    if both_ways {
+        // As transformers counts it, whose window of both ways is one wider without `is_causal`.
+        window = window.map(|window| window / 2 + usize::from(!is_causal));
+    }
+    let rope = match family.rotary {
+        Rotary::Same | Rotary::SomeWithout => {
+            let theta = family.rope_theta;
+            let dialect = family.rope_dialect;
+            let rope = RopeConfig::read(fields, head_dim, max_position_embeddings, theta, dialect)?;
+            let layers = turned.iter();
+            layers.map(|turned| turned.then(|| rope.clone())).collect()
+        }
+        Rotary::OfKind { local_theta } => {
+            let thetas = [family.rope_theta, local_theta];
+            let [global, narrow] =
+                RopeConfig::read_of_kinds(fields, head_dim, max_position_embeddings, thetas)?;
+            let layers = local.iter();
+            layers
+                .map(|&local| Some(if local { &narrow } else { &global }.clone()))
+                .collect()
+        }
+    };
 
     Ok(LlamaConfig {
         vocab_size: fields.required_size("vocab_size", VOCABULARY)?,
@@ -175,72 +188,152 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         max_position_embeddings,
         rms_norm_eps: fields
             .fraction("rms_norm_eps", true)?
-            .unwrap_or(default_eps),
-        rope: RopeConfig::read(fields, head_dim, max_position_embeddings, dialect)?,
-        qkv_bias: attention_bias || architecture == Architecture::Qwen2,
-        o_bias: attention_bias,
-        mlp_bias: architecture == Architecture::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
-        fused_projections: architecture == Architecture::Phi3,
-        sliding_window: sliding_window(fields, architecture, num_hidden_layers)?,
-        tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        is_causal: fields.flag("is_causal")?.unwrap_or(true),
+            .unwrap_or(family.rms_norm_eps),
+        norm_scale: family.norm_scale,
+        norms: family.norms,
+        head_norms: family.head_norms,
+        hidden_act: activation(fields, family)?,
+        embedding_multiplier: embeddings,
+        attention_multiplier: scores,
+        residual_multiplier: residuals,
+        attn_logit_softcapping,
+        rope,
+        qkv_bias,
+        o_bias,
+        mlp_bias: family.mlp_bias && flag("mlp_bias", false)?,
+        fused_projections: family.fused_projections,
+        sliding_window: local
+            .iter()
+            .map(|&local| window.filter(|_| local))
+            .collect(),
+        tie_word_embeddings: flag("tie_word_embeddings", family.tie_word_embeddings)?,
+        is_causal: is_causal && !both_ways,
         initializer_range: fields.fraction("initializer_range", true)?.unwrap_or(0.02),
         classifier_dropout: fields.fraction("classifier_dropout", false)?.unwrap_or(0.1),
-        token_classification_bias: fields.flag("token_classification_bias")?.unwrap_or(true),
+        token_classification_bias: flag("token_classification_bias", true)?,
         labels: labels(fields)?,
         problem_type: problem_type(fields)?,
-        pad_token_id,
+        pad_token_id: if fields.map.contains_key("pad_token_id") {
+            fields.token_id("pad_token_id")?
+        } else {
+            family.pad_token_id
+        },
         raw,
     })
 }
 
-fn sliding_window(
-    fields: &Fields<'_>,
-    architecture: Architecture,
-    layers: usize,
-) -> Result<Vec<Option<usize>>> {
-    let window = match fields.map.get("sliding_window") {
-        // An explicit null switches it off; transformers defaults Mistral and Qwen2 to 4096.
-        Some(Value::Null) => None,
-        Some(_) => fields.size("sliding_window", TOKENS)?,
-        None if architecture == Architecture::Phi3 => None,
-        None => Some(4096),
-    };
-    match architecture {
-        Architecture::Llama => Ok(vec![None; layers]),
-        Architecture::Mistral | Architecture::Phi3 => Ok(vec![window; layers]),
-        Architecture::Qwen2 => {
-            let window = if fields.flag("use_sliding_window")?.unwrap_or(false) {
-                window
+fn activation(fields: &Fields<'_>, family: &Family) -> Result<Activation> {
+    let (field, default) = family.activation;
+    match fields.string(field)?.as_deref() {
+        None => Ok(default),
+        Some("silu") => Ok(Activation::Silu),
+        Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        Some(other) => Err(fields.unsupported(field, other, "silu, gelu_pytorch_tanh")),
+    }
+}
+
+/// Whether a field of the family takes the causal mask away.
+fn both_ways(fields: &Fields<'_>, family: &Family) -> Result<bool> {
+    let field = "use_bidirectional_attention";
+    let asked =
+        family.bidirectional != Bidirectional::Unknown && fields.flag(field)?.unwrap_or(false);
+    if asked && family.bidirectional == Bidirectional::Refused {
+        let supported = "false; \"is_causal\": false takes the causal mask away";
+        return Err(fields.unsupported(field, "true", supported));
+    }
+    Ok(asked)
+}
+
+/// Which layers have a rotary embedding.
+fn turned(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<bool>> {
+    if family.rotary != Rotary::SomeWithout {
+        return Ok(vec![true; layers]);
+    }
+    let expected = "a list of 0 (without rotary embedding) and 1";
+    let listed = fields.list("no_rope_layers", expected, |entry| match entry.as_u64() {
+        Some(0) => Some(false),
+        Some(1) => Some(true),
+        _ => None,
+    })?;
+    if let Some(mut listed) = listed {
+        if listed.len() < layers {
+            let reason = format!("has {} entries for {layers} layers", listed.len());
+            return Err(fields.error("no_rope_layers", reason));
+        }
+        listed.truncate(layers);
+        return Ok(listed);
+    }
+    let interval = fields
+        .size("no_rope_layer_interval", INTERVAL)?
+        .unwrap_or(4);
+    Ok((1..=layers).map(|layer| layer % interval != 0).collect())
+}
+
+/// Which layers have the window, if there is one.
+fn local(fields: &Fields<'_>, family: &Family, turned: &[bool]) -> Result<Vec<bool>> {
+    let layers = turned.len();
+    let heeds_kinds = !matches!(family.windows, Windows::Never | Windows::Every);
+    if heeds_kinds && let Some(kinds) = layer_types(fields, layers)? {
+        return Ok(kinds);
+    }
+    Ok(match family.windows {
+        Windows::Never => vec![false; layers],
+        Windows::Every => vec![true; layers],
+        Windows::FromLayer => {
+            let first = fields.size("max_window_layers", LAYERS_BELOW)?;
+            let first = first.unwrap_or(28);
+            (0..layers).map(|layer| layer >= first).collect()
+        }
+        Windows::WithoutRope => {
+            let used = fields.flag("use_sliding_window")?.unwrap_or(false);
+            turned.iter().map(|turned| used && !turned).collect()
+        }
+        Windows::AllBut { every, pattern } => {
+            let read = if pattern {
+                fields.size("sliding_window_pattern", INTERVAL)?
             } else {
                 None
             };
-            if let Some(Value::Array(types)) = fields.map.get("layer_types") {
-                if types.len() != layers {
-                    let reason = format!("has {} entries for {layers} layers", types.len());
-                    return Err(fields.error("layer_types", reason));
-                }
-                return types
-                    .iter()
-                    .map(|kind| match kind.as_str() {
-                        Some("full_attention") => Ok(None),
-                        Some("sliding_attention") => Ok(window),
-                        _ => Err(fields.unsupported(
-                            "layer_types",
-                            &kind.to_string(),
-                            "full_attention, sliding_attention",
-                        )),
-                    })
-                    .collect();
-            }
-            let first = fields
-                .size("max_window_layers", LAYERS_BELOW)?
-                .unwrap_or(28);
-            Ok((0..layers)
-                .map(|layer| if layer >= first { window } else { None })
-                .collect())
+            let every = read.unwrap_or(every);
+            (1..=layers).map(|layer| layer % every != 0).collect()
         }
+    })
+}
+
+/// Which layers `layer_types` gives a window.
+fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<bool>>> {
+    let kinds = fields.list("layer_types", "a list of names", |kind| {
+        kind.as_str().map(str::to_owned)
+    })?;
+    let Some(kinds) = kinds else { return Ok(None) };
+    if kinds.len() != layers {
+        let reason = format!("has {} entries for {layers} layers", kinds.len());
+        return Err(fields.error("layer_types", reason));
     }
+    let is_local = |kind: &String| match kind.as_str() {
+        "full_attention" => Ok(false),
+        "sliding_attention" => Ok(true),
+        other => {
+            let supported = "full_attention, sliding_attention";
+            Err(fields.unsupported("layer_types", other, supported))
+        }
+    };
+    kinds.iter().map(is_local).collect::<Result<_>>().map(Some)
+}
+
+/// The window of the layers that have one.
+fn window(fields: &Fields<'_>, family: &Family) -> Result<Option<usize>> {
+    if family.windows == Windows::Never {
+        return Ok(None);
+    }
+    let window = match fields.map.get("sliding_window") {
+        None => family.sliding_window,
+        // An explicit null switches it off.
+        Some(_) => fields.size("sliding_window", TOKENS)?,
+    };
+    let used =
+        family.windows != Windows::FromLayer || fields.flag("use_sliding_window")?.unwrap_or(false);
+    Ok(window.filter(|_| used))
 }
 
 fn problem_type(fields: &Fields<'_>) -> Result<Option<ProblemType>> {
@@ -335,21 +428,20 @@ mod tests {
         assert!(!config.tie_word_embeddings && config.is_causal);
         assert_eq!(config.classifier_dropout, 0.1);
         assert!(config.token_classification_bias);
-        assert_eq!(
-            config.rope,
-            RopeConfig {
-                theta: 10_000.0,
-                scaling: RopeScaling::Default,
-                rotary_dim: 8,
-                max_position_embeddings: 2048,
-            }
-        );
+        let rope = RopeConfig {
+            theta: 10_000.0,
+            scaling: RopeScaling::Default,
+            rotary_dim: 8,
+            max_position_embeddings: 2048,
+        };
+        assert_eq!(config.rope, vec![Some(rope); 4]);
         let biased = llama(json!({"attention_bias": true, "mlp_bias": true, "head_dim": 12}));
         assert_eq!(
             (biased.qkv_bias, biased.o_bias, biased.mlp_bias),
             (true, true, true)
         );
-        assert_eq!((biased.head_dim, biased.rope.rotary_dim), (12, 12));
+        let turned = biased.rope[0].as_ref().map(|rope| rope.rotary_dim);
+        assert_eq!((biased.head_dim, turned), (12, Some(12)));
     }
 
     #[test]
@@ -407,7 +499,7 @@ mod tests {
         assert_eq!(config.max_position_embeddings, 4096);
         assert_eq!(config.rms_norm_eps, 1e-5);
         assert_eq!(config.sliding_window, [None; 4]);
-        assert_eq!(config.rope.rotary_dim, 8);
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 8);
         assert_eq!(config.pad_token_id, Some(32_000));
         assert_eq!(
             (config.qkv_bias, config.o_bias, config.mlp_bias),
@@ -423,7 +515,7 @@ mod tests {
         });
         let config = read(&with("phi3", fields)).unwrap();
         assert_eq!(config.sliding_window, [Some(7); 4]);
-        assert_eq!(config.rope.rotary_dim, 6);
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 6);
         assert_eq!(config.pad_token_id, None);
         let shapes: Vec<_> = config
             .projections()
@@ -439,7 +531,10 @@ mod tests {
         for (fields, parts) in [
             (
                 json!({"model_type": "gpt2"}),
-                ["model_type \"gpt2\"", "llama, mistral, qwen2, phi3"],
+                [
+                    "model_type \"gpt2\"",
+                    "llama, mistral, qwen2, phi3, qwen3, olmo2",
+                ],
             ),
             (
                 json!({"hidden_act": "gelu"}),

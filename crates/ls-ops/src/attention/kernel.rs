@@ -14,19 +14,13 @@ use rayon::prelude::*;
 use super::plan::{AttentionPlan, RotaryTable, Segment};
 use super::{AttentionOps, AttentionPasses};
 use crate::gemm::{Matrix, accumulate};
-use crate::host::{Values, dims, exp, in_dtype, largest, sum, tensor, vectorised};
+use crate::host::{Values, dims, exp, in_dtype, largest, sum, tanh, tensor, vectorised};
 use crate::uninit::{Uninit, filled};
 
 /// Queries of one tile.
 const QUERIES: usize = 64;
 /// Keys of one tile.
 const KEYS: usize = 256;
-
-impl AttentionPlan {
-    fn scale(&self) -> f32 {
-        (1.0 / (self.head_dim as f64).sqrt()) as f32
-    }
-}
 
 impl AttentionOps for Flex {
     fn fused_attention(
@@ -69,7 +63,7 @@ impl AttentionPasses for Flex {
         let ([queries, width], [keys, _]) = (dims(&q), dims(&k));
         let (dim, kv_heads) = (plan.head_dim, plan.kv_heads);
         let (q_table, k_table) = (Some(&*plan.query_rotation), Some(&*plan.key_rotation));
-        let all_q = heads_first(q, plan.heads, dim, q_table, plan.scale());
+        let all_q = heads_first(q, plan.heads, dim, q_table, plan.scale);
         let all_k = heads_first(k, kv_heads, dim, k_table, 1.0);
         let all_v = heads_first(v, kv_heads, dim, None, 1.0);
         let mut out = vec![0.0f32; queries * width];
@@ -209,7 +203,7 @@ impl AttentionPasses for Flex {
             });
         // Queries came in scaled, so their gradients go out scaled; keys' have it by the queries.
         let (q_table, k_table) = (Some(&*plan.query_rotation), Some(&*plan.key_rotation));
-        let dq = tokens_first(&dq, queries, plan.heads, dim, q_table, plan.scale());
+        let dq = tokens_first(&dq, queries, plan.heads, dim, q_table, plan.scale);
         let dk = tokens_first(&dk, keys, plan.kv_heads, dim, k_table, 1.0);
         let dv = tokens_first(&dv, keys, plan.kv_heads, dim, None, 1.0);
         (
@@ -404,6 +398,11 @@ impl Tile {
                         scores[..visible.start].fill(0.0);
                         scores[visible.end..].fill(0.0);
                         let scores = &mut scores[visible];
+                        if let Some(cap) = plan.soft_cap {
+                            for score in scores.iter_mut() {
+                                *score = cap * tanh(*score / cap);
+                            }
+                        }
                         let before = self.peak[at];
                         let peak = before.max(largest(scores));
                         for score in scores.iter_mut() {
@@ -487,9 +486,24 @@ impl Tile {
                             let along = head.along[from + at];
                             let scores = &mut scores[visible.clone()];
                             let gradients = &mut gradients[visible];
-                            for (score, gradient) in scores.iter_mut().zip(gradients) {
-                                *score = exp(*score - log_sum);
-                                *gradient = *score * (*gradient - along);
+                            let pairs = scores.iter_mut().zip(gradients);
+                            match plan.soft_cap {
+                                None => pairs.for_each(
+                                    #[inline(always)]
+                                    |(score, gradient)| {
+                                        *score = exp(*score - log_sum);
+                                        *gradient = *score * (*gradient - along);
+                                    },
+                                ),
+                                Some(cap) => pairs.for_each(
+                                    #[inline(always)]
+                                    |(score, gradient)| {
+                                        let capped = tanh(*score / cap);
+                                        let slope = 1.0 - capped * capped;
+                                        *score = exp(cap * capped - log_sum);
+                                        *gradient = *score * (*gradient - along) * slope;
+                                    },
+                                ),
                             }
                         }
                     },

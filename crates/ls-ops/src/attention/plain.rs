@@ -33,7 +33,11 @@ pub(super) fn attention(
         let k = of(&k, &segment.keys).swap_dims(0, 1); // [kv_heads, keys, head_dim]
         let v = of(&v, &segment.keys).swap_dims(0, 1);
         let scores = q.matmul(k.swap_dims(1, 2)).cast(DType::F32);
-        let scores = scores.div_scalar((dim as f64).sqrt());
+        let scores = scores.mul_scalar(plan.scale);
+        let scores = match plan.soft_cap {
+            None => scores,
+            Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+        };
         let blocked = blocked(plan, segment, groups, &scores);
         let scores = scores.mask_fill(
             blocked.expand([plan.kv_heads, queries * groups, keys]),
@@ -52,6 +56,9 @@ pub(super) fn attention(
 fn turned(x: Tensor<2>, heads: usize, table: &RotaryTable) -> Tensor<3> {
     let [tokens, width] = x.dims();
     let (dim, pairs) = (width / heads, table.pairs);
+    if pairs == 0 {
+        return x.reshape([tokens, heads, dim]);
+    }
     let (device, dtype) = (x.device().inner(), x.dtype());
     let angles = |values: &[f32]| {
         let data = TensorData::new(values.to_vec(), [tokens, 1, pairs]);
@@ -110,7 +117,7 @@ mod tests {
         for (heads, kv_heads) in [(4, 2), (2, 2), (3, 1)] {
             for bidirectional in [false, true] {
                 for window in [None, Some(1), Some(2), Some(9)] {
-                    for (pooled, pairs) in [(false, 2), (true, 2), (false, 1)] {
+                    for (pooled, pairs) in [(false, 2), (true, 2), (false, 1), (true, 0)] {
                         let mut start = 0;
                         let segments: Vec<Segment> = lengths
                             .iter()
@@ -144,6 +151,8 @@ mod tests {
                             heads,
                             kv_heads,
                             head_dim: 4,
+                            scale: 0.4,
+                            soft_cap: window.map(|_| 1.5),
                             bidirectional,
                             window,
                             query_rotation: table(queries),

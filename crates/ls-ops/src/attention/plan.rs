@@ -39,6 +39,10 @@ pub struct AttentionPlan {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// What scores are multiplied by; usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// A score `s` becomes `cap tanh(s / cap)`, so that none is larger: Gemma 2.
+    pub soft_cap: Option<f32>,
     /// Whether a token attends to those on its right.
     pub bidirectional: bool,
     /// A sliding window, as transformers counts it: the own position and `window - 1` before it
@@ -145,6 +149,8 @@ mod tests {
             heads: 1,
             kv_heads: 1,
             head_dim: 2,
+            scale: 1.0,
+            soft_cap: None,
             bidirectional,
             window,
             query_rotation: empty.clone(),

@@ -46,7 +46,8 @@ fn sizes(layout: &Layout) -> SizesLaunch {
         query_slot as u32,
         key_slot as u32,
         first as u32,
-        layout.scale(),
+        layout.scale,
+        layout.soft_cap.unwrap_or(1.0),
     )
 }
 
@@ -69,6 +70,8 @@ struct Sizes {
     key_slot: u32,
     first: u32,
     scale: f32,
+    /// Read where there is one.
+    cap: f32,
 }
 
 /// Puts a plan on a device.
@@ -91,6 +94,8 @@ fn place(plan: &AttentionPlan, device: &<Cube as BackendTypes>::Device) -> Place
         query_tokens: last.map_or(0, |segment| segment.queries.end),
         key_tokens: last.map_or(0, |segment| segment.keys.end),
         query_angles: 0,
+        scale: plan.scale,
+        soft_cap: plan.soft_cap,
         bidirectional: plan.bidirectional,
         window: plan.window,
     };
@@ -115,6 +120,9 @@ fn place(plan: &AttentionPlan, device: &<Cube as BackendTypes>::Device) -> Place
         layout.query_angles = angles.len();
         angles.extend_from_slice(&plan.query_rotation.cos);
         angles.extend_from_slice(&plan.query_rotation.sin);
+    }
+    if angles.is_empty() {
+        angles.push(0.0); // no device takes a buffer of nothing
     }
     let (places_shape, angles_shape) = ([places.len()], [angles.len()]);
     Placed {
@@ -268,7 +276,7 @@ impl AttentionPasses for Cube {
 #[backend_extension(Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait AttentionKernels: Backend {
     /// Queries, keys and values in the rectangle, f32, zeros for padding; queries and keys turned
-    /// by their angles, queries scaled by `1 / sqrt(head_dim)`.
+    /// by their angles, queries times the plan's scale.
     #[fusion(meta = |_q, _k, _v, _places, _angles, layout: &Layout| (
         TensorSpec::new(Shape::new(layout.query_shape()), DType::F32),
         TensorSpec::new(Shape::new(layout.key_shape()), DType::F32),
@@ -499,6 +507,7 @@ impl AttentionKernels for CubeBackend {
                 row as u32,
                 layout.reach(),
                 layout.bidirectional,
+                layout.soft_cap.is_some(),
                 dim.num_elems(),
             );
         }
@@ -538,6 +547,7 @@ impl AttentionKernels for CubeBackend {
                 row as u32,
                 layout.reach(),
                 layout.bidirectional,
+                layout.soft_cap.is_some(),
                 dim.num_elems(),
             );
         }
@@ -810,6 +820,16 @@ fn place_of(places: &Tensor<i32>, sizes: &Sizes, query: u32, row: u32) -> u32 {
     min(first + query, keys - 1)
 }
 
+/// A score as the softmax takes it.
+#[cube]
+fn capped(score: f32, cap: f32, #[comptime] caps: bool) -> f32 {
+    let mut value = score;
+    if comptime!(caps) {
+        value = (score / cap).tanh() * cap;
+    }
+    value
+}
+
 /// A cube of units for each query of each head.
 #[cube(launch)]
 fn softmax_kernel(
@@ -822,6 +842,7 @@ fn softmax_kernel(
     first_row: u32,
     reach: u32,
     #[comptime] bidirectional: bool,
+    #[comptime] caps: bool,
     #[comptime] units: u32,
 ) {
     let at = CUBE_POS as u32;
@@ -837,17 +858,18 @@ fn softmax_kernel(
     let start = at * sizes.keys;
     let from_scores = at * pitch;
 
-    let mut largest = scores[(from_scores + from) as usize];
+    let mut largest = capped(scores[(from_scores + from) as usize], sizes.cap, caps);
     let mut key = from + UNIT_POS;
     while key < end {
-        largest = max(largest, scores[(from_scores + key) as usize]);
+        let score = capped(scores[(from_scores + key) as usize], sizes.cap, caps);
+        largest = max(largest, score);
         key += units;
     }
     let largest = together(&mut shared, largest, units, Combine::Max);
     let mut total = 0.0f32;
     let mut key = from + UNIT_POS;
     while key < end {
-        total += (scores[(from_scores + key) as usize] - largest).exp();
+        total += (capped(scores[(from_scores + key) as usize], sizes.cap, caps) - largest).exp();
         key += units;
     }
     let total = together(&mut shared, total, units, Combine::Sum);
@@ -855,14 +877,15 @@ fn softmax_kernel(
     while key < sizes.keys {
         let mut value = 0.0f32;
         if key >= from && key < end {
-            value = (scores[(from_scores + key) as usize] - largest).exp() / total;
+            value = (capped(scores[(from_scores + key) as usize], sizes.cap, caps) - largest).exp()
+                / total;
         }
         p[(start + key) as usize] = value;
         key += units;
     }
 }
 
-/// As [`softmax_kernel`], and `d_scores = p * (d_p - sum(p * d_p))`.
+/// As [`softmax_kernel`], and `d_scores = p * (d_p - sum(p * d_p))`, times the slope of the cap.
 #[cube(launch)]
 fn softmax_backward_kernel(
     scores: &Tensor<f32>,
@@ -877,6 +900,7 @@ fn softmax_backward_kernel(
     first_row: u32,
     reach: u32,
     #[comptime] bidirectional: bool,
+    #[comptime] caps: bool,
     #[comptime] units: u32,
 ) {
     let at = CUBE_POS as u32;
@@ -893,10 +917,11 @@ fn softmax_backward_kernel(
     let from_scores = at * pitch;
     let from_d_p = at * pitch_of_d_p;
 
-    let mut largest = scores[(from_scores + from) as usize];
+    let mut largest = capped(scores[(from_scores + from) as usize], sizes.cap, caps);
     let mut key = from + UNIT_POS;
     while key < end {
-        largest = max(largest, scores[(from_scores + key) as usize]);
+        let score = capped(scores[(from_scores + key) as usize], sizes.cap, caps);
+        largest = max(largest, score);
         key += units;
     }
     let largest = together(&mut shared, largest, units, Combine::Max);
@@ -904,7 +929,7 @@ fn softmax_backward_kernel(
     let mut along = 0.0f32;
     let mut key = from + UNIT_POS;
     while key < end {
-        let value = (scores[(from_scores + key) as usize] - largest).exp();
+        let value = (capped(scores[(from_scores + key) as usize], sizes.cap, caps) - largest).exp();
         total += value;
         along += value * d_p[(from_d_p + key) as usize];
         key += units;
@@ -916,8 +941,13 @@ fn softmax_backward_kernel(
         let mut value = 0.0f32;
         let mut gradient = 0.0f32;
         if key >= from && key < end {
-            value = (scores[(from_scores + key) as usize] - largest).exp() / total;
+            let score = capped(scores[(from_scores + key) as usize], sizes.cap, caps);
+            value = (score - largest).exp() / total;
             gradient = value * (d_p[(from_d_p + key) as usize] - along);
+            if comptime!(caps) {
+                let part = score / sizes.cap;
+                gradient *= 1.0f32 - part * part;
+            }
         }
         p[(start + key) as usize] = value;
         d_scores[(start + key) as usize] = gradient;

@@ -4,7 +4,7 @@ use burn::backend::Cube;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 /// The sizes of a plan's rectangle, and where its parts lie in the tensors of [`Placed`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Layout {
     /// Rows of the batch.
     pub(super) rows: usize,
@@ -23,6 +23,8 @@ pub(crate) struct Layout {
     pub(super) key_tokens: usize,
     /// Where the queries' angles begin; those of the keys begin at 0.
     pub(super) query_angles: usize,
+    pub(super) scale: f32,
+    pub(super) soft_cap: Option<f32>,
     pub(super) bidirectional: bool,
     pub(super) window: Option<usize>,
 }
@@ -57,10 +59,6 @@ impl Layout {
         let window = self.window.unwrap_or(ALL).min(ALL);
         let own = usize::from(!self.bidirectional);
         window.saturating_sub(own) as u32
-    }
-
-    pub(super) fn scale(&self) -> f32 {
-        (1.0 / (self.dim() as f64).sqrt()) as f32
     }
 }
 

@@ -8,11 +8,11 @@
 
 mod attention;
 mod dropout;
+pub(crate) mod glu;
 pub(crate) mod join;
 pub(crate) mod layout;
 pub(crate) mod low_rank;
 pub(crate) mod rms_norm;
-pub(crate) mod swiglu;
 
 pub(crate) use burn_cubecl::CubeBackend;
 

@@ -5,9 +5,10 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::{Combine, by_row, contiguous, element, empty, together};
+use crate::norm_scale::NormScale;
 
-/// `x / sqrt(mean(x²) + eps) * weight`; the normalised value is rounded to the dtype of `x` before
-/// the scale, as transformers does.
+/// `x / sqrt(mean(x²) + eps)` times the weight and `offset`; with `rounds_first` both factors are
+/// rounded to the dtype of `x`.
 #[cube(launch)]
 fn forward_kernel<F: Float, W: Float>(
     x: &Tensor<F>,
@@ -16,6 +17,8 @@ fn forward_kernel<F: Float, W: Float>(
     tokens: u32,
     width: u32,
     eps: f32,
+    offset: f32,
+    #[comptime] rounds_first: bool,
     #[comptime] units: u32,
     #[define(F, W)] _elements: [ElemType; 2],
 ) {
@@ -37,15 +40,21 @@ fn forward_kernel<F: Float, W: Float>(
     let mut at = UNIT_POS;
     while at < width {
         let value = f32::cast_from(x[(start + at) as usize]);
-        // Both factors rounded, as they are multiplied in the activations' dtype.
-        let normal = f32::cast_from(F::cast_from(value * scale));
-        let factor = f32::cast_from(F::cast_from(weight[at as usize]));
-        y[(start + at) as usize] = F::cast_from(normal * factor);
+        if comptime!(rounds_first) {
+            // As they are multiplied in the activations' dtype.
+            let normal = f32::cast_from(F::cast_from(value * scale));
+            let factor = f32::cast_from(F::cast_from(weight[at as usize]));
+            y[(start + at) as usize] = F::cast_from(normal * factor);
+        } else {
+            let factor = f32::cast_from(weight[at as usize]) + offset;
+            y[(start + at) as usize] = F::cast_from(value * scale * factor);
+        }
         at += units;
     }
 }
 
-/// The gradient of x: `scale * (dy * weight - mean(dy * weight * x) * scale² * x)`.
+/// The gradient of x, with `f` the weight and `offset`:
+/// `scale * (dy * f - mean(dy * f * x) * scale² * x)`.
 #[cube(launch)]
 fn backward_kernel<F: Float, W: Float>(
     x: &Tensor<F>,
@@ -55,6 +64,7 @@ fn backward_kernel<F: Float, W: Float>(
     tokens: u32,
     width: u32,
     eps: f32,
+    offset: f32,
     #[comptime] units: u32,
     #[define(F, W)] _elements: [ElemType; 2],
 ) {
@@ -69,8 +79,8 @@ fn backward_kernel<F: Float, W: Float>(
     let mut at = UNIT_POS;
     while at < width {
         let value = f32::cast_from(x[(start + at) as usize]);
-        let gradient =
-            f32::cast_from(dy[(start + at) as usize]) * f32::cast_from(weight[at as usize]);
+        let factor = f32::cast_from(weight[at as usize]) + offset;
+        let gradient = f32::cast_from(dy[(start + at) as usize]) * factor;
         square += value * value;
         along += value * gradient;
         at += units;
@@ -83,14 +93,14 @@ fn backward_kernel<F: Float, W: Float>(
     let mut at = UNIT_POS;
     while at < width {
         let value = f32::cast_from(x[(start + at) as usize]);
-        let gradient =
-            f32::cast_from(dy[(start + at) as usize]) * f32::cast_from(weight[at as usize]);
+        let factor = f32::cast_from(weight[at as usize]) + offset;
+        let gradient = f32::cast_from(dy[(start + at) as usize]) * factor;
         dx[(start + at) as usize] = F::cast_from(scale * (gradient - along * value));
         at += units;
     }
 }
 
-pub(crate) fn forward(x: CubeTensor, weight: CubeTensor, eps: f64) -> CubeTensor {
+pub(crate) fn forward(x: CubeTensor, weight: CubeTensor, scale: NormScale, eps: f64) -> CubeTensor {
     let (x, weight) = (contiguous(x), contiguous(weight));
     let [tokens, width] = sizes(&x);
     let y = empty(&x, [tokens, width], x.dtype);
@@ -109,13 +119,21 @@ pub(crate) fn forward(x: CubeTensor, weight: CubeTensor, eps: f64) -> CubeTensor
         tokens as u32,
         width as u32,
         eps as f32,
+        scale.offset(),
+        scale.rounds_first(),
         dim.num_elems(),
         elements,
     );
     y
 }
 
-pub(crate) fn backward(x: CubeTensor, weight: CubeTensor, dy: CubeTensor, eps: f64) -> CubeTensor {
+pub(crate) fn backward(
+    x: CubeTensor,
+    weight: CubeTensor,
+    dy: CubeTensor,
+    scale: NormScale,
+    eps: f64,
+) -> CubeTensor {
     let (x, weight, dy) = (contiguous(x), contiguous(weight), contiguous(dy));
     let [tokens, width] = sizes(&x);
     let dx = empty(&x, [tokens, width], x.dtype);
@@ -135,6 +153,7 @@ pub(crate) fn backward(x: CubeTensor, weight: CubeTensor, dy: CubeTensor, eps: f
         tokens as u32,
         width as u32,
         eps as f32,
+        scale.offset(),
         dim.num_elems(),
         elements,
     );
