@@ -196,10 +196,8 @@ impl FusedMlp {
     fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
         let _span = tracing::trace_span!("mlp").entered();
         let gate_up = self.gate_up_proj.forward(x); // [tokens, 2 * intermediate_size]
-        let half = gate_up.dims()[1] / 2;
-        let gate = gate_up.clone().narrow(1, 0, half);
-        let up = gate_up.narrow(1, half, half);
-        wanted.of(&self.down_proj, ls_ops::glu(gate, up, self.activation))
+        let gated = ls_ops::joined_glu(gate_up, self.activation);
+        wanted.of(&self.down_proj, gated)
     }
 }
 

@@ -16,7 +16,7 @@ use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::device::{of_tests, tolerance_of_tests};
 use ls_ops::{
     Activation, AttentionPlan, NormScale, RotaryTable, Segment, add_low_rank, attention, glu,
-    linear, linear_graph, pull_back, rms_norm,
+    joined_glu, linear, linear_graph, pull_back, rms_norm,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -319,6 +319,7 @@ fn no_tokens_give_no_rows() {
     assert_eq!(linear(x.clone(), constant([6, 4], 1)).dims(), [0, 4]);
     let silu = Activation::Silu;
     assert_eq!(glu(x.clone(), x.clone(), silu).dims(), [0, 6]);
+    assert_eq!(joined_glu(x.clone(), silu).dims(), [0, 3]);
     let weight = constant([6], 1);
     assert_eq!(rms_norm(x, weight, NormScale::Weight, 1e-5).dims(), [0, 6]);
     // The gate's gradients.
@@ -366,6 +367,16 @@ fn glu_is_the_gated_product_and_its_gradients() {
                 |x| glu(x[0].clone().mul_scalar(6.0), x[1].clone(), activation),
                 |x| plain(x[0].clone().mul_scalar(6.0)) * x[1].clone(),
                 &format!("{activation:?} {shape:?}"),
+            );
+            let [tokens, width] = shape;
+            compare(
+                &[leaf([tokens, 2 * width], 3)],
+                |x| joined_glu(x[0].clone().mul_scalar(6.0), activation),
+                |x| {
+                    let half = |at| x[0].clone().narrow(1, at * width, width).mul_scalar(6.0);
+                    plain(half(0)) * half(1)
+                },
+                &format!("joined {activation:?} {shape:?}"),
             );
         }
         against_differences(&[leaf([2, 9], 1), leaf([2, 9], 2)], |x| {
