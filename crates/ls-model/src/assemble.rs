@@ -54,8 +54,12 @@ pub(crate) fn assemble(
     let widths: BTreeMap<&str, usize> = config.block_norms().into_iter().collect();
     let mut layers = Vec::with_capacity(config.num_hidden_layers);
     for (layer, (visibility, rope)) in visibility.into_iter().zip(&config.rope).enumerate() {
-        let mut linear = |projection: Projection| {
+        let linear = |weights: &mut dyn Weights, projection: Projection| {
             weights.linear(&format!("layers.{layer}.{}", projection.name), projection)
+        };
+        let norm_of = |weights: &mut dyn Weights, name: &str| match widths.get(name) {
+            Some(&width) => norm(weights, &format!("layers.{layer}.{name}"), width).map(Some),
+            None => Ok(None),
         };
         let kind = AttentionKind {
             heads: config.num_attention_heads,
@@ -67,38 +71,36 @@ pub(crate) fn assemble(
             rope: rope.clone(),
         };
         let activation = config.hidden_act;
-        let (mut self_attn, mlp) = match config.projections() {
-            Projections::Split([q, k, v, o, gate, up, down]) => {
-                let attention = Attention {
-                    q_proj: linear(q)?,
-                    k_proj: linear(k)?,
-                    v_proj: linear(v)?,
-                    o_proj: linear(o)?,
-                    q_norm: None,
-                    k_norm: None,
+        let (self_attn, mlp) = match config.projections() {
+            Projections::Split([q, k, v, o, gate, up, down]) => (
+                SelfAttention::Split(Attention {
+                    q_proj: linear(weights, q)?,
+                    k_proj: linear(weights, k)?,
+                    v_proj: linear(weights, v)?,
+                    o_proj: linear(weights, o)?,
+                    q_norm: norm_of(weights, "self_attn.q_norm")?,
+                    k_norm: norm_of(weights, "self_attn.k_norm")?,
                     kind,
-                };
-                let mlp = Mlp {
-                    gate_proj: linear(gate)?,
-                    up_proj: linear(up)?,
-                    down_proj: linear(down)?,
+                }),
+                FeedForward::Split(Mlp {
+                    gate_proj: linear(weights, gate)?,
+                    up_proj: linear(weights, up)?,
+                    down_proj: linear(weights, down)?,
                     activation,
-                };
-                (SelfAttention::Split(attention), FeedForward::Split(mlp))
-            }
-            Projections::Fused([qkv, o, gate_up, down]) => {
-                let attention = FusedAttention {
-                    qkv_proj: linear(qkv)?,
-                    o_proj: linear(o)?,
+                }),
+            ),
+            Projections::Fused([qkv, o, gate_up, down]) => (
+                SelfAttention::Fused(FusedAttention {
+                    qkv_proj: linear(weights, qkv)?,
+                    o_proj: linear(weights, o)?,
                     kind,
-                };
-                let mlp = FusedMlp {
-                    gate_up_proj: linear(gate_up)?,
-                    down_proj: linear(down)?,
+                }),
+                FeedForward::Fused(FusedMlp {
+                    gate_up_proj: linear(weights, gate_up)?,
+                    down_proj: linear(weights, down)?,
                     activation,
-                };
-                (SelfAttention::Fused(attention), FeedForward::Fused(mlp))
-            }
+                }),
+            ),
         };
         let mut norm_of = |name: &str| match widths.get(name) {
             Some(&width) => norm(weights, &format!("layers.{layer}.{name}"), width).map(Some),
@@ -111,9 +113,9 @@ pub(crate) fn assemble(
         layers.push(DecoderLayer {
             self_attn,
             mlp,
-            input_layernorm: norm_of("input_layernorm")?,
-            pre_feedforward_layernorm: norm_of("pre_feedforward_layernorm")?,
-            post_feedforward_layernorm: norm_of("post_feedforward_layernorm")?,
+            input_layernorm: norm_of(weights, "input_layernorm")?,
+            pre_feedforward_layernorm: norm_of(weights, "pre_feedforward_layernorm")?,
+            post_feedforward_layernorm: norm_of(weights, "post_feedforward_layernorm")?,
             // Every family has it.
             post_attention_layernorm: norm(
                 weights,

@@ -183,7 +183,7 @@ impl<'a> BatchContext<'a> {
         }
         let table = Arc::new(match &kind.rope {
             Some(rope) => rope.table(&self.input.lengths),
-            None => unturned(self.input.tokens(), kind.head_dim),
+            None => unturned(),
         });
         self.rotations.push((kind.rope.clone(), table.clone()));
         table

@@ -2,11 +2,11 @@
 //! `attention.rs` has what attention does with the rows, `heads.rs` the classifier on top.
 //!
 //! It is every family's decoder. What not all have is an `Option` or a number here, and
-//! `config/family.rs` says which have it; LLaMA has the fewest.
+//! `config/family.rs` says which have it; LLaMA has the fewest. In Phi-3 layers that read the same
+//! are one layer, with one adapter: [`FusedAttention`] and [`FusedMlp`].
 //!
 //! Activations are `[tokens, width]` over the real tokens of a batch (see [`ModelInput`]). Shapes
-//! stand at line ends; `kv` is the number of key/value heads. In Phi-3 layers that read the same
-//! are one layer, with one adapter: [`FusedAttention`] and [`FusedMlp`].
+//! stand at line ends; `kv` is the number of key/value heads.
 //!
 //! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
@@ -114,7 +114,8 @@ impl FusedAttention {
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         let _span = tracing::trace_span!("attention").entered();
-        let [queries, keys] = [self.kind.heads, self.kind.kv_heads].map(|n| n * self.kind.head_dim);
+        let heads = [self.kind.heads, self.kind.kv_heads];
+        let [queries, keys] = heads.map(|heads| heads * self.kind.head_dim);
         let project = |_, x: Tensor<2>| {
             let qkv = self.qkv_proj.forward(x); // [tokens, (heads + 2 * kv) * head_dim]
             let q = qkv.clone().narrow(1, 0, queries);
@@ -195,10 +196,8 @@ impl FusedMlp {
     fn forward(&self, x: Tensor<2>, wanted: Wanted) -> Tensor<2> {
         let _span = tracing::trace_span!("mlp").entered();
         let gate_up = self.gate_up_proj.forward(x); // [tokens, 2 * intermediate_size]
-        let half = gate_up.dims()[1] / 2;
-        let gate = gate_up.clone().narrow(1, 0, half);
-        let up = gate_up.narrow(1, half, half);
-        wanted.of(&self.down_proj, ls_ops::glu(gate, up, self.activation))
+        let gated = ls_ops::joined_glu(gate_up, self.activation);
+        wanted.of(&self.down_proj, gated)
     }
 }
 

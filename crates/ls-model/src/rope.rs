@@ -137,8 +137,14 @@ impl RopeConfig {
             return Err(fields.unsupported(name, &value.to_string(), supported));
         }
         let theta = fields.of_rope("rope_theta")?.unwrap_or(theta);
-        let sizes = [head_dim, max_position_embeddings];
-        Self::of(&rope, fields, sizes, theta, dialect)
+        Self::of(
+            &rope,
+            fields,
+            head_dim,
+            max_position_embeddings,
+            theta,
+            dialect,
+        )
     }
 
     /// Reads the two embeddings of a model whose layers with a window have one of their own, the
@@ -176,8 +182,15 @@ impl RopeConfig {
                 map: &parameters,
             };
             let theta = fields.of_rope(beside)?.unwrap_or(theta);
-            let sizes = [head_dim, max_position_embeddings];
-            Self::of(&rope, fields, sizes, theta, RopeDialect::Llama)
+            let dialect = RopeDialect::Llama;
+            Self::of(
+                &rope,
+                fields,
+                head_dim,
+                max_position_embeddings,
+                theta,
+                dialect,
+            )
         };
         let scaling = map(fields, "rope_scaling")?;
         Ok([

@@ -53,12 +53,11 @@ impl RopeConfig {
 }
 
 /// The table of a layer without rotary embedding, which turns nothing.
-pub(crate) fn unturned(tokens: usize, head_dim: usize) -> RotaryTable {
-    let pairs = head_dim / 2;
+pub(crate) fn unturned() -> RotaryTable {
     RotaryTable {
-        pairs,
-        cos: vec![1.0; tokens * pairs],
-        sin: vec![0.0; tokens * pairs],
+        pairs: 0,
+        cos: Vec::new(),
+        sin: Vec::new(),
     }
 }
 

@@ -1,14 +1,14 @@
-//! [`glu`]: the gated product of the MLP.
+//! [`glu`]: the gated product of the MLP; [`joined_glu`]: of gate and up in one tensor.
 
 #[cfg(feature = "flex")]
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::activation::sigmoid;
+use burn::tensor::{Shape, Slice, Tensor};
 
 use crate::activation::{Activation, GELU, GELU_CUBED};
 use crate::autodiff::register;
@@ -51,6 +51,41 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> 
     Tensor::from_dispatch(<Dispatch as GluOps>::glu(
         gate.into_dispatch(),
         up.into_dispatch(),
+        activation,
+    ))
+}
+
+/// [`glu`] of the two halves of each row, the gate first. The gradient is put together once: that of
+/// a part of a tensor would be as wide as the whole, with zeros, and so would that of the other.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use ls_ops::Activation;
+///
+/// let device = Device::flex();
+/// let gate_up = Tensor::<2>::from_data([[0.0, 1.0, 5.0, 2.0]], &device);
+/// let y = ls_ops::joined_glu(gate_up, Activation::Silu);
+/// let expected = Tensor::<2>::from_data([[0.0, 2.0 * 0.7310586]], &device);
+/// assert!(y.all_close(expected, None, Some(1e-6)));
+/// ```
+///
+/// # Shapes
+///
+/// - `gate_up`: `[tokens, 2 * width]`; output: `[tokens, width]`
+///
+/// # Panics
+///
+/// If rows have no halves.
+#[must_use]
+pub fn joined_glu(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
+    let [_, both] = gate_up.dims();
+    assert!(both.is_multiple_of(2), "{both} columns have no halves");
+    if !crate::is_supported(&gate_up.device()) {
+        let gate = gate_up.clone().narrow(1, 0, both / 2);
+        return glu(gate, gate_up.narrow(1, both / 2, both / 2), activation);
+    }
+    Tensor::from_dispatch(<Dispatch as JoinedGluOps>::joined_glu(
+        gate_up.into_dispatch(),
         activation,
     ))
 }
@@ -283,6 +318,81 @@ impl<B: GluOps, C: CheckpointStrategy> GluOps for Autodiff<B, C> {
                 prep.finish((gate, up, activation), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::glu(gate, up, activation)),
+        }
+    }
+}
+
+/// The gate over halves of one tensor.
+#[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
+pub(crate) trait JoinedGluOps: Backend {
+    /// `activation(gate) * up` of `[gate, up]`.
+    fn joined_glu(gate_up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "cube")]
+impl JoinedGluOps for burn::backend::Cube {
+    fn joined_glu(gate_up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        of_halves::<Self>(gate_up, activation)
+    }
+}
+
+#[cfg(feature = "flex")]
+impl JoinedGluOps for Flex {
+    fn joined_glu(gate_up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        of_halves::<Self>(gate_up, activation)
+    }
+}
+
+fn of_halves<B: GluOps>(gate_up: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
+    let [gate, up] = halves::<B>(gate_up);
+    B::glu(gate, up, activation)
+}
+
+fn halves<B: Backend>(gate_up: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    let [tokens, both] = gate_up.shape().dims();
+    if tokens == 0 {
+        // A part of nothing is no slice on the CPU.
+        let empty = Shape::new([0, both / 2]);
+        let empty = B::float_zeros(empty, &gate_up.device(), gate_up.dtype().into());
+        return [empty.clone(), empty];
+    }
+    [0..both / 2, both / 2..both].map(|columns| {
+        let slices = [Slice::from(0..tokens), Slice::from(columns)];
+        B::float_slice(gate_up.clone(), &slices)
+    })
+}
+
+impl<B: GluOps, C: CheckpointStrategy> JoinedGluOps for Autodiff<B, C> {
+    fn joined_glu(gate_up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct JoinedGluBackward;
+
+        impl<B: GluOps> Backward<B, 1> for JoinedGluBackward {
+            type State = (FloatTensor<B>, Activation);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let (gate_up, activation) = ops.state;
+                unary::<B, _>(ops.parents, ops.node, grads, |dy| {
+                    let [gate, up] = halves::<B>(gate_up);
+                    let (d_gate, d_up) = B::glu_backward(gate, up, dy, activation);
+                    B::float_cat(vec![d_gate, d_up], 1)
+                });
+            }
+        }
+
+        let prep = JoinedGluBackward.prepare::<C>([gate_up.node()]);
+        let gate_up = gate_up.into_primitive();
+        match prep.compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = of_halves::<B>(gate_up.clone(), activation);
+                prep.finish((gate_up, activation), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(of_halves::<B>(gate_up, activation)),
         }
     }
 }

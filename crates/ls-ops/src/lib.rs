@@ -11,7 +11,7 @@
 //! | [`linear`] | `x W`, the weight in f32, f16 or bf16 in memory |
 //! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
 //! | [`rms_norm`] | root mean square normalisation |
-//! | [`glu`] | `silu(gate) * up`, or GELU for SiLU |
+//! | [`glu`], [`joined_glu`] | `silu(gate) * up`, or GELU for SiLU |
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
 //! | [`dropout`] | dropout whose mask is a seed |
 //! | [`join`] | many small tensors as one buffer |
@@ -48,7 +48,7 @@ mod uninit;
 pub use activation::Activation;
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};
-pub use glu::glu;
+pub use glu::{glu, joined_glu};
 pub use join::join;
 pub use linear::{LinearOps, linear, linear_graph};
 pub use low_rank::add_low_rank;

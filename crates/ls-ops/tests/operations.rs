@@ -16,7 +16,7 @@ use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::device::{of_tests, tolerance_of_tests};
 use ls_ops::{
     Activation, AttentionPlan, NormScale, RotaryTable, Segment, add_low_rank, attention, glu,
-    linear, linear_graph, pull_back, rms_norm,
+    joined_glu, linear, linear_graph, pull_back, rms_norm,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -319,6 +319,7 @@ fn no_tokens_give_no_rows() {
     assert_eq!(linear(x.clone(), constant([6, 4], 1)).dims(), [0, 4]);
     let silu = Activation::Silu;
     assert_eq!(glu(x.clone(), x.clone(), silu).dims(), [0, 6]);
+    assert_eq!(joined_glu(x.clone(), silu).dims(), [0, 3]);
     let weight = constant([6], 1);
     assert_eq!(rms_norm(x, weight, NormScale::Weight, 1e-5).dims(), [0, 6]);
     // The gate's gradients.
@@ -366,6 +367,16 @@ fn glu_is_the_gated_product_and_its_gradients() {
                 |x| glu(x[0].clone().mul_scalar(6.0), x[1].clone(), activation),
                 |x| plain(x[0].clone().mul_scalar(6.0)) * x[1].clone(),
                 &format!("{activation:?} {shape:?}"),
+            );
+            let [tokens, width] = shape;
+            compare(
+                &[leaf([tokens, 2 * width], 3)],
+                |x| joined_glu(x[0].clone().mul_scalar(6.0), activation),
+                |x| {
+                    let half = |at| x[0].clone().narrow(1, at * width, width).mul_scalar(6.0);
+                    plain(half(0)) * half(1)
+                },
+                &format!("joined {activation:?} {shape:?}"),
             );
         }
         against_differences(&[leaf([2, 9], 1), leaf([2, 9], 2)], |x| {
@@ -684,6 +695,15 @@ fn plan(
     })
 }
 
+/// The same with another scale of the scores, and a cap that most of them are near.
+fn capped(plan: &AttentionPlan) -> Arc<AttentionPlan> {
+    Arc::new(AttentionPlan {
+        scale: 0.7,
+        soft_cap: Some(1.3),
+        ..plan.clone()
+    })
+}
+
 /// The same, but only the first pairs of channels turn, and are stretched besides.
 fn partly_turned(plan: &AttentionPlan, pairs: usize) -> Arc<AttentionPlan> {
     let of = |table: &RotaryTable| {
@@ -704,20 +724,14 @@ fn partly_turned(plan: &AttentionPlan, pairs: usize) -> Arc<AttentionPlan> {
     })
 }
 
-/// The same with another scale of the scores, and a cap that most of them are near.
-fn capped(plan: &AttentionPlan) -> Arc<AttentionPlan> {
-    Arc::new(AttentionPlan {
-        scale: 0.7,
-        soft_cap: Some(1.3),
-        ..plan.clone()
-    })
-}
-
 /// One head of one row at a time, with every score in memory.
 fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, plan: &AttentionPlan) -> Tensor<2> {
     let (dim, pairs) = (plan.head_dim, plan.key_rotation.pairs);
     let device = of_tests();
     let rotated = |x: Tensor<2>, table: &RotaryTable, start: usize| {
+        if pairs == 0 {
+            return x;
+        }
         let [rows, _] = x.dims();
         let angles = |values: &[f32]| {
             let values = values[start * pairs..(start + rows) * pairs].to_vec();
@@ -798,11 +812,12 @@ fn check_plan(plan: &Arc<AttentionPlan>, what: &str) {
     ];
     let sharp = |q: &Tensor<2>| q.clone().mul_scalar(4.0);
     for plan in [plan, &capped(plan)] {
+        let cap = plan.soft_cap;
         compare(
             &leaves,
             |x| attention(sharp(&x[0]), x[1].clone(), x[2].clone(), plan),
             |x| plain_attention(&sharp(&x[0]), &x[1], &x[2], plan),
-            &format!("{what} {:?}", plan.soft_cap),
+            &format!("{what} {cap:?}"),
         );
     }
 }
@@ -829,7 +844,7 @@ fn attention_is_the_plain_form_over_ragged_rows() {
 #[test]
 fn channels_behind_the_turned_ones_stay_as_they_are() {
     for visibility in VISIBILITIES {
-        for (shape, pairs) in [([4, 2, 6], 1), ([4, 2, 6], 2), ([3, 1, 10], 3)] {
+        for (shape, pairs) in [([4, 2, 6], 0), ([4, 2, 6], 2), ([3, 1, 10], 3)] {
             for only in [None, Some(1)] {
                 let whole = plan(&[5, 1, 9], shape, visibility, only);
                 let what = format!("{pairs} pairs of {shape:?} {visibility:?} {only:?}");

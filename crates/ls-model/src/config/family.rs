@@ -35,7 +35,10 @@ pub(super) struct Family {
     pub multipliers: Multipliers,
     /// `attn_logit_softcapping`; without a number the field is not read.
     pub attn_logit_softcapping: Option<f64>,
+    /// Whether layers that read the same are one layer.
+    pub fused_projections: bool,
     pub rotary: Rotary,
+    pub rope_dialect: RopeDialect,
     pub rope_theta: f64,
     pub rope_dialect: RopeDialect,
     pub windows: Windows,
@@ -120,7 +123,9 @@ const LLAMA: Family = Family {
     norm_scale: NormScale::Weight,
     multipliers: Multipliers::Plain,
     attn_logit_softcapping: None,
+    fused_projections: false,
     rotary: Rotary::Same,
+    rope_dialect: RopeDialect::Llama,
     rope_theta: 10_000.0,
     rope_dialect: RopeDialect::Llama,
     windows: Windows::Never,
@@ -173,6 +178,19 @@ pub(super) const FAMILIES: [Family; 10] = [
         mlp_bias: false,
         windows: Windows::FromLayer,
         sliding_window: Some(4096),
+        ..LLAMA
+    },
+    // Phi-3, 3.5 and 4.
+    Family {
+        model_type: "phi3",
+        max_position_embeddings: 4096,
+        rms_norm_eps: 1e-5,
+        pad_token_id: Some(32_000),
+        attention_bias: AttentionBias::Never,
+        mlp_bias: false,
+        fused_projections: true,
+        rope_dialect: RopeDialect::Phi3,
+        windows: Windows::Every,
         ..LLAMA
     },
     Family {

@@ -160,7 +160,8 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
     }
     let rope = match family.rotary {
         Rotary::Same | Rotary::SomeWithout => {
-            let (theta, dialect) = (family.rope_theta, family.rope_dialect);
+            let theta = family.rope_theta;
+            let dialect = family.rope_dialect;
             let rope = RopeConfig::read(fields, head_dim, max_position_embeddings, theta, dialect)?;
             let layers = turned.iter();
             layers.map(|turned| turned.then(|| rope.clone())).collect()
@@ -498,8 +499,7 @@ mod tests {
         assert_eq!(config.max_position_embeddings, 4096);
         assert_eq!(config.rms_norm_eps, 1e-5);
         assert_eq!(config.sliding_window, [None; 4]);
-        let turned = |config: &LlamaConfig| config.rope[0].as_ref().map(|rope| rope.rotary_dim);
-        assert_eq!(turned(&config), Some(8));
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 8);
         assert_eq!(config.pad_token_id, Some(32_000));
         assert_eq!(
             (config.qkv_bias, config.o_bias, config.mlp_bias),
@@ -515,7 +515,7 @@ mod tests {
         });
         let config = read(&with("phi3", fields)).unwrap();
         assert_eq!(config.sliding_window, [Some(7); 4]);
-        assert_eq!(turned(&config), Some(6));
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 6);
         assert_eq!(config.pad_token_id, None);
         let shapes: Vec<_> = config
             .projections()
@@ -531,7 +531,10 @@ mod tests {
         for (fields, parts) in [
             (
                 json!({"model_type": "gpt2"}),
-                ["model_type \"gpt2\"", "llama, mistral, qwen2, qwen3, olmo2"],
+                [
+                    "model_type \"gpt2\"",
+                    "llama, mistral, qwen2, phi3, qwen3, olmo2",
+                ],
             ),
             (
                 json!({"hidden_act": "gelu"}),

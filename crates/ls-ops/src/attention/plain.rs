@@ -56,6 +56,9 @@ pub(super) fn attention(
 fn turned(x: Tensor<2>, heads: usize, table: &RotaryTable) -> Tensor<3> {
     let [tokens, width] = x.dims();
     let (dim, pairs) = (width / heads, table.pairs);
+    if pairs == 0 {
+        return x.reshape([tokens, heads, dim]);
+    }
     let (device, dtype) = (x.device().inner(), x.dtype());
     let angles = |values: &[f32]| {
         let data = TensorData::new(values.to_vec(), [tokens, 1, pairs]);
@@ -114,7 +117,7 @@ mod tests {
         for (heads, kv_heads) in [(4, 2), (2, 2), (3, 1)] {
             for bidirectional in [false, true] {
                 for window in [None, Some(1), Some(2), Some(9)] {
-                    for (pooled, pairs) in [(false, 2), (true, 2), (false, 1)] {
+                    for (pooled, pairs) in [(false, 2), (true, 2), (false, 1), (true, 0)] {
                         let mut start = 0;
                         let segments: Vec<Segment> = lengths
                             .iter()

@@ -121,6 +121,9 @@ fn place(plan: &AttentionPlan, device: &<Cube as BackendTypes>::Device) -> Place
         angles.extend_from_slice(&plan.query_rotation.cos);
         angles.extend_from_slice(&plan.query_rotation.sin);
     }
+    if angles.is_empty() {
+        angles.push(0.0); // no device takes a buffer of nothing
+    }
     let (places_shape, angles_shape) = ([places.len()], [angles.len()]);
     Placed {
         layout,
