@@ -102,14 +102,6 @@ pub(crate) fn assemble(
                 }),
             ),
         };
-        let mut norm_of = |name: &str| match widths.get(name) {
-            Some(&width) => norm(weights, &format!("layers.{layer}.{name}"), width).map(Some),
-            None => Ok(None),
-        };
-        if let SelfAttention::Split(attention) = &mut self_attn {
-            attention.q_norm = norm_of("self_attn.q_norm")?;
-            attention.k_norm = norm_of("self_attn.k_norm")?;
-        }
         layers.push(DecoderLayer {
             self_attn,
             mlp,

@@ -199,12 +199,12 @@ impl RopeConfig {
         ])
     }
 
-    /// Of one set of parameters. `fields` stand beside them, `sizes` are `head_dim` and
-    /// `max_position_embeddings`, `theta` is the base without one.
+    /// Of one set of parameters. `fields` stand beside them, `theta` is the base without one.
     fn of(
         rope: &Fields<'_>,
         fields: &Fields<'_>,
-        [head_dim, max_position_embeddings]: [usize; 2],
+        head_dim: usize,
+        max_position_embeddings: usize,
         theta: f64,
         dialect: RopeDialect,
     ) -> Result<Self> {

@@ -25,8 +25,6 @@ pub(super) struct Family {
     pub attention_bias: AttentionBias,
     /// Whether the field `mlp_bias` is read.
     pub mlp_bias: bool,
-    /// Whether layers that read the same are one layer.
-    pub fused_projections: bool,
     /// The field that names the activation, and the one that it names where it is absent.
     pub activation: (&'static str, Activation),
     pub norms: BlockNorms,
@@ -40,7 +38,6 @@ pub(super) struct Family {
     pub rotary: Rotary,
     pub rope_dialect: RopeDialect,
     pub rope_theta: f64,
-    pub rope_dialect: RopeDialect,
     pub windows: Windows,
     pub sliding_window: Option<usize>,
     pub bidirectional: Bidirectional,
@@ -116,7 +113,6 @@ const LLAMA: Family = Family {
     tie_word_embeddings: false,
     attention_bias: AttentionBias::OfField,
     mlp_bias: true,
-    fused_projections: false,
     activation: ("hidden_act", Activation::Silu),
     norms: BlockNorms::Before,
     head_norms: None,
@@ -127,7 +123,6 @@ const LLAMA: Family = Family {
     rotary: Rotary::Same,
     rope_dialect: RopeDialect::Llama,
     rope_theta: 10_000.0,
-    rope_dialect: RopeDialect::Llama,
     windows: Windows::Never,
     sliding_window: None,
     bidirectional: Bidirectional::Unknown,
@@ -229,19 +224,6 @@ pub(super) const FAMILIES: [Family; 10] = [
         rotary: Rotary::SomeWithout,
         rope_theta: 2_000_000.0,
         windows: Windows::WithoutRope,
-        ..LLAMA
-    },
-    // Phi-3, 3.5, 4 and 4-mini.
-    Family {
-        model_type: "phi3",
-        max_position_embeddings: 4096,
-        rms_norm_eps: 1e-5,
-        pad_token_id: Some(32_000),
-        attention_bias: AttentionBias::Never,
-        mlp_bias: false,
-        fused_projections: true,
-        rope_dialect: RopeDialect::Phi3,
-        windows: Windows::Every,
         ..LLAMA
     },
     // `final_logit_softcapping` is of the language model's head alone.
