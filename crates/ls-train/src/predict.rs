@@ -9,7 +9,7 @@ use ls_data::{
     WordsAs,
 };
 use ls_files::{exists, sha256_of_file};
-use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
+use ls_lora::{LoraModel, PeftAdapter, weights_file};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
 };
@@ -346,7 +346,7 @@ impl Predictor {
         identity.insert("config.json".into(), self.config_sha256.clone());
         identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         if let Some(dir) = &self.adapter_dir {
-            let weights = sha256_of_file(dir.join(WEIGHTS_FILE))?;
+            let weights = sha256_of_file(weights_file(dir)?)?;
             identity.insert("adapter".into(), weights);
         }
         Ok(identity)
