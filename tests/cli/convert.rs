@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use crate::runs::says;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, says};
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
@@ -47,6 +46,8 @@ fn a_folder_is_made_that_trains_and_predicts() {
         "--model",
         "models/out",
         "--data",
+        "a.csv",
+        "--validation",
         "a.csv",
         "--run",
         "run",
@@ -164,7 +165,7 @@ fn what_is_wrong_with_a_file_is_named() {
         ),
         (
             replaced("llama.gguf", b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"),
-            &["tensor blk.1.ffn_up.weight is missing; did you mean `blk.1.ffn_xp.weight`?"],
+            &["tensor blk.1.ffn_up.weight is missing; did you mean"],
         ),
         (
             replaced("llama.gguf", b"llama.block_count", b"llama.block_cound"),
@@ -226,8 +227,31 @@ fn what_is_wrong_with_a_file_is_named() {
         );
         assert_eq!(sandbox.files().len(), 1, "{parts:?}");
     }
+}
+
+#[test]
+fn an_unknown_tokenizer_is_named_and_another_can_be_taken() {
     let unknown = replaced("qwen2.gguf", b"llama-bpe", b"other-bpe");
     let sandbox = with("llama.gguf", unknown);
-    let expected = "tokenizer.ggml.pre: other-bpe is not known (known: llama-bpe, llama3";
-    says(&sandbox.run(&CONVERT), 1, &[expected]);
+    let expected = [
+        "tokenizer.ggml.pre: other-bpe is not known (known: llama-bpe, llama3",
+        "hint: take that of the model's Hugging Face folder: --tokenizer HF_DIR",
+    ];
+    says(&sandbox.run(&CONVERT), 1, &expected);
+
+    let tokenizers =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../ls-data/tests/fixtures/tokenizers");
+    let [fits, larger] = ["llama3", "llama2"].map(|name| tokenizers.join(name));
+    let with_tokenizer = |from: &Path| {
+        let from = from.to_str().unwrap();
+        sandbox.run(&[&CONVERT[..], &["--tokenizer", from]].concat())
+    };
+    let expected = "not a usable tokenizer for this model: 520 tokens, and the model has 485";
+    says(&with_tokenizer(&larger), 1, &[expected]);
+    says(&with_tokenizer(&fits), 0, &[]);
+    let copied = sandbox.read("models/out/tokenizer.json");
+    assert_eq!(
+        copied,
+        std::fs::read_to_string(fits.join("tokenizer.json")).unwrap()
+    );
 }

@@ -24,7 +24,7 @@ fn json(name: &str) -> Value {
 fn converted(name: &str, dtype: Option<Dtype>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let file = fixtures().join(format!("{name}.gguf"));
-    convert_gguf(&file, &dir.path().join("out"), dtype, |_, _| ()).unwrap();
+    convert_gguf(&file, &dir.path().join("out"), None, dtype, |_, _| ()).unwrap();
     dir
 }
 

@@ -140,6 +140,9 @@ pub struct ConvertArgs {
     /// Folder to write; it must not be there yet, or be empty
     #[arg(value_name = "OUT_DIR")]
     pub folder: PathBuf,
+    /// Take the tokenizer of this folder, in place of making one from the file's vocabulary
+    #[arg(long, value_name = "HF_DIR")]
+    pub tokenizer: Option<PathBuf>,
     /// Element type of the weights [default: that of the file's embedding table; bf16 where this is
     /// packed]
     #[arg(long, value_enum, value_name = "TYPE")]

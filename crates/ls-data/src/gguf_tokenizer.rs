@@ -1,6 +1,6 @@
 //! The vocabulary in a GGUF file -> `tokenizer.json` and `tokenizer_config.json`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use ls_files::{FileError, GgufValue, shown};
@@ -28,7 +28,7 @@ pub struct TokenizerFiles {
 /// list that is missing or has another length than the vocabulary, an id past its end, or a merge
 /// that is no pair.
 pub fn tokenizer_from_gguf(
-    metadata: &std::collections::BTreeMap<String, GgufValue>,
+    metadata: &BTreeMap<String, GgufValue>,
     path: &Path,
 ) -> Result<TokenizerFiles> {
     let said = Said { metadata, path };
@@ -87,7 +87,7 @@ pub fn tokenizer_from_gguf(
 
 /// What the metadata say under `tokenizer.ggml`.
 struct Said<'a> {
-    metadata: &'a std::collections::BTreeMap<String, GgufValue>,
+    metadata: &'a BTreeMap<String, GgufValue>,
     path: &'a Path,
 }
 

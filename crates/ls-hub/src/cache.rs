@@ -259,7 +259,10 @@ mod tests {
         let (_dir, whole) = with(&[(pickle, "x")]);
         assert!(look_up(&whole, "org/name").is_ok());
         let (_dir, parts) = with(&[(pickles, INDEXED), ("s-1.safetensors", "x")]);
-        assert_eq!(look_up(&parts, "org/name").unwrap_err(), ["s-2.safetensors"]);
+        assert_eq!(
+            look_up(&parts, "org/name").unwrap_err(),
+            ["s-2.safetensors"]
+        );
         let (_dir, both) = with(&[(pickle, "x"), (index, INDEXED), (single, "x")]);
         let expected = ["s-1.safetensors", "s-2.safetensors"];
         assert_eq!(look_up(&both, "org/name").unwrap_err(), expected);

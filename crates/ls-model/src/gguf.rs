@@ -9,7 +9,8 @@ use std::io::Write;
 use std::path::Path;
 
 use ls_files::{
-    Dtype, FileError, GgufFile, GgufType, HostTensor, NotFinite, TensorHead, write_tensors_in_parts,
+    Dtype, FileError, GgufFile, GgufTensor, GgufType, HostTensor, NotFinite, TensorHead,
+    write_tensors_in_parts,
 };
 use ls_lora::LoraError;
 use serde_json::{Map, Value};
@@ -132,6 +133,13 @@ impl GgufModel {
         };
         config.insert("dtype".into(), name.into());
         format!("{:#}\n", Value::Object(config))
+    }
+
+    /// Entries of the embedding table.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        let table = self.file.tensors().get(names::EMBEDDINGS);
+        table.map_or(0, GgufTensor::rows)
     }
 
     /// The number of weights.

@@ -436,6 +436,9 @@ impl TrainError {
                     "fetch the file again; if it is as it was published, its training failed: take an earlier checkpoint".into()
                 })
             }
+            Self::Data(DataError::File(FileError::Unusable { what: "tokenizer", .. })) => {
+                Some("take that of the model's Hugging Face folder: --tokenizer HF_DIR".into())
+            }
             Self::Model(ModelError::NotACheckpoint { path, .. }) if let Some(file) = gguf_file(path) => {
                 Some(format!("it is a GGUF file: ls-cli convert {} OUT_DIR makes a folder of it", file.display()))
             }

@@ -16,7 +16,8 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         WeightType::Bf16 => Dtype::BF16,
         WeightType::F16 => Dtype::F16,
     });
-    let converted = convert_gguf(&args.file, &args.folder, dtype, |done, all| {
+    let tokenizer = args.tokenizer.as_deref();
+    let converted = convert_gguf(&args.file, &args.folder, tokenizer, dtype, |done, all| {
         if !started {
             display.start("unpacking", all);
             started = true;
