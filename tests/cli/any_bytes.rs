@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ls_lora::{LoraConfig, PeftAdapter, WEIGHTS_FILE, select_modules};
-use ls_model::LlamaConfig;
+use ls_model::{Checkpoint, GgufModel, LlamaConfig};
 use ls_train::{InferenceSettings, RunConfig};
 
 /// A function of this module with the name of its fuzz target.
@@ -16,6 +16,7 @@ pub const TARGETS: &[Target] = &[
     ("config_json", config_json),
     ("adapter_config", adapter_config),
     ("adapter_weights", adapter_weights),
+    ("gguf_model", gguf_model),
     ("ls_llama_json", ls_llama_json),
     ("run_toml", run_toml),
     ("checkpoint", checkpoint),
@@ -80,6 +81,25 @@ pub fn adapter_weights(data: &[u8]) {
             assert_eq!(tensors.a.shape[0], 2);
             assert_eq!(tensors.b.shape[1], 2);
         }
+    }
+}
+
+/// A GGUF file of a model: what opens is written, or is an error.
+pub fn gguf_model(data: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    std::fs::write(&path, data).unwrap();
+    let Ok(model) = GgufModel::open(&path) else {
+        return;
+    };
+    let to = dir.path().join("model.safetensors");
+    if model.write_weights(&to, model.dtype(), |_, _| ()).is_ok() {
+        std::fs::write(
+            dir.path().join("config.json"),
+            model.config_json(model.dtype()),
+        )
+        .unwrap();
+        assert!(Checkpoint::open(dir.path()).is_ok());
     }
 }
 

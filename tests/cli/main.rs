@@ -14,6 +14,7 @@ mod changes;
 mod colours;
 #[cfg(unix)]
 mod continued;
+mod convert;
 mod crash;
 mod data;
 mod evaluate;

@@ -205,6 +205,8 @@ const SUBJECTS: &[Subject] = &[
             &["predict", "--run", "seq", "--input", "lines.txt"],
         ],
     ),
+    subject("m.gguf", Form::Binary, &[&["convert", "m.gguf", "out"]]),
+    subject("q.gguf", Form::Binary, &[&["convert", "q.gguf", "out"]]),
     subject(
         "text.parquet",
         Form::Binary,
@@ -333,6 +335,10 @@ fn folder() -> Sandbox {
     for file in ["text.parquet", "tokens.parquet"] {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ls-data/tests/fixtures");
         std::fs::copy(fixtures.join("parquet").join(file), sandbox.path(file)).unwrap();
+    }
+    for (file, name) in [("llama.gguf", "m.gguf"), ("qwen2.gguf", "q.gguf")] {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+        std::fs::copy(fixtures.join(file), sandbox.path(name)).unwrap();
     }
     let run = |task: &str, data: &str| {
         format!(

@@ -4,6 +4,8 @@
 // clippy.toml allows them in the tests themselves only, not in what they share.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+mod forms;
+mod gguf;
 mod golden;
 #[cfg(target_os = "linux")]
 mod memory;

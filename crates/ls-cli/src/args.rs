@@ -39,6 +39,12 @@ pub enum Command {
     /// the probability of each class (`scores`), log-loss and expected calibration error are among
     /// the scores.
     Score(ScoreArgs),
+    /// Make a Hugging Face folder of a GGUF file
+    ///
+    /// It gets config.json, model.safetensors, tokenizer.json and tokenizer_config.json, as train,
+    /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
+    /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
+    Convert(ConvertArgs),
 }
 
 /// `train`.
@@ -123,6 +129,35 @@ pub struct EvaluateArgs {
     /// cpu, cuda, cuda:N or wgpu, as built in
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+}
+
+/// `convert`.
+#[derive(Debug, clap::Args)]
+pub struct ConvertArgs {
+    /// GGUF file of a model, its tokenizer in it
+    #[arg(value_name = "GGUF_FILE")]
+    pub file: PathBuf,
+    /// Folder to write; it must not be there yet, or be empty
+    #[arg(value_name = "OUT_DIR")]
+    pub folder: PathBuf,
+    /// Take the tokenizer of this folder, in place of making one from the file's vocabulary
+    #[arg(long, value_name = "HF_DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// Element type of the weights [default: that of the file's embedding table; bf16 where this is
+    /// packed]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub dtype: Option<WeightType>,
+}
+
+/// An element type of weights in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightType {
+    /// 32 bits.
+    F32,
+    /// 16 bits, with the range of 32.
+    Bf16,
+    /// 16 bits, with more digits and less range.
+    F16,
 }
 
 /// How to print scores.

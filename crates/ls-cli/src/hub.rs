@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::catalog::{self, DatasetSpec, HubSource};
-use ls_files::is_folder;
+use ls_files::{is_file, is_folder};
 use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
 use ls_train::config::DataSettings;
 
@@ -12,12 +12,12 @@ use ls_train::config::DataSettings;
 ///
 /// # Errors
 ///
-/// If it is neither, or cannot be fetched. The loader refuses a path that does not look like a
-/// Hub name.
+/// If it is neither, or cannot be fetched. The loader refuses a file, and a path that does not look
+/// like a Hub name.
 pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     let name = path.to_str().unwrap_or_default();
     let named = ls_hub::looks_like_hub_id(name);
-    if !(named || download) || is_folder(path)? {
+    if !(named || download) || is_folder(path)? || is_file(path)? {
         return Ok(path.into());
     }
     let resolved = ls_hub::resolve_model(path, download);

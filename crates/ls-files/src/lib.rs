@@ -7,6 +7,7 @@ mod error;
 mod finite;
 mod folders;
 mod found;
+mod gguf;
 mod guard;
 mod hash;
 #[cfg(unix)]
@@ -28,6 +29,7 @@ pub use error::{FileError, Result};
 pub use finite::{NotAFloat, NotFinite};
 pub use folders::{create_folder, parent_of, replace_folder, standing_folder, sync_folder};
 pub use found::{FileStamp, exists, is_file, is_folder};
+pub use gguf::{GgufFile, GgufTensor, GgufType, GgufValue};
 pub use guard::{Panicked, guarded, message_of};
 pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
 #[cfg(unix)]
@@ -44,5 +46,6 @@ pub use shown::shown;
 pub use standard::{Stderr, StdoutError, print, say};
 pub use temporary::sweep;
 pub use tensors::{
-    Dtype, Fingerprint, Hashed, HostTensor, TensorFile, write_tensors, write_tensors_with,
+    Dtype, Fingerprint, Hashed, HostTensor, OpenTensor, TensorFile, TensorHead, write_tensors,
+    write_tensors_in_parts, write_tensors_with,
 };

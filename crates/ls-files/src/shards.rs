@@ -1,4 +1,5 @@
-//! The index of weights that are spread over several files: `model.safetensors.index.json`.
+//! The index of weights that are spread over several files: `model.safetensors.index.json`, or
+//! `pytorch_model.bin.index.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,7 +29,7 @@ impl ShardIndex {
         let path = path.as_ref();
         let unusable = |reason: String| FileError::Unusable {
             path: path.to_path_buf(),
-            what: "index of safetensors files",
+            what: "index of weight files",
             reason,
         };
         let json: Value = read_json(path)?;

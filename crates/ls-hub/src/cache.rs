@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ls_files::{FileError, Result, ShardIndex, exists, is_folder, optional, read_text};
 
 use crate::address::RepoKind;
-use crate::files::{self, CONFIG, Files, INDEX, SINGLE, TOKENIZERS};
+use crate::files::{self, CONFIG, Files, SINGLE, TOKENIZERS, WEIGHTS};
 use crate::repo::{RepoRef, is_commit};
 
 /// A cache folder. Looking something up needs no network and changes nothing.
@@ -127,21 +127,31 @@ fn missing_of_model(snapshot: &Path) -> Result<Vec<String>> {
     if !tokenizer {
         missing.push(TOKENIZERS[0].to_string());
     }
-    match optional(ShardIndex::read(snapshot.join(INDEX))) {
-        Ok(Some(index)) => {
-            for shard in index.shards {
-                if !has(&shard)? {
-                    missing.push(shard);
-                }
-            }
-        }
-        Ok(None) if has(SINGLE)? => {}
-        Ok(None) => missing.push(SINGLE.to_string()),
-        Err(error @ FileError::Read { .. }) => return Err(error),
-        // A file that cannot be understood is as good as none.
-        Err(_) => missing.push(INDEX.to_string()),
-    }
+    missing.extend(missing_weights(snapshot)?);
     Ok(missing)
+}
+
+fn missing_weights(snapshot: &Path) -> Result<Vec<String>> {
+    let has = |name: &str| exists(snapshot.join(name));
+    for (single, index) in WEIGHTS {
+        match optional(ShardIndex::read(snapshot.join(index))) {
+            Ok(Some(index)) => {
+                let mut missing = Vec::new();
+                for shard in index.shards {
+                    if !has(&shard)? {
+                        missing.push(shard);
+                    }
+                }
+                return Ok(missing);
+            }
+            Ok(None) if has(single)? => return Ok(Vec::new()),
+            Ok(None) => {}
+            Err(error @ FileError::Read { .. }) => return Err(error),
+            // A file that cannot be understood is as good as none.
+            Err(_) => return Ok(vec![index.to_string()]),
+        }
+    }
+    Ok(vec![SINGLE.to_string()])
 }
 
 /// Whether a snapshot has at least one file of a data set.
@@ -169,6 +179,7 @@ fn has_data(snapshot: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::INDEX;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -238,6 +249,23 @@ mod tests {
             look_up(&cache, "org/name").unwrap_err(),
             ["s-2.safetensors"]
         );
+    }
+
+    #[test]
+    fn pickles_count_where_there_are_no_safetensors() {
+        let beside = [("config.json", "{}"), ("tokenizer.json", "{}")];
+        let [(single, index), (pickle, pickles)] = WEIGHTS;
+        let with = |files: &[(&str, &str)]| cache(&[&beside[..], files].concat());
+        let (_dir, whole) = with(&[(pickle, "x")]);
+        assert!(look_up(&whole, "org/name").is_ok());
+        let (_dir, parts) = with(&[(pickles, INDEXED), ("s-1.safetensors", "x")]);
+        assert_eq!(
+            look_up(&parts, "org/name").unwrap_err(),
+            ["s-2.safetensors"]
+        );
+        let (_dir, both) = with(&[(pickle, "x"), (index, INDEXED), (single, "x")]);
+        let expected = ["s-1.safetensors", "s-2.safetensors"];
+        assert_eq!(look_up(&both, "org/name").unwrap_err(), expected);
     }
 
     #[test]

@@ -5,6 +5,12 @@ pub(crate) const SINGLE: &str = "model.safetensors";
 /// The list of the files that the weights are spread over; it wins over [`SINGLE`], as in the
 /// loader.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// Every form of weights that the loader reads, a single file and its list of several, the one that
+/// is preferred first. Pickles are read where they are in the cache, and not fetched.
+pub(crate) const WEIGHTS: [(&str, &str); 2] = [
+    (SINGLE, INDEX),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
 /// What a model is of no use without.
 pub(crate) const CONFIG: &str = "config.json";
 /// A tokenizer is any of these.

@@ -33,16 +33,6 @@ pub enum LoraError {
     #[error(transparent)]
     NotAFloat(#[from] NotAFloat),
 
-    /// The folder holds only pickled weights, which this crate does not read: unpickling runs code.
-    #[error(
-        "{} is a pickle, which is not read here: load it with peft and call save_pretrained to get adapter_model.safetensors",
-        path.display()
-    )]
-    PickleOnly {
-        /// The pickled file.
-        path: PathBuf,
-    },
-
     /// An adapter must not be saved beside a `config.json`: transformers then takes the folder for
     /// a whole model and demands `model.safetensors`.
     #[error("{} is in the way: beside it, transformers does not recognise an adapter; save into another folder", path.display())]

@@ -16,7 +16,7 @@ use crate::init::{fresh_adapter, saved_start, trainable};
 use crate::layer::{LayerKind, LoraLayer};
 use crate::module::LoraModule;
 use crate::parameters;
-use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, WEIGHTS_FILE};
+use crate::peft::{AdapterTensors, PREFIX, PeftAdapter, weights_file};
 use crate::target::{self, ModuleMatcher, Unmatched};
 /// Places fresh adapters on the layers that `config` selects and returns the layers' names.
 ///
@@ -80,7 +80,7 @@ pub fn load_adapter<M: LoraModule>(
     let config = &adapter.config;
     let selected = select(module, config, Unmatched::PassedOver)?;
     adapter.expect_modules(dir, &selected)?;
-    let weights = dir.join(WEIGHTS_FILE);
+    let weights = weights_file(dir)?;
     let mut loaded = Vec::with_capacity(selected.len());
     for (full_name, layer) in module.layers() {
         if let Some(tensors) = adapter.lora.get(&full_name) {

@@ -170,7 +170,7 @@ impl LlamaClassifier {
     ) -> Result<Self> {
         let task_type = task.task_type();
         adapter.expect_task(task_type)?;
-        let path = || dir.join(ls_lora::WEIGHTS_FILE);
+        let path = ls_lora::weights_file(dir)?;
         // transformers calls the head `score`, the reference's token model `classifier`.
         let head = |part: &str| {
             let tensor = |head: &str| adapter.saved_modules.get(&format!("{head}.{part}"));
@@ -179,7 +179,7 @@ impl LlamaClassifier {
         let Some(weight) = head("weight") else {
             let nearest = adapter.saved_modules.keys().next().cloned();
             return Err(FileError::TensorMissing {
-                path: path(),
+                path,
                 name: "score.weight".into(),
                 nearest,
             }
@@ -214,7 +214,7 @@ impl LlamaClassifier {
             if let Some(tensor) = adapter.saved_modules.remove(&other) {
                 if adapter.saved_modules.contains_key(&name) {
                     return Err(LoraError::SurplusTensors {
-                        path: path(),
+                        path,
                         names: vec![other],
                     }
                     .into());

@@ -36,6 +36,7 @@ pub mod config;
 mod diagnosis;
 pub mod error;
 mod fields;
+mod gguf;
 pub mod heads;
 pub mod input;
 pub mod llama;
@@ -50,6 +51,7 @@ mod tiny;
 
 pub use config::{LlamaConfig, ProblemType, Projection, Projections};
 pub use error::{ModelError, Result};
+pub use gguf::GgufModel;
 pub use heads::{ADAPTER, LlamaClassifier, Pooling, Task};
 pub use input::ModelInput;
 pub use llama::LlamaModel;

@@ -1,10 +1,10 @@
 //! [`TrainError`]: the faults of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ls_data::DataError;
 use ls_files::FileError;
-use ls_lora::{LoraError, WEIGHTS_FILE};
+use ls_lora::{LoraError, PICKLED_WEIGHTS_FILE, WEIGHTS_FILE};
 use ls_model::ModelError;
 
 /// Result with a [`TrainError`].
@@ -421,7 +421,8 @@ impl TrainError {
             }
             Self::Model(ModelError::File(FileError::TensorMissing { path, name, .. }))
             | Self::Lora(LoraError::File(FileError::TensorMissing { path, name, .. }))
-                if path.ends_with(WEIGHTS_FILE) && name.ends_with("score.weight") =>
+                if (path.ends_with(WEIGHTS_FILE) || path.ends_with(PICKLED_WEIGHTS_FILE))
+                    && name.ends_with("score.weight") =>
             {
                 Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
             }
@@ -434,6 +435,12 @@ impl TrainError {
                 } else {
                     "fetch the file again; if it is as it was published, its training failed: take an earlier checkpoint".into()
                 })
+            }
+            Self::Data(DataError::File(FileError::Unusable { what: "tokenizer", .. })) => {
+                Some("take that of the model's Hugging Face folder: --tokenizer HF_DIR".into())
+            }
+            Self::Model(ModelError::NotACheckpoint { path, .. }) if let Some(file) = gguf_file(path) => {
+                Some(format!("it is a GGUF file: ls-cli convert {} OUT_DIR makes a folder of it", file.display()))
             }
             Self::Model(ModelError::NotACheckpoint { path, .. }) if path.join("adapter_config.json").is_file() => {
                 Some("it is a PEFT adapter: name it with --adapter, and the model that it was trained on with --model".into())
@@ -512,6 +519,16 @@ fn listed(differences: &[String]) -> String {
         [one] => one.clone(),
         many => format!("\n  {}", many.join("\n  ")),
     }
+}
+
+/// The GGUF file that was named in the place of a folder, or that is in the folder.
+fn gguf_file(path: &Path) -> Option<PathBuf> {
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end == "gguf");
+    let held = std::fs::read_dir(path).into_iter().flatten();
+    let held = held.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found: Vec<PathBuf> = held.chain([path.to_owned()]).filter(is_gguf).collect();
+    found.sort();
+    found.into_iter().next().filter(|file| file.is_file())
 }
 
 fn list_faults(origin: &str, faults: &[String]) -> String {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod classes;
 pub mod config;
 mod context;
+mod convert;
 pub mod dataset;
 mod diagnosis;
 pub mod environment;
@@ -40,6 +41,7 @@ mod tensors;
 mod trainer;
 
 pub use config::RunConfig;
+pub use convert::{Converted, convert_gguf};
 pub use error::{Result, TrainError};
 pub use events::{Event, Observer};
 pub use inference::InferenceSettings;

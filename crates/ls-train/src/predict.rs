@@ -9,7 +9,7 @@ use ls_data::{
     WordsAs,
 };
 use ls_files::{FileStamp, exists, optional, sha256_of_file};
-use ls_lora::{LoraModel, PeftAdapter, WEIGHTS_FILE};
+use ls_lora::{LoraModel, PeftAdapter, weights_file};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
 };
@@ -113,8 +113,11 @@ impl Predictor {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
         let mut config = checkpoint.config.clone();
-        let adapter_stamp = match adapter_dir.map(|dir| dir.join(WEIGHTS_FILE)) {
-            Some(path) => optional(FileStamp::of(&path))?.map(|stamp| (path, stamp)),
+        let adapter_stamp = match adapter_dir {
+            Some(dir) => {
+                let path = weights_file(dir)?;
+                optional(FileStamp::of(&path))?.map(|stamp| (path, stamp))
+            }
             None => None,
         };
         let adapter = adapter_dir

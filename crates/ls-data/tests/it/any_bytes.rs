@@ -29,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("dataset_toml", dataset_toml),
     ("tokenizer_json", tokenizer_json),
     ("safetensors", safetensors),
+    ("pickled", pickled),
+    ("gguf", gguf),
     ("shard_index", shard_index),
     ("cache_entry", cache_entry),
     #[cfg(feature = "parquet")]
@@ -325,6 +327,47 @@ pub fn safetensors(data: &[u8]) {
             tensor.bytes.len(),
             (values * tensor.dtype.bitsize()).div_ceil(8)
         );
+    }
+}
+
+/// `torch.save`: each tensor has the bytes of its shape, or is an error.
+pub fn pickled(data: &[u8]) {
+    let (_dir, path) = stored("pytorch_model.bin", data);
+    let Ok(file) = ls_files::TensorFile::open_pickled(&path) else {
+        return;
+    };
+    for name in file.names() {
+        let (dtype, shape) = file.get(name).unwrap();
+        let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        assert!(bytes <= 4 * data.len());
+        if let Ok(tensor) = file.read(name) {
+            assert_eq!(tensor.bytes.len(), bytes);
+        }
+    }
+}
+
+/// GGUF: every tensor lies within the file and is unpacked, and a vocabulary becomes a tokenizer or
+/// an error.
+pub fn gguf(data: &[u8]) {
+    let (_dir, path) = stored("model.gguf", data);
+    let Ok(file) = ls_files::GgufFile::open(&path) else {
+        return;
+    };
+    for tensor in file.tensors().values() {
+        // The widest kind of value has 32 bits, the narrowest two and a scale.
+        assert!(tensor.shape.iter().product::<usize>() <= 4 * data.len());
+        let mut values = vec![0.0; tensor.width()];
+        file.read_rows(tensor, tensor.rows() - 1, &mut values)
+            .unwrap();
+    }
+    if let Ok(files) = ls_data::tokenizer_from_gguf(file.metadata(), &path) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
+        if let Ok(tokenizer) = TextTokenizer::from_dir(dir.path()) {
+            let limits = InputLimits::truncate(8);
+            let _ = tokenizer.sequence_inputs("ab a\u{301}", None, &limits);
+        }
     }
 }
 

@@ -1,19 +1,20 @@
-//! Reading single tensors of a safetensors file.
+//! Reading single tensors of a file of weights: safetensors, or what `torch.save` wrote.
 //!
 //! Files are read by position rather than mapped, because mapped pages would count as resident
 //! memory.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::HostTensor;
-use super::header::{Entry, Header};
+use super::entry::{Entry, OpenTensor};
+use super::header::Header;
+use super::{HostTensor, pickled};
 use crate::error::{FileError, Result};
-use crate::{open_regular, read_exact_at};
+use crate::open_regular;
 
-/// An open safetensors file, its header read and checked; tensors are read when asked for.
+/// An open file of weights, its header read and checked; tensors are read when asked for.
 ///
 /// May be shared by threads: reads carry their own position.
 ///
@@ -37,12 +38,11 @@ use crate::{open_regular, read_exact_at};
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
     header: Header,
 }
 
 impl TensorFile {
-    /// Opens a file and checks its header against its size; no tensor is read.
+    /// Opens a safetensors file and checks its header against its size; no tensor is read.
     ///
     /// # Errors
     ///
@@ -51,12 +51,29 @@ impl TensorFile {
     /// shape does not fit its bytes, or data follow the last tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (mut file, size) = open_regular(path)?;
-        let header = Header::read(&mut file, size, path)?;
+        let (file, size) = open_regular(path)?;
         Ok(Self {
+            header: Header::read(&Arc::new(file), size, path)?,
             path: path.to_owned(),
-            file,
-            header,
+        })
+    }
+
+    /// Opens a file that `torch.save` wrote (`pytorch_model.bin`, `adapter_model.bin`), of PyTorch
+    /// 0.1.10 or later; no tensor is read.
+    ///
+    /// The pickle in it is taken apart, never executed: what it asks to call is refused by its
+    /// name unless it makes a tensor.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_regular`]; [`FileError::Unusable`] when the file is damaged or holds something
+    /// else, holds tensors of a kind that is no plain array (sparse, quantised), or values that
+    /// repeat by their strides until they are several times the file.
+    pub fn open_pickled(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Ok(Self {
+            header: pickled::read(path)?,
+            path: path.to_owned(),
         })
     }
 
@@ -88,36 +105,25 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// [`FileError::TensorMissing`] with a similar name; [`FileError::Read`].
+    /// [`FileError::TensorMissing`] with a similar name; [`FileError::Read`]; of a pickled file
+    /// [`FileError::Unusable`] where its values are damaged.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
         let entry = self.entry(name)?;
-        let mut bytes = vec![0; entry.bytes];
-        self.read_part(name, 0, &mut bytes)?;
         Ok(HostTensor {
             dtype: entry.dtype,
             shape: entry.shape.clone(),
-            bytes,
+            bytes: entry.read(&self.path)?,
         })
     }
 
-    /// Reads a part of one tensor's bytes, from the byte `from` on: a caller that converts a tensor
-    /// piece by piece needs no room for it twice.
+    /// Opens one tensor to read it in parts: a caller that converts it piece by piece needs no room
+    /// for it twice. Of a pickled file it is read here, and whole.
     ///
     /// # Errors
     ///
-    /// As [`TensorFile::read`]; the buffer's content is then unspecified.
-    ///
-    /// # Panics
-    ///
-    /// If the part ends past the tensor.
-    pub fn read_part(&self, name: &str, from: usize, buffer: &mut [u8]) -> Result<()> {
-        let entry = self.entry(name)?;
-        assert!(
-            from + buffer.len() <= entry.bytes,
-            "a part lies within its tensor"
-        );
-        read_exact_at(&self.file, buffer, entry.start + from as u64)
-            .map_err(FileError::reading(&self.path))
+    /// As [`TensorFile::read`].
+    pub fn tensor(&self, name: &str) -> Result<OpenTensor<'_>> {
+        OpenTensor::new(&self.path, self.entry(name)?)
     }
 
     pub(super) fn entry(&self, name: &str) -> Result<&Entry> {
@@ -173,7 +179,10 @@ mod tests {
             let bytes = &tensors["b"].bytes;
             for from in [0, 3, bytes.len()] {
                 let mut part = vec![9; bytes.len() - from];
-                file.read_part("b", from, &mut part).unwrap();
+                file.tensor("b")
+                    .unwrap()
+                    .read_part(from, &mut part)
+                    .unwrap();
                 assert_eq!(part, bytes[from..]);
             }
         });

@@ -73,9 +73,10 @@ impl Fingerprint {
             // With its length, so that no two lists of tensors run together to the same bytes.
             let head = format!("{} {name}{}{:?}", name.len(), entry.dtype, entry.shape);
             hash.update(head);
+            let tensor = file.tensor(name)?;
             for (from, length) in parts(entry.bytes, hashed) {
                 buffer.resize(length, 0);
-                file.read_part(name, from, &mut buffer)?;
+                tensor.read_part(from, &mut buffer)?;
                 hash.update(&buffer);
             }
         }

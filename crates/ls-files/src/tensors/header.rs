@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
-use super::HostTensor;
+use super::entry::{Entry, Source};
+use super::write::{TensorHead, bytes_of};
 use crate::error::{FileError, Result};
 
 /// The header limit of the format's reference implementation.
@@ -26,19 +27,10 @@ pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// One tensor of a file.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    /// Position in the file.
-    pub(super) start: u64,
-    pub(super) bytes: usize,
-}
-
 impl Header {
     /// Reads the header of a file of `size` bytes, from its beginning.
-    pub(super) fn read(file: &mut File, size: u64, path: &Path) -> Result<Self> {
+    pub(super) fn read(shared: &Arc<File>, size: u64, path: &Path) -> Result<Self> {
+        let mut file: &File = shared;
         let truncated = |expected: u64| FileError::Truncated {
             path: path.to_owned(),
             expected,
@@ -92,8 +84,8 @@ impl Header {
                 let entry = Entry {
                     dtype: info.dtype,
                     shape: info.shape.clone(),
-                    start: data_start + start as u64,
                     bytes: end - start,
+                    source: Source::At(Arc::clone(shared), data_start + start as u64),
                 };
                 (name, entry)
             })
@@ -109,7 +101,7 @@ impl Header {
 /// The beginning of a file with `tensors` in this order: length and header.
 pub(super) fn to_bytes(
     path: &Path,
-    tensors: &[(&str, &HostTensor)],
+    tensors: &[TensorHead<'_>],
     metadata: &[(&str, &str)],
 ) -> Result<Vec<u8>> {
     let mut header = Map::new();
@@ -122,18 +114,10 @@ pub(super) fn to_bytes(
     );
     header.insert("__metadata__".to_owned(), Value::Object(said));
     let mut offset = 0;
-    for (name, tensor) in tensors {
-        let expected = (tensor.len() * tensor.dtype.bitsize()).div_ceil(8);
-        if tensor.bytes.len() != expected {
-            let found = tensor.bytes.len();
-            return Err(unusable(
-                path,
-                format!("tensor {name} has {found} bytes, its shape and type need {expected}"),
-            ));
-        }
-        let end = offset + expected;
+    for TensorHead { name, dtype, shape } in tensors {
+        let end = offset + bytes_of(*dtype, shape);
         let info = json!({
-            "dtype": tensor.dtype.to_string(), "shape": tensor.shape, "data_offsets": [offset, end],
+            "dtype": dtype.to_string(), "shape": shape, "data_offsets": [offset, end],
         });
         if header.insert((*name).to_owned(), info).is_some() {
             return Err(unusable(path, format!("two tensors would be named {name}")));
@@ -148,7 +132,7 @@ pub(super) fn to_bytes(
     Ok(bytes)
 }
 
-fn unusable(path: &Path, reason: impl Into<String>) -> FileError {
+pub(super) fn unusable(path: &Path, reason: impl Into<String>) -> FileError {
     FileError::Unusable {
         path: path.to_owned(),
         what: "safetensors file",
@@ -157,13 +141,13 @@ fn unusable(path: &Path, reason: impl Into<String>) -> FileError {
 }
 
 /// What people hand over in place of weights, by its first bytes.
-fn known_other_format(start: [u8; 8]) -> Option<&'static str> {
+pub(super) fn known_other_format(start: [u8; 8]) -> Option<&'static str> {
     if &start == b"version " {
         Some("it is a git-lfs pointer, so the weights were not downloaded (git lfs pull)")
     } else if start.starts_with(b"PK\x03\x04") {
-        Some("it is a zip archive, probably a pickled PyTorch file under another name")
+        Some("it is a zip archive, probably a pickled PyTorch file: call it pytorch_model.bin")
     } else if start.starts_with(b"GGUF") {
-        Some("it is a GGUF file")
+        Some("it is a GGUF file: `ls-cli convert` makes a folder of it")
     } else {
         None
     }

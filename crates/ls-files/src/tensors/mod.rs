@@ -1,13 +1,16 @@
-//! Safetensors files and the host tensors in them.
+//! Files of weights, and the host tensors in them.
 
+mod entry;
 mod file;
 mod fingerprint;
 mod header;
 mod host;
+mod pickled;
 mod write;
 
+pub use entry::OpenTensor;
 pub use file::TensorFile;
 pub use fingerprint::{Fingerprint, Hashed};
 pub use host::HostTensor;
 pub use safetensors::Dtype;
-pub use write::{write_tensors, write_tensors_with};
+pub use write::{TensorHead, write_tensors, write_tensors_in_parts, write_tensors_with};

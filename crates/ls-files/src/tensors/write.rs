@@ -1,7 +1,9 @@
 //! Writing a safetensors file.
 
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::path::Path;
+
+use safetensors::Dtype;
 
 use super::{HostTensor, header};
 use crate::AtomicFile;
@@ -36,15 +38,98 @@ pub fn write_tensors_with<'a>(
     metadata: &[(&str, &str)],
 ) -> Result<()> {
     let path = path.as_ref();
-    let mut tensors: Vec<(&str, &HostTensor)> = tensors.into_iter().collect();
-    // The reference order: widest type first, which keeps every tensor aligned, then by name.
-    tensors.sort_by(|(a_name, a), (b_name, b)| b.dtype.cmp(&a.dtype).then(a_name.cmp(b_name)));
-
-    let header = header::to_bytes(path, &tensors, metadata)?;
-    let mut file = AtomicFile::create(path)?;
-    let parts = tensors.iter().map(|(_, tensor)| &tensor.bytes);
-    for part in std::iter::once(&header).chain(parts) {
-        file.write_all(part).map_err(FileError::writing(path))?;
+    let tensors: Vec<(&str, &HostTensor)> = tensors.into_iter().collect();
+    for (name, tensor) in &tensors {
+        let expected = bytes_of(tensor.dtype, &tensor.shape);
+        check_bytes(path, name, tensor.bytes.len(), expected)?;
     }
-    file.commit()
+    let heads = tensors.iter().map(|(name, tensor)| TensorHead {
+        name,
+        dtype: tensor.dtype,
+        shape: &tensor.shape,
+    });
+    write_with(path, heads.collect(), metadata, |at, file| {
+        file.write_all(&tensors[at].1.bytes)
+            .map_err(FileError::writing(path))
+    })
+}
+
+/// A tensor that is to be written: what the header says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorHead<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The type of each value.
+    pub dtype: Dtype,
+    /// The size of each dimension; empty for a scalar.
+    pub shape: &'a [usize],
+}
+
+/// As [`write_tensors`], of tensors that are made one after the other: `values` writes the bytes of
+/// the tensor at a place of `tensors`, in as many parts as it likes.
+///
+/// # Errors
+///
+/// As [`write_tensors`], and what `values` says.
+pub fn write_tensors_in_parts<E: From<FileError>>(
+    path: impl AsRef<Path>,
+    tensors: Vec<TensorHead<'_>>,
+    values: impl FnMut(usize, &mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    write_with(path.as_ref(), tensors, &[], values)
+}
+
+fn write_with<E: From<FileError>>(
+    path: &Path,
+    tensors: Vec<TensorHead<'_>>,
+    metadata: &[(&str, &str)],
+    mut values: impl FnMut(usize, &mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    // The reference order: widest type first, which keeps every tensor aligned, then by name.
+    order.sort_by(|a, b| {
+        let (a, b) = (&tensors[*a], &tensors[*b]);
+        b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name))
+    });
+    let sorted: Vec<TensorHead<'_>> = order.iter().map(|at| tensors[*at]).collect();
+    let header = header::to_bytes(path, &sorted, metadata)?;
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(&header).map_err(FileError::writing(path))?;
+    for (at, tensor) in order.into_iter().zip(sorted) {
+        let mut counted = Counted(&mut file, 0);
+        values(at, &mut counted)?;
+        let expected = bytes_of(tensor.dtype, tensor.shape);
+        check_bytes(path, tensor.name, counted.1, expected)?;
+    }
+    Ok(file.commit()?)
+}
+
+/// A writer that counts.
+struct Counted<'a>(&'a mut AtomicFile, usize);
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1 += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The bytes that so many values have.
+pub(super) fn bytes_of(dtype: Dtype, shape: &[usize]) -> usize {
+    (shape.iter().product::<usize>() * dtype.bitsize()).div_ceil(8)
+}
+
+fn check_bytes(path: &Path, name: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(header::unusable(
+        path,
+        format!("tensor {name} has {found} bytes, its shape and type need {expected}"),
+    ))
 }

@@ -21,8 +21,25 @@ use crate::target::{ModuleMatcher, Selection};
 const CONFIG_FILE: &str = "adapter_config.json";
 /// The name of the weights in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
+/// Their name where an older peft wrote them, or a newer one with `safe_serialization=False`.
+pub const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
 const CARD_FILE: &str = "README.md";
+
+/// The file that holds the weights of an adapter folder: [`WEIGHTS_FILE`], unless there is only
+/// [`PICKLED_WEIGHTS_FILE`].
+///
+/// # Errors
+///
+/// [`FileError::Read`] if the system does not say what is there.
+pub fn weights_file(dir: impl AsRef<Path>) -> Result<PathBuf> {
+    let path = dir.as_ref().join(WEIGHTS_FILE);
+    let pickle = dir.as_ref().join(PICKLED_WEIGHTS_FILE);
+    Ok(if !exists(&path)? && exists(&pickle)? {
+        pickle
+    } else {
+        path
+    })
+}
 
 /// An adapter folder in memory.
 ///
@@ -69,8 +86,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`LoraError::File`], [`LoraError::PickleOnly`], [`LoraError::AdapterConfig`] with its
-    /// cause, [`FileError::Truncated`], [`FileError::Unusable`]; and, naming the tensor:
+    /// [`LoraError::File`], [`LoraError::AdapterConfig`] with its cause, [`FileError::Truncated`], [`FileError::Unusable`]; and, naming the tensor:
     /// [`FileError::TensorMissing`] for an A without its B, the reverse, and a classifier without
     /// any head; [`FileError::TensorShape`], also for a rank that is not the configuration's;
     /// [`FileError::TensorDtype`]; [`FileError::TensorNotFinite`]; [`LoraError::SurplusTensors`];
@@ -104,12 +120,12 @@ impl PeftAdapter {
         let json: serde_json::Value = ls_files::read_json(&config_path)?;
         let (mut config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
 
-        let weights_path = dir.join(WEIGHTS_FILE);
-        let pickle = dir.join(PICKLED_WEIGHTS_FILE);
-        if !exists(&weights_path)? && exists(&pickle)? {
-            return Err(LoraError::PickleOnly { path: pickle });
-        }
-        let file = TensorFile::open(&weights_path)?;
+        let weights_path = weights_file(dir)?;
+        let file = if weights_path.ends_with(PICKLED_WEIGHTS_FILE) {
+            TensorFile::open_pickled(&weights_path)?
+        } else {
+            TensorFile::open(&weights_path)?
+        };
         let sorted = sort_keys(&file, config.bias)?;
         // peft writes the table of a vocabulary that was changed for the training (a padding token
         // was added) whether or not the configuration names it, and puts it in the base's place.
@@ -191,7 +207,7 @@ impl PeftAdapter {
     /// [`LoraError::SurplusTensors`] for those that the model does not adapt. `dir` is only for
     /// these messages.
     pub(crate) fn expect_modules(&self, dir: impl AsRef<Path>, selected: &[String]) -> Result<()> {
-        let path = dir.as_ref().join(WEIGHTS_FILE);
+        let path = weights_file(dir)?;
         if let Some(module) = selected
             .iter()
             .find(|module| !self.lora.contains_key(*module))

@@ -7,6 +7,32 @@ use ls_files::{Dtype, FileError, ShardIndex, TensorFile, exists};
 
 use crate::error::{ModelError, Result};
 
+type Open = fn(&Path) -> ls_files::Result<TensorFile>;
+
+/// A form in which a folder holds weights.
+#[derive(Clone, Copy)]
+struct Form {
+    /// The name of a single file.
+    single: &'static str,
+    /// That of the list of several.
+    index: &'static str,
+    open: Open,
+}
+
+/// Every form, the one that is preferred first.
+const FORMS: [Form; 2] = [
+    Form {
+        single: "model.safetensors",
+        index: "model.safetensors.index.json",
+        open: |path| TensorFile::open(path),
+    },
+    Form {
+        single: "pytorch_model.bin",
+        index: "pytorch_model.bin.index.json",
+        open: |path| TensorFile::open_pickled(path),
+    },
+];
+
 /// The opened files; only their headers are read.
 #[derive(Debug, Default)]
 pub(super) struct WeightFiles {
@@ -18,39 +44,36 @@ pub(super) struct WeightFiles {
 }
 
 impl WeightFiles {
-    /// Opens `model.safetensors`, or every shard of `model.safetensors.index.json`.
+    /// Opens the weights of a folder in the first form that is there: safetensors before what
+    /// `torch.save` wrote, and several files with an index before a single one.
     ///
     /// # Errors
     ///
-    /// If there is neither, a shard is absent, or a file is truncated or corrupt.
+    /// If there are none, a shard is absent, or a file is truncated or corrupt.
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        let index = dir.join("model.safetensors.index.json");
-        if exists(&index)? {
-            return Self::open_shards(dir, index);
+        for form in &FORMS {
+            let index = dir.join(form.index);
+            if exists(&index)? {
+                return Self::open_shards(dir, index, form.open);
+            }
+            let single = dir.join(form.single);
+            if exists(&single)? {
+                let file = (form.open)(&single)?;
+                return Ok(Self {
+                    place: file.names().map(|name| (name.to_string(), 0)).collect(),
+                    files: vec![file],
+                    listing: single,
+                });
+            }
         }
-        let single = dir.join("model.safetensors");
-        if !exists(&single)? {
-            let pytorch = exists(dir.join("pytorch_model.bin"))?
-                || exists(dir.join("pytorch_model.bin.index.json"))?;
-            let reason = if pytorch {
-                "weights are in pytorch_model.bin: convert them to safetensors (load and save_pretrained in transformers)"
-            } else {
-                "no model.safetensors and no model.safetensors.index.json"
-            };
-            return Err(ModelError::NotACheckpoint {
-                path: dir.into(),
-                reason: reason.into(),
-            });
-        }
-        let file = TensorFile::open(&single)?;
-        Ok(Self {
-            place: file.names().map(|name| (name.to_string(), 0)).collect(),
-            files: vec![file],
-            listing: single,
+        let [one, other] = FORMS.map(|form| format!("{} or {}", form.single, form.index));
+        Err(ModelError::NotACheckpoint {
+            path: dir.into(),
+            reason: format!("no {one}, and no {other}"),
         })
     }
 
-    fn open_shards(dir: &Path, index: PathBuf) -> Result<Self> {
+    fn open_shards(dir: &Path, index: PathBuf, open: Open) -> Result<Self> {
         let ShardIndex { shards, place } = ShardIndex::read(&index)?;
         let mut files = Vec::with_capacity(shards.len());
         for (at, shard) in shards.into_iter().enumerate() {
@@ -63,7 +86,7 @@ impl WeightFiles {
                 }
                 .into());
             }
-            files.push(TensorFile::open(&path)?);
+            files.push(open(&path)?);
         }
         Ok(Self {
             files,
@@ -227,7 +250,11 @@ mod tests {
         let error = |dir: &Path| Checkpoint::open(dir).unwrap_err().to_string();
         assert!(error(dir.path()).contains("no model.safetensors"));
         std::fs::write(dir.path().join("pytorch_model.bin"), b"").unwrap();
-        assert!(error(dir.path()).contains("convert them to safetensors"));
+        let empty = error(dir.path());
+        assert!(
+            empty.contains("pytorch_model.bin: not a usable PyTorch file"),
+            "{empty}"
+        );
         assert!(error(&dir.path().join("absent")).contains("no such folder"));
         std::fs::remove_file(dir.path().join("config.json")).unwrap();
         assert!(error(dir.path()).contains("no config.json"));

@@ -2,13 +2,14 @@
 //!
 //! A matrix is read a band of rows at a time by positioned reads, then converted and transposed on
 //! all cores. Files are not mapped into memory: mapped pages count as resident, so that the whole
-//! checkpoint would be resident beside the model.
+//! checkpoint would be resident beside the model. A tensor of a pickled file is the exception: it
+//! is read whole, and let go before the next.
 
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
-use ls_files::{Dtype, FileError, NotFinite, TensorFile};
+use ls_files::{Dtype, FileError, NotFinite, OpenTensor};
 use ls_lora::{LoraError, LoraLayer, LoraLinear};
 use rayon::prelude::*;
 
@@ -112,8 +113,7 @@ impl Loader<'_> {
             [rows, columns]
         };
         let mut source = Source {
-            file,
-            name,
+            tensor: file.tensor(name)?,
             rows,
             columns,
             transposed,
@@ -161,8 +161,7 @@ impl Loader<'_> {
 /// A matrix in a file. It is read a band of rows at a time, so that there is room for one band
 /// beside the result.
 struct Source<'a> {
-    file: &'a TensorFile,
-    name: &'a str,
+    tensor: OpenTensor<'a>,
     rows: usize,
     columns: usize,
     transposed: bool,
@@ -193,12 +192,12 @@ impl Source<'_> {
         for first in (0..rows).step_by(band) {
             let count = band.min(rows - first);
             self.buffer.resize(count * width, 0);
-            let (file, name) = (self.file, self.name);
+            let tensor = &self.tensor;
             self.buffer
                 .par_chunks_mut(Self::PIECE)
                 .enumerate()
                 .try_for_each(|(at, bytes)| {
-                    file.read_part(name, first * width + at * Self::PIECE, bytes)
+                    tensor.read_part(first * width + at * Self::PIECE, bytes)
                 })?;
             // While the band is in the cache.
             let found = self
@@ -247,7 +246,7 @@ impl Source<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::DType;
-    use ls_files::HostTensor;
+    use ls_files::{HostTensor, TensorFile};
     use ls_lora::Quantization;
 
     use super::*;
@@ -306,8 +305,7 @@ mod tests {
             };
             let [first, second] = &mut buffers;
             let source = |name, buffer, dtype| Source {
-                file: &file,
-                name,
+                tensor: file.tensor(name).unwrap(),
                 rows,
                 columns,
                 transposed,
@@ -380,9 +378,9 @@ mod tests {
         let path = dir.path().join("m.safetensors");
         let wide = HostTensor::from_f32([rows, columns], &values);
         ls_files::write_tensors(&path, [("wide", &wide)]).unwrap();
+        let file = TensorFile::open(&path).unwrap();
         let mut source = Source {
-            file: &TensorFile::open(&path).unwrap(),
-            name: "wide",
+            tensor: file.tensor("wide").unwrap(),
             rows,
             columns,
             transposed: true,

@@ -1,0 +1,264 @@
+//! What a GGUF file says of its model -> the fields of `config.json`.
+
+use ls_files::{FileError, GgufFile, GgufValue, shown};
+use serde_json::{Map, Value, json};
+
+use super::names::{EMBEDDINGS, OUTPUT, ROPE_FACTORS};
+use crate::error::{ModelError, Result};
+
+/// An architecture of llama.cpp whose decoder block this crate implements.
+struct Architecture {
+    /// llama.cpp's name; Mistral's models have that of LLaMA.
+    name: &'static str,
+    model_type: &'static str,
+    class: &'static str,
+    /// Whether the rows of query and key projections are reordered.
+    rotated: bool,
+}
+
+const ARCHITECTURES: [Architecture; 2] = [
+    Architecture {
+        name: "llama",
+        model_type: "llama",
+        class: "LlamaForCausalLM",
+        rotated: true,
+    },
+    Architecture {
+        name: "qwen2",
+        model_type: "qwen2",
+        class: "Qwen2ForCausalLM",
+        rotated: false,
+    },
+];
+
+/// The kind of `rope_scaling` of LLaMA 3.1, of which a GGUF file keeps only the divisors that come
+/// of it. All models that have it share these numbers.
+const LOW_FREQ_FACTOR: f64 = 1.0;
+const HIGH_FREQ_FACTOR: f64 = 4.0;
+const ORIGINAL_MAX_POSITION_EMBEDDINGS: f64 = 8192.0;
+
+/// The fields of `config.json`, and whether query and key projections are reordered in the file.
+pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
+    let name = text(file, "general.architecture")?;
+    let mut known = ARCHITECTURES.iter();
+    let Some(architecture) = known.find(|of| Some(of.name) == name) else {
+        return Err(ModelError::Unsupported {
+            path: file.path().to_owned(),
+            field: "general.architecture".into(),
+            value: shown(name.unwrap_or("none")),
+            supported: ARCHITECTURES.map(|of| of.name).join(", "),
+        });
+    };
+    if number(file, "split.count")?.is_some_and(|parts| parts > 1.0) {
+        return Err(FileError::Unusable {
+            path: file.path().to_owned(),
+            what: "model",
+            reason: "it is one part of several: join them (llama-gguf-split --merge)".into(),
+        }
+        .into());
+    }
+    let of = Model { file, architecture };
+    if let Some(experts) = of.number("expert_count")?.filter(|experts| *experts > 0.0) {
+        let key = of.key("expert_count");
+        return Err(unsupported(file, &key, &experts.to_string(), "none"));
+    }
+    let heads = of.required("attention.head_count")?;
+    let key_value_heads = of.number("attention.head_count_kv")?.unwrap_or(heads);
+    let head_dim = of.head_dim(heads)?;
+    let base = of.number("rope.freq_base")?.unwrap_or(10_000.0);
+    let table = file.tensor(EMBEDDINGS)?;
+    let mut config = json!({
+        "architectures": [architecture.class],
+        "model_type": architecture.model_type,
+        "vocab_size": table.rows(),
+        "hidden_size": whole(of.required("embedding_length")?),
+        "intermediate_size": whole(of.required("feed_forward_length")?),
+        "num_hidden_layers": whole(of.required("block_count")?),
+        "num_attention_heads": whole(heads),
+        "num_key_value_heads": whole(key_value_heads),
+        "head_dim": whole(head_dim),
+        "hidden_act": "silu",
+        "max_position_embeddings": whole(of.required("context_length")?),
+        "rms_norm_eps": of.required("attention.layer_norm_rms_epsilon")?,
+        "rope_theta": whole(base),
+        "tie_word_embeddings": !file.tensors().contains_key(OUTPUT),
+    });
+    if architecture.model_type == "llama" {
+        let has = |name: &str| file.tensors().contains_key(name);
+        config["attention_bias"] = has("blk.0.attn_q.bias").into();
+        config["mlp_bias"] = has("blk.0.ffn_gate.bias").into();
+    }
+    if let Some(scaling) = of.rope_scaling(base, head_dim)? {
+        config["rope_scaling"] = scaling;
+    }
+    for (field, key) in [
+        ("bos_token_id", "bos"),
+        ("eos_token_id", "eos"),
+        ("pad_token_id", "padding"),
+    ] {
+        if let Some(id) = number(file, &format!("tokenizer.ggml.{key}_token_id"))? {
+            config[field] = whole(id);
+        }
+    }
+    match config {
+        Value::Object(config) => Ok((config, architecture.rotated)),
+        _ => unreachable!("it was made an object"),
+    }
+}
+
+/// A number as `config.json` has it: without a point where it is whole.
+fn whole(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 2f64.powi(53) {
+        json!(number as i64)
+    } else {
+        json!(number)
+    }
+}
+
+struct Model<'a> {
+    file: &'a GgufFile,
+    architecture: &'static Architecture,
+}
+
+impl Model<'_> {
+    /// Keys of a model begin with the name of its architecture.
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture.name)
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        number(self.file, &self.key(key))
+    }
+
+    fn required(&self, key: &str) -> Result<f64> {
+        let missing = || wrong(self.file, &self.key(key), "is missing");
+        self.number(key)?.ok_or_else(missing)
+    }
+
+    /// The width of a head.
+    fn head_dim(&self, heads: f64) -> Result<f64> {
+        let keys = self.number("attention.key_length")?;
+        let values = self.number("attention.value_length")?;
+        if let (Some(keys), Some(values)) = (keys, values)
+            && keys != values
+        {
+            let key = self.key("attention.value_length");
+            return Err(wrong(
+                self.file,
+                &key,
+                format!("{values}, but keys have {keys}"),
+            ));
+        }
+        let width = match keys.or(values) {
+            Some(width) => width,
+            None => self.required("embedding_length")? / heads,
+        };
+        let rotated = self.number("rope.dimension_count")?;
+        if let Some(rotated) = rotated.filter(|rotated| *rotated != width) {
+            let key = self.key("rope.dimension_count");
+            let reason = format!("expected all {width} values of a head, found {rotated}");
+            return Err(wrong(self.file, &key, reason));
+        }
+        Ok(width)
+    }
+
+    fn rope_scaling(&self, base: f64, head_dim: f64) -> Result<Option<Value>> {
+        if self.file.tensors().contains_key(ROPE_FACTORS) {
+            return self.llama3_scaling(base, head_dim);
+        }
+        let kind = text(self.file, &self.key("rope.scaling.type"))?;
+        let factor = self.number("rope.scaling.factor")?;
+        // The oldest files say only this.
+        let linear = self.number("rope.scale_linear")?;
+        Ok(match kind {
+            None => {
+                let factor = factor.or(linear).filter(|factor| *factor != 1.0);
+                factor.map(|factor| json!({"rope_type": "linear", "factor": factor}))
+            }
+            Some("none") => None,
+            Some(kind) => {
+                let mut scaling = json!({"rope_type": kind, "factor": factor});
+                if let Some(length) = self.number("rope.scaling.original_context_length")? {
+                    scaling["original_max_position_embeddings"] = whole(length);
+                }
+                Some(scaling)
+            }
+        })
+    }
+
+    /// LLaMA 3.1's, from the divisors in the file: they have to be those of its formula.
+    fn llama3_scaling(&self, base: f64, head_dim: f64) -> Result<Option<Value>> {
+        let tensor = self.file.tensor(ROPE_FACTORS)?;
+        let mut found = vec![0.0; tensor.width()];
+        self.file.read_rows(tensor, 0, &mut found)?;
+        let factor = found.iter().copied().fold(1.0, f32::max);
+        let divisor = |at: usize| {
+            let frequency = base.powf(-(at as f64) / found.len() as f64);
+            let wavelength = std::f64::consts::TAU / frequency;
+            let turns = ORIGINAL_MAX_POSITION_EMBEDDINGS / wavelength;
+            let smooth = (turns - LOW_FREQ_FACTOR) / (HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR);
+            let smooth = smooth.clamp(0.0, 1.0);
+            1.0 / ((1.0 - smooth) / f64::from(factor) + smooth)
+        };
+        // What is computed in f32 elsewhere differs in the sixth digit.
+        let fits = |(at, found): (usize, &f32)| {
+            let expected = divisor(at);
+            (f64::from(*found) - expected).abs() <= 1e-3 * expected
+        };
+        let of_each = found.len() as f64 * 2.0 == head_dim;
+        if !of_each || !found.iter().enumerate().all(fits) {
+            let shown = shown(format!("{found:?}"));
+            let supported = "the divisors of LLaMA 3.1";
+            return Err(unsupported(self.file, ROPE_FACTORS, &shown, supported));
+        }
+        let scaling = json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": LOW_FREQ_FACTOR,
+            "high_freq_factor": HIGH_FREQ_FACTOR,
+            "original_max_position_embeddings": whole(ORIGINAL_MAX_POSITION_EMBEDDINGS),
+        });
+        Ok((factor > 1.0).then_some(scaling))
+    }
+}
+
+fn wrong(file: &GgufFile, key: &str, reason: impl Into<String>) -> ModelError {
+    ModelError::Config {
+        path: file.path().to_owned(),
+        field: key.into(),
+        reason: reason.into(),
+    }
+}
+
+fn unsupported(file: &GgufFile, key: &str, value: &str, supported: &str) -> ModelError {
+    ModelError::Unsupported {
+        path: file.path().to_owned(),
+        field: key.into(),
+        value: value.into(),
+        supported: supported.into(),
+    }
+}
+
+/// A number by its key. Some keys have one for each layer, which have to be the same.
+fn number(file: &GgufFile, key: &str) -> Result<Option<f64>> {
+    match file.metadata().get(key) {
+        None => Ok(None),
+        Some(GgufValue::Number(number)) if number.is_finite() => Ok(Some(*number)),
+        Some(GgufValue::Numbers(of_layers)) => {
+            let (first, others) = of_layers.split_first().unzip();
+            if others.is_some_and(|others| others.iter().any(|other| Some(other) != first)) {
+                return Err(wrong(file, key, "differs from layer to layer"));
+            }
+            Ok(first.copied())
+        }
+        Some(_) => Err(wrong(file, key, "expected a number")),
+    }
+}
+
+fn text<'a>(file: &'a GgufFile, key: &str) -> Result<Option<&'a str>> {
+    match file.metadata().get(key) {
+        None => Ok(None),
+        Some(GgufValue::String(text)) => Ok(Some(text)),
+        Some(_) => Err(wrong(file, key, "expected text")),
+    }
+}

@@ -1,0 +1,104 @@
+//! [`convert_gguf`]: a GGUF file -> a Hugging Face folder.
+
+use std::path::Path;
+
+use ls_data::{TextTokenizer, tokenizer_from_gguf};
+use ls_files::{Dtype, FileError, create_folder, exists, is_folder, replace_folder, write_atomic};
+use ls_model::{Checkpoint, GgufModel};
+
+use crate::error::Result;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// The type of the weights.
+    pub dtype: Dtype,
+    /// Their number.
+    pub num_parameters: usize,
+    /// Entries of the vocabulary.
+    pub vocab_size: usize,
+}
+
+/// Writes `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json` of a
+/// GGUF file into a new folder, which appears whole or not at all.
+///
+/// The tokenizer is made from the file's vocabulary, or is the one of the folder `tokenizer`.
+/// Without `dtype` the weights have the type of the file's embedding table, and bf16 where that is
+/// packed. `progress` receives the number of written tensors and the number of all.
+///
+/// # Errors
+///
+/// As [`GgufModel::open`], [`tokenizer_from_gguf`] and [`GgufModel::write_weights`]; if the folder
+/// holds something; if `tokenizer` has more tokens than the model.
+pub fn convert_gguf(
+    file: &Path,
+    folder: &Path,
+    tokenizer: Option<&Path>,
+    dtype: Option<Dtype>,
+    progress: impl FnMut(usize, usize),
+) -> Result<Converted> {
+    expect_empty(folder)?;
+    let model = GgufModel::open(file)?;
+    let made = match tokenizer {
+        None => Some(tokenizer_from_gguf(model.file().metadata(), file)?),
+        Some(_) => None,
+    };
+    let dtype = dtype.unwrap_or_else(|| model.dtype());
+    if let Some(above) = folder.parent().filter(|above| *above != Path::new("")) {
+        create_folder(above)?;
+    }
+    let mut vocab_size = 0;
+    replace_folder(folder, |dir| {
+        write_atomic(dir.join("config.json"), model.config_json(dtype))?;
+        if let Some(made) = made {
+            write_atomic(dir.join("tokenizer.json"), made.tokenizer)?;
+            write_atomic(dir.join("tokenizer_config.json"), made.config)?;
+        }
+        // Before the weights are unpacked.
+        let from = tokenizer.unwrap_or(dir);
+        let tokenizer = TextTokenizer::from_dir(from)?;
+        vocab_size = tokenizer.vocab_size();
+        if vocab_size > model.vocab_size() {
+            let reason = format!(
+                "{vocab_size} tokens, and the model has {}",
+                model.vocab_size()
+            );
+            return Err(unusable(from, "tokenizer for this model", &reason).into());
+        }
+        if from != dir {
+            tokenizer.copy_to(dir)?;
+        }
+        model.write_weights(&dir.join("model.safetensors"), dtype, progress)?;
+        Checkpoint::open(dir)?;
+        Ok::<_, crate::TrainError>(())
+    })?;
+    Ok(Converted {
+        dtype,
+        num_parameters: model.num_parameters(),
+        vocab_size,
+    })
+}
+
+/// Nothing is replaced.
+fn expect_empty(folder: &Path) -> Result<()> {
+    if !exists(folder)? {
+        return Ok(());
+    }
+    const WHAT: &str = "folder for the converted model";
+    if !is_folder(folder)? {
+        return Err(unusable(folder, WHAT, "it is a file").into());
+    }
+    let mut held = std::fs::read_dir(folder).map_err(FileError::reading(folder))?;
+    if held.next().is_some() {
+        return Err(unusable(folder, WHAT, "it is not empty; name another").into());
+    }
+    Ok(())
+}
+
+fn unusable(path: &Path, what: &'static str, reason: &str) -> FileError {
+    FileError::Unusable {
+        path: path.to_owned(),
+        what,
+        reason: reason.into(),
+    }
+}

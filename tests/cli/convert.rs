@@ -1,0 +1,257 @@
+//! `ls-cli convert`: a GGUF file to a folder that trains and predicts, and everything that is wrong
+//! with a GGUF file named.
+
+use std::path::Path;
+
+use crate::sandbox::{Sandbox, says};
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+fn with(name: &str, bytes: impl AsRef<[u8]>) -> Sandbox {
+    let sandbox = Sandbox::empty();
+    sandbox.write(name, bytes);
+    sandbox
+}
+
+const CONVERT: [&str; 3] = ["convert", "llama.gguf", "models/out"];
+
+#[test]
+fn a_folder_is_made_that_trains_and_predicts() {
+    let sandbox = with("llama.gguf", fixture("llama.gguf"));
+    let stdout = sandbox.ok(&CONVERT);
+    assert_eq!(stdout, "models/out: 35232 weights in BF16, 520 tokens\n");
+    let files = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    assert_eq!(sandbox.listing("models/out"), files);
+    assert_eq!(sandbox.listing("models").len(), files.len());
+    let config = sandbox.json("models/out/config.json");
+    assert_eq!(config["rope_scaling"]["rope_type"], "llama3");
+    assert_eq!(config["rope_scaling"]["factor"], 32.0);
+    assert_eq!(config["rms_norm_eps"], 1e-5);
+    assert_eq!(config["tie_word_embeddings"], true);
+
+    sandbox.write(
+        "a.csv",
+        "text,label\nthe sea,good\nbad,bad\na warm film,good\nsad,bad\n",
+    );
+    sandbox.ok(&[
+        "train",
+        "--model",
+        "models/out",
+        "--data",
+        "a.csv",
+        "--validation",
+        "a.csv",
+        "--run",
+        "run",
+        "--set",
+        "train.epochs=1",
+    ]);
+    let answers = sandbox.ok(&["predict", "--run", "run", "the sea"]);
+    assert!(answers.contains("\"label\""), "{answers}");
+}
+
+#[test]
+fn nothing_is_replaced() {
+    let sandbox = with("llama.gguf", fixture("llama.gguf"));
+    sandbox.write("models/out/mine.txt", "mine");
+    let outcome = sandbox.run(&CONVERT);
+    says(
+        &outcome,
+        1,
+        &["models/out: not a usable folder", "it is not empty"],
+    );
+    assert_eq!(sandbox.listing("models"), ["out/mine.txt"]);
+}
+
+#[test]
+fn a_gguf_file_in_the_place_of_a_folder_is_told_what_to_do() {
+    let sandbox = with("m/llama.gguf", fixture("llama.gguf"));
+    sandbox.write("a.csv", "text,label\na,x\nb,y\n");
+    for model in ["m/llama.gguf", "m"] {
+        let outcome = sandbox.run(&["train", "--model", model, "--data", "a.csv"]);
+        says(
+            &outcome,
+            outcome.code,
+            &["ls-cli convert m/llama.gguf OUT_DIR"],
+        );
+        assert_ne!(outcome.code, 0);
+    }
+}
+
+/// The file with other bytes in the place of some that stand in it once.
+fn replaced(name: &str, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut bytes = fixture(name);
+    let mut places = bytes.windows(old.len()).enumerate();
+    let at = places.find(|(_, found)| *found == old).unwrap().0;
+    bytes[at..at + new.len()].copy_from_slice(new);
+    bytes
+}
+
+/// A key of the metadata as it stands in a file: its length, its bytes.
+fn key(name: &str) -> Vec<u8> {
+    let mut bytes = (name.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(name.bytes());
+    bytes
+}
+
+/// The file with another value of four bytes behind a key and its type.
+fn set(name: &str, of: &str, value: [u8; 4]) -> Vec<u8> {
+    let mut bytes = fixture(name);
+    let key = key(of);
+    let at = bytes.windows(key.len()).position(|found| found == key);
+    let at = at.unwrap() + key.len() + 4;
+    bytes[at..at + 4].copy_from_slice(&value);
+    bytes
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_named() {
+    let whole = fixture("llama.gguf");
+    let with_type = |name: &str, kind: u32| {
+        let mut bytes = whole.clone();
+        let key = key(name);
+        let at = bytes.windows(key.len()).position(|found| found == key);
+        // Behind the name: the number of dimensions and two sizes.
+        let at = at.unwrap() + key.len() + 4 + 16;
+        bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
+        bytes
+    };
+    let version = |number: u32| {
+        let mut bytes = whole.clone();
+        bytes[4..8].copy_from_slice(&number.to_le_bytes());
+        bytes
+    };
+    let counted = |count: u64| {
+        let mut bytes = whole.clone();
+        bytes[8..16].copy_from_slice(&count.to_le_bytes());
+        bytes
+    };
+    let cases: Vec<(Vec<u8>, &[&str])> = vec![
+        (
+            b"PK\x03\x04zip".to_vec(),
+            &["not a usable GGUF file", "not GGUF"],
+        ),
+        (b"".to_vec(), &["truncated: 0 bytes, expected 4"]),
+        (version(1), &["expected version 2 to 3, found 1"]),
+        (version(3 << 24), &["it is of a big-endian machine"]),
+        (
+            counted(1 << 40),
+            &["expected 0 to 65536 tensors, found 1099511627776"],
+        ),
+        (whole[..200].to_vec(), &["truncated: 200 bytes"]),
+        (
+            whole[..whole.len() - 20].to_vec(),
+            &["truncated: 44556 bytes, expected 44560"],
+        ),
+        (
+            with_type("blk.1.ffn_up.weight", 17),
+            &["tensor blk.1.ffn_up.weight is of type IQ2_XS; read are F32, F16, Q4_0"],
+        ),
+        (
+            with_type("blk.1.ffn_up.weight", 999),
+            &["tensor blk.1.ffn_up.weight is of type 999, which is none"],
+        ),
+        (
+            with_type("blk.1.ffn_up.weight", 12),
+            &["rows of 32 values, which are no blocks of 256 (Q4_K)"],
+        ),
+        (
+            replaced("llama.gguf", b"blk.1.ffn_up.weight", b"blk.1.ffn_xp.weight"),
+            &["tensor blk.1.ffn_up.weight is missing; did you mean"],
+        ),
+        (
+            replaced("llama.gguf", b"llama.block_count", b"llama.block_cound"),
+            &["llama.block_count: is missing"],
+        ),
+        (
+            set("llama.gguf", "llama.block_count", 1u32.to_le_bytes()),
+            &["9 of its tensors have no place in the decoder, the first blk.1."],
+        ),
+        (
+            set("llama.gguf", "llama.embedding_length", 64u32.to_le_bytes()),
+            &["tensor token_embd.weight has shape [520, 32], expected [520, 64]"],
+        ),
+        (
+            set(
+                "llama.gguf",
+                "llama.rope.dimension_count",
+                4u32.to_le_bytes(),
+            ),
+            &["llama.rope.dimension_count: expected all 8 values of a head, found 4"],
+        ),
+        (
+            set("llama.gguf", "llama.rope.freq_base", 1e4f32.to_le_bytes()),
+            &["rope_freqs.weight", "the divisors of LLaMA 3.1"],
+        ),
+        (
+            set(
+                "llama.gguf",
+                "llama.attention.layer_norm_rms_epsilon",
+                f32::NAN.to_le_bytes(),
+            ),
+            &["llama.attention.layer_norm_rms_epsilon: expected a number"],
+        ),
+        (
+            replaced(
+                "llama.gguf",
+                b"\x05\0\0\0\0\0\0\0llama",
+                b"\x05\0\0\0\0\0\0\0mamba",
+            ),
+            &["general.architecture \"mamba\" is not supported (supported: llama, qwen2)"],
+        ),
+        (
+            set(
+                "llama.gguf",
+                "tokenizer.ggml.bos_token_id",
+                520u32.to_le_bytes(),
+            ),
+            &["tokenizer.ggml.bos_token_id: expected an id under 520"],
+        ),
+    ];
+    for (bytes, parts) in cases {
+        let sandbox = with("llama.gguf", bytes);
+        let outcome = sandbox.run(&CONVERT);
+        says(&outcome, 1, parts);
+        assert!(
+            outcome.stderr.contains("llama.gguf: "),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(sandbox.files().len(), 1, "{parts:?}");
+    }
+}
+
+#[test]
+fn an_unknown_tokenizer_is_named_and_another_can_be_taken() {
+    let unknown = replaced("qwen2.gguf", b"llama-bpe", b"other-bpe");
+    let sandbox = with("llama.gguf", unknown);
+    let expected = [
+        "tokenizer.ggml.pre: other-bpe is not known (known: llama-bpe, llama3",
+        "hint: take that of the model's Hugging Face folder: --tokenizer HF_DIR",
+    ];
+    says(&sandbox.run(&CONVERT), 1, &expected);
+
+    let tokenizers =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../ls-data/tests/fixtures/tokenizers");
+    let [fits, larger] = ["llama3", "llama2"].map(|name| tokenizers.join(name));
+    let with_tokenizer = |from: &Path| {
+        let from = from.to_str().unwrap();
+        sandbox.run(&[&CONVERT[..], &["--tokenizer", from]].concat())
+    };
+    let expected = "not a usable tokenizer for this model: 520 tokens, and the model has 485";
+    says(&with_tokenizer(&larger), 1, &[expected]);
+    says(&with_tokenizer(&fits), 0, &[]);
+    let copied = sandbox.read("models/out/tokenizer.json");
+    assert_eq!(
+        copied,
+        std::fs::read_to_string(fits.join("tokenizer.json")).unwrap()
+    );
+}
