@@ -22,6 +22,7 @@ mod faults;
 mod field_notes;
 mod files;
 mod from_files;
+mod full;
 mod hub;
 mod mutate;
 mod mutations;

@@ -9,9 +9,12 @@ use crate::config::{LlamaConfig, Projection};
 use crate::error::Result;
 use crate::llama::{Attention, DecoderLayer, LlamaModel, Mlp, RmsNorm};
 use crate::mask::AttentionMode;
+use crate::precision::ComputeType;
 
 /// A source of a decoder's weights. It is asked in the order of the forward pass.
 pub(crate) trait Weights {
+    /// Element type of the activations, except on the CPU.
+    fn compute(&self) -> ComputeType;
     /// The embedding table, `[vocab_size, hidden_size]`.
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>>;
     /// A projection of a block by its full name.
@@ -77,6 +80,7 @@ pub(crate) fn assemble(
         norm,
         rope: config.rope.clone(),
         visibility,
+        compute: weights.compute(),
     };
     Ok(model.no_grad())
 }

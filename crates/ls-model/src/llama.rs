@@ -7,7 +7,7 @@
 //! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use ls_lora::{LoraEmbedding, LoraLinear, lora_module};
 
 use crate::attention::{BatchContext, Heads, Pooled};
@@ -15,6 +15,7 @@ use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::mask::{AttentionMode, Visibility};
+use crate::precision::ComputeType;
 use crate::rope::RopeConfig;
 
 /// Root mean square normalisation. The mean is taken in f32 whatever the dtype, as in transformers.
@@ -164,6 +165,9 @@ pub struct LlamaModel {
     /// What each layer lets a token attend to.
     #[module(skip)]
     pub(crate) visibility: Vec<Visibility>,
+    /// Element type of the activations, except on the CPU.
+    #[module(skip)]
+    pub(crate) compute: ComputeType,
 }
 
 impl LlamaModel {
@@ -214,11 +218,9 @@ impl LlamaModel {
     pub(crate) fn embed(&self, input: &ModelInput) -> Tensor<2> {
         let _span = tracing::trace_span!("embedding").entered();
         let x = self.embed_tokens.rows(input.input_ids.clone());
-        if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
-            // On the CPU activations are f32; weights keep their dtype.
-            return x.cast(DType::F32);
-        }
-        x
+        // The table may be of another type: narrower on the CPU, or f32 because it trains.
+        let dtype = self.compute.of_activations(&x.device()).dtype();
+        if x.dtype() == dtype { x } else { x.cast(dtype) }
     }
 
     /// Runs the block at place `at` with the weights of `layer`; the last block gives the pooled

@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use ls_lora::LoraLinear;
 
 use crate::assemble::{Weights, assemble};
@@ -47,7 +47,7 @@ impl LlamaModel {
     ) -> Result<Self> {
         let mut weights = Random {
             device: device.clone().without_autodiff(),
-            dtype: compute.dtype(),
+            compute,
             deviation: config.initializer_range,
         };
         assemble(config, attention, &mut weights)
@@ -56,7 +56,7 @@ impl LlamaModel {
 
 struct Random {
     device: Device,
-    dtype: DType,
+    compute: ComputeType,
     deviation: f64,
 }
 
@@ -64,12 +64,16 @@ impl Random {
     fn matrix(&self, shape: [usize; 2]) -> Param<Tensor<2>> {
         let distribution = Distribution::Normal(0.0, self.deviation);
         Param::from_tensor(ls_ops::allocate_to_stay(&self.device, || {
-            Tensor::random(shape, distribution, (&self.device, self.dtype))
+            Tensor::random(shape, distribution, (&self.device, self.compute.dtype()))
         }))
     }
 }
 
 impl Weights for Random {
+    fn compute(&self) -> ComputeType {
+        self.compute
+    }
+
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
         Ok(self.matrix(shape))
     }
@@ -78,7 +82,7 @@ impl Weights for Random {
         let Projection {
             shape, has_bias, ..
         } = projection;
-        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.dtype));
+        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.compute.dtype()));
         Ok(LoraLinear::new(Linear {
             weight: self.matrix(shape),
             bias: has_bias.then(|| Param::from_tensor(zeros())),
@@ -86,13 +90,14 @@ impl Weights for Random {
     }
 
     fn norm(&mut self, _name: &str, width: usize) -> Result<Param<Tensor<1>>> {
-        let ones = Tensor::ones([width], (&self.device, self.dtype));
+        let ones = Tensor::ones([width], (&self.device, self.compute.dtype()));
         Ok(Param::from_tensor(ones))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
     use ls_lora::{LoraModule, ParameterCount, host_values};
 
     use super::*;

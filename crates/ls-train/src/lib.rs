@@ -38,6 +38,7 @@ pub mod sources;
 pub mod splits;
 mod tensors;
 mod trainer;
+mod whole;
 
 pub use config::RunConfig;
 pub use error::{Result, TrainError};
