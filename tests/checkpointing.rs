@@ -13,10 +13,11 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use ls_lora::{
     Bias, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
+    set_trainable,
 };
 use ls_model::{
     ADAPTER, AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, LlamaModel,
-    ModelInput, Pooling, Precision, Task,
+    ModelInput, Pooling, Precision, Task, Trained,
 };
 use ls_ops::device::of_tests;
 
@@ -219,10 +220,36 @@ fn however_the_frozen_weights_are_held() {
         let precision = Precision {
             compute,
             quantization,
+            in_f32: Trained::Head,
         };
         for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.4 }] {
-            let model = classifier_in(precision, "gqa", "causal", task, &device);
+            let model = classifier_in(precision.clone(), "gqa", "causal", task, &device);
             let model = adapted(model, &config, &device);
+            compare(&model, &input("gqa", &device), &format!("{precision:?}"));
+        }
+    }
+}
+
+/// Weights that train form gradients of their own, in the blocks that are computed again too.
+#[test]
+fn whatever_trains_in_full() {
+    let _generator = generator();
+    let device = of_tests().autodiff();
+    for (trained, quantization) in [
+        ("all", None),
+        ("0", None),
+        ("1", Some(Quantization::Nf4)),
+        ("0,2", Some(Quantization::Int8)),
+    ] {
+        let trained: Trained = trained.parse().unwrap();
+        let precision = Precision {
+            compute: ComputeType::F32,
+            quantization,
+            in_f32: trained.clone(),
+        };
+        for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.4 }] {
+            let model = classifier_in(precision.clone(), "gqa", "causal", task, &device);
+            let model = set_trainable(model, &|name| trained.holds(name), true);
             compare(&model, &input("gqa", &device), &format!("{precision:?}"));
         }
     }

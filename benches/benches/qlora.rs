@@ -18,6 +18,7 @@ use ls_benches::{LLAMA_15M, LLAMA_135M, batch, random_checkpoint};
 use ls_lora::{LoraConfig, Quantization, TaskType, add_adapter};
 use ls_model::{
     ADAPTER, AttentionMode, ComputeType, LlamaClassifier, ModelInput, Pooling, Precision, Task,
+    Trained,
 };
 use peak_alloc::PeakAlloc;
 
@@ -52,6 +53,7 @@ fn main() -> Result<()> {
     let precision = |compute, quantization| Precision {
         compute,
         quantization,
+        in_f32: Trained::Head,
     };
     let formats = [
         ("f32", precision(ComputeType::F32, None)),
@@ -67,11 +69,11 @@ fn main() -> Result<()> {
     for (name, precision) in formats {
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
+        let size = precision.compute.size();
         let model = checkpoint.load_model(&AttentionMode::Causal, precision, &device, |_, _| ())?;
         let loading = ALLOCATOR.peak_usage() - before;
         let weights = ALLOCATOR.current_usage() - before;
-        let table =
-            model.embed_tokens.base_layer.weight.shape().num_elements() * precision.compute.size();
+        let table = model.embed_tokens.base_layer.weight.shape().num_elements() * size;
         let task = Task::Sequence(Pooling::Last);
         let mut model = LlamaClassifier::new(model, &checkpoint.config, task, 2, 7, &device);
         add_adapter(&mut model, ADAPTER, &config, 7, &device)?;

@@ -23,6 +23,7 @@ mod faults;
 mod field_notes;
 mod files;
 mod from_files;
+mod full;
 mod hub;
 mod mutate;
 mod mutations;

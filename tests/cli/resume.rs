@@ -147,7 +147,7 @@ pub fn assert_same(
 }
 
 /// Settings by which a step, an epoch or an evaluation is another.
-const SETTINGS: [&[&str]; 21] = [
+const SETTINGS: [&[&str]; 25] = [
     &["train.warmup_ratio=0.3", "train.lr_scheduler=linear"],
     &["train.warmup_steps=3", "train.lr_scheduler=cosine"],
     &["train.lr_scheduler=constant", "train.weight_decay=0.3"],
@@ -191,6 +191,19 @@ const SETTINGS: [&[&str]; 21] = [
         "train.save_total_limit=1",
         "train.eval_batch_size=3",
     ],
+    &["train.layerwise_lr_decay=0.5", "lora.lora_dropout=0.1"],
+    &[
+        "lora=false",
+        "train.layerwise_lr_decay=0.5",
+        "train.gradient_checkpointing=true",
+    ],
+    &["lora=false", "train.layers=1", "model.quantization=nf4"],
+    &[
+        "lora=false",
+        "train.layers=0",
+        "model.dtype=bf16",
+        "train.eval_steps=2",
+    ],
 ];
 
 /// Pieces of one to eight looks for the wish to stop.
@@ -207,7 +220,11 @@ fn random(seed: u64) -> impl FnMut() -> usize {
 
 fn pieces_leave_what_the_whole_leaves(sandbox: &Sandbox, common: &[&str]) {
     for (seed, set) in SETTINGS.iter().enumerate() {
-        let set = [common, set].concat();
+        let adapts = !set.contains(&"lora=false");
+        let common = common
+            .iter()
+            .filter(|key| adapts || !key.starts_with("lora."));
+        let set: Vec<&str> = common.chain(*set).copied().collect();
         let runs = Runs::new(sandbox, &set);
         let (whole, parts) = (format!("whole-{seed}"), format!("parts-{seed}"));
         runs.train(&whole, usize::MAX).unwrap();

@@ -1,11 +1,13 @@
-//! Thirty optimizer steps equal those of transformers + peft (`fixtures/train30/make.py`).
+//! Thirty optimizer steps equal those of transformers, of peft's adapters and in full
+//! (`fixtures/train30/make.py`).
 
 use std::path::{Path, PathBuf};
 
 use burn::optim::GradientsParams;
-use ls_lora::PeftAdapter;
+use ls_files::TensorFile;
+use ls_lora::{HostTensor, LoraModel, PeftAdapter, parameters, set_trainable};
 use ls_model::{
-    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task, Trained,
 };
 use ls_ops::device::{of_tests, tests_are_on_the_cpu};
 use ls_train::config::TrainSettings;
@@ -16,6 +18,8 @@ use serde::Deserialize;
 
 /// Relative, at every step. The curves differ by less; this is what the comparison has to hold.
 const LOSS: f64 = 1e-3;
+/// The same where weights train in full.
+const IN_FULL: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Batches {
@@ -38,7 +42,8 @@ enum Labels {
 
 #[derive(Deserialize)]
 struct Losses {
-    transformers_peft: Vec<f64>,
+    #[serde(rename = "transformers_peft", alias = "transformers")]
+    losses: Vec<f64>,
     grad_norm: Vec<f64>,
     learning_rates: Vec<f64>,
 }
@@ -61,28 +66,42 @@ fn settings() -> TrainSettings {
     }
 }
 
-fn run(variant: &str, attention: AttentionMode, task: Task) -> Vec<f64> {
-    let dir = fixtures().join(variant);
-    let reference: Losses = json(dir.join("losses.json"));
-    let batches: Batches = json(dir.join("batches.json"));
+fn checkpoint() -> Checkpoint {
+    Checkpoint::open(&fixtures().join("model")).unwrap()
+}
+
+/// The decoder with the first adapter and head of a task.
+fn begun(variant: &str, attention: &AttentionMode, task: Task) -> (LlamaClassifier, PeftAdapter) {
     let device = of_tests().autodiff();
-    let checkpoint = Checkpoint::open(&fixtures().join("model")).unwrap();
+    let checkpoint = checkpoint();
     let backbone = checkpoint
-        .load_model(&attention, ComputeType::F32, &device, |_, _| ())
+        .load_model(attention, ComputeType::F32, &device, |_, _| ())
         .unwrap();
-    let initial = dir.join("initial_adapter");
+    let initial = fixtures().join(variant).join("initial_adapter");
     let adapter = PeftAdapter::load(&initial).unwrap();
-    let mut model = LlamaClassifier::with_adapter(
+    let model = LlamaClassifier::with_adapter(
         backbone,
         &checkpoint.config,
         task,
         &adapter,
         &initial,
         &device,
-    )
-    .unwrap();
-    let settings = settings();
-    let mut optimizer = AdamW::new(&model, &settings);
+    );
+    (model.unwrap(), adapter)
+}
+
+/// The thirty steps, on the batches of `data`, held against the curves of `variant`.
+fn train(
+    mut model: LlamaClassifier,
+    settings: &TrainSettings,
+    data: &str,
+    variant: &str,
+    limit: f64,
+) -> (LlamaClassifier, Vec<f64>) {
+    let reference: Losses = json(fixtures().join(variant).join("losses.json"));
+    let batches: Batches = json(fixtures().join(data).join("batches.json"));
+    let (device, config) = (of_tests().autodiff(), checkpoint().config);
+    let mut optimizer = AdamW::new(&model, settings);
     let mut losses = Vec::new();
     for (step, batch) in batches.batches.iter().enumerate() {
         let rows: Vec<&[u32]> = batch
@@ -99,13 +118,13 @@ fn run(variant: &str, attention: AttentionMode, task: Task) -> Vec<f64> {
                 .flat_map(|(row, &length)| row[..length].to_vec())
                 .collect(),
         };
-        let input = ModelInput::new(&rows, &checkpoint.config, &device).unwrap();
+        let input = ModelInput::new(&rows, &config, &device).unwrap();
         let loss =
             cross_entropy_sum(model.forward(&input), &labels).div_scalar(counted(&labels) as f32);
         losses.push(f64::from(loss.clone().into_scalar::<f32>()));
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let gradient = optimizer.gradient(&model, gradients);
-        let rate = learning_rate(&settings, step, batches.batches.len());
+        let rate = learning_rate(settings, step, batches.batches.len());
         assert!(
             (rate - reference.learning_rates[step]).abs() < 1e-9,
             "{variant} step {step}: learning rate {rate}"
@@ -120,39 +139,65 @@ fn run(variant: &str, attention: AttentionMode, task: Task) -> Vec<f64> {
         );
     }
     let mut worst = 0.0f64;
-    for (step, (loss, expected)) in losses.iter().zip(&reference.transformers_peft).enumerate() {
+    for (step, (loss, expected)) in losses.iter().zip(&reference.losses).enumerate() {
         let difference = (loss / expected - 1.0).abs();
         assert!(
-            difference <= LOSS,
+            difference <= limit,
             "{variant} step {step}: loss {loss}, expected {expected} (relative {difference:e})"
         );
         worst = worst.max(difference);
     }
-    println!("error {worst:e} limit {LOSS:e} {variant}: losses");
+    println!("error {worst:e} limit {limit:e} {variant}: losses");
     assert_eq!(losses.len(), 30);
+    (model, losses)
+}
 
-    let last = dir.join("final_adapter");
+/// The largest difference between two tensors is below 1e-3.
+fn assert_near(found: &HostTensor, expected: &HostTensor, what: &str) {
+    assert_eq!(found.shape, expected.shape, "{what}");
+    let (found, expected) = (found.to_f32().unwrap(), expected.to_f32().unwrap());
+    let pairs = found.iter().zip(&expected);
+    let worst = pairs.fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+    assert!(worst < 1e-3, "{what}: {worst:e}");
+}
+
+fn run(variant: &str, attention: AttentionMode, task: Task) -> Vec<f64> {
+    let (model, adapter) = begun(variant, &attention, task);
+    let (model, losses) = train(model, &settings(), variant, variant, LOSS);
+    let last = fixtures().join(variant).join("final_adapter");
     let expected = PeftAdapter::load(&last).unwrap();
     let found = model.to_adapter(&adapter.config);
     for (name, pair) in &expected.lora {
-        for (found, expected) in [
-            (&found.lora[name].a, &pair.a),
-            (&found.lora[name].b, &pair.b),
-        ] {
-            for (found, expected) in found
-                .to_f32()
-                .unwrap()
-                .iter()
-                .zip(expected.to_f32().unwrap())
-            {
-                assert!(
-                    (found - expected).abs() < 1e-3,
-                    "{variant} {name}: {found} is not {expected}"
-                );
-            }
-        }
+        assert_near(&found.lora[name].a, &pair.a, &format!("{variant} {name} A"));
+        assert_near(&found.lora[name].b, &pair.b, &format!("{variant} {name} B"));
     }
     losses
+}
+
+/// The same without adapters, for what `trained` says, from the first head of `data`.
+fn run_in_full(variant: &str, data: &str, trained: &str, decay: f64, task: Task) {
+    let trained: Trained = trained.parse().unwrap();
+    let attention = match task {
+        Task::Sequence(_) => AttentionMode::Causal,
+        Task::Token { .. } => AttentionMode::Bidirectional,
+    };
+    let (model, _) = begun(data, &attention, task);
+    let model = LoraModel::new(model).unload().unwrap();
+    let model = set_trainable(model, &|name| trained.holds(name), true);
+    let settings = TrainSettings {
+        learning_rate: 2e-3,
+        layerwise_lr_decay: decay,
+        ..settings()
+    };
+    let (model, _) = train(model, &settings, data, variant, IN_FULL);
+    let last = fixtures().join(variant).join("final.safetensors");
+    let expected = TensorFile::open(&last).unwrap();
+    let found = parameters(&model, &|name| trained.holds(name));
+    assert!(found.keys().map(String::as_str).eq(expected.names()));
+    for (name, found) in &found {
+        let expected = expected.read(name).unwrap();
+        assert_near(found, &expected, &format!("{variant} {name}"));
+    }
 }
 
 /// Our own curve, stored beside the reference's: it must not drift from one version to the next.
@@ -203,4 +248,22 @@ fn a_bidirectional_tagger_trains_like_the_reference() {
         Task::Token { dropout: 0.0 },
     );
     compare_with_stored("token", &losses);
+}
+
+#[test]
+fn a_whole_decoder_trains_like_the_reference() {
+    let task = Task::Sequence(Pooling::Last);
+    run_in_full("full-sequence", "sequence", "all", 1.0, task);
+}
+
+#[test]
+fn a_whole_decoder_whose_rates_fall_by_layer_trains_like_the_reference() {
+    let task = Task::Token { dropout: 0.0 };
+    run_in_full("full-token", "token", "all", 0.7, task);
+}
+
+#[test]
+fn some_layers_train_like_the_reference() {
+    let task = Task::Sequence(Pooling::Last);
+    run_in_full("layers-sequence", "sequence", "1", 0.7, task);
 }

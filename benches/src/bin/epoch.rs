@@ -64,12 +64,13 @@ fn main() -> Result<()> {
 
     // As a run makes them: from its seed. If that changes, the losses of the first steps show it.
     let device = Device::flex();
-    let model = checkpoint.load_model(&run.attention, run.precision, &device, |_, _| ())?;
+    let model = checkpoint.load_model(&run.attention, run.precision.clone(), &device, |_, _| ())?;
     let training = device.autodiff();
     let (labels, seed) = (splits.labels.len(), config.train.seed);
     let mut model =
         LlamaClassifier::new(model, &checkpoint.config, run.head, labels, seed, &training);
-    add_adapter(&mut model, ADAPTER, &run.lora, seed, &training)?;
-    model.to_adapter(&run.lora).save(args.out.join("adapter"))?;
+    let lora = run.lora.context("a configuration with adapters")?;
+    add_adapter(&mut model, ADAPTER, &lora, seed, &training)?;
+    model.to_adapter(&lora).save(args.out.join("adapter"))?;
     Ok(())
 }

@@ -41,7 +41,7 @@ pub use permissions::same_permissions;
 pub use read::{
     MAX_BYTES, MAX_TEXT_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8,
 };
-pub use shards::ShardIndex;
+pub use shards::{ShardIndex, write_shards};
 pub use shown::shown;
 pub use standard::{Stderr, StdoutError, print, say};
 pub use temporary::sweep;

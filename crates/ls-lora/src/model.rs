@@ -191,7 +191,7 @@ impl<M: LoraModule> LoraModel<M> {
         let modules = add(&mut next.model)?;
         let in_full = names_in_full(&next.model, config, &modules);
         for (parameter, tensor) in
-            parameters::collect(&before, &|name| in_full.iter().any(|n| n == name))
+            parameters::parameters(&before, &|name| in_full.iter().any(|n| n == name))
         {
             next.registry.base.entry(parameter).or_insert(tensor);
         }
@@ -464,7 +464,7 @@ impl<M: LoraModule> LoraModel<M> {
     fn full_modules(&self, name: &str) -> BTreeMap<String, HostTensor> {
         if self.registry.owner.as_deref() == Some(name) {
             let keys = self.saved_keys(name);
-            return parameters::collect(&self.model, &|name| keys.contains(&name.to_owned()));
+            return parameters::parameters(&self.model, &|name| keys.contains(&name.to_owned()));
         }
         let entry = self.registry.adapters.get(name);
         entry.map(|entry| entry.saved.clone()).unwrap_or_default()

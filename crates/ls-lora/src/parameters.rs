@@ -133,8 +133,10 @@ impl<F: Change> ModuleMapper for Walk<F> {
     }
 }
 
-/// The parameters whose names are wanted, in PyTorch's layout and their own dtype.
-pub(crate) fn collect<M: Module>(
+/// The parameters outside the adapters whose names are wanted, in PyTorch's layout (a linear weight
+/// is `[out, in]`) and their own dtype, by PyTorch's names.
+#[must_use]
+pub fn parameters<M: Module>(
     module: &M,
     wanted: &dyn Fn(&str) -> bool,
 ) -> BTreeMap<String, HostTensor> {
@@ -295,12 +297,27 @@ pub(crate) fn without_wrapper(key: &str) -> String {
     key.replace(".base_layer.", ".")
 }
 
-/// The module with exactly the wanted parameters, of those outside the adapters, trainable.
-pub(crate) fn set_trainable<M: Module>(
-    module: M,
-    wanted: &dyn Fn(&str) -> bool,
-    on_graph: bool,
-) -> M {
+/// The module with exactly the parameters trainable, of those outside the adapters, whose names
+/// are wanted: PyTorch's, such as `model.norm.weight`. `on_graph` lifts them onto the autodiff
+/// graph; off it, the mark decides what trains once the module is put there.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use ls_lora::{LoraLinear, lora_module, set_trainable, trainable_tensors};
+///
+/// #[derive(Module, Debug)]
+/// struct Net { fc1: LoraLinear, fc2: LoraLinear }
+/// lora_module!(Net { fc1, fc2 });
+///
+/// let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(&Device::flex()).into();
+/// let net = set_trainable(Net { fc1: linear(8, 4), fc2: linear(4, 2) }, &|name| name.starts_with("fc2."), true);
+/// let names: Vec<String> = trainable_tensors(&net).into_iter().map(|tensor| tensor.name).collect();
+/// assert_eq!(names, ["fc2.weight", "fc2.bias"]);
+/// ```
+#[must_use]
+pub fn set_trainable<M: Module>(module: M, wanted: &dyn Fn(&str) -> bool, on_graph: bool) -> M {
     module.map(&mut Walk::new(Mark { wanted, on_graph }))
 }
 

@@ -180,7 +180,7 @@ fn collect_saved<M: LoraModule>(
     adapted: &[String],
 ) -> BTreeMap<String, HostTensor> {
     let names = names_in_full(module, config, adapted);
-    let tensors = parameters::collect(module, &|name| names.iter().any(|n| n == name));
+    let tensors = parameters::parameters(module, &|name| names.iter().any(|n| n == name));
     let tensors = tensors.into_iter();
     tensors
         .map(|(name, tensor)| (name_in_file(&name, adapted), tensor))

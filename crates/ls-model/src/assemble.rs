@@ -16,9 +16,12 @@ use crate::llama::{
     SelfAttention,
 };
 use crate::mask::AttentionMode;
+use crate::precision::ComputeType;
 
 /// A source of a decoder's weights. It is asked in the order of the forward pass.
 pub(crate) trait Weights {
+    /// Element type of the activations, except on the CPU.
+    fn compute(&self) -> ComputeType;
     /// The embedding table, `[vocab_size, hidden_size]`.
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>>;
     /// A projection of a block by its full name.
@@ -123,6 +126,7 @@ pub(crate) fn assemble(
         layers,
         norm,
         embedding_multiplier,
+        compute: weights.compute(),
     };
     Ok(model.no_grad())
 }

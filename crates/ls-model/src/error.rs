@@ -53,6 +53,14 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
+    /// A list of layers does not parse or does not fit the model.
+    #[error("layers {list:?}: {reason}")]
+    Layers {
+        /// The list as written.
+        list: String,
+        /// Why.
+        reason: String,
+    },
     /// A token id is past the model's vocabulary.
     #[error(
         "token id {id} of row {row} is past the model's vocabulary of {vocab_size}: the tokenizer is not this model's"

@@ -48,6 +48,7 @@ pub mod rope;
 mod rotation;
 #[cfg(test)]
 mod tiny;
+mod trained;
 
 pub use config::{LlamaConfig, ProblemType, Projection, Projections};
 pub use error::{ModelError, Result};
@@ -58,3 +59,4 @@ pub use llama::LlamaModel;
 pub use mask::AttentionMode;
 pub use precision::{ComputeType, Precision};
 pub use pretrained::Checkpoint;
+pub use trained::{LayerList, Trained};

@@ -11,7 +11,7 @@
 //! Embedding, attention and MLP enter tracing spans of these names at level `trace`, for profiles.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use ls_lora::{LoraEmbedding, LoraLinear, lora_module};
 use ls_ops::{Activation, NormScale};
 
@@ -20,6 +20,7 @@ use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::mask::{AttentionMode, Visibility};
+use crate::precision::ComputeType;
 
 /// Root mean square normalisation. The mean is taken in f32 whatever the dtype, as in transformers.
 #[derive(Module, Debug)]
@@ -332,6 +333,9 @@ pub struct LlamaModel {
     pub norm: RmsNorm,
     /// What embeddings are multiplied by.
     pub embedding_multiplier: f64,
+    /// Element type of the activations, except on the CPU.
+    #[module(skip)]
+    pub(crate) compute: ComputeType,
 }
 
 impl LlamaModel {
@@ -382,12 +386,9 @@ impl LlamaModel {
     pub(crate) fn embed(&self, input: &ModelInput) -> Tensor<2> {
         let _span = tracing::trace_span!("embedding").entered();
         let x = self.embed_tokens.rows(input.input_ids.clone());
-        let x = if x.dtype() != DType::F32 && ls_ops::is_host(&x.device()) {
-            // On the CPU activations are f32; weights keep their dtype.
-            x.cast(DType::F32)
-        } else {
-            x
-        };
+        // The table may be of another type: narrower on the CPU, or f32 because it trains.
+        let dtype = self.compute.of_activations(&x.device()).dtype();
+        let x = if x.dtype() == dtype { x } else { x.cast(dtype) };
         if self.embedding_multiplier == 1.0 {
             x
         } else {

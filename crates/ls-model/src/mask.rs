@@ -7,6 +7,7 @@ use ls_files::shown;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ModelError, Result};
+use crate::trained::ranges;
 
 /// Which layers are bidirectional, that is, without a causal mask.
 ///
@@ -115,19 +116,7 @@ impl std::str::FromStr for AttentionMode {
             None if mode == "causal" => Ok(Self::Causal),
             None if mode == "bidirectional" => Ok(Self::Bidirectional),
             Some(("from", first)) => Ok(Self::From(layer(first)?)),
-            Some(("layers", list)) => list
-                .split(',')
-                .map(|range| {
-                    let (first, last) = range.split_once('-').unwrap_or((range, range));
-                    let (first, last) = (layer(first)?, layer(last)?);
-                    if first > last {
-                        return Err(error("a range runs backwards"));
-                    }
-                    let end = last.checked_add(1);
-                    Ok(first..end.ok_or_else(|| error("expected a layer number"))?)
-                })
-                .collect::<Result<_>>()
-                .map(Self::Layers),
+            Some(("layers", list)) => ranges(list).map(Self::Layers).map_err(error),
             Some(("groups", bits)) => bits
                 .chars()
                 .map(|bit| match bit {

@@ -4,8 +4,10 @@ use burn::tensor::{DType, Device};
 use ls_lora::Quantization;
 use serde::{Deserialize, Serialize};
 
+use crate::trained::Trained;
+
 /// Element type of the frozen weights, and of the activations except on the CPU, where these are
-/// f32. Head, adapters and loss are always f32.
+/// f32. Loss and everything that trains are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeType {
@@ -42,14 +44,27 @@ impl ComputeType {
     }
 }
 
-/// How the frozen weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How weights are stored: those that are frozen, and those that train in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precision {
     /// Element type of unpacked weights, and of the activations except on the CPU.
     pub compute: ComputeType,
     /// Packs the weights of the linear layers in this format (QLoRA). Embeddings and norms are not
     /// packed.
     pub quantization: Option<Quantization>,
+    /// What is unpacked and f32 in any case, because it trains or was trained.
+    pub in_f32: Trained,
+}
+
+impl Precision {
+    /// Element type of a tensor of the decoder, by its name in a checkpoint.
+    pub(crate) fn of(&self, name: &str) -> ComputeType {
+        if self.in_f32.holds(name) {
+            ComputeType::F32
+        } else {
+            self.compute
+        }
+    }
 }
 
 impl From<ComputeType> for Precision {
@@ -57,6 +72,7 @@ impl From<ComputeType> for Precision {
         Self {
             compute,
             quantization: None,
+            in_f32: Trained::Head,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod loader;
+mod save;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -107,15 +108,21 @@ impl Checkpoint {
         names.map(str::to_string).collect()
     }
 
-    /// Checks that an attention mode and a new adapter fit this model, before any weight is read.
+    /// Checks that an attention mode fits this model, and a new adapter if there is to be one,
+    /// before any weight is read.
     ///
     /// # Errors
     ///
     /// If the mode names layers that are not there, a target matches no module, or a rank exceeds a
     /// layer's width.
-    pub fn check_settings(&self, attention: &AttentionMode, lora: &LoraConfig) -> Result<()> {
+    pub fn check_settings(
+        &self,
+        attention: &AttentionMode,
+        lora: Option<&LoraConfig>,
+    ) -> Result<()> {
         let config = &self.config;
         LlamaModel::visibility(config, attention)?;
+        let Some(lora) = lora else { return Ok(()) };
         let projections = config.projections();
         let modules: Vec<(String, [usize; 2])> = (0..config.num_hidden_layers)
             .flat_map(|layer| {
@@ -385,7 +392,7 @@ mod tests {
         assert_eq!(checkpoint.num_parameters(), 6_738_415_616 - 32000 * 4096);
         let lora = LoraConfig::new(12, 32.0);
         checkpoint
-            .check_settings(&AttentionMode::Causal, &lora)
+            .check_settings(&AttentionMode::Causal, Some(&lora))
             .unwrap();
         let Projections::Split([q, _, v, ..]) = checkpoint.config.projections() else {
             panic!("LLaMA's projections are layers of their own");

@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use ls_lora::LoraLinear;
 use ls_ops::NormScale;
 
@@ -48,7 +48,7 @@ impl LlamaModel {
     ) -> Result<Self> {
         let mut weights = Random {
             device: device.clone().without_autodiff(),
-            dtype: compute.dtype(),
+            compute,
             deviation: config.initializer_range,
             norm: match config.norm_scale {
                 NormScale::Weight | NormScale::WeightInF32 => 1.0,
@@ -61,7 +61,7 @@ impl LlamaModel {
 
 struct Random {
     device: Device,
-    dtype: DType,
+    compute: ComputeType,
     deviation: f64,
     /// The weights of norms.
     norm: f64,
@@ -71,12 +71,16 @@ impl Random {
     fn matrix(&self, shape: [usize; 2]) -> Param<Tensor<2>> {
         let distribution = Distribution::Normal(0.0, self.deviation);
         Param::from_tensor(ls_ops::allocate_to_stay(&self.device, || {
-            Tensor::random(shape, distribution, (&self.device, self.dtype))
+            Tensor::random(shape, distribution, (&self.device, self.compute.dtype()))
         }))
     }
 }
 
 impl Weights for Random {
+    fn compute(&self) -> ComputeType {
+        self.compute
+    }
+
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
         Ok(self.matrix(shape))
     }
@@ -85,7 +89,7 @@ impl Weights for Random {
         let Projection {
             shape, has_bias, ..
         } = projection;
-        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.dtype));
+        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.compute.dtype()));
         Ok(LoraLinear::new(Linear {
             weight: self.matrix(shape),
             bias: has_bias.then(|| Param::from_tensor(zeros())),
@@ -93,13 +97,15 @@ impl Weights for Random {
     }
 
     fn norm(&mut self, _name: &str, width: usize) -> Result<Param<Tensor<1>>> {
-        let weight = Tensor::full([width], self.norm, (&self.device, self.dtype));
+        let dtype = self.compute.dtype();
+        let weight = Tensor::full([width], self.norm, (&self.device, dtype));
         Ok(Param::from_tensor(weight))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
     use ls_lora::{LoraModule, ParameterCount, host_values};
 
     use super::*;

@@ -155,10 +155,11 @@ fn output(module: &str, place: &str) -> String {
     format!("the first output that is no number is that of {module}, for {place}")
 }
 
-/// A parameter by its path in the module, in PEFT's words.
+/// A parameter by its path in the module, in the words of PEFT and of checkpoints.
 fn peft_name(path: &str) -> String {
     let Some((layer, rest)) = path.split_once(".adapters.") else {
-        return path.to_owned();
+        // The layer that adapters may be put on, and how it holds its weight.
+        return path.replace(".base_layer", "").replace(".Dense.", ".");
     };
     let part = rest.split_once('.').map_or(rest, |(_, part)| part);
     let is_table = layer.ends_with("embed_tokens");
@@ -193,7 +194,7 @@ fn hint(context: &Context<'_>, culprit: Culprit, number: usize) -> String {
     if train.max_grad_norm == 0.0 && number > 1 {
         ways.push("clip gradients (train.max_grad_norm = 1)".into());
     }
-    let wider = wider(context.run.precision, context.device);
+    let wider = wider(&context.run.precision, context.device);
     ways.extend(wider.into_iter().map(str::to_owned));
     if culprit.is_of_examples() {
         ways.push(format!(
@@ -255,6 +256,14 @@ mod tests {
             (
                 "model.embed_tokens.adapters.0.lora_b",
                 "model.embed_tokens.lora_embedding_B",
+            ),
+            (
+                "model.layers.0.mlp.up_proj.base_layer.Dense.bias",
+                "model.layers.0.mlp.up_proj.bias",
+            ),
+            (
+                "model.embed_tokens.base_layer.weight",
+                "model.embed_tokens.weight",
             ),
             ("score.weight", "score.weight"),
             ("model.norm.weight", "model.norm.weight"),

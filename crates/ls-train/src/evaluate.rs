@@ -152,7 +152,7 @@ pub(crate) fn not_finite(
     value: f32,
 ) -> Result<TrainError> {
     let options = pass.settings.batch_options(1, false);
-    let mut wider = wider(pass.settings.precision(), pass.device);
+    let mut wider = wider(&pass.settings.precision(), pass.device);
     wider.push(
         "look at the weights of that module: they are numbers, but too large for what they are \
          multiplied with",

@@ -1,4 +1,4 @@
-//! Settings that prediction shares with training, saved beside the adapter.
+//! Settings that prediction shares with training, saved beside the weights.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use ls_files::{Fingerprint, optional, parse_json, read_text};
 use ls_lora::Quantization;
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaConfig, Pooling, Precision, ProblemType, Task,
+    Trained,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::run_dir::INFERENCE_FILE;
 
 /// How a text reaches the model and how its answer is read.
 ///
-/// An adapter folder cannot say this itself: PEFT's fields hold no attention mode, pooling or label
+/// Its folder cannot say this itself: PEFT's fields hold no attention mode, pooling or label
 /// names, and an adapter that was trained bidirectional gives other answers, without a warning,
 /// when it is run causal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,13 +75,15 @@ pub struct InferenceSettings {
     pub pad_token: String,
     /// Folder of the pretrained model.
     pub base_model: PathBuf,
-    /// By what its weights are known again. Files of versions 1 and 2 do not say it.
+    /// By what its weights are known again. Files of versions 1 and 2 do not say it, nor do those
+    /// beside a whole model, which needs no other weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_weights: Option<Fingerprint>,
     /// SHA-256 of the `tokenizer.json` that the model was trained with. Likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
-    /// SHA-256 of the `config.json` of the base model. Files that do not say it are not compared.
+    /// SHA-256 of the `config.json` of the base model, or of the whole model beside the file. Files
+    /// that do not say it are not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_sha256: Option<String>,
     /// SHA-256 over all files of the tokenizer, as they stand beside the adapter. Likewise.
@@ -91,9 +94,12 @@ pub struct InferenceSettings {
     /// How the frozen weights are packed, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
+    /// What was trained in full, and is f32 therefore: beside an adapter the head alone.
+    #[serde(default, skip_serializing_if = "Trained::is_head")]
+    pub trained: Trained,
     /// Examples of one pass.
     pub batch_size: usize,
-    /// Optimizer steps that the adapter was trained for.
+    /// Optimizer steps that the model was trained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
 }
@@ -148,18 +154,20 @@ impl InferenceSettings {
             pad_token_id,
             pad_token,
             base_model: run.config.model.path.clone(),
-            base_weights: Some(base_weights),
+            base_weights: run.lora.is_some().then_some(base_weights),
             tokenizer_sha256: Some(tokenizer.sha256()),
             config_sha256: Some(checkpoint.config_sha256.clone()),
             tokenizer_files_sha256: Some(tokenizer.sha256_of_copy()),
             dtype: run.precision.compute,
             quantization: run.precision.quantization,
+            trained: run.trained.clone(),
             batch_size: run.config.train.eval_batch_size,
             step: None,
         }
     }
 
-    /// Reads the settings in an adapter folder, if it has any: one that peft wrote has none.
+    /// Reads the settings in the folder of an adapter or a whole model, if it has any: one that
+    /// Python wrote has none.
     ///
     /// # Errors
     ///
@@ -232,7 +240,7 @@ impl InferenceSettings {
         })
     }
 
-    /// Checks that the attention of the settings beside an adapter fits the model's layers.
+    /// Checks that the attention of the settings in a folder fits the model's layers.
     ///
     /// # Errors
     ///
@@ -245,7 +253,7 @@ impl InferenceSettings {
         })
     }
 
-    /// Writes the settings into an adapter folder.
+    /// Writes the settings into a folder.
     ///
     /// # Errors
     ///
@@ -326,11 +334,12 @@ impl InferenceSettings {
         }
     }
 
-    /// How the frozen weights are held.
+    /// How the weights are held.
     pub(crate) fn precision(&self) -> Precision {
         Precision {
             compute: self.dtype,
             quantization: self.quantization,
+            in_f32: self.trained.clone(),
         }
     }
 

@@ -39,6 +39,7 @@ pub mod sources;
 pub mod splits;
 mod tensors;
 mod trainer;
+mod whole;
 
 pub use config::RunConfig;
 pub use convert::{Converted, convert_gguf};

@@ -1,9 +1,11 @@
 //! Estimates the memory of a run before it begins.
 
+use std::ops::Range;
+
 use burn::tensor::Device;
 use ls_lora::TargetModules;
 use ls_model::config::BlockNorms;
-use ls_model::{ComputeType, LlamaConfig};
+use ls_model::{ComputeType, LlamaConfig, Trained};
 
 use crate::config::{MicroBatchSize, ResolvedRun};
 
@@ -16,6 +18,8 @@ const BYTES_OF_A_SCORE: usize = 16;
 /// far, AdamW's two moments, and the parameter and the moments from before each of the last two
 /// steps, until it is known that they brought numbers.
 const STANDING: usize = 40;
+/// And those of a factor of the learning rate, or of the decay, that is not the same for all.
+const FACTOR: usize = 4;
 /// In a backward pass: the gradient, its copy in the optimizer's buffer, and the sum over the
 /// passes before.
 const IN_BACKWARD: usize = 12;
@@ -29,7 +33,7 @@ const IN_STEP: usize = 32;
 ///
 /// Counted from what the operations of a block keep (`ls_model::llama`, `ls_ops`) and from the
 /// optimizer's buffers (`optim.rs`); a backend's own buffers come on top. `parameters` is the size
-/// of the frozen decoder.
+/// of the decoder, `trainable` the number of values that train, its own among them.
 pub fn expected_memory(
     run: &ResolvedRun,
     model: &LlamaConfig,
@@ -86,7 +90,7 @@ fn is_host(device: &Device) -> bool {
 /// Sizes that the estimate counts with.
 #[derive(Clone, Copy)]
 struct Sizes {
-    /// Of the frozen decoder.
+    /// Of the decoder.
     parameters: usize,
     /// Values that train.
     trainable: usize,
@@ -107,11 +111,13 @@ fn expected(
         rows,
     } = sizes;
     let compute = run.precision.compute.size();
+    // What trains in full lies in the optimizer's buffer.
+    let frozen = parameters.saturating_sub(trained_of_decoder(run, model));
     let table = model.vocab_size * model.hidden_size;
     let weights = match run.precision.quantization {
-        None => parameters * compute,
+        None => frozen * compute,
         // A code, and a 16-bit scale for every 64; the embedding table stays as it is.
-        Some(format) => table * compute + (parameters - table) * (4 * format.bits() + 1) / 32,
+        Some(format) => table * compute + (frozen - table) * (4 * format.bits() + 1) / 32,
     };
 
     let rows = rows.min(lengths.len());
@@ -138,7 +144,24 @@ fn expected(
         kept + tokens * gradients + head + at_once * of_a_row * BYTES_OF_A_SCORE
     };
     let training = trainable * IN_BACKWARD + activations;
-    weights + trainable * STANDING + training.max(trainable * IN_STEP)
+    let standing = STANDING + factors(run) * FACTOR;
+    weights + trainable * standing + training.max(trainable * IN_STEP)
+}
+
+/// How many of the decoder's values train in full.
+fn trained_of_decoder(run: &ResolvedRun, model: &LlamaConfig) -> usize {
+    let tensors = model.tensors().into_iter();
+    let trained = tensors.filter(|(name, _)| run.trained.holds(name));
+    let sizes = trained.map(|(_, shape)| shape.iter().product::<usize>());
+    sizes.sum()
+}
+
+/// How many factors of the optimizer differ from value to value, where the decoder trains: norms do
+/// not decay, and its layers may learn at rates of their own. An adapter has none to speak of.
+fn factors(run: &ResolvedRun) -> usize {
+    let train = &run.config.train;
+    let decays = !run.trained.is_head() && train.weight_decay > 0.0;
+    usize::from(decays) + usize::from(train.layerwise_lr_decay < 1.0)
 }
 
 /// The gradients of gate, up and their product, and of what a block gives, for each token.
@@ -162,15 +185,14 @@ fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
     let (hidden, mlp) = (model.hidden_size, model.intermediate_size);
     let queries = model.num_attention_heads * model.head_dim;
     let keys = model.num_key_value_heads * model.head_dim;
-    let adapts = |names: &[&str]| match &run.lora.target_modules {
-        TargetModules::List(targets) => targets
-            .iter()
-            .any(|target| names.iter().any(|name| target.ends_with(name))),
-        _ => true,
+    let layers = model.num_hidden_layers;
+    let trains = |at: usize| run.trained.holds(&format!("layers.{at}."));
+    // Below the first block that trains nothing is on the graph.
+    let first = match &run.lora {
+        Some(_) => 0,
+        None if run.trained == Trained::All => 0,
+        None => (0..layers).find(|at| trains(*at)).unwrap_or(layers),
     };
-    // What adapters read, where nothing else keeps it.
-    let normed = |names| if adapts(names) { hidden } else { 0 };
-    let gated = if adapts(&["down_proj"]) { mlp } else { 0 };
     // What norms read.
     let (before, behind) = match model.norms {
         BlockNorms::Before => (hidden, 0),
@@ -178,31 +200,50 @@ fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
         BlockNorms::Both => (hidden, hidden),
     };
     let of_heads = |width: usize| model.head_norms.map_or(0, |_| width);
-    let before_attention =
-        before + normed(&["q_proj", "k_proj", "v_proj", "qkv_proj"]) + 2 * keys + of_heads(keys);
-    let block = before_attention
-        + 2 * queries // and what attention gives
-        + of_heads(queries)
-        + behind
-        + before
-        + normed(&["gate_proj", "up_proj", "gate_up_proj"])
-        + 2 * mlp
-        + gated
-        + behind;
-    // Of the last block, where one token of a row is read, the rest is of that token alone.
+    // Of the last block, where one token of a row is read, most is of that token alone.
     let reads_last = run.head.reads_one_token();
-    let last = if reads_last { before_attention } else { block };
-    match (
-        model.num_hidden_layers,
-        run.config.train.gradient_checkpointing,
-    ) {
-        (0, _) => 0,
-        (1, _) => last,
-        // The two last blocks together, or the last, and the inputs of those below.
-        (layers, true) if reads_last => (layers - 2) * hidden + block + last,
-        (layers, true) => (layers - 1) * hidden + block,
-        (layers, false) => (layers - 1) * block + last,
+    let kept = |at: usize| {
+        // Whether the layers of these names form gradients, for which they keep what they read.
+        let reads = |names: &[&str]| match &run.lora {
+            None => trains(at),
+            Some(lora) => match &lora.target_modules {
+                TargetModules::List(targets) => targets
+                    .iter()
+                    .any(|target| names.iter().any(|name| target.ends_with(name))),
+                _ => true,
+            },
+        };
+        // Where nothing else keeps it.
+        let normed = |names| if reads(names) { hidden } else { 0 };
+        let gated = if reads(&["down_proj"]) { mlp } else { 0 };
+        let before_attention = before
+            + normed(&["q_proj", "k_proj", "v_proj", "qkv_proj"])
+            + 2 * keys
+            + of_heads(keys);
+        if at < first {
+            0
+        } else if at + 1 == layers && reads_last {
+            before_attention
+        } else {
+            before_attention
+                + 2 * queries // and what attention gives
+                + of_heads(queries)
+                + behind
+                + before
+                + normed(&["gate_proj", "up_proj", "gate_up_proj"])
+                + 2 * mlp
+                + gated
+                + behind
+        }
+    };
+    let all = |blocks: Range<usize>| blocks.map(kept).sum::<usize>();
+    if !run.config.train.gradient_checkpointing {
+        return all(0..layers);
     }
+    // The two last blocks together, or the last, and the inputs of those below; or one of those.
+    let top = layers.saturating_sub(if reads_last { 2 } else { 1 });
+    let below = (0..top).map(kept).max().unwrap_or(0);
+    top.saturating_sub(first) * hidden + all(top..layers).max(below)
 }
 
 #[cfg(test)]
@@ -212,8 +253,25 @@ mod tests {
     use super::*;
     use crate::config::RunConfig;
 
+    const TABLE: usize = 32_000 * 4096;
+    const BLOCK: usize = 4 * 4096 * 4096 + 3 * 4096 * 11_008 + 2 * 4096;
+    const HEAD: usize = 2 * 4096;
+
     /// Gigabytes that LoRA of rank 12 on q and v of LLaMA-2-7B in bf16 takes off the CPU.
     fn gigabytes(rows: usize, length: usize, checkpointing: bool) -> f64 {
+        // A and B on two projections of each block, and a head for two classes.
+        let trainable = 32 * 2 * (4096 * 12 + 12 * 4096) + HEAD;
+        told(rows, length, checkpointing, trainable, &[])
+    }
+
+    /// Gigabytes that LLaMA-2-7B takes where so many values train.
+    fn told(
+        rows: usize,
+        length: usize,
+        checkpointing: bool,
+        trainable: usize,
+        set: &[&str],
+    ) -> f64 {
         let model = r#"{"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096,
             "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}"#;
         let model = LlamaConfig::from_json(model, Path::new("config.json")).unwrap();
@@ -230,12 +288,11 @@ mod tests {
             gradient_checkpointing = {checkpointing}
             "#
         );
-        let run = RunConfig::from_toml(&run, "run.toml", &[]).unwrap();
+        let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
+        let run = RunConfig::from_toml(&run, "run.toml", &set).unwrap();
         let run = run.resolve(&model);
         let parameters = model.tensors().into_iter();
         let parameters = parameters.map(|(_, shape)| shape.iter().product::<usize>());
-        // A and B on two projections of each block, and a head for two classes.
-        let trainable = 32 * 2 * (4096 * 12 + 12 * 4096) + 4096 * 2;
         let lengths = vec![length; 2 * rows];
         let sizes = Sizes {
             parameters: parameters.sum(),
@@ -301,5 +358,33 @@ mod tests {
             let told = gigabytes(rows, length, checkpointing);
             assert!((told - found).abs() < 0.01, "{rows} x {length}: {told}");
         }
+    }
+
+    /// Of 8 rows of 64 tokens, whose activations are less than what a step takes: 32 bytes for each
+    /// value that trains. 44 bytes stand for each (48 with rates by layer). No weight is frozen, or
+    /// all but those of the last block, at two bytes; then the blocks below keep nothing.
+    #[test]
+    fn weights_that_train_are_counted_in_the_optimizers_buffer() {
+        let all = TABLE + 32 * BLOCK + 4096 + HEAD;
+        let found = told(8, 64, false, all, &["lora=false"]);
+        let expected = (all * (44 + 32)) as f64 / 1e9;
+        assert!((found - expected).abs() < 0.01, "{found} {expected}");
+        let decayed = ["lora=false", "train.layerwise_lr_decay=0.9"];
+        let found = told(8, 64, false, all, &decayed);
+        let expected = (all * (48 + 32)) as f64 / 1e9;
+        assert!((found - expected).abs() < 0.01, "{found} {expected}");
+
+        let trainable = BLOCK + HEAD;
+        let set = ["lora=false", "train.layers=31"];
+        let frozen = (TABLE + 31 * BLOCK + 4096) * 2;
+        let of_step = (frozen + trainable * (44 + 32)) as f64 / 1e9;
+        let found = told(8, 64, false, trainable, &set);
+        assert!((found - of_step).abs() < 0.01, "{found} {of_step}");
+        // More rows only grow what the last block keeps, until that is more than a step takes.
+        let many = told(64, 512, false, trainable, &set) - told(64, 256, false, trainable, &set);
+        let lowest = ["lora=false", "train.layers=0"];
+        let below =
+            told(64, 512, false, trainable, &lowest) - told(64, 256, false, trainable, &lowest);
+        assert!(many < below / 10.0, "{many} {below}");
     }
 }

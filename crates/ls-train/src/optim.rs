@@ -63,6 +63,23 @@ impl Slot {
     fn gap(&self) -> usize {
         self.len.next_multiple_of(ALIGNMENT) - self.len
     }
+
+    /// How often the layer-wise decay applies, in a model of so many blocks: to the last block, and
+    /// what is above the blocks, not at all; to the embeddings once for each block.
+    fn depth(&self, blocks: usize) -> i32 {
+        let depth = match block_of(self.path.split('.')) {
+            Some(block) => blocks - 1 - block,
+            None if self.path.split('.').any(|part| part == "embed_tokens") => blocks,
+            None => 0,
+        };
+        i32::try_from(depth).unwrap_or(i32::MAX)
+    }
+}
+
+/// The number of the block that a parameter is of, by the parts of its path.
+fn block_of<'a>(mut path: impl Iterator<Item = &'a str>) -> Option<usize> {
+    path.find(|part| *part == "layers")?;
+    path.next()?.parse().ok()
 }
 
 /// A factor for each value.
@@ -107,7 +124,8 @@ impl AdamW {
     /// An optimizer of everything in the module that requires gradients, before its first step.
     ///
     /// With `loraplus_lr_ratio` the parameters learn at the rates of LoRA+. That of embeddings
-    /// follows the schedule too, as it does in Hugging Face's Trainer.
+    /// follows the schedule too, as it does in Hugging Face's Trainer. `layerwise_lr_decay` lowers
+    /// the rates from the head down, whatever they are otherwise.
     ///
     /// # Panics
     ///
@@ -115,7 +133,12 @@ impl AdamW {
     pub fn new<M: LoraModule>(module: &M, settings: &TrainSettings) -> Self {
         let mut layout = Layout::default();
         module.visit(&mut layout);
-        let Layout { slots, values, .. } = layout;
+        let Layout {
+            slots,
+            values,
+            blocks,
+            ..
+        } = layout;
         let device = values.first().expect("something trains").device();
         let values = lay_out(&slots, values.into_iter().map(Some), &device);
 
@@ -123,12 +146,15 @@ impl AdamW {
             let plus = LoraPlus::new(ratio);
             (plus, plus.groups(module))
         });
-        let rate = |slot: &Slot| match &loraplus {
-            Some((plus, groups)) if groups.embedding.matches(&slot.id, None) => {
-                plus.lr_embedding / settings.learning_rate
-            }
-            Some((plus, groups)) if groups.faster.matches(&slot.id, None) => plus.lr_ratio,
-            _ => 1.0,
+        let rate = |slot: &Slot| {
+            let rate = match &loraplus {
+                Some((plus, groups)) if groups.embedding.matches(&slot.id, None) => {
+                    plus.lr_embedding / settings.learning_rate
+                }
+                Some((plus, groups)) if groups.faster.matches(&slot.id, None) => plus.lr_ratio,
+                _ => 1.0,
+            };
+            rate * settings.layerwise_lr_decay.powi(slot.depth(blocks))
         };
         let undecayed =
             ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$").expect("a valid pattern");
@@ -338,6 +364,8 @@ struct Layout {
     slots: Vec<Slot>,
     values: Vec<Tensor<1>>,
     end: usize,
+    /// How many blocks the module has, frozen ones too.
+    blocks: usize,
 }
 
 impl ModuleVisitor for Layout {
@@ -354,6 +382,9 @@ impl ModuleVisitor for Layout {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(block) = block_of(self.path.iter().map(String::as_str)) {
+            self.blocks = self.blocks.max(block + 1);
+        }
         let value = param.val();
         if !value.is_require_grad() {
             return;
@@ -497,6 +528,72 @@ mod tests {
             weight_decay,
             loraplus_lr_ratio,
             ..TrainSettings::default()
+        }
+    }
+
+    #[derive(Module, Debug)]
+    struct Stack {
+        embed_tokens: LoraEmbedding,
+        layers: Vec<LoraLinear>,
+        score: Linear,
+    }
+
+    lora_module!(Stack { embed_tokens, layers } heads { score });
+
+    /// Adam's first step is as long as the rate, whatever the gradient.
+    #[test]
+    fn adapters_learn_at_the_rates_of_their_layers() {
+        let device = Device::flex().autodiff();
+        for (ratio, expected) in [
+            (None, [1e-2 / 8.0, 1e-2 / 4.0, 1e-2 / 2.0, 1e-2]),
+            // LoRA+ has another rate for embeddings, and its own for B.
+            (Some(8.0), [1e-6 / 8.0, 8e-2 / 4.0, 8e-2 / 2.0, 1e-2]),
+        ] {
+            let linear = || {
+                LinearConfig::new(4, 4)
+                    .with_bias(false)
+                    .init(&device)
+                    .into()
+            };
+            let mut net = Stack {
+                embed_tokens: EmbeddingConfig::new(5, 4).init(&device).into(),
+                // The last one has no adapter, and counts.
+                layers: vec![linear(), linear(), linear()],
+                score: LinearConfig::new(4, 2).with_bias(false).init(&device),
+            };
+            let config = LoraConfig::new(2, 4.0)
+                .with_target_modules(TargetModules::list([
+                    "embed_tokens",
+                    "layers.0",
+                    "layers.1",
+                ]))
+                .with_modules_to_save(["score"]);
+            add_adapter(&mut net, "default", &config, 1, &device).unwrap();
+            let settings = TrainSettings {
+                layerwise_lr_decay: 0.5,
+                ..settings(ratio, 0.0)
+            };
+            let mut optimizer = AdamW::new(&net, &settings);
+            let before = host_values(net.score.weight.val());
+            let ids = Tensor::<2, Int>::from_ints([[0, 3, 2]], &Device::flex());
+            let mut x = net.embed_tokens.forward(ids);
+            for layer in &net.layers {
+                x = layer.forward(x).tanh();
+            }
+            let loss = net.score.forward(x).square().sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), &net);
+            let gradient = optimizer.gradient(&net, gradients);
+            let (net, _) = optimizer.step(net, gradient, settings.learning_rate);
+            // The factors that began at zero.
+            let longest = |values: Vec<f32>| values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+            let b = |at: usize| longest(host_values(net.layers[at].adapters[0].lora_b.val()));
+            let a = longest(host_values(net.embed_tokens.adapters[0].lora_a.val()));
+            let after = host_values(net.score.weight.val());
+            let moved = before.iter().zip(&after).map(|(a, b)| a - b).collect();
+            for (found, expected) in [a, b(0), b(1), longest(moved)].into_iter().zip(expected) {
+                let off = (f64::from(found) / expected - 1.0).abs();
+                assert!(off < 1e-3, "{ratio:?}: {found}, expected {expected}");
+            }
         }
     }
 

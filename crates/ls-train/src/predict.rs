@@ -12,6 +12,7 @@ use ls_files::{FileStamp, exists, optional, sha256_of_file};
 use ls_lora::{LoraModel, PeftAdapter, weights_file};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
+    Trained,
 };
 use serde_json::Value;
 
@@ -61,7 +62,7 @@ pub struct Predictor {
     device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,
-    /// Whether that stood beside the adapter, as ls-llama writes it. Otherwise what a checkpoint
+    /// Whether that stood beside the weights, as ls-llama writes it. Otherwise what a checkpoint
     /// cannot say (how words were encoded) is assumed.
     pub recorded: bool,
 }
@@ -79,12 +80,12 @@ impl Predictor {
             task: Some(config.task),
             ..Overrides::default()
         };
-        let predictor = Self::from_pretrained(
-            &config.model.path,
-            Some(&run.standing_best()?),
-            &overrides,
-            device,
-        )?;
+        let best = run.standing_best()?;
+        let (model, adapter) = match config.lora {
+            Some(_) => (&*config.model.path, Some(&*best)),
+            None => (&*best, None),
+        };
+        let predictor = Self::from_pretrained(model, adapter, &overrides, device)?;
         if config.data.dataset.is_some() && config.data.known().is_none() {
             // Integers in a labelled file count into them, as the description would say.
             let names = predictor.settings.labels.names();
@@ -95,7 +96,7 @@ impl Predictor {
 
     /// A Hugging Face folder, with the head in it or in a PEFT folder.
     ///
-    /// If the adapter was trained here, its own settings apply unless overridden. Otherwise the
+    /// If it was trained here, its own settings apply unless overridden. Otherwise the
     /// checkpoint's `config.json` gives attention (`is_causal`), labels (`id2label`) and what the
     /// answers are (`problem_type`), and sequences are pooled as transformers pools them: their
     /// last token that is not the pad token of `config.json`, or else, of an adapter, that of its
@@ -128,10 +129,9 @@ impl Predictor {
             .as_ref()
             .and_then(|(_, adapter)| adapter.vocab_size());
         config.vocab_size = of_adapter.unwrap_or(config.vocab_size);
-        let saved = match adapter_dir {
-            Some(dir) => InferenceSettings::load(dir)?,
-            None => None,
-        };
+        // Where what was trained is.
+        let own_dir = adapter_dir.unwrap_or(model_dir);
+        let saved = InferenceSettings::load(own_dir)?;
         // The tokenizer of a run is the one that it was trained with.
         let tokenizer_dir = match adapter_dir {
             Some(dir) if exists(dir.join("tokenizer.json"))? => dir,
@@ -144,12 +144,12 @@ impl Predictor {
         reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
         let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
         let recorded = saved.is_some();
-        if let (Some(saved), Some(dir)) = (&saved, adapter_dir) {
+        if let Some(saved) = &saved {
             if overrides.attention.is_none() {
-                saved.check_attention(&config, dir)?;
+                saved.check_attention(&config, own_dir)?;
             }
             for other in saved.not_those_of_training(&checkpoint, &tokenizer, tokenizer_dir)? {
-                tracing::warn!("{other}, which {} was trained with", dir.display());
+                tracing::warn!("{other}, which {} was trained with", own_dir.display());
             }
         }
         let mut settings = match saved {
@@ -163,7 +163,7 @@ impl Predictor {
             && task != settings.task
         {
             let reason = format!("it labels a {}, not a {task}", settings.task);
-            let path = adapter_dir.unwrap_or(model_dir).into();
+            let path = own_dir.into();
             return Err(TrainError::Settings { path, reason });
         }
         settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
@@ -174,12 +174,18 @@ impl Predictor {
         }
         settings.problem_type = overrides.problem_type.or(settings.problem_type);
         settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
-        settings.dtype = overrides.dtype.unwrap_or(settings.dtype);
+        if let Some(dtype) = overrides.dtype {
+            settings.dtype = dtype;
+            if settings.trained == Trained::All {
+                // Or it would say nothing.
+                settings.trained = Trained::Head;
+            }
+        }
         (settings.words, settings.special_tokens) = (reading.words, reading.special_tokens);
         if let Some(names) = &overrides.labels {
             settings.labels = LabelSet::from_names(names.clone())?;
         }
-        settings.check_model(&config, adapter_dir.unwrap_or(model_dir))?;
+        settings.check_model(&config, own_dir)?;
         let task = settings.head(&config);
         let load = || match &adapter {
             Some((dir, adapter)) => {
@@ -214,14 +220,11 @@ impl Predictor {
         })??;
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // The labels of a base model are not those of an adapter that peft wrote.
-            let named = match adapter_dir {
-                Some(_) => recorded,
-                None => config.labels.is_some(),
-            };
+            let named = recorded || (adapter_dir.is_none() && config.labels.is_some());
             if named {
                 let (names, head) = (settings.labels.len(), model.num_labels());
                 return Err(TrainError::Settings {
-                    path: adapter_dir.unwrap_or(model_dir).into(),
+                    path: own_dir.into(),
                     reason: format!(
                         "names {names} labels, but its head has {head}: name those of the head with \
                          --labels"
@@ -230,7 +233,7 @@ impl Predictor {
             }
             tracing::warn!(
                 "{}: no file names the labels of this head, which has {}: name them with --labels",
-                adapter_dir.unwrap_or(model_dir).display(),
+                own_dir.display(),
                 model.num_labels()
             );
             let names = (0..model.num_labels())
@@ -513,6 +516,7 @@ fn default_settings(
         tokenizer_files_sha256: None,
         dtype: ComputeType::F32,
         quantization: None,
+        trained: Trained::Head,
         batch_size: 32,
         step: None,
     })

@@ -23,7 +23,7 @@ use crate::error::{Result, TrainError};
 /// | `environment.json` | versions, device, seed, hashes of the data files, their description, and the model's configuration and tokenizer |
 /// | `metrics.jsonl` | one object per step (kind `step`, or `skipped`) and per evaluation |
 /// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
-/// | `best/` | PEFT adapter with head, tokenizer, labels and inference settings of the best checkpoint |
+/// | `best/` | PEFT adapter with head, or the whole model, with tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
 /// | `report.json` | scores and cost; written last: a run without it is not finished |
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
-use ls_files::FileError;
+use ls_files::{FileError, write_atomic};
 use ls_lora::{LoraConfig, ParameterCount};
-use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel};
+use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel, Trained};
 
 use crate::available::available_memory;
 use crate::checkpoint::{self, Saved, State};
@@ -33,6 +33,7 @@ use crate::scores::Baseline;
 use crate::sources::Sources;
 use crate::splits::Splits;
 use crate::tensors::model_input;
+use crate::whole;
 
 /// A run: trains, keeps the best checkpoint, scores it once, and leaves everything in `run`.
 ///
@@ -113,7 +114,8 @@ fn carry_out(
         read.add_optional(&file.with_file_name("label.json"))?;
     }
     run.config.to_toml()?;
-    checkpoint.check_settings(&run.attention, &run.lora)?;
+    checkpoint.check_settings(&run.attention, run.lora.as_ref())?;
+    run.check_layers(&checkpoint.config)?;
 
     let reading = run.config.data.reading();
     let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
@@ -163,7 +165,9 @@ fn carry_out(
     // Before the weights are a part of what is taken.
     let available = available_memory();
     let backbone = load_backbone(&checkpoint, &context, observer)?;
-    let model = fresh_model(backbone.clone(), &context, Some(&run.lora))?;
+    let to_compare = run.config.train.baselines && saved.is_none();
+    let to_compare = to_compare.then(|| backbone.clone());
+    let model = fresh_model(backbone, &context, run.lora.as_ref(), &run.trained)?;
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::model(&model, parameters, &checkpoint));
     let context = with_room(context, &checkpoint, parameters, available, observer);
@@ -182,10 +186,10 @@ fn carry_out(
         folder.write_json(&folder.environment(), &environment)?;
     }
 
-    let baselines = match &saved {
-        Some(saved) => saved.state.baselines.clone(),
-        None if run.config.train.baselines => baselines(backbone, &context, observer)?,
-        None => Vec::new(),
+    let baselines = match (&saved, to_compare) {
+        (Some(saved), _) => saved.state.baselines.clone(),
+        (None, Some(backbone)) => baselines(backbone, &context, observer)?,
+        (None, None) => Vec::new(),
     };
     observer.event(&Event::Phase("training"));
     let name_of_device = format!("{device:?}");
@@ -193,7 +197,14 @@ fn carry_out(
         tell_where(&saved.state, &name_of_device, &context, observer);
     }
     let mut keep = |model: &LlamaClassifier, record: &EvaluationRecord| {
-        save_best(folder, model, record.step, &context, &tokenizer)
+        save_best(
+            folder,
+            model,
+            record.step,
+            &context,
+            &checkpoint,
+            &tokenizer,
+        )
     };
     let journal = Journal {
         log: &mut log,
@@ -358,7 +369,7 @@ fn tell_where(state: &State, device: &str, context: &Context<'_>, observer: &mut
     });
 }
 
-/// The frozen decoder of a checkpoint.
+/// The decoder of a checkpoint, frozen.
 fn load_backbone(
     checkpoint: &Checkpoint,
     context: &Context<'_>,
@@ -366,7 +377,10 @@ fn load_backbone(
 ) -> Result<LlamaModel> {
     let run = context.run;
     let loading = |done, total| observer.event(&Event::Loading { done, total });
-    let load = || checkpoint.load_model(&run.attention, run.precision, context.device, loading);
+    let load = || {
+        let precision = run.precision.clone();
+        checkpoint.load_model(&run.attention, precision, context.device, loading)
+    };
     let loaded = caught(load).map_err(|full| {
         let weights = "the weights of the model".into();
         // Nothing of a pass is there yet.
@@ -420,27 +434,31 @@ fn with_room<'a>(
     }
 }
 
-/// Replaces the best checkpoint of a run folder: adapter, card, settings, tokenizer and labels.
+/// Replaces the best checkpoint of a run folder: the adapter or the whole model, card, settings,
+/// tokenizer and labels.
 fn save_best(
     folder: &RunDir,
     model: &LlamaClassifier,
     step: usize,
     context: &Context<'_>,
+    checkpoint: &Checkpoint,
     tokenizer: &TextTokenizer,
 ) -> Result<()> {
-    let (settings, lora) = (context.settings, &context.run.lora);
+    let mut settings = context.settings.clone();
+    settings.step = Some(step);
     folder.replace_best(|dir| {
-        let adapter = model.to_adapter(lora);
-        adapter.save_with_card(
-            dir,
-            &crate::card::model_card(settings, lora, tokenizer.end_token()),
-        )?;
-        let step = Some(step);
-        InferenceSettings {
-            step,
-            ..settings.clone()
+        let card = |lora| crate::card::model_card(&settings, lora, tokenizer);
+        match &context.run.lora {
+            Some(lora) => model
+                .to_adapter(lora)
+                .save_with_card(dir, &card(Some(lora)))?,
+            None => {
+                write_atomic(dir.join("README.md"), card(None))?;
+                let config = whole::save(model, checkpoint, &settings, tokenizer, dir)?;
+                settings.config_sha256 = Some(config);
+            }
         }
-        .save(dir)?;
+        settings.save(dir)?;
         tokenizer.copy_to(dir)?;
         Ok(settings.labels.save(&dir.join("labels.json"))?)
     })
@@ -471,11 +489,13 @@ fn score_reported(
     })
 }
 
-/// A head, and adapters if wanted, on the frozen backbone, all drawn from the run's seed.
+/// A head, and adapters if wanted, on the backbone, all drawn from the run's seed. Without adapters
+/// what is `trained` of the backbone trains.
 fn fresh_model(
     backbone: LlamaModel,
     context: &Context<'_>,
     lora: Option<&LoraConfig>,
+    trained: &Trained,
 ) -> Result<LlamaClassifier> {
     let training = context.device.clone().autodiff();
     let seed = context.run.config.train.seed;
@@ -487,9 +507,14 @@ fn fresh_model(
         seed,
         &training,
     );
-    if let Some(lora) = lora {
-        ls_lora::add_adapter(&mut model, ADAPTER, lora, seed, &training)?;
-    }
+    let Some(lora) = lora else {
+        return Ok(ls_lora::set_trainable(
+            model,
+            &|name| trained.holds(name),
+            true,
+        ));
+    };
+    ls_lora::add_adapter(&mut model, ADAPTER, lora, seed, &training)?;
     Ok(model)
 }
 
@@ -538,7 +563,7 @@ fn baselines(
     let tags = context.settings.tag_kind();
     let majority = score_constant(reported, commonest, labels, tags, protocol)?;
     observer.event(&Event::Phase("frozen baseline"));
-    let frozen = fresh_model(backbone, context, None)?;
+    let frozen = fresh_model(backbone, context, None, &Trained::Head)?;
     let fitted = fit(frozen, context, observer, None, None)?;
     let tick = |_| stop_if_asked(&*observer, context);
     let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), tick)?;

@@ -37,15 +37,22 @@ pub(super) struct Loader<'a> {
 }
 
 impl Weights for Loader<'_> {
+    fn compute(&self) -> ComputeType {
+        self.precision.compute
+    }
+
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
         self.matrix("embed_tokens.weight", shape, false)
     }
 
     fn linear(&mut self, name: &str, projection: Projection) -> Result<LoraLinear> {
         let [d_in, d_out] = projection.shape;
-        let weight = self.tensor(&format!("{name}.weight"), [d_out, d_in], true)?;
+        let full_name = format!("{name}.weight");
+        let weight = self.tensor(&full_name, [d_out, d_in], true)?;
+        let packed = self.precision.quantization;
+        let packed = packed.filter(|_| !self.precision.in_f32.holds(&full_name));
         // What is packed at once does not stay.
-        let weight = match self.precision.quantization {
+        let weight = match packed {
             Some(_) => self.upload(weight),
             None => self.stay(weight),
         };
@@ -56,7 +63,7 @@ impl Weights for Loader<'_> {
             None
         };
         let mut layer = LoraLinear::new(Linear { weight, bias });
-        if let Some(format) = self.precision.quantization {
+        if let Some(format) = packed {
             // Layer by layer, so that at most one is unpacked.
             layer.quantize(format)?;
         }
@@ -87,12 +94,13 @@ impl Loader<'_> {
 
     /// Puts values on the device.
     fn upload(&self, data: TensorData) -> Tensor<2> {
-        Tensor::from_data(data, (self.device, self.precision.compute.dtype()))
+        let options = (self.device, data.dtype());
+        Tensor::from_data(data, options)
     }
 
     /// The same for as long as the model is there.
     fn stay(&self, data: TensorData) -> Tensor<2> {
-        let options = (self.device, self.precision.compute.dtype());
+        let options = (self.device, data.dtype());
         ls_ops::allocate_to_stay(self.device, || Tensor::from_data(data, options))
     }
 
@@ -103,10 +111,10 @@ impl Loader<'_> {
         [rows, columns]: [usize; 2],
         transposed: bool,
     ) -> Result<TensorData> {
+        let compute = self.precision.of(name);
         let name = &format!("{}{name}", self.prefix);
         let file = self.files.file_of(name)?;
         let (dtype, shape_in_file) = self.files.get(name)?;
-        let compute = self.precision.compute;
         let shape = if transposed {
             [columns, rows]
         } else {
@@ -255,6 +263,7 @@ mod tests {
     use crate::input::ModelInput;
     use crate::mask::AttentionMode;
     use crate::tiny::{HIDDEN, LABELS, LAYERS, Tiny, assert_close, logits_of};
+    use crate::trained::Trained;
 
     #[test]
     fn half_precision_stays_close_to_f32() {
@@ -345,10 +354,12 @@ mod tests {
                     Precision {
                         compute: ComputeType::F32,
                         quantization: Some(Quantization::Int8),
+                        in_f32: Trained::Head,
                     },
                     Precision {
                         compute: ComputeType::F32,
                         quantization: Some(Quantization::Nf4),
+                        in_f32: Trained::Head,
                     },
                 ];
                 for precision in precisions {

@@ -298,6 +298,14 @@ impl TrainSettings {
         ] {
             check_fraction(faults, key, value);
         }
+        let decay = self.layerwise_lr_decay;
+        let ok = decay > 0.0 && decay <= 1.0;
+        faults.check_number(
+            ok,
+            "train.layerwise_lr_decay",
+            "over 0 and at most 1",
+            decay,
+        );
         if let Some(ratio) = self.loraplus_lr_ratio {
             let ok = (1.0..=MOST).contains(&ratio);
             let expected = format!("1 to {MOST:e}");
@@ -335,6 +343,7 @@ impl RunConfig {
                 faults.check(false, "data.pad_to", fault);
             }
         }
+        self.check_trained(faults);
         match self.task {
             TaskKind::Sequence => {
                 if data.scheme.is_some() || data.train_scheme.is_some() {
@@ -382,6 +391,32 @@ impl RunConfig {
                 unknown_metric(metric, &known),
             );
         }
+    }
+
+    /// What trains: adapters, or the decoder itself.
+    fn check_trained(&self, faults: &mut Faults) {
+        if faults.is_unread("lora") {
+            return;
+        }
+        let (train, adapters) = (&self.train, self.lora.is_some());
+        faults.check(
+            train.layers.is_none() || !adapters,
+            "train.layers",
+            "beside adapters nothing else trains by it: set lora = false, or name layers that train \
+             in full beside adapters in lora.modules_to_save (\"layers.31\")",
+        );
+        faults.check(
+            train.loraplus_lr_ratio.is_none() || adapters,
+            "train.loraplus_lr_ratio",
+            "there are no adapters (lora = false): leave it out",
+        );
+        let packs = self.model.quantization.is_some();
+        faults.check(
+            adapters || train.layers.is_some() || faults.is_unread("train.layers") || !packs,
+            "model.quantization",
+            "packed weights do not train, and with lora = false every layer does: leave it out, \
+             name the layers that train in train.layers, or train adapters",
+        );
     }
 
     /// Words stand in numbered columns of CoNLL files, words and tags under names in JSON objects.

@@ -69,11 +69,13 @@ impl RunConfig {
         }
         let run = value(&mut table, "run", &mut faults);
         let model = section::<ModelSettings>(&mut table, "model", &mut faults);
-        let lora = section::<LoraSettings>(&mut table, "lora", &mut faults);
+        let lora = adapters(&mut table, overrides, &mut faults);
         let data = section::<DataSettings>(&mut table, "data", &mut faults);
         let train = section::<TrainSettings>(&mut table, "train", &mut faults);
         model.check(&mut faults);
-        lora.check(&mut faults);
+        if let Some(lora) = &lora {
+            lora.check(&mut faults);
+        }
         data.check(&mut faults);
         check_dataset(&data, task, &mut faults);
         train.check(&mut faults);
@@ -250,6 +252,32 @@ fn section<T: DeserializeOwned + Default>(
     read.try_into().unwrap_or_default()
 }
 
+/// The table of the adapters, or nothing for `lora = false`.
+fn adapters(table: &mut Table, overrides: &[String], faults: &mut Faults) -> Option<LoraSettings> {
+    match table.get("lora") {
+        Some(Value::Boolean(false)) => {}
+        Some(Value::Boolean(true)) => faults.unread(
+            "lora".into(),
+            "expected false or a table of keys, found true; without the key there are adapters",
+        ),
+        _ => return Some(section(table, "lora", faults)),
+    }
+    table.remove("lora");
+    // Keys behind it were refused as they were set; those before it went with the table.
+    let keys = overrides.iter().filter_map(|set| set.split_once('='));
+    let keys: Vec<&str> = keys.map(|(key, _)| key.trim()).collect();
+    let off = keys.iter().rposition(|key| *key == "lora").unwrap_or(0);
+    if let Some(key) = keys[..off].iter().find(|key| key.starts_with("lora.")) {
+        faults.add(no_adapters(key));
+    }
+    None
+}
+
+/// The fault of a key of adapters where there are none.
+fn no_adapters(key: &str) -> String {
+    format!("{key}: there are no adapters (lora = false): leave one of the two out")
+}
+
 /// Sets one dotted key. The value is read as TOML, or as a string where that fails.
 pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((key, value)) = assignment.split_once('=') else {
@@ -271,6 +299,7 @@ pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
             .or_insert_with(|| Value::Table(Table::new()))
         {
             Value::Table(target) => target,
+            Value::Boolean(false) if section == "lora" => return Err(no_adapters(key)),
             _ => return Err(format!("{section}: is not a table")),
         }
     };
@@ -378,9 +407,35 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        let config = read(&["model.attention=groups:0110", "data.stride=3"]).unwrap();
-        let text = config.to_toml().unwrap();
-        assert_eq!(RunConfig::from_toml(&text, "", &[]).unwrap(), config);
+        for set in [
+            &["model.attention=groups:0110", "data.stride=3"][..],
+            &["lora=false", "train.layers=4-7,0"],
+        ] {
+            let config = read(set).unwrap();
+            let text = config.to_toml().unwrap();
+            assert_eq!(RunConfig::from_toml(&text, "", &[]).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn no_adapters_take_the_place_of_a_table_and_of_none_of_its_keys_that_are_set() {
+        let text = format!("{MINIMAL}lora.r = 4\n");
+        let read = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
+            RunConfig::from_toml(&text, "run.toml", &set)
+        };
+        assert_eq!(read(&[]).unwrap().lora.map(|lora| lora.r), Some(4));
+        assert_eq!(read(&["lora=false"]).unwrap().lora, None);
+        for set in [["lora=false", "lora.r=8"], ["lora.r=8", " lora = false"]] {
+            let error = read(&set).unwrap_err().to_string();
+            let expected = "run.toml: lora.r: there are no adapters (lora = false): leave one of \
+                            the two out";
+            assert_eq!(error, expected);
+        }
+        check_fault(MINIMAL, &["lora=3"], &["run.toml: lora: "]);
+        // One fault, where what `lora` says is not known.
+        let error = self::read(&["lora=true", "train.layers=3"]).unwrap_err();
+        assert!(!error.to_string().contains("faults"), "{error}");
     }
 
     #[test]
@@ -394,7 +449,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.train.learning_rate, 1e-3);
         let targets = Some(TargetModules::list(["q_proj"]));
-        assert_eq!(config.lora.target_modules, targets);
+        assert_eq!(config.lora.unwrap().target_modules, targets);
         assert_eq!(config.model.attention, Some(AttentionMode::From(2)));
         assert_eq!(config.data.label, ColumnRef::Index(1));
     }
@@ -510,6 +565,6 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 14);
+        assert_eq!(count, 15);
     }
 }

@@ -2,7 +2,7 @@
 
 use ls_data::{InputLimits, LongInputs, PaddingMode, Scheme, TagKind, TaskKind};
 use ls_lora::{LoraConfig, TargetModules, TaskType};
-use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task};
+use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task, Trained};
 
 use super::checks::unknown_metric;
 use super::settings::{Protocol, RunConfig, context, default_long_inputs};
@@ -22,8 +22,10 @@ pub struct ResolvedRun {
     pub head: Task,
     /// How the frozen weights are held.
     pub precision: Precision,
-    /// The adapter.
-    pub lora: LoraConfig,
+    /// The adapter, if there is one.
+    pub lora: Option<LoraConfig>,
+    /// What trains in full: beside an adapter the head alone.
+    pub trained: Trained,
     /// Longest input and what happens to longer ones.
     pub limits: InputLimits,
     /// Whether padding counts as tokens.
@@ -96,28 +98,40 @@ impl RunConfig {
                 )
             }
         };
-        self.lora.target_modules.get_or_insert_with(|| {
-            if model.fused_projections {
-                TargetModules::list(["qkv_proj"])
-            } else {
-                TargetModules::list(["q_proj", "v_proj"])
-            }
+        if let Some(lora) = &mut self.lora {
+            lora.target_modules.get_or_insert_with(|| {
+                if model.fused_projections {
+                    TargetModules::list(["qkv_proj"])
+                } else {
+                    TargetModules::list(["q_proj", "v_proj"])
+                }
+            });
+        }
+        let lora = self.lora.as_ref().map(|lora| {
+            let mut lora = lora.config();
+            lora.base_model_name_or_path = Some(settings.path.display().to_string());
+            // The heads of these task types train too.
+            lora.task_type = Some(match self.task {
+                TaskKind::Sequence => TaskType::SeqCls,
+                TaskKind::Token => TaskType::TokenCls,
+            });
+            lora
         });
-        let mut lora = self.lora.config();
-        lora.base_model_name_or_path = Some(settings.path.display().to_string());
-        // The heads of these task types train too.
-        lora.task_type = Some(match self.task {
-            TaskKind::Sequence => TaskType::SeqCls,
-            TaskKind::Token => TaskType::TokenCls,
-        });
+        let trained = match (&lora, &self.train.layers) {
+            (Some(_), _) => Trained::Head,
+            (None, Some(layers)) => Trained::Layers(layers.clone()),
+            (None, None) => Trained::All,
+        };
         ResolvedRun {
             attention,
             head,
             precision: Precision {
                 compute: settings.dtype,
                 quantization: settings.quantization,
+                in_f32: trained.clone(),
             },
             lora,
+            trained,
             limits,
             padding,
             metric: metric.unwrap_or_else(|| default_metric(kind).into()),
@@ -162,6 +176,33 @@ fn default_metric(kind: Option<TagKind>) -> &'static str {
 }
 
 impl ResolvedRun {
+    /// Checks that the model has the layers that train, before any weight is read.
+    ///
+    /// # Errors
+    ///
+    /// If it has not; if the others are to be packed, and there are none.
+    pub(crate) fn check_layers(&self, model: &LlamaConfig) -> Result<()> {
+        let Trained::Layers(layers) = &self.trained else {
+            return Ok(());
+        };
+        let fault = |key: &str, fault: String| {
+            Err(TrainError::Config {
+                origin: key.into(),
+                faults: vec![fault],
+            })
+        };
+        if let Err(error) = layers.check(model.num_hidden_layers) {
+            return fault("train.layers", error.to_string());
+        }
+        let all = (0..model.num_hidden_layers).all(|layer| layers.contains(layer));
+        if all && self.precision.quantization.is_some() {
+            let text = "train.layers names every layer, and what trains is not packed: leave one \
+                        of the two out";
+            return fault("model.quantization", text.into());
+        }
+        Ok(())
+    }
+
     /// Makes the choices that depend on what the tags of a tagger's files turned out to say.
     ///
     /// # Errors

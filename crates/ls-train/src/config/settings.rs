@@ -11,7 +11,7 @@ use ls_data::{
 };
 use ls_files::Hashed;
 use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
-use ls_model::{AttentionMode, ComputeType, Pooling};
+use ls_model::{AttentionMode, ComputeType, LayerList, Pooling};
 use serde::{Deserialize, Serialize};
 
 use super::micro_batch::MicroBatchSize;
@@ -26,7 +26,8 @@ use super::micro_batch::MicroBatchSize;
 ///
 /// let text = "task = 'sequence'\nmodel.path = 'llama'\ndata.train = 'train.csv'";
 /// let config = RunConfig::from_toml(text, "run.toml", &["train.epochs=5".into()]).unwrap();
-/// assert_eq!((config.train.epochs, config.lora.r), (5, 12));
+/// assert_eq!(config.train.epochs, 5);
+/// assert_eq!(config.lora.map(|lora| lora.r), Some(12));
 ///
 /// let error = RunConfig::from_toml(text, "run.toml", &["lora.rank=8".into(), "train.epochs=0".into()]);
 /// assert!(error.unwrap_err().to_string().starts_with("run.toml: 2 faults"));
@@ -40,8 +41,10 @@ pub struct RunConfig {
     pub run: Option<PathBuf>,
     /// The pretrained model and its head.
     pub model: ModelSettings,
-    /// The adapter.
-    pub lora: LoraSettings,
+    /// The adapters; `lora = false` for none. Then the decoder itself trains, the whole of it or
+    /// the layers of `train.layers`.
+    #[serde(with = "or_false")]
+    pub lora: Option<LoraSettings>,
     /// The examples.
     pub data: DataSettings,
     /// The training loop.
@@ -62,6 +65,7 @@ pub struct ModelSettings {
     /// token, which is another than the last where the end token pads.
     pub pooling: Option<Pooling>,
     /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
+    /// What trains is f32.
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for
     /// 8.
@@ -85,6 +89,40 @@ impl Default for ModelSettings {
             quantization: None,
             classifier_dropout: None,
             hash_weights: None,
+        }
+    }
+}
+
+/// A table, or `false` for none.
+mod or_false {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::LoraSettings;
+
+    pub(super) fn serialize<S: Serializer>(
+        lora: &Option<LoraSettings>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match lora {
+            Some(lora) => lora.serialize(serializer),
+            None => serializer.serialize_bool(false),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<LoraSettings>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected false, or the keys of adapters")]
+        enum Written {
+            Switch(bool),
+            Table(LoraSettings),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Switch(false) => Ok(None),
+            Written::Switch(true) => Err(D::Error::custom("expected false, found true")),
+            Written::Table(lora) => Ok(Some(lora)),
         }
     }
 }
@@ -431,6 +469,15 @@ pub struct TrainSettings {
     pub adam_epsilon: f64,
     /// Learning rate of the adapters' B over that of their A (LoRA+); by default they are the same.
     pub loraplus_lr_ratio: Option<f64>,
+    /// The layers that train in full, where `lora = false`: numbers from 0 and ranges, such as
+    /// `"16-31"` or `"0,4-7"`, or a list of numbers. The head trains with them; embeddings, the
+    /// last norm and the other layers are frozen. By default everything trains.
+    pub layers: Option<LayerList>,
+    /// Layer by layer down from the head, the learning rate is multiplied by this: the last layer
+    /// learns at the full rate, as do the head and the last norm, layer `l` of `L` at
+    /// `layerwise_lr_decay^(L - 1 - l)` of it, the embeddings at `layerwise_lr_decay^L`; adapters
+    /// at the rate of their layer.
+    pub layerwise_lr_decay: f64,
     /// Limit of the norm over all gradients; 0 for none.
     pub max_grad_norm: f64,
     /// Steps that may be passed over because their loss, a gradient or a new parameter is NaN or
@@ -484,6 +531,8 @@ impl Default for TrainSettings {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             loraplus_lr_ratio: None,
+            layers: None,
+            layerwise_lr_decay: 1.0,
             max_grad_norm: 1.0,
             skip_nonfinite_steps: 0,
             group_by_length: true,

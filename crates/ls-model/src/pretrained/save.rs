@@ -1,0 +1,191 @@
+//! Writes the weights of a classifier that was trained in full, as transformers does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ls_files::{Dtype, HostTensor, write_shards};
+
+use super::Checkpoint;
+use crate::error::Result;
+use crate::heads::LlamaClassifier;
+use crate::trained::Trained;
+
+/// Bytes of a shard, unless one tensor has more.
+const SHARD: usize = 5_000_000_000;
+
+impl Checkpoint {
+    /// Writes the weights of a classifier on this checkpoint's decoder into a folder: what is
+    /// `trained` in f32 and as the model has it, the rest as the checkpoint's files have it. One
+    /// file, or shards of 5 GB with their index.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written, or those of the checkpoint can no longer be read.
+    pub fn save_weights(
+        &self,
+        model: &LlamaClassifier,
+        trained: &Trained,
+        dir: &Path,
+    ) -> Result<()> {
+        self.save_in_shards(model, trained, dir, SHARD)
+    }
+
+    fn save_in_shards(
+        &self,
+        model: &LlamaClassifier,
+        trained: &Trained,
+        dir: &Path,
+        most: usize,
+    ) -> Result<()> {
+        let mut sizes = Vec::new();
+        for (name, shape) in self.config.tensors() {
+            let dtype = if trained.holds(&name) {
+                Dtype::F32
+            } else {
+                self.files.get(&format!("{}{name}", self.prefix))?.0
+            };
+            let values: usize = shape.iter().product();
+            sizes.push((format!("model.{name}"), values * dtype.bitsize() / 8));
+        }
+        let head = ls_lora::parameters(model, &|name| name.starts_with("score."));
+        sizes.extend(
+            head.into_iter()
+                .map(|(name, tensor)| (name, tensor.bytes.len())),
+        );
+        write_shards(dir, &sizes, most, |names| {
+            let is_wanted = |name: &str| trained.holds(name) && names.contains(&name);
+            let mut tensors: BTreeMap<String, HostTensor> = ls_lora::parameters(model, &is_wanted);
+            for name in names.iter().filter(|name| !trained.holds(name)) {
+                let stripped = name.strip_prefix("model.").unwrap_or(name);
+                let in_file = &format!("{}{stripped}", self.prefix);
+                let tensor = self.files.file_of(in_file)?.read(in_file)?;
+                tensors.insert((*name).to_owned(), tensor);
+            }
+            Ok(tensors)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use ls_lora::{Quantization, host_values};
+
+    use super::*;
+    use crate::heads::Task;
+    use crate::input::ModelInput;
+    use crate::mask::AttentionMode;
+    use crate::precision::{ComputeType, Precision};
+    use crate::tiny::{HIDDEN, LABELS, LAYERS, Tiny};
+
+    const TASK: Task = Task::Token { dropout: 0.0 };
+
+    /// A classifier on the decoder of a folder, as training begins one.
+    fn begun(checkpoint: &Checkpoint, precision: Precision) -> LlamaClassifier {
+        let device = Device::flex();
+        let backbone = checkpoint
+            .load_model(&AttentionMode::Causal, precision, &device, |_, _| ())
+            .unwrap();
+        LlamaClassifier::new(backbone, &checkpoint.config, TASK, LABELS, 3, &device)
+    }
+
+    fn logits(model: &LlamaClassifier, checkpoint: &Checkpoint) -> Vec<f32> {
+        let rows = [vec![1u32, 5, 12, 7], vec![3]];
+        let input = ModelInput::new(&rows, &checkpoint.config, &Device::flex()).unwrap();
+        host_values(model.forward(&input))
+    }
+
+    #[test]
+    fn what_is_saved_loads_as_the_model_that_it_was_whatever_held_it() {
+        let tiny = Tiny::new();
+        let bare = tiny.renamed(|name| name.trim_start_matches("model.").to_string());
+        for (tiny, compute, quantization, trained) in [
+            (&tiny, ComputeType::F32, None, "all"),
+            (&bare, ComputeType::F32, None, "1"),
+            (&tiny, ComputeType::Bf16, None, "1-2"),
+            (&tiny, ComputeType::F32, Some(Quantization::Nf4), "0,2"),
+            (&bare, ComputeType::Bf16, Some(Quantization::Int8), "2"),
+        ] {
+            let dir = tiny.write();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            let trained: Trained = trained.parse().unwrap();
+            let precision = Precision {
+                compute,
+                quantization,
+                in_f32: trained.clone(),
+            };
+            let model = begun(&checkpoint, precision.clone());
+            // One file, and as many as there are tensors.
+            for most in [usize::MAX, 1] {
+                let saved = tempfile::tempdir().unwrap();
+                std::fs::copy(
+                    dir.path().join("config.json"),
+                    saved.path().join("config.json"),
+                )
+                .unwrap();
+                checkpoint
+                    .save_in_shards(&model, &trained, saved.path(), most)
+                    .unwrap();
+                let count = std::fs::read_dir(saved.path()).unwrap().count();
+                assert_eq!(
+                    count,
+                    if most == 1 {
+                        2 + (2 + LAYERS * 9 + 2)
+                    } else {
+                        2
+                    }
+                );
+                let reopened = Checkpoint::open(saved.path()).unwrap();
+                assert!(reopened.surplus().is_empty());
+                let loaded = reopened
+                    .load_classifier(
+                        &AttentionMode::Causal,
+                        TASK,
+                        precision.clone(),
+                        &Device::flex(),
+                    )
+                    .unwrap();
+                let case = format!("{compute:?} {quantization:?} {trained} {most}");
+                assert_eq!(
+                    logits(&loaded, &reopened),
+                    logits(&model, &checkpoint),
+                    "{case}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_frozen_keeps_the_type_and_the_bytes_of_its_file() {
+        let mut tiny = Tiny::new();
+        for tensor in tiny.tensors.values_mut() {
+            *tensor = tensor.to_dtype(Dtype::F16).unwrap();
+        }
+        let dir = tiny.write();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let trained: Trained = "2".parse().unwrap();
+        let precision = Precision {
+            in_f32: trained.clone(),
+            ..ComputeType::Bf16.into()
+        };
+        let model = begun(&checkpoint, precision);
+        let saved = tempfile::tempdir().unwrap();
+        checkpoint
+            .save_weights(&model, &trained, saved.path())
+            .unwrap();
+        let file = ls_files::TensorFile::open(saved.path().join("model.safetensors")).unwrap();
+        for (name, tensor) in &tiny.tensors {
+            let found = file.read(name).unwrap();
+            if name.starts_with("model.layers.2.") {
+                assert_eq!(found.dtype, Dtype::F32, "{name}");
+                // Not through bf16.
+                assert_eq!(found.to_f32().unwrap(), tensor.to_f32().unwrap(), "{name}");
+            } else {
+                assert_eq!(found, *tensor, "{name}");
+            }
+        }
+        let head = file.read("score.weight").unwrap();
+        assert_eq!((head.dtype, head.shape), (Dtype::F32, vec![LABELS, HIDDEN]));
+        assert!(file.get("score.bias").is_some());
+    }
+}
