@@ -15,6 +15,7 @@
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
 //! | [`dropout`] | dropout whose mask is a seed |
 //! | [`join`] | many small tensors as one buffer |
+//! | [`adam_moments`], [`adam_values`] | a step of AdamW over such a buffer |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
 //! compiled for the instruction set that is found at run time. On burn's Cube backend (`cuda`,
@@ -22,6 +23,7 @@
 //! own operations, and burn's backward pass. [`device`] has what a program settles before its first
 //! use of one.
 
+mod adam;
 mod attention;
 mod autodiff;
 pub mod device;
@@ -43,6 +45,7 @@ mod host;
 #[cfg(feature = "flex")]
 mod uninit;
 
+pub use adam::{AdamStep, adam_moments, adam_values};
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};
 pub use join::join;
