@@ -15,6 +15,7 @@
 //! | [`attention`] | grouped-query attention with rotary embedding over rows laid end to end |
 //! | [`dropout`] | dropout whose mask is a seed |
 //! | [`join`] | many small tensors as one buffer |
+//! | [`adam_moments`], [`adam_values`] | a step of AdamW over such a buffer |
 //!
 //! On the CPU (`flex`) they are kernels over slices: matrix products by rten-gemm, and loops
 //! compiled for the instruction set that is found at run time. On burn's Cube backend (`cuda`,
@@ -23,6 +24,7 @@
 //! use of one.
 
 mod activation;
+mod adam;
 mod attention;
 mod autodiff;
 pub mod device;
@@ -46,6 +48,7 @@ mod host;
 mod uninit;
 
 pub use activation::Activation;
+pub use adam::{AdamStep, adam_moments, adam_values};
 pub use attention::{AttentionPlan, PlacedPlan, RotaryTable, Segment, attention};
 pub use dropout::{Dropout, dropout, seed_dropout};
 pub use glu::{glu, joined_glu};

@@ -15,8 +15,9 @@ use burn::tensor::activation::{gelu_approximate, silu, softmax};
 use burn::tensor::{Bool, DType, Device, Gradients, Tensor, TensorData};
 use ls_ops::device::{of_tests, tolerance_of_tests};
 use ls_ops::{
-    Activation, AttentionPlan, NormScale, RotaryTable, Segment, add_low_rank, attention, glu,
-    joined_glu, linear, linear_graph, pull_back, rms_norm,
+    Activation, AdamStep, AttentionPlan, NormScale, RotaryTable, Segment, adam_moments,
+    adam_values, add_low_rank, attention, glu, joined_glu, linear, linear_graph, pull_back,
+    rms_norm,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -913,4 +914,76 @@ fn a_row_does_not_know_its_neighbours() {
         2e-6
     };
     assert_near(&found, &expected, tolerance, "a row beside another");
+}
+
+/// By its formula in f64; more values than one task takes, factors of all and of each.
+#[test]
+fn a_step_of_adam_is_its_formula() {
+    for (len, each) in [
+        (1, false),
+        (7, true),
+        (16_384 * 2 + 5, true),
+        (40_000, false),
+    ] {
+        let column = |seed: usize, scale: f32| {
+            let numbers = numbers(len, seed).into_iter();
+            numbers.map(|x| x * scale).collect::<Vec<f32>>()
+        };
+        let factors = |seed: usize| {
+            if each {
+                column(seed, 1.0).iter().map(|x| x.abs()).collect()
+            } else {
+                vec![0.5f32]
+            }
+        };
+        let [x, g, m] = [(1, 2.0), (2, 3.0), (3, 0.5)].map(|(seed, scale)| column(seed, scale));
+        let v: Vec<f32> = column(4, 1.0).iter().map(|v| v * v).collect();
+        let (rate, decay, clip) = (factors(5), factors(6), 0.25f32);
+        let place = |values: &[f32]| {
+            let data = TensorData::new(values.to_vec(), [values.len()]);
+            Tensor::<1>::from_data(data, (&of_tests(), DType::F32))
+        };
+        let step = AdamStep {
+            corrections: [0.3, 0.2],
+            epsilon: 1e-3,
+            learning_rate: 0.1,
+        };
+        let moments = [place(&m), place(&v)];
+        let moments = adam_moments(place(&g), place(&[clip]), moments, [0.9, 0.99]);
+        let found = adam_values(
+            place(&x),
+            moments.clone(),
+            place(&rate),
+            place(&decay),
+            step,
+        );
+
+        let of = |factors: &[f32], at: usize| f64::from(factors[if each { at } else { 0 }]);
+        let (mut first, mut second, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        for at in 0..len {
+            let g = f64::from(g[at]) * f64::from(clip);
+            let m = 0.9 * f64::from(m[at]) + 0.1 * g;
+            let v = 0.99 * f64::from(v[at]) + 0.01 * g * g;
+            let change = (m / 0.3) / ((v / 0.2).sqrt() + 1e-3);
+            let x = f64::from(x[at]);
+            let x = x - 0.1 * of(&decay, at) * x - 0.1 * of(&rate, at) * change;
+            first.push(m as f32);
+            second.push(v as f32);
+            moved.push(x as f32);
+        }
+        let [found_first, found_second] = moments.map(values);
+        assert_near(
+            &found_first,
+            &first,
+            1e-6,
+            &format!("first moment of {len}"),
+        );
+        assert_near(
+            &found_second,
+            &second,
+            1e-6,
+            &format!("second moment of {len}"),
+        );
+        assert_near(&values(found), &moved, 3e-6, &format!("values of {len}"));
+    }
 }

@@ -4,10 +4,11 @@
 //! with the rest as TOML in its metadata: TOML holds every f64, as it was to the bit. A hash over
 //! both shows damage.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ls_files::{FileError, HostTensor, TensorFile, sha256_of_parts, write_tensors_with};
+use ls_files::{Dtype, FileError, HostTensor, TensorFile, sha256_of_parts, write_tensors_with};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{BATCH, STEPS};
@@ -70,16 +71,16 @@ pub(crate) struct State {
     pub(crate) baselines: Vec<Baseline>,
 }
 
-/// A checkpoint in memory: the state, and the optimizer's buffer.
+/// A checkpoint in memory: the state, and the optimizer's buffer as the file has it, f32.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Saved {
     pub(crate) state: State,
     /// The parameters, end to end.
-    pub(crate) values: Vec<f32>,
+    pub(crate) values: HostTensor,
     /// The means of the gradients and of their squares; none before the first step.
-    pub(crate) moments: Option<[Vec<f32>; 2]>,
+    pub(crate) moments: Option<[HostTensor; 2]>,
     /// The parameters of the best evaluation, where they are others.
-    pub(crate) best_values: Option<Vec<f32>>,
+    pub(crate) best_values: Option<HostTensor>,
 }
 
 /// The file of a checkpoint after `step` steps.
@@ -209,17 +210,13 @@ impl Saved {
         let named = named
             .into_iter()
             .filter_map(|(name, values)| Some((name, values?)));
-        let tensors: Vec<(&str, HostTensor)> = named
-            .chain(moments)
-            .map(|(name, values)| (name, HostTensor::from_f32([values.len()], values)))
-            .collect();
+        let tensors: Vec<(&str, &HostTensor)> = named.chain(moments).collect();
         let hash = hash(&state, &tensors);
         let metadata = [
             ("format_version", &*FORMAT_VERSION.to_string()),
             (STATE, &*state),
             (SHA256, &*hash),
         ];
-        let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor));
         Ok(write_tensors_with(&path, tensors, &metadata)?)
     }
 
@@ -235,34 +232,35 @@ impl Saved {
         };
         let file = TensorFile::open(path).map_err(|error| unreadable(error, path))?;
         let (state, text) = state(&file)?;
-        let tensors = file
+        let mut tensors = file
             .names()
             .map(|name| Ok((name, file.read(name)?)))
-            .collect::<Result<Vec<_>, FileError>>()
+            .collect::<Result<BTreeMap<_, _>, FileError>>()
             .map_err(|error| unreadable(error, path))?;
-        if file.metadata(SHA256) != Some(&*hash(&text, &tensors)) {
+        let all: Vec<_> = tensors
+            .iter()
+            .map(|(name, tensor)| (*name, tensor))
+            .collect();
+        if file.metadata(SHA256) != Some(&*hash(&text, &all)) {
             return Err(damaged("it is damaged: its SHA-256 is another".into()));
         }
-        let length = tensors.iter().find(|(name, _)| *name == VALUES);
-        let length = length.map_or(0, |(_, tensor)| tensor.len());
-        let take = |wanted: &str| -> Result<Option<Vec<f32>>> {
-            let found = tensors.iter().find(|(name, _)| *name == wanted);
-            let Some((_, tensor)) = found else {
+        let length = tensors.get(VALUES).map_or(0, HostTensor::len);
+        let mut take = |wanted: &str| -> Result<Option<HostTensor>> {
+            let Some(tensor) = tensors.remove(wanted) else {
                 return Ok(None);
             };
-            match tensor.to_f32() {
-                Ok(values) if values.len() == length => Ok(Some(values)),
-                Ok(values) => Err(damaged(format!(
-                    "tensor {wanted} has {} values, expected {length}",
-                    values.len()
-                ))),
-                Err(error) => Err(damaged(format!("tensor {wanted}: {error}"))),
+            let (found, dtype) = (tensor.len(), tensor.dtype);
+            if (found, dtype) == (length, Dtype::F32) {
+                return Ok(Some(tensor));
             }
+            Err(damaged(format!(
+                "tensor {wanted} has {found} values of type {dtype:?}, expected {length} of F32"
+            )))
         };
         let missing = || damaged(format!("no tensor {VALUES}"));
         let saved = Self {
             values: take(VALUES)?.ok_or_else(missing)?,
-            moments: match MOMENTS.map(take) {
+            moments: match MOMENTS.map(&mut take) {
                 [first, second] => first?.zip(second?).map(|(first, second)| [first, second]),
             },
             best_values: take(BEST)?,
@@ -332,7 +330,7 @@ fn state(file: &TensorFile) -> Result<(State, String)> {
 }
 
 /// Over the state and all tensors, by name.
-fn hash(state: &str, tensors: &[(&str, HostTensor)]) -> String {
+fn hash(state: &str, tensors: &[(&str, &HostTensor)]) -> String {
     let mut tensors: Vec<_> = tensors.iter().collect();
     tensors.sort_by_key(|(name, _)| *name);
     let parts = tensors
@@ -405,9 +403,9 @@ mod tests {
                 best: Some(best),
                 baselines: vec![baseline],
             },
-            values: vec![f32::MIN_POSITIVE / 8.0, -0.0, 1.0 / 3.0],
-            moments: Some([vec![1e-38; 3], vec![3.4e38; 3]]),
-            best_values: Some(vec![0.0, 1.0, 2.0]),
+            values: HostTensor::from_f32([3], &[f32::MIN_POSITIVE / 8.0, -0.0, 1.0 / 3.0]),
+            moments: Some([1e-38, 3.4e38].map(|moment| HostTensor::from_f32([3], &[moment; 3]))),
+            best_values: Some(HostTensor::from_f32([3], &[0.0, 1.0, 2.0])),
         }
     }
 
@@ -425,8 +423,7 @@ mod tests {
             let read = Saved::read(&path).unwrap();
             assert_eq!(read, saved);
             assert_eq!(read_state(&path).unwrap(), saved.state);
-            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&read.values), bits(&saved.values));
+            assert_eq!(read.values.bytes, saved.values.bytes);
             let seconds =
                 |saved: &Saved| saved.state.best.as_ref().map(|best| best.seconds.to_bits());
             assert_eq!(seconds(&read), seconds(&saved));

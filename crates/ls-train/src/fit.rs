@@ -5,6 +5,8 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
 use ls_data::{BatchOptions, epoch_order};
+use ls_files::HostTensor;
+use ls_lora::LoraError;
 use ls_model::LlamaClassifier;
 use ls_model::input::mixed_seed;
 
@@ -217,15 +219,23 @@ impl<'a> Fit<'a> {
             });
         }
         let device = self.optimizer.device();
-        let buffer = |values: Vec<f32>| {
-            let len = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [len]), (&device, DType::F32))
+        let buffer = |tensor: HostTensor| -> Result<Tensor<1>> {
+            let values = tensor.to_f32().map_err(LoraError::NotAFloat)?;
+            let data = TensorData::new(values, [tensor.len()]);
+            Ok(Tensor::from_data(data, (&device, DType::F32)))
         };
-        let values = buffer(saved.values);
-        let best_values = saved.best_values.map_or_else(|| values.clone(), buffer);
+        let values = buffer(saved.values)?;
+        let best_values = match saved.best_values {
+            Some(best_values) => buffer(best_values)?,
+            None => values.clone(),
+        };
+        let moments = match saved.moments {
+            Some([first, second]) => Some([buffer(first)?, buffer(second)?]),
+            None => None,
+        };
         let adam = AdamState {
             values,
-            moments: saved.moments.map(|moments| moments.map(buffer)),
+            moments,
             steps: state.optimizer_steps,
         };
         let model = self.optimizer.restore(model, adam);

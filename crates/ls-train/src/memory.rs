@@ -18,14 +18,17 @@ const BYTES_OF_A_SCORE: usize = 16;
 /// far, AdamW's two moments, and the parameter and the moments from before each of the last two
 /// steps, until it is known that they brought numbers.
 const STANDING: usize = 40;
+/// On the CPU those of a checkpoint while it is written: the parameters, the moments, and the
+/// parameters of the best model.
+const IN_CHECKPOINT: usize = 16;
 /// And those of a factor of the learning rate, or of the decay, that is not the same for all.
 const FACTOR: usize = 4;
 /// In a backward pass: the gradient, its copy in the optimizer's buffer, and the sum over the
 /// passes before.
 const IN_BACKWARD: usize = 12;
-/// In an optimizer step, when the activations are gone: the gradient and the clipped one, new
-/// values and moments, and what is computed between.
-const IN_STEP: usize = 32;
+/// In an optimizer step, when the activations are gone: the gradient, new values and moments; and
+/// off the CPU the clipped gradient and what is computed between.
+const IN_STEP: [usize; 2] = [16, 32];
 
 /// Estimated peak of training in bytes: weights, what trains with its gradient and AdamW's two
 /// moments, and the activations that the backward pass of the longest step keeps. Dropout keeps
@@ -144,8 +147,10 @@ fn expected(
         kept + tokens * gradients + head + at_once * of_a_row * BYTES_OF_A_SCORE
     };
     let training = trainable * IN_BACKWARD + activations;
-    let standing = STANDING + factors(run) * FACTOR;
-    weights + trainable * standing + training.max(trainable * IN_STEP)
+    let in_checkpoint = if host { IN_CHECKPOINT } else { 0 };
+    let standing = STANDING + factors(run) * FACTOR + in_checkpoint;
+    let in_step = IN_STEP[usize::from(!host)];
+    weights + trainable * standing + training.max(trainable * in_step)
 }
 
 /// How many of the decoder's values train in full.

@@ -9,6 +9,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, Param
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
 use ls_lora::{LoraModule, LoraPlus};
+use ls_ops::{AdamStep, adam_moments, adam_values};
 
 use crate::config::TrainSettings;
 
@@ -31,10 +32,10 @@ pub struct AdamW {
     /// The means of the gradients and of their squares.
     moments: Option<[Tensor<1>; 2]>,
     steps: i32,
-    /// Factor of the learning rate.
-    rate: Factor,
-    /// Factor of the learning rate by which a value decays.
-    decay: Factor,
+    /// Factor of the learning rate, `[values]` or `[1]`.
+    rate: Tensor<1>,
+    /// Factor of the learning rate by which a value decays, `[values]` or `[1]`.
+    decay: Tensor<1>,
 }
 
 /// Where an [`AdamW`] stands between two steps.
@@ -82,42 +83,17 @@ fn block_of<'a>(mut path: impl Iterator<Item = &'a str>) -> Option<usize> {
     path.next()?.parse().ok()
 }
 
-/// A factor for each value.
-// An optimizer has two of them.
-#[allow(clippy::large_enum_variant)]
-#[derive(Debug)]
-enum Factor {
-    /// The same for all.
-    One(f64),
-    /// `[values]`.
-    Each(Tensor<1>),
-}
-
-impl Factor {
-    /// What `of` says of each parameter.
-    fn new(slots: &[Slot], device: &Device, of: impl Fn(&Slot) -> f64) -> Self {
-        let first = slots.first().map_or(1.0, &of);
-        if slots.iter().all(|slot| of(slot) == first) {
-            return Self::One(first);
-        }
-        let each = slots.iter().map(|slot| {
-            let factor = Tensor::full([slot.len], of(slot), (device, DType::F32));
-            Some(factor)
-        });
-        Self::Each(lay_out(slots, each, device))
+/// What `of` says of each parameter, as a factor of each value: `[values]`, or `[1]` where it is
+/// the same for all.
+fn factors(slots: &[Slot], device: &Device, of: impl Fn(&Slot) -> f64) -> Tensor<1> {
+    let options = (device, DType::F32);
+    let first = slots.first().map_or(1.0, &of);
+    if slots.iter().all(|slot| of(slot) == first) {
+        return Tensor::full([1], first, options);
     }
-
-    /// `values * factor * by`.
-    fn times(&self, values: Tensor<1>, by: f64) -> Tensor<1> {
-        match self {
-            Self::One(factor) => values.mul_scalar(factor * by),
-            Self::Each(factors) => values * factors.clone().mul_scalar(by),
-        }
-    }
-
-    fn is_zero(&self) -> bool {
-        matches!(self, Self::One(0.0))
-    }
+    let each = slots.iter();
+    let each = each.map(|slot| Some(Tensor::full([slot.len], of(slot), options)));
+    lay_out(slots, each, device)
 }
 
 impl AdamW {
@@ -166,8 +142,8 @@ impl AdamW {
             }
         };
         Self {
-            rate: Factor::new(&slots, &device, rate),
-            decay: Factor::new(&slots, &device, decay),
+            rate: factors(&slots, &device, rate),
+            decay: factors(&slots, &device, decay),
             settings: settings.clone(),
             slots,
             values,
@@ -201,28 +177,37 @@ impl AdamW {
         learning_rate: f64,
     ) -> (M, Tensor<1>) {
         let norm = gradient.clone().square().sum().sqrt();
-        let gradient = self.clipped(gradient, &norm);
-        let change = self.change(gradient);
-        let values = self.values.clone();
-        let decayed = if self.decay.is_zero() {
-            values
-        } else {
-            values.clone() - self.decay.times(values, learning_rate)
+        let TrainSettings {
+            adam_beta1: beta1,
+            adam_beta2: beta2,
+            adam_epsilon: epsilon,
+            ..
+        } = self.settings;
+        let before = self.moments.take();
+        let before = before.unwrap_or_else(|| [self.values.zeros_like(), self.values.zeros_like()]);
+        let moments = adam_moments(gradient, self.clip(&norm), before, [beta1, beta2]);
+        self.moments = Some(moments.clone());
+        self.steps += 1;
+        let step = AdamStep {
+            corrections: [beta1, beta2].map(|beta| 1.0 - beta.powi(self.steps)),
+            epsilon,
+            learning_rate,
         };
-        self.values = decayed - self.rate.times(change, learning_rate);
+        let (rate, decay) = (self.rate.clone(), self.decay.clone());
+        self.values = adam_values(self.values.clone(), moments, rate, decay, step);
         (self.laid_over(module, &self.values), norm)
     }
 
-    /// The gradient with a norm of at most `max_grad_norm` (0 for no limit), as
-    /// `torch.nn.utils.clip_grad_norm_` has it.
-    fn clipped(&self, gradient: Tensor<1>, norm: &Tensor<1>) -> Tensor<1> {
+    /// What a gradient of this norm is multiplied by, `[1]`, for a norm of at most `max_grad_norm`
+    /// (0 for no limit), as `torch.nn.utils.clip_grad_norm_` has it.
+    fn clip(&self, norm: &Tensor<1>) -> Tensor<1> {
         let limit = self.settings.max_grad_norm;
         if limit <= 0.0 {
-            return gradient;
+            return norm.ones_like();
         }
         // With PyTorch's epsilon.
         let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(limit);
-        gradient * factor.clamp_max(1.0)
+        factor.clamp_max(1.0)
     }
 
     /// The parameters and what the optimizer remembers of their gradients. A later step does not
@@ -304,32 +289,6 @@ impl AdamW {
     /// The device that the buffer is on.
     pub(crate) fn device(&self) -> Device {
         self.values.device()
-    }
-
-    /// What Adam makes of a gradient, before the learning rate; the moments move on.
-    fn change(&mut self, gradient: Tensor<1>) -> Tensor<1> {
-        let TrainSettings {
-            adam_beta1: beta1,
-            adam_beta2: beta2,
-            adam_epsilon: epsilon,
-            ..
-        } = self.settings;
-        let new = [
-            gradient.clone().mul_scalar(1.0 - beta1),
-            gradient.square().mul_scalar(1.0 - beta2),
-        ];
-        let [first, second] = match (self.moments.take(), new) {
-            (None, new) => new,
-            (Some([first, second]), [g, g2]) => {
-                [first.mul_scalar(beta1) + g, second.mul_scalar(beta2) + g2]
-            }
-        };
-        self.moments = Some([first.clone(), second.clone()]);
-        self.steps += 1;
-        // The moments began at zero, which the first steps would feel.
-        let first = first.div_scalar(1.0 - beta1.powi(self.steps));
-        let second = second.div_scalar(1.0 - beta2.powi(self.steps));
-        first / second.sqrt().add_scalar(epsilon)
     }
 }
 
@@ -653,11 +612,11 @@ mod tests {
         assert!((found / squares.sqrt() - 1.0).abs() < 1e-5, "{found}");
         assert!(found > 0.5);
         let length = |gradient: Tensor<1>| gradient.square().sum().sqrt().into_scalar::<f32>();
-        let clipped = optimizer.clipped(gradient.clone(), &norm);
+        let clipped = gradient.clone() * optimizer.clip(&norm);
         assert!((length(clipped) - 0.5).abs() < 1e-5);
         // A gradient below the limit stays as it is.
         let small = gradient.mul_scalar(0.1 / found);
-        let clipped = optimizer.clipped(small.clone(), &small.clone().square().sum().sqrt());
+        let clipped = small.clone() * optimizer.clip(&small.clone().square().sum().sqrt());
         assert_eq!(host_values(clipped), host_values(small));
     }
 

@@ -7,6 +7,7 @@
 //! before the training.
 
 use ls_files::{Panicked, guarded};
+use ls_model::Trained;
 
 use crate::config::ResolvedRun;
 use crate::error::TrainError;
@@ -140,8 +141,12 @@ pub(crate) fn advice(run: &ResolvedRun, pass_size: usize) -> String {
         advice.push("train.gradient_checkpointing = true".into());
     }
     advice.push(format!("data.max_length below {}", run.limits.max_length));
-    if run.precision.quantization.is_none() {
-        advice.push("model.quantization = \"nf4\"".into());
+    match run.trained {
+        Trained::All => advice.push("train.layers to the highest alone, or train adapters".into()),
+        _ if run.precision.quantization.is_none() => {
+            advice.push("model.quantization = \"nf4\"".into());
+        }
+        _ => {}
     }
     format!("set {}", advice.join("; or "))
 }

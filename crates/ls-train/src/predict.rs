@@ -45,7 +45,7 @@ pub struct Overrides {
     pub words: Option<WordsAs>,
     /// What a special token is that a text spells out.
     pub special_tokens: Option<SpecialTokensAs>,
-    /// Element type of the frozen weights.
+    /// Element type of the frozen weights, or of all where all were trained.
     pub dtype: Option<ComputeType>,
 }
 

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
-use ls_files::FileError;
+use ls_files::{FileError, HostTensor};
 
 use crate::checkpoint::{self, Saved};
 use crate::config::TrainSettings;
@@ -30,12 +30,13 @@ impl ToHost {
         }
     }
 
-    /// Waits for the values.
-    pub(crate) fn values(self) -> Vec<f32> {
-        match self {
+    /// Waits for the values, as a file holds them.
+    pub(crate) fn values(self) -> HostTensor {
+        let values = match self {
             Self::There(tensor) => ls_lora::host_values(tensor),
             Self::Asked(data) => data.iter::<f32>().collect(),
-        }
+        };
+        HostTensor::from_f32([values.len()], &values)
     }
 }
 
