@@ -139,7 +139,17 @@ fn gradients_are_bit_for_bit_those_without() {
     let _generator = generator();
     let device = of_tests().autodiff();
     let config = all_linear();
-    for name in ["gqa", "qwen2-window", "phi3"] {
+    for name in [
+        "gqa",
+        "qwen2-window",
+        "phi3",
+        "qwen3",
+        "olmo2",
+        "granite",
+        "smollm3",
+        "gemma2",
+        "gemma3",
+    ] {
         for attention in ["causal", "bidirectional", "from:1"] {
             for task in [
                 Task::Sequence(Pooling::Last),

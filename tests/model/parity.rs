@@ -62,6 +62,7 @@ struct Loaded {
 
 fn load(case: &Case, device: &Device) -> Loaded {
     let checkpoint = Checkpoint::open(&fixtures().join("models").join(&case.model)).unwrap();
+    assert_eq!(checkpoint.surplus(), [""; 0], "{}", case.model);
     let attention = match &case.attention {
         Attention::Mode(mode) => mode.clone(),
         Attention::Layers {

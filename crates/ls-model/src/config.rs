@@ -1,6 +1,7 @@
 //! [`LlamaConfig`]: the shape of a decoder.
 
 mod family;
+mod layers;
 mod read;
 
 use ls_ops::{Activation, NormScale};

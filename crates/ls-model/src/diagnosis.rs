@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::heads::{Pooling, Task};
-    use crate::tiny::{LAYERS, Tiny};
+    use crate::tiny::{FAMILIES, LAYERS, Tiny};
 
     const TASKS: [Task; 4] = [
         Task::Sequence(Pooling::Last),
@@ -116,14 +116,38 @@ mod tests {
 
     #[test]
     fn it_computes_what_the_forward_pass_computes() {
-        let tiny = Tiny::with_head();
-        for task in TASKS {
-            let model = tiny.classifier("from:1", task, &Device::flex());
-            let input = input(&tiny);
-            let mut watch = Watch { first: None };
-            let watched = host_values(model.watched(&input, &mut watch));
-            assert_eq!(watched, host_values(model.forward(&input)), "{task:?}");
-            assert_eq!(watch.first, None);
+        for family in FAMILIES {
+            let tiny = Tiny::of(family).and_head();
+            for task in TASKS {
+                let model = tiny.classifier("from:1", task, &Device::flex());
+                let input = input(&tiny);
+                let mut watch = Watch { first: None };
+                let watched = host_values(model.watched(&input, &mut watch));
+                let expected = host_values(model.forward(&input));
+                assert_eq!(watched, expected, "{family} {task:?}");
+                assert_eq!(watch.first, None);
+            }
+        }
+    }
+
+    #[test]
+    fn every_norm_of_a_block_is_named() {
+        for family in FAMILIES {
+            let tiny = Tiny::of(family).and_head();
+            for (norm, width) in tiny.config().block_norms() {
+                let module = format!("model.layers.1.{norm}");
+                let mut tiny = tiny.clone();
+                let tensor = tiny.tensors.get_mut(&format!("{module}.weight")).unwrap();
+                // The largest normalised value of a row is over 1.
+                *tensor = ls_files::HostTensor::from_f32([width], &vec![f32::MAX; width]);
+                let model = tiny.classifier("causal", TASKS[1], &Device::flex());
+                let found = model.first_not_finite(&input(&tiny));
+                // What queries and keys become is seen at the whole of attention.
+                let expected = module
+                    .trim_end_matches(".q_norm")
+                    .trim_end_matches(".k_norm");
+                assert_eq!(found.as_deref(), Some(expected), "{family} {norm}");
+            }
         }
     }
 

@@ -323,7 +323,7 @@ mod tests {
     use ls_lora::{HostTensor, LoraModel, LoraModule, TargetModules, add_adapter, host_values};
 
     use super::*;
-    use crate::tiny::{HIDDEN, LABELS, Tiny, assert_close};
+    use crate::tiny::{FAMILIES, HIDDEN, LABELS, Tiny, assert_close};
 
     const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
 
@@ -362,28 +362,28 @@ mod tests {
 
     #[test]
     fn pooling_is_over_the_logits_of_a_rows_own_tokens() {
-        let (tiny, device) = (Tiny::with_head(), Device::flex());
-        let forward = |task| {
-            let model = tiny.classifier("causal", task, &device);
-            host_values(model.forward(&input(&tiny, &device)))
-        };
-        let tokens = forward(Task::Token { dropout: 0.0 });
-        let mut rows = tokens.chunks(LABELS);
-        let mut expected = [Vec::new(), Vec::new(), Vec::new()];
-        for row in ROWS {
-            let row: Vec<&[f32]> = rows.by_ref().take(row.len()).collect();
-            expected[0].extend(row[row.len() - 1]);
-            for label in 0..LABELS {
-                let logits = row.iter().map(|logits| logits[label]);
-                expected[1].push(logits.clone().sum::<f32>() / row.len() as f32);
-                expected[2].push(logits.fold(f32::NEG_INFINITY, f32::max));
+        for family in FAMILIES {
+            let (tiny, device) = (Tiny::of(family).and_head(), Device::flex());
+            let forward = |task| {
+                let model = tiny.classifier("causal", task, &device);
+                host_values(model.forward(&input(&tiny, &device)))
+            };
+            let tokens = forward(Task::Token { dropout: 0.0 });
+            let mut rows = tokens.chunks(LABELS);
+            let mut expected = [Vec::new(), Vec::new(), Vec::new()];
+            for row in ROWS {
+                let row: Vec<&[f32]> = rows.by_ref().take(row.len()).collect();
+                expected[0].extend(row[row.len() - 1]);
+                for label in 0..LABELS {
+                    let logits = row.iter().map(|logits| logits[label]);
+                    expected[1].push(logits.clone().sum::<f32>() / row.len() as f32);
+                    expected[2].push(logits.fold(f32::NEG_INFINITY, f32::max));
+                }
             }
-        }
-        for (pooling, expected) in [Pooling::Last, Pooling::Mean, Pooling::Max]
-            .iter()
-            .zip(expected)
-        {
-            assert_close(&forward(Task::Sequence(*pooling)), &expected, 1e-5);
+            let poolings = [Pooling::Last, Pooling::Mean, Pooling::Max];
+            for (pooling, expected) in poolings.into_iter().zip(expected) {
+                assert_close(&forward(Task::Sequence(pooling)), &expected, 1e-5);
+            }
         }
     }
 

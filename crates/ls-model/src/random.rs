@@ -155,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn fresh_norms_multiply_by_one() {
+        for (family, weight) in [("olmo2", 1.0), ("gemma2", 0.0)] {
+            let config = Tiny::of(family).config();
+            let causal = &AttentionMode::Causal;
+            let model =
+                LlamaModel::random(&config, causal, ComputeType::F32, &Device::flex()).unwrap();
+            let found = host_values(model.norm.weight.val());
+            assert_eq!(found, [weight; HIDDEN], "{family}");
+        }
+    }
+
+    #[test]
     fn a_mode_that_does_not_fit_is_refused() {
         let mode = AttentionMode::From(LAYERS);
         let random = LlamaModel::random(

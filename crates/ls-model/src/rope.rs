@@ -626,6 +626,77 @@ mod tests {
         }
     }
 
+    fn rope(theta: f64, scaling: RopeScaling, rotary_dim: usize, max: usize) -> RopeConfig {
+        RopeConfig {
+            theta,
+            scaling,
+            rotary_dim,
+            max_position_embeddings: max,
+        }
+    }
+
+    /// The two of a `config.json` with these fields.
+    fn read_two(fields: &Value) -> Result<[RopeConfig; 2]> {
+        let fields = Fields {
+            path: Path::new("folder/config.json"),
+            within: "",
+            map: fields.as_object().unwrap(),
+        };
+        RopeConfig::read_of_kinds(&fields, 8, 2048, [700.0, 70.0])
+    }
+
+    #[test]
+    fn layers_with_a_window_may_have_an_embedding_of_their_own() {
+        let two = |fields: Value| read_two(&fields).unwrap();
+        let kind = |theta, scaling| rope(theta, scaling, 8, 2048);
+        let plain = [700.0, 70.0].map(|theta| kind(theta, RopeScaling::Default));
+        assert_eq!(two(json!({})), plain);
+        assert_eq!(
+            two(json!({"rope_scaling": null, "rope_parameters": {}})),
+            plain
+        );
+        // Both spellings, and the scaling of the global one alone.
+        let old = json!({
+            "rope_theta": 900, "rope_local_base_freq": 90,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        });
+        let new = json!({"rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 900},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 90},
+        }});
+        let scaled = kind(900.0, RopeScaling::Linear { factor: 8.0 });
+        let expected = [scaled, kind(90.0, RopeScaling::Default)];
+        assert_eq!(two(old), expected);
+        assert_eq!(two(new), expected);
+
+        for (fields, parts) in [
+            (
+                json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7}}),
+                [
+                    "rope_parameters.rope_t",
+                    "expected full_attention and sliding_attention",
+                ],
+            ),
+            (
+                json!({"rope_parameters": {"full_attention": 7}}),
+                ["rope_parameters.full_attention", "expected an object"],
+            ),
+            (
+                json!({"rope_parameters": {"sliding_attention": {"rope_type": "warped"}}}),
+                ["rope_parameters.sliding_attention.rope_type", "warped"],
+            ),
+            (
+                json!({"rope_local_base_freq": 0}),
+                ["rope_local_base_freq", "not positive"],
+            ),
+        ] {
+            let error = read_two(&fields).unwrap_err().to_string();
+            for part in parts.iter().chain(&["folder/config.json"]) {
+                assert!(error.contains(part), "{error} / {part}");
+            }
+        }
+    }
+
     #[test]
     fn rope_that_cannot_be_is_refused() {
         for (fields, parts) in [

@@ -13,6 +13,16 @@ use crate::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelInput, Pooling, Task,
 };
 
+/// Families that differ in what a block is made of.
+pub(crate) const FAMILIES: [&str; 7] = [
+    "llama",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "gemma2",
+    "gemma3_text",
+];
 pub(crate) const LAYERS: usize = 3;
 pub(crate) const HIDDEN: usize = 10;
 pub(crate) const VOCABULARY: usize = 13;
@@ -32,8 +42,13 @@ pub(crate) struct Tiny {
 impl Tiny {
     /// A language model's: no head for classes.
     pub(crate) fn new() -> Self {
+        Self::of("llama")
+    }
+
+    /// The same of another family.
+    pub(crate) fn of(family: &str) -> Self {
         let config = json!({
-            "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
+            "model_type": family, "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
             "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS,
             "num_attention_heads": HEADS, "num_key_value_heads": KEY_VALUE_HEADS,
             "head_dim": HEAD_DIM, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
@@ -42,35 +57,21 @@ impl Tiny {
             config,
             tensors: BTreeMap::new(),
         };
-        tiny.put("model.embed_tokens.weight", &[VOCABULARY, HIDDEN]);
-        for layer in 0..LAYERS {
-            for (name, d_in, d_out) in [
-                ("self_attn.q_proj", HIDDEN, HEADS * HEAD_DIM),
-                ("self_attn.k_proj", HIDDEN, KEY_VALUE_HEADS * HEAD_DIM),
-                ("self_attn.v_proj", HIDDEN, KEY_VALUE_HEADS * HEAD_DIM),
-                ("self_attn.o_proj", HEADS * HEAD_DIM, HIDDEN),
-                ("mlp.gate_proj", HIDDEN, INTERMEDIATE),
-                ("mlp.up_proj", HIDDEN, INTERMEDIATE),
-                ("mlp.down_proj", INTERMEDIATE, HIDDEN),
-            ] {
-                tiny.put(
-                    &format!("model.layers.{layer}.{name}.weight"),
-                    &[d_out, d_in],
-                );
-            }
-            for name in ["input_layernorm", "post_attention_layernorm"] {
-                tiny.put(&format!("model.layers.{layer}.{name}.weight"), &[HIDDEN]);
-            }
+        for (name, shape) in tiny.config().tensors() {
+            tiny.put(&format!("model.{name}"), &shape);
         }
-        tiny.put("model.norm.weight", &[HIDDEN]);
         tiny
     }
 
     /// A sequence classifier's.
     pub(crate) fn with_head() -> Self {
-        let mut tiny = Self::new();
-        tiny.put("score.weight", &[LABELS, HIDDEN]);
-        tiny
+        Self::new().and_head()
+    }
+
+    /// With a sequence classifier's head.
+    pub(crate) fn and_head(mut self) -> Self {
+        self.put("score.weight", &[LABELS, HIDDEN]);
+        self
     }
 
     /// Adds a tensor; norms are around 1, all else around 0.

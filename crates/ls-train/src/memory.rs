@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use ls_lora::TargetModules;
+use ls_model::config::BlockNorms;
 use ls_model::{ComputeType, LlamaConfig};
 
 use crate::config::{MicroBatchSize, ResolvedRun};
@@ -170,13 +171,24 @@ fn kept_per_token(run: &ResolvedRun, model: &LlamaConfig) -> usize {
     // What adapters read, where nothing else keeps it.
     let normed = |names| if adapts(names) { hidden } else { 0 };
     let gated = if adapts(&["down_proj"]) { mlp } else { 0 };
-    let before_attention = hidden + normed(&["q_proj", "k_proj", "v_proj", "qkv_proj"]) + 2 * keys;
+    // What norms read.
+    let (before, behind) = match model.norms {
+        BlockNorms::Before => (hidden, 0),
+        BlockNorms::After => (0, hidden),
+        BlockNorms::Both => (hidden, hidden),
+    };
+    let of_heads = |width: usize| model.head_norms.map_or(0, |_| width);
+    let before_attention =
+        before + normed(&["q_proj", "k_proj", "v_proj", "qkv_proj"]) + 2 * keys + of_heads(keys);
     let block = before_attention
         + 2 * queries // and what attention gives
-        + hidden
+        + of_heads(queries)
+        + behind
+        + before
         + normed(&["gate_proj", "up_proj", "gate_up_proj"])
         + 2 * mlp
-        + gated;
+        + gated
+        + behind;
     // Of the last block, where one token of a row is read, the rest is of that token alone.
     let reads_last = run.head.reads_one_token();
     let last = if reads_last { before_attention } else { block };

@@ -1,7 +1,7 @@
 //! Reads `config.json` of a Hugging Face folder, with every default of transformers 5 filled in.
 //!
-//! The defaults of each family are in `family.rs`; those of the rotary embedding's parameters are
-//! in `rope.rs`.
+//! The defaults of each family are in `family.rs`, what differs from layer to layer in `layers.rs`;
+//! the defaults of the rotary embedding's parameters are in `rope.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use ls_files::{exists, is_folder, shown};
 use ls_ops::Activation;
 use serde_json::{Map, Value};
 
-use super::family::{AttentionBias, Bidirectional, Family, Multipliers, Rotary, Windows};
+use super::family::{AttentionBias, Family, Multipliers};
+use super::layers::Layers;
 use super::{LlamaConfig, ProblemType};
-use crate::bounds::{HEAD_DIM, HEADS, INTERVAL, LAYERS, LAYERS_BELOW, TOKENS, VOCABULARY, WIDTH};
+use crate::bounds::{HEAD_DIM, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
-use crate::rope::RopeConfig;
 
 impl LlamaConfig {
     /// Reads `config.json` of a folder.
@@ -149,33 +149,17 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         default => default,
     };
 
-    let both_ways = both_ways(fields, family)?;
-    let is_causal = flag("is_causal", true)?;
-    let turned = turned(fields, family, num_hidden_layers)?;
-    let local = local(fields, family, &turned)?;
-    let mut window = window(fields, family)?;
-    if both_ways {
-        // As transformers counts it, whose window of both ways is one wider without `is_causal`.
-        window = window.map(|window| window / 2 + usize::from(!is_causal));
-    }
-    let rope = match family.rotary {
-        Rotary::Same | Rotary::SomeWithout => {
-            let theta = family.rope_theta;
-            let dialect = family.rope_dialect;
-            let rope = RopeConfig::read(fields, head_dim, max_position_embeddings, theta, dialect)?;
-            let layers = turned.iter();
-            layers.map(|turned| turned.then(|| rope.clone())).collect()
-        }
-        Rotary::OfKind { local_theta } => {
-            let thetas = [family.rope_theta, local_theta];
-            let [global, narrow] =
-                RopeConfig::read_of_kinds(fields, head_dim, max_position_embeddings, thetas)?;
-            let layers = local.iter();
-            layers
-                .map(|&local| Some(if local { &narrow } else { &global }.clone()))
-                .collect()
-        }
-    };
+    let Layers {
+        rope,
+        sliding_window,
+        is_causal,
+    } = Layers::read(
+        fields,
+        family,
+        num_hidden_layers,
+        head_dim,
+        max_position_embeddings,
+    )?;
 
     Ok(LlamaConfig {
         vocab_size: fields.required_size("vocab_size", VOCABULARY)?,
@@ -202,12 +186,9 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         o_bias,
         mlp_bias: family.mlp_bias && flag("mlp_bias", false)?,
         fused_projections: family.fused_projections,
-        sliding_window: local
-            .iter()
-            .map(|&local| window.filter(|_| local))
-            .collect(),
+        sliding_window,
         tie_word_embeddings: flag("tie_word_embeddings", family.tie_word_embeddings)?,
-        is_causal: is_causal && !both_ways,
+        is_causal,
         initializer_range: fields.fraction("initializer_range", true)?.unwrap_or(0.02),
         classifier_dropout: fields.fraction("classifier_dropout", false)?.unwrap_or(0.1),
         token_classification_bias: flag("token_classification_bias", true)?,
@@ -230,110 +211,6 @@ fn activation(fields: &Fields<'_>, family: &Family) -> Result<Activation> {
         Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
         Some(other) => Err(fields.unsupported(field, other, "silu, gelu_pytorch_tanh")),
     }
-}
-
-/// Whether a field of the family takes the causal mask away.
-fn both_ways(fields: &Fields<'_>, family: &Family) -> Result<bool> {
-    let field = "use_bidirectional_attention";
-    let asked =
-        family.bidirectional != Bidirectional::Unknown && fields.flag(field)?.unwrap_or(false);
-    if asked && family.bidirectional == Bidirectional::Refused {
-        let supported = "false; \"is_causal\": false takes the causal mask away";
-        return Err(fields.unsupported(field, "true", supported));
-    }
-    Ok(asked)
-}
-
-/// Which layers have a rotary embedding.
-fn turned(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<bool>> {
-    if family.rotary != Rotary::SomeWithout {
-        return Ok(vec![true; layers]);
-    }
-    let expected = "a list of 0 (without rotary embedding) and 1";
-    let listed = fields.list("no_rope_layers", expected, |entry| match entry.as_u64() {
-        Some(0) => Some(false),
-        Some(1) => Some(true),
-        _ => None,
-    })?;
-    if let Some(mut listed) = listed {
-        if listed.len() < layers {
-            let reason = format!("has {} entries for {layers} layers", listed.len());
-            return Err(fields.error("no_rope_layers", reason));
-        }
-        listed.truncate(layers);
-        return Ok(listed);
-    }
-    let interval = fields
-        .size("no_rope_layer_interval", INTERVAL)?
-        .unwrap_or(4);
-    Ok((1..=layers).map(|layer| layer % interval != 0).collect())
-}
-
-/// Which layers have the window, if there is one.
-fn local(fields: &Fields<'_>, family: &Family, turned: &[bool]) -> Result<Vec<bool>> {
-    let layers = turned.len();
-    let heeds_kinds = !matches!(family.windows, Windows::Never | Windows::Every);
-    if heeds_kinds && let Some(kinds) = layer_types(fields, layers)? {
-        return Ok(kinds);
-    }
-    Ok(match family.windows {
-        Windows::Never => vec![false; layers],
-        Windows::Every => vec![true; layers],
-        Windows::FromLayer => {
-            let first = fields.size("max_window_layers", LAYERS_BELOW)?;
-            let first = first.unwrap_or(28);
-            (0..layers).map(|layer| layer >= first).collect()
-        }
-        Windows::WithoutRope => {
-            let used = fields.flag("use_sliding_window")?.unwrap_or(false);
-            turned.iter().map(|turned| used && !turned).collect()
-        }
-        Windows::AllBut { every, pattern } => {
-            let read = if pattern {
-                fields.size("sliding_window_pattern", INTERVAL)?
-            } else {
-                None
-            };
-            let every = read.unwrap_or(every);
-            (1..=layers).map(|layer| layer % every != 0).collect()
-        }
-    })
-}
-
-/// Which layers `layer_types` gives a window.
-fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<bool>>> {
-    let kinds = fields.list("layer_types", "a list of names", |kind| {
-        kind.as_str().map(str::to_owned)
-    })?;
-    let Some(kinds) = kinds else { return Ok(None) };
-    if kinds.len() != layers {
-        let reason = format!("has {} entries for {layers} layers", kinds.len());
-        return Err(fields.error("layer_types", reason));
-    }
-    let is_local = |kind: &String| match kind.as_str() {
-        "full_attention" => Ok(false),
-        "sliding_attention" => Ok(true),
-        other => {
-            let supported = "full_attention, sliding_attention";
-            Err(fields.unsupported("layer_types", other, supported))
-        }
-    };
-    kinds.iter().map(is_local).collect::<Result<_>>().map(Some)
-}
-
-/// The window of the layers that have one.
-fn window(fields: &Fields<'_>, family: &Family) -> Result<Option<usize>> {
-    if family.windows == Windows::Never {
-        return Ok(None);
-    }
-    let window = match fields.map.get("sliding_window") {
-        None => family.sliding_window,
-        // An explicit null switches it off.
-        Some(_) => fields.size("sliding_window", TOKENS)?,
-    };
-    let used =
-        family.windows != Windows::FromLayer || fields.flag("use_sliding_window")?.unwrap_or(false);
-    Ok(window.filter(|_| used))
 }
 
 fn problem_type(fields: &Fields<'_>) -> Result<Option<ProblemType>> {
@@ -382,8 +259,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::HeadNorms;
     use crate::mask::AttentionMode;
-    use crate::rope::RopeScaling;
+    use crate::rope::{RopeConfig, RopeScaling};
 
     fn read(value: &Value) -> Result<LlamaConfig> {
         LlamaConfig::from_json(&value.to_string(), Path::new("folder/config.json"))
@@ -490,6 +368,172 @@ mod tests {
         refused(&config, &["layer_types", "1 entries for 4 layers"]);
         config["layer_types"] = json!([full, full, full, "chunked_attention"]);
         refused(&config, &["layer_types", "chunked_attention"]);
+    }
+
+    #[test]
+    fn qwen3s_and_olmo2s_defaults_are_transformers() {
+        let config = read(&with("qwen3", json!({"num_key_value_heads": 2}))).unwrap();
+        assert_eq!((config.head_dim, config.qkv_bias), (128, false));
+        assert_eq!(config.attention_multiplier, 1.0 / 128f64.sqrt());
+        assert_eq!(config.head_norms, Some(HeadNorms::Each));
+        assert_eq!(config.max_position_embeddings, 32_768);
+        let fields = json!({
+            "num_key_value_heads": 2, "use_sliding_window": true, "sliding_window": 7,
+            "max_window_layers": 3, "attention_bias": true,
+        });
+        let config = read(&with("qwen3", fields)).unwrap();
+        assert_eq!(config.sliding_window, [None, None, None, Some(7)]);
+        assert_eq!((config.qkv_bias, config.o_bias), (true, true));
+
+        let config = read(&with("olmo2", json!({}))).unwrap();
+        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
+        assert_eq!((config.rms_norm_eps, config.pad_token_id), (1e-5, Some(1)));
+        let names = [
+            ("self_attn.q_norm", 64),
+            ("self_attn.k_norm", 64),
+            ("post_attention_layernorm", 64),
+            ("post_feedforward_layernorm", 64),
+        ];
+        assert_eq!(config.block_norms(), names);
+    }
+
+    #[test]
+    fn granites_multipliers_are_one_unless_they_are_given() {
+        let multipliers = |fields: Value| {
+            let config = read(&with("granite", fields)).unwrap();
+            [
+                config.embedding_multiplier,
+                config.attention_multiplier,
+                config.residual_multiplier,
+            ]
+        };
+        assert_eq!(multipliers(json!({})), [1.0; 3]);
+        let given = json!({
+            "embedding_multiplier": 12, "attention_multiplier": 0.25, "residual_multiplier": 0.5,
+            "logits_scaling": 8.0,
+        });
+        assert_eq!(multipliers(given), [12.0, 0.25, 0.5]);
+        for value in [json!(0), json!(-1.0), json!(1e300), json!("12")] {
+            let fields = json!({"embedding_multiplier": value});
+            refused(
+                &with("granite", fields),
+                &["embedding_multiplier", "a number from 1e-6 to 1e6"],
+            );
+        }
+        // LLaMA has no such fields.
+        let ignored = llama(json!({"embedding_multiplier": 12}));
+        assert_eq!(ignored.embedding_multiplier, 1.0);
+    }
+
+    #[test]
+    fn smollm3_leaves_the_rotary_embedding_out_of_some_layers() {
+        let read = |fields: Value| read(&with("smollm3", fields));
+        let turned = |fields: Value| -> Vec<bool> {
+            let config = read(fields).unwrap();
+            config.rope.iter().map(Option::is_some).collect()
+        };
+        assert_eq!(turned(json!({})), [true, true, true, false]);
+        let by_two = json!({"no_rope_layer_interval": 2, "no_rope_layers": null});
+        assert_eq!(turned(by_two), [true, false, true, false]);
+        // As the published file has them, one for each layer of a larger model.
+        let listed = json!({"no_rope_layer_interval": 2, "no_rope_layers": [0, 1, 1, 0, 1, 1]});
+        assert_eq!(turned(listed), [false, true, true, false]);
+
+        let config = read(json!({})).unwrap();
+        assert_eq!(config.rope[0].as_ref().unwrap().theta, 2_000_000.0);
+        assert_eq!(
+            (config.num_key_value_heads, config.sliding_window),
+            (4, vec![None; 4])
+        );
+        assert_eq!(config.pad_token_id, Some(128_004));
+        assert!(config.tie_word_embeddings);
+        let windows = |fields: Value| read(fields).unwrap().sliding_window;
+        let window = json!({"use_sliding_window": true, "sliding_window": 7});
+        assert_eq!(windows(window), [None, None, None, Some(7)]);
+
+        for (fields, parts) in [
+            (
+                json!({"no_rope_layers": [1, 0]}),
+                ["no_rope_layers", "2 entries for 4 layers"],
+            ),
+            (
+                json!({"no_rope_layers": [1, 0, 2, 1]}),
+                ["no_rope_layers", "a list of 0"],
+            ),
+            (
+                json!({"no_rope_layers": 1}),
+                ["no_rope_layers", "a list of 0"],
+            ),
+            (
+                json!({"no_rope_layer_interval": 0}),
+                ["no_rope_layer_interval", "from 1 to"],
+            ),
+            (
+                json!({"layer_types": "full_attention"}),
+                ["layer_types", "a list of names"],
+            ),
+        ] {
+            refused(&with("smollm3", fields), &parts);
+        }
+    }
+
+    #[test]
+    fn gemmas_defaults_are_transformers() {
+        let gemma2 = |fields: Value| read(&with("gemma2", fields)).unwrap();
+        let config = gemma2(json!({}));
+        assert_eq!((config.num_key_value_heads, config.head_dim), (4, 256));
+        assert_eq!(
+            (config.embedding_multiplier, config.attention_multiplier),
+            (8.0, 0.0625)
+        );
+        assert_eq!(config.attn_logit_softcapping, Some(50.0));
+        assert_eq!(config.hidden_act, Activation::GeluTanh);
+        assert_eq!(config.sliding_window, [Some(4096), None, Some(4096), None]);
+        assert_eq!(
+            (config.pad_token_id, config.tie_word_embeddings),
+            (Some(0), true)
+        );
+        let uncapped = gemma2(json!({"attn_logit_softcapping": null, "pad_token_id": null}));
+        assert_eq!(
+            (uncapped.attn_logit_softcapping, uncapped.pad_token_id),
+            (None, None)
+        );
+        // transformers reads another name than LLaMA's.
+        assert!(read(&with("gemma2", json!({"hidden_act": "gelu"}))).is_ok());
+        refused(
+            &with("gemma2", json!({"hidden_activation": "gelu"})),
+            &["hidden_activation \"gelu\"", "silu, gelu_pytorch_tanh"],
+        );
+        refused(
+            &with("gemma2", json!({"use_bidirectional_attention": true})),
+            &["use_bidirectional_attention", "is_causal"],
+        );
+
+        let gemma3 = |fields: Value| read(&with("gemma3_text", fields)).unwrap();
+        let thetas = |config: &LlamaConfig| -> Vec<f64> {
+            config
+                .rope
+                .iter()
+                .flatten()
+                .map(|rope| rope.theta)
+                .collect()
+        };
+        let config = gemma3(json!({"sliding_window_pattern": 3, "attn_logit_softcapping": 50}));
+        assert_eq!(thetas(&config), [1e4, 1e4, 1e6, 1e4]);
+        let window = Some(4096);
+        assert_eq!(config.sliding_window, [window, window, None, window]);
+        assert_eq!(config.attn_logit_softcapping, None);
+        assert_eq!(config.head_norms, Some(HeadNorms::Each));
+        assert_eq!(gemma3(json!({})).sliding_window, [window; 4]);
+        // Half of it to each side, and the own place.
+        for (window, is_causal, expected) in [(512, true, 256), (7, true, 3), (512, false, 257)] {
+            let config = gemma3(json!({
+                "use_bidirectional_attention": true, "sliding_window": window,
+                "is_causal": is_causal,
+            }));
+            assert_eq!(config.attention(), AttentionMode::Bidirectional);
+            assert_eq!(config.sliding_window[0], Some(expected));
+        }
     }
 
     #[test]
