@@ -48,7 +48,7 @@ fn models() -> PathBuf {
 fn cases() -> Vec<Case> {
     let text = std::fs::read_to_string(fixtures().join("variants/cases.json")).unwrap();
     let Cases { cases } = serde_json::from_str(&text).unwrap();
-    assert_eq!(cases.len(), 30);
+    assert_eq!(cases.len(), 36);
     cases
 }
 
@@ -270,7 +270,7 @@ fn the_loop_through_real_peft_is_closed() {
     let list = dir.path().join("ours.json");
     std::fs::write(&list, Value::from(ours).to_string()).unwrap();
     run(&python, &["read", &text(&list)]);
-    assert_eq!(compared.len(), 30);
+    assert_eq!(compared.len(), 36);
     for (name, task, found, mask, num_labels, output) in compared {
         assert!(TensorFile::open(&output).unwrap().get("logits").is_some());
         let pefts = wanted(&Expected::open(&output), &task, &mask, num_labels);
@@ -303,6 +303,9 @@ fn every_variant_is_there_for_both_tasks() {
         "fused",
         "lora-bf16",
         "lora-f16",
+        "olmo2-save-norm",
+        "gemma3-save-norm",
+        "gemma3-embedding-dora",
     ] {
         let tasks = cases.iter().filter(|case| case.variant == variant);
         assert_eq!(tasks.count(), 2, "{variant}");

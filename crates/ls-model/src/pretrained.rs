@@ -249,6 +249,7 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
+    use ls_lora::TargetModules;
     use serde_json::json;
 
     use super::*;
@@ -372,6 +373,33 @@ mod tests {
             "{error}"
         );
         assert!(error.ends_with("model.safetensors, found 4096"), "{error}");
+    }
+
+    /// Of Phi-4-mini's shape; the number is that of its weights without a second table.
+    #[test]
+    fn adapters_stand_on_fused_layers_by_their_names() {
+        let config = json!({
+            "model_type": "phi3", "vocab_size": 200_064, "hidden_size": 3072,
+            "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 24,
+            "num_key_value_heads": 8, "partial_rotary_factor": 0.75,
+        });
+        let checkpoint = Checkpoint {
+            dir: PathBuf::new(),
+            config: LlamaConfig::from_json(&config.to_string(), Path::new("config.json")).unwrap(),
+            config_sha256: String::new(),
+            files: WeightFiles::default(),
+            prefix: "model.",
+        };
+        assert_eq!(checkpoint.num_parameters(), 3_836_021_760);
+        let check = |names: &[&str]| {
+            let targets = TargetModules::list(names.iter().copied());
+            let lora = LoraConfig::new(8, 16.0).with_target_modules(targets);
+            checkpoint.check_settings(&AttentionMode::Causal, &lora)
+        };
+        check(&["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]).unwrap();
+        let error = check(&["q_proj"]).unwrap_err().to_string();
+        assert!(error.contains("q_proj matches no module"), "{error}");
+        assert!(error.contains("qkv_proj"), "{error}");
     }
 
     /// transformers and peft count the same, but for a second copy of the head that peft keeps.

@@ -626,6 +626,15 @@ mod tests {
         }
     }
 
+    fn rope(theta: f64, scaling: RopeScaling, rotary_dim: usize, max: usize) -> RopeConfig {
+        RopeConfig {
+            theta,
+            scaling,
+            rotary_dim,
+            max_position_embeddings: max,
+        }
+    }
+
     /// The two of a `config.json` with these fields.
     fn read_two(fields: &Value) -> Result<[RopeConfig; 2]> {
         let fields = Fields {

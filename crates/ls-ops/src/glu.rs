@@ -55,8 +55,8 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> 
     ))
 }
 
-/// [`glu`] of the two halves of each row, the gate first. The gradient is put together once: that of
-/// a part of a tensor would be as wide as the whole, with zeros, and so would that of the other.
+/// [`glu`] of the two halves of each row, the gate first. The gradient is put together once: those
+/// of two parts of a tensor would both be as wide as the whole, with zeros.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

@@ -33,7 +33,8 @@ impl Layers {
         }
         let rope = match family.rotary {
             Rotary::Same | Rotary::SomeWithout => {
-                let (theta, dialect) = (family.rope_theta, family.rope_dialect);
+                let theta = family.rope_theta;
+                let dialect = family.rope_dialect;
                 let rope =
                     RopeConfig::read(fields, head_dim, max_position_embeddings, theta, dialect)?;
                 let turned = turned.into_iter();

@@ -371,40 +371,6 @@ mod tests {
     }
 
     #[test]
-    fn phi3s_defaults_are_transformers() {
-        let config = read(&with("phi3", json!({}))).unwrap();
-        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
-        assert_eq!(config.max_position_embeddings, 4096);
-        assert_eq!(config.rms_norm_eps, 1e-5);
-        assert_eq!(config.sliding_window, [None; 4]);
-        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 8);
-        assert_eq!(config.pad_token_id, Some(32_000));
-        assert_eq!(
-            (config.qkv_bias, config.o_bias, config.mlp_bias),
-            (false, false, false)
-        );
-        let names = config.projections();
-        let names: Vec<&str> = names.all().iter().map(|of| of.name).collect();
-        let [qkv, o] = ["self_attn.qkv_proj", "self_attn.o_proj"];
-        assert_eq!(names, [qkv, o, "mlp.gate_up_proj", "mlp.down_proj"]);
-        let fields = json!({
-            "num_key_value_heads": 2, "sliding_window": 7, "partial_rotary_factor": 0.75,
-            "pad_token_id": null,
-        });
-        let config = read(&with("phi3", fields)).unwrap();
-        assert_eq!(config.sliding_window, [Some(7); 4]);
-        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 6);
-        assert_eq!(config.pad_token_id, None);
-        let shapes: Vec<_> = config
-            .projections()
-            .all()
-            .iter()
-            .map(|of| of.shape)
-            .collect();
-        assert_eq!(shapes, [[64, 96], [64, 64], [64, 192], [96, 64]]);
-    }
-
-    #[test]
     fn qwen3s_and_olmo2s_defaults_are_transformers() {
         let config = read(&with("qwen3", json!({"num_key_value_heads": 2}))).unwrap();
         assert_eq!((config.head_dim, config.qkv_bias), (128, false));
@@ -568,6 +534,40 @@ mod tests {
             assert_eq!(config.attention(), AttentionMode::Bidirectional);
             assert_eq!(config.sliding_window[0], Some(expected));
         }
+    }
+
+    #[test]
+    fn phi3s_defaults_are_transformers() {
+        let config = read(&with("phi3", json!({}))).unwrap();
+        assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
+        assert_eq!(config.max_position_embeddings, 4096);
+        assert_eq!(config.rms_norm_eps, 1e-5);
+        assert_eq!(config.sliding_window, [None; 4]);
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 8);
+        assert_eq!(config.pad_token_id, Some(32_000));
+        assert_eq!(
+            (config.qkv_bias, config.o_bias, config.mlp_bias),
+            (false, false, false)
+        );
+        let names = config.projections();
+        let names: Vec<&str> = names.all().iter().map(|of| of.name).collect();
+        let [qkv, o] = ["self_attn.qkv_proj", "self_attn.o_proj"];
+        assert_eq!(names, [qkv, o, "mlp.gate_up_proj", "mlp.down_proj"]);
+        let fields = json!({
+            "num_key_value_heads": 2, "sliding_window": 7, "partial_rotary_factor": 0.75,
+            "pad_token_id": null,
+        });
+        let config = read(&with("phi3", fields)).unwrap();
+        assert_eq!(config.sliding_window, [Some(7); 4]);
+        assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 6);
+        assert_eq!(config.pad_token_id, None);
+        let shapes: Vec<_> = config
+            .projections()
+            .all()
+            .iter()
+            .map(|of| of.shape)
+            .collect();
+        assert_eq!(shapes, [[64, 96], [64, 64], [64, 192], [96, 64]]);
     }
 
     #[test]
