@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::blocks::GgufType;
 use super::header::{GgufValue, Header};
+use super::tensor::GgufTensor;
 use crate::error::{FileError, Result};
 use crate::{open_regular, read_exact_at};
 
@@ -18,43 +18,6 @@ pub struct GgufFile {
     file: File,
     metadata: BTreeMap<String, GgufValue>,
     tensors: BTreeMap<String, GgufTensor>,
-}
-
-/// Where a tensor is, and how it is packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GgufTensor {
-    /// How its values are packed.
-    pub kind: GgufType,
-    /// The size of each dimension, rows first and the values of a row last, as in safetensors (the
-    /// file has them the other way round).
-    pub shape: Vec<usize>,
-    /// Position in the file.
-    pub(super) start: u64,
-}
-
-impl GgufTensor {
-    /// Values of a row: the last dimension.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.shape.last().copied().unwrap_or(1)
-    }
-
-    /// Rows, over all dimensions before the last.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.shape.iter().rev().skip(1).product()
-    }
-
-    /// Bytes of a row in the file.
-    fn row_bytes(&self) -> usize {
-        let (values, bytes) = self.kind.block();
-        self.width() / values * bytes
-    }
-
-    /// Bytes in the file.
-    pub(super) fn bytes(&self) -> u64 {
-        self.rows() as u64 * self.row_bytes() as u64
-    }
 }
 
 impl GgufFile {

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use super::blocks::GgufType;
-use super::file::GgufTensor;
+use super::tensor::GgufTensor;
 use crate::error::{FileError, Result};
 use crate::{Bounds, shown};
 

@@ -3,7 +3,9 @@
 mod blocks;
 mod file;
 mod header;
+mod tensor;
 
 pub use blocks::GgufType;
-pub use file::{GgufFile, GgufTensor};
+pub use file::GgufFile;
 pub use header::GgufValue;
+pub use tensor::GgufTensor;

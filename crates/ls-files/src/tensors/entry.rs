@@ -1,14 +1,14 @@
 //! One tensor of a file: where its bytes are, and reading them.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::pickled;
 use crate::error::{FileError, Result};
-use crate::read_exact_at;
+use crate::{guarded, read_exact_at};
 
 /// What the header of a file says of a tensor.
 #[derive(Debug)]
@@ -37,8 +37,25 @@ impl Entry {
                 read_exact_at(file, &mut bytes, *start).map_err(FileError::reading(path))?;
                 Ok(bytes)
             }
-            Source::Pickled(tensor) => pickled::values(path, tensor),
+            Source::Pickled(tensor) => {
+                let read = guarded(|| tensor.read()).map_err(|panic| unusable(path, panic))?;
+                read.map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                        unusable(path, error)
+                    }
+                    _ => FileError::reading(path)(error),
+                })
+            }
         }
+    }
+}
+
+/// A file of pickled tensors that cannot be used.
+pub(super) fn unusable(path: &Path, reason: impl ToString) -> FileError {
+    FileError::Unusable {
+        path: path.to_owned(),
+        what: "PyTorch file",
+        reason: reason.to_string(),
     }
 }
 

@@ -10,7 +10,7 @@ use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
 use super::entry::{Entry, Source};
-use super::write::{TensorHead, bytes_of};
+use super::head::TensorHead;
 use crate::error::{FileError, Result};
 
 /// The header limit of the format's reference implementation.
@@ -114,8 +114,9 @@ pub(super) fn to_bytes(
     );
     header.insert("__metadata__".to_owned(), Value::Object(said));
     let mut offset = 0;
-    for TensorHead { name, dtype, shape } in tensors {
-        let end = offset + bytes_of(*dtype, shape);
+    for tensor in tensors {
+        let TensorHead { name, dtype, shape } = tensor;
+        let end = offset + tensor.bytes();
         let info = json!({
             "dtype": dtype.to_string(), "shape": shape, "data_offsets": [offset, end],
         });

@@ -3,6 +3,7 @@
 mod entry;
 mod file;
 mod fingerprint;
+mod head;
 mod header;
 mod host;
 mod pickled;
@@ -11,6 +12,7 @@ mod write;
 pub use entry::OpenTensor;
 pub use file::TensorFile;
 pub use fingerprint::{Fingerprint, Hashed};
+pub use head::TensorHead;
 pub use host::HostTensor;
 pub use safetensors::Dtype;
-pub use write::{TensorHead, write_tensors, write_tensors_in_parts, write_tensors_with};
+pub use write::{write_tensors, write_tensors_in_parts, write_tensors_with};

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 
-use pytorch_reader::{DType, PickleError, PytorchError, PytorchReader, Tensor};
+use pytorch_reader::{DType, PickleError, PytorchError, PytorchReader};
 use safetensors::Dtype;
 use zip::ZipArchive;
 
-use super::entry::{Entry, Source};
+use super::entry::{Entry, Source, unusable};
 use super::header::{Header, known_other_format};
 use crate::error::{FileError, Result};
 use crate::{MAX_TEXT_BYTES, guarded, open_regular, shown};
@@ -104,15 +104,6 @@ fn expect_stored(file: &File, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The values of a tensor: little endian, row-major.
-pub(super) fn values(path: &Path, tensor: &Tensor) -> Result<Vec<u8>> {
-    let read = guarded(|| tensor.read()).map_err(|panicked| unusable(path, panicked))?;
-    read.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => unusable(path, error),
-        _ => FileError::reading(path)(error),
-    })
-}
-
 /// What the reader says of a file, unless it is the system that does not let it be read.
 fn fault(path: &Path, error: PytorchError) -> FileError {
     match error {
@@ -122,14 +113,6 @@ fn fault(path: &Path, error: PytorchError) -> FileError {
             FileError::reading(path)(error)
         }
         error => unusable(path, shown(error)),
-    }
-}
-
-fn unusable(path: &Path, reason: impl ToString) -> FileError {
-    FileError::Unusable {
-        path: path.to_owned(),
-        what: "PyTorch file",
-        reason: reason.to_string(),
     }
 }
 

@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use safetensors::Dtype;
-
+use super::head::TensorHead;
 use super::{HostTensor, header};
 use crate::AtomicFile;
 use crate::error::{FileError, Result};
@@ -39,10 +38,6 @@ pub fn write_tensors_with<'a>(
 ) -> Result<()> {
     let path = path.as_ref();
     let tensors: Vec<(&str, &HostTensor)> = tensors.into_iter().collect();
-    for (name, tensor) in &tensors {
-        let expected = bytes_of(tensor.dtype, &tensor.shape);
-        check_bytes(path, name, tensor.bytes.len(), expected)?;
-    }
     let heads = tensors.iter().map(|(name, tensor)| TensorHead {
         name,
         dtype: tensor.dtype,
@@ -52,17 +47,6 @@ pub fn write_tensors_with<'a>(
         file.write_all(&tensors[at].1.bytes)
             .map_err(FileError::writing(path))
     })
-}
-
-/// A tensor that is to be written: what the header says of it.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorHead<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// The type of each value.
-    pub dtype: Dtype,
-    /// The size of each dimension; empty for a scalar.
-    pub shape: &'a [usize],
 }
 
 /// As [`write_tensors`], of tensors that are made one after the other: `values` writes the bytes of
@@ -98,8 +82,13 @@ fn write_with<E: From<FileError>>(
     for (at, tensor) in order.into_iter().zip(sorted) {
         let mut counted = Counted(&mut file, 0);
         values(at, &mut counted)?;
-        let expected = bytes_of(tensor.dtype, tensor.shape);
-        check_bytes(path, tensor.name, counted.1, expected)?;
+        let (found, expected) = (counted.1, tensor.bytes());
+        if found != expected {
+            let name = tensor.name;
+            let reason =
+                format!("tensor {name} has {found} bytes, its shape and type need {expected}");
+            return Err(header::unusable(path, reason).into());
+        }
     }
     Ok(file.commit()?)
 }
@@ -117,19 +106,4 @@ impl Write for Counted<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// The bytes that so many values have.
-pub(super) fn bytes_of(dtype: Dtype, shape: &[usize]) -> usize {
-    (shape.iter().product::<usize>() * dtype.bitsize()).div_ceil(8)
-}
-
-fn check_bytes(path: &Path, name: &str, found: usize, expected: usize) -> Result<()> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(header::unusable(
-        path,
-        format!("tensor {name} has {found} bytes, its shape and type need {expected}"),
-    ))
 }

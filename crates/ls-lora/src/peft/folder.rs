@@ -86,10 +86,11 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`LoraError::File`], [`LoraError::AdapterConfig`] with its cause, [`FileError::Truncated`], [`FileError::Unusable`]; and, naming the tensor:
-    /// [`FileError::TensorMissing`] for an A without its B, the reverse, and a classifier without
-    /// any head; [`FileError::TensorShape`], also for a rank that is not the configuration's;
-    /// [`FileError::TensorDtype`]; [`FileError::TensorNotFinite`]; [`LoraError::SurplusTensors`];
+    /// [`LoraError::File`], [`LoraError::AdapterConfig`] with its cause, [`FileError::Truncated`],
+    /// [`FileError::Unusable`]; and, naming the tensor: [`FileError::TensorMissing`] for an A
+    /// without its B, the reverse, and a classifier without any head; [`FileError::TensorShape`],
+    /// also for a rank that is not the configuration's; [`FileError::TensorDtype`];
+    /// [`FileError::TensorNotFinite`]; [`LoraError::SurplusTensors`];
     /// [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
