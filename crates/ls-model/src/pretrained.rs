@@ -394,7 +394,7 @@ mod tests {
         let check = |names: &[&str]| {
             let targets = TargetModules::list(names.iter().copied());
             let lora = LoraConfig::new(8, 16.0).with_target_modules(targets);
-            checkpoint.check_settings(&AttentionMode::Causal, &lora)
+            checkpoint.check_settings(&AttentionMode::Causal, Some(&lora))
         };
         check(&["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]).unwrap();
         let error = check(&["q_proj"]).unwrap_err().to_string();

@@ -332,25 +332,27 @@ pub fn safetensors(data: &[u8]) {
 
 /// `torch.save`: each tensor has the bytes of its shape, or is an error.
 pub fn pickled(data: &[u8]) {
-    let (_dir, path) = stored("pytorch_model.bin", data);
-    let Ok(file) = ls_files::TensorFile::open_pickled(&path) else {
-        return;
-    };
-    for name in file.names() {
-        let (dtype, shape) = file.get(name).unwrap();
-        let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        assert!(bytes <= 4 * data.len());
-        if let Ok(tensor) = file.read(name) {
-            assert_eq!(tensor.bytes.len(), bytes);
+    stored("pytorch_model.bin", data, |path| {
+        let Ok(file) = ls_files::TensorFile::open_pickled(path) else {
+            return;
+        };
+        for name in file.names() {
+            let (dtype, shape) = file.get(name).unwrap();
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            assert!(bytes <= 4 * data.len());
+            if let Ok(tensor) = file.read(name) {
+                assert_eq!(tensor.bytes.len(), bytes);
+            }
         }
-    }
+    });
 }
 
 /// GGUF: every tensor lies within the file and is unpacked, and a vocabulary becomes a tokenizer or
 /// an error.
 pub fn gguf(data: &[u8]) {
-    let (_dir, path) = stored("model.gguf", data);
-    let Ok(file) = ls_files::GgufFile::open(&path) else {
+    let path = Path::new("model.gguf");
+    let open = |path: &Path| ls_files::GgufFile::open(path);
+    let Ok(file) = stored("model.gguf", data, open) else {
         return;
     };
     for tensor in file.tensors().values() {
@@ -360,11 +362,15 @@ pub fn gguf(data: &[u8]) {
         file.read_rows(tensor, tensor.rows() - 1, &mut values)
             .unwrap();
     }
-    if let Ok(files) = ls_data::tokenizer_from_gguf(file.metadata(), &path) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
-        std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
-        if let Ok(tokenizer) = TextTokenizer::from_dir(dir.path()) {
+    if let Ok(files) = ls_data::tokenizer_from_gguf(file.metadata(), path) {
+        let read = |path: &Path| {
+            let config = path.with_file_name("tokenizer_config.json");
+            std::fs::write(&config, &files.config).unwrap();
+            let read = TextTokenizer::from_dir(path.parent().unwrap());
+            std::fs::remove_file(config).unwrap();
+            read
+        };
+        if let Ok(tokenizer) = stored("tokenizer.json", files.tokenizer.as_ref(), read) {
             let limits = InputLimits::truncate(8);
             let _ = tokenizer.sequence_inputs("ab a\u{301}", None, &limits);
         }

@@ -272,11 +272,9 @@ mod tests {
             let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
             let run = RunConfig::from_toml(text, "", &set).unwrap();
             let run = run.resolve(&model);
-            assert_eq!(
-                run.config.lora.config().target_modules,
-                run.lora.target_modules
-            );
-            run.lora.target_modules
+            let (settings, lora) = (run.config.lora.unwrap(), run.lora.unwrap());
+            assert_eq!(settings.config().target_modules, lora.target_modules);
+            lora.target_modules
         };
         let list = |names: &[&str]| TargetModules::list(names.iter().copied());
         assert_eq!(targets(&[], "llama"), list(&["q_proj", "v_proj"]));
