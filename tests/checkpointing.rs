@@ -143,7 +143,6 @@ fn gradients_are_bit_for_bit_those_without() {
     for name in [
         "gqa",
         "qwen2-window",
-        "phi3",
         "qwen3",
         "olmo2",
         "granite",

@@ -30,16 +30,16 @@ from transformers import AutoModelForTokenClassification
 # What a run may say besides, because it changes no result or nothing that is compared.
 IGNORED = {
     "run", "task", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
-    "data.padding_side", "data.words", "data.special_tokens", "data.offsets", "data.bad_spans", "data.labels",
-    "data.skip_bad_rows", "data.first_label", "data.separator", "data.delimiter", "data.format", "data.columns",
-    "data.token_column", "data.tag_column", "train.baselines", "train.group_by_length", "train.save_seconds",
+    "data.padding_side", "data.offsets", "data.bad_spans", "data.first_label", "data.labels", "train.baselines",
+    "train.group_by_length", "train.save_seconds",
     "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
 }
 # What it may say in one way alone.
 FIXED = {
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
     "lora.use_rslora": [False, True], "data.long_inputs": ["truncate"], "data.text_append": [[]],
-    "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
+    "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
+    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
     "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
 }  # fmt: skip
 USED = {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::mutate::Random;
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, says};
 
@@ -43,19 +44,6 @@ fn rows(count: usize, bad: bool) -> String {
     json_lines((0..count).map(row))
 }
 
-/// A random number generator (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-}
-
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -84,7 +72,7 @@ fn answers_that_were_killed_at_any_moment_go_on() {
         let began = Instant::now();
         let usual = sandbox.run(&with(flags));
         assert_eq!(usual.code, 0, "{}", usual.stderr);
-        let took = began.elapsed().as_micros() as u64;
+        let took = began.elapsed().as_micros() as usize;
         nothing_is_left(sandbox);
         let expected = bytes(sandbox, "answers");
         std::fs::remove_file(sandbox.path("answers")).unwrap();
@@ -98,7 +86,7 @@ fn answers_that_were_killed_at_any_moment_go_on() {
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
             let mut child = command.spawn().unwrap();
-            std::thread::sleep(Duration::from_micros(random.below(took * 11 / 10)));
+            std::thread::sleep(Duration::from_micros(random.below(took * 11 / 10) as u64));
             child.kill().unwrap();
             let output = child.wait_with_output().unwrap();
             left -= 1;
@@ -303,7 +291,7 @@ fn another_model_is_not_taken_for_the_one_that_began() {
     says(
         &outcome,
         2,
-        &["answers.part was begun otherwise: adapter was "],
+        &["answers.part was begun otherwise: adapter_model.safetensors was "],
     );
     assert!(bytes(&sandbox, "answers.part") == part);
     // A folder that was moved is the same model.
@@ -312,6 +300,16 @@ fn another_model_is_not_taken_for_the_one_that_began() {
         .map(|arg| if arg == "out" { "first" } else { arg });
     let moved: Vec<&str> = moved.collect();
     says(&sandbox.run(&moved), 1, &["in.jsonl:601"]);
+    // Its scale is the configuration's alone.
+    sandbox.edit_json(
+        "first/best/adapter_config.json",
+        serde_json::json!({"lora_alpha": 3.0}),
+    );
+    says(
+        &sandbox.run(&moved),
+        2,
+        &["answers.part was begun otherwise: adapter_config.json was "],
+    );
 }
 
 #[test]

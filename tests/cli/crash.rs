@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ls_files::TensorFile;
 use serde_json::Value;
 
+use crate::mutate::Random;
 use crate::resume::{assert_same, left};
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, processor_time, says};
@@ -68,7 +69,7 @@ fn a_run_survives_kills_at_any_moment() {
         for _ in 0..KILLS_OF_A_RUN {
             let child = start(sandbox, &args);
             // Also a little behind the end, where nothing is left to kill.
-            let after = took.mul_f64(1.02 * random.next());
+            let after = took.mul_f64(1.02 * random.next() as f64 / u64::MAX as f64);
             if !killed(child, after) {
                 *counts.entry("came to its end before").or_default() += 1;
                 break;
@@ -260,18 +261,5 @@ fn ended(child: &mut Child, within: Duration) -> Option<Duration> {
             return None;
         }
         std::thread::sleep(Duration::from_micros(300));
-    }
-}
-
-/// From 0 to 1 (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }

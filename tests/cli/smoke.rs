@@ -68,7 +68,7 @@ pub fn smoke(targets: &[Target]) {
 fn form(target: &str) -> Form {
     match target {
         "safetensors" | "adapter_weights" => Form::Safetensors,
-        "cache_entry" | "parquet" | "encoded" => Form::Binary,
+        "cache_entry" | "parquet" | "encoded" | "pickled" | "gguf" | "gguf_model" => Form::Binary,
         "config_json" | "tokenizer_json" | "shard_index" | "adapter_config" | "ls_llama_json"
         | "label_json" => Form::Json,
         _ => Form::Text,

@@ -41,6 +41,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         let (key, record) = measured(root, path).with_context(|| path.display().to_string())?;
         records.insert(key, record);
     }
+    report("results", &at_odds(&records))?;
     let list: Vec<&Value> = records.values().collect();
     let text = serde_json::to_string_pretty(&list)? + "\n";
     let path = root.join(RECORDS);
@@ -56,8 +57,9 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
 /// Whether the table is that of the records.
 pub fn check(root: &Path) -> Result<()> {
     let text = fs::read_to_string(root.join(TEXT)).with_context(|| format!("read {TEXT}"))?;
-    let mut faults = Vec::new();
-    if with_table(&text, &table(&read(root)?))? != text {
+    let records = read(root)?;
+    let mut faults = at_odds(&records);
+    if with_table(&text, &table(&records))? != text {
         faults.push(format!(
             "{TEXT}: the table is not that of {RECORDS} (`cargo xtask results` writes it)"
         ));
@@ -253,6 +255,24 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3} ({count})")
 }
 
+/// What cannot be one row: records of a config whose metric, split or threads differ.
+fn at_odds(records: &BTreeMap<Key, Value>) -> Vec<String> {
+    let mut first: BTreeMap<&str, &Value> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for ((config, side, seed), record) in records {
+        let other = *first.entry(config).or_insert(record);
+        for key in ["metric", "split", "threads"] {
+            if other[key] != record[key] {
+                let (found, expected) = (&record[key], &other[key]);
+                faults.push(format!(
+                    "{RECORDS}: {config}, {side}, seed {seed}: {key} is {found}, and {expected} in another record"
+                ));
+            }
+        }
+    }
+    faults
+}
+
 /// The text with another table between its marks.
 fn with_table(text: &str, table: &str) -> Result<String> {
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
@@ -278,13 +298,14 @@ mod tests {
 
     #[test]
     fn the_table_has_means_and_deviations_of_each_side() {
-        let records = [
+        let records: BTreeMap<Key, Value> = [
             record("a", OURS, 1, 0.8),
             record("a", OURS, 2, 0.9),
             record("a", THEIRS, 1, 0.85),
             record("b", OURS, 1, 1.0),
         ]
         .into();
+        assert!(at_odds(&records).is_empty());
         let table = table(&records);
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
@@ -294,6 +315,10 @@ mod tests {
                 "| `b` | accuracy, test | 1.000 (1) | - | 0.500 | - | 10.0 / - | 701 / - |",
             ]
         );
+        let mut other = records.clone();
+        let key = ("a".to_string(), OURS.to_string(), 2);
+        other.get_mut(&key).unwrap()["split"] = "validation".into();
+        assert_eq!(at_odds(&other).len(), 1);
         let text = format!("before\n{BEGIN}\nold\n{END}\nbehind\n");
         let written = with_table(&text, &table).unwrap();
         assert_eq!(with_table(&written, &table).unwrap(), written);

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ls_data::CutReport;
 use ls_files::{
-    AtomicFile, FileError, optional, parent_of, put_in_place, same_permissions, sync_folder,
+    AtomicFile, FileError, optional, parent_of, put_in_place, same_permissions, sweep, sync_folder,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,9 @@ impl Part {
         is_file_if_there(&part.answers)?;
         is_file_if_there(&part.progress)?;
         let Some(answers) = part.locked()? else {
-            // Nothing is there to go on with. Whether something can be written is seen now.
+            // Nothing is there to go on with. Whether something can be written is seen now, and
+            // what a kill left of that is removed.
+            sweep(parent_of(target));
             AtomicFile::create(target)?;
             return Ok(part);
         };

@@ -171,7 +171,8 @@ mod tests {
             "a".repeat(64),
         ]
         .map(|name| entry(&name, 99));
-        std::fs::create_dir(dir.path().join(format!("{}.bin", "e".repeat(64)))).unwrap();
+        let folder = dir.path().join(format!("{}.bin", "e".repeat(64)));
+        std::fs::create_dir(&folder).unwrap();
         let reader = File::open(&used).unwrap();
         in_use(&reader);
         drop(reader);
@@ -184,7 +185,7 @@ mod tests {
         assert!(!old.exists() && used.exists() && open.exists() && new.exists());
         make_room(dir.path(), &new, 0);
         assert!(!used.exists() && open.exists() && new.exists());
-        for other in &others {
+        for other in others.iter().chain([&folder]) {
             assert!(other.exists(), "{}", other.display());
         }
         drop(reader);

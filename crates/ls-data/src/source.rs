@@ -204,29 +204,40 @@ impl SplitSource {
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
     ) -> Result<EncodedSplit> {
-        let kept = SplitWriter::in_file(task, path).and_then(|mut writer| {
-            self.fill(&mut writer, task, tokenizer, limits)?;
-            // The name is that of other bytes than those that were encoded.
-            if self.stamps() != stamps {
-                tracing::warn!(
-                    "{}: changed while it was read: what is encoded is not kept",
-                    self.name()
-                );
-                writer.forget_name();
-            }
-            writer.finish()
-        });
-        match kept {
-            // The entry, or a folder that it is in.
-            Err(DataError::File(FileError::Write { path: at, source }))
-                if path.starts_with(&at) =>
-            {
-                tracing::warn!("{}: what is encoded is not kept: {source}", path.display());
-                let writer = SplitWriter::in_temporary_file(task)?;
-                self.write(writer, task, tokenizer, limits)
-            }
-            kept => kept,
-        }
+        let not_kept = match SplitWriter::in_file(task, path) {
+            Ok(mut writer) => match self.fill(&mut writer, task, tokenizer, limits) {
+                Ok(()) => {
+                    // The name is that of other bytes than those that were encoded.
+                    if self.stamps() != stamps {
+                        tracing::warn!(
+                            "{}: changed while it was read: what is encoded is not kept",
+                            self.name()
+                        );
+                        writer.forget_name();
+                    }
+                    match writer.finish() {
+                        Err(DataError::File(error)) => error,
+                        finished => return finished,
+                    }
+                }
+                Err(DataError::File(error @ FileError::Write { .. })) => error,
+                Err(error) => return Err(error),
+            },
+            Err(DataError::File(error)) => error,
+            Err(error) => return Err(error),
+        };
+        let cause = std::error::Error::source(&not_kept).map(ToString::to_string);
+        tracing::warn!(
+            "{}: what is encoded is not kept: {}",
+            path.display(),
+            cause.unwrap_or_else(|| not_kept.to_string())
+        );
+        self.write(
+            SplitWriter::in_temporary_file(task)?,
+            task,
+            tokenizer,
+            limits,
+        )
     }
 
     /// The files, for messages.

@@ -79,7 +79,9 @@ pub use model::LoraModel;
 pub use module::{LoraModule, ModulePath};
 pub use optim::{LoraPlus, LoraPlusGroups};
 pub use parameters::{parameters, set_trainable};
-pub use peft::{AdapterTensors, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file};
+pub use peft::{
+    AdapterTensors, CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file,
+};
 pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 pub use target::{ModuleMatcher, select_modules};

@@ -92,6 +92,11 @@ impl Checkpoint {
         Ok(Fingerprint::of(self.files.tensors(), hashed)?)
     }
 
+    /// The files that hold the weights; they are kept open.
+    pub fn weight_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.paths()
+    }
+
     /// Names of the tensors that neither the decoder nor a head needs. An `lm_head` is expected,
     /// and not among them.
     pub fn surplus(&self) -> Vec<String> {

@@ -8,8 +8,8 @@ use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_files::{FileStamp, exists, optional, sha256_of_file};
-use ls_lora::{LoraModel, PeftAdapter, weights_file};
+use ls_files::{FileStamp, exists};
+use ls_lora::{CONFIG_FILE, LoraModel, PeftAdapter, weights_file};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
     Trained,
@@ -24,6 +24,7 @@ use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
 use crate::inputs::Inputs;
 use crate::out_of_memory::caught;
 use crate::prediction::{FunctionToApply, prediction_object, unreadable_object, without_decision};
+use crate::read_files::ReadFiles;
 use crate::run_dir::RunDir;
 
 /// Settings for a model that was not trained here, or that replace those it was trained with.
@@ -56,8 +57,10 @@ pub struct Predictor {
     config: LlamaConfig,
     /// What was loaded; its files are kept open.
     checkpoint: Checkpoint,
-    /// The weights of the adapter, as they were before they were loaded.
-    adapter: Option<(PathBuf, FileStamp)>,
+    /// The weights of the checkpoint, as they were before they were loaded.
+    base: Vec<(PathBuf, FileStamp)>,
+    /// The files of the adapter, as they were loaded.
+    adapter: ReadFiles,
     tokenizer: TextTokenizer,
     device: Device,
     /// How it reads and answers.
@@ -114,16 +117,18 @@ impl Predictor {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
         let mut config = checkpoint.config.clone();
-        let adapter_stamp = match adapter_dir {
-            Some(dir) => {
-                let path = weights_file(dir)?;
-                optional(FileStamp::of(&path))?.map(|stamp| (path, stamp))
-            }
-            None => None,
-        };
+        let stamped = |path: &Path| Ok((path.to_path_buf(), FileStamp::of(path)?));
+        let base = checkpoint.weight_files().map(stamped);
+        let base = base.collect::<Result<_>>()?;
+        let mut adapter_files = ReadFiles::default();
+        if let Some(dir) = adapter_dir {
+            adapter_files.add_optional(&dir.join(CONFIG_FILE))?;
+            adapter_files.add_optional(&weights_file(dir)?)?;
+        }
         let adapter = adapter_dir
             .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
             .transpose()?;
+        adapter_files.check()?;
         // Tokens that were added for the training are in the adapter's table.
         let of_adapter = adapter
             .as_ref()
@@ -252,7 +257,8 @@ impl Predictor {
             model,
             config,
             checkpoint,
-            adapter: adapter_stamp,
+            base,
+            adapter: adapter_files,
             tokenizer,
             device,
             settings,
@@ -341,7 +347,7 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// If a file of the model can no longer be read, or the adapter is no longer the one that was
+    /// If a file of the model can no longer be read, or its weights are no longer those that were
     /// loaded.
     pub fn identity(&self) -> Result<BTreeMap<String, String>> {
         let mut identity = BTreeMap::new();
@@ -353,16 +359,16 @@ impl Predictor {
             }
         }
         let base = self.checkpoint.fingerprint(None)?;
-        identity.insert("base model".into(), base.sha256);
-        let config = self.checkpoint.config_sha256.clone();
-        identity.insert("config.json".into(), config);
-        identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
-        if let Some((path, stamp)) = &self.adapter {
-            identity.insert("adapter".into(), sha256_of_file(path)?);
+        for (path, stamp) in &self.base {
             if FileStamp::of(path)? != *stamp {
                 return Err(TrainError::FileChanged { path: path.clone() });
             }
         }
+        identity.insert("base model".into(), base.sha256);
+        let config = self.checkpoint.config_sha256.clone();
+        identity.insert("config.json".into(), config);
+        identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
+        identity.extend(self.adapter.sha256_by_name());
         Ok(identity)
     }
 

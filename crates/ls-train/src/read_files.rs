@@ -93,6 +93,14 @@ impl ReadFiles {
         files.filter_map(|file| self.sha256_of(&file)).collect()
     }
 
+    /// The SHA-256 of every file by its name, wherever it lies.
+    pub(crate) fn sha256_by_name(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().filter_map(|file| {
+            let name = file.path.file_name()?;
+            Some((name.to_string_lossy().into_owned(), file.sha256.clone()))
+        })
+    }
+
     /// The SHA-256 of every file by its path, as it was read.
     pub(crate) fn sha256(&self) -> impl Iterator<Item = (String, String)> {
         let files = self.0.iter();

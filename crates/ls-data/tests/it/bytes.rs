@@ -85,12 +85,14 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Targets whose input is written to a file.
-const ON_DISK: [&str; 7] = [
+const ON_DISK: [&str; 9] = [
     "parquet",
     "label_json",
     "tokenizer_json",
     "dataset_toml",
     "safetensors",
+    "pickled",
+    "gguf",
     "shard_index",
     "cache_entry",
 ];

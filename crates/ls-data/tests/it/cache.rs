@@ -233,6 +233,12 @@ fn whatever_stands_in_an_entrys_place_the_split_is_the_same() {
     fs::remove_dir_all(kept.cache()).unwrap();
     fs::write(kept.cache(), "no folder").unwrap();
     warns("a file in the place of the folder");
+    #[cfg(unix)]
+    {
+        fs::remove_file(kept.cache()).unwrap();
+        std::os::unix::fs::symlink(kept.cache(), kept.cache()).unwrap();
+        warns("a folder that is a link to itself");
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
 use crate::target::{ModuleMatcher, Selection};
 
-const CONFIG_FILE: &str = "adapter_config.json";
+/// The file that holds the configuration of an adapter folder.
+pub const CONFIG_FILE: &str = "adapter_config.json";
 /// The name of the weights in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// Their name where an older peft wrote them, or a newer one with `safe_serialization=False`.

@@ -8,6 +8,6 @@ mod config;
 mod folder;
 mod tensors;
 
-pub use folder::{PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file};
+pub use folder::{CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file};
 pub use tensors::AdapterTensors;
 pub(crate) use tensors::{PREFIX, is_vocabulary};

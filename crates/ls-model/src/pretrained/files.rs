@@ -95,6 +95,11 @@ impl WeightFiles {
         })
     }
 
+    /// The files.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(TensorFile::path)
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.place.keys().map(String::as_str)
     }
