@@ -158,8 +158,8 @@ fn output(module: &str, place: &str) -> String {
 /// A parameter by its path in the module, in the words of PEFT and of checkpoints.
 fn peft_name(path: &str) -> String {
     let Some((layer, rest)) = path.split_once(".adapters.") else {
-        // The layer that adapters may be put on, and how it holds its weight.
-        return path.replace(".base_layer", "").replace(".Dense.", ".");
+        // The layer that adapters may be put on.
+        return path.replace(".base_layer", "");
     };
     let part = rest.split_once('.').map_or(rest, |(_, part)| part);
     let is_table = layer.ends_with("embed_tokens");
@@ -258,7 +258,7 @@ mod tests {
                 "model.embed_tokens.lora_embedding_B",
             ),
             (
-                "model.layers.0.mlp.up_proj.base_layer.Dense.bias",
+                "model.layers.0.mlp.up_proj.base_layer.bias",
                 "model.layers.0.mlp.up_proj.bias",
             ),
             (
