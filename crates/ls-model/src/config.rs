@@ -17,6 +17,8 @@ use crate::rope::RopeConfig;
 /// families, so that no other code asks for the family again.
 #[derive(Debug, Clone)]
 pub struct LlamaConfig {
+    /// What transformers has for classifiers on such a decoder.
+    pub classes: Classes,
     /// Entries of the embedding table.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -209,6 +211,38 @@ impl LlamaConfig {
         }
         tensors.push(("norm.weight".to_string(), vec![hidden]));
         tensors
+    }
+}
+
+/// The classes of transformers 5 that classify with a family's decoder, by what their names begin
+/// with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classes {
+    /// For sequences and for tokens.
+    Both(&'static str),
+    /// For sequences alone.
+    Sequence(&'static str),
+    /// None.
+    Neither,
+}
+
+impl Classes {
+    /// The one for sequences: `LlamaForSequenceClassification`.
+    pub fn sequence(self) -> Option<String> {
+        match self {
+            Self::Both(stem) | Self::Sequence(stem) => {
+                Some(format!("{stem}ForSequenceClassification"))
+            }
+            Self::Neither => None,
+        }
+    }
+
+    /// The one for tokens: `LlamaForTokenClassification`.
+    pub fn token(self) -> Option<String> {
+        match self {
+            Self::Both(stem) => Some(format!("{stem}ForTokenClassification")),
+            Self::Sequence(_) | Self::Neither => None,
+        }
     }
 }
 

@@ -41,6 +41,16 @@ pub(crate) fn pad_token_id(settings: &InferenceSettings, tokenizer: &TextTokeniz
     (!taken).then_some(settings.pad_token_id)
 }
 
+/// What the base says of another head, of its own code and of the type of its weights, which has an
+/// older name and a newer.
+const OF_THE_BASE: [&str; 5] = [
+    "architectures",
+    "auto_map",
+    "torch_dtype",
+    "problem_type",
+    "num_labels",
+];
+
 /// The `config.json` of a classifier on the decoder of `base`.
 fn config(
     base: &LlamaConfig,
@@ -49,21 +59,15 @@ fn config(
     tokenizer: &TextTokenizer,
 ) -> Map<String, Value> {
     let labels = settings.labels.names();
-    let mut config = base.raw.clone();
-    // Both are named anew: one file may have the older name and the other the newer.
-    for key in ["torch_dtype", "is_causal", "problem_type", "num_labels"] {
+    let mut config = of_decoder(base, &settings.attention);
+    for key in OF_THE_BASE {
         config.remove(key);
     }
     let by_id = labels.iter().enumerate();
     let by_id = by_id.map(|(id, name)| (id.to_string(), name.as_str().into()));
     let by_name = labels.iter().enumerate();
     let by_name = by_name.map(|(id, name)| (name.clone(), id.into()));
-    let class = match settings.task {
-        TaskKind::Sequence => "ForSequenceClassification",
-        TaskKind::Token => "ForTokenClassification",
-    };
     let fields = [
-        ("architectures", json!([format!("{}{class}", family(base))])),
         // In another, transformers would round what was trained.
         ("dtype", json!("float32")),
         ("id2label", Value::Object(by_id.collect())),
@@ -71,6 +75,9 @@ fn config(
         ("pad_token_id", json!(pad_token_id(settings, tokenizer))),
     ];
     config.extend(fields.map(|(key, value)| (key.to_owned(), value)));
+    if let Some(class) = class(base, settings.task) {
+        config.insert("architectures".into(), json!([class]));
+    }
     match task {
         Task::Sequence(_) => {
             let problem = ProblemType::SingleLabelClassification.name();
@@ -80,59 +87,69 @@ fn config(
             config.insert("classifier_dropout".into(), json!(dropout));
         }
     }
-    if settings.attention == AttentionMode::Bidirectional {
-        config.insert("is_causal".into(), json!(false));
-    }
     config
 }
 
-/// What the names of the family's classes begin with: `Llama`.
-fn family(base: &LlamaConfig) -> String {
-    let classes = base.raw.get("architectures").and_then(Value::as_array);
-    let class = classes.and_then(|classes| classes.first()?.as_str());
-    let of_class = class.and_then(|class| {
-        let (family, _) = class.split_once("For")?;
-        (!family.is_empty()).then(|| family.to_owned())
-    });
-    of_class
-        .or_else(|| Some(class?.strip_suffix("Model")?.to_owned()))
-        .unwrap_or_else(|| {
-            let name = base.raw.get("model_type").and_then(Value::as_str);
-            let mut letters = name.unwrap_or_default().chars();
-            let first = letters.next().map(|first| first.to_ascii_uppercase());
-            first.into_iter().chain(letters).collect()
-        })
+/// The class of transformers that runs such a classifier, if it has one.
+pub(crate) fn class(base: &LlamaConfig, task: TaskKind) -> Option<String> {
+    match task {
+        TaskKind::Sequence => base.classes.sequence(),
+        TaskKind::Token => base.classes.token(),
+    }
+}
+
+/// The `config.json` of the base, with the mask that its decoder was trained with.
+fn of_decoder(base: &LlamaConfig, attention: &AttentionMode) -> Map<String, Value> {
+    let mut config = base.raw.clone();
+    config.remove("is_causal");
+    // Beside the mask it says to halve the window, so both are written as they came out.
+    let halves = config.remove("use_bidirectional_attention");
+    if halves.is_some()
+        && let Some(window) = base.sliding_window.iter().flatten().next()
+    {
+        config.insert("sliding_window".into(), json!(window));
+    }
+    if *attention == AttentionMode::Bidirectional {
+        config.insert("is_causal".into(), json!(false));
+    }
+    config
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(raw: &Value) -> LlamaConfig {
+        LlamaConfig::from_json(&raw.to_string(), Path::new("config.json")).unwrap()
+    }
+
     #[test]
-    fn the_class_is_of_the_bases_family() {
-        for (fields, expected) in [
-            (r#""model_type": "llama""#, "Llama"),
-            (r#""model_type": "qwen2""#, "Qwen2"),
-            (
-                r#""model_type": "mistral", "architectures": ["MistralForCausalLM"]"#,
-                "Mistral",
-            ),
-            (
-                r#""model_type": "llama", "architectures": ["LlamaModel"]"#,
-                "Llama",
-            ),
-            (
-                r#""model_type": "llama", "architectures": ["LlamaForTokenClassification"]"#,
-                "Llama",
-            ),
-            (r#""model_type": "llama", "architectures": null"#, "Llama"),
+    fn the_mask_and_its_window_read_back_whatever_the_base_says_of_them() {
+        let model = "../../tests/fixtures/parity/models/gemma3-both/config.json";
+        let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(model)).unwrap();
+        let both: Value = serde_json::from_slice(&text).unwrap();
+        for (is_causal, window, resolved) in [
+            (json!(null), json!(4), Some(2)),
+            (json!(true), json!(7), Some(3)),
+            (json!(false), json!(7), Some(4)),
+            (json!(false), json!(null), None),
         ] {
-            let json = format!(
-                r#"{{{fields}, "vocab_size": 8, "hidden_size": 4, "intermediate_size": 8,
-                "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}}"#
-            );
-            let base = LlamaConfig::from_json(&json, Path::new("config.json")).unwrap();
-            assert_eq!(family(&base), expected, "{fields}");
+            let mut raw = both.clone();
+            raw["is_causal"] = is_causal;
+            raw["sliding_window"] = window;
+            let base = read(&raw);
+            assert_eq!(base.sliding_window, [None, resolved]);
+            for (attention, expected) in [
+                ("bidirectional", AttentionMode::Bidirectional),
+                ("causal", AttentionMode::Causal),
+                // ls_llama.json says it.
+                ("from:1", AttentionMode::Causal),
+            ] {
+                let saved = of_decoder(&base, &attention.parse().unwrap());
+                let saved = read(&saved.into());
+                assert_eq!(saved.sliding_window, base.sliding_window, "{attention}");
+                assert_eq!(saved.attention(), expected, "{attention}");
+            }
         }
     }
 }

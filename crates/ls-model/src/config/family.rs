@@ -6,7 +6,7 @@
 
 use ls_ops::{Activation, NormScale};
 
-use super::{BlockNorms, HeadNorms};
+use super::{BlockNorms, Classes, HeadNorms};
 use crate::rope::RopeDialect;
 
 /// A family, by what transformers takes for absent fields and by what no field says.
@@ -14,6 +14,7 @@ use crate::rope::RopeDialect;
 pub(super) struct Family {
     /// Its name in `model_type`.
     pub model_type: &'static str,
+    pub classes: Classes,
     /// Without a number, as many as query heads.
     pub num_key_value_heads: Option<usize>,
     /// Without a number, `hidden_size / num_attention_heads`.
@@ -105,6 +106,7 @@ pub(super) enum Bidirectional {
 
 const LLAMA: Family = Family {
     model_type: "llama",
+    classes: Classes::Both("Llama"),
     num_key_value_heads: None,
     head_dim: None,
     max_position_embeddings: 2048,
@@ -130,6 +132,7 @@ const LLAMA: Family = Family {
 
 const GEMMA2: Family = Family {
     model_type: "gemma2",
+    classes: Classes::Both("Gemma2"),
     num_key_value_heads: Some(4),
     head_dim: Some(256),
     max_position_embeddings: 8192,
@@ -156,6 +159,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     LLAMA,
     Family {
         model_type: "mistral",
+        classes: Classes::Both("Mistral"),
         num_key_value_heads: Some(8),
         max_position_embeddings: 4096 * 32,
         attention_bias: AttentionBias::Never,
@@ -167,6 +171,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     // Qwen2 and Qwen2.5.
     Family {
         model_type: "qwen2",
+        classes: Classes::Both("Qwen2"),
         num_key_value_heads: Some(32),
         max_position_embeddings: 32768,
         attention_bias: AttentionBias::AllButOutput,
@@ -178,6 +183,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     // Phi-3, 3.5 and 4.
     Family {
         model_type: "phi3",
+        classes: Classes::Both("Phi3"),
         max_position_embeddings: 4096,
         rms_norm_eps: 1e-5,
         pad_token_id: Some(32_000),
@@ -190,6 +196,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     },
     Family {
         model_type: "qwen3",
+        classes: Classes::Both("Qwen3"),
         num_key_value_heads: Some(32),
         head_dim: Some(128),
         max_position_embeddings: 32768,
@@ -201,6 +208,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     },
     Family {
         model_type: "olmo2",
+        classes: Classes::Sequence("Olmo2"),
         rms_norm_eps: 1e-5,
         pad_token_id: Some(1),
         mlp_bias: false,
@@ -212,11 +220,13 @@ pub(super) const FAMILIES: [Family; 10] = [
     // Granite 3 without experts. `logits_scaling` is of the language model's head alone.
     Family {
         model_type: "granite",
+        classes: Classes::Neither,
         multipliers: Multipliers::OfFields,
         ..LLAMA
     },
     Family {
         model_type: "smollm3",
+        classes: Classes::Both("SmolLM3"),
         num_key_value_heads: Some(4),
         max_position_embeddings: 32768,
         pad_token_id: Some(128_004),
@@ -231,6 +241,7 @@ pub(super) const FAMILIES: [Family; 10] = [
     // Gemma 3 without images. transformers reads `attn_logit_softcapping`, and does not use it.
     Family {
         model_type: "gemma3_text",
+        classes: Classes::Sequence("Gemma3Text"),
         max_position_embeddings: 131_072,
         head_norms: Some(HeadNorms::Each),
         attn_logit_softcapping: None,
@@ -258,5 +269,36 @@ impl Family {
     /// The names of all, for messages.
     pub(super) fn names() -> String {
         FAMILIES.map(|family| family.model_type).join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// transformers' names are in no order that a rule could follow.
+    #[test]
+    fn every_family_has_the_classes_that_transformers_has_for_it() {
+        let found = FAMILIES.map(|family| {
+            let classes = [family.classes.sequence(), family.classes.token()];
+            (family.model_type, classes)
+        });
+        let both = |stem: &str| {
+            ["Sequence", "Token"].map(|task| Some(format!("{stem}For{task}Classification")))
+        };
+        let sequence = |stem: &str| [Some(format!("{stem}ForSequenceClassification")), None];
+        let expected = [
+            ("llama", both("Llama")),
+            ("mistral", both("Mistral")),
+            ("qwen2", both("Qwen2")),
+            ("phi3", both("Phi3")),
+            ("qwen3", both("Qwen3")),
+            ("olmo2", sequence("Olmo2")),
+            ("granite", [None, None]),
+            ("smollm3", both("SmolLM3")),
+            ("gemma2", both("Gemma2")),
+            ("gemma3_text", sequence("Gemma3Text")),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -162,6 +162,7 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
     )?;
 
     Ok(LlamaConfig {
+        classes: family.classes,
         vocab_size: fields.required_size("vocab_size", VOCABULARY)?,
         hidden_size,
         intermediate_size: fields.required_size("intermediate_size", WIDTH)?,
