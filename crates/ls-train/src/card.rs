@@ -2,10 +2,11 @@
 
 use ls_data::{LabelPosition, SpecialTokensAs, TaskKind, TextTokenizer, WordsAs};
 use ls_lora::LoraConfig;
-use ls_model::{AttentionMode, Pooling, Trained};
+use ls_model::{AttentionMode, LlamaConfig, Pooling, Trained};
+use serde_json::Value;
 
 use crate::inference::InferenceSettings;
-use crate::whole::pad_token_id;
+use crate::whole::{class, pad_token_id};
 
 /// How a tagger's words were encoded and where their tags are read, in transformers' terms.
 fn words_read(settings: &InferenceSettings) -> String {
@@ -21,13 +22,44 @@ fn words_read(settings: &InferenceSettings) -> String {
     format!("- words: {words}; a tag is read at the {read}\n")
 }
 
+/// The lines that give the configuration of an adapter's base the mask that the adapter was trained
+/// with, where it is another.
+fn mask(base: &LlamaConfig, attention: &AttentionMode) -> String {
+    let says = |field: &str, value: bool| base.raw.get(field) == Some(&Value::Bool(value));
+    match attention {
+        AttentionMode::Bidirectional if base.is_causal => {
+            "config.is_causal = False  # this adapter was trained without the causal mask\n".into()
+        }
+        AttentionMode::Causal if !base.is_causal => {
+            let mut lines = "# This adapter was trained with the causal mask.\n".to_owned();
+            if says("is_causal", false) {
+                lines += "config.is_causal = True\n";
+            }
+            if says("use_bidirectional_attention", true) {
+                lines += "config.use_bidirectional_attention = False\n";
+                // Which that field had halved.
+                if let Some(window) = base.sliding_window.iter().flatten().next() {
+                    lines += &format!("config.sliding_window = {window}\n");
+                }
+            }
+            lines
+        }
+        AttentionMode::Causal | AttentionMode::Bidirectional => String::new(),
+        _ => IN_SOME_LAYERS.into(),
+    }
+}
+
+const IN_SOME_LAYERS: &str = "# The causal mask was removed in some layers only, which transformers \
+                              cannot express: run this model with ls-llama.\n";
+
 /// The text of `README.md` in the folder of an adapter, or without `lora` in that of a whole model.
 pub(crate) fn model_card(
     settings: &InferenceSettings,
     lora: Option<&LoraConfig>,
+    decoder: &LlamaConfig,
     tokenizer: &TextTokenizer,
 ) -> String {
-    let (tag, class) = match settings.task {
+    let (tag, auto) = match settings.task {
         TaskKind::Sequence => ("text-classification", "AutoModelForSequenceClassification"),
         TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),
     };
@@ -63,17 +95,9 @@ pub(crate) fn model_card(
             "  # one text at a time: the end token is pooled, and no other token is free to pad",
         ),
     };
-    let in_some_layers = "# The causal mask was removed in some layers only, which transformers \
-                          cannot express: run this model with ls-llama.\n";
     let (title, library, tag_of_kind, trained, with_ls_llama, with_python) = match lora {
         Some(lora) => {
-            let mask = match settings.attention {
-                AttentionMode::Causal => "",
-                AttentionMode::Bidirectional => {
-                    "config.is_causal = False  # this adapter was trained without the causal mask\n"
-                }
-                _ => in_some_layers,
-            };
+            let mask = mask(decoder, &settings.attention);
             (
                 "LoRA adapter with a classification head",
                 "peft",
@@ -84,10 +108,10 @@ pub(crate) fn model_card(
                 ),
                 format!("--model {base} --adapter . --task {}", settings.task),
                 format!(
-                    "from transformers import AutoConfig, {class}\nfrom peft import PeftModel\n\n\
+                    "from transformers import AutoConfig, {auto}\nfrom peft import PeftModel\n\n\
                      config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, \
                      pad_token_id={pad}){one_at_a_time}\n{mask}\
-                     model = {class}.from_pretrained(\"{base}\", config=config)\n\
+                     model = {auto}.from_pretrained(\"{base}\", config=config)\n\
                      model = PeftModel.from_pretrained(model, \".\")\n",
                     labels.len()
                 ),
@@ -96,7 +120,7 @@ pub(crate) fn model_card(
         None => {
             let mask = match settings.attention {
                 AttentionMode::Causal | AttentionMode::Bidirectional => "",
-                _ => in_some_layers,
+                _ => IN_SOME_LAYERS,
             };
             (
                 "Decoder with a classification head",
@@ -111,8 +135,8 @@ pub(crate) fn model_card(
                 },
                 format!("--model . --task {}", settings.task),
                 format!(
-                    "from transformers import {class}\n\n{mask}\
-                     model = {class}.from_pretrained(\".\"){one_at_a_time}\n"
+                    "from transformers import {auto}\n\n{mask}\
+                     model = {auto}.from_pretrained(\".\"){one_at_a_time}\n"
                 ),
             )
         }
@@ -122,6 +146,10 @@ pub(crate) fn model_card(
     } else {
         "transformers"
     };
+    let with_python = match class(decoder, settings.task) {
+        Some(_) => format!("With {python}:\n\n```python\n{with_python}```\n"),
+        None => "transformers has no class for this task: run it with ls-llama.\n".into(),
+    };
     format!(
         "---\nbase_model: {base}\nlibrary_name: {library}\npipeline_tag: {tag}\ntags:\n\
          {tag_of_kind}- ls-llama\n---\n\n\
@@ -129,7 +157,69 @@ pub(crate) fn model_card(
          - attention: `{}`\n{pooling}{special}{trained}\n\
          | id | label |\n|---|---|\n{rows}\n\
          With ls-llama: `ls-cli predict {with_ls_llama} \"a text\"`\n\n\
-         With {python}:\n\n```python\n{with_python}```\n",
+         {with_python}",
         settings.attention,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_base_says_of_its_mask_is_changed() {
+        for (family, fields, attention, expected) in [
+            ("llama", "", "causal", &[][..]),
+            ("llama", "", "bidirectional", &["is_causal = False"]),
+            ("llama", r#""is_causal": false"#, "bidirectional", &[]),
+            (
+                "llama",
+                r#""is_causal": false"#,
+                "causal",
+                &["is_causal = True"],
+            ),
+            (
+                "gemma3_text",
+                r#""use_bidirectional_attention": true"#,
+                "bidirectional",
+                &[],
+            ),
+            (
+                "gemma3_text",
+                r#""use_bidirectional_attention": true, "sliding_window": 512"#,
+                "causal",
+                &[
+                    "use_bidirectional_attention = False",
+                    "sliding_window = 256",
+                ],
+            ),
+            (
+                "gemma3_text",
+                r#""use_bidirectional_attention": true, "is_causal": false, "sliding_window": 7"#,
+                "causal",
+                &[
+                    "is_causal = True",
+                    "use_bidirectional_attention = False",
+                    "sliding_window = 4",
+                ],
+            ),
+        ] {
+            let comma = if fields.is_empty() { "" } else { "," };
+            let json = format!(
+                r#"{{"model_type": "{family}", "vocab_size": 8, "hidden_size": 4,
+                "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "num_key_value_heads": 2{comma} {fields}}}"#
+            );
+            let base = LlamaConfig::from_json(&json, Path::new("config.json")).unwrap();
+            let lines = mask(&base, &attention.parse().unwrap());
+            let found: Vec<&str> = lines
+                .lines()
+                .filter_map(|line| line.strip_prefix("config."))
+                .map(|line| line.split("  #").next().unwrap_or(line))
+                .collect();
+            assert_eq!(found, expected, "{family} {fields} {attention}");
+        }
+    }
 }

@@ -447,7 +447,7 @@ fn save_best(
     let mut settings = context.settings.clone();
     settings.step = Some(step);
     folder.replace_best(|dir| {
-        let card = |lora| crate::card::model_card(&settings, lora, tokenizer);
+        let card = |lora| crate::card::model_card(&settings, lora, &checkpoint.config, tokenizer);
         match &context.run.lora {
             Some(lora) => model
                 .to_adapter(lora)
