@@ -16,12 +16,12 @@ use crate::llama::{
     SelfAttention,
 };
 use crate::mask::AttentionMode;
-use crate::precision::ComputeType;
+use crate::precision::Precision;
 
 /// A source of a decoder's weights. It is asked in the order of the forward pass.
 pub(crate) trait Weights {
-    /// Element type of the activations, except on the CPU.
-    fn compute(&self) -> ComputeType;
+    /// How they are stored.
+    fn precision(&self) -> &Precision;
     /// The embedding table, `[vocab_size, hidden_size]`.
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>>;
     /// A projection of a block by its full name.
@@ -42,9 +42,10 @@ pub(crate) fn assemble(
 ) -> Result<LlamaModel> {
     let visibility = LlamaModel::visibility(config, attention)?;
     let table = weights.embedding([config.vocab_size, config.hidden_size])?;
-    // As Gemma rounds its own; those that are whole numbers are the same in any dtype.
+    // Where something trains in full, the model is saved to be read in f32, which rounds nothing.
+    let rounds = config.rounds_embedding_multiplier && weights.precision().in_f32.is_head();
     let embedding_multiplier = match table.val().dtype() {
-        DType::BF16 => bf16::from_f64(config.embedding_multiplier).to_f64(),
+        DType::BF16 if rounds => bf16::from_f64(config.embedding_multiplier).to_f64(),
         _ => config.embedding_multiplier,
     };
     let norm = |weights: &mut dyn Weights, name: &str, width: usize| -> Result<RmsNorm> {
@@ -126,7 +127,45 @@ pub(crate) fn assemble(
         layers,
         norm,
         embedding_multiplier,
-        compute: weights.compute(),
+        compute: weights.precision().compute,
     };
     Ok(model.no_grad())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use serde_json::json;
+
+    use super::*;
+    use crate::precision::ComputeType;
+    use crate::tiny::{HIDDEN, Tiny};
+    use crate::{Checkpoint, Trained};
+
+    #[test]
+    fn only_gemmas_multiplier_is_rounded_and_only_where_adapters_train() {
+        let root = (HIDDEN as f64).sqrt();
+        let rounded = 3.15625;
+        for (family, compute, trained, expected) in [
+            ("gemma2", ComputeType::Bf16, Trained::Head, rounded),
+            ("gemma3_text", ComputeType::Bf16, Trained::Head, rounded),
+            ("gemma2", ComputeType::F32, Trained::Head, root),
+            ("gemma2", ComputeType::Bf16, "1".parse().unwrap(), root),
+            ("gemma2", ComputeType::Bf16, Trained::All, root),
+            ("granite", ComputeType::Bf16, Trained::Head, root),
+        ] {
+            let mut tiny = Tiny::of(family);
+            tiny.config["embedding_multiplier"] = json!(root);
+            let dir = tiny.write();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            let precision = Precision {
+                in_f32: trained.clone(),
+                ..compute.into()
+            };
+            let mode = AttentionMode::Causal;
+            let model = checkpoint.load_model(&mode, precision, &Device::flex(), |_, _| ());
+            let found = model.unwrap().embedding_multiplier;
+            assert_eq!(found, expected, "{family} {compute:?} {trained}");
+        }
+    }
 }

@@ -47,6 +47,8 @@ pub struct LlamaConfig {
     pub hidden_act: Activation,
     /// What embeddings are multiplied by.
     pub embedding_multiplier: f64,
+    /// Whether that is held in the type of the embedding table, and rounded to it.
+    pub rounds_embedding_multiplier: bool,
     /// What the scores of attention are multiplied by.
     pub attention_multiplier: f64,
     /// What the outputs of attention and MLP are multiplied by.

@@ -11,7 +11,7 @@ use crate::config::{LlamaConfig, Projection};
 use crate::error::Result;
 use crate::llama::LlamaModel;
 use crate::mask::AttentionMode;
-use crate::precision::ComputeType;
+use crate::precision::{ComputeType, Precision};
 
 impl LlamaModel {
     /// A frozen decoder with weights N(0, `initializer_range`) from the device's seeded generator,
@@ -48,7 +48,7 @@ impl LlamaModel {
     ) -> Result<Self> {
         let mut weights = Random {
             device: device.clone().without_autodiff(),
-            compute,
+            precision: compute.into(),
             deviation: config.initializer_range,
             norm: match config.norm_scale {
                 NormScale::Weight | NormScale::WeightInF32 => 1.0,
@@ -61,7 +61,7 @@ impl LlamaModel {
 
 struct Random {
     device: Device,
-    compute: ComputeType,
+    precision: Precision,
     deviation: f64,
     /// The weights of norms.
     norm: f64,
@@ -71,14 +71,18 @@ impl Random {
     fn matrix(&self, shape: [usize; 2]) -> Param<Tensor<2>> {
         let distribution = Distribution::Normal(0.0, self.deviation);
         Param::from_tensor(ls_ops::allocate_to_stay(&self.device, || {
-            Tensor::random(shape, distribution, (&self.device, self.compute.dtype()))
+            Tensor::random(
+                shape,
+                distribution,
+                (&self.device, self.precision.compute.dtype()),
+            )
         }))
     }
 }
 
 impl Weights for Random {
-    fn compute(&self) -> ComputeType {
-        self.compute
+    fn precision(&self) -> &Precision {
+        &self.precision
     }
 
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {
@@ -89,7 +93,7 @@ impl Weights for Random {
         let Projection {
             shape, has_bias, ..
         } = projection;
-        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.compute.dtype()));
+        let zeros = || Tensor::zeros([shape[1]], (&self.device, self.precision.compute.dtype()));
         Ok(LoraLinear::new(Linear {
             weight: self.matrix(shape),
             bias: has_bias.then(|| Param::from_tensor(zeros())),
@@ -97,7 +101,7 @@ impl Weights for Random {
     }
 
     fn norm(&mut self, _name: &str, width: usize) -> Result<Param<Tensor<1>>> {
-        let dtype = self.compute.dtype();
+        let dtype = self.precision.compute.dtype();
         let weight = Tensor::full([width], self.norm, (&self.device, dtype));
         Ok(Param::from_tensor(weight))
     }

@@ -14,8 +14,9 @@ use crate::{
 };
 
 /// Families that differ in what a block is made of.
-pub(crate) const FAMILIES: [&str; 7] = [
+pub(crate) const FAMILIES: [&str; 8] = [
     "llama",
+    "phi3",
     "qwen3",
     "olmo2",
     "granite",

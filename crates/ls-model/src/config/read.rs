@@ -179,6 +179,7 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         head_norms: family.head_norms,
         hidden_act: activation(fields, family)?,
         embedding_multiplier: embeddings,
+        rounds_embedding_multiplier: family.multipliers == Multipliers::OfWidths,
         attention_multiplier: scores,
         residual_multiplier: residuals,
         attn_logit_softcapping,

@@ -37,8 +37,8 @@ pub(super) struct Loader<'a> {
 }
 
 impl Weights for Loader<'_> {
-    fn compute(&self) -> ComputeType {
-        self.precision.compute
+    fn precision(&self) -> &Precision {
+        &self.precision
     }
 
     fn embedding(&mut self, shape: [usize; 2]) -> Result<Param<Tensor<2>>> {

@@ -70,13 +70,13 @@ impl Checkpoint {
 mod tests {
     use burn::tensor::Device;
     use ls_lora::{Quantization, host_values};
+    use serde_json::json;
 
     use super::*;
     use crate::heads::Task;
     use crate::input::ModelInput;
-    use crate::mask::AttentionMode;
     use crate::precision::{ComputeType, Precision};
-    use crate::tiny::{HIDDEN, LABELS, LAYERS, Tiny};
+    use crate::tiny::{FAMILIES, HIDDEN, LABELS, Tiny, assert_close};
 
     const TASK: Task = Task::Token { dropout: 0.0 };
 
@@ -84,7 +84,12 @@ mod tests {
     fn begun(checkpoint: &Checkpoint, precision: Precision) -> LlamaClassifier {
         let device = Device::flex();
         let backbone = checkpoint
-            .load_model(&AttentionMode::Causal, precision, &device, |_, _| ())
+            .load_model(
+                &checkpoint.config.attention(),
+                precision,
+                &device,
+                |_, _| (),
+            )
             .unwrap();
         LlamaClassifier::new(backbone, &checkpoint.config, TASK, LABELS, 3, &device)
     }
@@ -95,15 +100,34 @@ mod tests {
         host_values(model.forward(&input))
     }
 
+    /// Every family, with a window where it has one, and Gemma 3 without the causal mask.
+    fn families() -> Vec<(String, Tiny)> {
+        let of = |family: &str| {
+            let mut tiny = Tiny::of(family);
+            tiny.config["sliding_window"] = json!(3);
+            tiny.config["embedding_multiplier"] = json!(1.7);
+            (family.to_owned(), tiny)
+        };
+        let mut both = of("gemma3_text").1;
+        both.config["use_bidirectional_attention"] = json!(true);
+        let all = FAMILIES.into_iter().map(of);
+        all.chain([("gemma3-both".to_owned(), both)]).collect()
+    }
+
     #[test]
     fn what_is_saved_loads_as_the_model_that_it_was_whatever_held_it() {
-        let tiny = Tiny::new();
+        for (family, tiny) in families() {
+            loads_as_it_was(&family, &tiny);
+        }
+    }
+
+    fn loads_as_it_was(family: &str, tiny: &Tiny) {
         let bare = tiny.renamed(|name| name.trim_start_matches("model.").to_string());
         for (tiny, compute, quantization, trained) in [
-            (&tiny, ComputeType::F32, None, "all"),
+            (tiny, ComputeType::F32, None, "all"),
             (&bare, ComputeType::F32, None, "1"),
-            (&tiny, ComputeType::Bf16, None, "1-2"),
-            (&tiny, ComputeType::F32, Some(Quantization::Nf4), "0,2"),
+            (tiny, ComputeType::Bf16, None, "1-2"),
+            (tiny, ComputeType::F32, Some(Quantization::Nf4), "0,2"),
             (&bare, ComputeType::Bf16, Some(Quantization::Int8), "2"),
         ] {
             let dir = tiny.write();
@@ -127,31 +151,61 @@ mod tests {
                     .save_in_shards(&model, &trained, saved.path(), most)
                     .unwrap();
                 let count = std::fs::read_dir(saved.path()).unwrap().count();
-                assert_eq!(
-                    count,
-                    if most == 1 {
-                        2 + (2 + LAYERS * 9 + 2)
-                    } else {
-                        2
-                    }
-                );
+                let tensors = tiny.tensors.len() + 2;
+                assert_eq!(count, if most == 1 { 2 + tensors } else { 2 });
                 let reopened = Checkpoint::open(saved.path()).unwrap();
                 assert!(reopened.surplus().is_empty());
                 let loaded = reopened
                     .load_classifier(
-                        &AttentionMode::Causal,
+                        &reopened.config.attention(),
                         TASK,
                         precision.clone(),
                         &Device::flex(),
                     )
                     .unwrap();
-                let case = format!("{compute:?} {quantization:?} {trained} {most}");
+                let case = format!("{family} {compute:?} {quantization:?} {trained} {most}");
                 assert_eq!(
                     logits(&loaded, &reopened),
                     logits(&model, &checkpoint),
                     "{case}"
                 );
             }
+        }
+    }
+
+    /// transformers reads the whole in f32, and the values that a frozen bf16 has are f32's too.
+    #[test]
+    fn what_trained_over_bf16_reads_in_f32_as_it_was() {
+        for (family, mut tiny) in families() {
+            for tensor in tiny.tensors.values_mut() {
+                *tensor = tensor.to_dtype(Dtype::BF16).unwrap();
+            }
+            let dir = tiny.write();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            let trained: Trained = "1-2".parse().unwrap();
+            let precision = Precision {
+                in_f32: trained.clone(),
+                ..ComputeType::Bf16.into()
+            };
+            let model = begun(&checkpoint, precision);
+            let saved = tempfile::tempdir().unwrap();
+            let config = "config.json";
+            std::fs::copy(dir.path().join(config), saved.path().join(config)).unwrap();
+            checkpoint
+                .save_weights(&model, &trained, saved.path())
+                .unwrap();
+            let reopened = Checkpoint::open(saved.path()).unwrap();
+            let attention = reopened.config.attention();
+            let loaded = reopened
+                .load_classifier(&attention, TASK, ComputeType::F32, &Device::flex())
+                .unwrap();
+            let [found, expected] =
+                [(&loaded, &reopened), (&model, &checkpoint)].map(|(of, at)| logits(of, at));
+            let largest = expected
+                .iter()
+                .fold(0f32, |most, value| most.max(value.abs()));
+            assert!(largest > 0.01, "{family}");
+            assert_close(&found, &expected, 1e-5);
         }
     }
 
