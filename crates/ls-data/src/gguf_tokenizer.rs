@@ -25,8 +25,8 @@ pub struct TokenizerFiles {
 /// # Errors
 ///
 /// [`FileError::Unusable`], naming the key, for another kind of vocabulary or of pre-tokenizer, a
-/// list that is missing or has another length than the vocabulary, an id past its end, or a merge
-/// that is no pair.
+/// list that is missing or has another length than the vocabulary, an id past its end, a merge that
+/// is no pair, or a piece of SentencePiece's of more than 1,024 bytes.
 pub fn tokenizer_from_gguf(
     metadata: &BTreeMap<String, GgufValue>,
     path: &Path,
@@ -379,6 +379,10 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
     Ok((parts, pre.begins))
 }
 
+/// Bytes of a piece of SentencePiece's at most: every place in it may be a cut, so that a longer one
+/// takes longer to take apart than its length. Theirs have 16 characters unless told otherwise.
+const MAX_PIECE_BYTES: usize = 1024;
+
 /// SentencePiece's byte pair encoding: two neighbours become one piece in the order of the scores
 /// of what they become, which is what a list of merges says too.
 fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> {
@@ -390,6 +394,12 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
     let normal = |id: usize| vocabulary.kind(id) == NORMAL;
     let mut merges: Vec<([&str; 2], usize)> = Vec::new();
     for (id, token) in tokens.iter().enumerate().filter(|(id, _)| normal(*id)) {
+        if token.len() > MAX_PIECE_BYTES {
+            let (bytes, token) = (token.len(), shown(token));
+            let reason =
+                format!("{id} has {bytes} bytes, expected at most {MAX_PIECE_BYTES}: {token}");
+            return Err(said.wrong("tokens", reason));
+        }
         let cuts = token.char_indices().skip(1);
         for (left, right) in cuts.map(|(at, _)| token.split_at(at)) {
             let known = |part: &str| vocabulary.ids.get(part).is_some_and(|id| normal(*id));
@@ -433,4 +443,31 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
             "vocab": vocabulary.to_json(), "merges": merges,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_of_sentencepiece_has_a_longest_length() {
+        let read = |bytes: usize, kind: f64| {
+            let tokens = vec!["a".into(), "b".repeat(bytes)];
+            let metadata = BTreeMap::from([
+                ("model", GgufValue::String("llama".into())),
+                ("tokens", GgufValue::Strings(tokens)),
+                ("scores", GgufValue::Numbers(vec![0.0; 2])),
+                ("token_type", GgufValue::Numbers(vec![NORMAL, kind])),
+            ]);
+            let metadata = metadata.into_iter();
+            let metadata = metadata.map(|(key, of)| (format!("tokenizer.ggml.{key}"), of));
+            tokenizer_from_gguf(&metadata.collect(), Path::new("a.gguf"))
+        };
+        assert!(read(1024, NORMAL).is_ok());
+        let error = read(1025, NORMAL).unwrap_err().to_string();
+        let expected = "tokenizer.ggml.tokens: 1 has 1025 bytes, expected at most 1024: bbb";
+        assert!(error.contains(expected), "{error}");
+        // What is never the outcome of a merge is not taken apart.
+        assert!(read(1025, CONTROL).is_ok());
+    }
 }
