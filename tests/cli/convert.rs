@@ -205,7 +205,7 @@ fn what_is_wrong_with_a_file_is_named() {
                 b"\x05\0\0\0\0\0\0\0llama",
                 b"\x05\0\0\0\0\0\0\0mamba",
             ),
-            &["general.architecture \"mamba\" is not supported (supported: llama, qwen2)"],
+            &["general.architecture \"mamba\" is not supported (supported: llama, qwen2, qwen3)"],
         ),
         (
             set(

@@ -16,7 +16,7 @@ struct Architecture {
     rotated: bool,
 }
 
-const ARCHITECTURES: [Architecture; 2] = [
+const ARCHITECTURES: [Architecture; 3] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -27,6 +27,12 @@ const ARCHITECTURES: [Architecture; 2] = [
         name: "qwen2",
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
+        rotated: false,
+    },
+    Architecture {
+        name: "qwen3",
+        model_type: "qwen3",
+        class: "Qwen3ForCausalLM",
         rotated: false,
     },
 ];
