@@ -150,16 +150,23 @@ fn a_vocabulary_becomes_the_tokenizer_that_it_was_made_from() {
             "{name}"
         );
     }
-    // The same vocabulary under the names of other families, which put no token in front.
+    // The same vocabulary under the name of another family, which puts no token in front.
     let file = GgufFile::open(fixtures().join("qwen2.gguf")).unwrap();
-    for name in ["qwen2", "smollm"] {
-        let mut metadata = file.metadata().clone();
+    let mut metadata = file.metadata().clone();
+    let mut pre = |name: &str| {
         let key = "tokenizer.ggml.pre".to_owned();
         metadata.insert(key, GgufValue::String(name.into()));
-        let files = tokenizer_from_gguf(&metadata, file.path()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
-        std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
-        assert_eq!(ids(dir.path()), expected_ids(name), "{name}");
+        tokenizer_from_gguf(&metadata, file.path())
+    };
+    let files = pre("smollm").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
+    assert_eq!(ids(dir.path()), expected_ids("smollm"));
+    // What nobody has compared is no tokenizer.
+    for name in ["gpt-2", "tekken", "command-r", "dbrx", ""] {
+        let error = pre(name).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.ggml.pre: "), "{error}");
+        assert!(error.contains("(known: llama-bpe, qwen2, smollm)"));
     }
 }

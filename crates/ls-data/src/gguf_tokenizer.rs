@@ -251,8 +251,8 @@ struct Parts {
 
 /// How a text is cut into pieces before merges, as a `tokenizer.json` of the family has it.
 struct PreTokenizer {
-    /// llama.cpp's names.
-    names: &'static [&'static str],
+    /// llama.cpp's name.
+    name: &'static str,
     cut: Cut,
     /// Whether texts are normalised first.
     nfc: bool,
@@ -267,13 +267,13 @@ enum Cut {
     Pattern(&'static str),
     /// By GPT-2's pattern, after every digit was set apart.
     Digits,
-    /// By GPT-2's pattern.
-    Gpt2,
 }
 
-const PRE_TOKENIZERS: [PreTokenizer; 5] = [
+/// Those of the models that load, each compared with what it gives elsewhere: one that is nearly
+/// right gives other ids, which nobody sees.
+const PRE_TOKENIZERS: [PreTokenizer; 3] = [
     PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"],
+        name: "llama-bpe",
         cut: Cut::Pattern(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
@@ -282,7 +282,7 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
         begins: true,
     },
     PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen"],
+        name: "qwen2",
         cut: Cut::Pattern(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
@@ -291,24 +291,8 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
         begins: false,
     },
     PreTokenizer {
-        names: &["tekken"],
-        cut: Cut::Pattern(
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        nfc: false,
-        ignore_merges: true,
-        begins: true,
-    },
-    PreTokenizer {
-        names: &["smollm", "starcoder", "refact", "command-r"],
+        name: "smollm",
         cut: Cut::Digits,
-        nfc: false,
-        ignore_merges: false,
-        begins: false,
-    },
-    PreTokenizer {
-        names: &["gpt-2", "phi-2", "mpt", "olmo", "jais"],
-        cut: Cut::Gpt2,
         nfc: false,
         ignore_merges: false,
         begins: false,
@@ -319,10 +303,9 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
 fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bool)> {
     let name = said.text("pre")?.unwrap_or("none");
     let mut known = PRE_TOKENIZERS.iter();
-    let Some(pre) = known.find(|pre| pre.names.contains(&name)) else {
-        let names = PRE_TOKENIZERS.iter().flat_map(|pre| pre.names);
-        let names: Vec<&str> = names.copied().collect();
-        let reason = format!("{} is not known (known: {})", shown(name), names.join(", "));
+    let Some(pre) = known.find(|pre| pre.name == name) else {
+        let names = PRE_TOKENIZERS.each_ref().map(|pre| pre.name).join(", ");
+        let reason = format!("{} is not known (known: {names})", shown(name));
         return Err(said.wrong("pre", reason));
     };
     let merges = said.texts("merges")?.iter().map(|merge| {
@@ -358,7 +341,6 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
             json!({"type": "Digits", "individual_digits": true}),
             level(true),
         ],
-        Cut::Gpt2 => vec![level(true)],
     };
     let parts = Parts {
         normalizer: if pre.nfc {
@@ -379,8 +361,8 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
     Ok((parts, pre.begins))
 }
 
-/// Bytes of a piece of SentencePiece's at most: every place in it may be a cut, so that a longer one
-/// takes longer to take apart than its length. Theirs have 16 characters unless told otherwise.
+/// The most bytes of a piece of SentencePiece's. Every place in one may be a cut, whose sides are
+/// looked up, which is quadratic. Pieces have up to 16 characters unless the training says more.
 const MAX_PIECE_BYTES: usize = 1024;
 
 /// SentencePiece's byte pair encoding: two neighbours become one piece in the order of the scores
