@@ -26,7 +26,7 @@ pub struct TokenizerFiles {
 ///
 /// [`FileError::Unusable`], naming the key, for another kind of vocabulary or of pre-tokenizer, a
 /// list that is missing or has another length than the vocabulary, an id past its end, a merge that
-/// is no pair, or a piece of SentencePiece's of more than 1,024 bytes.
+/// is no pair, or pieces of SentencePiece's that are too long or have too many merges.
 pub fn tokenizer_from_gguf(
     metadata: &BTreeMap<String, GgufValue>,
     path: &Path,
@@ -364,6 +364,9 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
 /// The most bytes of a piece of SentencePiece's. Every place in one may be a cut, whose sides are
 /// looked up, which is quadratic. Pieces have up to 16 characters unless the training says more.
 const MAX_PIECE_BYTES: usize = 1024;
+/// The most bytes of all merges. A piece stands in as many as it has cuts, so that a vocabulary of
+/// one letter repeated is hundreds of times as large in merges. LLaMA 2's 61,249 take below 1 MB.
+const MAX_MERGES_BYTES: usize = 1 << 25;
 
 /// SentencePiece's byte pair encoding: two neighbours become one piece in the order of the scores
 /// of what they become, which is what a list of merges says too.
@@ -375,6 +378,7 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
     let spaced = said.flag("add_space_prefix")?.unwrap_or(true);
     let normal = |id: usize| vocabulary.kind(id) == NORMAL;
     let mut merges: Vec<([&str; 2], usize)> = Vec::new();
+    let mut merges_bytes = 0;
     for (id, token) in tokens.iter().enumerate().filter(|(id, _)| normal(*id)) {
         if token.len() > MAX_PIECE_BYTES {
             let (bytes, token) = (token.len(), shown(token));
@@ -387,7 +391,15 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
             let known = |part: &str| vocabulary.ids.get(part).is_some_and(|id| normal(*id));
             if known(left) && known(right) {
                 merges.push(([left, right], id));
+                merges_bytes += token.len();
             }
+        }
+        if merges_bytes > MAX_MERGES_BYTES {
+            let reason = format!(
+                "up to {id} its merges have {merges_bytes} bytes, \
+                 expected at most {MAX_MERGES_BYTES}"
+            );
+            return Err(said.wrong("tokens", reason));
         }
     }
     // Of one piece the cut whose left part came first in the training.
@@ -431,20 +443,34 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
 mod tests {
     use super::*;
 
+    /// A vocabulary of SentencePiece's whose tokens are all of one kind.
+    fn sentencepiece(tokens: Vec<String>, kind: f64) -> Result<TokenizerFiles> {
+        let count = tokens.len();
+        let metadata = BTreeMap::from([
+            ("model", GgufValue::String("llama".into())),
+            ("tokens", GgufValue::Strings(tokens)),
+            ("scores", GgufValue::Numbers(vec![0.0; count])),
+            ("token_type", GgufValue::Numbers(vec![kind; count])),
+        ]);
+        let metadata = metadata.into_iter();
+        let metadata = metadata.map(|(key, of)| (format!("tokenizer.ggml.{key}"), of));
+        tokenizer_from_gguf(&metadata.collect(), Path::new("a.gguf"))
+    }
+
+    #[test]
+    fn the_merges_of_pieces_have_a_largest_size() {
+        // The sum over n of (n - 1) * n is a third of the cube: 21 MB, 42 MB.
+        let pieces = |longest: usize| (1..=longest).map(|n| "a".repeat(n)).collect();
+        assert!(sentencepiece(pieces(400), NORMAL).is_ok());
+        let error = sentencepiece(pieces(500), NORMAL).unwrap_err().to_string();
+        let expected = "tokenizer.ggml.tokens: up to 465 its merges have 33";
+        assert!(error.contains(expected), "{error}");
+    }
+
     #[test]
     fn a_piece_of_sentencepiece_has_a_longest_length() {
-        let read = |bytes: usize, kind: f64| {
-            let tokens = vec!["a".into(), "b".repeat(bytes)];
-            let metadata = BTreeMap::from([
-                ("model", GgufValue::String("llama".into())),
-                ("tokens", GgufValue::Strings(tokens)),
-                ("scores", GgufValue::Numbers(vec![0.0; 2])),
-                ("token_type", GgufValue::Numbers(vec![NORMAL, kind])),
-            ]);
-            let metadata = metadata.into_iter();
-            let metadata = metadata.map(|(key, of)| (format!("tokenizer.ggml.{key}"), of));
-            tokenizer_from_gguf(&metadata.collect(), Path::new("a.gguf"))
-        };
+        let read =
+            |bytes: usize, kind: f64| sentencepiece(vec!["a".into(), "b".repeat(bytes)], kind);
         assert!(read(1024, NORMAL).is_ok());
         let error = read(1025, NORMAL).unwrap_err().to_string();
         let expected = "tokenizer.ggml.tokens: 1 has 1025 bytes, expected at most 1024: bbb";
