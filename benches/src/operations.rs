@@ -61,7 +61,7 @@ pub fn of_135m() -> Vec<Operation> {
         low_rank(TOKENS, hidden, 12, None),
         low_rank(TOKENS, hidden, 12, Some(0.1)),
         rms_norm(TOKENS, hidden),
-        swiglu(TOKENS, mlp),
+        glu(TOKENS, mlp),
         attention(8, 64, heads),
         attention(1, 1024, heads),
         block(8, 64, shape),
@@ -191,9 +191,9 @@ fn plain_norm(x: Tensor<2>, weight: Tensor<1>) -> Tensor<2> {
 }
 
 /// The gate of the MLP.
-pub fn swiglu(tokens: usize, width: usize) -> Operation {
+pub fn glu(tokens: usize, width: usize) -> Operation {
     Operation::new(
-        "swiglu",
+        "glu",
         &[[tokens, width]; 2],
         |x| ls_ops::glu(x[0].clone(), x[1].clone(), Activation::Silu),
         |x| silu(x[0].clone()) * x[1].clone(),
@@ -457,7 +457,7 @@ mod tests {
             linear(5, [6, 7], DType::BF16),
             low_rank(5, 6, 2, None),
             rms_norm(5, 6),
-            swiglu(5, 6),
+            glu(5, 6),
             attention(2, 5, Heads::of(shape)),
             block(2, 5, shape),
         ];

@@ -205,7 +205,7 @@ fn what_is_wrong_with_a_file_is_named() {
                 b"\x05\0\0\0\0\0\0\0llama",
                 b"\x05\0\0\0\0\0\0\0mamba",
             ),
-            &["general.architecture \"mamba\" is not supported (supported: llama, qwen2)"],
+            &["general.architecture \"mamba\" is not supported (supported: llama, qwen2, qwen3)"],
         ),
         (
             set(
@@ -231,10 +231,10 @@ fn what_is_wrong_with_a_file_is_named() {
 
 #[test]
 fn an_unknown_tokenizer_is_named_and_another_can_be_taken() {
-    let unknown = replaced("qwen2.gguf", b"llama-bpe", b"other-bpe");
+    let unknown = replaced("qwen2.gguf", b"llama-bpe", b"smaug-bpe");
     let sandbox = with("llama.gguf", unknown);
     let expected = [
-        "tokenizer.ggml.pre: other-bpe is not known (known: llama-bpe, llama3",
+        "tokenizer.ggml.pre: smaug-bpe is not known (known: llama-bpe, qwen2, smollm)",
         "hint: take that of the model's Hugging Face folder: --tokenizer HF_DIR",
     ];
     says(&sandbox.run(&CONVERT), 1, &expected);

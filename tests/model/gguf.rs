@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use crate::golden::{Expected, assert_close, values};
 
+const MODELS: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf")
 }
@@ -52,7 +54,7 @@ fn every_kind_of_block_is_unpacked_to_the_bit() {
 #[test]
 fn converted_weights_are_those_that_transformers_reads() {
     let expected = json("weights.json");
-    for name in ["llama", "qwen2"] {
+    for name in MODELS {
         let dir = converted(name, Some(Dtype::F32));
         let path = dir.path().join("out/model.safetensors");
         let file = TensorFile::open(&path).unwrap();
@@ -71,7 +73,7 @@ fn converted_weights_are_those_that_transformers_reads() {
 #[test]
 fn converted_models_compute_what_transformers_computes() {
     let expected = Expected::open(&fixtures().join("expected.safetensors"));
-    for name in ["llama", "qwen2"] {
+    for name in MODELS {
         let dir = converted(name, Some(Dtype::F32));
         let checkpoint = Checkpoint::open(&dir.path().join("out")).unwrap();
         assert!(checkpoint.surplus().is_empty());
@@ -136,7 +138,11 @@ fn expected_ids(name: &str) -> Vec<Vec<u32>> {
 
 #[test]
 fn a_vocabulary_becomes_the_tokenizer_that_it_was_made_from() {
-    for (name, tokenizer) in [("llama", "llama"), ("qwen2", "llama-bpe")] {
+    for (name, tokenizer) in [
+        ("llama", "llama"),
+        ("qwen2", "llama-bpe"),
+        ("qwen3", "qwen2"),
+    ] {
         let dir = converted(name, None);
         assert_eq!(
             ids(&dir.path().join("out")),
@@ -144,16 +150,23 @@ fn a_vocabulary_becomes_the_tokenizer_that_it_was_made_from() {
             "{name}"
         );
     }
-    // The same vocabulary under the names of other families, which put no token in front.
+    // The same vocabulary under the name of another family, which puts no token in front.
     let file = GgufFile::open(fixtures().join("qwen2.gguf")).unwrap();
-    for name in ["qwen2", "smollm", "gpt-2"] {
-        let mut metadata = file.metadata().clone();
+    let mut metadata = file.metadata().clone();
+    let mut pre = |name: &str| {
         let key = "tokenizer.ggml.pre".to_owned();
         metadata.insert(key, GgufValue::String(name.into()));
-        let files = tokenizer_from_gguf(&metadata, file.path()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
-        std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
-        assert_eq!(ids(dir.path()), expected_ids(name), "{name}");
+        tokenizer_from_gguf(&metadata, file.path())
+    };
+    let files = pre("smollm").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), files.tokenizer).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), files.config).unwrap();
+    assert_eq!(ids(dir.path()), expected_ids("smollm"));
+    // What nobody has compared is no tokenizer.
+    for name in ["gpt-2", "tekken", "command-r", "dbrx", ""] {
+        let error = pre(name).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.ggml.pre: "), "{error}");
+        assert!(error.contains("(known: llama-bpe, qwen2, smollm)"));
     }
 }

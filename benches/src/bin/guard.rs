@@ -5,7 +5,7 @@
 //!
 //! - for operations made of matrix products (linear, low rank, attention, a training step):
 //!   products of rten-gemm of the same shapes, into memory that is allocated already;
-//! - for operations on elements (rms_norm, swiglu): a loop of the same kind over as many elements,
+//! - for operations on elements (rms_norm, glu): a loop of the same kind over as many elements,
 //!   compiled for the same instruction set at run time, into new memory as the operations do.
 //!
 //! So both sides of a ratio share the machine's vector width, caches and frequency. Counting
@@ -35,7 +35,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
 use clap::Parser;
 use ls_benches::operations::{
-    Form, Heads, Operation, Pass, attention, linear, low_rank, rms_norm, swiglu,
+    Form, Heads, Operation, Pass, attention, glu, linear, low_rank, rms_norm,
 };
 use ls_benches::timing::{quantile, seconds};
 use ls_benches::{Shape, batch};
@@ -298,7 +298,7 @@ fn cases() -> Result<Vec<Case>> {
         [elements(TOKENS * hidden, 1), elements(TOKENS * hidden, 3)],
     );
     add(
-        swiglu(TOKENS, mlp),
+        glu(TOKENS, mlp),
         [elements(TOKENS * mlp, 1), elements(TOKENS * mlp, 3)],
     );
     // A head's scores and its output, and five such products backward.

@@ -25,8 +25,8 @@ pub struct TokenizerFiles {
 /// # Errors
 ///
 /// [`FileError::Unusable`], naming the key, for another kind of vocabulary or of pre-tokenizer, a
-/// list that is missing or has another length than the vocabulary, an id past its end, or a merge
-/// that is no pair.
+/// list that is missing or has another length than the vocabulary, an id past its end, a merge that
+/// is no pair, or pieces of SentencePiece's that are too long or have too many merges.
 pub fn tokenizer_from_gguf(
     metadata: &BTreeMap<String, GgufValue>,
     path: &Path,
@@ -251,8 +251,8 @@ struct Parts {
 
 /// How a text is cut into pieces before merges, as a `tokenizer.json` of the family has it.
 struct PreTokenizer {
-    /// llama.cpp's names.
-    names: &'static [&'static str],
+    /// llama.cpp's name.
+    name: &'static str,
     cut: Cut,
     /// Whether texts are normalised first.
     nfc: bool,
@@ -267,13 +267,13 @@ enum Cut {
     Pattern(&'static str),
     /// By GPT-2's pattern, after every digit was set apart.
     Digits,
-    /// By GPT-2's pattern.
-    Gpt2,
 }
 
-const PRE_TOKENIZERS: [PreTokenizer; 5] = [
+/// Those of the models that load, each compared with what it gives elsewhere: one that is nearly
+/// right gives other ids, which nobody sees.
+const PRE_TOKENIZERS: [PreTokenizer; 3] = [
     PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"],
+        name: "llama-bpe",
         cut: Cut::Pattern(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
@@ -282,7 +282,7 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
         begins: true,
     },
     PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen"],
+        name: "qwen2",
         cut: Cut::Pattern(
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
@@ -291,24 +291,8 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
         begins: false,
     },
     PreTokenizer {
-        names: &["tekken"],
-        cut: Cut::Pattern(
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ),
-        nfc: false,
-        ignore_merges: true,
-        begins: true,
-    },
-    PreTokenizer {
-        names: &["smollm", "starcoder", "refact", "command-r"],
+        name: "smollm",
         cut: Cut::Digits,
-        nfc: false,
-        ignore_merges: false,
-        begins: false,
-    },
-    PreTokenizer {
-        names: &["gpt-2", "phi-2", "mpt", "olmo", "jais"],
-        cut: Cut::Gpt2,
         nfc: false,
         ignore_merges: false,
         begins: false,
@@ -319,10 +303,9 @@ const PRE_TOKENIZERS: [PreTokenizer; 5] = [
 fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bool)> {
     let name = said.text("pre")?.unwrap_or("none");
     let mut known = PRE_TOKENIZERS.iter();
-    let Some(pre) = known.find(|pre| pre.names.contains(&name)) else {
-        let names = PRE_TOKENIZERS.iter().flat_map(|pre| pre.names);
-        let names: Vec<&str> = names.copied().collect();
-        let reason = format!("{} is not known (known: {})", shown(name), names.join(", "));
+    let Some(pre) = known.find(|pre| pre.name == name) else {
+        let names = PRE_TOKENIZERS.each_ref().map(|pre| pre.name).join(", ");
+        let reason = format!("{} is not known (known: {names})", shown(name));
         return Err(said.wrong("pre", reason));
     };
     let merges = said.texts("merges")?.iter().map(|merge| {
@@ -358,7 +341,6 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
             json!({"type": "Digits", "individual_digits": true}),
             level(true),
         ],
-        Cut::Gpt2 => vec![level(true)],
     };
     let parts = Parts {
         normalizer: if pre.nfc {
@@ -379,6 +361,13 @@ fn byte_level(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Parts, bo
     Ok((parts, pre.begins))
 }
 
+/// The most bytes of a piece of SentencePiece's. Every place in one may be a cut, whose sides are
+/// looked up, which is quadratic. Pieces have up to 16 characters unless the training says more.
+const MAX_PIECE_BYTES: usize = 1024;
+/// The most bytes of all merges. A piece stands in as many as it has cuts, so that a vocabulary of
+/// one letter repeated is hundreds of times as large in merges. LLaMA 2's 61,249 take below 1 MB.
+const MAX_MERGES_BYTES: usize = 1 << 25;
+
 /// SentencePiece's byte pair encoding: two neighbours become one piece in the order of the scores
 /// of what they become, which is what a list of merges says too.
 fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> {
@@ -389,13 +378,28 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
     let spaced = said.flag("add_space_prefix")?.unwrap_or(true);
     let normal = |id: usize| vocabulary.kind(id) == NORMAL;
     let mut merges: Vec<([&str; 2], usize)> = Vec::new();
+    let mut merges_bytes = 0;
     for (id, token) in tokens.iter().enumerate().filter(|(id, _)| normal(*id)) {
+        if token.len() > MAX_PIECE_BYTES {
+            let (bytes, token) = (token.len(), shown(token));
+            let reason =
+                format!("{id} has {bytes} bytes, expected at most {MAX_PIECE_BYTES}: {token}");
+            return Err(said.wrong("tokens", reason));
+        }
         let cuts = token.char_indices().skip(1);
         for (left, right) in cuts.map(|(at, _)| token.split_at(at)) {
             let known = |part: &str| vocabulary.ids.get(part).is_some_and(|id| normal(*id));
             if known(left) && known(right) {
                 merges.push(([left, right], id));
+                merges_bytes += token.len();
             }
+        }
+        if merges_bytes > MAX_MERGES_BYTES {
+            let reason = format!(
+                "up to {id} its merges have {merges_bytes} bytes, \
+                 expected at most {MAX_MERGES_BYTES}"
+            );
+            return Err(said.wrong("tokens", reason));
         }
     }
     // Of one piece the cut whose left part came first in the training.
@@ -433,4 +437,45 @@ fn sentencepiece(said: &Said<'_>, vocabulary: &Vocabulary<'_>) -> Result<Parts> 
             "vocab": vocabulary.to_json(), "merges": merges,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vocabulary of SentencePiece's whose tokens are all of one kind.
+    fn sentencepiece(tokens: Vec<String>, kind: f64) -> Result<TokenizerFiles> {
+        let count = tokens.len();
+        let metadata = BTreeMap::from([
+            ("model", GgufValue::String("llama".into())),
+            ("tokens", GgufValue::Strings(tokens)),
+            ("scores", GgufValue::Numbers(vec![0.0; count])),
+            ("token_type", GgufValue::Numbers(vec![kind; count])),
+        ]);
+        let metadata = metadata.into_iter();
+        let metadata = metadata.map(|(key, of)| (format!("tokenizer.ggml.{key}"), of));
+        tokenizer_from_gguf(&metadata.collect(), Path::new("a.gguf"))
+    }
+
+    #[test]
+    fn the_merges_of_pieces_have_a_largest_size() {
+        // The sum over n of (n - 1) * n is a third of the cube: 21 MB, 42 MB.
+        let pieces = |longest: usize| (1..=longest).map(|n| "a".repeat(n)).collect();
+        assert!(sentencepiece(pieces(400), NORMAL).is_ok());
+        let error = sentencepiece(pieces(500), NORMAL).unwrap_err().to_string();
+        let expected = "tokenizer.ggml.tokens: up to 465 its merges have 33";
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_piece_of_sentencepiece_has_a_longest_length() {
+        let read =
+            |bytes: usize, kind: f64| sentencepiece(vec!["a".into(), "b".repeat(bytes)], kind);
+        assert!(read(1024, NORMAL).is_ok());
+        let error = read(1025, NORMAL).unwrap_err().to_string();
+        let expected = "tokenizer.ggml.tokens: 1 has 1025 bytes, expected at most 1024: bbb";
+        assert!(error.contains(expected), "{error}");
+        // What is never the outcome of a merge is not taken apart.
+        assert!(read(1025, CONTROL).is_ok());
+    }
 }

@@ -35,7 +35,8 @@ const fn model(
     }
 }
 
-/// Every short name. All are pretrained models, none is tuned for instructions or chat.
+/// Every short name. All are pretrained models and none is tuned for instructions or chat, except
+/// Phi's, of which there are no others.
 pub const MODELS: &[KnownModel] = &[
     model("llama-2-7b", "meta-llama/Llama-2-7b-hf", true, "llama2"),
     model("llama-2-13b", "meta-llama/Llama-2-13b-hf", true, "llama2"),
@@ -53,6 +54,12 @@ pub const MODELS: &[KnownModel] = &[
     model(
         "mistral-7b",
         "mistralai/Mistral-7B-v0.1",
+        true,
+        "apache-2.0",
+    ),
+    model(
+        "mistral-nemo",
+        "mistralai/Mistral-Nemo-Base-2407",
         true,
         "apache-2.0",
     ),
@@ -83,6 +90,14 @@ pub const MODELS: &[KnownModel] = &[
         false,
         "apache-2.0",
     ),
+    model(
+        "phi-3-mini",
+        "microsoft/Phi-3-mini-4k-instruct",
+        false,
+        "mit",
+    ),
+    model("phi-4-mini", "microsoft/Phi-4-mini-instruct", false, "mit"),
+    model("phi-4", "microsoft/phi-4", false, "mit"),
     model("gemma-2-2b", "google/gemma-2-2b", true, "gemma"),
     model("gemma-2-9b", "google/gemma-2-9b", true, "gemma"),
     model("gemma-2-27b", "google/gemma-2-27b", true, "gemma"),

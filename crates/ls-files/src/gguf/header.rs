@@ -15,6 +15,9 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 const VERSIONS: Bounds = Bounds::new(2, 3);
 /// Entries of either list.
 const ENTRIES: Bounds = Bounds::new(0, 1 << 16);
+/// Values in all lists of the metadata together: four for each token of the largest vocabularies
+/// are a million.
+const LISTED: Bounds = Bounds::new(0, 1 << 24);
 const DIMENSIONS: Bounds = Bounds::new(1, 4);
 const ALIGNMENTS: Bounds = Bounds::new(1, 1 << 16);
 const ALIGNMENT: &str = "general.alignment";
@@ -45,6 +48,7 @@ impl Header {
         let mut bytes = Bytes {
             input: BufReader::new(file),
             at: 0,
+            listed: 0,
             size,
             path,
         };
@@ -136,6 +140,8 @@ pub(super) fn unusable(path: &Path, reason: impl Into<String>) -> FileError {
 struct Bytes<'a> {
     input: BufReader<&'a File>,
     at: u64,
+    /// Values in the lists so far.
+    listed: u64,
     size: u64,
     path: &'a Path,
 }
@@ -206,6 +212,14 @@ impl Bytes<'_> {
             9 => {
                 let kind = self.u32()?;
                 let length = self.u64()?;
+                self.listed = self.listed.saturating_add(length);
+                if !LISTED.hold(self.listed) {
+                    let (key, all) = (shown(key), self.listed);
+                    let reason = format!(
+                        "{key}: expected {LISTED} values in all lists of it, found {all} so far"
+                    );
+                    return Err(unusable(self.path, reason));
+                }
                 // Each entry has at least one byte; the lists grow as they are read.
                 self.claim(length)?;
                 self.at -= length;
@@ -287,5 +301,52 @@ impl Bytes<'_> {
             start,
         };
         Ok((name, tensor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+
+    /// Reads a header whose metadata are lists of bytes: their keys, their lengths, and the values
+    /// that are there.
+    fn read(lists: &[(&str, u64, &[u8])]) -> Result<Header> {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((lists.len() as u64).to_le_bytes());
+        for (key, length, values) in lists {
+            bytes.extend((key.len() as u64).to_le_bytes());
+            bytes.extend(key.bytes());
+            bytes.extend([9u32, 0].map(u32::to_le_bytes).concat());
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(*values);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        Header::read(&file, bytes.len() as u64, Path::new("a.gguf"))
+    }
+
+    #[test]
+    fn lists_are_read_up_to_a_number_of_values_in_all() {
+        let header = read(&[("a", 3, &[1, 2, 3]), ("b", 0, &[])]).unwrap();
+        let numbers = GgufValue::Numbers(vec![1.0, 2.0, 3.0]);
+        assert_eq!(header.metadata["a"], numbers);
+        let most = LISTED.most;
+        for (lists, key) in [
+            (&[("a", most + 1, &[][..])][..], "a"),
+            (&[("a", 2, &[1, 2]), ("b", most - 1, &[])], "b"),
+            (&[("a", 2, &[1, 2]), ("b", u64::MAX, &[])], "b"),
+        ] {
+            let error = read(lists).err().unwrap().to_string();
+            let expected = format!("{key}: expected 0 to 16777216 values in all lists");
+            assert!(error.contains(&expected), "{error}");
+        }
+        // What is within is still held against the file.
+        let error = read(&[("a", most, &[])]).err().unwrap();
+        assert!(matches!(error, FileError::Truncated { .. }), "{error}");
     }
 }

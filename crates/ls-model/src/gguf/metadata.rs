@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::names::{EMBEDDINGS, OUTPUT, ROPE_FACTORS};
 use crate::error::{ModelError, Result};
+use crate::rope::{RopeConfig, RopeScaling};
 
 /// An architecture of llama.cpp whose decoder block this crate implements.
 struct Architecture {
@@ -16,7 +17,7 @@ struct Architecture {
     rotated: bool,
 }
 
-const ARCHITECTURES: [Architecture; 2] = [
+const ARCHITECTURES: [Architecture; 3] = [
     Architecture {
         name: "llama",
         model_type: "llama",
@@ -27,6 +28,12 @@ const ARCHITECTURES: [Architecture; 2] = [
         name: "qwen2",
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
+        rotated: false,
+    },
+    Architecture {
+        name: "qwen3",
+        model_type: "qwen3",
+        class: "Qwen3ForCausalLM",
         rotated: false,
     },
 ];
@@ -192,21 +199,31 @@ impl Model<'_> {
         let mut found = vec![0.0; tensor.width()];
         self.file.read_rows(tensor, 0, &mut found)?;
         let factor = found.iter().copied().fold(1.0, f32::max);
-        let divisor = |at: usize| {
-            let frequency = base.powf(-(at as f64) / found.len() as f64);
-            let wavelength = std::f64::consts::TAU / frequency;
-            let turns = ORIGINAL_MAX_POSITION_EMBEDDINGS / wavelength;
-            let smooth = (turns - LOW_FREQ_FACTOR) / (HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR);
-            let smooth = smooth.clamp(0.0, 1.0);
-            1.0 / ((1.0 - smooth) / f64::from(factor) + smooth)
+        let length = ORIGINAL_MAX_POSITION_EMBEDDINGS;
+        let frequencies = |scaling: RopeScaling| {
+            let rope = RopeConfig {
+                theta: base,
+                scaling,
+                rotary_dim: 2 * found.len(),
+                max_position_embeddings: length as usize,
+            };
+            rope.inverse_frequencies(1)
         };
+        let plain = frequencies(RopeScaling::Default);
+        let scaled = frequencies(RopeScaling::Llama3 {
+            factor: f64::from(factor),
+            low_freq_factor: LOW_FREQ_FACTOR,
+            high_freq_factor: HIGH_FREQ_FACTOR,
+            original_max_position_embeddings: length,
+        });
+        let expected = plain.iter().zip(&scaled).map(|(plain, by)| plain / by);
         // What is computed in f32 elsewhere differs in the sixth digit.
-        let fits = |(at, found): (usize, &f32)| {
-            let expected = divisor(at);
-            (f64::from(*found) - expected).abs() <= 1e-3 * expected
-        };
+        let fit = found
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| (f64::from(*found) - expected).abs() <= 1e-3 * expected);
         let of_each = found.len() as f64 * 2.0 == head_dim;
-        if !of_each || !found.iter().enumerate().all(fits) {
+        if !of_each || !fit {
             let shown = shown(format!("{found:?}"));
             let supported = "the divisors of LLaMA 3.1";
             return Err(unsupported(self.file, ROPE_FACTORS, &shown, supported));
@@ -216,7 +233,7 @@ impl Model<'_> {
             "factor": factor,
             "low_freq_factor": LOW_FREQ_FACTOR,
             "high_freq_factor": HIGH_FREQ_FACTOR,
-            "original_max_position_embeddings": whole(ORIGINAL_MAX_POSITION_EMBEDDINGS),
+            "original_max_position_embeddings": whole(length),
         });
         Ok((factor > 1.0).then_some(scaling))
     }
