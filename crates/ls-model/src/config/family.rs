@@ -62,7 +62,8 @@ pub(super) enum Multipliers {
     Plain,
     /// Each by a field of its own.
     OfFields,
-    /// Embeddings by `sqrt(hidden_size)` in the type of their table, scores by `1 / sqrt(query_pre_attn_scalar)`.
+    /// Embeddings by `sqrt(hidden_size)` in the type of their table, scores by
+    /// `1 / sqrt(query_pre_attn_scalar)`.
     OfWidths,
 }
 
