@@ -98,7 +98,7 @@ fn families() -> Vec<(&'static str, Value, &'static str, Value)> {
     let class = |stem: &str| json!([format!("{stem}ForSequenceClassification")]);
     let own_width = json!({"head_dim": 4});
     let gemma = json!({
-        "head_dim": 4, "query_pre_attn_scalar": 4, "sliding_window": 4,
+        "head_dim": 4, "query_pre_attn_scalar": 4, "sliding_window": 6,
         "layer_types": ["sliding_attention", "full_attention"],
     });
     // Half the window to each side.
