@@ -23,6 +23,19 @@ use ls_ops::device::of_tests;
 
 const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
 
+/// Models of the fixture that differ in what a block is made of.
+const FAMILIES: [&str; 9] = [
+    "gqa",
+    "qwen2-window",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "gemma2",
+    "gemma3",
+    "phi3",
+];
+
 /// The generator that dropout draws from is one for the whole process.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
@@ -140,17 +153,7 @@ fn gradients_are_bit_for_bit_those_without() {
     let _generator = generator();
     let device = of_tests().autodiff();
     let config = all_linear();
-    for name in [
-        "gqa",
-        "qwen2-window",
-        "qwen3",
-        "olmo2",
-        "granite",
-        "smollm3",
-        "gemma2",
-        "gemma3",
-        "phi3",
-    ] {
+    for name in FAMILIES {
         for attention in ["causal", "bidirectional", "from:1"] {
             for task in [
                 Task::Sequence(Pooling::Last),
@@ -247,10 +250,13 @@ fn whatever_trains_in_full() {
             quantization,
             in_f32: trained.clone(),
         };
-        for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.4 }] {
-            let model = classifier_in(precision.clone(), "gqa", "causal", task, &device);
-            let model = set_trainable(model, &|name| trained.holds(name), true);
-            compare(&model, &input("gqa", &device), &format!("{precision:?}"));
+        for name in FAMILIES {
+            for task in [Task::Sequence(Pooling::Last), Task::Token { dropout: 0.4 }] {
+                let model = classifier_in(precision.clone(), name, "causal", task, &device);
+                let model = set_trainable(model, &|name| trained.holds(name), true);
+                let what = format!("{name} {precision:?}");
+                compare(&model, &input(name, &device), &what);
+            }
         }
     }
 }

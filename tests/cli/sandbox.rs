@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ls_files::write_tensors;
 use ls_lora::HostTensor;
+use ls_model::LlamaConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -53,11 +54,21 @@ impl Sandbox {
     /// A random LLaMA (grouped KV heads, tied embeddings), always the same, with a
     /// SentencePiece-style tokenizer.
     pub fn model(&self, name: &str, vocab_size: usize) {
-        self.write(
-            &format!("{name}/config.json"),
-            config_json(vocab_size).to_string(),
-        );
-        self.write_tensors(&format!("{name}/model.safetensors"), &weights(vocab_size));
+        self.model_of(name, &config_json(vocab_size));
+    }
+
+    /// The same, but with these fields in its configuration, which may make it another family's.
+    pub fn model_with(&self, name: &str, fields: &Value) {
+        let mut config = config_json(VOCAB_SIZE);
+        if let (Value::Object(config), Value::Object(fields)) = (&mut config, fields) {
+            config.extend(fields.clone());
+        }
+        self.model_of(name, &config);
+    }
+
+    fn model_of(&self, name: &str, config: &Value) {
+        self.write(&format!("{name}/config.json"), config.to_string());
+        self.write_tensors(&format!("{name}/model.safetensors"), &weights_of(config));
         let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../ls-data/tests/fixtures/tokenizers/llama2");
         for file in ["tokenizer.json", "tokenizer_config.json"] {
@@ -273,35 +284,21 @@ fn config_json(vocab_size: usize) -> Value {
 
 /// The tensors of the random model.
 pub fn weights(vocab_size: usize) -> BTreeMap<String, HostTensor> {
-    let (hidden, mlp, keys) = (HIDDEN_SIZE, INTERMEDIATE_SIZE, HIDDEN_SIZE / 2);
-    let mut shapes = vec![(
-        "model.embed_tokens.weight".to_owned(),
-        vec![vocab_size, hidden],
-    )];
-    for layer in 0..2 {
-        let mut add = |name: &str, shape: Vec<usize>| {
-            shapes.push((format!("model.layers.{layer}.{name}.weight"), shape))
-        };
-        add("self_attn.q_proj", vec![hidden, hidden]);
-        add("self_attn.k_proj", vec![keys, hidden]);
-        add("self_attn.v_proj", vec![keys, hidden]);
-        add("self_attn.o_proj", vec![hidden, hidden]);
-        add("mlp.gate_proj", vec![mlp, hidden]);
-        add("mlp.up_proj", vec![mlp, hidden]);
-        add("mlp.down_proj", vec![hidden, mlp]);
-        add("input_layernorm", vec![hidden]);
-        add("post_attention_layernorm", vec![hidden]);
-    }
-    shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
+    weights_of(&config_json(vocab_size))
+}
+
+fn weights_of(config: &Value) -> BTreeMap<String, HostTensor> {
+    let config = LlamaConfig::from_json(&config.to_string(), Path::new("config.json")).unwrap();
     let mut state = 17u64;
     let mut tensors = BTreeMap::new();
-    for (name, shape) in shapes {
+    for (name, shape) in config.tensors() {
         let count = shape.iter().product();
         let norm = shape.len() == 1;
         let values: Vec<f32> = (0..count)
             .map(|_| if norm { 1.0 } else { 0.3 * uniform(&mut state) })
             .collect();
-        tensors.insert(name, HostTensor::from_f32(shape, &values));
+        let tensor = HostTensor::from_f32(shape, &values);
+        tensors.insert(format!("model.{name}"), tensor);
     }
     tensors
 }
