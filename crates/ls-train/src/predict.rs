@@ -8,7 +8,7 @@ use ls_data::{
     CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
     WordsAs,
 };
-use ls_files::{FileStamp, exists};
+use ls_files::{FileStamp, exists, optional};
 use ls_lora::{CONFIG_FILE, LoraModel, PeftAdapter, weights_file};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
@@ -120,15 +120,32 @@ impl Predictor {
         let stamped = |path: &Path| Ok((path.to_path_buf(), FileStamp::of(path)?));
         let base = checkpoint.weight_files().map(stamped);
         let base = base.collect::<Result<_>>()?;
-        let mut adapter_files = ReadFiles::default();
-        if let Some(dir) = adapter_dir {
-            adapter_files.add_optional(&dir.join(CONFIG_FILE))?;
-            adapter_files.add_optional(&weights_file(dir)?)?;
-        }
+        let files_of_adapter = match adapter_dir {
+            Some(dir) => vec![dir.join(CONFIG_FILE), weights_file(dir)?],
+            None => Vec::new(),
+        };
+        let stamps = |paths: &[PathBuf]| {
+            let stamps = paths.iter().map(|path| optional(FileStamp::of(path)));
+            stamps.collect::<Result<Vec<_>, _>>()
+        };
+        let before = stamps(&files_of_adapter)?;
         let adapter = adapter_dir
             .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
             .transpose()?;
-        adapter_files.check()?;
+        // Only now that they are known to be files of an adapter: a hash reads all that there is.
+        let mut adapter_files = ReadFiles::default();
+        for path in &files_of_adapter {
+            adapter_files.add(path)?;
+        }
+        let after = stamps(&files_of_adapter)?;
+        let mut same = before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| before == after);
+        if let Some(at) = same.position(|same| !same) {
+            let path = files_of_adapter[at].clone();
+            return Err(TrainError::FileChanged { path });
+        }
         // Tokens that were added for the training are in the adapter's table.
         let of_adapter = adapter
             .as_ref()
