@@ -30,14 +30,14 @@ from transformers import AutoModelForTokenClassification
 # What a run may say besides, because it changes no result or nothing that is compared.
 IGNORED = {
     "run", "task", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
-    "data.padding_side", "data.offsets", "data.bad_spans", "data.first_label", "data.labels", "train.baselines",
+    "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
     "train.group_by_length", "train.save_seconds",
     "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
 }
 # What it may say in one way alone.
 FIXED = {
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
-    "lora.use_rslora": [False, True], "data.long_inputs": ["truncate"], "data.text_append": [[]],
+    "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"], "data.text_append": [[]],
     "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
     "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
     "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
@@ -194,6 +194,8 @@ def main():
     for split, examples in rows.items():
         joined = [" ".join(words) for words, _ in examples] if token else [text for text, _ in examples]
         encoded = tokenizer(joined, return_offsets_mapping=True)
+        if settings["data.long_inputs"] == "window" and max(map(len, encoded["input_ids"])) > most:
+            raise SystemExit(f"{args.run}: {split} has inputs over {most} tokens, and windows are not repeated here")
         data[split] = [
             {"ids": ids[:most], "gold": gold, "places": first_pieces(offsets[:most], source) if token else None}
             for ids, offsets, (source, gold) in zip(encoded["input_ids"], encoded["offset_mapping"], examples)
