@@ -2,8 +2,9 @@
 //! runs and never typed.
 //!
 //! What was measured is kept in `configs/results.json`, one record for each config, side and seed.
-//! A run is given as its folder, `NAME.SEED` for `configs/NAME.toml`, and what transformers + peft
-//! made of it as the file `NAME.SEED.json` of `benches/vs_peft/same_run.py`.
+//! A run is given as its folder, `NAME.SEED` for `configs/NAME.toml`, and what others made of the
+//! same data as files: `NAME.SEED.json` of `benches/vs_peft/same_run.py` for transformers + peft,
+//! and `NAME.SEED.tfidf.json` of `benches/vs_peft/tfidf.py` for a linear model over n-grams.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,12 +23,13 @@ const BEGIN: &str = "<!-- made by `cargo xtask results` -->";
 const END: &str = "<!-- end of what it made -->";
 const OURS: &str = "ls-llama";
 const THEIRS: &str = "transformers + peft";
+const LINEAR: &str = "n-grams, linear";
 
 /// What is added to the records.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folders of finished runs (`NAME.SEED`) and files of benches/vs_peft/same_run.py
-    /// (`NAME.SEED.json`); none makes the table anew.
+    /// Folders of finished runs (`NAME.SEED`), and files of benches/vs_peft/same_run.py
+    /// (`NAME.SEED.json`) and tfidf.py (`NAME.SEED.tfidf.json`); none makes the table anew.
     runs: Vec<PathBuf>,
 }
 
@@ -89,9 +91,12 @@ fn read(root: &Path) -> Result<BTreeMap<Key, Value>> {
 fn measured(root: &Path, path: &Path) -> Result<(Key, Value)> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.context("has no name")?;
-    let (side, stem) = match name.strip_suffix(".json") {
-        Some(stem) => (THEIRS, stem),
-        None => (OURS, name),
+    let (side, stem) = if let Some(stem) = name.strip_suffix(".tfidf.json") {
+        (LINEAR, stem)
+    } else if let Some(stem) = name.strip_suffix(".json") {
+        (THEIRS, stem)
+    } else {
+        (OURS, name)
     };
     let (config, seed) = stem.rsplit_once('.').context("expected NAME.SEED")?;
     let seed: u64 = seed.parse().context("expected NAME.SEED")?;
@@ -99,7 +104,7 @@ fn measured(root: &Path, path: &Path) -> Result<(Key, Value)> {
     ensure!(file.is_file(), "there is no configs/{config}.toml");
     let record = match side {
         OURS => of_run(path, seed)?,
-        _ => of_script(path, seed)?,
+        _ => of_script(path, side, seed)?,
     };
     let mut record: Map<String, Value> = record;
     record.insert("config".into(), config.into());
@@ -150,8 +155,13 @@ fn of_run(run: &Path, seed: u64) -> Result<Map<String, Value>> {
     }))
 }
 
-fn of_script(path: &Path, seed: u64) -> Result<Map<String, Value>> {
+fn of_script(path: &Path, side: &str, seed: u64) -> Result<Map<String, Value>> {
     let found = json_of(path)?;
+    ensure!(
+        found["side"] == side,
+        "its side is {}, its name says {side}",
+        found["side"]
+    );
     ensure!(
         found["seed"] == seed,
         "was trained with seed {}",
@@ -163,7 +173,7 @@ fn of_script(path: &Path, seed: u64) -> Result<Map<String, Value>> {
         "split": found["split"],
         "score": number(&found["scores"], metric)?,
         "minutes": number(&found, "train_seconds")? / 60.0,
-        "memory_mib": number(&found, "peak_rss_mib")?,
+        "memory_mib": found["peak_rss_mib"],
         "versions": found["versions"],
         "threads": found["threads"],
     }))
@@ -189,8 +199,8 @@ fn values<'a>(
 /// A row for each config: mean and sample standard deviation over the seeds, the highest memory.
 fn table(records: &BTreeMap<Key, Value>) -> String {
     let mut table = String::from(
-        "| config | score of | this project | transformers + peft | majority | frozen backbone | minutes | MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| config | score of | this project | transformers + peft | n-grams, linear | majority | frozen backbone | minutes | MiB |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     let mut configs: Vec<&str> = records.keys().map(|(config, ..)| config.as_str()).collect();
     configs.dedup();
@@ -206,7 +216,7 @@ fn table(records: &BTreeMap<Key, Value>) -> String {
             .find(|((of, by, _), _)| of == config && by == OURS);
         let baseline = |name: &str| {
             let found = record.and_then(|(_, record)| record["baselines"][name].as_f64());
-            found.map_or("-".into(), |score| format!("{score:.3}"))
+            rounded_score(found)
         };
         let text = |key: &str| {
             let found = record.and_then(|(_, record)| record[key].as_str());
@@ -217,6 +227,7 @@ fn table(records: &BTreeMap<Key, Value>) -> String {
             format!("{}, {}", text("metric"), text("split")),
             mean_and_deviation(&of(OURS, "score")),
             mean_and_deviation(&of(THEIRS, "score")),
+            rounded_score(mean(&of(LINEAR, "score"))),
             baseline("majority class"),
             baseline("frozen backbone"),
             both(&|values| rounded(mean(values)), "minutes"),
@@ -232,6 +243,10 @@ fn table(records: &BTreeMap<Key, Value>) -> String {
 
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn rounded_score(value: Option<f64>) -> String {
+    value.map_or("-".into(), |score| format!("{score:.3}"))
 }
 
 fn rounded(value: Option<f64>) -> String {
@@ -255,14 +270,15 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3} ({count})")
 }
 
-/// What cannot be one row: records of a config whose metric, split or threads differ.
+/// What cannot be one row: records of a config whose metric or split differ, or threads where both
+/// name them.
 fn at_odds(records: &BTreeMap<Key, Value>) -> Vec<String> {
     let mut first: BTreeMap<&str, &Value> = BTreeMap::new();
     let mut faults = Vec::new();
     for ((config, side, seed), record) in records {
         let other = *first.entry(config).or_insert(record);
         for key in ["metric", "split", "threads"] {
-            if other[key] != record[key] {
+            if other[key] != record[key] && !other[key].is_null() && !record[key].is_null() {
                 let (found, expected) = (&record[key], &other[key]);
                 faults.push(format!(
                     "{RECORDS}: {config}, {side}, seed {seed}: {key} is {found}, and {expected} in another record"
@@ -302,6 +318,7 @@ mod tests {
             record("a", OURS, 1, 0.8),
             record("a", OURS, 2, 0.9),
             record("a", THEIRS, 1, 0.85),
+            record("a", LINEAR, 1, 0.75),
             record("b", OURS, 1, 1.0),
         ]
         .into();
@@ -311,8 +328,8 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| `a` | accuracy, test | 0.850 ± 0.071 (2) | 0.850 (1) | 0.500 | - | 10.0 / 10.0 | 702 / 701 |",
-                "| `b` | accuracy, test | 1.000 (1) | - | 0.500 | - | 10.0 / - | 701 / - |",
+                "| `a` | accuracy, test | 0.850 ± 0.071 (2) | 0.850 (1) | 0.750 | 0.500 | - | 10.0 / 10.0 | 702 / 701 |",
+                "| `b` | accuracy, test | 1.000 (1) | - | - | 0.500 | - | 10.0 / - | 701 / - |",
             ]
         );
         let mut other = records.clone();

@@ -1,0 +1,88 @@
+"""What a finished run of this project says of its settings, and the splits that it read."""
+
+import csv
+import random
+import tomllib
+from pathlib import Path
+
+# What a run may say besides, because it changes no result or nothing that is compared.
+IGNORED = {
+    "run", "task", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
+    "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
+    "train.group_by_length", "train.save_seconds",
+    "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
+}
+# What it may say in one way alone.
+FIXED = {
+    "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
+    "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"],
+    "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
+    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
+    "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
+}  # fmt: skip
+USED = {
+    "lora.r", "lora.lora_alpha", "lora.lora_dropout", "lora.target_modules", "model.classifier_dropout", "data.train",
+    "data.validation", "data.test", "data.validation_fraction", "data.header", "data.text", "data.text_append", "data.label",
+    "data.max_length", "train.epochs", "train.micro_batch_size", "train.gradient_accumulation_steps",
+    "train.learning_rate", "train.lr_scheduler", "train.warmup_steps", "train.warmup_ratio", "train.weight_decay",
+    "train.adam_beta1", "train.adam_beta2", "train.adam_epsilon", "train.max_grad_norm",
+}  # fmt: skip
+
+
+def flat(table, before=""):
+    for key, value in table.items():
+        yield from flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+
+
+def settings_of(run):
+    settings = dict(flat(tomllib.loads((run / "config.toml").read_text())))
+    for key, value in settings.items():
+        if key in FIXED and value not in FIXED[key]:
+            raise SystemExit(f"{run}/config.toml: {key} = {value!r} is not repeated here, only {FIXED[key]}")
+        if key not in FIXED and key not in USED and key not in IGNORED:
+            raise SystemExit(f"{run}/config.toml: {key} is not repeated here")
+    return settings
+
+
+def texts(path, settings):
+    """Rows (text, label) of a CSV or TSV file."""
+    tabs = Path(path).suffix == ".tsv"
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
+        rows = [row for row in rows if row]
+    columns = [settings["data.label"], settings["data.text"], *settings["data.text_append"]]
+    if settings["data.header"]:
+        head = rows.pop(0)
+        columns = [head.index(name) if isinstance(name, str) else name for name in columns]
+    label, *text = columns
+    return [(" ".join(row[column] for column in text), row[label]) for row in rows]
+
+
+def sentences(path):
+    """Rows (words, tags) of a CoNLL file: word, white space, tag; an empty line ends a sentence."""
+    rows, words, tags = [], [], []
+    for line in [*open(path, encoding="utf-8"), ""]:
+        line = line.replace("\ufeff", "").strip()
+        if line:
+            word, *_, tag = line.split()
+            words.append(word)
+            tags.append(tag)
+        elif words:
+            rows.append((words, tags))
+            words, tags = [], []
+    return rows
+
+
+def is_token(run):
+    return tomllib.loads((run / "config.toml").read_text())["task"] == "token"
+
+
+def splits(settings, token, seed):
+    """The splits' rows by name, and the name of the one that is reported; a part of train chooses where nothing else does."""
+    read = sentences if token else (lambda path: texts(path, settings))
+    rows = {split: read(settings[f"data.{split}"]) for split in ("train", "validation", "test") if f"data.{split}" in settings}
+    if "validation" not in rows:
+        random.Random(seed).shuffle(rows["train"])
+        count = max(1, round(settings["data.validation_fraction"] * len(rows["train"])))
+        rows["validation"], rows["train"] = rows["train"][:count], rows["train"][count:]
+    return rows, "test" if "test" in rows else "validation"
