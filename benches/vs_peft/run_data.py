@@ -17,10 +17,11 @@ FIXED = {
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
     "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"],
     "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
-    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"], "model.attention": ["causal", "bidirectional"],
+    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"],
     "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
 }  # fmt: skip
 USED = {
+    "model.attention",
     "lora.r", "lora.lora_alpha", "lora.lora_dropout", "lora.target_modules", "model.classifier_dropout", "data.train",
     "data.validation", "data.test", "data.validation_fraction", "data.header", "data.text", "data.text_append", "data.label",
     "data.max_length", "train.epochs", "train.micro_batch_size", "train.gradient_accumulation_steps",

@@ -63,10 +63,39 @@ class Stock(torch.nn.Module):
         return self.inner(**inputs, use_cache=False).logits
 
 
+def unmasked(mode, layers):
+    """Whether each layer is bidirectional, as the README explains the modes."""
+    kind, _, rest = mode.partition(":")
+    if kind in ("causal", "bidirectional"):
+        return [kind == "bidirectional"] * layers
+    if kind == "from":
+        return [at >= int(rest) for at in range(layers)]
+    if kind == "groups":
+        return [rest[at * len(rest) // layers] == "1" for at in range(layers)]
+    ranges = [(int(first), int(last or first)) for first, _, last in (part.partition("-") for part in rest.split(","))]
+    return [any(first <= at <= last for first, last in ranges) for at in range(layers)]
+
+
+def unmask(model, bidirectional):
+    """Lets the chosen layers see every token; transformers has one mask for all."""
+    decoder, real = next(part for part in model.modules() if hasattr(part, "layers")), {}
+    remember = lambda _, args, kwargs: real.update(mask=kwargs["attention_mask"][:, None, None, :].bool())
+    decoder.register_forward_pre_hook(remember, with_kwargs=True)
+
+    def everywhere(_, args, kwargs):
+        length = real["mask"].shape[-1]
+        return args, {**kwargs, "attention_mask": real["mask"].expand(-1, 1, length, length)}
+
+    for layer, chosen in zip(decoder.layers, bidirectional):
+        if chosen:
+            layer.register_forward_pre_hook(everywhere, with_kwargs=True)
+
+
 def build(settings, labels, pad_id, token):
     path = settings["model.path"]
     config = AutoConfig.from_pretrained(path, num_labels=labels, pad_token_id=pad_id)
-    if settings["model.attention"] == "bidirectional":
+    bidirectional = unmasked(settings["model.attention"], config.num_hidden_layers)
+    if all(bidirectional):
         config.is_causal = False
     if "model.classifier_dropout" in settings:
         config.classifier_dropout = settings["model.classifier_dropout"]
@@ -76,6 +105,8 @@ def build(settings, labels, pad_id, token):
         model = MeanPooled(path, config)
     else:
         model = Stock(AutoModelForSequenceClassification, path, config)
+    if any(bidirectional) and not all(bidirectional):
+        unmask(model, bidirectional)
     targets = settings["lora.target_modules"]
     if targets == "all-linear":
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -18,8 +18,9 @@ use crate::trained::ranges;
 /// - `causal` or `bidirectional`,
 /// - `from:16`: layer 16 and all above,
 /// - `layers:0-7,24-31`: inclusive ranges,
-/// - `groups:0011`: the layers in as many equal groups as there are bits; the first bit is the
-///   lowest layers', 1 = bidirectional.
+/// - `groups:0011`: the layers in as many groups as there are bits, of equal size or, where the
+///   layers do not divide evenly, one layer apart; the first bit is the lowest layers', 1 =
+///   bidirectional.
 ///
 /// ```
 /// use ls_model::AttentionMode;
@@ -49,7 +50,7 @@ impl AttentionMode {
     ///
     /// # Errors
     ///
-    /// If it names a layer that is not there, or its groups do not divide the layers evenly.
+    /// If it names a layer that is not there, or there are more groups than layers.
     pub fn check(&self, num_hidden_layers: usize) -> Result<()> {
         self.bidirectional_layers(num_hidden_layers).map(|_| ())
     }
@@ -58,7 +59,7 @@ impl AttentionMode {
     ///
     /// # Errors
     ///
-    /// If the mode names a layer that is not there, or its groups do not divide the layers evenly.
+    /// If the mode names a layer that is not there, or there are more groups than layers.
     pub(crate) fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
         let error = |reason: String| ModelError::AttentionMode {
             mode: shown(self),
@@ -84,15 +85,14 @@ impl AttentionMode {
                     .collect()),
             },
             Self::Groups(bits) => {
-                if bits.is_empty() || !num_hidden_layers.is_multiple_of(bits.len()) {
+                if bits.is_empty() || bits.len() > num_hidden_layers {
                     return Err(error(format!(
-                        "{} groups do not divide {num_hidden_layers} layers",
+                        "{} groups of {num_hidden_layers} layers",
                         bits.len()
                     )));
                 }
-                let size = num_hidden_layers / bits.len();
                 Ok((0..num_hidden_layers)
-                    .map(|layer| bits[layer / size])
+                    .map(|layer| bits[layer * bits.len() / num_hidden_layers])
                     .collect())
             }
         }
@@ -259,6 +259,13 @@ mod tests {
     }
 
     #[test]
+    fn groups_that_do_not_divide_the_layers_are_one_layer_apart() {
+        assert_eq!(layers("groups:0101", 30), "000000001111111000000001111111");
+        assert_eq!(layers("groups:011", 8), "00011111");
+        assert_eq!(layers("groups:01010", 5), "01010");
+    }
+
+    #[test]
     fn ranges_name_their_layers() {
         assert_eq!(layers("causal", 3), "000");
         assert_eq!(layers("bidirectional", 3), "111");
@@ -273,9 +280,8 @@ mod tests {
         for (mode, count, reason) in [
             ("from:8", 8, "layer 8 is past the last of 8 layers"),
             ("layers:0-3,6-8", 8, "layer 8 is past the last of 8 layers"),
-            ("groups:011", 8, "3 groups do not divide 8 layers"),
-            ("groups:", 8, "0 groups do not divide 8 layers"),
-            ("groups:0000000000", 5, "10 groups do not divide 5 layers"),
+            ("groups:", 8, "0 groups of 8 layers"),
+            ("groups:0000000000", 5, "10 groups of 5 layers"),
         ] {
             let error = parse(mode).bidirectional_layers(count).unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");

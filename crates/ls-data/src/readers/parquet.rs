@@ -4,6 +4,8 @@
 //! Columns are read batch by batch, so that memory is bounded by a page of each. The line of an
 //! example is the number of its row, from 1.
 
+mod pages;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -373,8 +375,10 @@ impl Table {
                 return Ok(false);
             }
             let group = guarded(&self.path, || self.file.get_row_group(self.next_group))?;
+            let schema = self.file.metadata().file_metadata().schema_descr();
             for column in &mut self.wanted {
-                let reader = guarded(&self.path, || group.get_column_reader(column.leaf))?;
+                let pages = guarded(&self.path, || group.get_column_page_reader(column.leaf))?;
+                let reader = pages::column_reader(schema.column(column.leaf), pages);
                 column.reader = Some(reader);
             }
             self.next_group += 1;

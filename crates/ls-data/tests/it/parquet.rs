@@ -315,3 +315,66 @@ fn damage_is_an_error() {
         }
     }
 }
+
+#[test]
+fn strings_in_every_encoding_are_read() {
+    use parquet::basic::Encoding;
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
+
+    let schema = "message m { optional binary text (UTF8); required binary label (UTF8); }";
+    let texts: Vec<Option<String>> = (0..3000)
+        .map(|row| (row % 7 != 3).then(|| "né ".repeat(row % 40) + &row.to_string()))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for encoding in [
+            None,
+            Some(Encoding::PLAIN),
+            Some(Encoding::DELTA_LENGTH_BYTE_ARRAY),
+            Some(Encoding::DELTA_BYTE_ARRAY),
+        ] {
+            let mut properties = WriterProperties::builder()
+                .set_writer_version(version)
+                .set_data_page_row_count_limit(700)
+                .set_write_batch_size(100);
+            if let Some(encoding) = encoding {
+                properties = properties
+                    .set_dictionary_enabled(false)
+                    .set_encoding(encoding);
+            }
+            let path = folder.path().join("strings.parquet");
+            let mut writer = SerializedFileWriter::new(
+                std::fs::File::create(&path).unwrap(),
+                Arc::new(parse_message_type(schema).unwrap()),
+                Arc::new(properties.build()),
+            )
+            .unwrap();
+            let mut group = writer.next_row_group().unwrap();
+            let there: Vec<ByteArray> = texts
+                .iter()
+                .flatten()
+                .map(|text| text.as_str().into())
+                .collect();
+            let levels: Vec<i16> = texts.iter().map(|text| i16::from(text.is_some())).collect();
+            let labels = vec![ByteArray::from("x"); texts.len()];
+            for (values, levels) in [(there, Some(levels)), (labels, None)] {
+                let mut column = group.next_column().unwrap().unwrap();
+                column
+                    .typed::<ByteArrayType>()
+                    .write_batch(&values, levels.as_deref(), None)
+                    .unwrap();
+                column.close().unwrap();
+            }
+            group.close().unwrap();
+            writer.close().unwrap();
+
+            let rows = spec("text", "label").read_sequence(&path).unwrap();
+            let found: Vec<Option<String>> = rows.map(|row| row.ok().map(|row| row.text)).collect();
+            assert_eq!(found, texts, "{version:?}, {encoding:?}");
+        }
+    }
+}
