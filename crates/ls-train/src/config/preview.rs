@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ls_data::TaskKind;
-use ls_files::is_file;
+use ls_files::exists;
 use ls_model::{AttentionMode, LlamaConfig};
 use toml::{Table, Value};
 
@@ -25,16 +25,16 @@ pub struct Preview {
 
 impl RunConfig {
     /// What a run of this configuration writes into its folder, as far as it follows from it and
-    /// from the model's `config.json`. Without that file, what depends on it is left open.
+    /// from the model's `config.json`. Where there is no such model, what it decides is left open.
     ///
     /// # Errors
     ///
-    /// If the model's `config.json` cannot be used; if the model has not the layers that are named;
-    /// if a path is not Unicode.
+    /// If the model's folder is none, or its `config.json` cannot be used; if the model has not the
+    /// layers that are named; if a path is not Unicode.
     pub fn preview(self) -> Result<Preview> {
         let mut open = Vec::new();
         let path = self.model.path.clone();
-        let (toml, config) = if is_file(path.join("config.json"))? {
+        let (toml, config) = if exists(&path)? {
             let model = LlamaConfig::from_dir(&path)?;
             let run = self.resolve(&model);
             run.attention.check(model.num_hidden_layers)?;
@@ -45,7 +45,7 @@ impl RunConfig {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             if !keys.is_empty() {
                 open.push(format!(
-                    "{}: by the model's config.json, and there is none in {}",
+                    "{}: by the model's config.json, and {} is not here",
                     keys.join(", "),
                     path.display()
                 ));
@@ -162,6 +162,10 @@ mod tests {
                 "train.pass_size: by the memory that is free",
             ]
         );
+        let file = dir.path().join("config.json");
+        let no_folder = read("sequence", file.to_str().unwrap(), &[]).preview();
+        let error = no_folder.unwrap_err().to_string();
+        assert!(error.contains("no such folder"), "{error}");
         for (set, part) in [
             (
                 &["model.attention=from:2"][..],
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn without_it_only_what_it_decides_is_left_open() {
         let of = |keys: &str| {
-            let reason = "by the model's config.json, and there is none in gone";
+            let reason = "by the model's config.json, and gone is not here";
             vec![format!("{keys}: {reason}")]
         };
         let attention = "lora.target_modules, model.attention, model.pooling";
