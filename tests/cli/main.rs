@@ -12,6 +12,7 @@ mod bounds;
 mod bytes;
 mod changes;
 mod colours;
+mod config;
 #[cfg(unix)]
 mod continued;
 mod convert;

@@ -121,11 +121,13 @@ fn every_command_names_a_full_stdout_and_leaves_a_closed_one_quietly() {
         sandbox.write(name, "{\"label\": \"pos\"}\n");
     }
     let score = ["score", "--gold", "gold.jsonl", "--pred", "pred.jsonl"];
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &["predict", "--run", "out", "a film"],
         &["evaluate", "--run", "out"],
         &["evaluate", "--run", "out", "--format", "json"],
         &score,
+        &["config", "docs"],
+        &["config", "show", "--config", "run.toml"],
         &["--help"],
         &["--version"],
         &["predict", "--help"],

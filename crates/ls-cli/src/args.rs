@@ -45,6 +45,46 @@ pub enum Command {
     /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
     /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
+    /// Look up what a configuration may say, and what one comes to
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the JSON Schema of configurations (draft 2020-12)
+    ///
+    /// Editors complete and check a configuration by it: those that know Taplo (in VS Code, Even
+    /// Better TOML) where its first line is `#:schema PATH_OR_URL`, which is a comment to ls-cli.
+    Schema,
+    /// Print the reference of every key, as Markdown
+    Docs,
+    /// Print what a configuration comes to, as a run writes it into its folder's config.toml
+    ///
+    /// Every key has its value: what the file and --set say, defaults, and the choices that follow
+    /// from both and from the model's config.json, with absolute paths. All faults of the
+    /// configuration are reported as train does.
+    ///
+    /// Neither weights nor data are read, and nothing is written. So these stay open where the
+    /// configuration leaves them so, and are named on stderr: data.scheme and
+    /// train.metric_for_best_model of a tagger, which train decides by the tags of the training
+    /// data; train.pass_size of train.micro_batch_size = "auto", by the memory that is free. If
+    /// the model is not on this machine, so do the choices that its config.json decides
+    /// (model.attention, model.pooling, lora.target_modules ...). Whether the data can be read,
+    /// and the adapters fit the weights, only train finds out.
+    Show(ShowArgs),
+}
+
+/// `config show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// `train`.
@@ -79,7 +119,8 @@ pub struct TrainArgs {
     /// With --data: what is labelled [default: what the file holds]
     #[arg(long, value_parser = task(), requires = "data")]
     pub task: Option<TaskKind>,
-    /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
+    /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated;
+    /// `config docs` lists all)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Fetch a model or data set from the Hugging Face Hub if it is not in the cache (needs the

@@ -33,6 +33,11 @@ pub fn config(name: &Path) -> Option<&'static str> {
     }
 }
 
+/// Where the files of the built-in configurations are unpacked below `runs`.
+pub fn root(runs: &Path) -> PathBuf {
+    runs.join(concat!("demo-files-", env!("CARGO_PKG_VERSION")))
+}
+
 /// Unpacks the files of the built-in configurations below `runs` and returns their folder. A file
 /// that is already there with the same bytes is left alone.
 ///
@@ -40,7 +45,7 @@ pub fn config(name: &Path) -> Option<&'static str> {
 ///
 /// If a file cannot be written.
 pub fn unpack(runs: &Path) -> Result<PathBuf> {
-    let root = runs.join(concat!("demo-files-", env!("CARGO_PKG_VERSION")));
+    let root = root(runs);
     for (path, bytes) in FILES {
         let path = root.join(path);
         if ls_files::read(&path).is_ok_and(|found| found == *bytes) {

@@ -12,14 +12,14 @@ use serde_json::json;
 use crate::config::{InitLoraWeights, LoraConfig, TargetModules, pattern_key_regex};
 use crate::error::{LoraError, Result, invalid};
 
-/// More than any layer's width; sums of ranks stay far from overflowing.
-const LARGEST_RANK: usize = 1 << 24;
-/// Far within f32, whatever the rank divides it by.
-const LARGEST_ALPHA: f64 = 1e9;
+/// The largest rank: more than any layer's width; sums of ranks stay far from overflowing.
+pub const LARGEST_RANK: usize = 1 << 24;
+/// The largest `lora_alpha`, of either sign: far within f32, whatever the rank divides it by.
+pub const LARGEST_ALPHA: f64 = 1e9;
 /// Passes of PiSSA's approximation: some tens are as good as the exact one.
 const MOST_PASSES: usize = 1 << 10;
-/// Patterns of one field. Files that list every module have hundreds.
-const MOST_PATTERNS: usize = 1 << 13;
+/// The most patterns of one field. Files that list every module have hundreds.
+pub const MOST_PATTERNS: usize = 1 << 13;
 /// Bytes that a compiled pattern may take: thousands of names, or a few counted repetitions.
 const PATTERN_BYTES: usize = 1 << 20;
 

@@ -13,7 +13,7 @@ use crate::read_files::ReadFiles;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-const FREE: [&str; 10] = [
+pub(crate) const FREE: [&str; 10] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
@@ -27,7 +27,7 @@ const FREE: [&str; 10] = [
 ];
 /// What divides the examples of a step into passes. Whoever has no memory left could not go on
 /// without it; that what follows may round otherwise is said.
-const DIVIDES: &str = "train.pass_size";
+pub(crate) const DIVIDES: &str = "train.pass_size";
 /// It may change where the examples of a step stay the same.
 const SHARES: &str = "train.micro_batch_size";
 /// Those of [`FREE`] that may lead a finished run further.

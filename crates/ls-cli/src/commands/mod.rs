@@ -1,5 +1,6 @@
 //! One file per command: arguments -> one library call -> print.
 
+pub mod config;
 pub mod convert;
 pub mod evaluate;
 pub mod predict;

@@ -214,13 +214,21 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
     if let (Some(_), None, Some(run)) = (&args.resume, &args.config, named_folder(args)?) {
         return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
-    let config = name(args);
+    let root = || builtin::unpack(Path::new("runs"));
+    Ok((read_named(name(args), &args.set, root)?, Vec::new()))
+}
+
+/// The configuration of a file, or the built-in one of a name, whose files `root` puts somewhere.
+pub(super) fn read_named(
+    config: &Path,
+    set: &[String],
+    root: impl FnOnce() -> ls_files::Result<PathBuf>,
+) -> Result<RunConfig> {
     if !is_file(config)? {
         if let Some(text) = builtin::config(config) {
-            let root = builtin::unpack(Path::new("runs"))?;
+            let text = builtin::relocate(text, &root()?);
             let name = config.display().to_string();
-            let text = builtin::relocate(text, &root);
-            return Ok((RunConfig::from_toml(&text, &name, &args.set)?, Vec::new()));
+            return Ok(RunConfig::from_toml(&text, &name, set)?);
         }
         if !exists(config)? {
             return Err(UsageError {
@@ -230,7 +238,7 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
             .into());
         }
     }
-    Ok((RunConfig::from_file(config, &args.set)?, Vec::new()))
+    Ok(RunConfig::from_file(config, set)?)
 }
 
 /// The name of the configuration.
@@ -241,7 +249,7 @@ fn name(args: &TrainArgs) -> &Path {
 }
 
 /// `runs/NAME`, or `runs/NAME-2` and so on if that is taken, of which `passed` hears.
-fn free_folder(config: &Path, passed: impl Fn(&Path)) -> Result<PathBuf> {
+pub(super) fn free_folder(config: &Path, passed: impl Fn(&Path)) -> Result<PathBuf> {
     let name = config
         .file_stem()
         .and_then(|name| name.to_str())

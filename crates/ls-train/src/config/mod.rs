@@ -1,21 +1,30 @@
 //! The configuration of a run: as the user writes it ([`RunConfig`]), and with every choice made
 //! ([`ResolvedRun`]).
 //!
-//! `settings` holds the tables of the file and their defaults, `read` merges a file and `key=value`
-//! overrides over them, `of_files` makes one of files of which nothing is said, `checks` finds the
-//! faults, and `resolved` fills in what depends on the checkpoint.
+//! `settings` holds the tables of the file and their defaults, `schema` makes a JSON Schema of them
+//! (with `values`, for what a key may hold) and `reference` a page. `read` merges a file and
+//! `key=value` overrides over the defaults, `of_files` makes one of files of which nothing is said,
+//! `checks` finds the faults, `resolved` fills in what depends on the checkpoint, and `preview`
+//! shows that much of a run that is not begun.
 
 mod checks;
 mod micro_batch;
 mod of_files;
+mod preview;
 mod read;
+mod reference;
 mod resolved;
+mod schema;
 mod settings;
+mod values;
 
 pub use micro_batch::MicroBatchSize;
 pub use of_files::DataFiles;
+pub use preview::Preview;
 pub use read::check_reading;
+pub use reference::reference_page;
 pub use resolved::ResolvedRun;
+pub use schema::json_schema;
 pub use settings::{
     DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,
     TrainSettings,

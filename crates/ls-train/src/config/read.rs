@@ -7,12 +7,11 @@ use std::path::Path;
 
 use ls_data::TaskKind;
 use ls_files::shown;
-use serde::Deserializer;
-use serde::de::value::Error as KeysError;
-use serde::de::{DeserializeOwned, Error, Visitor};
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::checks::Faults;
+use super::schema::{has_key, tables};
 use super::settings::{DataSettings, LoraSettings, ModelSettings, RunConfig, TrainSettings};
 use crate::error::{Result, TrainError};
 
@@ -57,8 +56,7 @@ impl RunConfig {
                 faults.add(fault);
             }
         }
-        let (_, known) = tables()[0];
-        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+        for key in table.keys().filter(|key| !has_key("", key)) {
             if !faults.are_many() {
                 faults.add(unknown_key("", key));
             }
@@ -105,15 +103,20 @@ impl RunConfig {
     ///
     /// If a path is not Unicode or a number is past TOML's range.
     pub(crate) fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| TrainError::Config {
-            origin: "the configuration cannot be written".into(),
-            faults: vec![error.to_string()],
-        })
+        toml::to_string(self).map_err(unwritable)
+    }
+}
+
+/// The error of a configuration that is no TOML.
+pub(super) fn unwritable(error: toml::ser::Error) -> TrainError {
+    TrainError::Config {
+        origin: "the configuration cannot be written".into(),
+        faults: vec![error.to_string()],
     }
 }
 
 /// Keys of `data` that say how a file is read.
-const READING: [&str; 19] = [
+pub(super) const READING: [&str; 19] = [
     "format",
     "header",
     "delimiter",
@@ -199,7 +202,7 @@ fn reading_key(assignment: &str) -> Option<String> {
              such as --set data.text=review"
         ));
     };
-    if READING.contains(&key) || !keys_of::<DataSettings>().contains(&key) {
+    if READING.contains(&key) || !has_key("data", key) {
         return None;
     }
     Some(match key {
@@ -236,7 +239,7 @@ fn section<T: DeserializeOwned + Default>(
     };
     let mut read = Table::new();
     for (key, value) in keys {
-        if !keys_of::<T>().contains(&key.as_str()) {
+        if !has_key(section, &key) {
             if !faults.are_many() {
                 faults.add(unknown_key(section, &key));
             }
@@ -307,52 +310,6 @@ pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
     Ok(())
 }
 
-type Keys = &'static [&'static str];
-
-/// Every table of the file with its keys; the outermost has no name.
-fn tables() -> [(&'static str, Keys); 5] {
-    [
-        ("", keys_of::<RunConfig>()),
-        ("model", keys_of::<ModelSettings>()),
-        ("lora", keys_of::<LoraSettings>()),
-        ("data", keys_of::<DataSettings>()),
-        ("train", keys_of::<TrainSettings>()),
-    ]
-}
-
-/// The keys of a struct, as serde's derive hands them to a deserializer.
-fn keys_of<T: DeserializeOwned>() -> Keys {
-    struct Capture<'a>(&'a mut Keys);
-
-    impl<'de> Deserializer<'de> for Capture<'_> {
-        type Error = KeysError;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, KeysError> {
-            Err(KeysError::custom("only a struct has keys"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: Keys,
-            visitor: V,
-        ) -> Result<V::Value, KeysError> {
-            *self.0 = fields;
-            self.deserialize_any(visitor)
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
-            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut keys: Keys = &[];
-    // An error in any case: there is nothing to read.
-    let _ = T::deserialize(Capture(&mut keys));
-    keys
-}
-
 /// The fault of a key that a table does not have, with the key that was likely meant.
 fn unknown_key(section: &str, key: &str) -> String {
     let path = |section: &str, key: &str| {
@@ -362,17 +319,21 @@ fn unknown_key(section: &str, key: &str) -> String {
             format!("{section}.{key}")
         }
     };
-    let tables = tables();
     // The same key in another table is likelier meant than a similar one in this.
-    let elsewhere = tables.iter().find(|(_, keys)| keys.contains(&key));
+    let elsewhere = tables().iter().find(|table| has_key(&table.name, key));
     let similar = |own: bool| {
-        let tables = || tables.iter().filter(|(name, _)| !own || *name == section);
-        let name = ls_files::similar(key, tables().flat_map(|(_, keys)| keys.iter().copied()))?;
-        let (table, _) = tables().find(|(_, keys)| keys.contains(&&*name))?;
-        Some(path(table, &name))
+        let tables = || {
+            tables()
+                .iter()
+                .filter(|table| !own || table.name == section)
+        };
+        let keys = tables().flat_map(|table| table.keys.iter().map(String::as_str));
+        let name = ls_files::similar(key, keys)?;
+        let table = tables().find(|table| has_key(&table.name, &name))?;
+        Some(path(&table.name, &name))
     };
     let hint = elsewhere
-        .map(|(name, _)| path(name, key))
+        .map(|table| path(&table.name, key))
         .or_else(|| similar(true))
         .or_else(|| similar(false))
         .map(|path| format!(", did you mean {path}?"))

@@ -34,15 +34,35 @@ pub struct ResolvedRun {
     pub metric: String,
 }
 
+/// What a checkpoint decides where the configuration leaves it open.
+#[derive(Debug, Clone)]
+pub(super) struct OfModel {
+    /// Which layers see to the right.
+    pub(super) attention: AttentionMode,
+    /// Dropout before a token head.
+    pub(super) classifier_dropout: f64,
+    /// Whether queries, keys and values are one layer.
+    pub(super) fused_projections: bool,
+}
+
 impl RunConfig {
     /// Makes every choice that the user left open. `model` is the checkpoint's configuration; no
     /// weight and no data file is read.
-    pub fn resolve(mut self, model: &LlamaConfig) -> ResolvedRun {
+    pub fn resolve(self, model: &LlamaConfig) -> ResolvedRun {
+        self.resolve_by(&OfModel {
+            attention: model.attention(),
+            classifier_dropout: model.classifier_dropout,
+            fused_projections: model.fused_projections,
+        })
+    }
+
+    /// The same, by what was taken from the checkpoint's configuration.
+    pub(super) fn resolve_by(mut self, model: &OfModel) -> ResolvedRun {
         self.make_paths_absolute();
         let paper = self.data.protocol == Protocol::Paper;
         let (settings, data) = (&mut self.model, &mut self.data);
 
-        let attention = settings.attention.get_or_insert_with(|| model.attention());
+        let attention = settings.attention.get_or_insert(model.attention.clone());
         let attention = attention.clone();
         let causal = attention == AttentionMode::Causal;
         let head = match self.task {

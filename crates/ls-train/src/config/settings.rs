@@ -10,11 +10,17 @@ use ls_data::{
     WordsAs,
 };
 use ls_files::Hashed;
-use ls_lora::{Bias, InitLoraWeights, LoraConfig, Quantization, TargetModules};
+use ls_lora::{
+    Bias, InitLoraWeights, LARGEST_ALPHA, LARGEST_RANK, LoraConfig, MOST_PATTERNS, Quantization,
+    TargetModules,
+};
 use ls_model::{AttentionMode, ComputeType, LayerList, Pooling};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::micro_batch::MicroBatchSize;
+use super::values;
+use crate::bounds::{BATCH, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
 
 /// A run as the user writes it: model, adapter, data and training.
 ///
@@ -32,18 +38,22 @@ use super::micro_batch::MicroBatchSize;
 /// let error = RunConfig::from_toml(text, "run.toml", &["lora.rank=8".into(), "train.epochs=0".into()]);
 /// assert!(error.unwrap_err().to_string().starts_with("run.toml: 2 faults"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Configuration of a run of ls-llama", description = values::ABOUT)]
 pub struct RunConfig {
     /// What is labelled: `sequence` (texts) or `token` (the words of texts).
+    #[schemars(schema_with = "values::names::<TaskKind>")]
     pub task: TaskKind,
     /// Folder for everything the run leaves.
+    #[schemars(schema_with = "values::path")]
     pub run: Option<PathBuf>,
     /// The pretrained model and its head.
     pub model: ModelSettings,
     /// The adapters; `lora = false` for none. Then the decoder itself trains, the whole of it or
     /// the layers of `train.layers`.
     #[serde(with = "or_false")]
+    #[schemars(schema_with = "values::adapters")]
     pub lora: Option<LoraSettings>,
     /// The examples.
     pub data: DataSettings,
@@ -52,30 +62,38 @@ pub struct RunConfig {
 }
 
 /// The pretrained model and its head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// Hugging Face folder.
+    /// Hugging Face folder; to ls-cli also a name on the Hub (`llama-3.2-1b`, `org/name`) of what
+    /// is in the cache.
+    #[schemars(schema_with = "values::path", extend("minLength" = 1))]
     pub path: PathBuf,
     /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
     /// checkpoint's `is_causal` decides; a checkpoint without it is causal.
+    #[schemars(schema_with = "values::attention")]
     pub attention: Option<AttentionMode>,
     /// `last`, `last_not_pad`, `mean` or `max`; by default `last` for causal attention and `mean`
     /// otherwise. `last_not_pad` is what transformers pools: the last token that is not the pad
     /// token, which is another than the last where the end token pads.
+    #[schemars(schema_with = "values::names::<Pooling>")]
     pub pooling: Option<Pooling>,
     /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
     /// What trains is f32.
+    #[schemars(schema_with = "values::names::<ComputeType>")]
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for
     /// 8.
+    #[schemars(schema_with = "values::names::<Quantization>")]
     pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub classifier_dropout: Option<f64>,
     /// How much of the pretrained weights is hashed, so that a run that goes on, and `predict`,
     /// know them again: `whole` (every byte, and again whenever the run is used) or `sample` (some
     /// of every tensor, in milliseconds, which single edited values escape). By default `whole` up
     /// to 512 MiB, `sample` beyond.
+    #[schemars(schema_with = "values::names::<Hashed>")]
     pub hash_weights: Option<Hashed>,
 }
 
@@ -128,17 +146,21 @@ mod or_false {
 }
 
 /// The adapter, in PEFT's names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraSettings {
     /// Rank.
+    #[schemars(range(min = 1, max = LARGEST_RANK))]
     pub r: usize,
     /// Numerator of the scaling.
+    #[schemars(range(min = -LARGEST_ALPHA, max = LARGEST_ALPHA))]
     pub lora_alpha: f64,
     /// Dropout on the adapter's input.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub lora_dropout: f64,
     /// A list of names, one regular expression, or `all-linear`; by default `q_proj` and `v_proj`,
     /// or the `qkv_proj` of a model that has these in one.
+    #[schemars(schema_with = "values::target_modules")]
     pub target_modules: Option<TargetModules>,
     /// Scaling `lora_alpha / sqrt(r)` instead of `lora_alpha / r`.
     pub use_rslora: bool,
@@ -146,10 +168,13 @@ pub struct LoraSettings {
     pub use_dora: bool,
     /// `default` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (any number)
     /// or `olora`.
+    #[schemars(schema_with = "values::init_lora_weights")]
     pub init_lora_weights: InitLoraWeights,
     /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
+    #[schemars(schema_with = "values::names::<Bias>")]
     pub bias: Bias,
     /// Modules that train in full beside the head, by the end of their name.
+    #[schemars(length(max = MOST_PATTERNS))]
     pub modules_to_save: Vec<String>,
 }
 
@@ -187,7 +212,7 @@ impl LoraSettings {
 }
 
 /// How scores are taken. Every report names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Every word is scored, spans as conlleval and seqeval count them, and the reported split has
@@ -240,100 +265,131 @@ impl Files {
 }
 
 /// The examples: a known data set by its name, or files with their columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSettings {
     /// A data set by its name (`sst2`, `conll03`, ...), in any of the forms that people have it in.
     /// It brings its own splits, columns and labels.
+    #[schemars(schema_with = "values::data_set")]
     pub dataset: Option<String>,
     /// Folder of the data set; by default `datasets/` and its name.
+    #[schemars(schema_with = "values::path")]
     pub dir: Option<PathBuf>,
     /// Language of the data set, where it has several.
     pub language: Option<String>,
     /// How scores are taken: `strict` or `paper`.
     pub protocol: Protocol,
     /// Examples to learn from: a file, or a list of files.
+    #[schemars(schema_with = "values::files")]
     pub train: Option<Files>,
     /// Examples that choose the best epoch; by default a part of `train` is set aside.
+    #[schemars(schema_with = "values::files")]
     pub validation: Option<Files>,
     /// Examples that are scored once, at the end.
+    #[schemars(schema_with = "values::files")]
     pub test: Option<Files>,
     /// Part of `train` that is set aside where there is no `validation`.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_fraction: f64,
     /// `csv`, `tsv`, `jsonl` (or `json`), `conll` (or `conllu`), `conll2012`, `fasttext`, `trees`
     /// or `parquet`; by default the file's ending decides.
+    #[schemars(schema_with = "values::format")]
     pub format: Option<String>,
     /// Whether the first line of a CSV or TSV file names the columns.
     pub header: bool,
     /// What parts the fields of CSV files: one character, or `tab`; by default it is found from the
     /// header and the first rows (`,`, `;`, tab or `|`).
+    #[schemars(schema_with = "values::delimiter")]
     pub delimiter: Option<Delimiter>,
     /// How the files are encoded, such as `windows-1252`, `latin-1` or `shift_jis`; by default
     /// UTF-8, or UTF-16 where a byte order mark says so.
+    #[schemars(schema_with = "values::encoding")]
     pub encoding: Option<TextEncoding>,
     /// Column of the text.
+    #[schemars(schema_with = "values::column")]
     pub text: ColumnRef,
     /// Columns that are joined to the text, each behind a space: a description behind its title.
+    #[schemars(schema_with = "values::columns")]
     pub text_append: Vec<ColumnRef>,
     /// Column of a second text.
+    #[schemars(schema_with = "values::column")]
     pub text_pair: Option<ColumnRef>,
     /// Column of the label.
+    #[schemars(schema_with = "values::column")]
     pub label: ColumnRef,
     /// The integer that stands for the first of `labels`.
     pub first_label: i64,
     /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
+    #[schemars(schema_with = "values::column")]
     pub tokens: Option<ColumnRef>,
     /// Column (CoNLL) or key (JSONL) of the tags; by default the last column, or `tags` or
     /// `ner_tags`, and for texts with spans `entities`, `spans`, `label` or `labels`. In CoNLL-U
     /// also a column's name (`upos`) or a key of MISC.
+    #[schemars(schema_with = "values::column")]
     pub tags: Option<ColumnRef>,
     /// What the places of spans in a text count: `characters`, `utf16` or `bytes`.
+    #[schemars(schema_with = "values::names::<Offsets>")]
     pub offsets: Offsets,
     /// What happens to spans that cut a word or overlap: `refuse`, or `widen` (to whole words; of
     /// overlapping spans the longest is kept).
+    #[schemars(schema_with = "values::names::<BadSpans>")]
     pub bad_spans: BadSpans,
     /// Label names in order; integers in the data count into this list. By default they are
     /// collected from `train`.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     pub labels: Option<Vec<String>>,
     /// Scheme of the tags in the files: `iob1`, `iob2`, `ioe1`, `ioe2`, `iobes` or `bilou`; or
     /// `labels` for tags that are no spans (parts of speech). By default they are labels if none
     /// has a prefix such as `B-`.
+    #[schemars(schema_with = "values::scheme")]
     pub scheme: Option<Scheme>,
     /// What stands between the prefix and the type of a tag in the files, where that is no hyphen:
     /// `_` for `B_PER`.
+    #[schemars(length(min = 1))]
     pub tag_separator: Option<String>,
     /// Scheme that tags are rewritten in before they are labels; by default they stay as they are.
+    #[schemars(schema_with = "values::train_scheme")]
     pub train_scheme: Option<TagScheme>,
     /// What happens, where a scheme is known, to tags that it does not allow: `refuse`, or `repair`
     /// (as conlleval reads them). Known data sets are repaired by default: the published WNUT 17
     /// has some.
+    #[schemars(schema_with = "values::names::<Malformed>")]
     pub malformed: Option<Malformed>,
     /// Whether rows that cannot be used are skipped (and listed) rather than an error.
     pub skip_bad_rows: bool,
     /// Longest input in sub-word tokens; by default 256.
+    #[schemars(range(min = TOKENS.least, max = TOKENS.most))]
     pub max_length: Option<usize>,
     /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` (keep
     /// the beginning; texts' default), and for texts `tail` (keep the end) and `head_tail`. What is
     /// cut is counted.
+    #[schemars(schema_with = "values::names::<LongInputs>")]
     pub long_inputs: Option<LongInputs>,
     /// Tokens that neighbouring windows share; by default a quarter of a window.
+    #[schemars(range(max = TOKENS.most))]
     pub stride: Option<usize>,
     /// Which sub-word of a word carries its tag: `first` (as published tagging scripts have it),
     /// `first_visible` (the first that is more than the space in front of the word), `last` or
     /// `all`.
+    #[schemars(schema_with = "values::names::<LabelPosition>")]
     pub label_position: LabelPosition,
     /// How words become ids: `text` (joined by spaces, as running text) or `split` (each by itself,
     /// as transformers with `is_split_into_words=True`).
+    #[schemars(schema_with = "values::names::<WordsAs>")]
     pub words: WordsAs,
     /// What a special token is that a text spells out: `text`, or `parse` for the token itself (as
     /// in transformers), where texts carry a chat template.
+    #[schemars(schema_with = "values::names::<SpecialTokensAs>")]
     pub special_tokens: SpecialTokensAs,
     /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
+    #[schemars(schema_with = "values::names::<PaddingMode>")]
     pub padding: Option<PaddingMode>,
     /// `right` or `left`.
+    #[schemars(schema_with = "values::names::<PaddingSide>")]
     pub padding_side: PaddingSide,
     /// Pad every batch to this length, as the reference does with 64; by default to the longest of
     /// the batch.
+    #[schemars(range(min = TOKENS.least, max = TOKENS.most))]
     pub pad_to: Option<usize>,
     /// Whether large files are encoded once and found again by later runs (in `LS_LLAMA_CACHE`,
     /// else `~/.cache/ls-llama`).
@@ -417,7 +473,7 @@ pub(crate) fn context(attention: &AttentionMode) -> Context {
 }
 
 /// Learning rate over the steps, by Hugging Face's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LrScheduler {
     /// Down to zero in a straight line.
@@ -429,56 +485,72 @@ pub enum LrScheduler {
 }
 
 /// The training loop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSettings {
     /// Fixes order, initial weights and dropout.
     pub seed: u64,
     /// Passes over `data.train`.
+    #[schemars(range(min = PASSES.least, max = PASSES.most))]
     pub epochs: usize,
     /// Inputs of one forward pass: examples, or windows of long ones. `auto` takes 8, and where
     /// memory has no room for them 4, 2 or 1 in as many more passes: a step stays the same.
+    #[schemars(schema_with = "values::micro_batch_size")]
     pub micro_batch_size: MicroBatchSize,
     /// Inputs that go through the model at a time, where those are to be fewer: a step takes the
     /// same examples in more passes, with less memory, and sums and dropout masks are others.
     /// `micro_batch_size = "auto"` chooses it by the memory that is free, once: it is written into
     /// the run's `config.toml`. Name it where a run is to be repeated to the bit on another
     /// machine.
+    #[schemars(range(min = BATCH.least, max = BATCH.most))]
     pub pass_size: Option<usize>,
     /// Forward passes of one optimizer step.
+    #[schemars(range(min = PASSES.least, max = PASSES.most))]
     pub gradient_accumulation_steps: usize,
     /// Compute each block again in the backward pass: less memory, more time, the same gradients.
     pub gradient_checkpointing: bool,
     /// Inputs of one evaluation pass.
+    #[schemars(range(min = BATCH.least, max = BATCH.most))]
     pub eval_batch_size: usize,
     /// Peak learning rate.
+    #[schemars(range(max = MOST), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Learning rate over the steps.
     pub lr_scheduler: LrScheduler,
     /// Steps of linear warm-up.
+    #[schemars(range(min = WARMUP_STEPS.least, max = WARMUP_STEPS.most))]
     pub warmup_steps: usize,
     /// The same as a part of all steps; `warmup_steps` wins.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub warmup_ratio: f64,
     /// AdamW's decoupled weight decay, on everything but biases and the scales of norms.
+    #[schemars(range(min = 0, max = MOST))]
     pub weight_decay: f64,
     /// AdamW's decay rate of the mean of the gradients.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub adam_beta1: f64,
     /// AdamW's decay rate of the mean of the squared gradients.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub adam_beta2: f64,
     /// Added to the root of AdamW's second mean before it divides.
+    #[schemars(range(max = MOST), extend("exclusiveMinimum" = 0))]
     pub adam_epsilon: f64,
     /// Learning rate of the adapters' B over that of their A (LoRA+); by default they are the same.
+    #[schemars(range(min = 1, max = MOST))]
     pub loraplus_lr_ratio: Option<f64>,
     /// The layers that train in full, where `lora = false`: numbers from 0 and ranges, such as
     /// `"16-31"` or `"0,4-7"`, or a list of numbers. The head trains with them; embeddings, the
     /// last norm and the other layers are frozen. By default everything trains.
+    #[schemars(schema_with = "values::layers")]
     pub layers: Option<LayerList>,
     /// Layer by layer down from the head, the learning rate is multiplied by this: the last layer
     /// learns at the full rate, as do the head and the last norm, layer `l` of `L` at
     /// `layerwise_lr_decay^(L - 1 - l)` of it, the embeddings at `layerwise_lr_decay^L`; adapters
     /// at the rate of their layer.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub layerwise_lr_decay: f64,
     /// Limit of the norm over all gradients; 0 for none.
+    #[schemars(range(min = 0, max = MOST))]
     pub max_grad_norm: f64,
     /// Steps that may be passed over because their loss, a gradient or a new parameter is NaN or
     /// infinite: nothing is learnt from their examples, and the next one ends the run. The
@@ -487,20 +559,25 @@ pub struct TrainSettings {
     /// Batches of similar lengths.
     pub group_by_length: bool,
     /// Evaluate every so many steps; by default after every epoch.
+    #[schemars(range(min = STEPS.least, max = STEPS.most))]
     pub eval_steps: Option<usize>,
     /// The score by which the best checkpoint is chosen: a key of the scores, or `loss`. By default
     /// `span_f1_micro` for tags that are spans, else `accuracy`.
+    #[schemars(schema_with = "values::metric")]
     pub metric_for_best_model: Option<String>,
     /// Stop after so many evaluations without a better one.
+    #[schemars(range(min = PASSES.least, max = PASSES.most))]
     pub early_stopping_patience: Option<usize>,
     /// Also score the majority class and a head on the frozen backbone.
     pub baselines: bool,
     /// Write a checkpoint, from which the run can go on, every so many steps.
+    #[schemars(range(min = STEPS.least, max = STEPS.most))]
     pub save_steps: Option<usize>,
     /// Write a checkpoint when so many seconds have passed since the last; 0 for none. In any case
     /// one is written at each evaluation, and where the run is interrupted.
     pub save_seconds: u64,
     /// Checkpoints that are kept; the oldest go.
+    #[schemars(range(min = PASSES.least, max = PASSES.most))]
     pub save_total_limit: usize,
 }
 

@@ -1,0 +1,44 @@
+//! `ls-cli config`: the schema and the reference of configurations, and what one comes to.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ls_files::{print, say};
+use ls_train::config::{json_schema, reference_page};
+
+use super::train::{free_folder, read_named};
+use crate::args::{ConfigCommand, ShowArgs};
+use crate::{builtin, hub};
+
+/// Runs the command.
+pub fn run(command: &ConfigCommand) -> Result<()> {
+    match command {
+        ConfigCommand::Schema => {
+            let schema = serde_json::to_string_pretty(&json_schema())?;
+            print(format!("{schema}\n"))?;
+        }
+        ConfigCommand::Docs => print(reference_page())?,
+        ConfigCommand::Show(args) => show(args)?,
+    }
+    Ok(())
+}
+
+/// What `train` would write into the run's `config.toml`, as far as it is known here.
+fn show(args: &ShowArgs) -> Result<()> {
+    let root = || Ok(builtin::root(Path::new("runs")));
+    let mut config = read_named(&args.config, &args.set, root)?;
+    // A name on the Hub that is not in the cache stays one: the model is not here.
+    if let Ok(folder) = hub::model(&config.model.path, false) {
+        config.model.path = std::path::absolute(folder)?;
+    }
+    hub::data(&mut config.data, false)?;
+    if config.run.is_none() {
+        config.run = Some(free_folder(&args.config, |_| ())?);
+    }
+    let preview = config.preview()?;
+    for open in preview.open {
+        say(format!("open until train decides it: {open}"));
+    }
+    print(preview.toml)?;
+    Ok(())
+}
