@@ -220,7 +220,7 @@ fn every_config_of_the_repository_fits() {
     let configs: Vec<_> = configs
         .filter(|path| path.parent().unwrap().ends_with("configs"))
         .collect();
-    assert_eq!(configs.len(), 15);
+    assert_eq!(configs.len(), 21);
     for path in configs {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(faults_of(&text), [""; 0], "{}", path.display());
