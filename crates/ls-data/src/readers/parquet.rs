@@ -4,6 +4,7 @@
 //! Columns are read batch by batch, so that memory is bounded by a page of each. The line of an
 //! example is the number of its row, from 1.
 
+mod headers;
 mod pages;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
+use self::headers::CheckedHeaders;
 use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenColumns};
 use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
@@ -272,7 +274,7 @@ struct Wanted {
 
 impl Table {
     fn open(file: impl ChunkReader + 'static, path: &Path) -> Result<Self> {
-        let file = guarded(path, || SerializedFileReader::new(file))?;
+        let file = guarded(path, || SerializedFileReader::new(CheckedHeaders(file)))?;
         let metadata = file.metadata().file_metadata().key_value_metadata();
         let features = metadata
             .into_iter()

@@ -3,8 +3,9 @@
 //!
 //! A page says how many values it has, and two encodings of strings say it once more in front of
 //! the lengths of the strings. The parquet crate takes these numbers for sizes, and a program whose
-//! allocation fails ends without an error. So a dictionary may have as many values as it has bytes
-//! (each takes one at least), a page at most [`MOST_VALUES`], and as many lengths as values.
+//! allocation fails ends without an error. So there are stated limits to the values of a page and
+//! of a dictionary, a dictionary has at most as many as it has bytes, and a page as many lengths as
+//! values.
 
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -15,6 +16,10 @@ use parquet::schema::types::ColumnDescPtr;
 /// Values that one page may have: writers make pages of some twenty thousand rows, and those that
 /// put a row group into a page stay below this.
 const MOST_VALUES: u32 = 1 << 24;
+
+/// Values that a dictionary may have: writers give one up that is larger than a megabyte, and each
+/// value takes four bytes of it at least.
+const MOST_IN_DICTIONARY: u32 = 1 << 22;
 
 /// A reader of the column whose pages these are.
 pub(super) fn column_reader(column: ColumnDescPtr, pages: Box<dyn PageReader>) -> ColumnReader {
@@ -62,13 +67,14 @@ fn check(page: &Page, levels: [i16; 2]) -> Result<()> {
     let count = page.num_values();
     let bytes = page.buffer();
     if let Page::DictionaryPage { .. } = page {
-        return match count as usize <= bytes.len() {
-            true => Ok(()),
-            false => fault(format!(
-                "a dictionary of {} bytes with {count} values",
+        if count > MOST_IN_DICTIONARY || count as usize > bytes.len() {
+            return fault(format!(
+                "a dictionary of {} bytes with {count} values, and at most {MOST_IN_DICTIONARY} \
+                 are read",
                 bytes.len()
-            )),
-        };
+            ));
+        }
+        return Ok(());
     }
     if count > MOST_VALUES {
         return fault(format!(
@@ -239,15 +245,18 @@ mod tests {
 
     #[test]
     fn counts_that_a_page_cannot_have_are_errors() {
-        let dictionary = |count| Page::DictionaryPage {
-            buf: vec![0; 8].into(),
+        let dictionary = |bytes, count| Page::DictionaryPage {
+            buf: vec![0; bytes].into(),
             num_values: count,
             encoding: Encoding::PLAIN,
             is_sorted: false,
         };
-        assert_eq!(found(&dictionary(8), [0, 0]), None);
-        let error = found(&dictionary(9), [0, 0]).unwrap();
+        assert_eq!(found(&dictionary(8, 8), [0, 0]), None);
+        let error = found(&dictionary(8, 9), [0, 0]).unwrap();
         assert!(error.contains("of 8 bytes with 9 values"), "{error}");
+        let most = 1 << 22;
+        assert_eq!(found(&dictionary(5 << 22, most), [0, 0]), None);
+        assert!(found(&dictionary(5 << 22, most + 1), [0, 0]).is_some());
         let error = found(&page(Encoding::PLAIN, 1 << 25, vec![]), [0, 0]).unwrap();
         assert!(error.contains("33554432 values"), "{error}");
     }
