@@ -62,16 +62,17 @@ pub enum ConfigCommand {
     Docs,
     /// Print what a configuration comes to, as a run writes it into its folder's config.toml
     ///
-    /// Every key has its value: what the file and --set say, defaults, and the choices that follow
-    /// from both and from the model's config.json, with absolute paths. All faults of the
-    /// configuration are reported as train does.
+    /// What the file and --set say, defaults, and the choices that follow from both and from the
+    /// model's config.json, with absolute paths; a key that is not printed is not set. All faults
+    /// of the configuration are reported as train does.
     ///
     /// Neither weights nor data are read, and nothing is written. So these stay open where the
-    /// configuration leaves them so, and are named on stderr: data.scheme and
-    /// train.metric_for_best_model of a tagger, which train decides by the tags of the training
-    /// data; train.pass_size of train.micro_batch_size = "auto", by the memory that is free. If
-    /// the model is not on this machine, so do the choices that its config.json decides
-    /// (model.attention, model.pooling, lora.target_modules ...). Whether the data can be read,
+    /// configuration leaves them so, and are named on stderr: data.labels, and for a tagger
+    /// data.scheme and train.metric_for_best_model, which follow from the training data;
+    /// model.hash_weights, from the size of the weights; train.pass_size of
+    /// train.micro_batch_size = "auto", from the memory that is free. If the model or a known data
+    /// set is not on this machine, so do the choices that its config.json decides (model.attention,
+    /// model.pooling, lora.target_modules ...), and the set's folder. Whether the data can be read,
     /// and the adapters fit the weights, only train finds out.
     Show(ShowArgs),
 }
