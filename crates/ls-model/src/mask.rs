@@ -59,7 +59,7 @@ impl AttentionMode {
     /// # Errors
     ///
     /// If the mode names a layer that is not there, or its groups do not divide the layers evenly.
-    pub(crate) fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
+    pub fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
         let error = |reason: String| ModelError::AttentionMode {
             mode: shown(self),
             reason,

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod evaluate;
+pub mod export;
 pub mod predict;
 mod rendering;
 pub mod score;
