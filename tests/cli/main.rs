@@ -18,6 +18,7 @@ mod convert;
 mod crash;
 mod data;
 mod evaluate;
+mod export;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod faults;
 mod field_notes;
@@ -31,6 +32,7 @@ mod numbers;
 #[cfg(unix)]
 mod pipes;
 mod predict;
+mod python;
 mod reading;
 mod resume;
 mod runs;

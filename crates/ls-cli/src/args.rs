@@ -173,12 +173,7 @@ pub struct ExportArgs {
     #[arg(long, conflicts_with = "adapter_only")]
     pub merge: bool,
     /// Element type of the weights [default: f32, which rounds nothing]
-    #[arg(
-        long,
-        value_enum,
-        value_name = "TYPE",
-        conflicts_with = "adapter_only"
-    )]
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "adapter_only")]
     pub dtype: Option<WeightType>,
     /// Write the adapter with its head for peft, without the base model's weights
     #[arg(long)]

@@ -299,7 +299,10 @@ mod tests {
         let export = |dtype| model.export(&checkpoint.config, dtype, out.path(), |_, _| ());
         let error = export(Dtype::F16).unwrap_err().to_string();
         assert!(error.contains("tensor model.norm.weight: 1 of"), "{error}");
-        assert!(error.contains("in F16, the first 1000000 at [2]"), "{error}");
+        assert!(
+            error.contains("in F16, the first 1000000 at [2]"),
+            "{error}"
+        );
         export(Dtype::BF16).unwrap();
     }
 }

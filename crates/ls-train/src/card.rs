@@ -111,7 +111,8 @@ pub(crate) fn model_card(
                     "from transformers import AutoConfig, {auto}\nfrom peft import PeftModel\n\n\
                      config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, \
                      pad_token_id={pad}){one_at_a_time}\n{mask}\
-                     model = {auto}.from_pretrained(\"{base}\", config=config)\n\
+                     model = {auto}.from_pretrained(\"{base}\", config=config, \
+                     dtype=\"float32\")\n\
                      model = PeftModel.from_pretrained(model, \".\")\n",
                     labels.len()
                 ),

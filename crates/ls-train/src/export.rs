@@ -107,7 +107,8 @@ pub fn export(
     let tokenizer = TextTokenizer::for_reading(&best, settings.reading())?;
     let others = settings.not_those_of_training(&checkpoint, &tokenizer, &best)?;
     if !others.is_empty() {
-        let run = run.into();
+        let trained = |other: String| format!("{other}, which it was trained with");
+        let (run, others) = (run.into(), others.into_iter().map(trained).collect());
         return Err(TrainError::OtherBase { run, others });
     }
     let adapter = match config.lora {
@@ -214,7 +215,9 @@ fn no_counterpart(hand: &Handed<'_>) -> Vec<String> {
     }
     match settings.pooling {
         Some(pooling @ (Pooling::Mean | Pooling::Max)) => {
-            reasons.push(format!("its classes pool the last token, this one `{pooling}`"));
+            reasons.push(format!(
+                "its classes pool the last token, this one `{pooling}`"
+            ));
         }
         Some(Pooling::Last) if whole::pad_token_id(settings, hand.tokenizer).is_none() => {
             let pad = &settings.pad_token;
@@ -297,6 +300,10 @@ fn write_whole(
     let settings = &mut hand.settings;
     let mut config = whole::config(hand.decoder, settings, model.task, hand.tokenizer, dtype);
     config.insert("vocab_size".into(), json!(hand.decoder.vocab_size));
+    // Paths of a machine that had the base.
+    for key in ["_name_or_path", "_model_name_or_path"] {
+        config.remove(key);
+    }
     if !hand.no_counterpart.is_empty() {
         // Programs that serve models go by it.
         config.remove("architectures");

@@ -55,8 +55,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         ),
         Form::Whole { dtype, .. } => {
             let mut text = format!("{out}: {} weights in {dtype}\n", exported.num_parameters);
-            if !exported.merged.layers.is_empty() {
-                let _ = writeln!(text, "{}", exported.merged);
+            match exported.merged.layers.len() {
+                0 => {}
+                // It would say that nothing was rounded.
+                layers if dtype == Dtype::F32 => {
+                    let _ = writeln!(text, "{layers} layers merged");
+                }
+                _ => {
+                    let _ = writeln!(text, "{}", exported.merged);
+                }
             }
             text
         }
@@ -64,7 +71,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if !exported.no_counterpart.is_empty() {
         text += match form {
             Form::Adapter => "peft and transformers answer otherwise:\n",
-            Form::Whole { .. } => "the classes of transformers answer otherwise, classifier.py does not:\n",
+            Form::Whole { .. } => {
+                "the classes of transformers answer otherwise, classifier.py does not:\n"
+            }
         };
         for reason in &exported.no_counterpart {
             let _ = writeln!(text, "  {reason}");

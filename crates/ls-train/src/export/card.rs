@@ -7,7 +7,7 @@ use std::path::Path;
 use ls_data::{LabelPosition, LongInputs, TaskKind, TextTokenizer, WordsAs};
 use ls_files::Dtype;
 use ls_lora::LoraConfig;
-use ls_model::{AttentionMode, LlamaConfig, Trained};
+use ls_model::{AttentionMode, LlamaConfig};
 use serde_json::{Value, json};
 
 use super::scores::{Measured, pipeline_tag};
@@ -156,7 +156,7 @@ impl Handed<'_> {
             yaml += &format!(
                 "    - type: {}\n      value: {}\n      name: {}\n",
                 score.metric,
-                json!(score.value),
+                json!((score.value * 1e6).round() / 1e6),
                 quoted(score.title)
             );
         }
@@ -201,17 +201,18 @@ impl Handed<'_> {
         let (call, joined) = match settings.words {
             WordsAs::Text => ("tag(\" \".join(words))", "joined by single spaces"),
             WordsAs::Split => (
-                "tag(words, is_split_into_words=True)",
+                "tag([words], is_split_into_words=True)[0]",
                 "each encoded by itself (`is_split_into_words=True`)",
             ),
         };
         // A token of a space alone ends where its word begins.
         let (choose, which) = match settings.label_position {
-            LabelPosition::First | LabelPosition::All => {
-                ("next(t for t in tokens if start <= t[\"end\"] <= end)", "first sub-word, which may be the space in front of it alone")
-            }
+            LabelPosition::First | LabelPosition::All => (
+                "next(t for t in tokens if start <= t[\"end\"] <= end)",
+                "first sub-word, which may be the space in front of it alone",
+            ),
             LabelPosition::FirstVisible => (
-                "next(t for t in tokens if start < t[\"end\"] <= end)",
+                "next(t for t in tokens if start <= t[\"end\"] <= end and t[\"word\"].strip(\"▁Ġ \"))",
                 "first sub-word that is more than a space",
             ),
             LabelPosition::Last => (
@@ -246,8 +247,9 @@ impl Handed<'_> {
             TaskKind::Sequence => ("\"a text\", \"another\"", "sequence"),
             TaskKind::Token => ("[\"Ada\", \"met\", \"Alan\"]", "token"),
         };
-        let mut text = "The classes of transformers would load this folder and **answer otherwise**:\n\n"
-            .to_owned();
+        let mut text =
+            "The classes of transformers would load this folder and **answer otherwise**:\n\n"
+                .to_owned();
         for reason in &self.no_counterpart {
             text += &format!("- {reason}\n");
         }
@@ -293,7 +295,7 @@ impl Handed<'_> {
                  pad_token_id={pad},\n\
              )\n\
              {mask}\
-             model = {auto}.from_pretrained({base}, config=config)\n\
+             model = {auto}.from_pretrained({base}, config=config, dtype=\"float32\")\n\
              model = PeftModel.from_pretrained(model, {folder}).eval()\n\
              tokenizer = AutoTokenizer.from_pretrained({folder})\n```\n\n",
             labels = by_id.join(", "),
@@ -360,7 +362,11 @@ impl Handed<'_> {
             let interval = score.interval.map_or("-".to_owned(), |interval| {
                 format!("{:.4} to {:.4}", interval.low, interval.high)
             });
-            let _ = writeln!(text, "| {} | {:.4} | {interval} |", score.title, score.value);
+            let _ = writeln!(
+                text,
+                "| {} | {:.4} | {interval} |",
+                score.title, score.value
+            );
         }
         let baselines = self.report["baselines"].as_array();
         let of = |baseline: &Value| {
@@ -516,9 +522,11 @@ impl Handed<'_> {
         });
         if let Kind::Whole(dtype) = kind {
             lines.push(match dtype {
-                Dtype::F32 => "The weights are f32, and the probabilities those of ls-llama to about \
+                Dtype::F32 => {
+                    "The weights are f32, and the probabilities those of ls-llama to about \
                                1e-6. In another type (`dtype=`) they move a little."
-                    .into(),
+                        .into()
+                }
                 _ => format!(
                     "The weights were rounded to {dtype}, which moves probabilities a little: an \
                      export with `--dtype f32` does not."
@@ -532,8 +540,13 @@ impl Handed<'_> {
                 );
             }
         }
-        if settings.trained != Trained::Head && self.config.lora.is_none() {
-            lines.push("No weight that trained is shared with the base model any more.".into());
+        if let (Kind::Adapter(_), Some(packed)) = (kind, self.config.model.quantization) {
+            let packed = name_of(&packed);
+            lines.push(format!(
+                "The base model was packed (`{packed}`) in training and in scoring; on unpacked \
+                 weights answers move a little. `ls-cli export` without `--adapter-only` writes the \
+                 weights that the adapter was trained on."
+            ));
         }
         if settings.attention == AttentionMode::Bidirectional && self.no_counterpart.is_empty() {
             lines.push(

@@ -33,7 +33,11 @@ const CLASSES: [[&str; 3]; 3] = [
 ];
 const SPANS: [[&str; 3]; 4] = [
     ["span_f1_micro", "Span F1 (micro)", "f1"],
-    ["span_precision_micro", "Span precision (micro)", "precision"],
+    [
+        "span_precision_micro",
+        "Span precision (micro)",
+        "precision",
+    ],
     ["span_recall_micro", "Span recall (micro)", "recall"],
     ["token_accuracy", "Accuracy of words", "accuracy"],
 ];
@@ -94,7 +98,9 @@ fn resampled(
     let of = |metrics: Vec<(&'static str, f64)>| -> Vec<f64> {
         let value = |key: &str| metrics.iter().find(|(name, _)| *name == key);
         let values = rows.iter().map(|row| value(row[0]));
-        values.map(|found| found.map_or(f64::NAN, |found| found.1)).collect()
+        values
+            .map(|found| found.map_or(f64::NAN, |found| found.1))
+            .collect()
     };
     let (values, intervals) = match (gold, predicted) {
         (Answers::Labels(gold), Answers::Labels(predicted)) => {
