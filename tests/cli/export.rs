@@ -52,6 +52,8 @@ struct Case {
     tagger: bool,
     /// Whether its tokenizer is of bytes.
     bytes: bool,
+    /// Whether it reads two texts at a time.
+    pairs: bool,
     /// Fields of the model's configuration.
     fields: Value,
     set: &'static [&'static str],
@@ -69,6 +71,7 @@ impl Case {
             name,
             tagger: false,
             bytes: false,
+            pairs: false,
             fields: json!({}),
             set,
             flags: &[],
@@ -87,6 +90,13 @@ impl Case {
     fn of_bytes(self) -> Self {
         Self {
             bytes: true,
+            ..self
+        }
+    }
+
+    fn of_pairs(self) -> Self {
+        Self {
+            pairs: true,
             ..self
         }
     }
@@ -198,6 +208,22 @@ fn cases() -> Vec<Case> {
         })),
         Case::of("bytes", "sequence", &[]).of_bytes(),
         Case::of("mean-of-bytes", "classifier", &["model.pooling=mean"]).of_bytes(),
+        Case::of(
+            "pairs",
+            "sequence",
+            &["data.text_pair=other", "data.max_length=16"],
+        )
+        .of_pairs(),
+        Case::of(
+            "mean-of-pairs",
+            "classifier",
+            &[
+                "data.text_pair=other",
+                "data.max_length=16",
+                "model.pooling=mean",
+            ],
+        )
+        .of_pairs(),
         Case::of("tagger", "token", &[]).tagger(),
         Case::of("tagger-of-bytes", "token", &[])
             .tagger()
@@ -256,20 +282,37 @@ fn exported(case: &Case) -> (Sandbox, Value) {
             sandbox.write(&format!("model/{file}"), bytes);
         }
     }
+    if case.pairs {
+        let rows = reviews();
+        let rows = rows
+            .iter()
+            .map(|(text, label)| format!("{text},and so to bed,{label}\n"));
+        let header = ["text,other,label\n".to_owned()].into_iter();
+        sandbox.write("train.csv", header.chain(rows).collect::<String>());
+    }
     let quick = if case.tagger {
         "train.epochs=12"
     } else {
         "train.epochs=2"
     };
     train(&sandbox, "out", &[&[quick], case.set].concat());
-    let inputs = if case.tagger {
+    let inputs: Value = if case.tagger {
         sentences_of_words()
+    } else if case.pairs {
+        TEXTS
+            .iter()
+            .zip(TEXTS[1..].iter().rev())
+            .map(|pair| json!(pair))
+            .collect()
     } else {
         json!(TEXTS)
     };
-    let key = if case.tagger { "tokens" } else { "text" };
-    let rows = inputs.as_array().unwrap().iter();
-    let rows = rows.map(|input| json!({ key: input }));
+    let row = |input: &Value| match (case.tagger, case.pairs) {
+        (true, _) => json!({ "tokens": input }),
+        (_, true) => json!({ "text": input[0], "other": input[1] }),
+        _ => json!({ "text": input }),
+    };
+    let rows = inputs.as_array().unwrap().iter().map(row);
     sandbox.write("in.jsonl", json_lines(rows));
     let input = ["--input", "in.jsonl"];
     let of_run = jsonl(&sandbox.ok(&[&["predict", "--run", "out"], &input[..]].concat()));
@@ -295,7 +338,11 @@ fn exported(case: &Case) -> (Sandbox, Value) {
     assert_eq!(otherwise, case.kind == "classifier", "{said}");
 
     let task = if case.tagger { "token" } else { "sequence" };
-    let outcome = sandbox.run(&[&from[..], &["--task", task], &input].concat());
+    let mut from = [&from[..], &["--task", task], &input].concat();
+    if case.pairs {
+        from.extend(["--set", "data.text_pair=other"]);
+    }
+    let outcome = sandbox.run(&from);
     assert_eq!(outcome.code, 0, "{}: {}", case.name, outcome.stderr);
     // The folder is what its settings say of it.
     assert!(
@@ -629,6 +676,23 @@ fn what_cannot_be_handed_over_leaves_nothing() {
         &["adapter_model.safetensors", "truncated"],
     );
     sandbox.write(adapter, bytes);
+
+    // What f16 cannot hold.
+    let large = sequence();
+    let mut weights = tensors(&large, "model/model.safetensors");
+    let norm = weights.get_mut("model.norm.weight").unwrap();
+    norm.bytes[4..8].copy_from_slice(&1e6f32.to_le_bytes());
+    large.write_tensors("model/model.safetensors", &weights);
+    train(
+        &large,
+        "out",
+        &["train.epochs=1", "train.learning_rate=1e-6"],
+    );
+    let expected = [
+        "tensor model.norm.weight: 1 of 16 values is NaN or infinite in F16, the first 1000000 at [1]",
+        "--dtype f32",
+    ];
+    refused(&large, &flags(&["--dtype", "f16"]), 1, &expected);
 
     let full = sequence();
     train(&full, "out", &["lora=false", "train.epochs=1"]);

@@ -190,9 +190,10 @@ mod tests {
         let backbone = checkpoint.load_model(&mode, precision, &device, |_, _| ());
         let config = &checkpoint.config;
         let mut model = LlamaClassifier::new(backbone.unwrap(), config, TASK, LABELS, 3, &device);
-        let attention = match config.fused_projections {
-            true => "qkv_proj",
-            false => "q_proj",
+        let attention = if config.fused_projections {
+            "qkv_proj"
+        } else {
+            "q_proj"
         };
         let targets = TargetModules::list([attention, "down_proj", "embed_tokens"]);
         let mut lora = LoraConfig::new(2, 6.0)

@@ -13,12 +13,13 @@ use crate::{device, shell};
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let form = match args.adapter_only {
-        true => Form::Adapter,
-        false => Form::Whole {
+    let form = if args.adapter_only {
+        Form::Adapter
+    } else {
+        Form::Whole {
             dtype: args.dtype.map_or(Dtype::F32, Dtype::from),
             merge: args.merge,
-        },
+        }
     };
     let device = device::select(None)?;
     let mut display = Display::new();

@@ -320,9 +320,10 @@ impl Handed<'_> {
     fn known_data(&self) -> Option<(String, Option<String>)> {
         let known = self.config.data.known()?;
         let id = known.hub.first().map(|source| source.repo.clone());
-        let title = match known.title.is_empty() {
-            true => self.config.data.dataset.clone()?,
-            false => known.title.clone(),
+        let title = if known.title.is_empty() {
+            self.config.data.dataset.clone()?
+        } else {
+            known.title.clone()
         };
         Some((title, id))
     }

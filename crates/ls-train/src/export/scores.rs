@@ -140,9 +140,12 @@ fn resampled(
 /// The tags as they are scored: those of BILOU as IOBES writes them.
 fn tags(answers: Vec<ls_data::TagAnswer>, settings: &InferenceSettings) -> Vec<Vec<String>> {
     let bilou = settings.tag_kind() == TagKind::Spans && has_bilou(&settings.labels);
-    let read = |tag: String| match bilou {
-        true => bilou_as_iobes(&tag).into_owned(),
-        false => tag,
+    let read = |tag: String| {
+        if bilou {
+            bilou_as_iobes(&tag).into_owned()
+        } else {
+            tag
+        }
     };
     let tags = answers.into_iter().map(|answer| answer.tags);
     tags.map(|tags| tags.into_iter().map(read).collect())
