@@ -1,5 +1,5 @@
-//! `ls-cli export`: what it writes answers as the run does, here and (where Python has it) in a real
-//! transformers, and nothing is written of what cannot be handed over.
+//! `ls-cli export`: what it writes answers as the run does, here and (where Python has it) in a
+//! real transformers, and nothing is written of what cannot be handed over.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

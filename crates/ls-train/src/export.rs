@@ -30,7 +30,7 @@ use card::{Handed, Kind};
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ExportForm {
     /// A whole model: the decoder with the head, merged with the adapter if the run trained one.
     Whole {
         /// The type of its weights: F32, BF16 or F16.
@@ -76,7 +76,7 @@ const CARD_FILE: &str = "README.md";
 pub fn export(
     run: &Path,
     out: &Path,
-    form: Form,
+    form: ExportForm,
     name_on_hub: impl Fn(&Path) -> Option<String>,
     device: &Device,
     mut progress: impl FnMut(usize, usize),
@@ -88,7 +88,10 @@ pub fn export(
         return Err(TrainError::Unfinished { path, at });
     }
     let config = RunConfig::of_finished(&folder.config())?;
-    let wants_adapter = matches!(form, Form::Adapter | Form::Whole { merge: true, .. });
+    let wants_adapter = matches!(
+        form,
+        ExportForm::Adapter | ExportForm::Whole { merge: true, .. }
+    );
     if wants_adapter && config.lora.is_none() {
         return Err(TrainError::NoAdapter { run: run.into() });
     }
@@ -151,13 +154,15 @@ pub fn export(
         no_counterpart: hand.no_counterpart.clone(),
     };
     let model = match form {
-        Form::Adapter => None,
-        Form::Whole { .. } => Some(loaded(&checkpoint, &hand, adapter.as_ref(), &best, device)?),
+        ExportForm::Adapter => None,
+        ExportForm::Whole { .. } => {
+            Some(loaded(&checkpoint, &hand, adapter.as_ref(), &best, device)?)
+        }
     };
     create_above(out)?;
     replace_folder(out, |dir| {
         match (form, model, adapter) {
-            (Form::Whole { dtype, .. }, Some(model), _) => {
+            (ExportForm::Whole { dtype, .. }, Some(model), _) => {
                 exported.num_parameters = decoder_size(&decoder) + head_size(&model);
                 exported.merged = model.export(&decoder, dtype, dir, &mut progress)?;
                 write_whole(&mut hand, &model, dtype, dir)?;

@@ -47,7 +47,7 @@ pub use config::RunConfig;
 pub use convert::{Converted, convert_gguf};
 pub use error::{Result, TrainError};
 pub use events::{Event, Observer};
-pub use export::{Exported, Form, export};
+pub use export::{ExportForm, Exported, export};
 pub use inference::InferenceSettings;
 pub use predict::{Overrides, Predicted, Predictor};
 pub use prediction::{Decision, Prediction};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use ls_files::{Dtype, print};
-use ls_train::{Form, TrainError, export};
+use ls_train::{ExportForm, TrainError, export};
 
 use crate::args::ExportArgs;
 use crate::error::WithHint;
@@ -14,9 +14,9 @@ use crate::{device, shell};
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let form = if args.adapter_only {
-        Form::Adapter
+        ExportForm::Adapter
     } else {
-        Form::Whole {
+        ExportForm::Whole {
             dtype: args.dtype.map_or(Dtype::F32, Dtype::from),
             merge: args.merge,
         }
@@ -50,11 +50,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     let out = args.out.display();
     let mut text = match form {
-        Form::Adapter => format!(
+        ExportForm::Adapter => format!(
             "{out}: an adapter of {} weights, for peft\n",
             exported.num_parameters
         ),
-        Form::Whole { dtype, .. } => {
+        ExportForm::Whole { dtype, .. } => {
             let mut text = format!("{out}: {} weights in {dtype}\n", exported.num_parameters);
             match exported.merged.layers.len() {
                 0 => {}
@@ -71,8 +71,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     if !exported.no_counterpart.is_empty() {
         text += match form {
-            Form::Adapter => "peft and transformers answer otherwise:\n",
-            Form::Whole { .. } => {
+            ExportForm::Adapter => "peft and transformers answer otherwise:\n",
+            ExportForm::Whole { .. } => {
                 "the classes of transformers answer otherwise, classifier.py does not:\n"
             }
         };

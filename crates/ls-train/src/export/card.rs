@@ -7,6 +7,7 @@ use std::path::Path;
 use ls_data::{LabelPosition, LongInputs, TaskKind, TextTokenizer, WordsAs};
 use ls_files::Dtype;
 use ls_lora::LoraConfig;
+use ls_model::rope::RopeScaling;
 use ls_model::{AttentionMode, LlamaConfig};
 use serde_json::{Value, json};
 
@@ -182,14 +183,15 @@ impl Handed<'_> {
                 };
                 format!(
                     "```python\nfrom transformers import pipeline\n\n\
-                     classify = pipeline(\"text-classification\", model=\"{}\", truncation=True)\
+                     classify = pipeline(\"text-classification\", model={}, truncation=True)\
                      {truncation}\n\
                      classify([\"a text\", \"another\"], batch_size=8, top_k=None)\n```\n\n\
                      `AutoModelForSequenceClassification` and `AutoTokenizer` load it as well. \
                      Batches are padded with `{}`, which no text gives, so an answer does not depend \
                      on its batch. With ls-llama: `ls-cli predict --model . --task sequence \"a \
                      text\"`.\n",
-                    self.name, self.settings.pad_token
+                    quoted(&self.name),
+                    self.settings.pad_token
                 )
             }
             TaskKind::Token => self.with_token_pipeline(),
@@ -222,7 +224,7 @@ impl Handed<'_> {
         };
         format!(
             "```python\nfrom transformers import pipeline\n\n\
-             tag = pipeline(\"token-classification\", model=\"{}\", ignore_labels=[])\n\
+             tag = pipeline(\"token-classification\", model={}, ignore_labels=[])\n\
              words = [\"Ada\", \"met\", \"Alan\", \"in\", \"Paris\"]\n\
              tokens = {call}  # an answer for each sub-word\n\
              start = 0\n\
@@ -237,7 +239,7 @@ impl Handed<'_> {
              may differ from the entities of ls-llama. `AutoModelForTokenClassification` loads the \
              folder as well. With ls-llama: `ls-cli predict --model . --task token \"Ada met Alan in \
              Paris\"`.\n",
-            self.name,
+            quoted(&self.name),
             name_of(&settings.label_position)
         )
     }
@@ -255,10 +257,10 @@ impl Handed<'_> {
         }
         text + &format!(
             "\nThe file `classifier.py` runs it with torch and transformers, without \
-             `trust_remote_code`:\n\n```python\nimport sys\n\nsys.path.insert(0, \"{0}\")\n\
-             import classifier\n\nmodel = classifier.load(\"{0}\")\nmodel.predict([{input}])\n```\n\n\
+             `trust_remote_code`:\n\n```python\nimport sys\n\nsys.path.insert(0, {folder})\n\
+             import classifier\n\nmodel = classifier.load({folder})\nmodel.predict([{input}])\n```\n\n\
              With ls-llama: `ls-cli predict --model . --task {task} \"a text\"`.\n",
-            self.name
+            folder = quoted(&self.name)
         )
     }
 
@@ -557,6 +559,14 @@ impl Handed<'_> {
                     .into(),
             );
         }
+        if let Some(most) = length_of_rope(self.decoder).filter(|most| settings.max_length > *most)
+        {
+            lines.push(format!(
+                "The rotary embedding goes by the length of an input over {most} tokens: ls-llama \
+                 takes each text's own, transformers the longest of the batch, so answers are equal \
+                 in batches of one."
+            ));
+        }
         lines.push("The terms of the base model and of the data hold for this model too.".into());
         lines.push("There is no ONNX file: ls-llama does not write any.".into());
         let mut text = "\n## Limits\n\n".to_owned();
@@ -565,6 +575,23 @@ impl Handed<'_> {
         }
         text
     }
+}
+
+/// The number of tokens from which on the rotary embedding goes by the length of an input, if it
+/// does.
+fn length_of_rope(decoder: &LlamaConfig) -> Option<usize> {
+    decoder
+        .rope
+        .iter()
+        .flatten()
+        .find_map(|rope| match &rope.scaling {
+            RopeScaling::Dynamic { .. } => Some(decoder.max_position_embeddings),
+            RopeScaling::LongRope {
+                original_max_position_embeddings,
+                ..
+            } => Some(*original_max_position_embeddings as usize),
+            _ => None,
+        })
 }
 
 /// The names of files, without their folders.
