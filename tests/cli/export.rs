@@ -602,6 +602,32 @@ fn the_card_has_the_scores_with_their_intervals() {
 }
 
 #[test]
+fn a_known_data_set_is_called_by_its_name_on_the_hub() {
+    let sandbox = sequence();
+    let line = |(text, label): &(String, &str)| {
+        let id = usize::from(*label == "pos");
+        json!({"text": text, "label": id, "label_text": (["negative", "positive"][id])})
+    };
+    for split in ["train", "dev", "test"] {
+        let lines = json_lines(reviews().iter().map(line));
+        sandbox.write(&format!("set/{split}.jsonl"), lines);
+    }
+    let config = SEQUENCE.replace("train = \"train.csv\"", "dataset = \"sst2\"");
+    let config = config.replace("validation = \"train.csv\"", "dir = \"set\"");
+    sandbox.write("run.toml", config);
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.ok(&["export", "--run", "out", "--out", "given"]);
+    let expected = [
+        "datasets:\n- \"stanfordnlp/sst2\"\n",
+        "      type: \"stanfordnlp/sst2\"\n      split: \"test\"\n",
+        "(https://huggingface.co/datasets/stanfordnlp/sst2), read from JSON lines of SetFit\n",
+        "| test | 20 | - |",
+        "Another split chose the checkpoint.",
+    ];
+    assert_contains(&sandbox.read("given/README.md"), &expected);
+}
+
+#[test]
 fn what_cannot_be_handed_over_leaves_nothing() {
     let sandbox = sequence();
     let export = ["export", "--run", "out", "--out", "given/away"];

@@ -412,9 +412,13 @@ impl Handed<'_> {
         let mut text = "\n## Data\n\n".to_owned();
         if let Some((title, id)) = self.known_data() {
             text += &match id {
-                Some(id) => format!("[{title}](https://huggingface.co/datasets/{id})\n\n"),
-                None => format!("{title}\n\n"),
+                Some(id) => format!("[{title}](https://huggingface.co/datasets/{id})"),
+                None => title,
             };
+            if let Some(form) = self.report["form"].as_str() {
+                text += &format!(", read from {form}");
+            }
+            text += "\n\n";
         }
         text += "| split | examples | files |\n|---|---|---|\n";
         for split in ["train", "validation", "test"] {
