@@ -46,12 +46,20 @@ fn sentences_of_words() -> Value {
     ])
 }
 
+enum Tokenizer {
+    /// That of the sandbox, as SentencePiece has it.
+    Usual,
+    /// Of bytes.
+    OfBytes,
+    /// It puts the end token behind each text, and no other is free to pad.
+    EndPads,
+}
+
 /// A run and what it is exported as.
 struct Case {
     name: &'static str,
     tagger: bool,
-    /// Whether its tokenizer is of bytes.
-    bytes: bool,
+    tokenizer: Tokenizer,
     /// Whether it reads two texts at a time.
     pairs: bool,
     /// Fields of the model's configuration.
@@ -70,7 +78,7 @@ impl Case {
         Self {
             name,
             tagger: false,
-            bytes: false,
+            tokenizer: Tokenizer::Usual,
             pairs: false,
             fields: json!({}),
             set,
@@ -89,7 +97,7 @@ impl Case {
 
     fn of_bytes(self) -> Self {
         Self {
-            bytes: true,
+            tokenizer: Tokenizer::OfBytes,
             ..self
         }
     }
@@ -206,6 +214,10 @@ fn cases() -> Vec<Case> {
         Case::of("granite", "classifier", &[]).with(json!({
             "model_type": "granite", "embedding_multiplier": 1.7, "residual_multiplier": 0.6,
         })),
+        Case {
+            tokenizer: Tokenizer::EndPads,
+            ..Case::of("end-pads", "classifier", &[])
+        },
         Case::of("bytes", "sequence", &[]).of_bytes(),
         Case::of("mean-of-bytes", "classifier", &["model.pooling=mean"]).of_bytes(),
         Case::of(
@@ -275,11 +287,21 @@ fn cases() -> Vec<Case> {
 fn exported(case: &Case) -> (Sandbox, Value) {
     let sandbox = if case.tagger { token() } else { sequence() };
     sandbox.model_with("model", &case.fields);
-    if case.bytes {
-        let tokenizers = fixtures().join("../../crates/ls-data/tests/fixtures/tokenizers/llama3");
-        for file in ["tokenizer.json", "tokenizer_config.json"] {
-            let bytes = std::fs::read(tokenizers.join(file)).unwrap();
-            sandbox.write(&format!("model/{file}"), bytes);
+    match case.tokenizer {
+        Tokenizer::Usual => {}
+        Tokenizer::OfBytes => {
+            let folder = fixtures().join("../../crates/ls-data/tests/fixtures/tokenizers/llama3");
+            for file in ["tokenizer.json", "tokenizer_config.json"] {
+                let bytes = std::fs::read(folder.join(file)).unwrap();
+                sandbox.write(&format!("model/{file}"), bytes);
+            }
+        }
+        Tokenizer::EndPads => {
+            let file = std::fs::read(fixtures().join("answers/tokenizer.json")).unwrap();
+            let mut tokenizer: Value = serde_json::from_slice(&file).unwrap();
+            // A text may give the unknown token, so that it cannot pad.
+            tokenizer["model"]["byte_fallback"] = json!(false);
+            sandbox.write("model/tokenizer.json", tokenizer.to_string());
         }
     }
     if case.pairs {
