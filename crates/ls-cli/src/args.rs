@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use ls_data::{Scheme, TaskKind};
+use ls_files::Dtype;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -45,6 +46,15 @@ pub enum Command {
     /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
     /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
+    /// Write the best model of a finished run for others, who have transformers or peft
+    ///
+    /// It becomes one model: an adapter is merged into the weights as the run held them, and
+    /// from_pretrained and pipeline of transformers load the folder with the labels, the mask and
+    /// the probabilities that predict has (those of bf16 and f16 are rounded). Where transformers
+    /// has no counterpart (mean and max pooling, a mask by layers) the folder has a classifier.py
+    /// that needs torch and transformers alone. README.md is a model card with the scores. Weights
+    /// of more than 5 GB are in shards. ONNX is not written.
+    Export(ExportArgs),
     /// Look up what a configuration may say, and what one comes to
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -191,6 +201,27 @@ pub struct ConvertArgs {
     pub dtype: Option<WeightType>,
 }
 
+/// `export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// Folder of a finished run
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Folder to write; it must not be there yet, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Merge the adapter into the weights, as is done without this flag too: with it, a run that
+    /// trained none is refused
+    #[arg(long, conflicts_with = "adapter_only")]
+    pub merge: bool,
+    /// Element type of the weights [default: f32, which rounds nothing]
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "adapter_only")]
+    pub dtype: Option<WeightType>,
+    /// Write the adapter with its head for peft, without the base model's weights
+    #[arg(long)]
+    pub adapter_only: bool,
+}
+
 /// An element type of weights in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WeightType {
@@ -200,6 +231,16 @@ pub enum WeightType {
     Bf16,
     /// 16 bits, with more digits and less range.
     F16,
+}
+
+impl From<WeightType> for Dtype {
+    fn from(weight_type: WeightType) -> Self {
+        match weight_type {
+            WeightType::F32 => Self::F32,
+            WeightType::Bf16 => Self::BF16,
+            WeightType::F16 => Self::F16,
+        }
+    }
 }
 
 /// How to print scores.

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod convert;
 pub mod evaluate;
+pub mod export;
 pub mod predict;
 mod rendering;
 pub mod score;
