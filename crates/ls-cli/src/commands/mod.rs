@@ -6,5 +6,6 @@ pub mod evaluate;
 pub mod predict;
 mod rendering;
 pub mod score;
+pub mod sweep;
 mod table;
 pub mod train;
