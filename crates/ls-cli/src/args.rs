@@ -171,7 +171,8 @@ pub struct SweepArgs {
     /// train.learning_rate=1e-4,3e-4 (may be repeated; `config docs` lists all)
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub set: Vec<String>,
-    /// Train each combination with the seeds 1 to N [default: once, with train.seed]
+    /// Train each combination with the seeds 1 to N [default: once, with train.seed]. Where a part
+    /// of the training split is set aside for validation, it is another one for each seed
     #[arg(long, value_name = "N")]
     pub seeds: Option<usize>,
     /// Cross-validation: cut the training split in K parts, with equal shares of each class, and

@@ -121,6 +121,12 @@ impl Shared {
         Ok(decoder)
     }
 
+    /// How many splits have been encoded.
+    #[cfg(test)]
+    pub(crate) fn encoded(&self) -> usize {
+        self.splits.len()
+    }
+
     /// The memory that was free before the first weights were loaded, in bytes: all runs have the
     /// same, since what one frees the next one takes.
     pub(crate) fn available_memory(&mut self) -> Option<u64> {

@@ -135,6 +135,11 @@ fn carry_out(
             observer.event(&Event::Note(&format!("from here on: {change}")));
         }
     }
+    if run.config.data.fold.is_some() && run.config.data.validation.is_some() {
+        observer.event(&Event::Note(
+            "data.validation is not read: a part of data.train is validated on (data.fold)",
+        ));
+    }
     // What is read from here on is what was there at the beginning, or the run ends.
     let mut read = ReadFiles::default();
     let description = run.config.data.known().and_then(|known| known.file.clone());

@@ -127,11 +127,8 @@ impl Choices {
                 read.push(value);
             }
             let fixed = FIXED.iter().find(|(fixed, _)| fixed == key);
-            match fixed {
-                Some((_, why)) if values.len() > 1 => {
-                    faults.push(format!("{key}: cannot take several values: {why}"));
-                }
-                _ => {}
+            if let Some((_, why)) = fixed.filter(|_| values.len() > 1) {
+                faults.push(format!("{key}: cannot take several values: {why}"));
             }
             let by_flag = [
                 ("train.seed", self.seeds, "--seeds"),

@@ -185,3 +185,42 @@ fn write_best(plan: &Plan, outcome: &Outcome, folder: &Path) -> Result<()> {
     };
     Ok(write_atomic(path, head + &text)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::RunConfig;
+
+    #[test]
+    fn splits_that_are_read_alike_are_encoded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = "text,label\nthe film was good,a\na sad play,b\n".repeat(4);
+        for name in ["train.csv", "validation.csv"] {
+            std::fs::write(dir.path().join(name), &rows).unwrap();
+        }
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/model");
+        let [train, validation] = ["train.csv", "validation.csv"].map(|name| dir.path().join(name));
+        let text = format!(
+            "task = \"sequence\"\nmodel.path = {model:?}\ndata.train = {train:?}\n\
+             data.validation = {validation:?}\ndata.test = {validation:?}\ndata.cache = false\n\
+             train.epochs = 1\n"
+        );
+        let mut shared = Shared::by_runs(BTreeMap::new());
+        let mut encoded = |name: &str, set: &str| {
+            let config = RunConfig::from_toml(&text, "", &[set.into()]).unwrap();
+            let run = dir.path().join(name);
+            begin_or_go_on(&config, &run, &Device::flex(), &mut shared, &mut ()).unwrap();
+            shared.encoded()
+        };
+        // The validation split is the test split too.
+        assert_eq!(encoded("a", "train.seed=1"), 2);
+        assert_eq!(encoded("b", "train.seed=2"), 2);
+        assert_eq!(encoded("c", "lora.r=2"), 2);
+        assert_eq!(encoded("d", "data.fold=2/4"), 2);
+        assert_eq!(encoded("e", "data.max_length=5"), 4);
+        assert_eq!(encoded("f", "data.special_tokens=parse"), 6);
+        assert_eq!(encoded("g", "lora.r=3"), 6);
+    }
+}

@@ -8,6 +8,8 @@ use crate::error::TrainError;
 
 /// Letters of a value that the name of a folder has.
 const SHOWN: usize = 32;
+/// Letters of all values: a folder's name has 255 at most.
+const MOST_SHOWN: usize = 160;
 
 /// Every run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +64,7 @@ impl Plan {
             for (key, value) in values.filter(|(key, _)| key.varies()) {
                 name.push_str(&format!("_{}={}", choices.short(key), plain(&shown(value))));
             }
+            name.truncate(MOST_SHOWN);
             for (seed, fold) in repeated(&choices) {
                 let (mut name, mut config) = (name.clone(), config.clone());
                 if let Some(seed) = seed {
@@ -265,6 +268,18 @@ mod tests {
             ]
         );
         assert!(names(&found).iter().all(|name| name.len() < 60));
+        // Also those of many keys.
+        let many = [
+            "data.text",
+            "data.label",
+            "data.text_pair",
+            "lora.target_modules",
+        ];
+        let many = many.map(|key| format!("{key}={key}{long},{key}"));
+        let many = many.each_ref().map(String::as_str);
+        let found = plan(&many, Some(1), None).unwrap();
+        let first = names(&found)[0];
+        assert!(first.len() == 167 && first.ends_with("_seed=1"), "{first}");
         let same = plan(&["lora.bias=none,all", "data.text=x,y"], None, None).unwrap();
         assert_eq!(names(&same)[3], "04_bias=all_text=y");
     }
