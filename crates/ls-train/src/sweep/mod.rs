@@ -26,7 +26,7 @@ use ls_files::{FileError, create_folder, exists, is_folder, write_atomic};
 use toml::{Table, Value};
 
 pub use choices::{Choices, Key};
-pub use outcome::{Combination, Outcome, Scored, Spread};
+pub use outcome::{Combination, Outcome, Spread};
 pub use plan::{Plan, Planned};
 
 use crate::error::{Result, TrainError};
@@ -34,6 +34,7 @@ use crate::events::{Event, Observer};
 use crate::run_dir::RunDir;
 use crate::shared::Shared;
 use crate::trainer::begin_or_go_on;
+use outcome::Scored;
 use record::{Failed, Record};
 
 /// The configuration of the best combination.

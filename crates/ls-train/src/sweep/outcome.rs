@@ -14,15 +14,15 @@ use crate::scores::Scores;
 /// What a finished run came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scored {
+pub(super) struct Scored {
     /// The score that chose its best checkpoint.
-    pub metric: String,
+    pub(super) metric: String,
     /// Its value on the validation split; nothing where it is no number.
-    pub validation: Option<f64>,
+    pub(super) validation: Option<f64>,
     /// The same score on the test split, where there is one.
-    pub test: Option<f64>,
+    pub(super) test: Option<f64>,
     /// Whether the test split also chose the checkpoint, as by the protocol `paper`.
-    pub test_chose: bool,
+    pub(super) test_chose: bool,
 }
 
 /// What a run left.
