@@ -7,5 +7,6 @@ pub mod export;
 pub mod predict;
 mod rendering;
 pub mod score;
+pub mod sweep;
 mod table;
 pub mod train;
