@@ -113,7 +113,7 @@ impl Case {
         Self { fields, ..self }
     }
 
-    fn as_type(self, flags: &'static [&'static str], tolerance: f64) -> Self {
+    fn with_type(self, flags: &'static [&'static str], tolerance: f64) -> Self {
         Self {
             flags,
             tolerance,
@@ -173,8 +173,8 @@ fn cases() -> Vec<Case> {
             "sequence",
             &["lora=false", "train.layers=\"1\"", "model.quantization=nf4"],
         ),
-        Case::of("as-bf16", "sequence", &[]).as_type(&["--dtype", "bf16"], 5e-3),
-        Case::of("as-f16", "sequence", &[]).as_type(&["--dtype", "f16"], 1e-3),
+        Case::of("as-bf16", "sequence", &[]).with_type(&["--dtype", "bf16"], 5e-3),
+        Case::of("as-f16", "sequence", &[]).with_type(&["--dtype", "f16"], 1e-3),
         Case::of("gemma", "sequence", &["model.dtype=bf16"]).with(json!({
             "model_type": "gemma2", "head_dim": 4, "sliding_window": 4,
             "query_pre_attn_scalar": 4, "attn_logit_softcapping": 50.0,
@@ -278,7 +278,7 @@ fn cases() -> Vec<Case> {
         )
         .tagger()
         .with(json!({"model_type": "olmo2"})),
-        Case::of("adapter", "peft", &[]).as_type(&["--adapter-only"], SAME),
+        Case::of("adapter", "peft", &[]).with_type(&["--adapter-only"], SAME),
     ]
 }
 
