@@ -26,6 +26,7 @@ mod files;
 mod from_files;
 mod full;
 mod hub;
+mod init;
 mod mutate;
 mod mutations;
 mod numbers;

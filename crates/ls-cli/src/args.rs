@@ -45,6 +45,18 @@ pub enum Command {
     /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
     /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
+    /// Look at labelled data and write a configuration that trains on it
+    ///
+    /// Says which format, task and columns were found, how many examples each label has, how long
+    /// the texts are and, where the model is on this machine, what would be cut of them. Warns of
+    /// labels with few examples, labels that look the same, texts that repeat (with other labels
+    /// too), and texts that stand in two splits. Without --validation and --test, files of the
+    /// same name with `dev`, `valid` or `test` in the place of `train` are taken for them.
+    ///
+    /// The configuration names a schema in its first line, by which editors complete and check it;
+    /// it is written beside it, as ls-llama.schema.json, if that is not there. Data that train
+    /// would refuse is refused with the same error, and nothing is written.
+    Init(InitArgs),
     /// Look up what a configuration may say, and what one comes to
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -85,6 +97,37 @@ pub struct ShowArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `init`.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// The labelled file to learn from
+    #[arg(value_name = "DATA")]
+    pub data: PathBuf,
+    /// What is labelled [default: what the file holds]
+    #[arg(long, value_parser = task())]
+    pub task: Option<TaskKind>,
+    /// The pretrained model, a Hugging Face folder or its name on the Hub [default: smollm2-135m]
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// The file that chooses the best epoch [default: one that is found beside DATA, else a part of
+    /// DATA]
+    #[arg(long, value_name = "FILE")]
+    pub validation: Option<PathBuf>,
+    /// The file that is scored once, at the end [default: one that is found beside DATA]
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<PathBuf>,
+    /// Set a key of the configuration, such as data.label=stars (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Leave out rows that cannot be used
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// The configuration to write; a file that is there is never written over [default: the name of
+    /// DATA, with the ending toml]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `train`.

@@ -45,7 +45,9 @@ fn names(name: &str, words: &[&str]) -> Vec<String> {
         !name[..start].ends_with(letter) && !name[end..].starts_with(letter)
     };
     let place = TRAIN.iter().find_map(|train| {
-        let mut places = small.match_indices(train).map(|(at, _)| (at, at + train.len()));
+        let mut places = small
+            .match_indices(train)
+            .map(|(at, _)| (at, at + train.len()));
         places.find(|(start, end)| whole(*start, *end))
     });
     let Some((start, end)) = place else {
@@ -89,7 +91,10 @@ mod tests {
         std::fs::create_dir(path("a-validation.csv")).unwrap();
         std::fs::write(path("a-dev.csv"), "").unwrap();
         std::fs::write(path("a-test.csv"), "").unwrap();
-        assert_eq!(beside(), [Some(path("a-dev.csv")), Some(path("a-test.csv"))]);
+        assert_eq!(
+            beside(),
+            [Some(path("a-dev.csv")), Some(path("a-test.csv"))]
+        );
         assert_eq!(splits_beside(&path("b.csv")).unwrap(), [None, None]);
     }
 }

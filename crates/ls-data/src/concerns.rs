@@ -194,20 +194,28 @@ fn of_labels(train: &Profile, found: &mut Vec<Concern>) {
             });
         }
     }
-    let alike = look_alikes(all.iter().map(|(name, count)| (name.as_str(), *count)));
-    if !alike.is_empty() {
+    let counted = all.iter().map(|(name, count)| (name.as_str(), *count));
+    found.extend(Concern::of_look_alikes(counted));
+}
+
+impl Concern {
+    /// That some of these labels, each with its count, look the same, if they do.
+    pub fn of_look_alikes<'a>(labels: impl IntoIterator<Item = (&'a str, usize)>) -> Option<Self> {
+        let alike = look_alikes(labels);
         let owned = |(name, count): (&str, usize)| (name.to_string(), count);
         let class = |same: Vec<(&str, usize)>| same.into_iter().map(owned).collect();
-        found.push(Concern::LookAlikes {
+        (!alike.is_empty()).then(|| Self::LookAlikes {
             labels: alike.into_iter().map(class).collect(),
-        });
+        })
     }
 }
 
 impl fmt::Display for Concern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let each = |labels: &[(String, usize)]| {
-            let each = labels.iter().map(|(name, count)| format!("{name:?} ({count})"));
+            let each = labels
+                .iter()
+                .map(|(name, count)| format!("{name:?} ({count})"));
             each.collect::<Vec<String>>()
         };
         match self {

@@ -13,8 +13,7 @@
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
 //! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores;
 //!    [`tag_names`]: tags that are no spans; [`answers`] to score files.
-//! 7. [`profile`]: what a split is like before anything is learnt from it, and the [`concerns`] that
-//!    follow from it.
+//! 7. [`profile`]: what a split is like before anything is learnt from it; [`concerns()`] of it.
 //!
 //! # Example
 //!

@@ -142,15 +142,11 @@ struct Row {
 
 impl Profile {
     /// Reads a split. Rows that cannot be used are listed, and no error, as long as there is
-    /// another. Memory grows by some forty bytes an example, whatever its length.
+    /// another. Memory grows by some sixty bytes an example, whatever its length.
     ///
     /// # Errors
     /// A file that cannot be read, or without any row that can be used.
-    pub fn of(
-        source: &SplitSource,
-        task: TaskKind,
-        options: &ProfileOptions<'_>,
-    ) -> Result<Self> {
+    pub fn of(source: &SplitSource, task: TaskKind, options: &ProfileOptions<'_>) -> Result<Self> {
         let mut counts = Counts::new(source, task);
         for (index, file) in source.files.iter().enumerate() {
             let tokens = options.tokens;
@@ -283,12 +279,15 @@ impl<'a> Counts<'a> {
         }
         self.count_text(file, row.text, row.line, &row.labels);
         for name in row.labels {
-            let seen = self.labels.entry(name).or_insert_with_key(|name| SeenLabel {
-                name: name.clone(),
-                count: 0,
-                file,
-                line: row.line,
-            });
+            let seen = self
+                .labels
+                .entry(name)
+                .or_insert_with_key(|name| SeenLabel {
+                    name: name.clone(),
+                    count: 0,
+                    file,
+                    line: row.line,
+                });
             seen.count += 1;
         }
     }

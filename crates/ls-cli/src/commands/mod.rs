@@ -3,7 +3,9 @@
 pub mod config;
 pub mod convert;
 pub mod evaluate;
+pub mod init;
 pub mod predict;
+mod profiles;
 mod rendering;
 pub mod score;
 mod table;

@@ -49,7 +49,9 @@ fn texts(content: &str) -> Profile {
 
 fn counts(profile: &Profile) -> Vec<(&str, usize)> {
     let labels = profile.labels.iter();
-    labels.map(|seen| (seen.name.as_str(), seen.count)).collect()
+    labels
+        .map(|seen| (seen.name.as_str(), seen.count))
+        .collect()
 }
 
 fn said(splits: &[(&str, &Profile)]) -> Vec<String> {
@@ -138,7 +140,12 @@ fn what_would_be_cut_is_measured_by_the_tokenizer() {
     assert!(
         matches!(
             said.last(),
-            Some(Concern::Long { windows: true, count: 1, cut_tokens: 0, .. })
+            Some(Concern::Long {
+                windows: true,
+                count: 1,
+                cut_tokens: 0,
+                ..
+            })
         ),
         "{said:?}"
     );
@@ -190,7 +197,13 @@ fn what_is_likely_not_meant_is_told_with_its_place() {
              (a.csv:2 as a.csv:40)",
         ]
     );
-    let content = [head, &many(0, 30, "Good"), &many(30, 20, "good"), "text 0,x\n"].concat();
+    let content = [
+        head,
+        &many(0, 30, "Good"),
+        &many(30, 20, "good"),
+        "text 0,x\n",
+    ]
+    .concat();
     assert_eq!(
         said(&[("train", &texts(&content))]),
         [
