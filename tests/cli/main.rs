@@ -27,6 +27,7 @@ mod from_files;
 mod full;
 mod hub;
 mod init;
+mod inspect;
 mod mutate;
 mod mutations;
 mod numbers;

@@ -45,6 +45,17 @@ pub enum Command {
     /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
     /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
+    /// Explain a model, an adapter, a run, a tokenizer or a file of data, and why it would be
+    /// refused
+    ///
+    /// PATH is a Hugging Face folder (or its name on the Hub, if it is in the cache), a GGUF file,
+    /// PEFT's folder, the folder of a run, a tokenizer.json or a labelled file. Of weights only
+    /// headers are read, so that a checkpoint of any size is answered at once; data is read whole.
+    ///
+    /// What train, evaluate or predict would refuse is shown with their error (`refused`), and the
+    /// exit code is 0 all the same: the question is answered. It is another where there is nothing,
+    /// or nothing that can be told: a pipe, a folder of none of these.
+    Inspect(InspectArgs),
     /// Look at labelled data and write a configuration that trains on it
     ///
     /// Says which format, task and columns were found, how many examples each label has, how long
@@ -97,6 +108,26 @@ pub struct ShowArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `inspect`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// What to explain
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Of data: what is labelled [default: what the file holds]
+    #[arg(long, value_parser = task())]
+    pub task: Option<TaskKind>,
+    /// Of data: the model by whose tokenizer tokens are counted
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// Of data: set a key of the configuration, such as data.label=stars (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `init`.

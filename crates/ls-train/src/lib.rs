@@ -20,6 +20,7 @@ mod fit;
 mod identity;
 mod inference;
 pub mod inputs;
+pub mod inspect;
 pub mod loss;
 pub mod memory;
 pub mod optim;

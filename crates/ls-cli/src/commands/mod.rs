@@ -4,6 +4,7 @@ pub mod config;
 pub mod convert;
 pub mod evaluate;
 pub mod init;
+pub mod inspect;
 pub mod predict;
 mod profiles;
 mod rendering;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Result;
 use ls_data::{Lengths, Profile, TaskKind, shown_type};
 use ls_train::Profiles;
+use serde_json::{Map, Value};
 
 /// Labels that are listed.
 const LISTED: usize = 30;
@@ -22,6 +24,25 @@ pub fn text(profiles: &Profiles) -> String {
         let _ = writeln!(text, "warning: {concern}");
     }
     text
+}
+
+/// The same as fields of an object.
+pub fn add_json(profiles: &Profiles, object: &mut Map<String, Value>) -> Result<()> {
+    let mut splits = Map::new();
+    for (name, profile) in &profiles.splits {
+        splits.insert(name.to_string(), serde_json::to_value(profile)?);
+    }
+    let mut warnings = Vec::new();
+    for concern in &profiles.concerns {
+        let mut warning = serde_json::to_value(concern)?;
+        warning["message"] = concern.to_string().into();
+        warnings.push(warning);
+    }
+    object.insert("splits".into(), splits.into());
+    object.insert("limits".into(), serde_json::to_value(profiles.limits)?);
+    object.insert("tokens_counted".into(), profiles.measured.into());
+    object.insert("warnings".into(), warnings.into());
+    Ok(())
 }
 
 fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {

@@ -95,7 +95,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 }
 
 /// An error and its causes in a line.
-fn chain(error: &TrainError) -> String {
+pub(super) fn chain(error: &TrainError) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
     let mut said: Vec<String> = causes.map(ToString::to_string).collect();
     // Transparent wrappers repeat their cause.
