@@ -162,6 +162,35 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
     let steps = &found["checkpoint"];
     assert_eq!(steps["step"], steps["of"]);
     assert_contains(found["next"].as_str().unwrap(), &[" train --resume two"]);
+    // Before its first evaluation it has no model, and goes on all the same.
+    std::fs::rename(sandbox.path("two/best"), sandbox.path("aside")).unwrap();
+    let args = ["predict", "--run", "two", "Ann"];
+    is_refused(&sandbox, "two", "has no best model yet", &args);
+    assert_eq!(json_of(&sandbox, "two")["next"], found["next"]);
+    // As peft leaves an adapter: nothing beside it.
+    std::fs::remove_file(sandbox.path("aside/ls_llama.json")).unwrap();
+    std::fs::remove_file(sandbox.path("aside/tokenizer.json")).unwrap();
+    let adapter = json_of(&sandbox, "aside");
+    assert_eq!(
+        (&adapter["kind"], &adapter["task"]),
+        (&json!("adapter"), &Value::Null)
+    );
+    assert_eq!(adapter["task_type"], "TOKEN_CLS");
+    assert_eq!(adapter["tokenizer"], "that of the base model");
+    assert_eq!(adapter["refused"], Value::Null);
+    sandbox.edit_json("aside/adapter_config.json", json!({ "peft_type": "IA3" }));
+    let args = [
+        "predict",
+        "--model",
+        "model",
+        "--adapter",
+        "aside",
+        "--task",
+        "token",
+        "Ann",
+    ];
+    is_refused(&sandbox, "aside", "IA3", &args);
+    std::fs::rename(sandbox.path("aside"), sandbox.path("two/best")).unwrap();
     std::fs::rename(sandbox.path("model"), sandbox.path("gone")).unwrap();
     let args = ["predict", "--run", "two", "Ann"];
     is_refused(&sandbox, "two", "no such folder", &args);
