@@ -17,7 +17,7 @@ FIXED = {
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
     "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"],
     "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
-    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible"],
+    "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible", "last"],
     "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
 }  # fmt: skip
 USED = {

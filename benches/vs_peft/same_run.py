@@ -26,12 +26,13 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers import AutoModelForTokenClassification
 
 
-def first_pieces(offsets, words):
-    """The place of the first sub-word that shares a character with each word; None where it was cut."""
+def pieces(offsets, words, last):
+    """The place of the first (or last) sub-word that shares a character with each word; None where it was cut."""
     places, start = [], 0
     for word in words:
         end = start + len(word)
-        places.append(next((at for at, (a, b) in enumerate(offsets) if max(a, start) < min(b, end)), None))
+        found = [at for at, (a, b) in enumerate(offsets) if max(a, start) < min(b, end)]
+        places.append(found[-1 if last else 0] if found else None)
         start = end + 1
     return places
 
@@ -152,7 +153,7 @@ def main():
         if settings["data.long_inputs"] == "window" and max(map(len, encoded["input_ids"])) > most:
             raise SystemExit(f"{args.run}: {split} has inputs over {most} tokens, and windows are not repeated here")
         data[split] = [
-            {"ids": ids[:most], "gold": gold, "places": first_pieces(offsets[:most], source) if token else None}
+            {"ids": ids[:most], "gold": gold, "places": pieces(offsets[:most], source, settings["data.label_position"] == "last") if token else None}
             for ids, offsets, (source, gold) in zip(encoded["input_ids"], encoded["offset_mapping"], examples)
         ]
     pad_id = unused_id(tokenizer, {id for split in data.values() for row in split for id in row["ids"]})

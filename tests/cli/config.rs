@@ -111,7 +111,7 @@ fn a_configuration_is_shown_without_its_model_and_refused_with_its_faults() {
             "open until train decides it: model.attention, model.pooling: by the model's \
              config.json, and {path} is not here\n"
         );
-        says(&outcome, 0, &[&open]);
+        says(&outcome, 0, &[&open, "data.labels: by the training data"]);
         let path = format!("path = \"{path}\"");
         assert_contains(&outcome.stdout, &[&path, "max_length = 256"]);
         assert!(

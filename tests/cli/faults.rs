@@ -265,6 +265,48 @@ fn whatever_fails_in_a_prediction_is_named_and_leaves_the_old_answers() {
     });
 }
 
+#[test]
+fn whatever_fails_in_an_export_is_named_and_leaves_a_whole_folder_or_none() {
+    let sandbox = sequence();
+    train(&sandbox, "run", &["model.pooling=mean"]);
+    let args = ["export", "--run", "run", "--out", "given/away"];
+    let (outcome, calls) = run(&sandbox, &args, "", 0, 5);
+    says(&outcome, 0, &[]);
+    let writes = calls.iter().filter(|call| call.kind == "write").count();
+    let below = |sandbox: &Sandbox| {
+        let mut files = sandbox.files();
+        files.retain(|name, _| name.starts_with("given/"));
+        files
+    };
+    let whole = below(&sandbox);
+    assert_eq!(whole.len(), 8);
+    each(tries(calls.len(), writes), |nth, error| {
+        std::fs::remove_dir_all(sandbox.path("given")).unwrap();
+        let (outcome, calls) = run(&sandbox, &args, "", nth, error);
+        let call = calls.iter().find(|call| call.failed);
+        let what = call.map_or(String::new(), |call| format!("{} {}", call.kind, call.path));
+        let what = format!("call {nth} fails with {error}: {what}");
+        let well = ended(&sandbox, &outcome, &calls, &what);
+        let mut left = below(&sandbox);
+        if call.is_some_and(|call| call.kind == "remove") {
+            left.retain(|name, _| name.starts_with("given/away/"));
+        }
+        // What comes after it took its place may fail too.
+        assert!(
+            left == whole || !well && left.is_empty(),
+            "{what}: {:?}",
+            left.keys()
+        );
+        if left.is_empty() {
+            sandbox.ok(&args);
+            assert!(below(&sandbox) == whole, "{what}");
+        }
+        // Or the next one would not find it.
+        let _ = std::fs::create_dir(sandbox.path("given"));
+        well
+    });
+}
+
 /// The system says neither yes nor no: that is what is said, and not that something is missing.
 #[test]
 fn what_cannot_be_looked_at_is_named() {

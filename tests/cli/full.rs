@@ -6,6 +6,7 @@ use std::process::Command;
 use ls_files::TensorFile;
 use serde_json::{Value, json};
 
+use crate::python::python;
 use crate::runs::*;
 use crate::sandbox::{Sandbox, jsonl, says, weights};
 
@@ -334,22 +335,6 @@ fn what_cannot_train_is_refused_with_the_way_out() {
         2,
         &["both.toml:6:2: malformed TOML: duplicate key"],
     );
-}
-
-/// A Python with transformers: `LS_LLAMA_PYTHON`, or `python3` if it has it.
-fn python() -> Option<PathBuf> {
-    let given = std::env::var_os("LS_LLAMA_PYTHON").map(PathBuf::from);
-    let python = given.clone().unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python)
-        .args(["-c", "import torch, transformers"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    let which = python.display();
-    assert!(
-        found || given.is_none(),
-        "LS_LLAMA_PYTHON has no transformers: {which}"
-    );
-    found.then_some(python)
 }
 
 /// The probabilities of each text, or of each word of the only one, from a folder alone.

@@ -19,6 +19,7 @@ mod convert;
 mod crash;
 mod data;
 mod evaluate;
+mod export;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod faults;
 mod field_notes;
@@ -34,6 +35,7 @@ mod numbers;
 #[cfg(unix)]
 mod pipes;
 mod predict;
+mod python;
 mod reading;
 mod resume;
 mod runs;

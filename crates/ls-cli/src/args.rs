@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use ls_data::{Scheme, TaskKind};
+use ls_files::Dtype;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -45,6 +46,15 @@ pub enum Command {
     /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
     /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
+    /// Write the best model of a finished run for others, who have transformers or peft
+    ///
+    /// It becomes one model: an adapter is merged into the weights as the run held them, and
+    /// from_pretrained and pipeline of transformers load the folder with the labels, the mask and
+    /// the probabilities that predict has (those of bf16 and f16 are rounded). Where transformers
+    /// has no counterpart (mean and max pooling, a mask by layers) the folder has a classifier.py
+    /// that needs torch and transformers alone. README.md is a model card with the scores. Weights
+    /// of more than 5 GB are in shards. ONNX is not written.
+    Export(ExportArgs),
     /// Explain a model, an adapter, a run, a tokenizer or a file of data, and why it would be
     /// refused
     ///
@@ -85,16 +95,17 @@ pub enum ConfigCommand {
     Docs,
     /// Print what a configuration comes to, as a run writes it into its folder's config.toml
     ///
-    /// Every key has its value: what the file and --set say, defaults, and the choices that follow
-    /// from both and from the model's config.json, with absolute paths. All faults of the
-    /// configuration are reported as train does.
+    /// What the file and --set say, defaults, and the choices that follow from both and from the
+    /// model's config.json, with absolute paths; a key that is not printed is not set. All faults
+    /// of the configuration are reported as train does.
     ///
     /// Neither weights nor data are read, and nothing is written. So these stay open where the
-    /// configuration leaves them so, and are named on stderr: data.scheme and
-    /// train.metric_for_best_model of a tagger, which train decides by the tags of the training
-    /// data; train.pass_size of train.micro_batch_size = "auto", by the memory that is free. If
-    /// the model is not on this machine, so do the choices that its config.json decides
-    /// (model.attention, model.pooling, lora.target_modules ...). Whether the data can be read,
+    /// configuration leaves them so, and are named on stderr: data.labels, and for a tagger
+    /// data.scheme and train.metric_for_best_model, which follow from the training data;
+    /// model.hash_weights, from the size of the weights; train.pass_size of
+    /// train.micro_batch_size = "auto", from the memory that is free. If the model or a known data
+    /// set is not on this machine, so do the choices that its config.json decides (model.attention,
+    /// model.pooling, lora.target_modules ...), and the set's folder. Whether the data can be read,
     /// and the adapters fit the weights, only train finds out.
     Show(ShowArgs),
 }
@@ -264,6 +275,27 @@ pub struct ConvertArgs {
     pub dtype: Option<WeightType>,
 }
 
+/// `export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// Folder of a finished run
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Folder to write; it must not be there yet, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Merge the adapter into the weights, as is done without this flag too: with it, a run that
+    /// trained none is refused
+    #[arg(long, conflicts_with = "adapter_only")]
+    pub merge: bool,
+    /// Element type of the weights [default: f32, which rounds nothing]
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with = "adapter_only")]
+    pub dtype: Option<WeightType>,
+    /// Write the adapter with its head for peft, without the base model's weights
+    #[arg(long)]
+    pub adapter_only: bool,
+}
+
 /// An element type of weights in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WeightType {
@@ -273,6 +305,16 @@ pub enum WeightType {
     Bf16,
     /// 16 bits, with more digits and less range.
     F16,
+}
+
+impl From<WeightType> for Dtype {
+    fn from(weight_type: WeightType) -> Self {
+        match weight_type {
+            WeightType::F32 => Self::F32,
+            WeightType::Bf16 => Self::BF16,
+            WeightType::F16 => Self::F16,
+        }
+    }
 }
 
 /// How to print scores.

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Init(args) => commands::init::run(&args),
         Command::Config(command) => commands::config::run(&command),
+        Command::Export(args) => commands::export::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

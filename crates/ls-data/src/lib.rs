@@ -74,6 +74,7 @@ pub mod encoded;
 mod error;
 mod example;
 pub mod find_columns;
+mod for_transformers;
 mod gguf_tokenizer;
 pub mod inputs;
 pub mod labels;
@@ -114,6 +115,7 @@ pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
 pub use example::{InputRow, SequenceExample, TokenExample};
 pub use find_columns::{FoundColumns, GivenColumns, find_columns};
+pub use for_transformers::ForTransformers;
 pub use gguf_tokenizer::{TokenizerFiles, tokenizer_from_gguf};
 pub use inputs::{
     CutReport, EncodedSequence, EncodedTokens, SequenceInputs, WordInput, WordInputs,

@@ -29,8 +29,8 @@ use crate::windows::{
 };
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
-const CONFIG_FILE: &str = "tokenizer_config.json";
-const MAP_FILE: &str = "special_tokens_map.json";
+pub(crate) const CONFIG_FILE: &str = "tokenizer_config.json";
+pub(crate) const MAP_FILE: &str = "special_tokens_map.json";
 /// SentencePiece's own; only copied.
 const MODEL_FILE: &str = "tokenizer.model";
 /// Files that hold a tokenizer; a copy of those that exist is a copy of the tokenizer.
@@ -273,7 +273,12 @@ impl TextTokenizer {
         sha256_of_parts(parts.flat_map(|(name, bytes)| [name.as_bytes(), bytes]))
     }
 
-    fn copied(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+    /// Whether its class decides over its file.
+    pub(crate) fn is_by_class(&self) -> bool {
+        self.by_class
+    }
+
+    pub(crate) fn copied(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
         self.files.iter().map(|TokenizerFile { name, bytes }| {
             let mut bytes = Cow::Borrowed(bytes.as_slice());
             if *name == CONFIG_FILE && !self.by_class {

@@ -2,12 +2,14 @@
 //! `pytorch_model.bin.index.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::error::{FileError, Result};
-use crate::{HostTensor, read_json, shown, write_json, write_tensors};
+use crate::{TensorHead, read_json, shown, write_json, write_tensors_in_parts};
 
 /// Which of several files, the shards, holds which tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,47 +65,54 @@ impl ShardIndex {
 
 /// Writes weights into a folder as transformers does: `model.safetensors`, or, where they are of
 /// more than `most` bytes, shards of at most so many with their index. A larger tensor has a shard
-/// of its own. Memory holds one shard at a time.
+/// of its own.
 ///
-/// `sizes` has the name and the bytes of every tensor, in the order in which they fill the shards;
-/// `read` gives the tensors of one.
+/// `tensors` are in the order in which they fill the shards. They are made one after the other:
+/// `values` writes the bytes of the one at a place of `tensors`, in as many parts as it likes, so
+/// that memory holds what one of them takes.
 ///
 /// # Errors
 ///
-/// As [`write_tensors`] and [`write_json`], and whatever `read` says.
+/// As [`write_tensors_in_parts`] and [`write_json`], and whatever `values` says.
 pub fn write_shards<E: From<FileError>>(
     dir: &Path,
-    sizes: &[(String, usize)],
+    tensors: &[TensorHead<'_>],
     most: usize,
-    mut read: impl FnMut(&[&str]) -> std::result::Result<BTreeMap<String, HostTensor>, E>,
-) -> std::result::Result<(), E> {
-    let mut shards: Vec<Vec<&str>> = Vec::new();
+    mut values: impl FnMut(usize, &mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut shards: Vec<Range<usize>> = Vec::new();
     let mut filled = 0usize;
-    for (name, bytes) in sizes {
-        filled = filled.saturating_add(*bytes);
-        if filled > most || shards.is_empty() {
-            shards.push(Vec::new());
-            filled = *bytes;
-        }
-        if let Some(shard) = shards.last_mut() {
-            shard.push(name);
+    for (at, tensor) in tensors.iter().enumerate() {
+        filled = filled.saturating_add(tensor.bytes());
+        match shards.last_mut() {
+            Some(shard) if filled <= most => shard.end = at + 1,
+            _ => {
+                shards.push(at..at + 1);
+                filled = tensor.bytes();
+            }
         }
     }
     let count = shards.len();
     let mut weight_map = BTreeMap::new();
-    for (at, names) in shards.iter().enumerate() {
+    for (number, places) in (1..).zip(shards) {
         let file = match count {
             1 => "model.safetensors".to_owned(),
-            _ => format!("model-{:05}-of-{count:05}.safetensors", at + 1),
+            _ => format!("model-{number:05}-of-{count:05}.safetensors"),
         };
-        let tensors = read(names)?;
-        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        write_tensors(dir.join(&file), tensors)?;
-        weight_map.extend(names.iter().map(|name| (*name, file.clone())));
+        let (first, shard) = (places.start, &tensors[places]);
+        write_tensors_in_parts(dir.join(&file), shard.to_vec(), |at, out| {
+            values(first + at, out)
+        })?;
+        weight_map.extend(shard.iter().map(|tensor| (tensor.name, file.clone())));
     }
     if count > 1 {
-        let total_size: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
-        let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+        let total_size: usize = tensors.iter().map(TensorHead::bytes).sum();
+        let sizes = tensors.iter().map(|of| of.shape.iter().product::<usize>());
+        let metadata = json!({
+            "total_parameters": sizes.sum::<usize>(),
+            "total_size": total_size,
+        });
+        let index = json!({ "metadata": metadata, "weight_map": weight_map });
         write_json(dir.join("model.safetensors.index.json"), &index)?;
     }
     Ok(())
@@ -113,18 +122,23 @@ pub fn write_shards<E: From<FileError>>(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::Dtype;
 
     #[test]
     fn shards_hold_what_fits_and_the_index_finds_it() {
-        let sizes = [("b", 8), ("a", 8), ("wide", 40), ("c", 4)];
-        let sizes = sizes.map(|(name, bytes)| (name.to_owned(), bytes));
-        let read = |names: &[&str]| {
-            let tensor = |name: &str| {
-                let (_, bytes) = sizes.iter().find(|(other, _)| other == name).unwrap();
-                HostTensor::from_f32([bytes / 4], &vec![name.len() as f32; bytes / 4])
-            };
-            let tensors = names.iter().map(|name| (name.to_string(), tensor(name)));
-            Ok::<_, FileError>(tensors.collect())
+        let sizes = [("b", [2]), ("a", [2]), ("wide", [10]), ("c", [1])];
+        let tensors = sizes.each_ref().map(|(name, shape)| TensorHead {
+            name,
+            dtype: Dtype::F32,
+            shape,
+        });
+        let values = |at: usize, out: &mut dyn Write| {
+            let TensorHead { name, shape, .. } = tensors[at];
+            for _ in 0..shape[0] {
+                let value = name.len() as f32;
+                out.write_all(&value.to_le_bytes()).unwrap();
+            }
+            Ok::<_, FileError>(())
         };
         let files = |dir: &Path| {
             let entries = std::fs::read_dir(dir).unwrap();
@@ -132,19 +146,24 @@ mod tests {
             names.collect::<BTreeSet<_>>()
         };
         let dir = tempfile::tempdir().unwrap();
-        write_shards(dir.path(), &sizes, 16, read).unwrap();
+        write_shards(dir.path(), &tensors, 16, values).unwrap();
         let index = ShardIndex::read(dir.path().join("model.safetensors.index.json")).unwrap();
         let expected = ["1", "2", "3"].map(|at| format!("model-0000{at}-of-00003.safetensors"));
         assert_eq!(index.shards, expected);
         let place = ["b", "a", "wide", "c"].map(|tensor| index.place[tensor]);
         assert_eq!(place, [0, 0, 1, 2]);
         assert_eq!(files(dir.path()).len(), 4);
+        let json: Value = read_json(dir.path().join("model.safetensors.index.json")).unwrap();
+        assert_eq!(
+            json["metadata"],
+            json!({"total_parameters": 15, "total_size": 60})
+        );
         let file = crate::TensorFile::open(dir.path().join(&expected[1])).unwrap();
         assert_eq!(file.read("wide").unwrap().to_f32().unwrap(), [4.0; 10]);
 
         let dir = tempfile::tempdir().unwrap();
         for most in [60, usize::MAX] {
-            write_shards(dir.path(), &sizes, most, read).unwrap();
+            write_shards(dir.path(), &tensors, most, values).unwrap();
             assert!(files(dir.path()).into_iter().eq(["model.safetensors"]));
         }
     }

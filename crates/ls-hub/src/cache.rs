@@ -14,7 +14,20 @@ use ls_files::{FileError, Result, ShardIndex, exists, is_folder, optional, read_
 
 use crate::address::RepoKind;
 use crate::files::{self, CONFIG, Files, SINGLE, TOKENIZERS, WEIGHTS};
-use crate::repo::{RepoRef, is_commit};
+use crate::repo::{RepoRef, is_commit, is_repo_id};
+
+/// The model whose snapshot a folder is, wherever its cache lies: `org/name` of
+/// `models--org--name/snapshots/<commit>`.
+pub fn model_of_snapshot(folder: &Path) -> Option<String> {
+    let above = folder.parent()?;
+    if above.file_name()? != "snapshots" {
+        return None;
+    }
+    let repo = above.parent()?.file_name()?.to_str()?;
+    let (org, name) = repo.strip_prefix("models--")?.split_once("--")?;
+    let repo = format!("{org}/{name}");
+    is_repo_id(&repo).then_some(repo)
+}
 
 /// A cache folder. Looking something up needs no network and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -41,7 +41,7 @@ mod resolve;
 mod settings;
 
 pub use address::{MAIN, RepoKind};
-pub use cache::Cache;
+pub use cache::{Cache, model_of_snapshot};
 pub use error::{HubError, Result, bytes};
 pub use files::Files;
 pub use repo::{RepoRef, is_repo_id, looks_like_hub_id};

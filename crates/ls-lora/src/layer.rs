@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::adapter::LoraAdapter;
+use crate::adapter::{LoraAdapter, merged_weight};
 use crate::dtype::host_values;
 use crate::error::{LoraError, Result};
 use crate::quantized::Quantization;
@@ -29,6 +29,12 @@ pub trait LoraLayer {
     fn adapters(&self) -> &[LoraAdapter];
     /// The same, to change them.
     fn adapters_mut(&mut self) -> &mut Vec<LoraAdapter>;
+    /// The weight as the layer uses it with its active adapters, in f32 and off the graph: what
+    /// [`LoraLayer::merge`] would store if it neither cast nor packed it again. Of a packed weight
+    /// it is what that unpacks to, with the adapters.
+    fn merged(&self) -> Tensor<2> {
+        merged_weight(self.weight(), self.adapters())
+    }
     /// Folds the active adapters into the weight: computed in f32 and cast once. `None` if there is
     /// nothing to fold in, or they are folded in already.
     ///

@@ -35,6 +35,7 @@ pub mod checkpointing;
 pub mod config;
 mod diagnosis;
 pub mod error;
+mod export;
 mod fields;
 mod gguf;
 pub mod heads;

@@ -60,7 +60,7 @@ impl AttentionMode {
     /// # Errors
     ///
     /// If the mode names a layer that is not there, or there are more groups than layers.
-    pub(crate) fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
+    pub fn bidirectional_layers(&self, num_hidden_layers: usize) -> Result<Vec<bool>> {
         let error = |reason: String| ModelError::AttentionMode {
             mode: shown(self),
             reason,

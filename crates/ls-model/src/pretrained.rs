@@ -23,6 +23,7 @@ use crate::precision::{ComputeType, Precision};
 
 use files::WeightFiles;
 use loader::Loader;
+pub(crate) use save::SHARD;
 
 /// An opened checkpoint folder: configuration and file headers, no weights yet.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::inference::InferenceSettings;
 use crate::whole::{class, pad_token_id};
 
 /// How a tagger's words were encoded and where their tags are read, in transformers' terms.
-fn words_read(settings: &InferenceSettings) -> String {
+pub(crate) fn words_read(settings: &InferenceSettings) -> String {
     let words = match settings.words {
         WordsAs::Text => "joined by single spaces and encoded as running text",
         WordsAs::Split => "each encoded by itself (`is_split_into_words=True`)",
@@ -24,7 +24,7 @@ fn words_read(settings: &InferenceSettings) -> String {
 
 /// The lines that give the configuration of an adapter's base the mask that the adapter was trained
 /// with, where it is another.
-fn mask(base: &LlamaConfig, attention: &AttentionMode) -> String {
+pub(crate) fn mask(base: &LlamaConfig, attention: &AttentionMode) -> String {
     let says = |field: &str, value: bool| base.raw.get(field) == Some(&Value::Bool(value));
     match attention {
         AttentionMode::Bidirectional if base.is_causal => {
@@ -111,7 +111,8 @@ pub(crate) fn model_card(
                     "from transformers import AutoConfig, {auto}\nfrom peft import PeftModel\n\n\
                      config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, \
                      pad_token_id={pad}){one_at_a_time}\n{mask}\
-                     model = {auto}.from_pretrained(\"{base}\", config=config)\n\
+                     model = {auto}.from_pretrained(\"{base}\", config=config, \
+                     dtype=\"float32\")\n\
                      model = PeftModel.from_pretrained(model, \".\")\n",
                     labels.len()
                 ),

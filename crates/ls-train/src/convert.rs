@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ls_data::{TextTokenizer, tokenizer_from_gguf};
-use ls_files::{Dtype, FileError, create_folder, exists, is_folder, replace_folder, write_atomic};
+use ls_files::{Dtype, replace_folder, write_atomic};
 use ls_model::{Checkpoint, GgufModel};
 
 use crate::error::Result;
+use crate::new_folder::{create_above, expect_empty, unusable};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,16 +38,14 @@ pub fn convert_gguf(
     dtype: Option<Dtype>,
     progress: impl FnMut(usize, usize),
 ) -> Result<Converted> {
-    expect_empty(folder)?;
+    expect_empty(folder, "folder for the converted model")?;
     let model = GgufModel::open(file)?;
     let made = match tokenizer {
         None => Some(tokenizer_from_gguf(model.file().metadata(), file)?),
         Some(_) => None,
     };
     let dtype = dtype.unwrap_or_else(|| model.dtype());
-    if let Some(above) = folder.parent().filter(|above| *above != Path::new("")) {
-        create_folder(above)?;
-    }
+    create_above(folder)?;
     let mut vocab_size = 0;
     replace_folder(folder, |dir| {
         write_atomic(dir.join("config.json"), model.config_json(dtype))?;
@@ -77,28 +76,4 @@ pub fn convert_gguf(
         num_parameters: model.num_parameters(),
         vocab_size,
     })
-}
-
-/// Nothing is replaced.
-fn expect_empty(folder: &Path) -> Result<()> {
-    if !exists(folder)? {
-        return Ok(());
-    }
-    const WHAT: &str = "folder for the converted model";
-    if !is_folder(folder)? {
-        return Err(unusable(folder, WHAT, "it is a file").into());
-    }
-    let mut held = std::fs::read_dir(folder).map_err(FileError::reading(folder))?;
-    if held.next().is_some() {
-        return Err(unusable(folder, WHAT, "it is not empty; name another").into());
-    }
-    Ok(())
-}
-
-fn unusable(path: &Path, what: &'static str, reason: &str) -> FileError {
-    FileError::Unusable {
-        path: path.to_owned(),
-        what,
-        reason: reason.into(),
-    }
 }

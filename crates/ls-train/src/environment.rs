@@ -19,7 +19,7 @@ pub(crate) struct Environment {
     pub(crate) os: &'static str,
     /// Processor architecture.
     pub(crate) arch: &'static str,
-    /// Threads available.
+    /// Threads that compute: the cores, or what `RAYON_NUM_THREADS` says.
     pub(crate) threads: usize,
     /// The device, as burn names it.
     pub(crate) device: String,
@@ -54,7 +54,7 @@ impl Environment {
             burn: "0.22.1",
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: rayon::current_num_threads(),
             device: format!("{device:?}"),
             dtype: config.model.dtype,
             seed: config.train.seed,

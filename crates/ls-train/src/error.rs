@@ -124,6 +124,20 @@ pub enum TrainError {
         /// What is missing or wrong.
         reason: String,
     },
+    /// A run without adapters is asked for one.
+    #[error("{}: the run trained without adapters (lora = false)", run.display())]
+    NoAdapter {
+        /// The run folder.
+        run: PathBuf,
+    },
+    /// The base model that a run was trained on is not there any more: another is in its place.
+    #[error("{} cannot be exported: {}", run.display(), listed(.others))]
+    OtherBase {
+        /// The run folder.
+        run: PathBuf,
+        /// What is not what it was, a phrase each.
+        others: Vec<String>,
+    },
     /// A run that is to answer has not evaluated anything yet.
     #[error("{} is not finished{} and has no best model yet", path.display(), at_step(*at))]
     NoBestYet {
@@ -319,6 +333,7 @@ impl TrainError {
             | Self::Unfinished { .. }
             | Self::Finished { .. }
             | Self::RunInUse { .. }
+            | Self::NoAdapter { .. }
             | Self::Differs { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }
@@ -379,6 +394,12 @@ impl TrainError {
             Self::RunNotEmpty { .. } => {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
             }
+            Self::NoAdapter { .. } => Some(
+                "its best/ is a whole model: leave --merge and --adapter-only out".into(),
+            ),
+            Self::OtherBase { .. } => Some(
+                "put back what the run was trained on (its config.toml names the folder)".into(),
+            ),
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
                 Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_* and data.cache".into())
@@ -431,7 +452,7 @@ impl TrainError {
                 if let FileError::TensorNotFinite { found, .. } = error =>
             {
                 Some(if found.value.is_finite() {
-                    "it is past the range of that type: set model.dtype = \"f32\"".into()
+                    "it is past the range of that type: take f32 (model.dtype = \"f32\", or --dtype f32)".into()
                 } else {
                     "fetch the file again; if it is as it was published, its training failed: take an earlier checkpoint".into()
                 })

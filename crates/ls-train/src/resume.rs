@@ -29,11 +29,11 @@ pub(crate) const FREE: [&str; 10] = [
 /// without it; that what follows may round otherwise is said.
 pub(crate) const DIVIDES: &str = "train.pass_size";
 /// It may change where the examples of a step stay the same.
-const SHARES: &str = "train.micro_batch_size";
+pub(crate) const SHARES: &str = "train.micro_batch_size";
 /// Those of [`FREE`] that may lead a finished run further.
 const LENGTH: [&str; 2] = ["train.epochs", "train.early_stopping_patience"];
 /// Where something stands. What stands there is compared by [`Identity`].
-const PLACES: [&str; 6] = [
+pub(crate) const PLACES: [&str; 6] = [
     "run",
     "model.path",
     "data.train",

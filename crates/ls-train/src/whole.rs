@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ls_data::{TaskKind, TextTokenizer};
-use ls_files::{FileError, sha256, write_atomic};
+use ls_files::{Dtype, FileError, sha256, write_atomic};
 use ls_model::{
     AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, Pooling, ProblemType, Task,
 };
@@ -25,9 +25,20 @@ pub(crate) fn save(
     dir: &Path,
 ) -> Result<String> {
     checkpoint.save_weights(model, &settings.trained, dir)?;
-    let config = config(&checkpoint.config, settings, model.task, tokenizer);
+    // In another type, transformers would round what was trained.
+    let dtype = Dtype::F32;
+    let config = config(&checkpoint.config, settings, model.task, tokenizer, dtype);
+    write_config(&config, dir)
+}
+
+/// Writes `config.json`; returns its SHA-256.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub(crate) fn write_config(config: &Map<String, Value>, dir: &Path) -> Result<String> {
     let path = dir.join("config.json");
-    let text = serde_json::to_string_pretty(&config);
+    let text = serde_json::to_string_pretty(config);
     let text = text.map_err(|error| FileError::writing(&path)(error.into()))? + "\n";
     write_atomic(&path, &text)?;
     Ok(sha256(text.as_bytes()))
@@ -51,12 +62,14 @@ const OF_THE_BASE: [&str; 5] = [
     "num_labels",
 ];
 
-/// The `config.json` of a classifier on the decoder of `base`.
-fn config(
+/// The `config.json` of a classifier on the decoder of `base`, with weights that transformers takes
+/// as `dtype`.
+pub(crate) fn config(
     base: &LlamaConfig,
     settings: &InferenceSettings,
     task: Task,
     tokenizer: &TextTokenizer,
+    dtype: Dtype,
 ) -> Map<String, Value> {
     let labels = settings.labels.names();
     let mut config = of_decoder(base, &settings.attention);
@@ -68,8 +81,14 @@ fn config(
     let by_name = labels.iter().enumerate();
     let by_name = by_name.map(|(id, name)| (name.clone(), id.into()));
     let fields = [
-        // In another, transformers would round what was trained.
-        ("dtype", json!("float32")),
+        (
+            "dtype",
+            json!(match dtype {
+                Dtype::BF16 => "bfloat16",
+                Dtype::F16 => "float16",
+                _ => "float32",
+            }),
+        ),
         ("id2label", Value::Object(by_id.collect())),
         ("label2id", Value::Object(by_name.collect())),
         ("pad_token_id", json!(pad_token_id(settings, tokenizer))),
@@ -80,8 +99,9 @@ fn config(
     }
     match task {
         Task::Sequence(_) => {
-            let problem = ProblemType::SingleLabelClassification.name();
-            config.insert("problem_type".into(), json!(problem));
+            let problem = settings.problem_type;
+            let problem = problem.unwrap_or(ProblemType::SingleLabelClassification);
+            config.insert("problem_type".into(), json!(problem.name()));
         }
         Task::Token { dropout } => {
             config.insert("classifier_dropout".into(), json!(dropout));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use ls_files::{print, say};
+use ls_hub::HubError;
 use ls_train::config::{json_schema, reference_page};
 
 use super::train::{free_folder, read_named};
@@ -27,9 +28,12 @@ pub fn run(command: &ConfigCommand) -> Result<()> {
 fn show(args: &ShowArgs) -> Result<()> {
     let root = || Ok(builtin::root(Path::new("runs")));
     let mut config = read_named(&args.config, &args.set, root)?;
-    // A name on the Hub that is not in the cache stays one: the model is not here.
-    if let Ok(folder) = hub::model(&config.model.path, false) {
-        config.model.path = std::path::absolute(folder)?;
+    match hub::model(&config.model.path, false) {
+        Ok(folder) => config.model.path = std::path::absolute(folder)?,
+        // A cache that cannot be read may hold it.
+        Err(error) if matches!(error.downcast_ref(), Some(HubError::File(_))) => return Err(error),
+        // A name on the Hub that is not in the cache stays one: the model is not here.
+        Err(_) => {}
     }
     hub::data(&mut config.data, false)?;
     if config.run.is_none() {

@@ -4,18 +4,14 @@ use anyhow::Result;
 use ls_files::{Dtype, print};
 use ls_train::convert_gguf;
 
-use crate::args::{ConvertArgs, WeightType};
+use crate::args::ConvertArgs;
 use crate::output::Display;
 
 /// Runs the command.
 pub fn run(args: &ConvertArgs) -> Result<()> {
     let mut display = Display::new();
     let mut started = false;
-    let dtype = args.dtype.map(|dtype| match dtype {
-        WeightType::F32 => Dtype::F32,
-        WeightType::Bf16 => Dtype::BF16,
-        WeightType::F16 => Dtype::F16,
-    });
+    let dtype = args.dtype.map(Dtype::from);
     let tokenizer = args.tokenizer.as_deref();
     let converted = convert_gguf(&args.file, &args.folder, tokenizer, dtype, |done, all| {
         if !started {

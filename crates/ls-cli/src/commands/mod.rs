@@ -3,6 +3,7 @@
 pub mod config;
 pub mod convert;
 pub mod evaluate;
+pub mod export;
 pub mod init;
 pub mod inspect;
 pub mod predict;

@@ -1,9 +1,11 @@
 //! Parquet tables to sequence and token examples, with the label names that Hugging Face's
 //! `datasets` writes into them.
 //!
-//! Columns are read batch by batch, so that memory is bounded by a page of each. The line of an
+//! Columns are read batch by batch, so that memory is bounded by a page of each, and by stated
+//! limits of what a page, a batch and a row may hold (`headers.rs`, `pages.rs`). The line of an
 //! example is the number of its row, from 1.
 
+mod headers;
 mod pages;
 
 use std::collections::VecDeque;
@@ -18,6 +20,8 @@ use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
+use self::headers::CheckedHeaders;
+use self::pages::BoundedReader;
 use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenColumns};
 use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
@@ -26,18 +30,46 @@ use crate::example::{SequenceExample, TokenExample};
 /// Rows that are read at once.
 const BATCH: usize = 1024;
 
+/// Bytes of text that a row may have.
+const MOST_IN_ROW: usize = 256 << 20;
+
 /// What a table holds in one place.
 #[derive(Debug, Clone, PartialEq)]
 enum Cell {
     Null,
-    Text(String),
+    Text(Text),
     Integer(i64),
     List(Vec<Cell>),
     /// Anything else, by the name of its type.
     Other(&'static str),
 }
 
+/// Text as the file's page has it. It is counted and not copied: any number of rows may refer to
+/// one long value.
+#[derive(Debug, Clone, PartialEq)]
+struct Text(ByteArray);
+
+impl Text {
+    /// Nothing if it is not UTF-8.
+    fn new(bytes: ByteArray) -> Option<Self> {
+        bytes.as_utf8().is_ok().then_some(Self(bytes))
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.as_utf8().unwrap_or_default()
+    }
+}
+
 impl Cell {
+    /// Bytes of text in it.
+    fn text_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.0.len(),
+            Self::List(cells) => cells.iter().map(Self::text_len).sum(),
+            _ => 0,
+        }
+    }
+
     fn type_name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -128,7 +160,7 @@ impl SequenceRows {
             }
         }
         let mut text = |at: usize| match std::mem::replace(&mut cells[at], Cell::Null) {
-            Cell::Text(text) => Ok(text),
+            Cell::Text(text) => Ok(text.as_str().to_string()),
             Cell::Null if self.rule.blank() => Ok(String::new()),
             other => Err(self.table.wrong_type(at, row, &other, "a string")),
         };
@@ -208,7 +240,7 @@ impl TokenRows {
         }
         let tags = self.tags.map(&mut list).transpose()?;
         let tokens = tokens.into_iter().enumerate().map(|(i, cell)| match cell {
-            Cell::Text(token) => Ok(token),
+            Cell::Text(token) => Ok(token.as_str().to_string()),
             other => Err(self
                 .table
                 .wrong_element(self.tokens, i, row, &other, "a string")),
@@ -266,13 +298,15 @@ struct Wanted {
     levels: Levels,
     /// What integers in it mean.
     names: Option<Vec<String>>,
-    reader: Option<ColumnReader>,
+    reader: Option<BoundedReader>,
     cells: VecDeque<Cell>,
 }
 
 impl Table {
     fn open(file: impl ChunkReader + 'static, path: &Path) -> Result<Self> {
-        let file = guarded(path, || SerializedFileReader::new(file))?;
+        let file = guarded(path, || {
+            SerializedFileReader::new(CheckedHeaders::new(file)?)
+        })?;
         let metadata = file.metadata().file_metadata().key_value_metadata();
         let features = metadata
             .into_iter()
@@ -360,7 +394,17 @@ impl Table {
         }
         self.row += 1;
         let cells = self.wanted.iter_mut().filter_map(|c| c.cells.pop_front());
-        Some(Ok((self.row, cells.collect())))
+        let cells: Vec<Cell> = cells.collect();
+        match cells.iter().map(Cell::text_len).sum::<usize>() {
+            0..=MOST_IN_ROW => Some(Ok((self.row, cells))),
+            length => Some(Err(DataError::Parquet {
+                path: self.path.clone(),
+                message: format!(
+                    "row {} has {length} bytes of text, and at most {MOST_IN_ROW} are read",
+                    self.row
+                ),
+            })),
+        }
     }
 
     /// Reads a batch of each column, from the next row group if this one is used up; `false` at
@@ -378,8 +422,7 @@ impl Table {
             let schema = self.file.metadata().file_metadata().schema_descr();
             for column in &mut self.wanted {
                 let pages = guarded(&self.path, || group.get_column_page_reader(column.leaf))?;
-                let reader = pages::column_reader(schema.column(column.leaf), pages);
-                column.reader = Some(reader);
+                column.reader = Some(BoundedReader::new(schema.column(column.leaf), pages));
             }
             self.next_group += 1;
         }
@@ -387,7 +430,9 @@ impl Table {
             let Some(reader) = &mut column.reader else {
                 return Err(uneven(&self.path));
             };
-            let cells = guarded(&self.path, || read_batch(reader, column.levels))?;
+            let cells = guarded(&self.path, || {
+                read_batch(reader.next_batch(), column.levels)
+            })?;
             if cells.is_empty() {
                 column.reader = None;
             }
@@ -448,7 +493,7 @@ impl Table {
         let place = self.place(row);
         let column = &self.wanted[at];
         match (cell, &column.names) {
-            (Cell::Text(label), _) => labels.resolve(label, place),
+            (Cell::Text(label), _) => labels.resolve(label.as_str(), place),
             (Cell::Integer(index), Some(names)) => {
                 let name = usize::try_from(*index).ok().and_then(|i| names.get(i));
                 let name = name.ok_or_else(|| DataError::LabelIndex {
@@ -575,10 +620,7 @@ fn read_batch(reader: &mut ColumnReader, levels: Levels) -> Result<Vec<Cell>, Pa
 }
 
 fn text(bytes: ByteArray) -> Cell {
-    match String::from_utf8(bytes.data().to_vec()) {
-        Ok(text) => Cell::Text(text),
-        Err(_) => Cell::Other("bytes that are not UTF-8"),
-    }
+    Text::new(bytes).map_or(Cell::Other("bytes that are not UTF-8"), Cell::Text)
 }
 
 /// Puts values to the places that their levels say. A list that is null is an empty one.

@@ -15,7 +15,8 @@ pub struct TensorHead<'a> {
 
 impl TensorHead<'_> {
     /// The bytes that its values have.
-    pub(super) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         (self.shape.iter().product::<usize>() * self.dtype.bitsize()).div_ceil(8)
     }
 }

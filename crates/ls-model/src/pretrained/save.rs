@@ -1,9 +1,8 @@
 //! Writes the weights of a classifier that was trained in full, as transformers does.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use ls_files::{Dtype, HostTensor, write_shards};
+use ls_files::{Dtype, FileError, TensorHead, write_shards};
 
 use super::Checkpoint;
 use crate::error::Result;
@@ -11,7 +10,7 @@ use crate::heads::LlamaClassifier;
 use crate::trained::Trained;
 
 /// Bytes of a shard, unless one tensor has more.
-const SHARD: usize = 5_000_000_000;
+pub(crate) const SHARD: usize = 5_000_000_000;
 
 impl Checkpoint {
     /// Writes the weights of a classifier on this checkpoint's decoder into a folder: what is
@@ -37,31 +36,41 @@ impl Checkpoint {
         dir: &Path,
         most: usize,
     ) -> Result<()> {
-        let mut sizes = Vec::new();
+        let mut tensors = Vec::new();
         for (name, shape) in self.config.tensors() {
             let dtype = if trained.holds(&name) {
                 Dtype::F32
             } else {
                 self.files.get(&format!("{}{name}", self.prefix))?.0
             };
-            let values: usize = shape.iter().product();
-            sizes.push((format!("model.{name}"), values * dtype.bitsize() / 8));
+            tensors.push((format!("model.{name}"), dtype, shape));
         }
         let head = ls_lora::parameters(model, &|name| name.starts_with("score."));
-        sizes.extend(
+        tensors.extend(
             head.into_iter()
-                .map(|(name, tensor)| (name, tensor.bytes.len())),
+                .map(|(name, tensor)| (name, tensor.dtype, tensor.shape)),
         );
-        write_shards(dir, &sizes, most, |names| {
-            let is_wanted = |name: &str| trained.holds(name) && names.contains(&name);
-            let mut tensors: BTreeMap<String, HostTensor> = ls_lora::parameters(model, &is_wanted);
-            for name in names.iter().filter(|name| !trained.holds(name)) {
+        let heads: Vec<TensorHead<'_>> = tensors
+            .iter()
+            .map(|(name, dtype, shape)| TensorHead {
+                name,
+                dtype: *dtype,
+                shape,
+            })
+            .collect();
+        write_shards(dir, &heads, most, |at, out| {
+            let name = &tensors[at].0;
+            let tensor = if trained.holds(name) {
+                let mut found = ls_lora::parameters(model, &|other| other == name);
+                let missing = || FileError::tensor_missing(dir, name, std::iter::empty());
+                found.remove(name).ok_or_else(missing)?
+            } else {
                 let stripped = name.strip_prefix("model.").unwrap_or(name);
                 let in_file = &format!("{}{stripped}", self.prefix);
-                let tensor = self.files.file_of(in_file)?.read(in_file)?;
-                tensors.insert((*name).to_owned(), tensor);
-            }
-            Ok(tensors)
+                self.files.file_of(in_file)?.read(in_file)?
+            };
+            let written = out.write_all(&tensor.bytes);
+            Ok(written.map_err(FileError::writing(dir))?)
         })
     }
 }

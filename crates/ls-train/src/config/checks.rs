@@ -87,11 +87,14 @@ impl ModelSettings {
 impl LoraSettings {
     /// Each field on its own, so that one fault does not hide another.
     pub(super) fn check(&self, faults: &mut Faults) {
-        let copy: [fn(&Self, &mut Self); 4] = [
+        let copy: [fn(&Self, &mut Self); 7] = [
             |all, one| one.r = all.r,
             |all, one| one.lora_alpha = all.lora_alpha,
             |all, one| one.lora_dropout = all.lora_dropout,
             |all, one| one.target_modules = all.target_modules.clone(),
+            |all, one| one.init_lora_weights = all.init_lora_weights,
+            |all, one| one.bias = all.bias,
+            |all, one| one.modules_to_save = all.modules_to_save.clone(),
         ];
         let alone = copy.map(|copy| {
             let mut one = Self::default();

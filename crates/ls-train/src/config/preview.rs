@@ -53,14 +53,30 @@ impl RunConfig {
             let toml = toml::to_string(&table).map_err(unwritable)?;
             (toml, self)
         };
+        let mut of_data = Vec::new();
+        // A known set brings its labels and its scheme.
+        let known = config.data.known();
+        if config.data.labels.is_none() && known.is_none() {
+            of_data.push("data.labels");
+        }
         if config.task == TaskKind::Token && config.data.scheme.is_none() {
-            let metric = match config.train.metric_for_best_model {
-                Some(_) => "",
-                None => ", train.metric_for_best_model",
-            };
-            open.push(format!(
-                "data.scheme{metric}: by the tags of the training data"
-            ));
+            if known.is_none() {
+                of_data.push("data.scheme (`labels` where no tag has a prefix such as B-)");
+            }
+            if config.train.metric_for_best_model.is_none() {
+                of_data.push("train.metric_for_best_model");
+            }
+        }
+        if !of_data.is_empty() {
+            open.push(format!("{}: by the training data", of_data.join(", ")));
+        }
+        if let (Some(known), Some(dir)) = (&known, &config.data.dir)
+            && !exists(dir)?
+        {
+            open.push(format!("data.dir: the data set {} is not here", known.name));
+        }
+        if config.model.hash_weights.is_none() {
+            open.push("model.hash_weights: by the size of the weights".into());
         }
         if config.train.micro_batch_size == MicroBatchSize::Auto && config.train.pass_size.is_none()
         {
@@ -133,8 +149,12 @@ mod tests {
         RunConfig::from_toml(&text, "run.toml", &set).unwrap()
     }
 
+    /// What weights and data decide is settled here.
+    const SETTLED: [&str; 2] = ["data.labels=['a', 'b']", "model.hash_weights=whole"];
+
     fn open(task: &str, set: &[&str]) -> Vec<String> {
-        read(task, "gone", set).preview().unwrap().open
+        let set = [&SETTLED, set].concat();
+        read(task, "gone", &set).preview().unwrap().open
     }
 
     #[test]
@@ -146,7 +166,13 @@ mod tests {
         for set in [&[][..], &["data.protocol=paper"], &["lora=false"]] {
             let config = read("sequence", path, set);
             let preview = config.clone().preview().unwrap();
-            assert_eq!(preview.open, [""; 0]);
+            assert_eq!(
+                preview.open,
+                [
+                    "data.labels: by the training data",
+                    "model.hash_weights: by the size of the weights",
+                ]
+            );
             assert_eq!(
                 preview.toml,
                 config.resolve(&model).config.to_toml().unwrap()
@@ -158,7 +184,9 @@ mod tests {
         assert_eq!(
             preview.open,
             [
-                "data.scheme, train.metric_for_best_model: by the tags of the training data",
+                "data.labels, data.scheme (`labels` where no tag has a prefix such as B-), \
+                 train.metric_for_best_model: by the training data",
+                "model.hash_weights: by the size of the weights",
                 "train.pass_size: by the memory that is free",
             ]
         );
@@ -198,6 +226,17 @@ mod tests {
         assert_eq!(
             open("token", &["data.scheme=iob2"]),
             of("lora.target_modules, model.attention, model.classifier_dropout")
+        );
+        let known = "task = 'token'\nmodel.path = 'gone'\ndata.dataset = 'conll03'\n\
+                     data.dir = 'nowhere'\nmodel.hash_weights = 'whole'\n";
+        let known = RunConfig::from_toml(known, "run.toml", &[]).unwrap();
+        let open = known.preview().unwrap().open;
+        assert_eq!(
+            open[1..],
+            [
+                "train.metric_for_best_model: by the training data",
+                "data.dir: the data set conll03 is not here",
+            ]
         );
         let preview = read("sequence", "gone", &["model.attention=bidirectional"]);
         let toml = preview.preview().unwrap().toml;

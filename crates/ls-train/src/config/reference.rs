@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::read::READING;
 use super::schema::{json_schema, keys_in};
-use crate::resume::{DIVIDES, FREE};
+use crate::resume::{DIVIDES, FREE, PLACES, SHARES};
 
 /// Above the tables.
 const BEGINNING: &str = "\
@@ -14,13 +14,15 @@ const BEGINNING: &str = "\
 
 A run is a TOML file: `ls-cli train --config run.toml`. It says what is labelled (`task`), by which
 model (`model.path`), and from which examples (`data.train`, or a known set by `data.dataset`);
-every other key has a default. `[train]` above `epochs = 3` and `train.epochs = 3` mean the same.
-`--set train.epochs=3` sets one key over the file. A key that there is not, and every value that
-cannot be, are errors before anything is read, all of them together, with the key that was likely
-meant.
+every other key may be left out. `[train]` above `epochs = 3` and `train.epochs = 3` mean the same.
+`--set train.epochs=3` sets one key over the file. Keys that there are not, with the key that was
+likely meant, and values that no run can have are reported together, before weights or data are
+read. Where the tables below have no default, the key is not set unless its text says what is taken
+then.
 
 `ls-cli config show --config run.toml` prints what a file comes to, as the run writes it into the
-`config.toml` of its folder. It reads neither weights nor data, and says which keys these decide.
+`config.toml` of its folder. It reads neither weights nor data, and says what it leaves open because
+these decide it.
 
 ## In an editor
 
@@ -28,6 +30,10 @@ meant.
 [configuration.schema.json](configuration.schema.json). Editors that know
 [Taplo](https://taplo.tamasfe.dev) (in VS Code the extension Even Better TOML) complete and check a
 file whose first line names it, by a path from the file or by an address:
+
+```sh
+ls-cli config schema > ls-llama.schema.json
+```
 
 ```toml
 #:schema ls-llama.schema.json
@@ -62,9 +68,11 @@ pub fn reference_page() -> String {
     page.push_str(&format!(
         "\n## What other commands set\n\nKeys of `data` that say how a file is read, which \
          `evaluate --data` and `predict` take too:\n\n{}\n\nKeys that may change where a run goes \
-         on (`train --resume`):\n\n{}\n",
+         on (`train --resume`):\n\n{}\n\nSo may `{SHARES}`, where a step keeps its examples (8 \
+         and `auto`), and where things stand, if what stands there is the same:\n\n{}\n",
         listed(&mut READING.into_iter()),
         listed(&mut FREE.into_iter().chain([DIVIDES])),
+        listed(&mut PLACES.into_iter()),
     ));
     page
 }

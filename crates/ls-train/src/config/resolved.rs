@@ -113,6 +113,10 @@ impl RunConfig {
             data.pad_to.get_or_insert(limits.max_length);
         }
 
+        if self.train.micro_batch_size == MicroBatchSize::Auto && self.train.pass_size.is_some() {
+            self.train.pass_size = Some(self.train.largest_pass());
+        }
+
         let kind = match self.task {
             TaskKind::Sequence => None,
             TaskKind::Token => data.scheme.map(Scheme::kind),

@@ -45,7 +45,8 @@ pub struct RunConfig {
     /// What is labelled: `sequence` (texts) or `token` (the words of texts).
     #[schemars(schema_with = "values::names::<TaskKind>")]
     pub task: TaskKind,
-    /// Folder for everything the run leaves.
+    /// Folder for everything the run leaves; by default `runs/` and the configuration's name, with a
+    /// number where that is taken.
     #[schemars(schema_with = "values::path")]
     pub run: Option<PathBuf>,
     /// The pretrained model and its head.
@@ -83,7 +84,7 @@ pub struct ModelSettings {
     #[schemars(schema_with = "values::names::<ComputeType>")]
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for
-    /// 8.
+    /// 8; by default they stay as `dtype` says.
     #[schemars(schema_with = "values::names::<Quantization>")]
     pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
@@ -166,8 +167,8 @@ pub struct LoraSettings {
     pub use_rslora: bool,
     /// Train the length of each column of a weight by itself (DoRA).
     pub use_dora: bool,
-    /// `default` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (any number)
-    /// or `olora`.
+    /// `default` or `true` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (up
+    /// to 1024) or `olora`.
     #[schemars(schema_with = "values::init_lora_weights")]
     pub init_lora_weights: InitLoraWeights,
     /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
@@ -351,18 +352,19 @@ pub struct DataSettings {
     #[schemars(schema_with = "values::train_scheme")]
     pub train_scheme: Option<TagScheme>,
     /// What happens, where a scheme is known, to tags that it does not allow: `refuse`, or `repair`
-    /// (as conlleval reads them). Known data sets are repaired by default: the published WNUT 17
-    /// has some.
+    /// (as conlleval reads them). By default they are refused, and those of known data sets
+    /// repaired: the published WNUT 17 has some.
     #[schemars(schema_with = "values::names::<Malformed>")]
     pub malformed: Option<Malformed>,
     /// Whether rows that cannot be used are skipped (and listed) rather than an error.
     pub skip_bad_rows: bool,
-    /// Longest input in sub-word tokens; by default 256.
+    /// Longest input in sub-word tokens; by default 256, under the protocol `paper` 64 (200 for the
+    /// reviews of Amazon).
     #[schemars(range(min = TOKENS.least, max = TOKENS.most))]
     pub max_length: Option<usize>,
-    /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` (keep
-    /// the beginning; texts' default), and for texts `tail` (keep the end) and `head_tail`. What is
-    /// cut is counted.
+    /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` or
+    /// `head` (keep the beginning; the default of texts, and of all under the protocol `paper`), and
+    /// for texts `tail` (keep the end) and `head_tail`. What is cut is counted.
     #[schemars(schema_with = "values::names::<LongInputs>")]
     pub long_inputs: Option<LongInputs>,
     /// Tokens that neighbouring windows share; by default a quarter of a window.
@@ -381,14 +383,15 @@ pub struct DataSettings {
     /// in transformers), where texts carry a chat template.
     #[schemars(schema_with = "values::names::<SpecialTokensAs>")]
     pub special_tokens: SpecialTokensAs,
-    /// `masked`, or `attended`: the reference's unmasked models attend to padding and pool over it.
+    /// `masked` (the default), or `attended` (that of unmasked models under the protocol `paper`):
+    /// the reference's unmasked models attend to padding and pool over it.
     #[schemars(schema_with = "values::names::<PaddingMode>")]
     pub padding: Option<PaddingMode>,
     /// `right` or `left`.
     #[schemars(schema_with = "values::names::<PaddingSide>")]
     pub padding_side: PaddingSide,
     /// Pad every batch to this length, as the reference does with 64; by default to the longest of
-    /// the batch.
+    /// the batch, or where padding is `attended` under the protocol `paper` to `max_length`.
     #[schemars(range(min = TOKENS.least, max = TOKENS.most))]
     pub pad_to: Option<usize>,
     /// Whether large files are encoded once and found again by later runs (in `LS_LLAMA_CACHE`,

@@ -147,7 +147,10 @@ pub(super) fn target_modules(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn init_lora_weights(_: &mut SchemaGenerator) -> Schema {
     any_of([
         one_of(&["default", "gaussian", "orthogonal", "pissa", "olora"]),
-        text("pissa_niter_N", r"^pissa_niter_\+?[0-9]+$"),
+        text(
+            "pissa_niter_N with N up to 1024",
+            r"^pissa_niter_\+?0*([0-9]{1,3}|10[01][0-9]|102[0-4])$",
+        ),
         // As PEFT's files have the default.
         json_schema!({ "type": "boolean", "const": true }),
         text(

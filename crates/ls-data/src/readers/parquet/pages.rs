@@ -3,8 +3,13 @@
 //!
 //! A page says how many values it has, and two encodings of strings say it once more in front of
 //! the lengths of the strings. The parquet crate takes these numbers for sizes, and a program whose
-//! allocation fails ends without an error. So a dictionary may have as many values as it has bytes
-//! (each takes one at least), a page at most [`MOST_VALUES`], and as many lengths as values.
+//! allocation fails ends without an error. So there are stated limits to the values of a
+//! dictionary, of a page of lengths and of the lists of a batch; a dictionary has at most as many
+//! as it has bytes, and a page as many lengths as values. A page of plain values needs none: of its
+//! values a batch is taken at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -12,20 +17,51 @@ use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescPtr;
 
-/// Values that one page may have: writers make pages of some twenty thousand rows, and those that
-/// put a row group into a page stay below this.
-const MOST_VALUES: u32 = 1 << 24;
+/// Lengths that one page may have: writers make pages of some twenty thousand rows.
+const MOST_LENGTHS: u32 = 1 << 24;
 
-/// A reader of the column whose pages these are.
-pub(super) fn column_reader(column: ColumnDescPtr, pages: Box<dyn PageReader>) -> ColumnReader {
-    let levels = [column.max_rep_level(), column.max_def_level()];
-    get_column_reader(column, Box::new(CheckedPages { pages, levels }))
+/// Values that a dictionary may have: writers give one up that is larger than a megabyte, and each
+/// value takes four bytes of it at least.
+const MOST_IN_DICTIONARY: u32 = 1 << 22;
+
+/// Values in the pages that are opened for one batch of lists. A list goes on from page to page,
+/// and is whole in memory.
+const MOST_IN_LISTS: u64 = 1 << 22;
+
+/// A reader of a column, whose lists have a limit in each batch.
+pub(super) struct BoundedReader {
+    reader: ColumnReader,
+    /// Values in the pages of the batch so far.
+    opened: Arc<AtomicU64>,
+}
+
+impl BoundedReader {
+    pub(super) fn new(column: ColumnDescPtr, pages: Box<dyn PageReader>) -> Self {
+        let levels = [column.max_rep_level(), column.max_def_level()];
+        let opened = Arc::new(AtomicU64::new(0));
+        let checked = CheckedPages {
+            pages,
+            levels,
+            opened: opened.clone(),
+        };
+        Self {
+            reader: get_column_reader(column, Box::new(checked)),
+            opened,
+        }
+    }
+
+    /// The reader, for a batch.
+    pub(super) fn next_batch(&mut self) -> &mut ColumnReader {
+        self.opened.store(0, Ordering::Relaxed);
+        &mut self.reader
+    }
 }
 
 struct CheckedPages {
     pages: Box<dyn PageReader>,
     /// The highest repetition and definition level of the column.
     levels: [i16; 2],
+    opened: Arc<AtomicU64>,
 }
 
 impl Iterator for CheckedPages {
@@ -41,6 +77,13 @@ impl PageReader for CheckedPages {
         let page = self.pages.get_next_page()?;
         if let Some(page) = &page {
             check(page, self.levels)?;
+            let count = u64::from(page.num_values());
+            let opened = self.opened.fetch_add(count, Ordering::Relaxed) + count;
+            if page.is_data_page() && self.levels[0] > 0 && opened > MOST_IN_LISTS {
+                return fault(format!(
+                    "a batch of lists with {opened} values, and at most {MOST_IN_LISTS} are read"
+                ));
+            }
         }
         Ok(page)
     }
@@ -62,24 +105,25 @@ fn check(page: &Page, levels: [i16; 2]) -> Result<()> {
     let count = page.num_values();
     let bytes = page.buffer();
     if let Page::DictionaryPage { .. } = page {
-        return match count as usize <= bytes.len() {
-            true => Ok(()),
-            false => fault(format!(
-                "a dictionary of {} bytes with {count} values",
+        if count > MOST_IN_DICTIONARY || count as usize > bytes.len() {
+            return fault(format!(
+                "a dictionary of {} bytes with {count} values, and at most {MOST_IN_DICTIONARY} \
+                 are read",
                 bytes.len()
-            )),
-        };
-    }
-    if count > MOST_VALUES {
-        return fault(format!(
-            "a page of {count} values, and at most {MOST_VALUES} are read"
-        ));
+            ));
+        }
+        return Ok(());
     }
     let prefixed = match page.encoding() {
         Encoding::DELTA_LENGTH_BYTE_ARRAY => false,
         Encoding::DELTA_BYTE_ARRAY => true,
         _ => return Ok(()),
     };
+    if count > MOST_LENGTHS {
+        return fault(format!(
+            "a page of {count} lengths, and at most {MOST_LENGTHS} are read"
+        ));
+    }
     // Whatever cannot be followed here is an error of the parquet crate's, before it allocates.
     let Some(mut lengths) = values(page, levels).map(Bytes) else {
         return Ok(());
@@ -239,17 +283,25 @@ mod tests {
 
     #[test]
     fn counts_that_a_page_cannot_have_are_errors() {
-        let dictionary = |count| Page::DictionaryPage {
-            buf: vec![0; 8].into(),
+        let dictionary = |bytes, count| Page::DictionaryPage {
+            buf: vec![0; bytes].into(),
             num_values: count,
             encoding: Encoding::PLAIN,
             is_sorted: false,
         };
-        assert_eq!(found(&dictionary(8), [0, 0]), None);
-        let error = found(&dictionary(9), [0, 0]).unwrap();
+        assert_eq!(found(&dictionary(8, 8), [0, 0]), None);
+        let error = found(&dictionary(8, 9), [0, 0]).unwrap();
         assert!(error.contains("of 8 bytes with 9 values"), "{error}");
-        let error = found(&page(Encoding::PLAIN, 1 << 25, vec![]), [0, 0]).unwrap();
-        assert!(error.contains("33554432 values"), "{error}");
+        let most = 1 << 22;
+        assert_eq!(found(&dictionary(5 << 22, most), [0, 0]), None);
+        assert!(found(&dictionary(5 << 22, most + 1), [0, 0]).is_some());
+        // fastparquet puts a row group of fifty million rows into a page.
+        assert_eq!(
+            found(&page(Encoding::PLAIN, 50_000_000, vec![]), [0, 0]),
+            None
+        );
+        let error = found(&page(Encoding::DELTA_BYTE_ARRAY, 1 << 25, vec![]), [0, 0]);
+        assert!(error.unwrap().contains("33554432 lengths"));
     }
 
     #[test]

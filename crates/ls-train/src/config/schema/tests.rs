@@ -66,6 +66,7 @@ fn samples(keys: &[(String, Value)]) -> Vec<String> {
     let lists = "[] ['a'] ['a','b'] ['a','a'] [0] [1,2] ['a',2] [-1] [true] {a=1} {}";
     let words = "a a.csv review x.tom from:2 from:+2 from:-2 from: from:x layers:0-7,24-31 layers: \
                  layers:1- layers:1-2-3 groups:0011 groups:012 16-31 0,4-7 3 3, a-b pissa_niter_4 \
+                 pissa_niter_0 pissa_niter_1024 pissa_niter_1025 pissa_niter_2000 \
                  pissa_niter_ pissa_niter_x BIO Bioes IOBES Labels GAUSSIAN Olora PISSA SST2 AG_NEWS \
                  conll-2003 wnut AUTO Causal , ; | tab TAB \\t :: \" é LATIN-1 cp1252 all-linear \
                  All-Linear q_proj .*q_proj";

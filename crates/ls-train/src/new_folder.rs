@@ -1,0 +1,46 @@
+//! Folders that a command makes: nothing is replaced.
+
+use std::path::Path;
+
+use ls_files::{FileError, create_folder, exists, is_folder};
+
+use crate::error::Result;
+
+/// Sees that a folder is not there yet or empty; `what` it is for.
+///
+/// # Errors
+///
+/// If it holds something, is a file or cannot be looked at.
+pub(crate) fn expect_empty(folder: &Path, what: &'static str) -> Result<()> {
+    if !exists(folder)? {
+        return Ok(());
+    }
+    if !is_folder(folder)? {
+        return Err(unusable(folder, what, "it is a file").into());
+    }
+    let mut held = std::fs::read_dir(folder).map_err(FileError::reading(folder))?;
+    if held.next().is_some() {
+        return Err(unusable(folder, what, "it is not empty; name another").into());
+    }
+    Ok(())
+}
+
+/// Creates the folder above, where it is missing.
+///
+/// # Errors
+///
+/// If it cannot be created.
+pub(crate) fn create_above(folder: &Path) -> Result<()> {
+    if let Some(above) = folder.parent().filter(|above| *above != Path::new("")) {
+        create_folder(above)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unusable(path: &Path, what: &'static str, reason: &str) -> FileError {
+    FileError::Unusable {
+        path: path.to_owned(),
+        what,
+        reason: reason.into(),
+    }
+}
