@@ -5,6 +5,7 @@ use ls_lora::{LoraConfig, TargetModules, TaskType};
 use ls_model::{AttentionMode, LlamaConfig, Pooling, Precision, Task, Trained};
 
 use super::checks::unknown_metric;
+use super::micro_batch::MicroBatchSize;
 use super::settings::{Protocol, RunConfig, context, default_long_inputs};
 use crate::error::{Result, TrainError};
 use crate::scores::Scores;

@@ -45,8 +45,8 @@ pub struct RunConfig {
     /// What is labelled: `sequence` (texts) or `token` (the words of texts).
     #[schemars(schema_with = "values::names::<TaskKind>")]
     pub task: TaskKind,
-    /// Folder for everything the run leaves; by default `runs/` and the configuration's name, with a
-    /// number where that is taken.
+    /// Folder for everything the run leaves; by default `runs/` and the configuration's name, with
+    /// a number where that is taken.
     #[schemars(schema_with = "values::path")]
     pub run: Option<PathBuf>,
     /// The pretrained model and its head.
@@ -167,8 +167,8 @@ pub struct LoraSettings {
     pub use_rslora: bool,
     /// Train the length of each column of a weight by itself (DoRA).
     pub use_dora: bool,
-    /// `default` or `true` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4` (up
-    /// to 1024) or `olora`.
+    /// `default` or `true` (Kaiming uniform), `gaussian`, `orthogonal`, `pissa`, `pissa_niter_4`
+    /// (up to 1024) or `olora`.
     #[schemars(schema_with = "values::init_lora_weights")]
     pub init_lora_weights: InitLoraWeights,
     /// Biases of the base that train: `none`, `lora_only` (those of adapted layers) or `all`.
@@ -363,8 +363,8 @@ pub struct DataSettings {
     #[schemars(range(min = TOKENS.least, max = TOKENS.most))]
     pub max_length: Option<usize>,
     /// What happens to longer ones: `window` (taggers' default; nothing is lost), `truncate` or
-    /// `head` (keep the beginning; the default of texts, and of all under the protocol `paper`), and
-    /// for texts `tail` (keep the end) and `head_tail`. What is cut is counted.
+    /// `head` (keep the beginning; the default of texts, and of all under the protocol `paper`),
+    /// and for texts `tail` (keep the end) and `head_tail`. What is cut is counted.
     #[schemars(schema_with = "values::names::<LongInputs>")]
     pub long_inputs: Option<LongInputs>,
     /// Tokens that neighbouring windows share; by default a quarter of a window.
