@@ -189,7 +189,7 @@ fn written(bound: &Value) -> String {
     }
 }
 
-/// Lines of at most a hundred characters.
+/// Lines of at most `width` characters, as far as words allow.
 pub(super) fn wrapped(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
