@@ -82,27 +82,27 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
 
 #[test]
 fn a_model_that_cannot_be_used_is_refused_as_train_refuses_it() {
-    let damage: [(&str, &str, fn(&Sandbox)); 5] = [
-        ("model.safetensors", "", |sandbox| {
+    let damage: [(&str, fn(&Sandbox)); 5] = [
+        ("model.safetensors", |sandbox| {
             cut_short(sandbox, "model/model.safetensors", 100)
         }),
-        ("no model.safetensors", "", |sandbox| {
+        ("no model.safetensors", |sandbox| {
             std::fs::remove_file(sandbox.path("model/model.safetensors")).unwrap();
         }),
-        ("mamba", "", |sandbox| {
+        ("mamba", |sandbox| {
             sandbox.edit_json(
                 "model/config.json",
                 json!({ "model_type": "mamba", "architectures": ["MambaForCausalLM"] }),
             );
         }),
-        ("tokenizer.json", "", |sandbox| {
+        ("tokenizer.json", |sandbox| {
             sandbox.write("model/tokenizer.json", "{")
         }),
-        ("num_hidden_layers", "", |sandbox| {
+        ("num_hidden_layers", |sandbox| {
             sandbox.edit_json("model/config.json", json!({ "num_hidden_layers": 3 }));
         }),
     ];
-    for (part, _, damage) in damage {
+    for (part, damage) in damage {
         let sandbox = sequence();
         damage(&sandbox);
         let train = ["train", "--config", "run.toml", "--run", "out"];

@@ -106,7 +106,8 @@ fn text(config: &RunConfig, found: &Profiles) -> Result<String> {
     };
     let keys = starter(config, found, &missing)?;
     Ok(format!(
-        "#:schema {SCHEMA}\n# `ls-cli train --config` and the name of this file trains by it; \
+        "#:schema {SCHEMA}\n# `ls-cli train --config` and the name of this file trains by it, \
+         from the folder in which it was\n# written: paths count from there. \
          `ls-cli config docs` lists every key.\n{keys}"
     ))
 }
