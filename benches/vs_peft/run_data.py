@@ -1,13 +1,14 @@
 """What a finished run of this project says of its settings, and the splits that it read."""
 
 import csv
+import json
 import random
 import tomllib
 from pathlib import Path
 
 # What a run may say besides, because it changes no result or nothing that is compared.
 IGNORED = {
-    "run", "task", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
+    "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
     "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
     "train.group_by_length", "train.save_seconds",
     "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
@@ -42,7 +43,24 @@ def settings_of(run):
             raise SystemExit(f"{run}/config.toml: {key} = {value!r} is not repeated here, only {FIXED[key]}")
         if key not in FIXED and key not in USED and key not in IGNORED:
             raise SystemExit(f"{run}/config.toml: {key} is not repeated here")
+    if "data.dataset" in settings:
+        settings |= of_form(settings, json.loads((run / "report.json").read_text())["form"])
     return settings
+
+
+def of_form(settings, name):
+    """Files and columns of a known data set, in the form in which the run found it."""
+    description = Path(__file__).parents[2] / "datasets" / f"{settings['data.dataset']}.toml"
+    form = next(form for form in tomllib.loads(description.read_text())["forms"] if form["name"] == name)
+    if form["format"] not in ("csv", "tsv", "conll"):
+        raise SystemExit(f"{description}: files of the form {name!r} are not read here")
+    found = {"data.header": form.get("header", True), "data.text_append": form.get("text_append", [])}
+    found |= {f"data.{key}": form[key] for key in ("text", "label") if key in form}
+    for split, source in form["splits"].items():
+        paths = [path for pattern in source["files"] for path in sorted(Path(settings["data.dir"]).glob(pattern))]
+        if paths and source.get("labelled", True):
+            found[f"data.{split}"] = paths[0]
+    return found
 
 
 def texts(path, settings):

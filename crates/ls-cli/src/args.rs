@@ -100,9 +100,8 @@ pub enum ConfigCommand {
     /// of the configuration are reported as train does.
     ///
     /// Neither weights nor data are read, and nothing is written. So these stay open where the
-    /// configuration leaves them so, and are named on stderr: data.labels, and for a tagger
-    /// data.scheme and train.metric_for_best_model, which follow from the training data;
-    /// model.hash_weights, from the size of the weights; train.pass_size of
+    /// configuration leaves them so, and are named on stderr: for a tagger data.scheme and
+    /// train.metric_for_best_model, which follow from the training data; train.pass_size of
     /// train.micro_batch_size = "auto", from the memory that is free. If the model or a known data
     /// set is not on this machine, so do the choices that its config.json decides (model.attention,
     /// model.pooling, lora.target_modules ...), and the set's folder. Whether the data can be read,

@@ -54,11 +54,8 @@ impl RunConfig {
             (toml, self)
         };
         let mut of_data = Vec::new();
-        // A known set brings its labels and its scheme.
+        // A known set brings its scheme.
         let known = config.data.known();
-        if config.data.labels.is_none() && known.is_none() {
-            of_data.push("data.labels");
-        }
         if config.task == TaskKind::Token && config.data.scheme.is_none() {
             if known.is_none() {
                 of_data.push("data.scheme (`labels` where no tag has a prefix such as B-)");
@@ -74,9 +71,6 @@ impl RunConfig {
             && !exists(dir)?
         {
             open.push(format!("data.dir: the data set {} is not here", known.name));
-        }
-        if config.model.hash_weights.is_none() {
-            open.push("model.hash_weights: by the size of the weights".into());
         }
         if config.train.micro_batch_size == MicroBatchSize::Auto && config.train.pass_size.is_none()
         {
@@ -149,12 +143,8 @@ mod tests {
         RunConfig::from_toml(&text, "run.toml", &set).unwrap()
     }
 
-    /// What weights and data decide is settled here.
-    const SETTLED: [&str; 2] = ["data.labels=['a', 'b']", "model.hash_weights=whole"];
-
     fn open(task: &str, set: &[&str]) -> Vec<String> {
-        let set = [&SETTLED, set].concat();
-        read(task, "gone", &set).preview().unwrap().open
+        read(task, "gone", set).preview().unwrap().open
     }
 
     #[test]
@@ -166,13 +156,7 @@ mod tests {
         for set in [&[][..], &["data.protocol=paper"], &["lora=false"]] {
             let config = read("sequence", path, set);
             let preview = config.clone().preview().unwrap();
-            assert_eq!(
-                preview.open,
-                [
-                    "data.labels: by the training data",
-                    "model.hash_weights: by the size of the weights",
-                ]
-            );
+            assert_eq!(preview.open, [""; 0]);
             assert_eq!(
                 preview.toml,
                 config.resolve(&model).config.to_toml().unwrap()
@@ -184,9 +168,8 @@ mod tests {
         assert_eq!(
             preview.open,
             [
-                "data.labels, data.scheme (`labels` where no tag has a prefix such as B-), \
+                "data.scheme (`labels` where no tag has a prefix such as B-), \
                  train.metric_for_best_model: by the training data",
-                "model.hash_weights: by the size of the weights",
                 "train.pass_size: by the memory that is free",
             ]
         );
@@ -228,7 +211,7 @@ mod tests {
             of("lora.target_modules, model.attention, model.classifier_dropout")
         );
         let known = "task = 'token'\nmodel.path = 'gone'\ndata.dataset = 'conll03'\n\
-                     data.dir = 'nowhere'\nmodel.hash_weights = 'whole'\n";
+                     data.dir = 'nowhere'\n";
         let known = RunConfig::from_toml(known, "run.toml", &[]).unwrap();
         let open = known.preview().unwrap().open;
         assert_eq!(
