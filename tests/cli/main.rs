@@ -44,6 +44,7 @@ mod score;
 mod smoke;
 #[cfg(target_os = "linux")]
 mod streams;
+mod sweep;
 mod tags;
 mod train;
 mod train_refusals;

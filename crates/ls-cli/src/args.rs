@@ -21,6 +21,23 @@ pub struct Args {
 pub enum Command {
     /// Fine-tune on a labelled data set. Without arguments: a demonstration that needs nothing else
     Train(TrainArgs),
+    /// Choose settings: train every combination of values, seeds and folds, one after the other,
+    /// and name the best
+    ///
+    /// `--set lora.r=8,16` tries both values; of several such keys every combination is trained.
+    /// Commas within quotes or brackets part nothing, so that lists and regular expressions stay
+    /// whole. A value with a comma of its own goes in quotes, as TOML has them:
+    /// --set 'model.attention="layers:0-7,24-31",causal'. The same key again adds values.
+    ///
+    /// The best combination is the one with the best mean on the validation split, over its seeds
+    /// and folds; the test split is shown beside it and chooses nothing. Each run has a folder of
+    /// its own, and is to the bit the one that `train` makes of the same settings; data and weights
+    /// that runs have in common are read once. best.toml has the configuration of the best
+    /// combination, for `train --config`.
+    ///
+    /// The same command once more goes on where the sweep was ended, and takes again what failed. A
+    /// run whose numbers were no numbers is taken again if its folder is removed.
+    Sweep(SweepArgs),
     /// Score a run's best checkpoint on a split or another labelled file, or any classifier or
     /// tagger on a file
     Evaluate(EvaluateArgs),
@@ -223,6 +240,41 @@ pub struct TrainArgs {
     /// evaluate and save
     #[arg(long, value_name = "RUN", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+/// `sweep`.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Set a key of the configuration, to several values to try each, such as
+    /// train.learning_rate=1e-4,3e-4 (may be repeated; `config docs` lists all)
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub set: Vec<String>,
+    /// Train each combination with the seeds 1 to N [default: once, with train.seed]. Where a part
+    /// of the training split is set aside for validation, it is another one for each seed
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<usize>,
+    /// Cross-validation: cut the training split in K parts, with equal shares of each class, and
+    /// train each combination K times, each time scored on another part and trained on the rest. A
+    /// validation split of the configuration is not read
+    #[arg(long, value_name = "K")]
+    pub folds: Option<usize>,
+    /// Fetch a model or data set from the Hugging Face Hub if it is not in the cache (needs the
+    /// feature hub)
+    #[arg(long)]
+    pub download: bool,
+    /// Skip rows that cannot be used, and list them
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Folder of the sweep, with a folder for each run in it [default: runs/NAME-sweep, by the name
+    /// of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
     /// cpu, cuda, cuda:N or wgpu, as built in
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

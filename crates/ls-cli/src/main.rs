@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         .init();
     let result = match args.command {
         Command::Train(args) => commands::train::run(&args),
+        Command::Sweep(args) => commands::sweep::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Score(args) => commands::score::run(&args),

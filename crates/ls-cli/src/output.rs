@@ -1,5 +1,6 @@
 //! Shows a run's progress on stderr: a bar on a terminal, plain lines elsewhere.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ls_files::say;
 use ls_train::{Event, Observer};
 
+use crate::error::chain;
 use crate::signals::Signals;
 
 /// Without a terminal, at most one line of progress in this time.
@@ -24,6 +26,10 @@ pub struct Display {
     training: bool,
     /// Steps that an earlier process did.
     done_before: usize,
+    /// Whether this run is one of several.
+    sweeping: bool,
+    /// What has been said of the data and the model of the runs so far.
+    said: HashSet<String>,
     signals: Signals,
 }
 
@@ -47,6 +53,8 @@ impl Display {
             seconds: 0.0,
             training: false,
             done_before: 0,
+            sweeping: false,
+            said: HashSet::new(),
             signals: Signals::default(),
         }
     }
@@ -108,6 +116,15 @@ impl Display {
         self.bar.set_position(done as u64);
     }
 
+    /// Whether the same was said of an earlier run of a sweep.
+    fn is_known(&mut self, event: &Event<'_>) -> bool {
+        let said_once = matches!(
+            event,
+            Event::Data { .. } | Event::Model { .. } | Event::Note(_)
+        );
+        self.sweeping && said_once && !self.said.insert(format!("{event:?}"))
+    }
+
     fn progress_is_due(&mut self) -> bool {
         let due = self.last_line.elapsed() >= LINE_EVERY;
         if due {
@@ -123,7 +140,25 @@ impl Observer for Display {
     }
 
     fn event(&mut self, event: &Event<'_>) {
+        if self.is_known(event) {
+            self.bar.finish_and_clear();
+            return;
+        }
         match event {
+            Event::Run { number, runs, name } => {
+                self.bar.finish_and_clear();
+                (self.sweeping, self.training) = (true, false);
+                self.line(format!("run {number} of {runs}: {name}"));
+            }
+            Event::RunFailed { name, error } => {
+                self.bar.finish_and_clear();
+                let hint = error.hint().map(|hint| format!(" ({hint})"));
+                self.line(format!(
+                    "{name} failed: {}{}",
+                    chain(error),
+                    hint.unwrap_or_default()
+                ));
+            }
             Event::Data {
                 split,
                 files,

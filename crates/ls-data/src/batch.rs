@@ -275,16 +275,7 @@ pub fn split_off(
         (0.0..1.0).contains(&fraction),
         "a fraction of at least 0 and less than 1"
     );
-    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    if let Some(strata) = strata {
-        assert_eq!(strata.len(), n, "one stratum per example");
-    }
-    for i in 0..n {
-        groups
-            .entry(strata.map_or(0, |strata| strata[i]))
-            .or_default()
-            .push(i);
-    }
+    let mut groups = by_stratum(n, strata);
     // Largest remainders: whole shares first, then one more to those that lost most by rounding.
     let mut shares: Vec<(usize, f64, usize)> = groups
         .iter()
@@ -315,6 +306,57 @@ pub fn split_off(
     rest.sort_unstable();
     part.sort_unstable();
     (rest, part)
+}
+
+/// Cuts `n` examples in `folds` parts and parts number `fold`, from 0, from the rest: `(rest,
+/// part)`, both ascending. The parts of one seed have no example in common, and all examples
+/// together.
+///
+/// Their sizes differ by one at most; with `strata` (a class per example) so does what they have of
+/// each class.
+///
+/// # Panics
+/// If `fold` is not under `folds`, or `strata` is not of length `n`.
+pub fn split_fold(
+    n: usize,
+    folds: usize,
+    fold: usize,
+    seed: u64,
+    strata: Option<&[usize]>,
+) -> (Vec<usize>, Vec<usize>) {
+    assert!(fold < folds, "a fold of those there are");
+    // Any stream but those of the epochs and of `split_off`.
+    let mut rng = rng(seed, u64::MAX - 1);
+    let (mut rest, mut part) = (Vec::new(), Vec::new());
+    let mut place = 0;
+    for group in by_stratum(n, strata).values_mut() {
+        group.shuffle(&mut rng);
+        for &example in group.iter() {
+            let parts = if place % folds == fold {
+                &mut part
+            } else {
+                &mut rest
+            };
+            parts.push(example);
+            place += 1;
+        }
+    }
+    rest.sort_unstable();
+    part.sort_unstable();
+    (rest, part)
+}
+
+/// Examples by their class, or all in one group.
+fn by_stratum(n: usize, strata: Option<&[usize]>) -> BTreeMap<usize, Vec<usize>> {
+    if let Some(strata) = strata {
+        assert_eq!(strata.len(), n, "one stratum per example");
+    }
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for i in 0..n {
+        let stratum = strata.map_or(0, |strata| strata[i]);
+        groups.entry(stratum).or_default().push(i);
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -461,5 +503,29 @@ mod tests {
         assert_ne!(split_off(1001, 0.1, 8, Some(&strata)).1, part);
         assert_eq!(split_off(5, 0.0, 1, None).1, [0usize; 0]);
         assert_eq!(split_off(1, 0.9, 1, None).0, [0]);
+    }
+
+    #[test]
+    fn folds_are_stratified_and_have_every_example_once() {
+        let strata: Vec<usize> = (0..101).map(|i| usize::from(i % 3 == 0)).collect();
+        let (mut all, mut sizes) = (Vec::new(), Vec::new());
+        for fold in 0..4 {
+            let (rest, part) = split_fold(101, 4, fold, 7, Some(&strata));
+            let mut both = [rest, part.clone()].concat();
+            both.sort_unstable();
+            assert_eq!(both, (0..101).collect::<Vec<_>>());
+            let ones = part.iter().filter(|i| strata[**i] == 1).count();
+            assert!((8..=9).contains(&ones), "{ones}");
+            sizes.push(part.len());
+            all.extend(part);
+        }
+        sizes.sort_unstable();
+        assert_eq!(sizes, [25, 25, 25, 26]);
+        all.sort_unstable();
+        assert_eq!(all, (0..101).collect::<Vec<_>>());
+        let first = |seed| split_fold(101, 4, 0, seed, Some(&strata)).1;
+        assert_eq!(first(7), first(7));
+        assert_ne!(first(7), first(8));
+        assert_eq!(split_fold(1, 2, 1, 1, None), (vec![0], vec![]));
     }
 }

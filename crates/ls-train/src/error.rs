@@ -62,6 +62,14 @@ pub enum TrainError {
         /// What is not what it was, a phrase each.
         differences: Vec<String>,
     },
+    /// A folder holds another sweep than the one that is asked for.
+    #[error("{} holds another sweep: {}", path.display(), listed(.differences))]
+    SweepDiffers {
+        /// The folder.
+        path: PathBuf,
+        /// What is not what it was, a phrase each.
+        differences: Vec<String>,
+    },
     /// A checkpoint that cannot be used.
     #[error("{}: {reason}", path.display())]
     Checkpoint {
@@ -335,6 +343,7 @@ impl TrainError {
             | Self::RunInUse { .. }
             | Self::NoAdapter { .. }
             | Self::Differs { .. }
+            | Self::SweepDiffers { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }
             | Self::LabelCount { .. }
@@ -403,6 +412,9 @@ impl TrainError {
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
                 Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_* and data.cache".into())
+            }
+            Self::SweepDiffers { .. } => {
+                Some("name another folder with --run; the same command goes on with the sweep in this one".into())
             }
             Self::Checkpoint { path, .. } if path.ends_with("checkpoints") => {
                 Some("train longer in another folder, with --run".into())

@@ -8,6 +8,7 @@ use ls_model::{Checkpoint, LlamaClassifier};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, ResolvedRun};
+use crate::error::TrainError;
 use crate::scores::Scores;
 
 /// What a run tells while it goes on. A command line shows it; a library may ignore it (`&mut ()`).
@@ -84,6 +85,22 @@ pub enum Event<'a> {
     Stopped {
         /// Evaluations without a better one.
         evaluations: usize,
+    },
+    /// A run of a sweep begins, or goes on.
+    Run {
+        /// Its number, from 1.
+        number: usize,
+        /// Of how many.
+        runs: usize,
+        /// Its name, which is that of its folder.
+        name: &'a str,
+    },
+    /// A run of a sweep ended in an error. The others go on.
+    RunFailed {
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        error: &'a TrainError,
     },
 }
 

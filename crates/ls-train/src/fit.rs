@@ -821,7 +821,7 @@ fn evaluate_validation(
 
 /// Whether a value of the metric beats another: a lower one for `loss`, else a higher one. NaN
 /// beats nothing.
-fn better(metric: &str, value: f64, best: f64) -> bool {
+pub(crate) fn better(metric: &str, value: f64, best: f64) -> bool {
     best.is_nan()
         || if metric == "loss" {
             value < best

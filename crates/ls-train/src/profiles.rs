@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ls_data::{
     Concern, DataError, InputLimits, LabelSet, Profile, ProfileOptions, Scheme, TaskKind,
-    TextTokenizer, concerns, split_off,
+    TextTokenizer, concerns,
 };
 use ls_files::exists;
 use ls_model::Checkpoint;
@@ -14,6 +14,7 @@ use crate::config::RunConfig;
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
 use crate::sources::Sources;
+use crate::splits::parts;
 
 /// The splits of a run, looked at.
 #[derive(Debug)]
@@ -135,22 +136,13 @@ impl Profiles {
         }
         let words = train.task == TaskKind::Token;
         if self.split("validation").is_none() {
-            let fraction = config.data.validation_fraction;
             // Which examples are set aside does not matter here, only of which class they are.
             let strata: Option<Vec<usize>> = (!words).then(|| {
                 let each = counts.iter().enumerate();
                 each.flat_map(|(class, count)| std::iter::repeat_n(class, *count))
                     .collect()
             });
-            let seed = config.train.seed;
-            let (rest, aside) = split_off(train.examples, fraction, seed, strata.as_deref());
-            for (split, part) in [("validation", aside), ("train", rest.clone())] {
-                if part.is_empty() {
-                    return Err(TrainError::EmptySplit {
-                        split: split.into(),
-                    });
-                }
-            }
+            let (rest, _) = parts(train.examples, strata.as_deref(), config)?;
             if let Some(strata) = strata {
                 counts.fill(0);
                 for at in rest {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use toml::{Table, Value};
+use toml::Value;
 
 use crate::checkpoint::{self, Saved, State};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, keys_of};
 use crate::error::{Result, TrainError};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
@@ -237,48 +237,65 @@ impl Earlier {
 
 /// Every key of a configuration that has a value, in order.
 fn keys(config: &RunConfig) -> Result<Vec<(String, Value)>> {
-    let mut keys = Vec::new();
-    let table: Table = ls_files::parse_toml(&config.to_toml()?, Path::new("config.toml"))?;
-    for (name, value) in table {
-        match value {
-            Value::Table(section) => {
-                keys.extend(
-                    section
-                        .into_iter()
-                        .map(|(key, value)| (format!("{name}.{key}"), value)),
-                );
-            }
-            value => keys.push((name, value)),
-        }
-    }
-    Ok(keys)
+    let text = config.to_toml()?;
+    Ok(keys_of(ls_files::parse_toml(
+        &text,
+        Path::new("config.toml"),
+    )?))
 }
 
 /// The keys whose values differ, places aside, each with what is said of it.
 fn differences(was: &[(String, Value)], is: &[(String, Value)]) -> Vec<(String, String)> {
-    let value = |keys: &[(String, Value)], wanted: &str| {
-        let found = keys.iter().find(|(key, _)| key == wanted);
-        found.map(|(_, value)| value.clone())
-    };
     // A data set that a file describes has the file's path for a name.
-    let described = |value: &Option<Value>| {
-        let path = value.as_ref().and_then(Value::as_str);
+    let described = |value: Option<&Value>| {
+        let path = value.and_then(Value::as_str);
         path.is_some_and(|path| path.ends_with(".toml"))
     };
-    let shown = |value: Option<Value>| value.map_or("not set".into(), |value| value.to_string());
-    let mut all: Vec<&String> = was.iter().chain(is).map(|(key, _)| key).collect();
-    let mut seen = std::collections::BTreeSet::new();
-    all.retain(|key| seen.insert(*key) && !PLACES.contains(&key.as_str()));
-    all.into_iter()
-        .map(|key| (key, value(was, key), value(is, key)))
-        .filter(|(_, was, is)| was != is)
-        .filter(|(key, was, is)| *key != "data.dataset" || !(described(was) && described(is)))
-        .map(|(key, was, is)| {
-            (
-                key.clone(),
-                format!("{key} was {}, is {}", shown(was), shown(is)),
-            )
+    differing_keys(was, is)
+        .into_iter()
+        .filter(|differing| !PLACES.contains(&differing.key.as_str()))
+        .filter(|differing| {
+            differing.key != "data.dataset"
+                || !(described(differing.was) && described(differing.is))
         })
+        .map(|differing| (differing.key.clone(), differing.to_string()))
+        .collect()
+}
+
+/// A key whose values differ.
+pub(crate) struct Differing<'a> {
+    pub(crate) key: &'a String,
+    was: Option<&'a Value>,
+    is: Option<&'a Value>,
+}
+
+impl std::fmt::Display for Differing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown =
+            |value: Option<&Value>| value.map_or("not set".into(), |value| value.to_string());
+        let (key, was, is) = (self.key, shown(self.was), shown(self.is));
+        write!(f, "{key} was {was}, is {is}")
+    }
+}
+
+/// The keys whose values differ.
+pub(crate) fn differing_keys<'a>(
+    was: &'a [(String, Value)],
+    is: &'a [(String, Value)],
+) -> Vec<Differing<'a>> {
+    let value = |keys: &'a [(String, Value)], wanted: &str| {
+        let found = keys.iter().find(|(key, _)| key == wanted);
+        found.map(|(_, value)| value)
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let all = was.iter().chain(is).map(|(key, _)| key);
+    all.filter(|key| seen.insert(*key))
+        .map(|key| Differing {
+            key,
+            was: value(was, key),
+            is: value(is, key),
+        })
+        .filter(|differing| differing.was != differing.is)
         .collect()
 }
 

@@ -18,7 +18,8 @@ use crate::error::{Result, TrainError};
 pub struct Sources {
     /// To learn from.
     pub train: Source,
-    /// To choose the best checkpoint by; without, a part of `train` is set aside.
+    /// To choose the best checkpoint by; without, a part of `train` is set aside: a fold of it, if
+    /// the configuration names one.
     pub validation: Option<Source>,
     /// To report.
     pub test: Option<Source>,
@@ -77,6 +78,10 @@ impl Sources {
                     labels.retain(|label| !label.starts_with("I-"));
                 }
             }
+        }
+        if data.fold.is_some() {
+            // A part of the training split chooses.
+            sources.validation = None;
         }
         Ok(sources)
     }

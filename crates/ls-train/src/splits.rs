@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ls_data::{
-    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, quoted, split_off,
-    with_hyphen,
+    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, quoted, split_fold,
+    split_off, with_hyphen,
 };
 
 use crate::classes;
@@ -42,17 +42,22 @@ impl Splits {
         vocab_size: usize,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        let mut read = |source: &Source| encode(run, source, tokenizer, vocab_size);
+        Self::read_by(run, sources, &mut read, observer)
+    }
+
+    /// The same of splits that `read` has or encodes, without labels.
+    ///
+    /// # Errors
+    ///
+    /// As [`Splits::read`].
+    pub(crate) fn read_by(
+        run: &ResolvedRun,
+        sources: &Sources,
+        read: &mut dyn FnMut(&Source) -> Result<Dataset>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
         let data = &run.config.data;
-        let encoding = Encoding {
-            tokenizer,
-            vocab_size,
-            limits: run.limits,
-            label_position: data.label_position,
-        };
-        let cache = data.cache.then(ls_data::default_cache).flatten();
-        let read = |source: &Source| {
-            Dataset::encode(&source.split, run.config.task, encoding, cache.as_deref())
-        };
         let train = read(&sources.train)?;
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
@@ -138,6 +143,28 @@ impl Splits {
     }
 }
 
+/// A split, read and encoded as a run wants it, without labels.
+///
+/// # Errors
+///
+/// If a file or a row of one cannot be used, or a token is past the vocabulary.
+pub(crate) fn encode(
+    run: &ResolvedRun,
+    source: &Source,
+    tokenizer: &TextTokenizer,
+    vocab_size: usize,
+) -> Result<Dataset> {
+    let data = &run.config.data;
+    let encoding = Encoding {
+        tokenizer,
+        vocab_size,
+        limits: run.limits,
+        label_position: data.label_position,
+    };
+    let cache = data.cache.then(ls_data::default_cache).flatten();
+    Dataset::encode(&source.split, run.config.task, encoding, cache.as_deref())
+}
+
 /// What the tags of the training split say, as it is set or else by their names; and notes of what
 /// was decided, and of tags that fit no scheme.
 fn tags_of(
@@ -196,15 +223,33 @@ fn tags_of(
 }
 
 /// Parts the training examples into those that train and those that choose the best checkpoint:
-/// `data.validation_fraction` of them, in equal shares of each class, by the run's seed.
+/// the fold `data.fold`, or `data.validation_fraction` of them, in equal shares of each class, by
+/// the run's seed.
 ///
 /// # Errors
 ///
 /// If either part is empty.
 pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Dataset)> {
-    let strata = train.strata()?;
-    let fraction = config.data.validation_fraction;
-    let (rest, part) = split_off(train.len(), fraction, config.train.seed, strata.as_deref());
+    let (rest, part) = parts(train.len(), train.strata()?.as_deref(), config)?;
+    Ok((train.part(&rest)?, train.part(&part)?))
+}
+
+/// Which of `count` training examples train, and which choose the best checkpoint; `strata` are
+/// their classes.
+///
+/// # Errors
+///
+/// If either part is empty.
+pub(crate) fn parts(
+    count: usize,
+    strata: Option<&[usize]>,
+    config: &RunConfig,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    let seed = config.train.seed;
+    let (rest, part) = match config.data.fold {
+        Some(fold) => split_fold(count, fold.parts(), fold.part() - 1, seed, strata),
+        None => split_off(count, config.data.validation_fraction, seed, strata),
+    };
     if rest.is_empty() || part.is_empty() {
         let split = if part.is_empty() {
             "validation"
@@ -215,5 +260,5 @@ pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Datase
             split: split.into(),
         });
     }
-    Ok((train.part(&rest)?, train.part(&part)?))
+    Ok((rest, part))
 }

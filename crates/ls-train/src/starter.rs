@@ -49,7 +49,7 @@ pub fn starter(config: &RunConfig, profiles: &Profiles, missing: &str) -> Result
     {
         said.always.extend(["data.text", "data.label"]);
     }
-    if config.data.validation.is_none() {
+    if config.data.validation.is_none() && config.data.fold.is_none() {
         said.always.push("data.validation_fraction");
     }
     let one_sided = |concern: &Concern| matches!(concern, Concern::OneSided { .. });

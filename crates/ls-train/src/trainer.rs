@@ -5,11 +5,10 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
-use ls_files::{FileError, write_atomic};
+use ls_files::{FileError, Hashed, write_atomic};
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel, Trained};
 
-use crate::available::available_memory;
 use crate::checkpoint::{self, Saved, State};
 use crate::config::{MicroBatchSize, RunConfig};
 use crate::context::{Context, stop_if_asked};
@@ -30,8 +29,9 @@ use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
 use crate::schedule::learning_rate;
 use crate::scores::Baseline;
-use crate::sources::Sources;
-use crate::splits::Splits;
+use crate::shared::{DecoderOf, EncodedAs, Shared};
+use crate::sources::{Source, Sources};
+use crate::splits::{self, Splits};
 use crate::tensors::model_input;
 use crate::whole;
 
@@ -47,9 +47,20 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    begin(config, run, device, &mut Shared::default(), observer)
+}
+
+/// As [`train`], with what other runs of the process have.
+fn begin(
+    config: &RunConfig,
+    run: &Path,
+    device: &Device,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
     let folder = RunDir::create(run)?;
     let _held = folder.hold()?;
-    carry_out(config, &folder, None, device, observer)
+    carry_out(config, &folder, None, device, shared, observer)
 }
 
 /// Goes on with a run that was interrupted or killed: on a CPU everything that it leaves, times
@@ -78,7 +89,28 @@ pub fn resume(
         return train(config, run, device, observer);
     }
     let earlier = Earlier::open(&folder)?;
-    carry_out(config, &folder, Some(earlier), device, observer)
+    let shared = &mut Shared::default();
+    carry_out(config, &folder, Some(earlier), device, shared, observer)
+}
+
+/// Begins a run, or goes on with it, with what other runs of the process have.
+///
+/// # Errors
+///
+/// As [`train`] and [`resume`].
+pub(crate) fn begin_or_go_on(
+    config: &RunConfig,
+    run: &Path,
+    device: &Device,
+    shared: &mut Shared,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    let folder = RunDir::at(run);
+    if folder.is_free()? {
+        return begin(config, run, device, shared, observer);
+    }
+    let earlier = Earlier::open(&folder)?;
+    carry_out(config, &folder, Some(earlier), device, shared, observer)
 }
 
 /// A run from its beginning, or from where an earlier process left it.
@@ -87,6 +119,7 @@ fn carry_out(
     folder: &RunDir,
     earlier: Option<Earlier>,
     device: &Device,
+    shared: &mut Shared,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let checkpoint = Checkpoint::open(&config.model.path)?;
@@ -101,6 +134,11 @@ fn carry_out(
         for change in earlier.changes(folder, &run.config)? {
             observer.event(&Event::Note(&format!("from here on: {change}")));
         }
+    }
+    if run.config.data.fold.is_some() && run.config.data.validation.is_some() {
+        observer.event(&Event::Note(
+            "data.validation is not read: a part of data.train is validated on (data.fold)",
+        ));
     }
     // What is read from here on is what was there at the beginning, or the run ends.
     let mut read = ReadFiles::default();
@@ -128,12 +166,26 @@ fn carry_out(
         model_config: checkpoint.config_sha256.clone(),
         weights: weights.clone(),
     };
+    see_inputs(shared, &run.config.model.path, &identity, &read)?;
     let saved = match &earlier {
         Some(earlier) => earlier.checkpoint(folder, &identity, &read)?,
         None => None,
     };
     let vocab_size = checkpoint.config.vocab_size;
-    let splits = Splits::read(&run, &sources, &tokenizer, vocab_size, observer)?;
+    let mut encoded = |source: &Source| {
+        let of = EncodedAs {
+            split: source.split.clone(),
+            sha256: read.of(Some(source)),
+            task: run.config.task,
+            limits: run.limits,
+            label_position: run.config.data.label_position,
+            tokenizer: identity.tokenizer.clone(),
+            reading,
+            vocab_size,
+        };
+        shared.split(of, || splits::encode(&run, source, &tokenizer, vocab_size))
+    };
+    let splits = Splits::read_by(&run, &sources, &mut encoded, observer)?;
     read.check()?;
     if let Some(tags) = splits.tags {
         run.settle_tags(tags)?;
@@ -163,8 +215,15 @@ fn carry_out(
     stop_if_asked(observer, &context)?;
 
     // Before the weights are a part of what is taken.
-    let available = available_memory();
-    let backbone = load_backbone(&checkpoint, &context, observer)?;
+    let available = shared.available_memory();
+    let of = DecoderOf {
+        path: run.config.model.path.clone(),
+        config_sha256: identity.model_config.clone(),
+        weights: identity.weights.clone(),
+        attention: run.attention.clone(),
+        precision: run.precision.clone(),
+    };
+    let backbone = shared.decoder(of, || load_backbone(&checkpoint, &context, observer))?;
     let to_compare = run.config.train.baselines && saved.is_none();
     let to_compare = to_compare.then(|| backbone.clone());
     let model = fresh_model(backbone, &context, run.lora.as_ref(), &run.trained)?;
@@ -237,6 +296,27 @@ fn carry_out(
         source: Box::new(error),
     })?;
     Ok(report)
+}
+
+/// Sees that what a run reads is what the runs before it read.
+fn see_inputs(
+    shared: &mut Shared,
+    model: &Path,
+    identity: &Identity,
+    read: &ReadFiles,
+) -> Result<()> {
+    for (path, sha256) in read.sha256() {
+        shared.see(path, sha256)?;
+    }
+    let of_model = |what: &str| format!("{} ({what})", model.display());
+    let weights = &identity.weights;
+    let hashed = match weights.hashed {
+        Hashed::Whole => "weights",
+        Hashed::Sample => "sample of the weights",
+    };
+    shared.see(of_model("config.json"), identity.model_config.clone())?;
+    shared.see(of_model("tokenizer"), identity.tokenizer.clone())?;
+    shared.see(of_model(hashed), weights.sha256.clone())
 }
 
 /// Takes the folder for the training: what an earlier process did behind the checkpoint is undone,

@@ -12,9 +12,8 @@ use ls_train::{Profiles, RunConfig, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::profiles;
-use super::train::chain;
 use crate::args::InspectArgs;
-use crate::error::UsageError;
+use crate::error::{UsageError, chain};
 use crate::output::bytes;
 use crate::{hub, shell};
 

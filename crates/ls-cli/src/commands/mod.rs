@@ -10,5 +10,6 @@ pub mod predict;
 mod profiles;
 mod rendering;
 pub mod score;
+pub mod sweep;
 mod table;
 pub mod train;

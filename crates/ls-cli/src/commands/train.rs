@@ -9,7 +9,7 @@ use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::TrainArgs;
-use crate::error::{Stopped, UsageError, WithHint};
+use crate::error::{Stopped, UsageError, WithHint, chain};
 use crate::output::{Display, bytes, duration};
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
@@ -92,15 +92,6 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }
         Err(error) => Err(explained(error, &run, args)),
     }
-}
-
-/// An error and its causes in a line.
-pub(super) fn chain(error: &TrainError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
-    // Transparent wrappers repeat their cause.
-    said.dedup();
-    said.join(": ")
 }
 
 /// What went wrong, with the way out where it is to go on.

@@ -8,6 +8,7 @@
 //! that much of a run that is not begun, and `written` makes a file with comments.
 
 mod checks;
+mod fold;
 mod micro_batch;
 mod of_files;
 mod preview;
@@ -19,10 +20,12 @@ mod settings;
 mod values;
 mod written;
 
+pub use fold::Fold;
 pub use micro_batch::MicroBatchSize;
 pub use of_files::DataFiles;
 pub use preview::Preview;
 pub use read::check_reading;
+pub(crate) use read::{keys_of, value_of};
 pub use reference::reference_page;
 pub use resolved::ResolvedRun;
 pub use schema::json_schema;

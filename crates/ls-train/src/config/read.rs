@@ -97,6 +97,15 @@ impl RunConfig {
         }
     }
 
+    /// The configuration as a table.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunConfig::to_toml`].
+    pub(crate) fn to_table(&self) -> Result<Table> {
+        Table::try_from(self).map_err(unwritable)
+    }
+
     /// The configuration as TOML.
     ///
     /// # Errors
@@ -105,6 +114,21 @@ impl RunConfig {
     pub(crate) fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(unwritable)
     }
+}
+
+/// Every key of a configuration's table that has a value, in order.
+pub(crate) fn keys_of(table: Table) -> Vec<(String, Value)> {
+    let mut keys = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(section) => {
+                let section = section.into_iter();
+                keys.extend(section.map(|(key, value)| (format!("{name}.{key}"), value)));
+            }
+            value => keys.push((name, value)),
+        }
+    }
+    keys
 }
 
 /// The error of a configuration that is no TOML.
@@ -281,18 +305,23 @@ fn no_adapters(key: &str) -> String {
     format!("{key}: there are no adapters (lora = false): leave one of the two out")
 }
 
+/// What a text says as a value of TOML, or the text itself where it is none.
+pub(crate) fn value_of(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()))
+}
+
 /// Sets one dotted key. The value is read as TOML, or as a string where that fails.
 pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let Some((key, value)) = assignment.split_once('=') else {
         return Err(format!("{assignment:?}: expected key=value"));
     };
     let (key, value) = (key.trim(), value.trim());
-    let parsed = format!("value = {value}")
-        .parse::<Table>()
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(value.to_string()));
+    let parsed = value_of(value);
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
     let target = if section.is_empty() {
         table

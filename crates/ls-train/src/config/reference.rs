@@ -65,11 +65,17 @@ pub fn reference_page() -> String {
         let keys: Vec<String> = keys.map(|key| format!("`{key}`")).collect();
         wrapped(&format!("{}.", keys.join(", ")), 100)
     };
+    let shares = wrapped(
+        &format!(
+            "So may `{SHARES}`, where a step keeps its examples (8 and `auto`), and where things \
+             stand, if what stands there is the same:"
+        ),
+        100,
+    );
     page.push_str(&format!(
         "\n## What other commands set\n\nKeys of `data` that say how a file is read, which \
          `evaluate --data` and `predict` take too:\n\n{}\n\nKeys that may change where a run goes \
-         on (`train --resume`):\n\n{}\n\nSo may `{SHARES}`, where a step keeps its examples (8 \
-         and `auto`), and where things stand, if what stands there is the same:\n\n{}\n",
+         on (`train --resume`):\n\n{}\n\n{shares}\n\n{}\n",
         listed(&mut READING.into_iter()),
         listed(&mut FREE.into_iter().chain([DIVIDES])),
         listed(&mut PLACES.into_iter()),

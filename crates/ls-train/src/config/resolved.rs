@@ -175,7 +175,8 @@ impl RunConfig {
         }
     }
 
-    fn make_paths_absolute(&mut self) {
+    /// Paths that mean the same from any folder; a known data set gets its usual one.
+    pub(crate) fn make_paths_absolute(&mut self) {
         let data = &mut self.data;
         if let Some(known) = data.known() {
             data.dir.get_or_insert_with(|| known.default_dir());

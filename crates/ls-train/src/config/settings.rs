@@ -18,6 +18,7 @@ use ls_model::{AttentionMode, ComputeType, LayerList, Pooling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fold::Fold;
 use super::micro_batch::MicroBatchSize;
 use super::values;
 use crate::bounds::{BATCH, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
@@ -292,6 +293,12 @@ pub struct DataSettings {
     /// Part of `train` that is set aside where there is no `validation`.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_fraction: f64,
+    /// Cross-validation: `"2/5"` cuts `train` in 5 parts, in equal shares of each class and by
+    /// `train.seed`; the second chooses the best epoch, the others are learnt from. A `validation`
+    /// that is named, or that of the data set, is not read. `ls-cli sweep --folds 5` trains once
+    /// for each part.
+    #[schemars(schema_with = "values::fold")]
+    pub fold: Option<Fold>,
     /// `csv`, `tsv`, `jsonl` (or `json`), `conll` (or `conllu`), `conll2012`, `fasttext`, `trees`
     /// or `parquet`; by default the file's ending decides.
     #[schemars(schema_with = "values::format")]
@@ -411,6 +418,7 @@ impl Default for DataSettings {
             validation: None,
             test: None,
             validation_fraction: 0.1,
+            fold: None,
             format: None,
             header: true,
             delimiter: None,

@@ -133,6 +133,10 @@ pub(super) fn layers(_: &mut SchemaGenerator) -> Schema {
     any_of([text("FIRST-LAST,...", &ranges), layer, several])
 }
 
+pub(super) fn fold(_: &mut SchemaGenerator) -> Schema {
+    text("PART/PARTS", "^[1-9][0-9]{0,3}/([2-9]|[1-9][0-9]{1,3})$")
+}
+
 pub(super) fn target_modules(_: &mut SchemaGenerator) -> Schema {
     let list = json_schema!({
         "title": "list of names",

@@ -69,7 +69,8 @@ fn samples(keys: &[(String, Value)]) -> Vec<String> {
                  pissa_niter_0 pissa_niter_1024 pissa_niter_1025 pissa_niter_2000 \
                  pissa_niter_ pissa_niter_x BIO Bioes IOBES Labels GAUSSIAN Olora PISSA SST2 AG_NEWS \
                  conll-2003 wnut AUTO Causal , ; | tab TAB \\t :: \" é LATIN-1 cp1252 all-linear \
-                 All-Linear q_proj .*q_proj";
+                 All-Linear q_proj .*q_proj \
+                 2/5 5/2 1/1 01/2 12/12 1/10000";
     let others = ["", " ", "\t", "\n", "from: 2 ", "layers:5, 1-2"];
     let mut texts: Vec<&str> = words.split_whitespace().chain(others).collect();
     for (_, schema) in keys {
@@ -93,6 +94,8 @@ fn past_the_schema(key: &str, schema: &Value, value: &str) -> bool {
         // By the data set.
         "data.language" => is_text,
         "data.encoding" => is_text,
+        // By how many parts there are.
+        "data.fold" => value == "\"5/2\"",
         // By the tokens of a batch.
         "data.pad_to" => value.len() >= 5,
         // By the task.
