@@ -27,6 +27,8 @@ mod files;
 mod from_files;
 mod full;
 mod hub;
+mod init;
+mod inspect;
 mod mutate;
 mod mutations;
 mod numbers;

@@ -72,6 +72,29 @@ pub enum Command {
     /// that needs torch and transformers alone. README.md is a model card with the scores. Weights
     /// of more than 5 GB are in shards. ONNX is not written.
     Export(ExportArgs),
+    /// Explain a model, an adapter, a run, a tokenizer or a file of data, and why it would be
+    /// refused
+    ///
+    /// PATH is a Hugging Face folder (or its name on the Hub, if it is in the cache), a GGUF file,
+    /// PEFT's folder, the folder of a run, a tokenizer.json or a labelled file. Of weights only
+    /// headers are read, so that a checkpoint of any size is answered at once; data is read whole.
+    ///
+    /// What train, evaluate or predict would refuse is shown with their error (`refused`), and the
+    /// exit code is 0 all the same: the question is answered. It is another where there is nothing,
+    /// or nothing that can be told: a pipe, a folder of none of these.
+    Inspect(InspectArgs),
+    /// Look at labelled data and write a configuration that trains on it
+    ///
+    /// Says which format, task and columns were found, how many examples each label has, how long
+    /// the texts are and, where the model is on this machine, what would be cut of them. Warns of
+    /// labels with few examples, labels that look the same, texts that repeat (with other labels
+    /// too), and texts that stand in two splits. Without --validation and --test, files of the
+    /// same name with `dev`, `valid` or `test` in the place of `train` are taken for them.
+    ///
+    /// The configuration names a schema in its first line, by which editors complete and check it;
+    /// it is written beside it, as ls-llama.schema.json, if that is not there. Data that train
+    /// would refuse is refused with the same error, and nothing is written.
+    Init(InitArgs),
     /// Look up what a configuration may say, and what one comes to
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -112,6 +135,57 @@ pub struct ShowArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `inspect`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// What to explain
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Of data: what is labelled [default: what the file holds]
+    #[arg(long, value_parser = task())]
+    pub task: Option<TaskKind>,
+    /// Of data: the model by whose tokenizer tokens are counted
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// Of data: set a key of the configuration, such as data.label=stars (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `init`.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// The labelled file to learn from
+    #[arg(value_name = "DATA")]
+    pub data: PathBuf,
+    /// What is labelled [default: what the file holds]
+    #[arg(long, value_parser = task())]
+    pub task: Option<TaskKind>,
+    /// The pretrained model, a Hugging Face folder or its name on the Hub [default: smollm2-135m]
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// The file that chooses the best epoch [default: one that is found beside DATA, else a part of
+    /// DATA]
+    #[arg(long, value_name = "FILE")]
+    pub validation: Option<PathBuf>,
+    /// The file that is scored once, at the end [default: one that is found beside DATA]
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<PathBuf>,
+    /// Set a key of the configuration, such as data.label=stars (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Leave out rows that cannot be used
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// The configuration to write; a file that is there is never written over [default: the name of
+    /// DATA, with the ending toml]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `train`.

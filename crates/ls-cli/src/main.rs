@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Convert(args) => commands::convert::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Init(args) => commands::init::run(&args),
         Command::Config(command) => commands::config::run(&command),
         Command::Export(args) => commands::export::run(&args),
     };

@@ -13,6 +13,7 @@
 //! 5. [`batch`]: a seeded order, padding, a [`Batch`] on the host.
 //! 6. [`scheme`], [`convert`], [`span`], [`metrics`]: tags by other schemes, tags to spans, scores;
 //!    [`tag_names`]: tags that are no spans; [`answers`] to score files.
+//! 7. [`profile`]: what a split is like before anything is learnt from it; [`concerns()`] of it.
 //!
 //! # Example
 //!
@@ -63,9 +64,11 @@ pub mod align;
 pub mod answers;
 mod arrivals;
 pub mod batch;
+mod beside;
 mod cache;
 pub mod catalog;
 mod checksums;
+pub mod concerns;
 pub mod convert;
 pub mod encoded;
 mod error;
@@ -78,6 +81,7 @@ pub mod labels;
 mod look_alikes;
 pub mod metrics;
 mod parallel;
+pub mod profile;
 pub mod readers;
 pub mod reading;
 pub mod scheme;
@@ -103,7 +107,9 @@ pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
     collate, epoch_order, sequential_order, split_fold, split_off,
 };
+pub use beside::splits_beside;
 pub use cache::default_cache;
+pub use concerns::{Concern, concerns};
 pub use convert::Malformed;
 pub use encoded::{EncodedInput, EncodedRow, EncodedSplit, HighestId, SeenLabel};
 pub use error::{DataError, Result};
@@ -122,6 +128,7 @@ pub use metrics::{
     conlleval_report, expected_calibration_error, log_loss, span_report,
 };
 pub use parallel::in_parallel;
+pub use profile::{Lengths, Overlap, Profile, ProfileOptions};
 pub use readers::{
     BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
     RowSieve, SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs,

@@ -100,7 +100,7 @@ impl SplitSource {
 
     /// The example with its tags as they are trained; `repaired` counts those that their scheme
     /// does not allow.
-    fn change_tags(
+    pub(crate) fn change_tags(
         &self,
         mut example: TokenExample,
         file: &Path,

@@ -4,7 +4,7 @@ mod files;
 mod loader;
 mod save;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -149,6 +149,27 @@ impl Checkpoint {
             lora.checked_rank_of(name, *d_in, *d_out)?;
         }
         Ok(())
+    }
+
+    /// How many tensors the files hold of each element type, by its name.
+    pub fn dtypes(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for (name, file) in self.files.tensors() {
+            if let Some((dtype, _)) = file.get(name) {
+                *counts.entry(dtype.to_string()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Labels of the head that the files hold.
+    ///
+    /// # Errors
+    ///
+    /// If they hold none.
+    pub fn num_labels(&self) -> Result<usize> {
+        let (_, shape) = self.files.get("score.weight")?;
+        Ok(shape.first().copied().unwrap_or_default())
     }
 
     /// Number of parameters of the decoder.

@@ -1,5 +1,7 @@
 //! Whether there is something to tell apart in the data, before a model is loaded.
 
+use std::path::PathBuf;
+
 use ls_data::LabelSet;
 
 use crate::dataset::Dataset;
@@ -18,16 +20,30 @@ const LISTED: usize = 10;
 /// [`TrainError::OneClass`].
 pub(crate) fn check_train(labels: &LabelSet, train: &Dataset) -> Result<()> {
     let counts = train.label_counts(labels.len())?;
+    check_counts(labels, &counts, train.files(), train.is_words())
+}
+
+/// The same by the count of each label; `words` says whether words are labelled.
+///
+/// # Errors
+///
+/// [`TrainError::OneClass`].
+pub(crate) fn check_counts(
+    labels: &LabelSet,
+    counts: &[usize],
+    files: &[PathBuf],
+    words: bool,
+) -> Result<()> {
     let known = names(labels, &|label| counts[label] > 0);
     let [only] = known.as_slice() else {
         return Ok(());
     };
-    let files = train.files().iter().map(|file| file.display().to_string());
+    let files = files.iter().map(|file| file.display().to_string());
     Err(TrainError::OneClass {
         files: ls_files::listed(files, LISTED),
         label: only.clone(),
         count: counts.iter().sum(),
-        words: train.is_words(),
+        words,
     })
 }
 

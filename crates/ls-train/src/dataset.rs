@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ls_data::{
-    Alignment, Batch, BatchOptions, CutReport, DataError, EncodedExample, EncodedInput, EncodedRow,
-    EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, InputRow, LabelPosition,
-    LabelSet, SequenceExample, SplitSource, SplitWriter, TaskKind, TextTokenizer, TokenExample,
-    collate, in_parallel, look_alikes,
+    Alignment, Batch, BatchOptions, Concern, CutReport, DataError, EncodedExample, EncodedInput,
+    EncodedRow, EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, InputRow,
+    LabelPosition, LabelSet, SeenLabel, SequenceExample, SplitSource, SplitWriter, TaskKind,
+    TextTokenizer, TokenExample, collate, in_parallel,
 };
 use serde_json::{Map, Value};
 
@@ -221,6 +221,46 @@ fn past_vocabulary(
     })
 }
 
+/// The class of each label that the files have.
+///
+/// # Errors
+///
+/// If one is not in the set.
+pub(crate) fn classes_of(
+    seen: &[SeenLabel],
+    files: &[PathBuf],
+    labels: &LabelSet,
+) -> Result<Vec<usize>> {
+    let (mut classes, mut unknown) = (Vec::new(), Vec::new());
+    for seen in seen {
+        match labels.encode(&seen.name, &files[seen.file], seen.line) {
+            Ok(class) => classes.push(class),
+            Err(error) => unknown.push(error),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(classes);
+    }
+    let found = unknown.iter().filter_map(|error| match error {
+        DataError::UnknownLabel { label, .. } => Some(label.clone()),
+        _ => None,
+    });
+    let found = found.collect();
+    let fault = match unknown.len() {
+        1 => unknown.swap_remove(0),
+        count => DataError::BadRows {
+            path: files[0].clone(),
+            shown: unknown.iter().take(20).map(ToString::to_string).collect(),
+            count,
+        },
+    };
+    Err(TrainError::UnknownLabels {
+        fault: Box::new(fault),
+        found,
+        way_out: None,
+    })
+}
+
 impl Dataset {
     /// The whole of a split, without labels.
     ///
@@ -251,33 +291,7 @@ impl Dataset {
     ///
     /// If an example has no label, or one that is not in the set.
     pub(crate) fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
-        let mut unknown = Vec::new();
-        for seen in self.split.seen_labels() {
-            match labels.encode(&seen.name, &self.split.files()[seen.file], seen.line) {
-                Ok(class) => self.classes.push(class),
-                Err(error) => unknown.push(error),
-            }
-        }
-        if !unknown.is_empty() {
-            let found = unknown.iter().filter_map(|error| match error {
-                DataError::UnknownLabel { label, .. } => Some(label.clone()),
-                _ => None,
-            });
-            let found = found.collect();
-            let fault = match unknown.len() {
-                1 => unknown.swap_remove(0),
-                count => DataError::BadRows {
-                    path: self.split.files()[0].clone(),
-                    shown: unknown.iter().take(20).map(ToString::to_string).collect(),
-                    count,
-                },
-            };
-            return Err(TrainError::UnknownLabels {
-                fault: Box::new(fault),
-                found,
-                way_out: None,
-            });
-        }
+        self.classes = classes_of(self.split.seen_labels(), self.split.files(), labels)?;
         self.check_labelled()?;
         Ok(self)
     }
@@ -311,21 +325,10 @@ impl Dataset {
     /// Logs a warning of labels that look the same.
     pub(crate) fn warn_of_look_alikes(&self) {
         let seen = self.split.seen_labels().iter();
-        let alike = look_alikes(seen.map(|label| (label.name.as_str(), label.count)));
-        if alike.is_empty() {
-            return;
+        let labels = seen.map(|label| (label.name.as_str(), label.count));
+        if let Some(concern) = Concern::of_look_alikes(labels) {
+            tracing::warn!("{concern}");
         }
-        let class = |spellings: &Vec<(&str, usize)>| {
-            let each = spellings
-                .iter()
-                .map(|(name, count)| format!("{name:?} ({count})"));
-            each.collect::<Vec<_>>().join(" and ")
-        };
-        tracing::warn!(
-            "labels that look the same are learnt as different ones: {}; if they are one, write it \
-             in one way",
-            ls_files::listed(alike.iter().map(class), 10)
-        );
     }
 
     fn check_labelled(&self) -> Result<()> {

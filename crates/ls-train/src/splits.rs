@@ -230,8 +230,22 @@ fn tags_of(
 ///
 /// If either part is empty.
 pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Dataset)> {
-    let strata = train.strata()?;
-    let (count, seed, strata) = (train.len(), config.train.seed, strata.as_deref());
+    let (rest, part) = parts(train.len(), train.strata()?.as_deref(), config)?;
+    Ok((train.part(&rest)?, train.part(&part)?))
+}
+
+/// Which of `count` training examples train, and which choose the best checkpoint; `strata` are
+/// their classes.
+///
+/// # Errors
+///
+/// If either part is empty.
+pub(crate) fn parts(
+    count: usize,
+    strata: Option<&[usize]>,
+    config: &RunConfig,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    let seed = config.train.seed;
     let (rest, part) = match config.data.fold {
         Some(fold) => split_fold(count, fold.parts(), fold.part() - 1, seed, strata),
         None => split_off(count, config.data.validation_fraction, seed, strata),
@@ -246,5 +260,5 @@ pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Datase
             split: split.into(),
         });
     }
-    Ok((train.part(&rest)?, train.part(&part)?))
+    Ok((rest, part))
 }

@@ -342,7 +342,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
     )?;
     writeln!(
         out,
-        "  {program} train --config FILE   (configs/ has examples; README.md shows one for your own CSV)"
+        "  {program} init FILE   (looks at your own data and writes a configuration for it)"
     )?;
     Ok(out)
 }

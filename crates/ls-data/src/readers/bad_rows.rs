@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::error::{DataError, Result, lines_and_more};
 
 /// What to do with bad rows.
@@ -24,7 +26,7 @@ impl Default for BadRows {
 }
 
 /// What was skipped. Displayed one message a line, then how many more there were.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SkippedRows {
     /// The first messages, each with its place.
     pub shown: Vec<String>,

@@ -17,6 +17,7 @@ mod golden;
 mod mutate;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod profile;
 mod python_forms;
 mod readers;
 #[path = "../../../../tests/cli/smoke.rs"]

@@ -4,8 +4,8 @@
 //! `settings` holds the tables of the file and their defaults, `schema` makes a JSON Schema of them
 //! (with `values`, for what a key may hold) and `reference` a page. `read` merges a file and
 //! `key=value` overrides over the defaults, `of_files` makes one of files of which nothing is said,
-//! `checks` finds the faults, `resolved` fills in what depends on the checkpoint, and `preview`
-//! shows that much of a run that is not begun.
+//! `checks` finds the faults, `resolved` fills in what depends on the checkpoint, `preview` shows
+//! that much of a run that is not begun, and `written` makes a file with comments.
 
 mod checks;
 mod fold;
@@ -18,6 +18,7 @@ mod resolved;
 mod schema;
 mod settings;
 mod values;
+mod written;
 
 pub use fold::Fold;
 pub use micro_batch::MicroBatchSize;
@@ -33,3 +34,4 @@ pub use settings::{
     TrainSettings,
 };
 pub(crate) use settings::{context, default_long_inputs};
+pub(crate) use written::Annotations;

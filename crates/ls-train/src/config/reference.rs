@@ -56,19 +56,22 @@ pub fn reference_page() -> String {
     page.push_str(&table(outside.into_iter(), &required(&schema)));
     for (name, schema) in tables {
         let about = text_of(schema, "description");
-        let about = wrapped(about);
+        let about = wrapped(about, 100);
         page.push_str(&format!("\n## `[{name}]`\n\n{about}\n\n"));
         let keys = keys_in(schema).into_iter().flatten();
         page.push_str(&table(keys, &required(schema)));
     }
     let listed = |keys: &mut dyn Iterator<Item = &'static str>| {
         let keys: Vec<String> = keys.map(|key| format!("`{key}`")).collect();
-        wrapped(&format!("{}.", keys.join(", ")))
+        wrapped(&format!("{}.", keys.join(", ")), 100)
     };
-    let shares = wrapped(&format!(
-        "So may `{SHARES}`, where a step keeps its examples (8 and `auto`), and where things stand, \
-         if what stands there is the same:"
-    ));
+    let shares = wrapped(
+        &format!(
+            "So may `{SHARES}`, where a step keeps its examples (8 and `auto`), and where things \
+             stand, if what stands there is the same:"
+        ),
+        100,
+    );
     page.push_str(&format!(
         "\n## What other commands set\n\nKeys of `data` that say how a file is read, which \
          `evaluate --data` and `predict` take too:\n\n{}\n\nKeys that may change where a run goes \
@@ -192,13 +195,13 @@ fn written(bound: &Value) -> String {
     }
 }
 
-/// Lines of at most a hundred characters.
-fn wrapped(text: &str) -> String {
+/// Lines of at most `width` characters, as far as words allow.
+pub(super) fn wrapped(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + word.chars().count() < 100 => {
+            Some(line) if line.chars().count() + word.chars().count() < width => {
                 line.push(' ');
                 line.push_str(word);
             }

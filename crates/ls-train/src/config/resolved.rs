@@ -57,6 +57,17 @@ impl RunConfig {
         })
     }
 
+    /// How long an input may be and what happens to longer ones, as far as no model says otherwise:
+    /// where context counts in windows is its attention's.
+    pub fn input_limits(&self) -> InputLimits {
+        let unknown = OfModel {
+            attention: AttentionMode::Causal,
+            classifier_dropout: 0.0,
+            fused_projections: false,
+        };
+        self.clone().resolve_by(&unknown).limits
+    }
+
     /// The same, by what was taken from the checkpoint's configuration.
     pub(super) fn resolve_by(mut self, model: &OfModel) -> ResolvedRun {
         self.make_paths_absolute();

@@ -1,0 +1,205 @@
+//! `ls-cli inspect`: what a model, an adapter, a run, a tokenizer or a file of data is, and why it
+//! would be refused.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use ls_files::{listed, print};
+use ls_train::config::DataFiles;
+use ls_train::inspect::{Inspected, Kind, inspect};
+use ls_train::{Profiles, RunConfig, TrainError};
+use serde_json::{Map, Value, json};
+
+use super::profiles;
+use crate::args::InspectArgs;
+use crate::error::{UsageError, chain};
+use crate::output::bytes;
+use crate::{hub, shell};
+
+/// Names that are listed.
+const LISTED: usize = 12;
+
+/// Runs the command.
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let (kind, path) = Kind::of(&hub::model(&args.path, false)?)?;
+    if kind == Kind::Data && path.extension() == Some("toml".as_ref()) {
+        let show = ["config", "show", "--config"].map(Path::new);
+        return Err(UsageError {
+            message: format!("{} is a configuration, by its name", path.display()),
+            hint: Some(format!(
+                "what it comes to is printed by: {}",
+                command(&[&show[..], &[&path]].concat())
+            )),
+        }
+        .into());
+    }
+    let (text, mut facts, refused) = match kind {
+        Kind::Data => data(args, &path)?,
+        kind => {
+            let Inspected { facts, refused } = inspect(kind, &path);
+            (table(&facts), facts, refused)
+        }
+    };
+    let next = next(kind, &path, &facts, refused.is_some());
+    if args.json {
+        let mut object = Map::new();
+        object.insert("kind".into(), kind.name().into());
+        object.insert("path".into(), path.display().to_string().into());
+        object.append(&mut facts);
+        let refused = refused.map(|error| json!({ "error": chain(&error), "hint": error.hint() }));
+        object.insert("refused".into(), refused.into());
+        object.insert("next".into(), next.into());
+        print(format!("{}\n", serde_json::to_string_pretty(&object)?))?;
+        return Ok(());
+    }
+    let mut out = format!("{}: {}\n{text}", kind.name(), path.display());
+    // Writing to a text cannot fail.
+    if let Some(error) = refused {
+        let _ = writeln!(out, "refused: {}", chain(&error));
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(out, "hint: {hint}");
+        }
+    }
+    if let Some(next) = next {
+        let _ = writeln!(out, "next: {next}");
+    }
+    print(out)?;
+    Ok(())
+}
+
+/// A command of this program.
+fn command(words: &[&Path]) -> String {
+    let program = shell::program();
+    let words = words.iter().map(|word| word.as_os_str());
+    shell::command(std::iter::once(program.as_os_str()).chain(words))
+}
+
+/// The command that goes on from here.
+fn next(kind: Kind, path: &Path, facts: &Map<String, Value>, refused: bool) -> Option<String> {
+    let word = |word: &'static str| Path::new(word);
+    // A run that has no model yet goes on all the same.
+    if kind == Kind::Run && facts.get("state") == Some(&"unfinished".into()) {
+        return Some(shell::resume(path, &[]));
+    }
+    if refused {
+        return None;
+    }
+    let task = facts.get("task").and_then(Value::as_str).unwrap_or("TASK");
+    match kind {
+        Kind::Run => Some(command(&[
+            word("predict"),
+            word("--run"),
+            path,
+            word("TEXT"),
+        ])),
+        Kind::Gguf => Some(command(&[word("convert"), path, word("OUT_DIR")])),
+        Kind::Data => Some(command(&[word("init"), path])),
+        Kind::Tokenizer => None,
+        Kind::Adapter => {
+            let base = ["base_model", "base_model_name_or_path"];
+            let base = base.iter().find_map(|key| facts.get(*key)?.as_str());
+            let base = Path::new(base.unwrap_or("HF_DIR"));
+            Some(command(&[
+                word("predict"),
+                word("--model"),
+                base,
+                word("--adapter"),
+                path,
+                word("--task"),
+                Path::new(task),
+                word("TEXT"),
+            ]))
+        }
+        Kind::Model if facts.contains_key("predict") => Some(command(&[
+            word("train"),
+            word("--model"),
+            path,
+            word("--data"),
+            word("FILE"),
+        ])),
+        Kind::Model => Some(command(&[
+            word("predict"),
+            word("--model"),
+            path,
+            word("--task"),
+            Path::new(task),
+            word("TEXT"),
+        ])),
+    }
+}
+
+type OfData = (String, Map<String, Value>, Option<TrainError>);
+
+/// A file of examples, as `train --data` would read it.
+fn data(args: &InspectArgs, path: &Path) -> Result<OfData> {
+    let model: Option<PathBuf> = match &args.model {
+        Some(model) => Some(hub::model(model, false)?),
+        None => None,
+    };
+    let files = DataFiles {
+        // It is not looked at.
+        model: model.as_deref().unwrap_or(Path::new("none")),
+        train: path,
+        validation: None,
+        test: None,
+        task: args.task,
+    };
+    let mut facts = Map::new();
+    let (config, decided) = match RunConfig::of_files(&files, &args.set) {
+        Ok(found) => found,
+        // What the command line says wrongly is no fault of the file.
+        Err(error @ TrainError::Config { .. }) => return Err(error.into()),
+        Err(error) => return Ok((String::new(), facts, Some(error))),
+    };
+    let mut text = format!("{}\n", decided.join("\n"));
+    facts.insert("found".into(), decided.into());
+    facts.insert("task".into(), config.task.name().into());
+    let found = match Profiles::of(&config, model.as_deref()) {
+        Ok(found) => found,
+        Err(error) => return Ok((text, facts, Some(error))),
+    };
+    text.push_str(&profiles::text(&found));
+    profiles::add_json(&found, &mut facts)?;
+    Ok((text, facts, found.check(&config).err()))
+}
+
+/// A line for each fact.
+fn table(facts: &Map<String, Value>) -> String {
+    let width = facts.keys().map(|name| name.chars().count()).max();
+    let width = width.unwrap_or_default();
+    let mut text = String::new();
+    for (name, value) in facts {
+        let shown = match (name.as_str(), value.as_u64()) {
+            ("bytes", Some(count)) => format!("{count} ({})", bytes(count)),
+            _ => shown(value),
+        };
+        let _ = writeln!(text, "  {name:<width$}  {shown}");
+    }
+    text
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            // A score, as the other commands print it; rates of dropout have fewer digits.
+            Some(score) => format!("{score:.4}").trim_end_matches('0').to_string(),
+            None => number.to_string(),
+        },
+        Value::Array(values) => listed(values.iter().map(shown), LISTED),
+        Value::Object(object) => {
+            let each = object.iter().map(|(name, value)| match value {
+                Value::Array(values) => {
+                    let sizes: Vec<String> = values.iter().map(shown).collect();
+                    format!("{name} [{}]", sizes.join(", "))
+                }
+                value => format!("{name} {}", shown(value)),
+            });
+            listed(each, LISTED)
+        }
+    }
+}

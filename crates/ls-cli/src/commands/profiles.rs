@@ -1,0 +1,117 @@
+//! What data is like, as text for people and as JSON.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use ls_data::{Lengths, Profile, TaskKind, shown_type};
+use ls_train::Profiles;
+use serde_json::{Map, Value};
+
+/// Labels that are listed.
+const LISTED: usize = 30;
+
+/// Each split, then what is worth a warning.
+pub fn text(profiles: &Profiles) -> String {
+    let mut text = String::new();
+    for (name, profile) in &profiles.splits {
+        // Writing to a text cannot fail.
+        let _ = split(&mut text, name, profile);
+    }
+    if !profiles.measured {
+        text.push_str("tokens are not counted: the model is not here\n");
+    }
+    for concern in &profiles.concerns {
+        let _ = writeln!(text, "warning: {concern}");
+    }
+    text
+}
+
+/// The same as fields of an object.
+pub fn add_json(profiles: &Profiles, object: &mut Map<String, Value>) -> Result<()> {
+    let mut splits = Map::new();
+    for (name, profile) in &profiles.splits {
+        splits.insert(name.to_string(), serde_json::to_value(profile)?);
+    }
+    let mut warnings = Vec::new();
+    for concern in &profiles.concerns {
+        let mut warning = serde_json::to_value(concern)?;
+        warning["message"] = concern.to_string().into();
+        warnings.push(warning);
+    }
+    object.insert("splits".into(), splits.into());
+    object.insert("limits".into(), serde_json::to_value(profiles.limits)?);
+    object.insert("tokens_counted".into(), profiles.measured.into());
+    object.insert("warnings".into(), warnings.into());
+    Ok(())
+}
+
+fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
+    let files = profile.files.iter();
+    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+    writeln!(
+        text,
+        "{name}: {} examples ({})",
+        profile.examples,
+        files.join(", ")
+    )?;
+    let labels: Vec<(&str, usize)> = profile
+        .labels
+        .iter()
+        .map(|seen| (seen.name.as_str(), seen.count))
+        .collect();
+    match &profile.spans {
+        Some(spans) => {
+            let spans = spans.iter();
+            let spans: Vec<_> = spans
+                .map(|(kind, count)| (shown_type(kind), *count))
+                .collect();
+            counted(text, "spans", &spans)?;
+            counted(text, "tags", &labels)?;
+        }
+        None => counted(text, "labels", &labels)?,
+    }
+    let unit = match profile.task {
+        TaskKind::Sequence => "characters",
+        TaskKind::Token => "words",
+    };
+    lengths(text, unit, &profile.lengths)?;
+    if let Some(tokens) = &profile.tokens {
+        lengths(text, "tokens", tokens)?;
+    }
+    if profile.turned_down > 0 {
+        writeln!(
+            text,
+            "  passed over, because their annotator turned them down: {}",
+            profile.turned_down
+        )?;
+    }
+    if profile.bad_rows.count > 0 {
+        for line in profile.bad_rows.to_string().lines() {
+            writeln!(text, "  {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// `  labels: bad 10 (50.0%), good 10 (50.0%)`.
+fn counted(text: &mut String, what: &str, counts: &[(&str, usize)]) -> std::fmt::Result {
+    let total: usize = counts.iter().map(|(_, count)| count).sum();
+    let each = counts.iter().map(|(name, count)| {
+        let percent = 100.0 * *count as f64 / total.max(1) as f64;
+        format!("{name} {count} ({percent:.1}%)")
+    });
+    writeln!(text, "  {what}: {}", ls_files::listed(each, LISTED))
+}
+
+fn lengths(text: &mut String, what: &str, lengths: &Lengths) -> std::fmt::Result {
+    let Lengths {
+        shortest,
+        median,
+        p95,
+        longest,
+    } = lengths;
+    writeln!(
+        text,
+        "  {what}: {shortest} to {longest}; half have {median} at most, 95% have {p95}"
+    )
+}

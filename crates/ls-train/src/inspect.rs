@@ -1,0 +1,430 @@
+//! What a model, an adapter, a run, a GGUF file or a tokenizer is, and why it cannot be used if it
+//! cannot. Of weights only headers are read, so that a checkpoint of any size is answered at once;
+//! an adapter is read whole.
+
+use std::path::{Path, PathBuf};
+
+use ls_data::{TextTokenizer, catalog, tokenizer_from_gguf};
+use ls_files::{GgufFile, GgufValue, exists, is_folder, open_regular, optional};
+use ls_lora::{CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE};
+use ls_model::{Checkpoint, GgufModel, LlamaConfig};
+use serde_json::{Map, Value, json};
+
+use crate::config::RunConfig;
+use crate::error::{Result, TrainError};
+use crate::inference::InferenceSettings;
+use crate::resume::unfinished;
+use crate::run_dir::RunDir;
+
+/// The configuration in the folder of a run.
+const RUN_FILE: &str = "config.toml";
+/// What a GGUF file begins with.
+const GGUF: &[u8] = b"GGUF";
+
+/// What a path may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder in Hugging Face's layout with the weights of a model.
+    Model,
+    /// PEFT's folder of an adapter.
+    Adapter,
+    /// The folder of a run.
+    Run,
+    /// A GGUF file of llama.cpp.
+    Gguf,
+    /// A tokenizer alone.
+    Tokenizer,
+    /// Anything else: a file of examples.
+    Data,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Adapter => "adapter",
+            Self::Run => "run",
+            Self::Gguf => "gguf",
+            Self::Tokenizer => "tokenizer",
+            Self::Data => "data",
+        }
+    }
+
+    /// What stands at a path, by the names of files alone; and its folder, where a file of it was
+    /// named.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing, a pipe or a device, or a folder that holds none of these; if the system
+    /// does not say.
+    pub fn of(path: &Path) -> Result<(Self, PathBuf)> {
+        if is_folder(path)? {
+            // A run has a model beside its configuration, an adapter a tokenizer.
+            for (file, kind) in [
+                (RUN_FILE, Self::Run),
+                (CONFIG_FILE, Self::Adapter),
+                (WEIGHTS_FILE, Self::Adapter),
+                ("config.json", Self::Model),
+                ("model.safetensors", Self::Model),
+                ("model.safetensors.index.json", Self::Model),
+                ("pytorch_model.bin", Self::Model),
+                ("tokenizer.json", Self::Tokenizer),
+            ] {
+                if exists(path.join(file))? {
+                    return Ok((kind, path.to_path_buf()));
+                }
+            }
+            return Err(catalog::folder_fault(path).into());
+        }
+        let (file, _) = open_regular(path)?;
+        let folder = ls_files::parent_of(path).to_path_buf();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.unwrap_or_default();
+        let mut first = [0; GGUF.len()];
+        let begins = ls_files::read_exact_at(&file, &mut first, 0);
+        Ok(match name {
+            RUN_FILE => (Self::Run, folder),
+            CONFIG_FILE | WEIGHTS_FILE | PICKLED_WEIGHTS_FILE => (Self::Adapter, folder),
+            "config.json" => (Self::Model, folder),
+            "tokenizer.json" => (Self::Tokenizer, folder),
+            name if name.ends_with(".safetensors") || name.ends_with(".bin") => {
+                (Self::Model, folder)
+            }
+            name if name.ends_with(".gguf") || begins.is_ok() && first == GGUF => {
+                (Self::Gguf, path.to_path_buf())
+            }
+            _ => (Self::Data, path.to_path_buf()),
+        })
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Inspected {
+    /// Each fact with its name, in the order in which people read them.
+    pub facts: Map<String, Value>,
+    /// What `train`, `evaluate` or `predict` would refuse it with.
+    pub refused: Option<TrainError>,
+}
+
+/// Looks at a path of a kind. What cannot be used is no error.
+pub fn inspect(kind: Kind, path: &Path) -> Inspected {
+    let mut found = Inspected::default();
+    match kind {
+        Kind::Model => found.model(path),
+        Kind::Adapter => found.adapter(path),
+        Kind::Run => found.run(path),
+        Kind::Gguf => found.gguf(path),
+        Kind::Tokenizer => found.tokenizer(path),
+        Kind::Data => {}
+    }
+    found
+}
+
+impl Inspected {
+    fn say(&mut self, name: &str, value: impl Into<Value>) {
+        self.facts.insert(name.into(), value.into());
+    }
+
+    /// Keeps the first error: it is what ends a command.
+    fn take<T, E: Into<TrainError>>(&mut self, result: std::result::Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refused.get_or_insert(error.into());
+                None
+            }
+        }
+    }
+
+    fn model(&mut self, dir: &Path) {
+        let opened = self.take(Checkpoint::open(dir));
+        match &opened {
+            Some(checkpoint) => {
+                self.shape(&checkpoint.config);
+                self.say("parameters", checkpoint.num_parameters());
+                self.weights(checkpoint);
+            }
+            None => {
+                if let Ok(config) = LlamaConfig::from_dir(dir) {
+                    self.shape(&config);
+                }
+            }
+        }
+        self.tokenizer(dir);
+        self.settings(dir);
+        if let Some(checkpoint) = &opened {
+            match checkpoint.num_labels() {
+                Ok(labels) => self.say("head", labels),
+                // A base to train on is none.
+                Err(error) => {
+                    self.say("head", Value::Null);
+                    self.say("predict", format!("without --adapter: {error}"));
+                }
+            }
+        }
+    }
+
+    fn shape(&mut self, config: &LlamaConfig) {
+        for key in ["model_type", "architectures"] {
+            if let Some(value) = config.raw.get(key) {
+                self.say(key, value.clone());
+            }
+        }
+        for (key, value) in [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+            ("num_hidden_layers", config.num_hidden_layers),
+            ("num_attention_heads", config.num_attention_heads),
+            ("num_key_value_heads", config.num_key_value_heads),
+            ("head_dim", config.head_dim),
+            ("max_position_embeddings", config.max_position_embeddings),
+        ] {
+            self.say(key, value);
+        }
+        self.say("tie_word_embeddings", config.tie_word_embeddings);
+        self.say("attention", config.attention().to_string());
+        if let Some(labels) = &config.labels {
+            self.say("labels", labels.clone());
+        }
+    }
+
+    fn weights(&mut self, checkpoint: &Checkpoint) {
+        let files: Vec<&Path> = checkpoint.weight_files().collect();
+        let sizes = files.iter().map(|file| std::fs::metadata(file));
+        let bytes: u64 = sizes.flatten().map(|data| data.len()).sum();
+        let names = files.iter().filter_map(|file| file.file_name()?.to_str());
+        let names: Vec<&str> = names.collect();
+        self.say("files", names);
+        self.say("bytes", bytes);
+        let types = checkpoint.dtypes().into_iter();
+        let types: Map<String, Value> = types.map(|(name, count)| (name, count.into())).collect();
+        self.say("tensors", types);
+        let surplus = checkpoint.surplus();
+        if !surplus.is_empty() {
+            self.say("unused_tensors", surplus);
+        }
+    }
+
+    fn adapter(&mut self, dir: &Path) {
+        let adapter = self.take(PeftAdapter::load(dir));
+        if let Some(adapter) = adapter {
+            let config = adapter.config.to_json();
+            for key in [
+                "peft_type",
+                "task_type",
+                "base_model_name_or_path",
+                "r",
+                "lora_alpha",
+                "lora_dropout",
+                "use_rslora",
+                "use_dora",
+                "bias",
+                "target_modules",
+                "modules_to_save",
+            ] {
+                self.say(key, config[key].clone());
+            }
+            self.say("adapted_modules", adapter.lora.len());
+            let saved = adapter.saved_modules.iter();
+            let saved: Map<String, Value> = saved
+                .map(|(name, tensor)| (name.clone(), json!(tensor.shape)))
+                .collect();
+            self.say("saved_tensors", saved);
+            let sizes = adapter.tensors().map(|(_, tensor)| tensor.len());
+            self.say("parameters", sizes.sum::<usize>());
+            if !adapter.warnings.is_empty() {
+                self.say("warnings", adapter.warnings);
+            }
+        }
+        self.settings(dir);
+        match exists(dir.join("tokenizer.json")) {
+            Ok(true) => self.tokenizer(dir),
+            Ok(false) => self.say("tokenizer", "that of the base model"),
+            Err(error) => drop(self.take::<(), _>(Err(error))),
+        }
+    }
+
+    /// What stands beside weights that were trained here.
+    fn settings(&mut self, dir: &Path) {
+        let loaded = self.take(InferenceSettings::load(dir));
+        let Some(Some(settings)) = loaded else { return };
+        self.say("task", settings.task.name());
+        self.say("labels", settings.labels.names().to_vec());
+        self.say("attention", settings.attention.to_string());
+        let as_json = serde_json::to_value(&settings).unwrap_or_default();
+        for key in [
+            "tags",
+            "pooling",
+            "max_length",
+            "long_inputs",
+            "words",
+            "label_position",
+            "dtype",
+            "quantization",
+            "base_model",
+            "step",
+        ] {
+            if let Some(value) = as_json.get(key) {
+                self.say(key, value.clone());
+            }
+        }
+    }
+
+    fn tokenizer(&mut self, dir: &Path) {
+        let Some(tokenizer) = self.take(TextTokenizer::from_dir(dir)) else {
+            return;
+        };
+        let pad = tokenizer.pad_token();
+        self.say(
+            "tokenizer",
+            json!({
+                "tokens": tokenizer.vocab_size(),
+                "pad_token": pad.token,
+                "pad_token_id": pad.id,
+                "special_tokens_added": tokenizer.special_tokens(false),
+                "model_max_length": tokenizer.model_max_length(),
+                "sha256": tokenizer.sha256(),
+            }),
+        );
+    }
+
+    fn run(&mut self, root: &Path) {
+        let folder = RunDir::at(root);
+        let config = self.take(RunConfig::of_finished(&folder.config()));
+        if let Some(config) = &config {
+            self.say("task", config.task.name());
+            self.say("model", config.model.path.display().to_string());
+            let data = &config.data;
+            if let Some(name) = &data.dataset {
+                self.say("dataset", name.clone());
+            }
+            for (split, files) in [
+                ("train", &data.train),
+                ("validation", &data.validation),
+                ("test", &data.test),
+            ] {
+                if let Some(files) = files {
+                    let files = files.paths().iter();
+                    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+                    self.say(split, files);
+                }
+            }
+            self.say("adapters", config.lora.is_some());
+            self.say("epochs", config.train.epochs);
+        }
+        self.progress(root, &folder);
+        // What predict would do first.
+        if self.take(RunDir::open(root)).is_none() {
+            return;
+        }
+        let Some(best) = self.take(folder.standing_best()) else {
+            return;
+        };
+        self.settings(&best);
+        if let Some(config) = config {
+            self.take(match config.lora {
+                Some(_) => Checkpoint::open(&config.model.path)
+                    .map_err(TrainError::from)
+                    .and_then(|_| Ok(PeftAdapter::load(&best).map(|_| ())?)),
+                None => Checkpoint::open(&best)
+                    .map(|_| ())
+                    .map_err(TrainError::from),
+            });
+        }
+    }
+
+    /// How far a run has come, and its best score.
+    fn progress(&mut self, root: &Path, folder: &RunDir) {
+        let begun = self.take(folder.is_begun()).unwrap_or_default();
+        let unfinished = self.take(unfinished(root)).flatten();
+        let state = match (begun, &unfinished) {
+            (false, _) => "not begun",
+            (true, Some(_)) => "unfinished",
+            (true, None) => "finished",
+        };
+        self.say("state", state);
+        if let Some(at) = unfinished.and_then(|progress| progress.at) {
+            self.say("checkpoint", json!({ "step": at.0, "of": at.1 }));
+        }
+        let best = match optional(ls_files::read_text(folder.metrics())) {
+            Ok(text) => best_of(&text.unwrap_or_default()),
+            Err(error) => {
+                self.take::<(), _>(Err(error));
+                None
+            }
+        };
+        if let Some(best) = best {
+            self.say("best", best);
+        }
+        if begun && unfinished.is_none() {
+            let report = self.take(ls_files::read_json::<Value>(folder.report()));
+            if let Some(report) = report {
+                let metric = report["metric"].as_str().unwrap_or_default();
+                let score = match metric {
+                    "loss" => &report["loss"],
+                    metric => &report["scores"][metric],
+                };
+                self.say(
+                    "reported",
+                    json!({
+                        "split": report["reported_split"],
+                        "metric": metric,
+                        "value": score,
+                        "protocol": report["protocol"],
+                    }),
+                );
+            }
+        }
+    }
+
+    fn gguf(&mut self, path: &Path) {
+        let mut tensors = Map::new();
+        if let Ok(file) = GgufFile::open(path) {
+            let said = |key: &str| match file.metadata().get(key) {
+                Some(GgufValue::String(text)) => Some(text.clone()),
+                _ => None,
+            };
+            for (name, key) in [
+                ("architecture", "general.architecture"),
+                ("name", "general.name"),
+                ("vocabulary", "tokenizer.ggml.model"),
+            ] {
+                if let Some(text) = said(key) {
+                    self.say(name, text);
+                }
+            }
+            for tensor in file.tensors().values() {
+                let count = tensors.entry(tensor.kind.to_string()).or_insert(json!(0));
+                *count = json!(count.as_u64().unwrap_or_default() + 1);
+            }
+        }
+        if let Some(model) = self.take(GgufModel::open(path)) {
+            let config = model.config_json(model.dtype());
+            if let Some(config) = self.take(LlamaConfig::from_json(&config, path)) {
+                self.shape(&config);
+            }
+            self.say("parameters", model.num_parameters());
+            self.say("converted_to", model.dtype().to_string());
+            let metadata = model.file().metadata();
+            self.take(tokenizer_from_gguf(metadata, path));
+        }
+        self.say("tensors", tensors);
+        if let Ok(data) = std::fs::metadata(path) {
+            self.say("bytes", data.len());
+        }
+    }
+}
+
+/// The best evaluation in the records of a run: the last that was the best so far.
+fn best_of(metrics: &str) -> Option<Value> {
+    let records = metrics.lines().rev();
+    let records = records.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut best = records.filter(|record| record["best"] == true);
+    let best = best.next()?;
+    let keys = ["step", "epoch", "split", "metric", "value"];
+    let kept = keys.map(|key| (key.to_string(), best[key].clone()));
+    Some(Value::Object(kept.into_iter().collect()))
+}

@@ -1,0 +1,155 @@
+//! What the data of a run is like, as it is read for training, and what training would refuse.
+
+use std::path::Path;
+
+use ls_data::{
+    Concern, DataError, InputLimits, LabelSet, Profile, ProfileOptions, Scheme, TaskKind,
+    TextTokenizer, concerns,
+};
+use ls_files::exists;
+use ls_model::Checkpoint;
+
+use crate::classes;
+use crate::config::RunConfig;
+use crate::dataset::classes_of;
+use crate::error::{Result, TrainError};
+use crate::sources::Sources;
+use crate::splits::parts;
+
+/// The splits of a run, looked at.
+#[derive(Debug)]
+pub struct Profiles {
+    /// Each split with its name, the one to learn from first.
+    pub splits: Vec<(&'static str, Profile)>,
+    /// What is worth a warning in them.
+    pub concerns: Vec<Concern>,
+    /// How long an input may be, and what happens to longer ones.
+    pub limits: InputLimits,
+    /// Whether the model's tokenizer has counted the tokens: without it nothing is known of what
+    /// would be cut.
+    pub measured: bool,
+    labels: LabelSet,
+    model: Option<Checkpoint>,
+}
+
+impl Profiles {
+    /// Reads every split that the configuration speaks of, by the tokenizer of a model where one is
+    /// named and there. Rows that cannot be used are counted, as is everything else that
+    /// [`Profiles::check`] would refuse.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or has no row that can be used; if the model is there and it or its
+    /// tokenizer cannot be used.
+    pub fn of(config: &RunConfig, model: Option<&Path>) -> Result<Self> {
+        // As train does, which looks at the model first.
+        let (model, tokenizer) = match model {
+            Some(path) if exists(path)? => {
+                let model = Checkpoint::open(path)?;
+                let tokenizer = TextTokenizer::for_reading(path, config.data.reading())?;
+                (Some(model), Some(tokenizer))
+            }
+            _ => (None, None),
+        };
+        let limits = config.input_limits();
+        let sources = Sources::of(config)?;
+        let options = ProfileOptions {
+            kind: config.data.scheme.map(Scheme::kind),
+            tokens: tokenizer.as_ref().map(|tokenizer| (tokenizer, &limits)),
+        };
+        let named = [
+            ("train", Some(&sources.train)),
+            ("validation", sources.validation.as_ref()),
+            ("test", sources.test.as_ref()),
+        ];
+        let mut splits = Vec::new();
+        for (name, source) in named {
+            if let Some(source) = source {
+                splits.push((name, Profile::of(&source.split, config.task, &options)?));
+            }
+        }
+        let labels = match &sources.labels {
+            Some(names) => LabelSet::from_names(names.clone())?,
+            None => {
+                let (_, train) = &splits[0];
+                let names = train.labels.iter().map(|seen| seen.name.as_str());
+                match config.task {
+                    TaskKind::Sequence => LabelSet::of_classes(names)?,
+                    TaskKind::Token => LabelSet::of_tags(names)?,
+                }
+            }
+        };
+        let named: Vec<(&str, &Profile)> =
+            splits.iter().map(|(name, split)| (*name, split)).collect();
+        Ok(Self {
+            concerns: concerns(&named, &limits),
+            measured: tokenizer.is_some(),
+            splits,
+            limits,
+            labels,
+            model,
+        })
+    }
+
+    /// The split of a name.
+    pub fn split(&self, name: &str) -> Option<&Profile> {
+        let mut splits = self.splits.iter();
+        splits.find(|split| split.0 == name).map(|split| &split.1)
+    }
+
+    /// Refuses what training refuses before it loads a model, in the same words.
+    ///
+    /// # Errors
+    ///
+    /// If the model, where it is there, has not the layers that are named, or none for such an
+    /// adapter; if a row cannot be used and is not to be skipped; if there is only one label to
+    /// learn, a later split has a label that train has not, or nothing is left to choose the best
+    /// epoch by.
+    pub fn check(&self, config: &RunConfig) -> Result<()> {
+        if let Some(model) = &self.model {
+            let run = config.clone().resolve(&model.config);
+            model.check_settings(&run.attention, run.lora.as_ref())?;
+            run.check_layers(&model.config)?;
+        }
+        for (at, (_, split)) in self.splits.iter().enumerate() {
+            let bad = &split.bad_rows;
+            if bad.count > 0 && !config.data.skip_bad_rows {
+                let path = split.files.first().cloned().unwrap_or_default();
+                return Err(TrainError::Data(DataError::BadRows {
+                    path,
+                    shown: bad.shown.clone(),
+                    count: bad.count,
+                }));
+            }
+            let classes = classes_of(&split.labels, &split.files, &self.labels)?;
+            if at == 0 {
+                self.check_train(split, &classes, config)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_train(&self, train: &Profile, classes: &[usize], config: &RunConfig) -> Result<()> {
+        let mut counts = vec![0; self.labels.len()];
+        for (class, seen) in classes.iter().zip(&train.labels) {
+            counts[*class] = seen.count;
+        }
+        let words = train.task == TaskKind::Token;
+        if self.split("validation").is_none() {
+            // Which examples are set aside does not matter here, only of which class they are.
+            let strata: Option<Vec<usize>> = (!words).then(|| {
+                let each = counts.iter().enumerate();
+                each.flat_map(|(class, count)| std::iter::repeat_n(class, *count))
+                    .collect()
+            });
+            let (rest, _) = parts(train.examples, strata.as_deref(), config)?;
+            if let Some(strata) = strata {
+                counts.fill(0);
+                for at in rest {
+                    counts[strata[at]] += 1;
+                }
+            }
+        }
+        classes::check_counts(&self.labels, &counts, &train.files, words)
+    }
+}
