@@ -193,7 +193,7 @@ impl Inspected {
 
     fn weights(&mut self, checkpoint: &Checkpoint) {
         let files: Vec<&Path> = checkpoint.weight_files().collect();
-        let sizes = files.iter().map(|file| std::fs::metadata(file));
+        let sizes = files.iter().map(std::fs::metadata);
         let bytes: u64 = sizes.flatten().map(|data| data.len()).sum();
         let names = files.iter().filter_map(|file| file.file_name()?.to_str());
         let names: Vec<&str> = names.collect();

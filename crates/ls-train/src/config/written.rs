@@ -60,10 +60,10 @@ impl Annotations {
             let default = default.and_then(|table| table.get(key));
             text.push_str(&self.entry(&format!("{name}."), key, keys.get(key), default, schema));
         }
-        match text.is_empty() {
-            true => text,
-            false => format!("\n[{name}]\n{}", text.trim_start_matches('\n')),
+        if text.is_empty() {
+            return text;
         }
+        format!("\n[{name}]\n{}", text.trim_start_matches('\n'))
     }
 
     /// A key with its comment, if it is to stand there.
