@@ -82,7 +82,8 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
 
 #[test]
 fn a_model_that_cannot_be_used_is_refused_as_train_refuses_it() {
-    let damage: [(&str, fn(&Sandbox)); 5] = [
+    type Damage = fn(&Sandbox);
+    let damage: [(&str, Damage); 5] = [
         ("model.safetensors", |sandbox| {
             cut_short(sandbox, "model/model.safetensors", 100)
         }),
