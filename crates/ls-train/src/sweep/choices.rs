@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use super::compared::FIXED;
 use crate::config::{Fold, value_of};
 use crate::error::{Result, TrainError};
 
@@ -10,26 +11,6 @@ use crate::error::{Result, TrainError};
 const MOST_SEEDS: usize = 1000;
 /// Most combinations of values.
 const MOST: usize = 10_000;
-
-/// Keys that no sweep varies, and why.
-const FIXED: [(&str, &str); 12] = [
-    ("run", "each run has a folder in that of the sweep"),
-    ("task", "runs of two tasks have no score in common"),
-    ("data.fold", "--folds K takes each part in turn"),
-    ("data.validation", OTHER_EXAMPLES),
-    ("data.validation_fraction", OTHER_EXAMPLES),
-    ("data.test", OTHER_EXAMPLES),
-    ("data.protocol", OTHER_EXAMPLES),
-    ("data.dataset", OTHER_EXAMPLES),
-    ("data.dir", OTHER_EXAMPLES),
-    ("data.language", OTHER_EXAMPLES),
-    ("data.labels", "the runs would have different labels"),
-    (
-        "train.metric_for_best_model",
-        "it is the score that the runs are compared by",
-    ),
-];
-pub(super) const OTHER_EXAMPLES: &str = "the runs would be scored on different examples";
 
 /// What a sweep varies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

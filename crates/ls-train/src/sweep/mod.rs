@@ -14,6 +14,7 @@
 //! | `best.toml` | the configuration of the best combination, once all runs have been taken |
 
 mod choices;
+mod compared;
 mod outcome;
 mod plan;
 mod record;

@@ -2,7 +2,8 @@
 
 use toml::Value;
 
-use super::choices::{Choices, Key, OTHER_EXAMPLES};
+use super::choices::{Choices, Key};
+use super::compared::Compared;
 use crate::config::{Fold, RunConfig, value_of};
 use crate::error::TrainError;
 
@@ -48,6 +49,7 @@ impl Plan {
         let count = choices.combinations();
         let width = count.to_string().len().max(2);
         let mut runs = Vec::new();
+        let mut compared = Compared::new(&choices);
         for combination in 0..count {
             let at = chosen(&choices, combination);
             let values = choices.keys.iter().zip(&at);
@@ -57,7 +59,7 @@ impl Plan {
                 .map(|(key, value)| format!("{}={value}", key.key))
                 .collect();
             let mut config = read(&set)?;
-            check_examples(&choices, &config)?;
+            compared.check(&config)?;
             config.run = None;
             config.make_paths_absolute();
             let mut name = format!("{:0width$}", combination + 1);
@@ -151,22 +153,6 @@ fn repeated(choices: &Choices) -> Vec<(Option<usize>, Option<Fold>)> {
         folds.iter().map(move |fold| (seed, *fold))
     };
     seeds.iter().flat_map(of_seed).collect()
-}
-
-/// Sees that examples to learn from vary only where they are not scored too.
-fn check_examples(choices: &Choices, config: &RunConfig) -> Result<(), TrainError> {
-    let varies = choices.varied().any(|key| key.key == "data.train");
-    let apart = config.data.validation.is_some() && config.data.fold.is_none();
-    if !varies || apart && choices.folds.is_none() {
-        return Ok(());
-    }
-    let fault = format!(
-        "data.train: cannot take several values where a part of it is set aside: {OTHER_EXAMPLES}"
-    );
-    Err(TrainError::Config {
-        origin: "the command line".into(),
-        faults: vec![fault],
-    })
 }
 
 /// A value without the quotes of a text.
@@ -271,7 +257,7 @@ mod tests {
         // Also those of many keys.
         let many = [
             "data.text",
-            "data.label",
+            "model.path",
             "data.text_pair",
             "lora.target_modules",
         ];
@@ -285,13 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_that_are_scored_do_not_vary() {
-        let error = plan(&["data.train=a.csv,b.csv"], None, None).unwrap_err();
-        assert!(error.to_string().contains("a part of it is set aside"));
-        let set = ["data.train=a.csv,b.csv", "data.validation=v.csv"];
-        assert_eq!(plan(&set, None, None).unwrap().runs().len(), 2);
-        assert!(plan(&set, None, Some(3)).is_err());
-        // A fault of one combination is that of its configuration.
+    fn a_fault_of_one_combination_is_that_of_its_configuration() {
         let error = plan(&["lora.r=4,0"], None, None).unwrap_err().to_string();
         assert!(error.contains("run.toml") && error.contains("r"), "{error}");
     }
