@@ -149,7 +149,14 @@ impl Record {
         let mut differences = choices_that_differ(&self.choices, &now.choices);
         if differences.is_empty() {
             let now = now.as_written(folder)?;
+            let (was, is) = (self.runs.len(), now.runs.len());
+            if was != is {
+                differences.push(format!("sweep.json had {was} runs, now there are {is}"));
+            }
             for (was, is) in self.runs.iter().zip(&now.runs) {
+                if was.name != is.name {
+                    differences.push(format!("the run {} was {}", is.name, was.name));
+                }
                 let (was, is) = (keys_of(was.config.clone()), keys_of(is.config.clone()));
                 for differing in differing_keys(&was, &is) {
                     let said = differing.to_string();
@@ -262,6 +269,16 @@ mod tests {
                 assert_eq!(error.matches(part).count(), 1, "{part:?} in {error}");
             }
         }
+        // Nor is a record whose runs are not those of its choices.
+        let whole = record(&set, Some(2), "");
+        let mut changed = began.clone();
+        changed.runs.pop();
+        let error = changed.check_same(&whole, folder.path()).unwrap_err();
+        assert!(error.to_string().contains("had 3 runs, now there are 4"));
+        let mut changed = began.clone();
+        changed.runs[1].name = "else".into();
+        let error = changed.check_same(&whole, folder.path()).unwrap_err();
+        assert!(error.to_string().contains("seed=2 was else"), "{error}");
         std::fs::write(path(folder.path()), "{\"format_version\": 2}").unwrap();
         let error = Record::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("format_version is 2"), "{error}");
