@@ -9,7 +9,7 @@ use crate::error::{Result, TrainError};
 
 /// Most seeds.
 const MOST_SEEDS: usize = 1000;
-/// Most combinations of values.
+/// Most runs: combinations of values, times seeds, times folds.
 const MOST: usize = 10_000;
 
 /// What a sweep varies.
@@ -136,8 +136,13 @@ impl Choices {
                 Fold::MOST
             ));
         }
-        if self.combinations() > MOST {
-            faults.push(format!("more than {MOST} combinations"));
+        if faults.is_empty() && self.runs() > MOST {
+            faults.push(format!(
+                "{} combinations, {} seeds and {} folds are more than {MOST} runs",
+                self.combinations(),
+                self.seeds.unwrap_or(1),
+                self.folds.unwrap_or(1)
+            ));
         }
         let one = self.combinations() == 1 && self.seeds.is_none_or(|seeds| seeds == 1);
         if faults.is_empty() && one && self.folds.is_none() {
@@ -153,6 +158,12 @@ impl Choices {
     pub fn combinations(&self) -> usize {
         let counts = self.keys.iter().map(|key| key.values.len());
         counts.fold(1, usize::saturating_mul)
+    }
+
+    /// How many runs there are: combinations, times seeds, times folds.
+    pub fn runs(&self) -> usize {
+        let repeated = [self.seeds, self.folds].into_iter().flatten();
+        repeated.fold(self.combinations(), usize::saturating_mul)
     }
 
     /// The keys that take several values.
@@ -275,6 +286,14 @@ mod tests {
         }
         let error = Choices::new(&["lora.r=8".into()], Some(1), None).unwrap_err();
         assert!(error.to_string().contains("nothing to choose between"));
+        let two = ["lora.r=8,16".into()];
+        let error = Choices::new(&two, Some(1000), Some(6)).unwrap_err();
+        let said = "2 combinations, 1000 seeds and 6 folds are more than 10000 runs";
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(
+            Choices::new(&two, Some(1000), Some(5)).unwrap().runs(),
+            10_000
+        );
         let again = ["lora.r=8".into(), "lora.r=16,32".into()];
         let choices = Choices::new(&again, None, None).unwrap();
         assert_eq!(choices.keys[0].values, ["8", "16", "32"]);
