@@ -428,12 +428,31 @@ fn what_cannot_be_a_sweep_is_refused() {
                 "run: cannot take",
             ],
         ),
-        (&["--set", "lora.r=4,0"], &["run.toml", "r"]),
+        (
+            &["--set", "lora.r=4,0", "--set", "train.epochs=2"],
+            &["run.toml with lora.r=0: "],
+        ),
+        (
+            &["--set", "train.seed=1,2", "--set", "data.fold=1/2"],
+            &["train.seed: cannot", "--seeds N"],
+        ),
+        (
+            &["--set", "train={seed=1},{seed=2}"],
+            &["train: cannot take several values"],
+        ),
+        (
+            &["--set", "lora.r=4,8", "--seeds", "1000", "--folds", "10"],
+            &["more than 10000 runs"],
+        ),
         (&["--set", "lora.rank=4,8"], &["did you mean"]),
         (&["--folds", "1"], &["--folds: expected 2 to"]),
     ] {
         refused(&sandbox, &sweep_args("out", more), 2, parts);
     }
+    // A bad value is none that misses its quotes.
+    let more = ["--set", "train.epochs=2,0"];
+    let outcome = refused(&sandbox, &sweep_args("out", &more), 2, &["epochs=0"]);
+    assert!(!outcome.stderr.contains("comma"), "{}", outcome.stderr);
     // A value with a comma is one, in quotes.
     let attention = "model.attention=\"layers:0-0,1-1\",causal";
     let more = ["--set", attention, "--set", "train.epochs=1"];

@@ -16,6 +16,9 @@ use crate::output::Display;
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
 
+/// Where faults come from that no single combination has.
+const TYPED: &str = "the command line";
+
 /// Runs the command.
 pub fn run(args: &SweepArgs) -> Result<()> {
     let signals = Signals::listen();
@@ -72,9 +75,11 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 
 /// Every run of the command. `named` becomes the run folder that the configuration names.
 fn plan(args: &SweepArgs, choices: Choices, named: &mut Option<PathBuf>) -> Result<Plan> {
-    let varied: Vec<String> = choices.varied().map(|key| key.key.clone()).collect();
+    let keys = choices.keys.clone();
+    let root = || builtin::unpack(Path::new("runs"));
+    let mut last = Vec::new();
     let read = |set: &[String]| -> Result<RunConfig> {
-        let root = || builtin::unpack(Path::new("runs"));
+        last = set.to_vec();
         let mut config = read_named(&args.config, set, root)?;
         config.data.skip_bad_rows |= args.skip_bad_rows;
         config.model.path = hub::model(&config.model.path, args.download)?;
@@ -82,17 +87,40 @@ fn plan(args: &SweepArgs, choices: Choices, named: &mut Option<PathBuf>) -> Resu
         *named = config.run.clone();
         Ok(config)
     };
-    Plan::new(choices, read).map_err(|error| {
-        let config = matches!(error.downcast_ref(), Some(TrainError::Config { .. }));
-        let said = error.to_string();
-        match varied.iter().find(|key| said.contains(key.as_str())) {
-            Some(key) if config => WithHint {
-                error,
-                hint: format!("a value with a comma in it goes in quotes: --set '{key}=\"A,B\",C'"),
-            }
-            .into(),
-            _ => error,
+    let error = match Plan::new(choices, read) {
+        Ok(plan) => return Ok(plan),
+        Err(error) => error,
+    };
+    if !matches!(error.downcast_ref(), Some(TrainError::Config { origin, .. }) if origin != TYPED) {
+        return Err(error);
+    }
+    let several = || (0..last.len().min(keys.len())).filter(|at| keys[*at].varies());
+    // Several values that were meant as one: with it there is no fault.
+    let as_one = several().find(|at| {
+        let mut set = last.clone();
+        set[*at] = format!("{}={}", keys[*at].key, keys[*at].values.join(","));
+        read_named(&args.config, &set, root).is_ok()
+    });
+    let values: Vec<&str> = several().map(|at| last[at].as_str()).collect();
+    let error = match error.downcast() {
+        Ok(TrainError::Config { origin, faults }) if !values.is_empty() => TrainError::Config {
+            origin: format!("{origin} with {}", values.join(" ")),
+            faults,
         }
+        .into(),
+        Ok(error) => error.into(),
+        Err(error) => error,
+    };
+    Err(match as_one {
+        Some(at) => WithHint {
+            error,
+            hint: format!(
+                "a value with a comma in it goes in quotes: --set '{}=\"A,B\",C'",
+                keys[at].key
+            ),
+        }
+        .into(),
+        None => error,
     })
 }
 
