@@ -483,6 +483,21 @@ fn what_cannot_be_a_sweep_is_refused() {
         names(&sandbox, "runs/run-sweep"),
         ["01_seed=1", "01_seed=2"]
     );
+    // Beside the run's folder, not in it.
+    sandbox.ok(&[&args[..], &["--set", "run=runs/own/"]].concat());
+    assert_eq!(names(&sandbox, "runs/own-sweep").len(), 2);
+}
+
+#[test]
+fn a_record_with_fewer_runs_is_another_sweep() {
+    let sandbox = sequence();
+    let more = ["--seeds", "2", "--set", "train.epochs=1"];
+    swept(&sandbox, "out", &more);
+    let mut record = sandbox.json("out/sweep.json");
+    record["runs"].as_array_mut().unwrap().pop();
+    sandbox.write("out/sweep.json", record.to_string());
+    let parts = ["sweep.json had 1 runs, now there are 2"];
+    refused(&sandbox, &sweep_args("out", &more), 2, &parts);
 }
 
 const LONG: [&str; 6] = [

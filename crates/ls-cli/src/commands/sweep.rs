@@ -132,7 +132,9 @@ fn name(config: &Path) -> &str {
 
 /// The folder of a sweep beside that of a run.
 fn with_ending(run: &Path) -> PathBuf {
-    let mut name = run.as_os_str().to_owned();
+    // Without a slash at the end, behind which the folder would stand in that of the run.
+    let run: PathBuf = run.components().collect();
+    let mut name = run.into_os_string();
     name.push("-sweep");
     name.into()
 }
