@@ -148,6 +148,8 @@ class Classifier:
         """An answer for each input, in their order. Of a classifier it has `label`, `score` and
         `scores`, the probability of each label. Of a tagger it is a list with such an object for
         each word (None for a word that was cut off or has no token)."""
+        if isinstance(inputs, str):
+            raise TypeError(f"predict takes a list of inputs, not a text: predict([{inputs[:40]!r}])")
         inputs = list(inputs)
         of_words = self.settings["task"] == "token"
         encode, answer = (self._words, self._tags) if of_words else (self._text, self._classes)
