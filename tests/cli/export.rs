@@ -236,6 +236,29 @@ fn cases() -> Vec<Case> {
             ],
         )
         .of_pairs(),
+        // Short pairs beside those that are cut at their beginnings, and in their middles.
+        Case::of(
+            "ends-of-pairs",
+            "classifier",
+            &[
+                "data.text_pair=other",
+                "data.max_length=16",
+                "data.long_inputs=tail",
+                "model.pooling=mean",
+            ],
+        )
+        .of_pairs(),
+        Case::of(
+            "middles-of-pairs",
+            "classifier",
+            &[
+                "data.text_pair=other",
+                "data.max_length=15",
+                "data.long_inputs=head_tail",
+                "model.pooling=max",
+            ],
+        )
+        .of_pairs(),
         Case::of("tagger", "token", &[]).tagger(),
         Case::of("tagger-of-bytes", "token", &[])
             .tagger()
