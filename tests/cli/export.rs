@@ -417,6 +417,7 @@ fn exported(case: &Case) -> (Sandbox, Value) {
         "name": case.name,
         "folder": sandbox.path("given/away"),
         "kind": case.kind,
+        "base": sandbox.path("model"),
         "inputs": inputs,
         "answers": of_run,
         "scores": scores.collect::<serde_json::Map<_, _>>(),
@@ -437,7 +438,24 @@ fn every_kind_of_run_answers_alike_as_a_folder_and_in_transformers() {
             "{card}"
         );
         assert_eq!(card.contains("= pipeline("), native, "{card}");
+        if case.pairs {
+            let shown = match native {
+                true => "classify([{\"text\": \"a text\", \"text_pair\": ",
+                false => "model.predict([(\"a text\", \"the one",
+            };
+            assert_contains(&card, &[shown, "--set data.text_pair=other`"]);
+        }
         if case.kind == "peft" {
+            assert_contains(&card, &["base = \"model\"  # put here"]);
+            let adapter = sandbox.json("given/away/adapter_config.json");
+            assert_eq!(adapter["base_model_name_or_path"], "model");
+            let here = sandbox.path("").display().to_string();
+            for (name, bytes) in sandbox.files() {
+                if name.starts_with("given") && !name.ends_with(".safetensors") {
+                    let text = String::from_utf8(bytes).unwrap();
+                    assert!(!text.contains(here.trim_end_matches('/')), "{name}: {text}");
+                }
+            }
             continue;
         }
         let config = sandbox.json("given/away/config.json");
@@ -670,6 +688,91 @@ fn a_known_data_set_is_called_by_its_name_on_the_hub() {
         "Another split chose the checkpoint.",
     ];
     assert_contains(&sandbox.read("given/README.md"), &expected);
+}
+
+/// Its path is one of this machine, in the place of a title too.
+#[test]
+fn a_description_of_ones_own_goes_by_its_files_name() {
+    let sandbox = sequence();
+    let lines: String = reviews()
+        .iter()
+        .map(|(text, label)| format!("{label}\t{text}\tand so to bed\n"))
+        .collect();
+    for split in ["train", "test"] {
+        sandbox.write(&format!("sets/mine/{split}.tsv"), &lines);
+    }
+    let description = r#"
+task = "sequence"
+labels = ["neg", "pos"]
+[[forms]]
+name = "columns"
+format = "tsv"
+header = false
+label = 0
+text = 1
+text_append = [2]
+splits.train.files = ["train.tsv"]
+splits.test.files = ["test.tsv"]
+"#;
+    sandbox.write("sets/mine.toml", description);
+    let config = SEQUENCE.replace("train = \"train.csv\"", "dataset = \"sets/mine.toml\"");
+    let config = config.replace("validation = \"train.csv\"", "");
+    sandbox.write("run.toml", config);
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.ok(&["export", "--run", "out", "--out", "given"]);
+    let card = sandbox.read("given/README.md");
+    let expected = [
+        "      name: \"mine\"\n      type: \"mine\"\n",
+        "- text: the columns `1`, `2`, joined by a space: put",
+    ];
+    assert_contains(&card, &expected);
+    assert!(!card.contains("mine.toml"), "{card}");
+}
+
+#[test]
+fn the_code_of_a_card_passes_over_words_that_were_cut_off() {
+    for position in ["first", "first_visible", "last"] {
+        let sandbox = token();
+        let position = format!("data.label_position={position}");
+        let set = [
+            "train.epochs=1",
+            "data.max_length=6",
+            "data.long_inputs=truncate",
+            &position,
+        ];
+        train(&sandbox, "out", &set);
+        sandbox.ok(&["export", "--run", "out", "--out", "given"]);
+        let Some(python) = python() else {
+            eprintln!("skipped: no python3 with transformers; LS_LLAMA_PYTHON names one");
+            return;
+        };
+        let card = sandbox.read("given/README.md");
+        let code = card.split("```python\n").nth(1).unwrap();
+        sandbox.write("code.py", code.split("```").next().unwrap());
+        let mut command = Command::new(python);
+        command.env("HF_HUB_OFFLINE", "1").arg("code.py");
+        let output = command.current_dir(sandbox.path("")).output().unwrap();
+        let faults = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{faults}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.lines().count(), 5, "{said}");
+        assert_contains(&said, &["Ada ", "\nParis has no answer: it was cut off\n"]);
+    }
+}
+
+#[test]
+fn over_bf16_the_card_names_the_device_of_its_probabilities() {
+    let sandbox = sequence();
+    for (dtype, said) in [
+        ("bf16", "those of `ls-cli predict` on a CPU to about"),
+        ("f32", "those of ls-llama to about"),
+    ] {
+        let dtype_of_model = format!("model.dtype={dtype}");
+        train(&sandbox, dtype, &["train.epochs=1", &dtype_of_model]);
+        let out = format!("given-{dtype}");
+        sandbox.ok(&["export", "--run", dtype, "--out", &out]);
+        assert_contains(&sandbox.read(&format!("{out}/README.md")), &[said]);
+    }
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub struct Exported {
     /// Why the classes of transformers would give other answers, a phrase each: then the folder has
     /// a `classifier.py`.
     pub no_counterpart: Vec<String>,
+    /// What an adapter calls its base model whose name on the Hub is not known: its folder, without
+    /// what is above it. Whoever loads it has to say where the base is.
+    pub base_folder: Option<String>,
 }
 
 /// The file that runs a classifier of which transformers has no counterpart.
@@ -152,6 +155,7 @@ pub fn export(
         num_parameters: checkpoint.num_parameters(),
         merged: MergeReport::default(),
         no_counterpart: hand.no_counterpart.clone(),
+        base_folder: None,
     };
     let model = match form {
         ExportForm::Adapter => None,
@@ -170,9 +174,10 @@ pub fn export(
             (_, _, Some(mut adapter)) => {
                 let tensors = adapter.tensors().map(|(_, tensor)| tensor.len());
                 exported.num_parameters = tensors.sum();
-                if let Some(base) = base {
-                    adapter.config.base_model_name_or_path = Some(base.into());
-                }
+                // No path of this machine: it would say nothing on another, and who works here.
+                let called = base_name(&hand.settings, base);
+                exported.base_folder = base.is_none().then(|| called.clone());
+                adapter.config.base_model_name_or_path = Some(called);
                 write_adapter(&mut hand, &adapter, dir)?;
             }
             // A form without what it is made of was refused.

@@ -48,6 +48,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             return Err(error).with_context(|| format!("cannot export run {run}"));
         }
     };
+    if let Some(base) = &exported.base_folder {
+        display.line(format!(
+            "  note: adapter_config.json calls the base model {base:?}, without the folders above it: \
+             whoever loads the adapter says where the base is, or sets base_model_name_or_path"
+        ));
+    }
     let out = args.out.display();
     let mut text = match form {
         ExportForm::Adapter => format!(
