@@ -2,7 +2,8 @@
 //! real transformers, and nothing is written of what cannot be handed over.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ls_files::{Dtype, TensorFile};
 use serde_json::{Value, json};
@@ -775,6 +776,48 @@ fn over_bf16_the_card_names_the_device_of_its_probabilities() {
     }
 }
 
+/// Of many GB nothing may be left.
+#[test]
+#[cfg(unix)]
+fn a_signal_removes_what_was_begun() {
+    let sandbox = sequence();
+    sandbox.model_with("model", &json!({ "intermediate_size": 1 << 16 }));
+    train(&sandbox, "out", &["train.epochs=1", "data.max_length=8"]);
+    let export = ["export", "--run", "out", "--out", "given/away"];
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        // It may be done before the signal comes.
+        let stopped = (0..30).any(|_| {
+            let mut command = sandbox.command_that_heeds_signals(&export);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            while !sandbox.path("given").exists() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            let sent = Command::new("kill")
+                .args(["-s", signal, &child.id().to_string()])
+                .status();
+            assert!(sent.is_ok());
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let left = sandbox.path("given").read_dir().unwrap().count();
+            let done = output.status.success();
+            if !done {
+                assert_eq!(output.status.code(), Some(code), "{stderr}");
+                let said = [
+                    "stopping, and removing",
+                    "stopped: nothing was left of given/away",
+                ];
+                assert_contains(&stderr, &said);
+                assert!(output.stdout.is_empty());
+            }
+            assert_eq!(left, usize::from(done), "{stderr}");
+            std::fs::remove_dir_all(sandbox.path("given")).unwrap();
+            !done
+        });
+        assert!(stopped, "{signal}");
+    }
+}
+
 #[test]
 fn what_cannot_be_handed_over_leaves_nothing() {
     let sandbox = sequence();
@@ -797,6 +840,16 @@ fn what_cannot_be_handed_over_leaves_nothing() {
         ),
     ] {
         refused(&sandbox, &flags(&both), 2, &["error: ", said]);
+    }
+    for out in [".", "..", "/", "given/.."] {
+        let expected = "not a usable folder for the exported model: it";
+        let command = ["export", "--run", "out", "--out", out];
+        refused(
+            &sandbox,
+            &command,
+            1,
+            &[expected, "name a new folder in it"],
+        );
     }
     sandbox.write("given/away/mine.txt", "mine");
     let expected = "given/away: not a usable folder for the exported model: it is not empty";
