@@ -2,7 +2,8 @@
 //! real transformers, and nothing is written of what cannot be handed over.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ls_files::{Dtype, TensorFile};
 use serde_json::{Value, json};
@@ -236,6 +237,29 @@ fn cases() -> Vec<Case> {
             ],
         )
         .of_pairs(),
+        // Short pairs beside those that are cut at their beginnings, and in their middles.
+        Case::of(
+            "ends-of-pairs",
+            "classifier",
+            &[
+                "data.text_pair=other",
+                "data.max_length=16",
+                "data.long_inputs=tail",
+                "model.pooling=mean",
+            ],
+        )
+        .of_pairs(),
+        Case::of(
+            "middles-of-pairs",
+            "classifier",
+            &[
+                "data.text_pair=other",
+                "data.max_length=15",
+                "data.long_inputs=head_tail",
+                "model.pooling=max",
+            ],
+        )
+        .of_pairs(),
         Case::of("tagger", "token", &[]).tagger(),
         Case::of("tagger-of-bytes", "token", &[])
             .tagger()
@@ -394,6 +418,7 @@ fn exported(case: &Case) -> (Sandbox, Value) {
         "name": case.name,
         "folder": sandbox.path("given/away"),
         "kind": case.kind,
+        "base": sandbox.path("model"),
         "inputs": inputs,
         "answers": of_run,
         "scores": scores.collect::<serde_json::Map<_, _>>(),
@@ -414,7 +439,24 @@ fn every_kind_of_run_answers_alike_as_a_folder_and_in_transformers() {
             "{card}"
         );
         assert_eq!(card.contains("= pipeline("), native, "{card}");
+        if case.pairs {
+            let shown = match native {
+                true => "classify([{\"text\": \"a text\", \"text_pair\": ",
+                false => "model.predict([(\"a text\", \"the one",
+            };
+            assert_contains(&card, &[shown, "--set data.text_pair=other`"]);
+        }
         if case.kind == "peft" {
+            assert_contains(&card, &["base = \"model\"  # put here"]);
+            let adapter = sandbox.json("given/away/adapter_config.json");
+            assert_eq!(adapter["base_model_name_or_path"], "model");
+            let here = sandbox.path("").display().to_string();
+            for (name, bytes) in sandbox.files() {
+                if name.starts_with("given") && !name.ends_with(".safetensors") {
+                    let text = String::from_utf8(bytes).unwrap();
+                    assert!(!text.contains(here.trim_end_matches('/')), "{name}: {text}");
+                }
+            }
             continue;
         }
         let config = sandbox.json("given/away/config.json");
@@ -649,6 +691,133 @@ fn a_known_data_set_is_called_by_its_name_on_the_hub() {
     assert_contains(&sandbox.read("given/README.md"), &expected);
 }
 
+/// Its path is one of this machine, in the place of a title too.
+#[test]
+fn a_description_of_ones_own_goes_by_its_files_name() {
+    let sandbox = sequence();
+    let lines: String = reviews()
+        .iter()
+        .map(|(text, label)| format!("{label}\t{text}\tand so to bed\n"))
+        .collect();
+    for split in ["train", "test"] {
+        sandbox.write(&format!("sets/mine/{split}.tsv"), &lines);
+    }
+    let description = r#"
+task = "sequence"
+labels = ["neg", "pos"]
+[[forms]]
+name = "columns"
+format = "tsv"
+header = false
+label = 0
+text = 1
+text_append = [2]
+splits.train.files = ["train.tsv"]
+splits.test.files = ["test.tsv"]
+"#;
+    sandbox.write("sets/mine.toml", description);
+    let config = SEQUENCE.replace("train = \"train.csv\"", "dataset = \"sets/mine.toml\"");
+    let config = config.replace("validation = \"train.csv\"", "");
+    sandbox.write("run.toml", config);
+    train(&sandbox, "out", &["train.epochs=1"]);
+    sandbox.ok(&["export", "--run", "out", "--out", "given"]);
+    let card = sandbox.read("given/README.md");
+    let expected = [
+        "      name: \"mine\"\n      type: \"mine\"\n",
+        "- text: the columns `1`, `2`, joined by a space: put",
+    ];
+    assert_contains(&card, &expected);
+    assert!(!card.contains("mine.toml"), "{card}");
+}
+
+#[test]
+fn the_code_of_a_card_passes_over_words_that_were_cut_off() {
+    for position in ["first", "first_visible", "last"] {
+        let sandbox = token();
+        let position = format!("data.label_position={position}");
+        let set = [
+            "train.epochs=1",
+            "data.max_length=6",
+            "data.long_inputs=truncate",
+            &position,
+        ];
+        train(&sandbox, "out", &set);
+        sandbox.ok(&["export", "--run", "out", "--out", "given"]);
+        let Some(python) = python() else {
+            eprintln!("skipped: no python3 with transformers; LS_LLAMA_PYTHON names one");
+            return;
+        };
+        let card = sandbox.read("given/README.md");
+        let code = card.split("```python\n").nth(1).unwrap();
+        sandbox.write("code.py", code.split("```").next().unwrap());
+        let mut command = Command::new(python);
+        command.env("HF_HUB_OFFLINE", "1").arg("code.py");
+        let output = command.current_dir(sandbox.path("")).output().unwrap();
+        let faults = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{faults}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.lines().count(), 5, "{said}");
+        assert_contains(&said, &["Ada ", "\nParis has no answer: it was cut off\n"]);
+    }
+}
+
+#[test]
+fn over_bf16_the_card_names_the_device_of_its_probabilities() {
+    let sandbox = sequence();
+    for (dtype, said) in [
+        ("bf16", "those of `ls-cli predict` on a CPU to about"),
+        ("f32", "those of ls-llama to about"),
+    ] {
+        let dtype_of_model = format!("model.dtype={dtype}");
+        train(&sandbox, dtype, &["train.epochs=1", &dtype_of_model]);
+        let out = format!("given-{dtype}");
+        sandbox.ok(&["export", "--run", dtype, "--out", &out]);
+        assert_contains(&sandbox.read(&format!("{out}/README.md")), &[said]);
+    }
+}
+
+/// Of many GB nothing may be left.
+#[test]
+#[cfg(unix)]
+fn a_signal_removes_what_was_begun() {
+    let sandbox = sequence();
+    sandbox.model_with("model", &json!({ "intermediate_size": 1 << 16 }));
+    train(&sandbox, "out", &["train.epochs=1", "data.max_length=8"]);
+    let export = ["export", "--run", "out", "--out", "given/away"];
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        // It may be done before the signal comes.
+        let stopped = (0..30).any(|_| {
+            let mut command = sandbox.command_that_heeds_signals(&export);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            while !sandbox.path("given").exists() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            let sent = Command::new("kill")
+                .args(["-s", signal, &child.id().to_string()])
+                .status();
+            assert!(sent.is_ok());
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let left = sandbox.path("given").read_dir().unwrap().count();
+            let done = output.status.success();
+            if !done {
+                assert_eq!(output.status.code(), Some(code), "{stderr}");
+                let said = [
+                    "stopping, and removing",
+                    "stopped: nothing was left of given/away",
+                ];
+                assert_contains(&stderr, &said);
+                assert!(output.stdout.is_empty());
+            }
+            assert_eq!(left, usize::from(done), "{stderr}");
+            std::fs::remove_dir_all(sandbox.path("given")).unwrap();
+            !done
+        });
+        assert!(stopped, "{signal}");
+    }
+}
+
 #[test]
 fn what_cannot_be_handed_over_leaves_nothing() {
     let sandbox = sequence();
@@ -671,6 +840,16 @@ fn what_cannot_be_handed_over_leaves_nothing() {
         ),
     ] {
         refused(&sandbox, &flags(&both), 2, &["error: ", said]);
+    }
+    for out in [".", "..", "/", "given/.."] {
+        let expected = "not a usable folder for the exported model: it";
+        let command = ["export", "--run", "out", "--out", out];
+        refused(
+            &sandbox,
+            &command,
+            1,
+            &[expected, "name a new folder in it"],
+        );
     }
     sandbox.write("given/away/mine.txt", "mine");
     let expected = "given/away: not a usable folder for the exported model: it is not empty";

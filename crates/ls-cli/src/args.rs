@@ -67,10 +67,15 @@ pub enum Command {
     ///
     /// It becomes one model: an adapter is merged into the weights as the run held them, and
     /// from_pretrained and pipeline of transformers load the folder with the labels, the mask and
-    /// the probabilities that predict has (those of bf16 and f16 are rounded). Where transformers
+    /// the probabilities that predict has (those of bf16 and f16 are rounded; of a run with
+    /// model.dtype bf16 they are those of predict on a CPU). Where transformers
     /// has no counterpart (mean and max pooling, a mask by layers) the folder has a classifier.py
     /// that needs torch and transformers alone. README.md is a model card with the scores. Weights
-    /// of more than 5 GB are in shards. ONNX is not written.
+    /// of more than 5 GB are in shards. ONNX is not written. An adapter alone calls a base that is
+    /// not from the Hub by its folder's name: whoever loads it says where the base is.
+    ///
+    /// It computes on the CPU, or without one in the program on what it was built for. Ctrl-C and
+    /// SIGTERM leave nothing of the folder (exit code 130, 143).
     Export(ExportArgs),
     /// Explain a model, an adapter, a run, a tokenizer or a file of data, and why it would be
     /// refused

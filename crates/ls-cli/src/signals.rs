@@ -10,13 +10,51 @@ pub struct Signals(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// What is said.
+    words: Words,
     /// Whether there is something to save.
     training: AtomicBool,
     /// The exit code of the signal that came, 0 before the first.
     code: AtomicU8,
 }
 
+/// What the first signal is answered with.
+#[derive(Debug)]
+struct Words {
+    /// Before there is something to save, when it ends the program.
+    before: &'static str,
+    /// From then on.
+    after: &'static str,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            before: "stopped before the training began, so that nothing had to be saved: the same \
+                     command starts it again\n",
+            after: "stopping as soon as what is done is saved (a second signal ends it at once)\n",
+        }
+    }
+}
+
 impl Signals {
+    /// Listens for a command that writes a folder, and removes what it began when it is stopped.
+    pub fn listen_while_writing() -> Self {
+        let words = Words {
+            before: "stopped before anything was written\n",
+            after: "stopping, and removing what is written so far (a second signal ends it at once \
+                    and leaves it)\n",
+        };
+        let state = State {
+            words,
+            ..State::default()
+        };
+        let signals = Self(Arc::new(state));
+        #[cfg(unix)]
+        signals.hear();
+        signals
+    }
+
     /// Listens from now on. A signal that is ignored stays so: of `nohup` and of a script's
     /// background.
     pub fn listen() -> Self {
@@ -26,7 +64,7 @@ impl Signals {
         signals
     }
 
-    /// From now on there is something to save.
+    /// From now on there is something to save, or to remove.
     pub fn training(&self) {
         self.0.training.store(true, Ordering::SeqCst);
     }
@@ -70,13 +108,8 @@ impl State {
         let first = self.code.swap(code as u8, Ordering::SeqCst) == 0;
         let training = self.training.load(Ordering::SeqCst);
         let said = match (first, training) {
-            (true, true) => {
-                "stopping as soon as what is done is saved (a second signal ends it at once)\n"
-            }
-            (true, false) => {
-                "stopped before the training began, so that nothing had to be saved: the same \
-                 command starts it again\n"
-            }
+            (true, true) => self.words.after,
+            (true, false) => self.words.before,
             (false, _) => "",
         };
         // A step may be long, so it is said here. A terminal that is gone cannot be told.

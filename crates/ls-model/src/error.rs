@@ -15,6 +15,9 @@ pub enum ModelError {
     /// A file cannot be read, or does not hold what is needed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Who was told of the progress asked to stop.
+    #[error("stopped before every tensor was written")]
+    Stopped,
     /// The folder is not a Hugging Face checkpoint.
     #[error("{}: {reason}", path.display())]
     NotACheckpoint {

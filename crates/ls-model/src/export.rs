@@ -1,6 +1,7 @@
 //! Writes a classifier as one model: adapters merged, packed weights unpacked, all in one type.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::{DType, Tensor};
@@ -8,7 +9,7 @@ use ls_files::{Dtype, FileError, HostTensor, NotFinite, TensorHead, write_shards
 use ls_lora::{LayerKind, LoraError, LoraLayer, LoraModule, MergeDrift, MergeReport, host_values};
 
 use crate::config::LlamaConfig;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::heads::LlamaClassifier;
 use crate::pretrained::SHARD;
 
@@ -19,18 +20,19 @@ impl LlamaClassifier {
     ///
     /// One tensor is computed at a time, so that beside the model memory holds a few times the
     /// largest. `config` is that of the decoder, with the vocabulary that it has now. `progress`
-    /// receives the number of written tensors and the number of all. The report says what casting
-    /// took of what the adapters change.
+    /// receives the number of written tensors and the number of all, and may stop there. The report
+    /// says what casting took of what the adapters change.
     ///
     /// # Errors
     ///
-    /// If a file cannot be written, or a value is NaN or infinite, or becomes so in `dtype`.
+    /// If a file cannot be written, or a value is NaN or infinite, or becomes so in `dtype`;
+    /// [`ModelError::Stopped`] if `progress` breaks off.
     pub fn export(
         &self,
         config: &LlamaConfig,
         dtype: Dtype,
         dir: &Path,
-        progress: impl FnMut(usize, usize),
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<MergeReport> {
         self.export_in_shards(config, dtype, dir, SHARD, progress)
     }
@@ -41,7 +43,7 @@ impl LlamaClassifier {
         dtype: Dtype,
         dir: &Path,
         most: usize,
-        mut progress: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<MergeReport> {
         let decoder = config.tensors().into_iter();
         let mut tensors: Vec<(String, Vec<usize>)> = decoder
@@ -97,8 +99,10 @@ impl LlamaClassifier {
                 report.layers.push(drift.map_err(LoraError::NotAFloat)?);
             }
             written += 1;
-            progress(written, tensors.len());
-            Ok::<_, crate::error::ModelError>(())
+            match progress(written, tensors.len()) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(ModelError::Stopped),
+            }
         })?;
         Ok(report)
     }
@@ -226,7 +230,10 @@ mod tests {
         let text = serde_json::to_string(&at.config.raw).unwrap();
         std::fs::write(dir.path().join("config.json"), text).unwrap();
         let mut told = (0, 0);
-        let tell = |done, all| told = (done, all);
+        let tell = |done, all| {
+            told = (done, all);
+            ControlFlow::Continue(())
+        };
         let report = model.export_in_shards(&at.config, dtype, dir.path(), most, tell);
         let report = report.unwrap();
         assert!(told.0 == told.1 && told.0 > 10, "{told:?}");
@@ -297,7 +304,8 @@ mod tests {
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
         let model = adapted(&checkpoint, ComputeType::F32.into(), false);
         let out = tempfile::tempdir().unwrap();
-        let export = |dtype| model.export(&checkpoint.config, dtype, out.path(), |_, _| ());
+        let goes_on = |_, _| ControlFlow::Continue(());
+        let export = |dtype| model.export(&checkpoint.config, dtype, out.path(), goes_on);
         let error = export(Dtype::F16).unwrap_err().to_string();
         assert!(error.contains("tensor model.norm.weight: 1 of"), "{error}");
         assert!(
@@ -305,5 +313,11 @@ mod tests {
             "{error}"
         );
         export(Dtype::BF16).unwrap();
+        let third = |done, _| match done {
+            3.. => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let stopped = model.export(&checkpoint.config, Dtype::F32, out.path(), third);
+        assert!(matches!(stopped, Err(ModelError::Stopped)));
     }
 }

@@ -370,6 +370,11 @@ impl TrainError {
         }
     }
 
+    /// Whether the caller broke off an export.
+    pub fn is_stopped_export(&self) -> bool {
+        matches!(self, Self::Model(ModelError::Stopped))
+    }
+
     /// The same with a way out that only the caller knows. Other errors than
     /// [`TrainError::UnknownLabels`] and [`DataError::NamesNeeded`] stay as they are.
     pub fn with_way_out(self, way_out: String) -> Self {

@@ -7,6 +7,7 @@
 mod card;
 mod scores;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -14,15 +15,16 @@ use ls_data::{ForTransformers, LongInputs, PaddingMode, TextTokenizer};
 use ls_files::{Dtype, read_json, replace_folder, write_atomic};
 use ls_lora::{MergeReport, PeftAdapter};
 use ls_model::{
-    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, Trained,
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Pooling,
+    Trained,
 };
 use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
-use crate::new_folder::{create_above, expect_empty};
-use crate::out_of_memory::caught;
+use crate::new_folder::{create_above, expect_empty, expect_replaceable};
+use crate::out_of_memory::{OutOfMemory, caught};
 use crate::run_dir::RunDir;
 use crate::whole;
 
@@ -52,6 +54,9 @@ pub struct Exported {
     /// Why the classes of transformers would give other answers, a phrase each: then the folder has
     /// a `classifier.py`.
     pub no_counterpart: Vec<String>,
+    /// What an adapter calls its base model whose name on the Hub is not known: its folder, without
+    /// what is above it. Whoever loads it has to say where the base is.
+    pub base_folder: Option<String>,
 }
 
 /// The file that runs a classifier of which transformers has no counterpart.
@@ -66,21 +71,25 @@ const CARD_FILE: &str = "README.md";
 /// A whole model is the function that `predict` computes: adapters are merged into the weights as
 /// the run held them, so that the base's weights are rounded to bf16, or are what their packed form
 /// unpacks to, where they were in the run. `name_on_hub` gives the name of a model's folder on the
-/// Hub, where it is known. `progress` receives the number of written tensors and the number of all.
+/// Hub, where it is known. `progress` receives the number of written tensors and the number of all,
+/// first (0, 0) before anything is written, and may stop there: nothing is left then. `device`
+/// merges the weights; where it is no CPU, their values may differ in the last digits.
 ///
 /// # Errors
 ///
 /// If the run is not finished, or has no adapter and one is wanted; if the folder holds something;
 /// if the weights, the configuration or the tokenizer of the base are missing, or are not those of
-/// the training; if a weight is past the range of its type; if a file cannot be written.
+/// the training; if a weight is past the range of its type; if a file cannot be written; if `out`
+/// is the working directory or has no name. [`ModelError::Stopped`] if `progress` breaks off.
 pub fn export(
     run: &Path,
     out: &Path,
     form: ExportForm,
     name_on_hub: impl Fn(&Path) -> Option<String>,
     device: &Device,
-    mut progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Exported> {
+    let absolute = expect_replaceable(out, "folder for the exported model")?;
     expect_empty(out, "folder for the exported model")?;
     let folder = RunDir::open(run)?;
     if !folder.is_finished()? {
@@ -134,8 +143,8 @@ pub fn export(
         reason: format!("scores: {error}"),
     })?;
     let scores = scores::measured(&of_report, &folder.predictions(), &settings)?;
-    let name = std::path::absolute(out).unwrap_or_else(|_| out.to_path_buf());
-    let name = name.file_name().unwrap_or(out.as_os_str());
+    let out = &absolute;
+    let name = out.file_name().unwrap_or(out.as_os_str());
     let mut hand = Handed {
         config: &config,
         settings: for_others(settings, &decoder, base)?,
@@ -152,6 +161,7 @@ pub fn export(
         num_parameters: checkpoint.num_parameters(),
         merged: MergeReport::default(),
         no_counterpart: hand.no_counterpart.clone(),
+        base_folder: None,
     };
     let model = match form {
         ExportForm::Adapter => None,
@@ -159,20 +169,25 @@ pub fn export(
             Some(loaded(&checkpoint, &hand, adapter.as_ref(), &best, device)?)
         }
     };
+    if progress(0, 0).is_break() {
+        return Err(ModelError::Stopped.into());
+    }
     create_above(out)?;
     replace_folder(out, |dir| {
         match (form, model, adapter) {
             (ExportForm::Whole { dtype, .. }, Some(model), _) => {
                 exported.num_parameters = decoder_size(&decoder) + head_size(&model);
-                exported.merged = model.export(&decoder, dtype, dir, &mut progress)?;
+                let written = caught(|| model.export(&decoder, dtype, dir, &mut progress));
+                exported.merged = written.map_err(full)??;
                 write_whole(&mut hand, &model, dtype, dir)?;
             }
             (_, _, Some(mut adapter)) => {
                 let tensors = adapter.tensors().map(|(_, tensor)| tensor.len());
                 exported.num_parameters = tensors.sum();
-                if let Some(base) = base {
-                    adapter.config.base_model_name_or_path = Some(base.into());
-                }
+                // No path of this machine: it would say nothing on another, and who works here.
+                let called = base_name(&hand.settings, base);
+                exported.base_folder = base.is_none().then(|| called.clone());
+                adapter.config.base_model_name_or_path = Some(called);
                 write_adapter(&mut hand, &adapter, dir)?;
             }
             // A form without what it is made of was refused.
@@ -268,10 +283,7 @@ fn loaded(
         }
         None => checkpoint.load_classifier(mode, task, precision, &device),
     };
-    let model = caught(load).map_err(|full| {
-        let advice = "take a device with more memory".into();
-        full.error("the weights of the model".into(), 0, advice, None)
-    })??;
+    let model = caught(load).map_err(full)??;
     let (names, head) = (settings.labels.len(), model.num_labels());
     if names != head {
         return Err(TrainError::LabelCount {
@@ -281,6 +293,13 @@ fn loaded(
         });
     }
     Ok(model)
+}
+
+/// A GPU that has no memory left. Of a program that is built with the CPU none is asked.
+fn full(out_of_memory: OutOfMemory) -> TrainError {
+    let advice = "take a program that is built with the CPU (--features flex): it exports there, in \
+                  the machine's memory";
+    out_of_memory.error("the export of the model".into(), 0, advice.into(), None)
 }
 
 fn decoder_size(decoder: &LlamaConfig) -> usize {

@@ -1,18 +1,21 @@
 //! `ls-cli export`: the best model of a run as a folder for transformers or peft.
 
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use ls_files::{Dtype, print};
 use ls_train::{ExportForm, TrainError, export};
 
 use crate::args::ExportArgs;
-use crate::error::WithHint;
+use crate::error::{Stopped, WithHint};
 use crate::output::Display;
+use crate::signals::Signals;
 use crate::{device, shell};
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
+    let signals = Signals::listen_while_writing();
     let form = if args.adapter_only {
         ExportForm::Adapter
     } else {
@@ -26,15 +29,27 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let mut started = false;
     let on_hub = ls_hub::model_of_snapshot;
     let exported = export(&args.run, &args.out, form, on_hub, &device, |done, all| {
-        if !started {
+        // The folder is begun.
+        signals.training();
+        if !started && all > 0 {
             display.start("writing", all);
             started = true;
         }
         display.tick(done);
+        match signals.asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     display.finish();
     let exported = match exported {
         Ok(exported) => exported,
+        Err(error) if error.is_stopped_export() => {
+            let out = args.out.display();
+            display.line(format!("stopped: nothing was left of {out}"));
+            let code = signals.exit_code();
+            return Err(Stopped { code }.into());
+        }
         Err(error @ TrainError::Unfinished { .. }) => {
             let command = shell::resume(&args.run, &[]);
             return Err(WithHint {
@@ -48,6 +63,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             return Err(error).with_context(|| format!("cannot export run {run}"));
         }
     };
+    if let Some(base) = &exported.base_folder {
+        display.line(format!(
+            "  note: adapter_config.json calls the base model {base:?}, without the folders above it: \
+             whoever loads the adapter says where the base is, or sets base_model_name_or_path"
+        ));
+    }
     let out = args.out.display();
     let mut text = match form {
         ExportForm::Adapter => format!(

@@ -8,9 +8,7 @@ use ls_files::{FileError, is_file, is_folder, open_regular};
 
 use super::spec::{DatasetSpec, FirstLine, Form, FormSize, FormSplit, SplitName};
 use crate::error::{DataError, Result, unknown_label};
-use crate::readers::{
-    FileFormat, ReadSpec, SequenceColumns, TokenColumns, read_label_json, source,
-};
+use crate::readers::{FileFormat, ReadSpec, TokenColumns, read_label_json, source};
 use crate::scheme::TagScheme;
 use crate::task::TaskKind;
 
@@ -139,17 +137,8 @@ impl DatasetSpec {
         read.label_names = self.label_names(form, file)?;
         match self.task {
             TaskKind::Sequence => {
-                let usual = SequenceColumns::default();
-                let label = form.label.clone().or(usual.label);
-                read.sequence = SequenceColumns {
-                    text: form.text.clone().unwrap_or(usual.text),
-                    append: form.text_append.clone(),
-                    separator: form.separator.clone().unwrap_or(usual.separator),
-                    text_pair: form.text_pair.clone(),
-                    label: label.filter(|_| split.labelled),
-                    first_label: form.first_label,
-                    ..usual
-                };
+                read.sequence = form.columns();
+                read.sequence.label.take_if(|_| !split.labelled);
             }
             TaskKind::Token => {
                 read.tokens = TokenColumns {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 use crate::labels::LabelSet;
-use crate::readers::{ColumnRef, FileFormat};
+use crate::readers::{ColumnRef, FileFormat, SequenceColumns};
 use crate::scheme::TagScheme;
 use crate::task::TaskKind;
 
@@ -247,6 +247,22 @@ impl TryFrom<toml::Value> for FormSize {
     }
 }
 
+impl Form {
+    /// The columns of its texts and labels.
+    pub(super) fn columns(&self) -> SequenceColumns {
+        let usual = SequenceColumns::default();
+        SequenceColumns {
+            text: self.text.clone().unwrap_or(usual.text),
+            append: self.text_append.clone(),
+            separator: self.separator.clone().unwrap_or(usual.separator),
+            text_pair: self.text_pair.clone(),
+            label: self.label.clone().or(usual.label),
+            first_label: self.first_label,
+            ..usual
+        }
+    }
+}
+
 impl DatasetSpec {
     /// Reads the description of a data set, as those in `datasets/*.toml`; its name is that of the
     /// file.
@@ -310,6 +326,12 @@ impl DatasetSpec {
     /// Names of the forms in which its files are known, in the order in which they are looked for.
     pub fn forms(&self) -> impl Iterator<Item = &str> {
         self.forms.iter().map(|form| form.name.as_str())
+    }
+
+    /// The columns of a form's texts; none where no form has this name.
+    pub fn columns(&self, form: &str) -> Option<SequenceColumns> {
+        let form = self.forms.iter().find(|known| known.name == form)?;
+        Some(form.columns())
     }
 
     /// Where its files are unless another folder is named: `datasets/NAME`, or for a data set that

@@ -4,11 +4,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ls_data::{LabelPosition, LongInputs, TaskKind, TextTokenizer, WordsAs};
+use ls_data::{
+    ColumnRef, LabelPosition, LongInputs, SequenceColumns, TaskKind, TextTokenizer, WordsAs,
+};
 use ls_files::Dtype;
 use ls_lora::LoraConfig;
 use ls_model::rope::RopeScaling;
-use ls_model::{AttentionMode, LlamaConfig};
+use ls_model::{AttentionMode, ComputeType, LlamaConfig};
 use serde_json::{Value, json};
 
 use super::scores::{Measured, pipeline_tag};
@@ -134,8 +136,9 @@ impl Handed<'_> {
         let task = pipeline_tag(self.settings.task);
         let (name, kind) = match self.known_data() {
             Some((title, id)) => {
-                let dataset = self.config.data.dataset.clone().unwrap_or_default();
-                (title, id.unwrap_or(dataset))
+                // A description of one's own goes by the name of its file, not by its path.
+                let name = self.config.data.known().map(|known| known.name.clone());
+                (title, id.or(name).unwrap_or_default())
             }
             None => {
                 let files = self.reported_files();
@@ -181,17 +184,23 @@ impl Handed<'_> {
                     LongInputs::Truncate | LongInputs::Tail => "",
                     _ => "  # ls-llama reads long texts otherwise: see the limits",
                 };
+                let texts = match self.text_pair() {
+                    Some(_) => {
+                        "{\"text\": \"a text\", \"text_pair\": \"the one it is paired with\"}"
+                    }
+                    None => "\"a text\", \"another\"",
+                };
                 format!(
                     "```python\nfrom transformers import pipeline\n\n\
                      classify = pipeline(\"text-classification\", model={}, truncation=True)\
                      {truncation}\n\
-                     classify([\"a text\", \"another\"], batch_size=8, top_k=None)\n```\n\n\
+                     classify([{texts}], batch_size=8, top_k=None)\n```\n\n\
                      `AutoModelForSequenceClassification` and `AutoTokenizer` load it as well. \
                      Batches are padded with `{}`, which no text gives, so an answer does not depend \
-                     on its batch. With ls-llama: `ls-cli predict --model . --task sequence \"a \
-                     text\"`.\n",
+                     on its batch. With ls-llama: `{}`.\n",
                     quoted(&self.name),
-                    self.settings.pad_token
+                    self.settings.pad_token,
+                    self.predict("--model .")
                 )
             }
             TaskKind::Token => self.with_token_pipeline(),
@@ -208,19 +217,18 @@ impl Handed<'_> {
             ),
         };
         // A token of a space alone ends where its word begins.
-        let (choose, which) = match settings.label_position {
+        let (inside, at, which) = match settings.label_position {
             LabelPosition::First | LabelPosition::All => (
-                "next(t for t in tokens if start <= t[\"end\"] <= end)",
+                "start <= t[\"end\"] <= end",
+                "0",
                 "first sub-word, which may be the space in front of it alone",
             ),
             LabelPosition::FirstVisible => (
-                "next(t for t in tokens if start <= t[\"end\"] <= end and t[\"word\"].strip(\"▁Ġ \"))",
+                "start <= t[\"end\"] <= end and t[\"word\"].strip(\"▁Ġ \")",
+                "0",
                 "first sub-word that is more than a space",
             ),
-            LabelPosition::Last => (
-                "[t for t in tokens if start < t[\"end\"] <= end][-1]",
-                "last sub-word",
-            ),
+            LabelPosition::Last => ("start < t[\"end\"] <= end", "-1", "last sub-word"),
         };
         format!(
             "```python\nfrom transformers import pipeline\n\n\
@@ -230,24 +238,29 @@ impl Handed<'_> {
              start = 0\n\
              for word in words:\n    \
                  end = start + len(word)\n    \
-                 token = {choose}\n    \
+                 inside = [t for t in tokens if {inside}]\n    \
+                 if inside:\n        \
+                 token = inside[{at}]\n        \
                  print(word, token[\"entity\"], token[\"score\"])\n    \
+                 else:\n        \
+                 print(word, \"has no answer: it was cut off\")\n    \
                  start = end + 1\n```\n\n\
              Words are {joined}, and the tag of a word is that of its {which} \
              (`label_position = \"{}\"`): the loop above picks it. The pipeline's own \
              `aggregation_strategy` chooses by other rules (`\"first\"` is the nearest), so its groups \
              may differ from the entities of ls-llama. `AutoModelForTokenClassification` loads the \
-             folder as well. With ls-llama: `ls-cli predict --model . --task token \"Ada met Alan in \
-             Paris\"`.\n",
+             folder as well. With ls-llama: `{}`.\n",
             quoted(&self.name),
-            name_of(&settings.label_position)
+            name_of(&settings.label_position),
+            self.predict("--model .")
         )
     }
 
     fn with_classifier(&self) -> String {
-        let (input, task) = match self.settings.task {
-            TaskKind::Sequence => ("\"a text\", \"another\"", "sequence"),
-            TaskKind::Token => ("[\"Ada\", \"met\", \"Alan\"]", "token"),
+        let input = match (self.settings.task, self.text_pair()) {
+            (TaskKind::Sequence, Some(_)) => "(\"a text\", \"the one it is paired with\")",
+            (TaskKind::Sequence, None) => "\"a text\", \"another\"",
+            (TaskKind::Token, _) => "[\"Ada\", \"met\", \"Alan\"]",
         };
         let mut text =
             "The classes of transformers would load this folder and **answer otherwise**:\n\n"
@@ -259,8 +272,9 @@ impl Handed<'_> {
             "\nThe file `classifier.py` runs it with torch and transformers, without \
              `trust_remote_code`:\n\n```python\nimport sys\n\nsys.path.insert(0, {folder})\n\
              import classifier\n\nmodel = classifier.load({folder})\nmodel.predict([{input}])\n```\n\n\
-             With ls-llama: `ls-cli predict --model . --task {task} \"a text\"`.\n",
-            folder = quoted(&self.name)
+             With ls-llama: `{predict}`.\n",
+            folder = quoted(&self.name),
+            predict = self.predict("--model .")
         )
     }
 
@@ -271,12 +285,17 @@ impl Handed<'_> {
         };
         let task = self.settings.task;
         let ours = format!(
-            "With ls-llama: `ls-cli predict --model BASE --adapter . --task {task} \"a text\"`.\n"
+            "With ls-llama: `{}`.\n",
+            self.predict("--model BASE --adapter .")
         );
         if class(self.decoder, task).is_none() {
             return format!("transformers has no class for this task. {ours}");
         }
         let base = lora.base_model_name_or_path.as_deref().unwrap_or_default();
+        let place = match self.base {
+            Some(_) => "",
+            None => "  # put here where you have it",
+        };
         let labels = self.settings.labels.names();
         let by_id: Vec<String> = labels
             .iter()
@@ -289,15 +308,16 @@ impl Handed<'_> {
             "An adapter names neither labels nor mask, so both are said here:\n\n```python\n\
              from peft import PeftModel\n\
              from transformers import AutoConfig, {auto}, AutoTokenizer\n\n\
+             base = {base}{place}\n\
              labels = {{{labels}}}\n\
              config = AutoConfig.from_pretrained(\n    \
-                 {base},\n    \
+                 base,\n    \
                  id2label=labels,\n    \
                  label2id={{label: id for id, label in labels.items()}},\n    \
                  pad_token_id={pad},\n\
              )\n\
              {mask}\
-             model = {auto}.from_pretrained({base}, config=config, dtype=\"float32\")\n\
+             model = {auto}.from_pretrained(base, config=config, dtype=\"float32\")\n\
              model = PeftModel.from_pretrained(model, {folder}).eval()\n\
              tokenizer = AutoTokenizer.from_pretrained({folder})\n```\n\n",
             labels = by_id.join(", "),
@@ -305,6 +325,11 @@ impl Handed<'_> {
             mask = mask(self.decoder, &self.settings.attention),
             folder = quoted(&self.name),
         );
+        if self.base.is_none() {
+            text += "The base model was a folder of that name, and `adapter_config.json` says no more \
+                     of it: peft's `AutoPeftModel` classes, which go by that file, find it once \
+                     `base_model_name_or_path` there is the folder that you have it in.\n\n";
+        }
         if !self.no_counterpart.is_empty() {
             text += "**These classes answer otherwise than ls-llama**:\n\n";
             for reason in &self.no_counterpart {
@@ -316,14 +341,74 @@ impl Handed<'_> {
         text + &ours
     }
 
+    /// The command of ls-llama.
+    fn predict(&self, model: &str) -> String {
+        let task = self.settings.task;
+        let input = match (task, self.text_pair()) {
+            (TaskKind::Sequence, None) => "\"a text\"".to_owned(),
+            (TaskKind::Sequence, Some(pair)) => {
+                let column = match pair {
+                    ColumnRef::Name(name) => name,
+                    ColumnRef::Index(_) => "text_pair".into(),
+                };
+                format!("--input FILE.jsonl --set data.text_pair={column}")
+            }
+            (TaskKind::Token, _) => "\"Ada met Alan in Paris\"".to_owned(),
+        };
+        format!("ls-cli predict {model} --task {task} {input}")
+    }
+
     // --- what it was measured on ---
+
+    /// The columns that texts were read from: those of a known data set's form, or of `[data]`.
+    fn columns(&self) -> SequenceColumns {
+        let data = &self.config.data;
+        let form = self.report["form"].as_str();
+        let known = data.known();
+        let known = known
+            .zip(form)
+            .and_then(|(known, form)| known.columns(form));
+        known.unwrap_or_else(|| SequenceColumns {
+            text: data.text.clone(),
+            append: data.text_append.clone(),
+            text_pair: data.text_pair.clone(),
+            ..SequenceColumns::default()
+        })
+    }
+
+    /// The column of the second text, if it reads pairs.
+    fn text_pair(&self) -> Option<ColumnRef> {
+        match self.settings.task {
+            TaskKind::Sequence => self.columns().text_pair,
+            TaskKind::Token => None,
+        }
+    }
+
+    /// How the text of an example was put together, where it stood in several columns.
+    fn joined(&self) -> Option<String> {
+        let columns = self.columns();
+        if self.settings.task == TaskKind::Token || columns.append.is_empty() {
+            return None;
+        }
+        let all = std::iter::once(&columns.text).chain(&columns.append);
+        let all: Vec<String> = all.map(|column| format!("`{column}`")).collect();
+        Some(format!(
+            "text: the columns {}, joined by {}: put a text together like that before it is given \
+             to the model",
+            all.join(", "),
+            match columns.separator.as_str() {
+                " " => "a space".to_owned(),
+                other => format!("`{}`", quoted(other)),
+            }
+        ))
+    }
 
     /// Title and name on the Hub of a known data set.
     fn known_data(&self) -> Option<(String, Option<String>)> {
         let known = self.config.data.known()?;
         let id = known.hub.first().map(|source| source.repo.clone());
         let title = if known.title.is_empty() {
-            self.config.data.dataset.clone()?
+            known.name.clone()
         } else {
             known.title.clone()
         };
@@ -448,6 +533,10 @@ impl Handed<'_> {
             settings.max_length,
             name_of(&settings.long_inputs)
         ));
+        if self.text_pair().is_some() {
+            lines.push("input: a pair of texts".into());
+        }
+        lines.extend(self.joined());
         match &config.lora {
             Some(lora) => lines.push(format!(
                 "LoRA: r {}, lora_alpha {}, lora_dropout {}, use_rslora {}, use_dora {}, on {}",
@@ -530,9 +619,15 @@ impl Handed<'_> {
         if let Kind::Whole(dtype) = kind {
             lines.push(match dtype {
                 Dtype::F32 => {
-                    "The weights are f32, and the probabilities those of ls-llama to about \
-                               1e-6. In another type (`dtype=`) they move a little."
-                        .into()
+                    let of = match self.config.model.dtype {
+                        // A GPU multiplies such weights in bf16, transformers and the CPU in f32.
+                        ComputeType::Bf16 => "`ls-cli predict` on a CPU",
+                        ComputeType::F32 => "ls-llama",
+                    };
+                    format!(
+                        "The weights are f32, and the probabilities those of {of} to about 1e-6. In \
+                         another type (`dtype=`) they move a little."
+                    )
                 }
                 _ => format!(
                     "The weights were rounded to {dtype}, which moves probabilities a little: an \

@@ -148,6 +148,8 @@ class Classifier:
         """An answer for each input, in their order. Of a classifier it has `label`, `score` and
         `scores`, the probability of each label. Of a tagger it is a list with such an object for
         each word (None for a word that was cut off or has no token)."""
+        if isinstance(inputs, str):
+            raise TypeError(f"predict takes a list of inputs, not a text: predict([{inputs[:40]!r}])")
         inputs = list(inputs)
         of_words = self.settings["task"] == "token"
         encode, answer = (self._words, self._tags) if of_words else (self._text, self._classes)
@@ -168,9 +170,7 @@ class Classifier:
             text, pair = text
         limit, long = self.settings["max_length"], self.settings["long_inputs"]
         if pair is not None:
-            self._expect(long in ("truncate", "head"), "pair of texts")
-            cut = {"truncation": "longest_first", "max_length": limit}
-            return self.tokenizer(text, pair, truncation_side="right", **cut)["input_ids"]
+            return self._pair(text, pair)
         ids = self.tokenizer(text)["input_ids"]
         if len(ids) <= limit:
             return ids
@@ -181,6 +181,39 @@ class Classifier:
         tail = {"truncate": 0, "tail": room, "head_tail": room // 2}[long]
         kept = bare[: room - tail] + (bare[-tail:] if tail else [])
         return before + kept + after
+
+    def _pair(self, text, pair):
+        """The ids of two texts. Those past the limit lose tokens as in ls-cli: the longer one is cut
+        down to the shorter, then both, and what stays of each goes by `long_inputs`."""
+        encoded = self.tokenizer(text, pair, return_special_tokens_mask=True)
+        ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
+        limit, long = self.settings["max_length"], self.settings["long_inputs"]
+        if len(ids) <= limit:
+            return ids
+        if long == "window":
+            raise ValueError(
+                f"a pair of texts has {len(ids)} tokens, more than {limit}, and no windows: "
+                "shorten it (ls-cli predict refuses it too)"
+            )
+        texts = [None if own else text for own, text in zip(special, encoded.sequence_ids(0))]
+        lengths = [texts.count(text) for text in (0, 1)]
+        room = max(limit - sum(special), 0)
+        short, other = sorted(lengths)
+        other = max(short, room - short)
+        if short + other > room:
+            short = room // 2
+            other = room - short
+        kept = [other, short] if lengths[0] > lengths[1] else [short, other]
+        place, stays = [0, 0], []
+        for token, text in zip(ids, texts):
+            if text is not None:
+                at, many = place[text], kept[text]
+                place[text] += 1
+                head = {"truncate": many, "tail": 0, "head_tail": (many + 1) // 2}[long]
+                if head <= at < lengths[text] - (many - head):
+                    continue
+            stays.append(token)
+        return stays
 
     def _around(self, ids, bare):
         """The special tokens before and after a text."""
