@@ -243,6 +243,18 @@ fn data_is_told_as_train_would_read_it() {
         &["data: ok.csv\nok.csv: csv with", "  tokens: ", "next: "],
     );
     assert!(!text.contains("refused"), "{text}");
+    // What was said is said to the next command too, and a model that is not there is no model.
+    assert_contains(&text, &[" init ok.csv --model model --set lora.r=4\n"]);
+    let text = sandbox.ok(&["inspect", "ok.csv", "--task", "sequence"]);
+    assert_contains(
+        &text,
+        &[
+            "tokens are not counted: no model was named (--model)\n",
+            " init ok.csv --task sequence\n",
+        ],
+    );
+    let gone = ["inspect", "ok.csv", "--model", "./gone"];
+    says(&sandbox.run(&gone), 2, &["--model ./gone: no such folder"]);
     for (name, content, part) in [
         ("empty.csv", "".as_bytes(), "empty.csv: holds no examples"),
         (
@@ -299,6 +311,11 @@ fn what_is_nothing_is_an_error() {
     sandbox.write("folder/a.png", "");
     for (path, code, part) in [
         ("gone.csv", 1, "gone.csv: no such file"),
+        (
+            "folder/gone.csv",
+            2,
+            "folder/gone.csv: no such file, and no model of that name in the cache",
+        ),
         ("folder", 2, "folder: is a folder, which holds `a.png`"),
     ] {
         says(&sandbox.run(&["inspect", path, "--json"]), code, &[part]);
