@@ -336,3 +336,42 @@ fn a_label_forges_no_line_and_moves_no_cursor() {
     }
     assert!(!sandbox.read("a.toml").contains("\n# warning: forged"));
 }
+
+#[test]
+fn metrics_of_other_tags_are_refused_and_labels_of_one_split_are_a_concern() {
+    let sandbox = token();
+    let tags = "Ann NOUN\nsold VERB\n\nBob NOUN\nran VERB\n\n".repeat(10);
+    sandbox.write("pos.conll", tags);
+    let args = ["init", "pos.conll", "--model", "model"];
+    let metric = ["--set", "train.metric_for_best_model=span_f1_micro"];
+    let outcome = sandbox.run(&[&args[..], &SMALL, &metric].concat());
+    let train = [
+        "train",
+        "--model",
+        "model",
+        "--data",
+        "pos.conll",
+        "--run",
+        "out",
+    ];
+    let trained = sandbox.run(&[&train[..], &SMALL, &metric].concat());
+    let part = "unknown metric \"span_f1_micro\" for this task";
+    assert_eq!(outcome.code, trained.code, "{}", outcome.stderr);
+    assert_contains(&trained.stderr, &[part]);
+    assert_contains(&outcome.stderr, &[part]);
+    assert!(!sandbox.path("pos.toml").exists());
+
+    let rows = csv(&reviews());
+    sandbox.write("a.csv", &rows);
+    let of_one: String = rows
+        .lines()
+        .filter(|row| !row.contains("neg"))
+        .map(|row| format!("{row}\n"))
+        .collect();
+    sandbox.write("one.csv", of_one);
+    let args = ["init", "a.csv", "--model", "model", "--test", "one.csv"];
+    let stdout = sandbox.ok(&[&args[..], &SMALL].concat());
+    let warning =
+        "labels of train that test has no example of, so that they are not scored: \"neg\"";
+    assert_contains(&stdout, &[&format!("warning: {warning}\n")]);
+}

@@ -61,7 +61,8 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
         &[" train --model model --data FILE"],
     );
     // A file of it stands for it, and people read the same.
-    for path in ["model/config.json", "model/model.safetensors"] {
+    sandbox.write("model/config.toml", "");
+    for path in ["model", "model/config.json", "model/model.safetensors"] {
         assert_eq!(json_of(&sandbox, path), found, "{path}");
     }
     let text = sandbox.ok(&["inspect", "model"]);
@@ -73,7 +74,9 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
             "  attention                causal\n",
         ],
     );
+    sandbox.write("model/tokenizer.model", "");
     let tokenizer = json_of(&sandbox, "model/tokenizer.json");
+    assert_eq!(json_of(&sandbox, "model/tokenizer.model"), tokenizer);
     assert_eq!(
         (&tokenizer["kind"], &tokenizer["tokenizer"]),
         (&json!("tokenizer"), &found["tokenizer"])
@@ -134,7 +137,23 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
         found["next"].as_str().unwrap(),
         &[" predict --run 'läufe/eins' TEXT"],
     );
-    assert_eq!(json_of(&sandbox, "läufe/eins/config.toml"), found);
+    let steps = std::fs::read_dir(sandbox.path("läufe/eins/checkpoints")).unwrap();
+    let step = steps.map(|step| step.unwrap().file_name()).next().unwrap();
+    let step = format!("läufe/eins/checkpoints/{}", step.to_str().unwrap());
+    for path in [
+        "läufe/eins/config.toml",
+        "läufe/eins/report.json",
+        "läufe/eins/checkpoints",
+        &step,
+    ] {
+        assert_eq!(json_of(&sandbox, path), found, "{path}");
+    }
+    // Tensors without a name that says more are what they are.
+    std::fs::copy(sandbox.path(&step), sandbox.path("step.safetensors")).unwrap();
+    let tensors = json_of(&sandbox, "step.safetensors");
+    assert_eq!(tensors["kind"], "tensors");
+    assert_eq!(tensors["refused"], Value::Null);
+    assert!(!tensors["shapes"].as_object().unwrap().is_empty());
 
     let adapter = json_of(&sandbox, "läufe/eins/best");
     assert_eq!(adapter["kind"], "adapter");
@@ -145,6 +164,31 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
     assert_eq!(adapter["adapted_modules"], 14);
     assert_eq!(adapter["saved_tensors"]["score.weight"], json!([3, 16]));
     assert_eq!(adapter["labels"], found["labels"]);
+    let text = sandbox.ok(&["inspect", "läufe/eins/best"]);
+    for line in text.lines() {
+        assert!(!line.ends_with('.'), "{line}");
+    }
+    assert_eq!(
+        adapter["base"],
+        sandbox
+            .path("model")
+            .canonicalize()
+            .unwrap()
+            .to_str()
+            .unwrap()
+    );
+    let settings = sandbox.json("läufe/eins/best/ls_llama.json");
+    sandbox.edit_json(
+        "läufe/eins/best/ls_llama.json",
+        json!({ "labels": ["O", "B-PER"] }),
+    );
+    let args = ["predict", "--run", "läufe/eins", "Ann sold boats"];
+    let differ = "names 2 labels, but its head has 3";
+    is_refused(&sandbox, "läufe/eins/best", differ, &args);
+    sandbox.write("läufe/eins/best/ls_llama.json", settings.to_string());
+    std::fs::rename(sandbox.path("model"), sandbox.path("gone")).unwrap();
+    assert_eq!(json_of(&sandbox, "läufe/eins/best")["base"], "not here");
+    std::fs::rename(sandbox.path("gone"), sandbox.path("model")).unwrap();
     let args = ["predict", "--run", "läufe/eins", "Ann sold boats"];
     cut_short(&sandbox, "läufe/eins/best/adapter_model.safetensors", 10);
     is_refused(

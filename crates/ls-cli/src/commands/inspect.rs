@@ -46,7 +46,11 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let (text, mut facts, refused) = match kind {
         Kind::Data => data(args, &path)?,
         kind => {
-            let Inspected { facts, refused } = inspect(kind, &path);
+            let Inspected { mut facts, refused } = inspect(kind, &path);
+            if kind == Kind::Adapter {
+                let base = base(&facts).unwrap_or_else(|| "not here".into());
+                facts.insert("base".into(), base.into());
+            }
             (table(&facts), facts, refused)
         }
     };
@@ -129,10 +133,9 @@ fn next(
             }
             Some(command(&words))
         }
-        Kind::Tokenizer => None,
+        Kind::Tokenizer | Kind::Tensors => None,
         Kind::Adapter => {
-            let base = ["base_model", "base_model_name_or_path"];
-            let base = base.iter().find_map(|key| facts.get(*key)?.as_str());
+            let base = named_base(facts).filter(|_| base(facts).is_some());
             let base = Path::new(base.unwrap_or("HF_DIR"));
             Some(command(&[
                 word("predict"),
@@ -161,6 +164,18 @@ fn next(
             word("TEXT"),
         ])),
     }
+}
+
+/// The base model that an adapter names.
+fn named_base(facts: &Map<String, Value>) -> Option<&str> {
+    let keys = ["base_model", "base_model_name_or_path"];
+    keys.iter().find_map(|key| facts.get(*key)?.as_str())
+}
+
+/// The folder of the base model of an adapter, if it is here.
+fn base(facts: &Map<String, Value>) -> Option<String> {
+    let folder = hub::named_model(Path::new(named_base(facts)?)).ok()?;
+    Some(folder.display().to_string())
 }
 
 type OfData = (String, Map<String, Value>, Option<TrainError>);
