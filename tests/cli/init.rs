@@ -375,3 +375,26 @@ fn metrics_of_other_tags_are_refused_and_labels_of_one_split_are_a_concern() {
         "labels of train that test has no example of, so that they are not scored: \"neg\"";
     assert_contains(&stdout, &[&format!("warning: {warning}\n")]);
 }
+
+#[test]
+fn a_token_that_the_model_does_not_know_is_refused_as_train_refuses_it() {
+    let sandbox = sequence();
+    sandbox.model("small", 300);
+    let args = ["init", "train.csv", "--model", "small", "--out", "new.toml"];
+    let outcome = sandbox.run(&[&args[..], &SMALL].concat());
+    let train = [
+        "train",
+        "--model",
+        "small",
+        "--data",
+        "train.csv",
+        "--run",
+        "out",
+    ];
+    let trained = sandbox.run(&[&train[..], &SMALL].concat());
+    assert_eq!(outcome.code, trained.code, "{}", outcome.stderr);
+    let part = "vocabulary of 300";
+    says(&outcome, 1, &["train.csv:2: token id ", part]);
+    says(&trained, 1, &["train.csv:2: token id ", part]);
+    assert!(!sandbox.path("new.toml").exists());
+}

@@ -29,6 +29,7 @@ pub struct Profiles {
     /// would be cut.
     pub measured: bool,
     labels: LabelSet,
+    vocab_size: usize,
 }
 
 impl Profiles {
@@ -50,7 +51,7 @@ impl Profiles {
                 model.check_settings(&run.attention, run.lora.as_ref())?;
                 run.check_layers(&model.config)?;
                 let tokenizer = TextTokenizer::for_reading(path, config.data.reading())?;
-                Some(tokenizer)
+                Some((tokenizer, model.config.vocab_size))
             }
             _ => None,
         };
@@ -58,7 +59,10 @@ impl Profiles {
         let sources = Sources::of(config)?;
         let mut options = ProfileOptions {
             kind: config.data.scheme.map(Scheme::kind),
-            tokens: tokenizer.as_ref().map(|tokenizer| (tokenizer, &limits)),
+            tokens: tokenizer
+                .as_ref()
+                .map(|(tokenizer, _)| (tokenizer, &limits)),
+            vocab_size: tokenizer.as_ref().map(|(_, vocab_size)| *vocab_size),
         };
         let named = [
             ("train", Some(&sources.train)),
@@ -90,6 +94,7 @@ impl Profiles {
         Ok(Self {
             concerns: concerns(&named, &limits),
             measured: tokenizer.is_some(),
+            vocab_size: options.vocab_size.unwrap_or_default(),
             splits,
             limits,
             labels,
@@ -119,6 +124,14 @@ impl Profiles {
                     shown: bad.shown.clone(),
                     count: bad.count,
                 }));
+            }
+            if let Some(past) = split.past {
+                return Err(TrainError::TokenId {
+                    path: split.files.get(past.file).cloned().unwrap_or_default(),
+                    line: past.line,
+                    id: past.id,
+                    vocab_size: self.vocab_size,
+                });
             }
             let classes = classes_of(&split.labels, &split.files, &self.labels)?;
             if at == 0 {

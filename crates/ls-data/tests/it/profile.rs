@@ -115,6 +115,7 @@ fn what_would_be_cut_is_measured_by_the_tokenizer() {
     let options = ProfileOptions {
         kind: None,
         tokens: Some((&tokenizer, &limits)),
+        vocab_size: None,
     };
     let found = Profile::of(&source, TaskKind::Sequence, &options).unwrap();
     let encoded = source
@@ -134,6 +135,7 @@ fn what_would_be_cut_is_measured_by_the_tokenizer() {
     let options = ProfileOptions {
         kind: None,
         tokens: Some((&tokenizer, &windows)),
+        vocab_size: None,
     };
     let found = Profile::of(&source, TaskKind::Sequence, &options).unwrap();
     let said = concerns(&[("train", &found)], &windows);
