@@ -74,6 +74,21 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
             "  attention                causal\n",
         ],
     );
+    // By its name alone, with nothing beside it.
+    for name in [
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "pytorch_model.bin",
+    ] {
+        let path = format!("parts/{name}");
+        sandbox.write(&path, "{}");
+        assert_eq!(json_of(&sandbox, &path)["kind"], "model", "{name}");
+    }
+    for name in ["model-old.safetensors", "embeddings.safetensors"] {
+        let path = format!("parts/{name}");
+        sandbox.write(&path, "{}");
+        assert_eq!(json_of(&sandbox, &path)["kind"], "tensors", "{name}");
+    }
     sandbox.write("model/tokenizer.model", "");
     let tokenizer = json_of(&sandbox, "model/tokenizer.json");
     assert_eq!(json_of(&sandbox, "model/tokenizer.model"), tokenizer);

@@ -173,7 +173,8 @@ pub struct InitArgs {
     /// else a part of DATA]
     #[arg(long, value_name = "FILE")]
     pub validation: Option<PathBuf>,
-    /// The file that is scored once, at the end [default: one with labels that is found beside DATA]
+    /// The file that is scored once, at the end [default: one with labels that is found beside
+    /// DATA]
     #[arg(long, value_name = "FILE")]
     pub test: Option<PathBuf>,
     /// Set a key of the configuration, such as data.label=stars (may be repeated)

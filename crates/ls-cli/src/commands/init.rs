@@ -158,9 +158,9 @@ fn text(config: &RunConfig, found: &Profiles) -> Result<String> {
     };
     let keys = starter(config, found, &missing)?;
     Ok(format!(
-        "#:schema {SCHEMA}\n# `ls-cli train --config` and the path of this file trains by it. Paths \
-         in it count from the folder in\n# which that is run: the one in which `ls-cli init` wrote \
-         it. `ls-cli config docs` lists every key.\n{keys}"
+        "#:schema {SCHEMA}\n# `ls-cli train --config` and the path of this file trains by it. Paths in \
+         it count from the\n# folder in which that is run: the one in which `ls-cli init` was run. \
+         `ls-cli config docs` lists every key.\n{keys}"
     ))
 }
 
