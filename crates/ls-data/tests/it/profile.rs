@@ -191,6 +191,7 @@ fn what_is_likely_not_meant_is_told_with_its_place() {
         said(&[("train", &even), ("validation", &even), ("test", &other)]),
         [
             "test: rows that cannot be used: 1, of which 1 have nothing to read",
+            "labels of train that test has no example of, so that they are not scored: \"a\"",
             "test: 1 of 5 repeat an earlier text",
             "validation: 40 of 40 stand in train too, so that validation scores too well \
              (a.csv:2 as a.csv:2)",
