@@ -76,7 +76,9 @@ fn taggers_files_beside_and_what_is_too_long_are_measured() {
         "a/new.toml",
     ];
     let refused = sandbox.run(&[&args[..], &SMALL, &set].concat());
-    says(&refused, 1, &["a/new.toml"]);
+    says(&refused, 2, &["a: no such folder, for a/new.toml"]);
+    // Before anything is read.
+    assert_eq!(refused.stdout, "");
     let args = [
         "init",
         "train.conll",
@@ -143,11 +145,8 @@ fn without_the_model_the_configuration_says_how_to_get_it() {
         Some("smollm2-135m")
     );
     let gone = ["init", "a.csv", "--model", "../gone", "--out", "gone.toml"];
-    sandbox.ok(&gone);
-    assert_contains(
-        &sandbox.read("gone.toml"),
-        &["# It is not on this machine.\n"],
-    );
+    says(&sandbox.run(&gone), 2, &["--model ../gone: no such folder"]);
+    assert!(!sandbox.path("gone.toml").exists());
     // Nobody's work is written over, neither the configuration nor a schema that is there.
     sandbox.write("a.toml", "mine");
     says(
@@ -280,4 +279,122 @@ fn a_pipe_is_no_file_of_data() {
         1,
         &["pipe.csv: found a pipe"],
     );
+}
+
+#[test]
+fn a_file_beside_the_data_that_has_no_labels_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let rows = csv(&reviews());
+    sandbox.write("train.csv", &rows);
+    sandbox.write("test.csv", "id,text\n1,good\n");
+    sandbox.write("dev.csv", &rows);
+    let args = ["init", "train.csv", "--model", "model"];
+    let args = [&args[..], &SMALL].concat();
+    let stdout = sandbox.ok(&args);
+    assert_contains(
+        &stdout,
+        &[
+            "train.csv: csv with the columns",
+            "  found beside it: data.validation = \"dev.csv\"\n",
+            "  found beside it and left alone, as it has no labels that can be read: \
+             test.csv: no column `label`",
+        ],
+    );
+    assert!(!stdout.contains("test: "), "{stdout}");
+    assert_eq!(config(&sandbox, "train.toml").data.test, None);
+    // A file that is named is not left alone, and what was found is said before the error.
+    let named = [&args[..], &["--test", "test.csv", "--out", "b.toml"]].concat();
+    let outcome = sandbox.run(&named);
+    assert_ne!(outcome.code, 0);
+    assert_contains(&outcome.stderr, &["test.csv: no column `label`"]);
+    assert_contains(&outcome.stdout, &["found beside it: data.validation"]);
+    // Neither flag nor key hides the other split; a fold needs none.
+    let set = ["--set", "data.validation=train.csv", "--out", "c.toml"];
+    sandbox.write("test.csv", &rows);
+    let stdout = sandbox.ok(&[&args[..], &set].concat());
+    assert_contains(&stdout, &["  found beside it: data.test = \"test.csv\"\n"]);
+    assert!(!stdout.contains("dev.csv"), "{stdout}");
+}
+
+#[test]
+fn a_label_forges_no_line_and_moves_no_cursor() {
+    let sandbox = Sandbox::new();
+    let rows: String = (0..20)
+        .map(|i| format!("text {i},\"pos\u{1b}[2J\nwarning: forged\"\nword {i},neg\n"))
+        .collect();
+    sandbox.write("a.csv", format!("text,label\n{rows}"));
+    let args = ["init", "a.csv", "--model", "model"];
+    let inspected = ["inspect", "a.csv"];
+    for args in [&[&args[..], &SMALL].concat()[..], &inspected] {
+        let stdout = sandbox.ok(args);
+        assert!(!stdout.contains('\u{1b}'), "{stdout}");
+        assert!(!stdout.contains("\nwarning: forged"), "{stdout}");
+        assert_contains(
+            &stdout,
+            &["pos\u{fffd}[2J\u{fffd}warning: forged 20 (50.0%)"],
+        );
+    }
+    assert!(!sandbox.read("a.toml").contains("\n# warning: forged"));
+}
+
+#[test]
+fn metrics_of_other_tags_are_refused_and_labels_of_one_split_are_a_concern() {
+    let sandbox = token();
+    let tags = "Ann NOUN\nsold VERB\n\nBob NOUN\nran VERB\n\n".repeat(10);
+    sandbox.write("pos.conll", tags);
+    let args = ["init", "pos.conll", "--model", "model"];
+    let metric = ["--set", "train.metric_for_best_model=span_f1_micro"];
+    let outcome = sandbox.run(&[&args[..], &SMALL, &metric].concat());
+    let train = [
+        "train",
+        "--model",
+        "model",
+        "--data",
+        "pos.conll",
+        "--run",
+        "out",
+    ];
+    let trained = sandbox.run(&[&train[..], &SMALL, &metric].concat());
+    let part = "unknown metric \"span_f1_micro\" for this task";
+    assert_eq!(outcome.code, trained.code, "{}", outcome.stderr);
+    assert_contains(&trained.stderr, &[part]);
+    assert_contains(&outcome.stderr, &[part]);
+    assert!(!sandbox.path("pos.toml").exists());
+
+    let rows = csv(&reviews());
+    sandbox.write("a.csv", &rows);
+    let of_one: String = rows
+        .lines()
+        .filter(|row| !row.contains("neg"))
+        .map(|row| format!("{row}\n"))
+        .collect();
+    sandbox.write("one.csv", of_one);
+    let args = ["init", "a.csv", "--model", "model", "--test", "one.csv"];
+    let stdout = sandbox.ok(&[&args[..], &SMALL].concat());
+    let warning =
+        "labels of train that test has no example of, so that they are not scored: \"neg\"";
+    assert_contains(&stdout, &[&format!("warning: {warning}\n")]);
+}
+
+#[test]
+fn a_token_that_the_model_does_not_know_is_refused_as_train_refuses_it() {
+    let sandbox = sequence();
+    sandbox.model("small", 300);
+    let args = ["init", "train.csv", "--model", "small", "--out", "new.toml"];
+    let outcome = sandbox.run(&[&args[..], &SMALL].concat());
+    let train = [
+        "train",
+        "--model",
+        "small",
+        "--data",
+        "train.csv",
+        "--run",
+        "out",
+    ];
+    let trained = sandbox.run(&[&train[..], &SMALL].concat());
+    assert_eq!(outcome.code, trained.code, "{}", outcome.stderr);
+    let part = "vocabulary of 300";
+    says(&outcome, 1, &["train.csv:2: token id ", part]);
+    says(&trained, 1, &["train.csv:2: token id ", part]);
+    assert!(!sandbox.path("new.toml").exists());
 }

@@ -61,7 +61,8 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
         &[" train --model model --data FILE"],
     );
     // A file of it stands for it, and people read the same.
-    for path in ["model/config.json", "model/model.safetensors"] {
+    sandbox.write("model/config.toml", "");
+    for path in ["model", "model/config.json", "model/model.safetensors"] {
         assert_eq!(json_of(&sandbox, path), found, "{path}");
     }
     let text = sandbox.ok(&["inspect", "model"]);
@@ -73,7 +74,24 @@ fn a_model_is_told_by_its_shape_its_weights_and_its_tokenizer() {
             "  attention                causal\n",
         ],
     );
+    // By its name alone, with nothing beside it.
+    for name in [
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "pytorch_model.bin",
+    ] {
+        let path = format!("parts/{name}");
+        sandbox.write(&path, "{}");
+        assert_eq!(json_of(&sandbox, &path)["kind"], "model", "{name}");
+    }
+    for name in ["model-old.safetensors", "embeddings.safetensors"] {
+        let path = format!("parts/{name}");
+        sandbox.write(&path, "{}");
+        assert_eq!(json_of(&sandbox, &path)["kind"], "tensors", "{name}");
+    }
+    sandbox.write("model/tokenizer.model", "");
     let tokenizer = json_of(&sandbox, "model/tokenizer.json");
+    assert_eq!(json_of(&sandbox, "model/tokenizer.model"), tokenizer);
     assert_eq!(
         (&tokenizer["kind"], &tokenizer["tokenizer"]),
         (&json!("tokenizer"), &found["tokenizer"])
@@ -134,7 +152,23 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
         found["next"].as_str().unwrap(),
         &[" predict --run 'läufe/eins' TEXT"],
     );
-    assert_eq!(json_of(&sandbox, "läufe/eins/config.toml"), found);
+    let steps = std::fs::read_dir(sandbox.path("läufe/eins/checkpoints")).unwrap();
+    let step = steps.map(|step| step.unwrap().file_name()).next().unwrap();
+    let step = format!("läufe/eins/checkpoints/{}", step.to_str().unwrap());
+    for path in [
+        "läufe/eins/config.toml",
+        "läufe/eins/report.json",
+        "läufe/eins/checkpoints",
+        &step,
+    ] {
+        assert_eq!(json_of(&sandbox, path), found, "{path}");
+    }
+    // Tensors without a name that says more are what they are.
+    std::fs::copy(sandbox.path(&step), sandbox.path("step.safetensors")).unwrap();
+    let tensors = json_of(&sandbox, "step.safetensors");
+    assert_eq!(tensors["kind"], "tensors");
+    assert_eq!(tensors["refused"], Value::Null);
+    assert!(!tensors["shapes"].as_object().unwrap().is_empty());
 
     let adapter = json_of(&sandbox, "läufe/eins/best");
     assert_eq!(adapter["kind"], "adapter");
@@ -145,6 +179,31 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
     assert_eq!(adapter["adapted_modules"], 14);
     assert_eq!(adapter["saved_tensors"]["score.weight"], json!([3, 16]));
     assert_eq!(adapter["labels"], found["labels"]);
+    let text = sandbox.ok(&["inspect", "läufe/eins/best"]);
+    for line in text.lines() {
+        assert!(!line.ends_with('.'), "{line}");
+    }
+    assert_eq!(
+        adapter["base"],
+        sandbox
+            .path("model")
+            .canonicalize()
+            .unwrap()
+            .to_str()
+            .unwrap()
+    );
+    let settings = sandbox.json("läufe/eins/best/ls_llama.json");
+    sandbox.edit_json(
+        "läufe/eins/best/ls_llama.json",
+        json!({ "labels": ["O", "B-PER"] }),
+    );
+    let args = ["predict", "--run", "läufe/eins", "Ann sold boats"];
+    let differ = "names 2 labels, but its head has 3";
+    is_refused(&sandbox, "läufe/eins/best", differ, &args);
+    sandbox.write("läufe/eins/best/ls_llama.json", settings.to_string());
+    std::fs::rename(sandbox.path("model"), sandbox.path("gone")).unwrap();
+    assert_eq!(json_of(&sandbox, "läufe/eins/best")["base"], "not here");
+    std::fs::rename(sandbox.path("gone"), sandbox.path("model")).unwrap();
     let args = ["predict", "--run", "läufe/eins", "Ann sold boats"];
     cut_short(&sandbox, "läufe/eins/best/adapter_model.safetensors", 10);
     is_refused(
@@ -243,6 +302,18 @@ fn data_is_told_as_train_would_read_it() {
         &["data: ok.csv\nok.csv: csv with", "  tokens: ", "next: "],
     );
     assert!(!text.contains("refused"), "{text}");
+    // What was said is said to the next command too, and a model that is not there is no model.
+    assert_contains(&text, &[" init ok.csv --model model --set lora.r=4\n"]);
+    let text = sandbox.ok(&["inspect", "ok.csv", "--task", "sequence"]);
+    assert_contains(
+        &text,
+        &[
+            "tokens are not counted: no model was named (--model)\n",
+            " init ok.csv --task sequence\n",
+        ],
+    );
+    let gone = ["inspect", "ok.csv", "--model", "./gone"];
+    says(&sandbox.run(&gone), 2, &["--model ./gone: no such folder"]);
     for (name, content, part) in [
         ("empty.csv", "".as_bytes(), "empty.csv: holds no examples"),
         (
@@ -299,6 +370,11 @@ fn what_is_nothing_is_an_error() {
     sandbox.write("folder/a.png", "");
     for (path, code, part) in [
         ("gone.csv", 1, "gone.csv: no such file"),
+        (
+            "folder/gone.csv",
+            2,
+            "folder/gone.csv: no such file, and no model of that name in the cache",
+        ),
         ("folder", 2, "folder: is a folder, which holds `a.png`"),
     ] {
         says(&sandbox.run(&["inspect", path, "--json"]), code, &[part]);

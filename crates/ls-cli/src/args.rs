@@ -174,11 +174,12 @@ pub struct InitArgs {
     /// The pretrained model, a Hugging Face folder or its name on the Hub [default: smollm2-135m]
     #[arg(long, value_name = "HF_DIR")]
     pub model: Option<PathBuf>,
-    /// The file that chooses the best epoch [default: one that is found beside DATA, else a part of
-    /// DATA]
+    /// The file that chooses the best epoch [default: one with labels that is found beside DATA,
+    /// else a part of DATA]
     #[arg(long, value_name = "FILE")]
     pub validation: Option<PathBuf>,
-    /// The file that is scored once, at the end [default: one that is found beside DATA]
+    /// The file that is scored once, at the end [default: one with labels that is found beside
+    /// DATA]
     #[arg(long, value_name = "FILE")]
     pub test: Option<PathBuf>,
     /// Set a key of the configuration, such as data.label=stars (may be repeated)

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ls_data::catalog::{self, DatasetSpec, HubSource};
-use ls_files::{is_file, is_folder};
+use ls_files::{exists, is_file, is_folder};
 use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
 use ls_train::config::DataSettings;
+
+use crate::error::UsageError;
 
 /// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
 ///
@@ -22,6 +24,20 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     }
     let resolved = ls_hub::resolve_model(path, download);
     resolved.with_context(|| format!("{} is no folder here", path.display()))
+}
+
+/// The folder of a model that was named for its tokenizer: as [`model`] finds it, and there.
+///
+/// # Errors
+///
+/// As [`model`]; if there is nothing at the path.
+pub fn named_model(path: &Path) -> Result<PathBuf> {
+    let found = model(path, false)?;
+    if !exists(&found)? {
+        let message = format!("--model {}: no such folder", path.display());
+        return Err(UsageError::new(message).into());
+    }
+    Ok(found)
 }
 
 /// Fills in the folder of a known data set: `datasets/NAME` if it exists, else the cache's, else,

@@ -69,6 +69,15 @@ pub enum Concern {
         /// The first of them, with both places.
         shown: Vec<String>,
     },
+    /// Labels that one split has and another lacks.
+    Missing {
+        /// The split that has none of them.
+        split: String,
+        /// The split that has them.
+        with: String,
+        /// The labels.
+        labels: Vec<String>,
+    },
     /// Texts that stand in two splits.
     Overlap {
         /// The split that is scored.
@@ -116,6 +125,12 @@ pub fn concerns(splits: &[(&str, &Profile)], limits: &InputLimits) -> Vec<Concer
     }
     if let Some((_, train)) = splits.first() {
         of_labels(train, &mut found);
+    }
+    if let Some(((train, learnt), others)) = splits.split_first() {
+        for (name, profile) in others {
+            found.extend(missing(name, profile, train, learnt));
+            found.extend(missing(train, learnt, name, profile));
+        }
     }
     for (name, profile) in splits {
         if profile.repeats > 0 {
@@ -168,6 +183,18 @@ pub fn concerns(splits: &[(&str, &Profile)], limits: &InputLimits) -> Vec<Concer
         }
     }
     found
+}
+
+/// The labels of `there` that `here` lacks, each with its name.
+fn missing(split: &str, here: &Profile, with: &str, there: &Profile) -> Option<Concern> {
+    let lacks = |name: &String| here.labels.iter().all(|seen| seen.name != *name);
+    let labels = there.labels.iter().map(|seen| &seen.name);
+    let labels: Vec<String> = labels.filter(|name| lacks(name)).cloned().collect();
+    (!labels.is_empty()).then(|| Concern::Missing {
+        split: split.into(),
+        with: with.into(),
+        labels,
+    })
 }
 
 fn of_labels(train: &Profile, found: &mut Vec<Concern>) {
@@ -262,6 +289,19 @@ impl fmt::Display for Concern {
                     0 => shown.join("; "),
                     more => format!("{}; and {more} more", shown.join("; ")),
                 }
+            ),
+            Self::Missing {
+                split,
+                with,
+                labels,
+            } => write!(
+                f,
+                "labels of {with} that {split} has no example of, so that they are {}: {}",
+                match split.as_str() {
+                    "train" => "wrong",
+                    _ => "not scored",
+                },
+                listed(labels.iter().map(|name| format!("{name:?}")), LISTED)
             ),
             Self::Overlap {
                 split,

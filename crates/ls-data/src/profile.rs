@@ -10,7 +10,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::encoded::SeenLabel;
+use crate::encoded::{HighestId, SeenLabel};
 use crate::error::{DataError, Result};
 use crate::example::{InputRow, SequenceExample, TokenExample};
 use crate::inputs::CutReport;
@@ -34,6 +34,8 @@ pub struct ProfileOptions<'a> {
     pub kind: Option<TagKind>,
     /// By what tokens are counted, if they are, and how many the model may read.
     pub tokens: Option<(&'a TextTokenizer, &'a InputLimits)>,
+    /// Tokens that the model knows, where tokens are counted: others are looked for.
+    pub vocab_size: Option<usize>,
 }
 
 /// What a split is like.
@@ -67,6 +69,9 @@ pub struct Profile {
     pub contradictions: usize,
     /// The first contradictions, each with both places.
     pub contradicting: Vec<String>,
+    /// The first token that the model does not know.
+    #[serde(skip)]
+    pub past: Option<HighestId>,
     #[serde(skip)]
     texts: Texts,
 }
@@ -138,6 +143,7 @@ struct Row {
     spans: Vec<String>,
     length: usize,
     cut: Option<CutReport>,
+    past: Option<u32>,
 }
 
 impl Profile {
@@ -150,12 +156,13 @@ impl Profile {
         let mut counts = Counts::new(source, task);
         for (index, file) in source.files.iter().enumerate() {
             let tokens = options.tokens;
+            let known = options.vocab_size.unwrap_or(usize::MAX);
             let seen = &mut counts;
             match task {
                 TaskKind::Sequence => {
                     let rows = source.read.read_sequence(file)?;
                     let turned_down = rows.turned_down();
-                    let work = |row| of_text(row, file, tokens);
+                    let work = |row| of_text(row, file, tokens, known);
                     in_parallel(rows, InputRow::bytes, work, |rows| seen.add(index, rows))?;
                     counts.turned_down += turned_down.count();
                 }
@@ -164,7 +171,7 @@ impl Profile {
                     let turned_down = rows.turned_down();
                     let work = |row| {
                         let row = source.change_tags(row, file, &AtomicUsize::new(0))?;
-                        of_words(row, file, tokens)
+                        of_words(row, file, tokens, known)
                     };
                     in_parallel(rows, InputRow::bytes, work, |rows| seen.add(index, rows))?;
                     counts.turned_down += turned_down.count();
@@ -220,6 +227,7 @@ struct Counts<'a> {
     repeats: usize,
     contradictions: usize,
     contradicting: Vec<String>,
+    past: Option<HighestId>,
     texts: Texts,
 }
 
@@ -240,6 +248,7 @@ impl<'a> Counts<'a> {
             repeats: 0,
             contradictions: 0,
             contradicting: Vec::new(),
+            past: None,
             texts: Texts::with_hasher(FxBuildHasher),
         }
     }
@@ -273,6 +282,10 @@ impl<'a> Counts<'a> {
         if let Some(cut) = row.cut {
             self.tokens.push(at_most_u32(cut.tokens));
             self.cut += cut;
+        }
+        if let (None, Some(id)) = (self.past, row.past) {
+            let line = row.line;
+            self.past = Some(HighestId { id, file, line });
         }
         for kind in row.spans {
             *self.spans.entry(kind).or_default() += 1;
@@ -365,6 +378,7 @@ impl<'a> Counts<'a> {
             repeats: self.repeats,
             contradictions: self.contradictions,
             contradicting: self.contradicting,
+            past: self.past,
             texts: self.texts,
         })
     }
@@ -401,6 +415,7 @@ fn of_text(
     example: SequenceExample,
     file: &Path,
     tokens: Option<(&TextTokenizer, &InputLimits)>,
+    known: usize,
 ) -> Result<Row> {
     let SequenceExample {
         text,
@@ -409,12 +424,13 @@ fn of_text(
         line,
         ..
     } = example;
-    let mut cut = None;
+    let (mut cut, mut past) = (None, None);
     if let Some((tokenizer, limits)) = tokens {
         let encoded = tokenizer.sequence_inputs(&text, pair.as_deref(), limits)?;
         if encoded.text_tokens == 0 {
             return Err(no_tokens(file, line));
         }
+        past = first_past(encoded.inputs.iter().flatten(), known);
         let mut report = CutReport::default();
         report.add_sequence(&encoded);
         cut = Some(report);
@@ -427,6 +443,7 @@ fn of_text(
         labels: label.into_iter().collect(),
         spans: Vec::new(),
         cut,
+        past,
     })
 }
 
@@ -434,14 +451,17 @@ fn of_words(
     example: TokenExample,
     file: &Path,
     tokens: Option<(&TextTokenizer, &InputLimits)>,
+    known: usize,
 ) -> Result<Row> {
-    let mut cut = None;
+    let (mut cut, mut past) = (None, None);
     if let Some((tokenizer, limits)) = tokens {
         let words = example.tokens.len();
         let encoded = tokenizer.word_inputs(&example.tokens, limits)?;
         if encoded.empty_words >= words {
             return Err(no_tokens(file, example.line));
         }
+        let ids = encoded.inputs.iter().flat_map(|input| &input.input_ids);
+        past = first_past(ids, known);
         let mut report = CutReport::default();
         report.add_words(&encoded, words);
         cut = Some(report);
@@ -455,7 +475,13 @@ fn of_words(
         spans: spans.map(|span| span.entity_type).collect(),
         labels: tags,
         cut,
+        past,
     })
+}
+
+/// The first id past a vocabulary of so many.
+fn first_past<'a>(mut ids: impl Iterator<Item = &'a u32>, known: usize) -> Option<u32> {
+    ids.find(|id| **id as usize >= known).copied()
 }
 
 fn no_tokens(file: &Path, line: usize) -> DataError {

@@ -16,6 +16,7 @@ mod listed;
 mod nearest;
 mod parse;
 mod permissions;
+mod plain;
 mod read;
 mod shards;
 mod shown;
@@ -38,6 +39,7 @@ pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
 pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
 pub use permissions::same_permissions;
+pub use plain::plain;
 pub use read::{
     MAX_BYTES, MAX_TEXT_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8,
 };

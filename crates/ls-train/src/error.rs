@@ -330,6 +330,17 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// A folder that names another number of labels than its head has.
+    pub(crate) fn of_head(path: &std::path::Path, names: usize, head: usize) -> Self {
+        Self::Settings {
+            path: path.into(),
+            reason: format!(
+                "names {names} labels, but its head has {head}: name those of the head with \
+                 --labels"
+            ),
+        }
+    }
+
     /// Whether the command or its configuration is at fault, rather than a file or the run (exit
     /// code 2 rather than 1).
     pub fn is_usage(&self) -> bool {

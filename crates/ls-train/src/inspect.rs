@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use ls_data::{TextTokenizer, catalog, tokenizer_from_gguf};
-use ls_files::{GgufFile, GgufValue, exists, is_folder, open_regular, optional};
+use ls_files::{GgufFile, GgufValue, TensorFile, exists, is_folder, open_regular, optional};
 use ls_lora::{CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{Checkpoint, GgufModel, LlamaConfig};
 use serde_json::{Map, Value, json};
@@ -20,6 +20,10 @@ use crate::run_dir::RunDir;
 const RUN_FILE: &str = "config.toml";
 /// What a GGUF file begins with.
 const GGUF: &[u8] = b"GGUF";
+/// What a file that `torch.save` wrote begins with.
+const PICKLED: &[u8] = b"PK\x03\x04";
+/// What tells the folder of a run from one that merely has a file of the name of [`RUN_FILE`].
+const OF_RUN: [&str; 4] = ["metrics.jsonl", "checkpoints", "best", "report.json"];
 
 /// What a path may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Kind {
     Gguf,
     /// A tokenizer alone.
     Tokenizer,
+    /// A file of tensors that is no model by its name.
+    Tensors,
     /// Anything else: a file of examples.
     Data,
 }
@@ -47,6 +53,7 @@ impl Kind {
             Self::Run => "run",
             Self::Gguf => "gguf",
             Self::Tokenizer => "tokenizer",
+            Self::Tensors => "tensors",
             Self::Data => "data",
         }
     }
@@ -60,15 +67,22 @@ impl Kind {
     /// does not say.
     pub fn of(path: &Path) -> Result<(Self, PathBuf)> {
         if is_folder(path)? {
+            let parent = ls_files::parent_of(path);
+            if path.ends_with("checkpoints") && is_run(parent)? {
+                return Ok((Self::Run, parent.to_path_buf()));
+            }
+            if is_run(path)? {
+                return Ok((Self::Run, path.to_path_buf()));
+            }
             // A run has a model beside its configuration, an adapter a tokenizer.
             for (file, kind) in [
-                (RUN_FILE, Self::Run),
                 (CONFIG_FILE, Self::Adapter),
                 (WEIGHTS_FILE, Self::Adapter),
                 ("config.json", Self::Model),
                 ("model.safetensors", Self::Model),
                 ("model.safetensors.index.json", Self::Model),
                 ("pytorch_model.bin", Self::Model),
+                ("pytorch_model.bin.index.json", Self::Model),
                 ("tokenizer.json", Self::Tokenizer),
             ] {
                 if exists(path.join(file))? {
@@ -83,13 +97,22 @@ impl Kind {
         let name = name.unwrap_or_default();
         let mut first = [0; GGUF.len()];
         let begins = ls_files::read_exact_at(&file, &mut first, 0);
+        let above = ls_files::parent_of(&folder);
+        if folder.ends_with("checkpoints") && is_run(above)? {
+            return Ok((Self::Run, above.to_path_buf()));
+        }
         Ok(match name {
-            RUN_FILE => (Self::Run, folder),
+            name if (name == RUN_FILE || OF_RUN.contains(&name)) && is_run(&folder)? => {
+                (Self::Run, folder)
+            }
             CONFIG_FILE | WEIGHTS_FILE | PICKLED_WEIGHTS_FILE => (Self::Adapter, folder),
             "config.json" => (Self::Model, folder),
-            "tokenizer.json" => (Self::Tokenizer, folder),
-            name if name.ends_with(".safetensors") || name.ends_with(".bin") => {
-                (Self::Model, folder)
+            "tokenizer.json" | "tokenizer_config.json" | "tokenizer.model" => {
+                (Self::Tokenizer, folder)
+            }
+            name if is_weights(name) => (Self::Model, folder),
+            name if name.ends_with(".safetensors") || begins.is_ok() && first == PICKLED => {
+                (Self::Tensors, path.to_path_buf())
             }
             name if name.ends_with(".gguf") || begins.is_ok() && first == GGUF => {
                 (Self::Gguf, path.to_path_buf())
@@ -97,6 +120,29 @@ impl Kind {
             _ => (Self::Data, path.to_path_buf()),
         })
     }
+}
+
+/// Whether a folder is one of a run.
+fn is_run(folder: &Path) -> Result<bool> {
+    if !exists(folder.join(RUN_FILE))? {
+        return Ok(false);
+    }
+    for name in OF_RUN {
+        if exists(folder.join(name))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a file of this name holds the weights of the model of its folder, one part of them, or
+/// says which part holds which.
+fn is_weights(name: &str) -> bool {
+    let name = name.strip_suffix(".index.json").unwrap_or(name);
+    [("model", ".safetensors"), ("pytorch_model", ".bin")]
+        .into_iter()
+        .filter_map(|(stem, ending)| name.strip_prefix(stem)?.strip_suffix(ending))
+        .any(|part| part.is_empty() || part.starts_with('-') && part.contains("-of-"))
 }
 
 /// What was found.
@@ -117,6 +163,7 @@ pub fn inspect(kind: Kind, path: &Path) -> Inspected {
         Kind::Run => found.run(path),
         Kind::Gguf => found.gguf(path),
         Kind::Tokenizer => found.tokenizer(path),
+        Kind::Tensors => found.tensors(path),
         Kind::Data => {}
     }
     found
@@ -156,13 +203,51 @@ impl Inspected {
         self.settings(dir);
         if let Some(checkpoint) = &opened {
             match checkpoint.num_labels() {
-                Ok(labels) => self.say("head", labels),
+                Ok(labels) => {
+                    self.say("head", labels);
+                    self.compare_labels(dir, labels);
+                }
                 // A base to train on is none.
                 Err(error) => {
                     self.say("head", Value::Null);
                     self.say("predict", format!("without --adapter: {error}"));
                 }
             }
+        }
+    }
+
+    /// Compares a head with the labels that were found for it, as `predict` does.
+    fn compare_labels(&mut self, dir: &Path, head: usize) {
+        let labels = self.facts.get("labels").and_then(Value::as_array);
+        let Some(found) = labels.map(Vec::len).filter(|found| *found != head) else {
+            return;
+        };
+        self.take::<(), _>(Err(TrainError::of_head(dir, found, head)));
+    }
+
+    fn tensors(&mut self, path: &Path) {
+        let pickled = path.extension() != Some("safetensors".as_ref());
+        let opened = match pickled {
+            true => TensorFile::open_pickled(path),
+            false => TensorFile::open(path),
+        };
+        if let Some(file) = self.take(opened) {
+            let mut types = Map::new();
+            for (dtype, _) in file.names().filter_map(|name| file.get(name)) {
+                let count = types.entry(dtype.to_string()).or_insert(json!(0));
+                *count = json!(count.as_u64().unwrap_or_default() + 1);
+            }
+            self.say("tensors", types);
+            let shapes = file
+                .names()
+                .filter_map(|name| Some((name, file.get(name)?.1)));
+            let shapes: Map<String, Value> = shapes
+                .map(|(name, shape)| (name.to_string(), json!(shape)))
+                .collect();
+            self.say("shapes", shapes);
+        }
+        if let Ok(data) = std::fs::metadata(path) {
+            self.say("bytes", data.len());
         }
     }
 
@@ -210,6 +295,7 @@ impl Inspected {
 
     fn adapter(&mut self, dir: &Path) {
         let adapter = self.take(PeftAdapter::load(dir));
+        let mut head = None;
         if let Some(adapter) = adapter {
             let config = adapter.config.to_json();
             for key in [
@@ -229,6 +315,14 @@ impl Inspected {
             }
             self.say("adapted_modules", adapter.lora.len());
             let saved = adapter.saved_modules.iter();
+            let mut heads = saved.clone().filter(|(name, _)| {
+                ["score.weight", "classifier.weight"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+            });
+            head = heads
+                .next()
+                .and_then(|(_, tensor)| tensor.shape.first().copied());
             let saved: Map<String, Value> = saved
                 .map(|(name, tensor)| (name.clone(), json!(tensor.shape)))
                 .collect();
@@ -240,6 +334,9 @@ impl Inspected {
             }
         }
         self.settings(dir);
+        if let Some(head) = head {
+            self.compare_labels(dir, head);
+        }
         match exists(dir.join("tokenizer.json")) {
             Ok(true) => self.tokenizer(dir),
             Ok(false) => self.say("tokenizer", "that of the base model"),

@@ -245,13 +245,7 @@ impl Predictor {
             let named = recorded || (adapter_dir.is_none() && config.labels.is_some());
             if named {
                 let (names, head) = (settings.labels.len(), model.num_labels());
-                return Err(TrainError::Settings {
-                    path: own_dir.into(),
-                    reason: format!(
-                        "names {names} labels, but its head has {head}: name those of the head with \
-                         --labels"
-                    ),
-                });
+                return Err(TrainError::of_head(own_dir, names, head));
             }
             tracing::warn!(
                 "{}: no file names the labels of this head, which has {}: name them with --labels",

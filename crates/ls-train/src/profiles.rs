@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ls_data::{
-    Concern, DataError, InputLimits, LabelSet, Profile, ProfileOptions, Scheme, TaskKind,
+    Concern, DataError, InputLimits, LabelSet, Profile, ProfileOptions, Scheme, TagKind, TaskKind,
     TextTokenizer, concerns,
 };
 use ls_files::exists;
 use ls_model::Checkpoint;
 
 use crate::classes;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, check_metric_of_tags};
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
 use crate::sources::Sources;
@@ -29,7 +29,7 @@ pub struct Profiles {
     /// would be cut.
     pub measured: bool,
     labels: LabelSet,
-    model: Option<Checkpoint>,
+    vocab_size: usize,
 }
 
 impl Profiles {
@@ -39,23 +39,30 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read or has no row that can be used; if the model is there and it or its
-    /// tokenizer cannot be used.
+    /// If the model is there and it or its tokenizer cannot be used, or it has not the layers that
+    /// are named, or none for such an adapter: that is seen before the data are read. If a file
+    /// cannot be read or has no row that can be used.
     pub fn of(config: &RunConfig, model: Option<&Path>) -> Result<Self> {
         // As train does, which looks at the model first.
-        let (model, tokenizer) = match model {
+        let tokenizer = match model {
             Some(path) if exists(path)? => {
                 let model = Checkpoint::open(path)?;
+                let run = config.clone().resolve(&model.config);
+                model.check_settings(&run.attention, run.lora.as_ref())?;
+                run.check_layers(&model.config)?;
                 let tokenizer = TextTokenizer::for_reading(path, config.data.reading())?;
-                (Some(model), Some(tokenizer))
+                Some((tokenizer, model.config.vocab_size))
             }
-            _ => (None, None),
+            _ => None,
         };
         let limits = config.input_limits();
         let sources = Sources::of(config)?;
-        let options = ProfileOptions {
+        let mut options = ProfileOptions {
             kind: config.data.scheme.map(Scheme::kind),
-            tokens: tokenizer.as_ref().map(|tokenizer| (tokenizer, &limits)),
+            tokens: tokenizer
+                .as_ref()
+                .map(|(tokenizer, _)| (tokenizer, &limits)),
+            vocab_size: tokenizer.as_ref().map(|(_, vocab_size)| *vocab_size),
         };
         let named = [
             ("train", Some(&sources.train)),
@@ -65,7 +72,10 @@ impl Profiles {
         let mut splits = Vec::new();
         for (name, source) in named {
             if let Some(source) = source {
-                splits.push((name, Profile::of(&source.split, config.task, &options)?));
+                let split = Profile::of(&source.split, config.task, &options)?;
+                // What the tags say is decided once, from the split to learn from.
+                options.kind = options.kind.or(kind_of(&split));
+                splits.push((name, split));
             }
         }
         let labels = match &sources.labels {
@@ -84,10 +94,10 @@ impl Profiles {
         Ok(Self {
             concerns: concerns(&named, &limits),
             measured: tokenizer.is_some(),
+            vocab_size: options.vocab_size.unwrap_or_default(),
             splits,
             limits,
             labels,
-            model,
         })
     }
 
@@ -101,16 +111,10 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// If the model, where it is there, has not the layers that are named, or none for such an
-    /// adapter; if a row cannot be used and is not to be skipped; if there is only one label to
+    /// If a row cannot be used and is not to be skipped; if there is only one label to
     /// learn, a later split has a label that train has not, or nothing is left to choose the best
-    /// epoch by.
+    /// epoch by; if the metric is none of such tags.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
-        if let Some(model) = &self.model {
-            let run = config.clone().resolve(&model.config);
-            model.check_settings(&run.attention, run.lora.as_ref())?;
-            run.check_layers(&model.config)?;
-        }
         for (at, (_, split)) in self.splits.iter().enumerate() {
             let bad = &split.bad_rows;
             if bad.count > 0 && !config.data.skip_bad_rows {
@@ -121,12 +125,25 @@ impl Profiles {
                     count: bad.count,
                 }));
             }
+            if let Some(past) = split.past {
+                return Err(TrainError::TokenId {
+                    path: split.files.get(past.file).cloned().unwrap_or_default(),
+                    line: past.line,
+                    id: past.id,
+                    vocab_size: self.vocab_size,
+                });
+            }
             let classes = classes_of(&split.labels, &split.files, &self.labels)?;
             if at == 0 {
                 self.check_train(split, &classes, config)?;
             }
         }
-        Ok(())
+        let kind = config.data.scheme.map(Scheme::kind);
+        let kind = kind.or_else(|| kind_of(&self.splits.first()?.1));
+        match (kind, &config.train.metric_for_best_model) {
+            (Some(kind), Some(metric)) => check_metric_of_tags(config.task, metric, kind),
+            _ => Ok(()),
+        }
     }
 
     fn check_train(&self, train: &Profile, classes: &[usize], config: &RunConfig) -> Result<()> {
@@ -152,4 +169,13 @@ impl Profiles {
         }
         classes::check_counts(&self.labels, &counts, &train.files, words)
     }
+}
+
+/// What the tags of a split say, if it has tags.
+fn kind_of(split: &Profile) -> Option<TagKind> {
+    let kind = match split.spans {
+        Some(_) => TagKind::Spans,
+        None => TagKind::Labels,
+    };
+    (split.task == TaskKind::Token).then_some(kind)
 }

@@ -1,7 +1,7 @@
 //! A first configuration for data that was looked at, as a commented file.
 
 use ls_data::{Concern, FileFormat, TaskKind, shown_type};
-use ls_files::listed;
+use ls_files::{listed, plain};
 
 use crate::config::{Annotations, RunConfig};
 use crate::error::Result;
@@ -86,12 +86,12 @@ fn labels(profiles: &Profiles) -> String {
     let (what, counted) = match &train.spans {
         Some(spans) => {
             let spans = spans.iter();
-            let named = spans.map(|(kind, count)| format!("{} {count}", shown_type(kind)));
+            let named = spans.map(|(kind, count)| format!("{} {count}", plain(shown_type(kind))));
             ("spans", named.collect::<Vec<_>>())
         }
         None => {
             let labels = train.labels.iter();
-            let named = labels.map(|seen| format!("{} {}", seen.name, seen.count));
+            let named = labels.map(|seen| format!("{} {}", plain(&seen.name), seen.count));
             ("labels", named.collect())
         }
     };

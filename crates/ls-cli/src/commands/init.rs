@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ls_data::splits_beside;
-use ls_files::{exists, print, write_atomic};
+use ls_files::{exists, is_folder, plain, print, write_atomic};
 use ls_train::config::{DataFiles, json_schema};
-use ls_train::{Profiles, RunConfig, starter};
+use ls_train::{Profiles, RunConfig, not_labelled, starter};
 
 use super::profiles;
 use crate::args::InitArgs;
@@ -26,32 +26,37 @@ pub fn run(args: &InitArgs) -> Result<()> {
         None => of_data(&args.data),
     };
     not_there_yet(&out)?;
-    let [mut validation, mut test] = [None, None];
-    if args.validation.is_none() && args.test.is_none() {
-        [validation, test] = splits_beside(&args.data).map_err(ls_train::TrainError::from)?;
-    }
-    let beside: Vec<String> = [("validation", &validation), ("test", &test)]
-        .into_iter()
-        .filter_map(|(split, file)| {
-            let file = file.as_ref()?.display();
-            Some(format!("  found beside it: data.{split} = \"{file}\"\n"))
-        })
-        .collect();
+    out_can_be_written(&out)?;
     let model = args.model.clone().unwrap_or_else(|| MODEL.into());
-    let files = DataFiles {
+    let mut files = DataFiles {
         model: &model,
         train: &args.data,
-        validation: args.validation.as_deref().or(validation.as_deref()),
-        test: args.test.as_deref().or(test.as_deref()),
+        validation: args.validation.as_deref(),
+        test: args.test.as_deref(),
         task: args.task,
     };
-    let (mut config, decided) = RunConfig::of_files(&files, &args.set)?;
+    let (mut config, mut decided) = RunConfig::of_files(&files, &args.set)?;
+    let (beside, said) = beside(&config, &args.data)?;
+    let [validation, test] = &beside;
+    if validation.is_some() || test.is_some() {
+        files.validation = files.validation.or(validation.as_deref());
+        files.test = files.test.or(test.as_deref());
+        // What the other files say too: whether they part their fields in the same way.
+        (config, decided) = RunConfig::of_files(&files, &args.set)?;
+    }
     config.data.skip_bad_rows |= args.skip_bad_rows;
-    // A name on the Hub that is not in the cache: the model is not here.
-    let model = hub::model(&config.model.path, false).ok();
-    let found = Profiles::of(&config, model.as_deref())?;
-    print(format!("{}\n{}", decided.join("\n"), beside.concat()))?;
-    print(profiles::text(&found))?;
+    let lines = decided.iter().chain(&said);
+    let lines: String = lines.map(|line| plain(line) + "\n").collect();
+    print(lines)?;
+    let folder = match &args.model {
+        Some(path) if !ls_hub::looks_like_hub_id(&path.to_string_lossy()) => {
+            Some(hub::named_model(path)?)
+        }
+        // A name on the Hub that is not in the cache: the model is not here.
+        _ => hub::model(&config.model.path, false).ok(),
+    };
+    let found = Profiles::of(&config, folder.as_deref())?;
+    print(profiles::text(&found, "the model is not here"))?;
     found
         .check(&config)
         .map_err(|error| refused(error, &config))?;
@@ -69,6 +74,39 @@ pub fn run(args: &InitArgs) -> Result<()> {
         train(&out)
     ))?;
     Ok(())
+}
+
+/// The splits beside the data that neither a flag nor a key speaks of, as `[validation, test]`, and
+/// what is said of them. A file that nobody named is taken only if it has labels.
+fn beside(config: &RunConfig, train: &Path) -> Result<([Option<PathBuf>; 2], Vec<String>)> {
+    let mut said = Vec::new();
+    let data = &config.data;
+    let mut found = splits_beside(train).map_err(ls_train::TrainError::from)?;
+    let named = [
+        (
+            "validation",
+            data.validation.is_some() || data.fold.is_some(),
+        ),
+        ("test", data.test.is_some() || data.fold.is_some()),
+    ];
+    for (file, (split, is_named)) in found.iter_mut().zip(named) {
+        let Some(path) = file.take().filter(|_| !is_named) else {
+            continue;
+        };
+        match not_labelled(config, &path)? {
+            None => {
+                said.push(format!(
+                    "  found beside it: data.{split} = \"{}\"",
+                    path.display()
+                ));
+                *file = Some(path);
+            }
+            Some(error) => said.push(format!(
+                "  found beside it and left alone, as it has no labels that can be read: {error}"
+            )),
+        }
+    }
+    Ok((found, said))
 }
 
 /// The configuration's file, where none is named: here, with the name of the data.
@@ -90,6 +128,20 @@ fn not_there_yet(out: &Path) -> Result<()> {
     Err(UsageError { message, hint }.into())
 }
 
+/// That the folder is there is seen before the data are read, which may take minutes.
+fn out_can_be_written(out: &Path) -> Result<()> {
+    let folder = ls_files::parent_of(out);
+    if is_folder(folder)? {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: no such folder, for {}",
+        folder.display(),
+        out.display()
+    );
+    Err(UsageError::new(message).into())
+}
+
 /// The command that trains by a configuration.
 fn train(out: &Path) -> String {
     let program = shell::program();
@@ -106,8 +158,8 @@ fn text(config: &RunConfig, found: &Profiles) -> Result<String> {
     };
     let keys = starter(config, found, &missing)?;
     Ok(format!(
-        "#:schema {SCHEMA}\n# `ls-cli train --config` and the name of this file trains by it, \
-         from the folder in which it was\n# written: paths count from there. \
+        "#:schema {SCHEMA}\n# `ls-cli train --config` and the path of this file trains by it. Paths in \
+         it count from the\n# folder in which that is run: the one in which `ls-cli init` was run. \
          `ls-cli config docs` lists every key.\n{keys}"
     ))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ls_files::{listed, print};
+use ls_files::{exists, listed, plain, print};
 use ls_train::config::DataFiles;
 use ls_train::inspect::{Inspected, Kind, inspect};
 use ls_train::{Profiles, RunConfig, TrainError};
@@ -22,7 +22,16 @@ const LISTED: usize = 12;
 
 /// Runs the command.
 pub fn run(args: &InspectArgs) -> Result<()> {
-    let (kind, path) = Kind::of(&hub::model(&args.path, false)?)?;
+    let at = match hub::model(&args.path, false) {
+        Err(error) if !exists(&args.path)? => {
+            let path = args.path.display();
+            return Err(error.context(format!(
+                "{path}: no such file, and no model of that name in the cache"
+            )));
+        }
+        at => at?,
+    };
+    let (kind, path) = Kind::of(&at)?;
     if kind == Kind::Data && path.extension() == Some("toml".as_ref()) {
         let show = ["config", "show", "--config"].map(Path::new);
         return Err(UsageError {
@@ -37,11 +46,15 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let (text, mut facts, refused) = match kind {
         Kind::Data => data(args, &path)?,
         kind => {
-            let Inspected { facts, refused } = inspect(kind, &path);
+            let Inspected { mut facts, refused } = inspect(kind, &path);
+            if kind == Kind::Adapter {
+                let base = base(&facts).unwrap_or_else(|| "not here".into());
+                facts.insert("base".into(), base.into());
+            }
             (table(&facts), facts, refused)
         }
     };
-    let next = next(kind, &path, &facts, refused.is_some());
+    let next = next(args, kind, &path, &facts, refused.is_some());
     if args.json {
         let mut object = Map::new();
         object.insert("kind".into(), kind.name().into());
@@ -53,12 +66,13 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         print(format!("{}\n", serde_json::to_string_pretty(&object)?))?;
         return Ok(());
     }
-    let mut out = format!("{}: {}\n{text}", kind.name(), path.display());
+    let shown_path = plain(&path.display().to_string());
+    let mut out = format!("{}: {shown_path}\n{text}", kind.name());
     // Writing to a text cannot fail.
     if let Some(error) = refused {
-        let _ = writeln!(out, "refused: {}", chain(&error));
+        let _ = writeln!(out, "refused: {}", plain_lines(&chain(&error)));
         if let Some(hint) = error.hint() {
-            let _ = writeln!(out, "hint: {hint}");
+            let _ = writeln!(out, "hint: {}", plain_lines(&hint.to_string()));
         }
     }
     if let Some(next) = next {
@@ -66,6 +80,12 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     }
     print(out)?;
     Ok(())
+}
+
+/// An error, which has lines of its own.
+fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    lines.join("\n")
 }
 
 /// A command of this program.
@@ -76,7 +96,13 @@ fn command(words: &[&Path]) -> String {
 }
 
 /// The command that goes on from here.
-fn next(kind: Kind, path: &Path, facts: &Map<String, Value>, refused: bool) -> Option<String> {
+fn next(
+    args: &InspectArgs,
+    kind: Kind,
+    path: &Path,
+    facts: &Map<String, Value>,
+    refused: bool,
+) -> Option<String> {
     let word = |word: &'static str| Path::new(word);
     // A run that has no model yet goes on all the same.
     if kind == Kind::Run && facts.get("state") == Some(&"unfinished".into()) {
@@ -94,11 +120,22 @@ fn next(kind: Kind, path: &Path, facts: &Map<String, Value>, refused: bool) -> O
             word("TEXT"),
         ])),
         Kind::Gguf => Some(command(&[word("convert"), path, word("OUT_DIR")])),
-        Kind::Data => Some(command(&[word("init"), path])),
-        Kind::Tokenizer => None,
+        Kind::Data => {
+            let mut words = vec![word("init"), path];
+            if let Some(task) = args.task {
+                words.extend([word("--task"), word(task.name())]);
+            }
+            if let Some(model) = &args.model {
+                words.extend([word("--model"), model]);
+            }
+            for set in &args.set {
+                words.extend([word("--set"), Path::new(set)]);
+            }
+            Some(command(&words))
+        }
+        Kind::Tokenizer | Kind::Tensors => None,
         Kind::Adapter => {
-            let base = ["base_model", "base_model_name_or_path"];
-            let base = base.iter().find_map(|key| facts.get(*key)?.as_str());
+            let base = named_base(facts).filter(|_| base(facts).is_some());
             let base = Path::new(base.unwrap_or("HF_DIR"));
             Some(command(&[
                 word("predict"),
@@ -129,12 +166,24 @@ fn next(kind: Kind, path: &Path, facts: &Map<String, Value>, refused: bool) -> O
     }
 }
 
+/// The base model that an adapter names.
+fn named_base(facts: &Map<String, Value>) -> Option<&str> {
+    let keys = ["base_model", "base_model_name_or_path"];
+    keys.iter().find_map(|key| facts.get(*key)?.as_str())
+}
+
+/// The folder of the base model of an adapter, if it is here.
+fn base(facts: &Map<String, Value>) -> Option<String> {
+    let folder = hub::named_model(Path::new(named_base(facts)?)).ok()?;
+    Some(folder.display().to_string())
+}
+
 type OfData = (String, Map<String, Value>, Option<TrainError>);
 
 /// A file of examples, as `train --data` would read it.
 fn data(args: &InspectArgs, path: &Path) -> Result<OfData> {
     let model: Option<PathBuf> = match &args.model {
-        Some(model) => Some(hub::model(model, false)?),
+        Some(model) => Some(hub::named_model(model)?),
         None => None,
     };
     let files = DataFiles {
@@ -152,14 +201,15 @@ fn data(args: &InspectArgs, path: &Path) -> Result<OfData> {
         Err(error @ TrainError::Config { .. }) => return Err(error.into()),
         Err(error) => return Ok((String::new(), facts, Some(error))),
     };
-    let mut text = format!("{}\n", decided.join("\n"));
+    let lines: Vec<String> = decided.iter().map(|line| plain(line)).collect();
+    let mut text = format!("{}\n", lines.join("\n"));
     facts.insert("found".into(), decided.into());
     facts.insert("task".into(), config.task.name().into());
     let found = match Profiles::of(&config, model.as_deref()) {
         Ok(found) => found,
         Err(error) => return Ok((text, facts, Some(error))),
     };
-    text.push_str(&profiles::text(&found));
+    text.push_str(&profiles::text(&found, "no model was named (--model)"));
     profiles::add_json(&found, &mut facts)?;
     Ok((text, facts, found.check(&config).err()))
 }
@@ -172,32 +222,35 @@ fn table(facts: &Map<String, Value>) -> String {
     for (name, value) in facts {
         let shown = match (name.as_str(), value.as_u64()) {
             ("bytes", Some(count)) => format!("{count} ({})", bytes(count)),
-            _ => shown(value),
+            _ => shown(name, value),
         };
-        let _ = writeln!(text, "  {name:<width$}  {shown}");
+        let _ = writeln!(text, "  {name:<width$}  {}", plain(&shown));
     }
     text
 }
 
-fn shown(value: &Value) -> String {
+/// A value of a name, in one line.
+fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
         Value::String(text) => text.clone(),
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            // A score, as the other commands print it; rates of dropout have fewer digits.
-            Some(score) => format!("{score:.4}").trim_end_matches('0').to_string(),
+            // A score, as the other commands print it.
+            Some(score) if name == "value" => format!("{score:.4}"),
+            // Settings as they were written, a whole number without its fraction.
+            Some(number) => number.to_string(),
             None => number.to_string(),
         },
-        Value::Array(values) => listed(values.iter().map(shown), LISTED),
+        Value::Array(values) => listed(values.iter().map(|value| shown(name, value)), LISTED),
         Value::Object(object) => {
             let each = object.iter().map(|(name, value)| match value {
                 Value::Array(values) => {
-                    let sizes: Vec<String> = values.iter().map(shown).collect();
+                    let sizes: Vec<String> = values.iter().map(|size| shown(name, size)).collect();
                     format!("{name} [{}]", sizes.join(", "))
                 }
-                value => format!("{name} {}", shown(value)),
+                value => format!("{name} {}", shown(name, value)),
             });
             listed(each, LISTED)
         }

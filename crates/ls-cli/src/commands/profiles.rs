@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use ls_data::{Lengths, Profile, TaskKind, shown_type};
+use ls_files::plain;
 use ls_train::Profiles;
 use serde_json::{Map, Value};
 
@@ -11,17 +12,19 @@ use serde_json::{Map, Value};
 const LISTED: usize = 30;
 
 /// Each split, then what is worth a warning.
-pub fn text(profiles: &Profiles) -> String {
+///
+/// `uncounted` says why tokens are not counted, where they are not.
+pub fn text(profiles: &Profiles, uncounted: &str) -> String {
     let mut text = String::new();
     for (name, profile) in &profiles.splits {
         // Writing to a text cannot fail.
         let _ = split(&mut text, name, profile);
     }
     if !profiles.measured {
-        text.push_str("tokens are not counted: the model is not here\n");
+        let _ = writeln!(text, "tokens are not counted: {uncounted}");
     }
     for concern in &profiles.concerns {
-        let _ = writeln!(text, "warning: {concern}");
+        let _ = writeln!(text, "warning: {}", plain(&concern.to_string()));
     }
     text
 }
@@ -47,7 +50,9 @@ pub fn add_json(profiles: &Profiles, object: &mut Map<String, Value>) -> Result<
 
 fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
     let files = profile.files.iter();
-    let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+    let files: Vec<String> = files
+        .map(|file| plain(&file.display().to_string()))
+        .collect();
     writeln!(
         text,
         "{name}: {} examples ({})",
@@ -87,7 +92,7 @@ fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
     }
     if profile.bad_rows.count > 0 {
         for line in profile.bad_rows.to_string().lines() {
-            writeln!(text, "  {line}")?;
+            writeln!(text, "  {}", plain(line))?;
         }
     }
     Ok(())
@@ -98,7 +103,7 @@ fn counted(text: &mut String, what: &str, counts: &[(&str, usize)]) -> std::fmt:
     let total: usize = counts.iter().map(|(_, count)| count).sum();
     let each = counts.iter().map(|(name, count)| {
         let percent = 100.0 * *count as f64 / total.max(1) as f64;
-        format!("{name} {count} ({percent:.1}%)")
+        format!("{} {count} ({percent:.1}%)", plain(name))
     });
     writeln!(text, "  {what}: {}", ls_files::listed(each, LISTED))
 }

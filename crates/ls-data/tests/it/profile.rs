@@ -115,6 +115,7 @@ fn what_would_be_cut_is_measured_by_the_tokenizer() {
     let options = ProfileOptions {
         kind: None,
         tokens: Some((&tokenizer, &limits)),
+        vocab_size: None,
     };
     let found = Profile::of(&source, TaskKind::Sequence, &options).unwrap();
     let encoded = source
@@ -134,6 +135,7 @@ fn what_would_be_cut_is_measured_by_the_tokenizer() {
     let options = ProfileOptions {
         kind: None,
         tokens: Some((&tokenizer, &windows)),
+        vocab_size: None,
     };
     let found = Profile::of(&source, TaskKind::Sequence, &options).unwrap();
     let said = concerns(&[("train", &found)], &windows);
@@ -189,6 +191,7 @@ fn what_is_likely_not_meant_is_told_with_its_place() {
         said(&[("train", &even), ("validation", &even), ("test", &other)]),
         [
             "test: rows that cannot be used: 1, of which 1 have nothing to read",
+            "labels of train that test has no example of, so that they are not scored: \"a\"",
             "test: 1 of 5 repeat an earlier text",
             "validation: 40 of 40 stand in train too, so that validation scores too well \
              (a.csv:2 as a.csv:2)",

@@ -28,6 +28,7 @@ pub use read::check_reading;
 pub(crate) use read::{keys_of, value_of};
 pub use reference::reference_page;
 pub use resolved::ResolvedRun;
+pub(crate) use resolved::check_metric_of_tags;
 pub use schema::json_schema;
 pub use settings::{
     DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,

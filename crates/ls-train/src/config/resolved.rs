@@ -205,6 +205,23 @@ impl RunConfig {
 }
 
 /// The score that chooses the best checkpoint where none is named: of spans, or of labels.
+/// # Errors
+///
+/// If the metric is none of tags of this kind.
+pub(crate) fn check_metric_of_tags(task: TaskKind, metric: &str, kind: TagKind) -> Result<()> {
+    let known = Scores::metrics(task, Some(kind));
+    if known.contains(&metric) {
+        return Ok(());
+    }
+    Err(TrainError::Config {
+        origin: format!(
+            "train.metric_for_best_model, for tags that are {}",
+            kind.name()
+        ),
+        faults: vec![unknown_metric(metric, &known)],
+    })
+}
+
 fn default_metric(kind: Option<TagKind>) -> &'static str {
     match kind {
         Some(TagKind::Spans) => "span_f1_micro",
@@ -251,16 +268,7 @@ impl ResolvedRun {
         }
         let metric = &mut self.config.train.metric_for_best_model;
         let metric = metric.get_or_insert_with(|| default_metric(Some(kind)).into());
-        let known = Scores::metrics(self.config.task, Some(kind));
-        if !known.contains(&metric.as_str()) {
-            return Err(TrainError::Config {
-                origin: format!(
-                    "train.metric_for_best_model, for tags that are {}",
-                    kind.name()
-                ),
-                faults: vec![unknown_metric(metric, &known)],
-            });
-        }
+        check_metric_of_tags(self.config.task, metric, kind)?;
         self.metric.clone_from(metric);
         Ok(())
     }

@@ -96,8 +96,8 @@ impl Annotations {
             .chain(notes.map(|(_, note)| note.as_str()))
         {
             // A label may hold what a comment may not.
-            let said = said.replace(|c: char| c.is_control() && !c.is_whitespace(), "\u{fffd}");
-            for line in wrapped(&said, 98).lines() {
+            let lines: Vec<String> = said.lines().map(ls_files::plain).collect();
+            for line in wrapped(&lines.join("\n"), 98).lines() {
                 text.push_str(&format!("# {line}\n"));
             }
         }
