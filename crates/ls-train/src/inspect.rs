@@ -226,10 +226,10 @@ impl Inspected {
     }
 
     fn tensors(&mut self, path: &Path) {
-        let pickled = path.extension() != Some("safetensors".as_ref());
-        let opened = match pickled {
-            true => TensorFile::open_pickled(path),
-            false => TensorFile::open(path),
+        let opened = if path.extension() == Some("safetensors".as_ref()) {
+            TensorFile::open(path)
+        } else {
+            TensorFile::open_pickled(path)
         };
         if let Some(file) = self.take(opened) {
             let mut types = Map::new();

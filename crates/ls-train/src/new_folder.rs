@@ -25,8 +25,8 @@ pub(crate) fn expect_empty(folder: &Path, what: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Sees that a folder can be put in the place of this one, and gives its absolute path; `what` it is
-/// for.
+/// Sees that a folder can be put in the place of this one, and gives its absolute path; `what` it
+/// is for.
 ///
 /// # Errors
 ///
