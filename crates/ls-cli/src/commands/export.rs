@@ -36,9 +36,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             started = true;
         }
         display.tick(done);
-        match signals.asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if signals.asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     });
     display.finish();
