@@ -440,9 +440,10 @@ fn every_kind_of_run_answers_alike_as_a_folder_and_in_transformers() {
         );
         assert_eq!(card.contains("= pipeline("), native, "{card}");
         if case.pairs {
-            let shown = match native {
-                true => "classify([{\"text\": \"a text\", \"text_pair\": ",
-                false => "model.predict([(\"a text\", \"the one",
+            let shown = if native {
+                "classify([{\"text\": \"a text\", \"text_pair\": "
+            } else {
+                "model.predict([(\"a text\", \"the one"
             };
             assert_contains(&card, &[shown, "--set data.text_pair=other`"]);
         }
