@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-use super::compared::FIXED;
+use super::fixed::FIXED;
 use crate::config::{Fold, value_of};
 use crate::error::{Result, TrainError};
 

@@ -6,47 +6,10 @@ use std::path::PathBuf;
 use ls_data::{LongInputs, TaskKind, TextTokenizer};
 
 use super::choices::Choices;
+use super::fixed::{OTHER_EXAMPLES, OTHER_LABELS};
 use crate::config::{Protocol, RunConfig};
 use crate::error::TrainError;
 use crate::sources::Sources;
-
-/// Keys that no sweep varies, and why.
-pub(super) const FIXED: [(&str, &str); 28] = [
-    ("run", "each run has a folder in that of the sweep"),
-    ("task", "runs of two tasks have no score in common"),
-    ("model", BY_KEY),
-    ("data", BY_KEY),
-    ("train", BY_KEY),
-    ("data.fold", "--folds K takes each part in turn"),
-    ("data.validation", OTHER_EXAMPLES),
-    ("data.validation_fraction", OTHER_EXAMPLES),
-    ("data.test", OTHER_EXAMPLES),
-    ("data.protocol", OTHER_EXAMPLES),
-    ("data.dataset", OTHER_EXAMPLES),
-    ("data.dir", OTHER_EXAMPLES),
-    ("data.language", OTHER_EXAMPLES),
-    ("data.format", OTHER_EXAMPLES),
-    ("data.header", OTHER_EXAMPLES),
-    ("data.delimiter", OTHER_EXAMPLES),
-    ("data.encoding", OTHER_EXAMPLES),
-    ("data.tokens", OTHER_EXAMPLES),
-    ("data.skip_bad_rows", OTHER_EXAMPLES),
-    ("data.label", OTHER_LABELS),
-    ("data.labels", OTHER_LABELS),
-    ("data.first_label", OTHER_LABELS),
-    ("data.tags", OTHER_LABELS),
-    ("data.scheme", OTHER_LABELS),
-    ("data.tag_separator", OTHER_LABELS),
-    ("data.malformed", OTHER_LABELS),
-    ("data.bad_spans", OTHER_LABELS),
-    (
-        "train.metric_for_best_model",
-        "it is the score that the runs are compared by",
-    ),
-];
-const OTHER_EXAMPLES: &str = "the runs would be scored on different examples";
-const OTHER_LABELS: &str = "the runs would be scored by different labels";
-const BY_KEY: &str = "give them to the keys in it, such as train.epochs=1,2";
 
 /// Keys that decide which words are cut, beside the tokenizer.
 const CUTTING: [&str; 5] = [

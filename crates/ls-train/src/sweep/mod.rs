@@ -15,6 +15,7 @@
 
 mod choices;
 mod compared;
+mod fixed;
 mod outcome;
 mod plan;
 mod record;
