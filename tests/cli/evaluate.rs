@@ -45,6 +45,36 @@ fn a_validation_part_is_set_aside_and_found_again() {
 }
 
 #[test]
+fn as_many_examples_as_are_allowed_train_in_equal_shares() {
+    let sandbox = sequence();
+    let aside = SEQUENCE.replace("validation = \"train.csv\"", "validation_fraction = 0.3");
+    for (run, config, validation) in [("named", SEQUENCE, 20), ("aside", &aside, 6)] {
+        sandbox.write("run.toml", config);
+        let outcome = train(&sandbox, run, &["data.max_train_samples=8"]);
+        assert_contains(
+            &outcome.stderr,
+            &[
+                "train: 8 examples",
+                "labels: neg 4, pos 4",
+                &format!("validation: {validation} examples"),
+            ],
+        );
+        let args = ["evaluate", "--run", run, "--split", "train"];
+        let found = sandbox.ok_json(&[&args[..], &["--format", "json"]].concat());
+        assert_eq!(found["examples"], 8);
+    }
+    let all = train(&sandbox, "all", &["data.max_train_samples=1000"]);
+    assert_contains(&all.stderr, &["train: 14 examples"]);
+    let one = train_args("one", &["data.max_train_samples=1"]);
+    refused(&sandbox, &one, 1, &["expected at least two"]);
+    let none = train_args("none", &["data.max_train_samples=0"]);
+    refused(&sandbox, &none, 2, &["data.max_train_samples", "found 0"]);
+    let words = token();
+    let outcome = train(&words, "out", &["data.max_train_samples=3"]);
+    assert_contains(&outcome.stderr, &["train: 3 examples"]);
+}
+
+#[test]
 fn evaluate_finds_the_scores_of_the_report() {
     let data = |sandbox: &Sandbox, from: &str, to: &str| sandbox.write(to, sandbox.read(from));
     for (sandbox, name, metric) in [

@@ -275,6 +275,33 @@ pub fn split_off(
         (0.0..1.0).contains(&fraction),
         "a fraction of at least 0 and less than 1"
     );
+    // Any stream but those of the epochs.
+    in_equal_shares(n, fraction, 1, rng(seed, u64::MAX), strata)
+}
+
+/// Draws `most` of `n` examples, ascending; with `strata` (a class per example) in equal shares of
+/// each class. All of them where there are no more.
+///
+/// # Panics
+/// If `strata` is not of length `n`.
+pub fn draw(n: usize, most: usize, seed: u64, strata: Option<&[usize]>) -> Vec<usize> {
+    if most >= n {
+        return (0..n).collect();
+    }
+    // Any stream but those of the epochs, of `split_off` and of `split_fold`.
+    let rng = rng(seed, u64::MAX - 2);
+    in_equal_shares(n, most as f64 / n as f64, 0, rng, strata).1
+}
+
+/// Parts `fraction` of `n` examples from the rest, in which each class keeps at least `keep`:
+/// `(rest, part)`, both ascending.
+fn in_equal_shares(
+    n: usize,
+    fraction: f64,
+    keep: usize,
+    mut rng: ChaCha8Rng,
+    strata: Option<&[usize]>,
+) -> (Vec<usize>, Vec<usize>) {
     let mut groups = by_stratum(n, strata);
     // Largest remainders: whole shares first, then one more to those that lost most by rounding.
     let mut shares: Vec<(usize, f64, usize)> = groups
@@ -288,15 +315,13 @@ pub fn split_off(
     let mut missing = wanted.saturating_sub(shares.iter().map(|s| s.2).sum());
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
     for (stratum, _, share) in &mut shares {
-        if missing > 0 && *share + 1 < groups[stratum].len() {
+        if missing > 0 && *share + keep < groups[stratum].len() {
             *share += 1;
             missing -= 1;
         }
     }
     shares.sort_by_key(|s| s.0);
 
-    // Any stream but those of the epochs.
-    let mut rng = rng(seed, u64::MAX);
     let (mut rest, mut part) = (Vec::new(), Vec::new());
     for (group, (_, _, share)) in groups.values_mut().zip(shares) {
         group.shuffle(&mut rng);
@@ -503,6 +528,25 @@ mod tests {
         assert_ne!(split_off(1001, 0.1, 8, Some(&strata)).1, part);
         assert_eq!(split_off(5, 0.0, 1, None).1, [0usize; 0]);
         assert_eq!(split_off(1, 0.9, 1, None).0, [0]);
+    }
+
+    #[test]
+    fn what_is_drawn_is_as_many_in_equal_shares() {
+        let strata: Vec<usize> = (0..101).map(|i| usize::from(i % 3 == 0)).collect();
+        let drawn = draw(101, 30, 7, Some(&strata));
+        assert_eq!(drawn.len(), 30);
+        assert!(drawn.is_sorted_by(|a, b| a < b));
+        assert_eq!(drawn.iter().filter(|i| strata[**i] == 1).count(), 10);
+        assert_ne!(draw(101, 30, 8, Some(&strata)), drawn);
+        // As many classes as examples: not each can be among them.
+        let each: Vec<usize> = (0..9).collect();
+        for most in [0, 1, 4, 8] {
+            assert_eq!(draw(9, most, 7, Some(&each)).len(), most);
+        }
+        for most in [9, 10] {
+            assert_eq!(draw(9, most, 7, None), each);
+        }
+        assert_eq!(draw(0, 3, 7, None), [0usize; 0]);
     }
 
     #[test]

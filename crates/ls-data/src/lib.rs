@@ -105,7 +105,7 @@ pub use answers::{
 pub use arrivals::{Arrivals, ChunkLimits, Patience};
 pub use batch::{
     Batch, BatchLabels, BatchOptions, EncodedExample, ExampleLabels, PaddingMode, PaddingSide,
-    collate, epoch_order, sequential_order, split_fold, split_off,
+    collate, draw, epoch_order, sequential_order, split_fold, split_off,
 };
 pub use beside::splits_beside;
 pub use cache::default_cache;

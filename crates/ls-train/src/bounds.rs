@@ -11,6 +11,8 @@ pub(crate) const BATCH: Bounds = Bounds::new(1, 1 << 16);
 pub(crate) const PADDED_TOKENS: u64 = 1 << 20;
 /// Passes: `epochs`, `gradient_accumulation_steps`, and what is counted in evaluations.
 pub(crate) const PASSES: Bounds = Bounds::new(1, 1 << 24);
+/// Examples: `max_train_samples`.
+pub(crate) const EXAMPLES: Bounds = Bounds::new(1, 1 << 40);
 /// Optimizer steps: `eval_steps`.
 pub(crate) const STEPS: Bounds = Bounds::new(1, 1 << 40);
 /// Optimizer steps: `warmup_steps`.

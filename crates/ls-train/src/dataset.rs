@@ -768,7 +768,7 @@ impl Dataset {
         })
     }
 
-    /// The class of every text, for drawing equal shares; nothing for lists of words.
+    /// The class of each text, for drawing equal shares; nothing for lists of words.
     ///
     /// # Errors
     ///
@@ -792,9 +792,10 @@ impl Dataset {
         for (place, label) in by_name.into_iter().enumerate() {
             rank[label] = place;
         }
-        let ranked = strata
-            .into_iter()
-            .map(|label| rank.get(label).copied().unwrap_or(0));
+        let ranked = (0..self.len()).map(|example| {
+            let label = strata[self.in_split(example)];
+            rank.get(label).copied().unwrap_or(0)
+        });
         Ok(Some(ranked.collect()))
     }
 }

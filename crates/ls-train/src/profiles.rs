@@ -152,14 +152,15 @@ impl Profiles {
             counts[*class] = seen.count;
         }
         let words = train.task == TaskKind::Token;
-        if self.split("validation").is_none() {
-            // Which examples are set aside does not matter here, only of which class they are.
+        let set_aside = self.split("validation").is_none();
+        if set_aside || config.data.max_train_samples.is_some() {
+            // Which examples are left out does not matter here, only of which class they are.
             let strata: Option<Vec<usize>> = (!words).then(|| {
                 let each = counts.iter().enumerate();
                 each.flat_map(|(class, count)| std::iter::repeat_n(class, *count))
                     .collect()
             });
-            let (rest, _) = parts(train.examples, strata.as_deref(), config)?;
+            let (rest, _) = parts(train.examples, strata.as_deref(), config, set_aside)?;
             if let Some(strata) = strata {
                 counts.fill(0);
                 for at in rest {

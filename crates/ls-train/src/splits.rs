@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ls_data::{
-    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, odd_tags, quoted, split_fold,
-    split_off, with_hyphen,
+    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, draw, odd_tags, quoted,
+    split_fold, split_off, with_hyphen,
 };
 
 use crate::classes;
@@ -71,13 +71,7 @@ impl Splits {
             TaskKind::Token => Some(tags_of(data, &train, &labels, observer)),
         };
         let train = train.with_labels(&labels)?;
-        let (train, aside) = match &sources.validation {
-            Some(_) => (train, None),
-            None => {
-                let (train, aside) = set_aside(&train, &run.config)?;
-                (train, Some(aside))
-            }
-        };
+        let (train, aside) = training(train, &run.config, sources.validation.is_none())?;
         // Before the other splits, whose labels would be taken for the fault.
         classes::check_train(&labels, &train)?;
         let validation = match (aside, &sources.validation) {
@@ -222,20 +216,28 @@ fn tags_of(
     kind
 }
 
-/// Parts the training examples into those that train and those that choose the best checkpoint:
-/// the fold `data.fold`, or `data.validation_fraction` of them, in equal shares of each class, by
-/// the run's seed.
+/// The examples that train, and with `set_aside` those that choose the best checkpoint in place of
+/// a split of their own: the fold `data.fold`, or `data.validation_fraction` of them. Of the others
+/// `data.max_train_samples` train. Both are drawn in equal shares of each class, by the run's seed.
 ///
 /// # Errors
 ///
 /// If either part is empty.
-pub fn set_aside(train: &Dataset, config: &RunConfig) -> Result<(Dataset, Dataset)> {
-    let (rest, part) = parts(train.len(), train.strata()?.as_deref(), config)?;
-    Ok((train.part(&rest)?, train.part(&part)?))
+pub fn training(
+    train: Dataset,
+    config: &RunConfig,
+    set_aside: bool,
+) -> Result<(Dataset, Option<Dataset>)> {
+    let most = config.data.max_train_samples;
+    if !set_aside && most.is_none_or(|most| most >= train.len()) {
+        return Ok((train, None));
+    }
+    let (rest, part) = parts(train.len(), train.strata()?.as_deref(), config, set_aside)?;
+    let part = set_aside.then(|| train.part(&part)).transpose()?;
+    Ok((train.part(&rest)?, part))
 }
 
-/// Which of `count` training examples train, and which choose the best checkpoint; `strata` are
-/// their classes.
+/// Which of `count` examples [`training`] takes for which part; `strata` are their classes.
 ///
 /// # Errors
 ///
@@ -244,21 +246,29 @@ pub(crate) fn parts(
     count: usize,
     strata: Option<&[usize]>,
     config: &RunConfig,
+    set_aside: bool,
 ) -> Result<(Vec<usize>, Vec<usize>)> {
     let seed = config.train.seed;
     let (rest, part) = match config.data.fold {
+        _ if !set_aside => ((0..count).collect(), Vec::new()),
         Some(fold) => split_fold(count, fold.parts(), fold.part() - 1, seed, strata),
         None => split_off(count, config.data.validation_fraction, seed, strata),
     };
-    if rest.is_empty() || part.is_empty() {
-        let split = if part.is_empty() {
-            "validation"
-        } else {
+    if rest.is_empty() || set_aside && part.is_empty() {
+        let split = if rest.is_empty() {
             "train"
+        } else {
+            "validation"
         };
         return Err(TrainError::EmptySplit {
             split: split.into(),
         });
     }
-    Ok((rest, part))
+    let Some(most) = config.data.max_train_samples else {
+        return Ok((rest, part));
+    };
+    let of_rest: Option<Vec<usize>> =
+        strata.map(|strata| rest.iter().map(|example| strata[*example]).collect());
+    let drawn = draw(rest.len(), most, seed, of_rest.as_deref());
+    Ok((drawn.into_iter().map(|at| rest[at]).collect(), part))
 }

@@ -211,11 +211,14 @@ fn split(
     let read = |source: &Source| predictor.dataset(&source.split, cache);
     let dataset = match (name, &sources.validation, &sources.test) {
         ("test", _, Some(source)) | ("validation", Some(source), _) => read(source)?,
-        ("train", Some(_), _) => read(&sources.train)?,
-        ("train" | "validation", None, _) => {
+        ("train", validation, _) => {
             let train = read(&sources.train)?;
-            let (train, validation) = ls_train::splits::set_aside(&train, config)?;
-            if name == "train" { train } else { validation }
+            ls_train::splits::training(train, config, validation.is_none())?.0
+        }
+        ("validation", None, _) => {
+            let train = read(&sources.train)?;
+            let (train, aside) = ls_train::splits::training(train, config, true)?;
+            aside.unwrap_or(train)
         }
         _ => {
             let test = sources.test.as_ref().map(|_| "test");

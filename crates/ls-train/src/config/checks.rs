@@ -10,7 +10,7 @@ use ls_files::{Bounds, shown};
 use super::settings::{
     DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
 };
-use crate::bounds::{BATCH, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS, padded};
+use crate::bounds::{BATCH, EXAMPLES, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS, padded};
 use crate::scores::Scores;
 
 /// The faults of a configuration, a sentence each.
@@ -217,6 +217,7 @@ impl DataSettings {
     /// Lengths, windows and padding.
     fn check_limits(&self, faults: &mut Faults) {
         faults.check_bounds("data.max_length", self.max_length, TOKENS);
+        faults.check_bounds("data.max_train_samples", self.max_train_samples, EXAMPLES);
         faults.check_bounds("data.pad_to", self.pad_to, TOKENS);
         let stride = self.stride.filter(|stride| *stride > 0);
         faults.check_bounds("data.stride", stride, TOKENS);

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::fold::Fold;
 use super::micro_batch::MicroBatchSize;
 use super::values;
-use crate::bounds::{BATCH, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
+use crate::bounds::{BATCH, EXAMPLES, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
 
 /// A run as the user writes it: model, adapter, data and training.
 ///
@@ -293,6 +293,10 @@ pub struct DataSettings {
     /// Part of `train` that is set aside where there is no `validation`.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_fraction: f64,
+    /// Most examples to learn from, where `train` has more: drawn by `train.seed`, in equal shares
+    /// of each class. By default all.
+    #[schemars(range(min = EXAMPLES.least, max = EXAMPLES.most))]
+    pub max_train_samples: Option<usize>,
     /// Cross-validation: `"2/5"` cuts `train` in 5 parts, in equal shares of each class and by
     /// `train.seed`; the second chooses the best epoch, the others are learnt from. A `validation`
     /// that is named, or that of the data set, is not read. `ls-cli sweep --folds 5` trains once
@@ -418,6 +422,7 @@ impl Default for DataSettings {
             validation: None,
             test: None,
             validation_fraction: 0.1,
+            max_train_samples: None,
             fold: None,
             format: None,
             header: true,
