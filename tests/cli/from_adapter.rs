@@ -438,6 +438,56 @@ fn a_head_of_another_task_or_none_is_drawn() {
     }
 }
 
+/// The same adapter in both of peft's forms.
+#[test]
+fn a_pickled_adapter_is_begun_from_as_well() {
+    let sandbox = Sandbox::empty();
+    let forms = root().join("tests/fixtures/forms");
+    for (folder, file) in [
+        ("bare", "config.json"),
+        ("bare", "model.safetensors"),
+        ("adapter", "adapter_config.json"),
+        ("adapter", "adapter_model.safetensors"),
+        ("adapter-pickled", "adapter_config.json"),
+        ("adapter-pickled", "adapter_model.bin"),
+    ] {
+        let bytes = std::fs::read(forms.join(folder).join(file)).unwrap();
+        sandbox.write(&format!("{folder}/{file}"), bytes);
+    }
+    let special = |id: usize, token: &str| {
+        json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<unk>"), special(4, "<pad>")], "normalizer": null,
+        "pre_tokenizer": { "type": "Whitespace" }, "post_processor": null,
+        "decoder": null,
+        "model": {
+            "type": "WordLevel", "unk_token": "<unk>",
+            "vocab": { "<unk>": 0, "a": 1, "b": 2, "c": 3, "<pad>": 4 },
+        },
+    });
+    sandbox.write("bare/tokenizer.json", tokenizer.to_string());
+    sandbox.write("train.csv", "text,label\na b,x\nb c,y\nc c a,z\n");
+    sandbox.write(
+        "run.toml",
+        "task = \"sequence\"\nmodel.path = \"bare\"\ndata.train = \"train.csv\"\n\
+         data.validation = \"train.csv\"\ntrain.epochs = 1\n",
+    );
+    for run in ["adapter", "adapter-pickled"] {
+        let from = format!("model.adapter={run}");
+        let out = format!("out-{run}");
+        let outcome = train(&sandbox, &out, &[&from, STANDS]);
+        let said = "the rows of its head are taken for `x`, `y`, `z` in this order";
+        assert_contains(&outcome.stderr, &[said]);
+        let before = tensors(&sandbox, "adapter/adapter_model.safetensors");
+        assert_eq!(adapter(&sandbox, &out), before, "{run}");
+    }
+}
+
 #[test]
 fn an_adapter_brings_the_table_of_its_own_vocabulary() {
     let all = "lora.modules_to_save=[\"embed_tokens\"]";
