@@ -24,6 +24,7 @@ mod export;
 mod faults;
 mod field_notes;
 mod files;
+mod from_adapter;
 mod from_files;
 mod full;
 mod hub;

@@ -43,13 +43,13 @@ impl Observer for StopAt {
 
 /// A run of the sandbox within this process, so that it can be stopped at any moment that it looks
 /// for the wish.
-struct Runs<'a> {
+pub struct Runs<'a> {
     sandbox: &'a Sandbox,
     config: RunConfig,
 }
 
 impl<'a> Runs<'a> {
-    fn new(sandbox: &'a Sandbox, set: &[&str]) -> Self {
+    pub fn new(sandbox: &'a Sandbox, set: &[&str]) -> Self {
         let absolute = |key: &str, file: &str| {
             let path = sandbox.path(file);
             format!("{key}={}", path.display())
@@ -70,13 +70,13 @@ impl<'a> Runs<'a> {
     }
 
     /// Of files that the sandbox's configuration names, or `set`.
-    fn of(sandbox: &'a Sandbox, set: &[&str]) -> Self {
+    pub fn of(sandbox: &'a Sandbox, set: &[&str]) -> Self {
         let set: Vec<String> = set.iter().map(|set| set.to_string()).collect();
         let config = RunConfig::from_file(&sandbox.path("run.toml"), &set).unwrap();
         Self { sandbox, config }
     }
 
-    fn train(&self, run: &str, stop: usize) -> Result<(), TrainError> {
+    pub fn train(&self, run: &str, stop: usize) -> Result<(), TrainError> {
         let mut observer = StopAt::new(stop);
         let run = self.sandbox.path(run);
         ls_train::train(&self.config, &run, &Device::flex(), &mut observer).map(drop)
@@ -90,7 +90,7 @@ impl<'a> Runs<'a> {
 
     /// Trains in pieces: each ends where it has looked for the wish to stop as often as `pieces`
     /// say in turn. Returns how many pieces there were.
-    fn in_pieces(&self, run: &str, mut pieces: impl FnMut() -> usize) -> usize {
+    pub fn in_pieces(&self, run: &str, mut pieces: impl FnMut() -> usize) -> usize {
         let mut count = 1;
         let mut outcome = self.train(run, pieces());
         while let Err(error) = outcome {
@@ -207,7 +207,7 @@ const SETTINGS: [&[&str]; 25] = [
 ];
 
 /// Pieces of one to eight looks for the wish to stop.
-fn random(seed: u64) -> impl FnMut() -> usize {
+pub fn random(seed: u64) -> impl FnMut() -> usize {
     let mut state = seed;
     move || {
         state = state

@@ -72,15 +72,6 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// An error and its causes in a line.
-pub fn chain(error: &TrainError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
-    // Transparent wrappers repeat their cause.
-    said.dedup();
-    said.join(": ")
-}
-
 /// Prints the error, one cause a line, with its hint where there is one, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if has_no_reader(error) {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ls_data::catalog::{self, DatasetSpec, HubSource};
 use ls_files::{exists, is_file, is_folder};
 use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
-use ls_train::config::DataSettings;
+use ls_train::config::{DataSettings, ModelSettings};
 
 use crate::error::UsageError;
 
@@ -24,6 +24,25 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     }
     let resolved = ls_hub::resolve_model(path, download);
     resolved.with_context(|| format!("{} is no folder here", path.display()))
+}
+
+/// The folder of the model of a configuration, which may be one that the adapter names that the run
+/// begins from.
+///
+/// # Errors
+///
+/// As [`model`].
+pub fn configured(settings: &ModelSettings, download: bool) -> Result<PathBuf> {
+    let found = model(&settings.path, download);
+    match &settings.adapter {
+        None => found,
+        Some(adapter) => found.with_context(|| {
+            format!(
+                "model.path, the base model of the adapter {}",
+                adapter.display()
+            )
+        }),
+    }
 }
 
 /// The folder of a model that was named for its tokenizer: as [`model`] finds it, and there.

@@ -8,7 +8,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ls_files::say;
 use ls_train::{Event, Observer};
 
-use crate::error::chain;
 use crate::signals::Signals;
 
 /// Without a terminal, at most one line of progress in this time.
@@ -155,7 +154,7 @@ impl Observer for Display {
                 let hint = error.hint().map(|hint| format!(" ({hint})"));
                 self.line(format!(
                     "{name} failed: {}{}",
-                    chain(error),
+                    error.chain(),
                     hint.unwrap_or_default()
                 ));
             }

@@ -217,6 +217,15 @@ impl LoraConfig {
         names
     }
 
+    /// `modules_to_save` without the heads of classifiers, which come with the task.
+    #[must_use]
+    pub fn modules_beside_heads(&self) -> Vec<String> {
+        let heads = TaskType::SeqCls.head_modules();
+        let names = self.modules_to_save.iter();
+        let beside = names.filter(|name| !heads.contains(&name.as_str()));
+        beside.cloned().collect()
+    }
+
     /// The configuration of the converted form of an adapter with a start (see
     /// [`InitLoraWeights::has_start`]): twice the ranks at the same scalings. Any other
     /// configuration stays as it is.

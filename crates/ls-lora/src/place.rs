@@ -309,19 +309,8 @@ fn from_tensors(
             names: keys.collect(),
         });
     }
+    tensors.expect_shape(full_name, [d_in, d_out], path)?;
     let r = tensors.a.shape.first().copied().unwrap_or(0);
-    let expected = [vec![r, d_in], vec![d_out, r], vec![d_out]];
-    for ((key, tensor), expected) in tensors.named(full_name).zip(expected) {
-        if tensor.shape != expected {
-            return Err(FileError::TensorShape {
-                path: path.to_owned(),
-                name: key,
-                expected,
-                found: tensor.shape.clone(),
-            }
-            .into());
-        }
-    }
     let factor = |tensor: &HostTensor, shape: [usize; 2]| -> Result<Param<Tensor<2>>> {
         Ok(trainable(
             parameters::transposed_to_device(tensor, shape, device)?,

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_files::FileError;
-use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, lora_module};
+use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, host_values, lora_module};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::config::LlamaConfig;
 use crate::error::Result;
 use crate::input::ModelInput;
 use crate::llama::LlamaModel;
+use crate::saved_head::SavedHead;
 
 /// The name of a classifier's adapter: the one that PEFT uses by default.
 pub const ADAPTER: &str = "default";
@@ -171,12 +172,8 @@ impl LlamaClassifier {
         let task_type = task.task_type();
         adapter.expect_task(task_type)?;
         let path = ls_lora::weights_file(dir)?;
-        // transformers calls the head `score`, the reference's token model `classifier`.
-        let head = |part: &str| {
-            let tensor = |head: &str| adapter.saved_modules.get(&format!("{head}.{part}"));
-            tensor("score").or_else(|| tensor("classifier"))
-        };
-        let Some(weight) = head("weight") else {
+        let Some(SavedHead { weight, bias, .. }) = SavedHead::in_adapter(adapter, path.clone())
+        else {
             let nearest = adapter.saved_modules.keys().next().cloned();
             return Err(FileError::TensorMissing {
                 path,
@@ -185,7 +182,6 @@ impl LlamaClassifier {
             }
             .into());
         };
-        let bias = head("bias");
         if bias.is_some() && task_type == TaskType::SeqCls {
             // PEFT itself loads it silently.
             let (expected, found) = (
@@ -224,6 +220,67 @@ impl LlamaClassifier {
         }
         ls_lora::load_adapter(&mut classifier, ADAPTER, &adapter, dir, device)?;
         Ok(classifier)
+    }
+
+    /// Takes rows of a head that was trained before: of each label which one, if any. The other
+    /// rows stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If that head is of another width.
+    pub fn keep_rows(&mut self, head: &SavedHead, rows: &[Option<usize>]) -> Result<()> {
+        let weight = self.score.weight.val();
+        let ([width, num_labels], device) = (weight.dims(), weight.device());
+        let (old_weight, old_bias) = head.values(width)?;
+        let mut weight = host_values(weight);
+        let bias = self.score.bias.as_ref();
+        let mut bias = bias.map(|bias| host_values(bias.val()));
+        if old_bias.is_some() {
+            bias.get_or_insert_with(|| vec![0.0; num_labels]);
+        }
+        for (label, row) in rows.iter().enumerate() {
+            let Some(row) = *row else { continue };
+            for (at, value) in old_weight[row * width..][..width].iter().enumerate() {
+                weight[at * num_labels + label] = *value;
+            }
+            if let (Some(bias), Some(old_bias)) = (&mut bias, &old_bias) {
+                bias[label] = old_bias[row];
+            }
+        }
+        let options = (&device, DType::F32);
+        let weight = TensorData::new(weight, [width, num_labels]);
+        let bias = bias.map(|bias| TensorData::new(bias, [num_labels]));
+        self.score = Linear {
+            weight: Param::from_tensor(Tensor::from_data(weight, options)),
+            bias: bias.map(|bias| Param::from_tensor(Tensor::from_data(bias, options))),
+        };
+        Ok(())
+    }
+
+    /// Puts the adapter of a PEFT folder on this classifier, which has no adapter yet, so that its
+    /// training goes on: factors, and whatever it holds in full. In the place of its head, whatever
+    /// the task of that, the one that is here trains. It and the adapter do if `device` is an
+    /// autodiff device.
+    ///
+    /// `dir` is the adapter's folder, for messages.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor of the adapter does not fit the decoder.
+    pub fn begin_from(
+        mut self,
+        adapter: &PeftAdapter,
+        dir: &Path,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut adapter = adapter.clone();
+        // By it the head trains, whatever the adapter was trained for.
+        adapter.config.task_type = Some(self.task.task_type());
+        adapter.saved_modules.retain(|name, _| !is_head(name));
+        let head = ls_lora::parameters(&self, &is_head);
+        adapter.saved_modules.extend(head);
+        ls_lora::load_adapter(&mut self, ADAPTER, &adapter, dir, device)?;
+        Ok(self)
     }
 
     /// The adapter and the head as PEFT stores them; `config` is the adapter's.
@@ -291,6 +348,15 @@ impl LlamaClassifier {
 
 lora_module!(LlamaClassifier { model } heads { score });
 
+/// Whether a parameter is a head's: a classifier's, or one that another task has in its place.
+fn is_head(name: &str) -> bool {
+    let module = name.split('.').next();
+    matches!(
+        module,
+        Some("score" | "classifier" | "lm_head" | "qa_outputs")
+    )
+}
+
 /// The matrix that takes the mean of each row, `[batch, tokens]`: `1 / length` at the row's tokens,
 /// else 0.
 fn averaging_matrix(input: &ModelInput) -> Tensor<2> {
@@ -320,7 +386,7 @@ fn largest(logits: Tensor<2>, input: &ModelInput) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use ls_lora::{HostTensor, LoraModel, LoraModule, TargetModules, add_adapter, host_values};
+    use ls_lora::{HostTensor, LoraModel, LoraModule, TargetModules, add_adapter};
 
     use super::*;
     use crate::tiny::{FAMILIES, HIDDEN, LABELS, Tiny, assert_close};

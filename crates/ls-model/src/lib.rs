@@ -47,6 +47,7 @@ pub mod pretrained;
 pub mod random;
 pub mod rope;
 mod rotation;
+mod saved_head;
 #[cfg(test)]
 mod tiny;
 mod trained;
@@ -60,4 +61,5 @@ pub use llama::LlamaModel;
 pub use mask::AttentionMode;
 pub use precision::{ComputeType, Precision};
 pub use pretrained::Checkpoint;
+pub use saved_head::SavedHead;
 pub use trained::{LayerList, Trained};

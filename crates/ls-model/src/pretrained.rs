@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Device;
-use ls_files::{FileError, Fingerprint, Hashed, sha256};
-use ls_lora::LoraConfig;
+use ls_files::{Dtype, FileError, Fingerprint, Hashed, HostTensor, sha256};
+use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType};
 
 use crate::assemble::assemble;
 use crate::config::{LlamaConfig, Projection};
@@ -20,6 +20,7 @@ use crate::heads::{LlamaClassifier, Task};
 use crate::llama::LlamaModel;
 use crate::mask::AttentionMode;
 use crate::precision::{ComputeType, Precision};
+use crate::saved_head::SavedHead;
 
 use files::WeightFiles;
 use loader::Loader;
@@ -129,26 +130,58 @@ impl Checkpoint {
         let config = &self.config;
         LlamaModel::visibility(config, attention)?;
         let Some(lora) = lora else { return Ok(()) };
-        let projections = config.projections();
-        let modules: Vec<(String, [usize; 2])> = (0..config.num_hidden_layers)
-            .flat_map(|layer| {
-                let module =
-                    move |of: &Projection| (format!("model.layers.{layer}.{}", of.name), of.shape);
-                projections.all().iter().map(module)
-            })
-            .collect();
-        let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
-        let embeddings = ["model.embed_tokens"];
-        let selected = ls_lora::select_modules(lora, &names, &embeddings, &["score"])?;
-        let table = (
-            embeddings[0].to_owned(),
-            [config.vocab_size, config.hidden_size],
-        );
-        let all = modules.iter().chain([&table]);
+        let selected = self.adapted_by(lora)?;
+        let all = self.linear_layers().into_iter().chain([self.table()]);
         for (name, [d_in, d_out]) in all.filter(|(name, _)| selected.contains(name)) {
-            lora.checked_rank_of(name, *d_in, *d_out)?;
+            lora.checked_rank_of(&name, d_in, d_out)?;
         }
         Ok(())
+    }
+
+    /// The names of the layers that a new adapter of this configuration would be on.
+    ///
+    /// # Errors
+    ///
+    /// If a target matches no layer.
+    pub fn adapted_by(&self, lora: &LoraConfig) -> Result<Vec<String>> {
+        let (layers, table) = (self.linear_layers(), self.table().0);
+        let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+        Ok(ls_lora::select_modules(
+            lora,
+            &names,
+            &[&table],
+            &["score"],
+        )?)
+    }
+
+    /// Checks that the adapter of a folder fits this model's layers, before any weight of the model
+    /// is read. `dir` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If the file lacks a layer that its configuration adapts, holds one that is not there, or a
+    /// shape is another.
+    pub fn check_adapter(&self, adapter: &PeftAdapter, dir: &Path) -> Result<()> {
+        let (mut table, layers) = (self.table(), self.linear_layers());
+        table.1[0] = adapter.vocab_size().unwrap_or(table.1[0]);
+        Ok(adapter.expect_layers(dir, &layers, &[table], &["score"])?)
+    }
+
+    /// The linear layers of the decoder, each with its full name and shape `[in, out]`.
+    fn linear_layers(&self) -> Vec<(String, [usize; 2])> {
+        let projections = self.config.projections();
+        let layers = (0..self.config.num_hidden_layers).flat_map(|layer| {
+            let module =
+                move |of: &Projection| (format!("model.layers.{layer}.{}", of.name), of.shape);
+            projections.all().iter().map(module)
+        });
+        layers.collect()
+    }
+
+    /// The table of embeddings with its shape `[vocabulary, width]`.
+    fn table(&self) -> (String, [usize; 2]) {
+        let shape = [self.config.vocab_size, self.config.hidden_size];
+        ("model.embed_tokens".to_owned(), shape)
     }
 
     /// How many tensors the files hold of each element type, by its name.
@@ -170,6 +203,49 @@ impl Checkpoint {
     pub fn num_labels(&self) -> Result<usize> {
         let (_, shape) = self.files.get("score.weight")?;
         Ok(shape.first().copied().unwrap_or_default())
+    }
+
+    /// The head that the files hold, if they hold one for this task.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, or a value is NaN or infinite.
+    pub fn saved_head(&self, task: TaskType) -> Result<Option<SavedHead>> {
+        let [weight, bias] = ["score.weight", "score.bias"];
+        let of_texts = self.config.sequence_class().is_some();
+        let fits = match task {
+            TaskType::TokenCls => !of_texts,
+            _ => self.files.shape(bias).is_none(),
+        };
+        if self.files.shape(weight).is_none() || !fits {
+            return Ok(None);
+        }
+        let read = |name: &str| -> Result<HostTensor> {
+            let file = self.files.file_of(name)?;
+            let tensor = file.read(name)?;
+            let found = tensor
+                .not_finite(Dtype::F32)
+                .map_err(LoraError::NotAFloat)?;
+            match found {
+                None => Ok(tensor),
+                Some(found) => Err(FileError::TensorNotFinite {
+                    path: file.path().to_path_buf(),
+                    name: name.into(),
+                    shape: tensor.shape,
+                    found,
+                    into: Dtype::F32,
+                }
+                .into()),
+            }
+        };
+        Ok(Some(SavedHead {
+            path: self.files.file_of(weight)?.path().to_path_buf(),
+            weight: read(weight)?,
+            bias: match self.files.shape(bias) {
+                Some(_) => Some(read(bias)?),
+                None => None,
+            },
+        }))
     }
 
     /// Number of parameters of the decoder.

@@ -375,6 +375,7 @@ mod tests {
             validation: Vec::new(),
             test: vec!["11".into(), "22".into()],
             description: None,
+            adapter: vec!["66".into()],
             tokenizer: "33".into(),
             model_config: "44".into(),
             weights: Fingerprint {

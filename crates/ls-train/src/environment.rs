@@ -1,5 +1,7 @@
 //! The machine, versions and memory of a run, for `environment.json`.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
 use ls_model::Checkpoint;
@@ -27,8 +29,8 @@ pub(crate) struct Environment {
     pub(crate) dtype: ls_model::ComputeType,
     /// The run's seed.
     pub(crate) seed: u64,
-    /// SHA-256 of the data files, of the file that describes them if there is one, and of the
-    /// model's configuration and tokenizer, by path.
+    /// SHA-256 of the data files, of the file that describes them if there is one, of the adapter
+    /// that it began from, and of the model's configuration and tokenizer, by path.
     pub(crate) sha256: Vec<(String, String)>,
 }
 
@@ -39,16 +41,17 @@ impl Environment {
         device: &Device,
         data: &ReadFiles,
         checkpoint: &Checkpoint,
-        tokenizer: &TextTokenizer,
+        (tokenizer, tokenizer_dir): (&TextTokenizer, &Path),
     ) -> Self {
         let model = [
-            ("config.json", checkpoint.config_sha256.clone()),
-            ("tokenizer.json", tokenizer.sha256()),
+            (
+                config.model.path.join("config.json"),
+                checkpoint.config_sha256.clone(),
+            ),
+            (tokenizer_dir.join("tokenizer.json"), tokenizer.sha256()),
         ];
-        let model = model.into_iter().map(|(name, sha256)| {
-            let path = config.model.path.join(name);
-            (path.display().to_string(), sha256)
-        });
+        let model = model.into_iter();
+        let model = model.map(|(path, sha256)| (path.display().to_string(), sha256));
         Self {
             ls_llama: env!("CARGO_PKG_VERSION"),
             burn: "0.22.1",

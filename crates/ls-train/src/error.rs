@@ -341,6 +341,15 @@ impl TrainError {
         }
     }
 
+    /// The error and its causes in a line.
+    pub fn chain(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
+        let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+        // Transparent wrappers repeat their cause.
+        said.dedup();
+        said.join(": ")
+    }
+
     /// Whether the command or its configuration is at fault, rather than a file or the run (exit
     /// code 2 rather than 1).
     pub fn is_usage(&self) -> bool {
@@ -474,6 +483,12 @@ impl TrainError {
                     && name.ends_with("score.weight") =>
             {
                 Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
+            }
+            Self::Model(ModelError::Lora(
+                LoraError::File(FileError::TensorShape { path, .. } | FileError::TensorMissing { path, .. })
+                | LoraError::SurplusTensors { path, .. },
+            )) if path.ends_with(WEIGHTS_FILE) || path.ends_with(PICKLED_WEIGHTS_FILE) => {
+                Some("an adapter fits the model that it was trained on: name that one".into())
             }
             Self::Model(ModelError::File(error) | ModelError::Lora(LoraError::File(error)))
             | Self::Lora(LoraError::File(error))

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
-use crate::inference::InferenceSettings;
+use crate::inference::{InferenceSettings, WRONG_ANSWERS};
 use crate::new_folder::{create_above, expect_empty, expect_replaceable};
 use crate::out_of_memory::{OutOfMemory, caught};
 use crate::run_dir::RunDir;
@@ -117,7 +117,7 @@ pub fn export(
     };
     let checkpoint = Checkpoint::open(model_dir)?;
     let tokenizer = TextTokenizer::for_reading(&best, settings.reading())?;
-    let others = settings.not_those_of_training(&checkpoint, &tokenizer, &best)?;
+    let others = settings.not_those_of_training(&checkpoint, &tokenizer, &best, WRONG_ANSWERS)?;
     if !others.is_empty() {
         let trained = |other: String| format!("{other}, which it was trained with");
         let (run, others) = (run.into(), others.into_iter().map(trained).collect());

@@ -18,6 +18,10 @@ pub(crate) struct Identity {
     pub(crate) test: Vec<String>,
     /// Of the file that describes the data set, if one does.
     pub(crate) description: Option<String>,
+    /// Of the files of the adapter that it began from, if it did. Checkpoints from before say
+    /// nothing of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) adapter: Vec<String>,
     /// Over the tokenizer's files.
     pub(crate) tokenizer: String,
     /// Of the model's `config.json`.
@@ -39,6 +43,7 @@ impl Identity {
             ("data.train", &self.train, &now.train),
             ("data.validation", &self.validation, &now.validation),
             ("data.test", &self.test, &now.test),
+            ("model.adapter", &self.adapter, &now.adapter),
         ];
         for (key, was, is) in splits {
             if was.len() != is.len() {

@@ -108,6 +108,9 @@ fn truncate() -> LongInputs {
     LongInputs::Truncate
 }
 
+/// What follows from another base model or tokenizer, where a model answers.
+pub(crate) const WRONG_ANSWERS: &str = "answers may be wrong";
+
 /// The current version of [`InferenceSettings`]. In version 1 a lone space in front of a word was
 /// no sub-word of it; version 3 knows the weights and the tokenizer again.
 pub(crate) const FORMAT_VERSION: u32 = 3;
@@ -263,6 +266,7 @@ impl InferenceSettings {
     }
 
     /// What of a base model and a tokenizer is not what the adapter was trained with, in words.
+    /// `so` says what follows from it.
     ///
     /// # Errors
     ///
@@ -272,13 +276,14 @@ impl InferenceSettings {
         checkpoint: &Checkpoint,
         tokenizer: &TextTokenizer,
         tokenizer_dir: &Path,
+        so: &str,
     ) -> Result<Vec<String>> {
         let mut others = Vec::new();
         if let Some(trained) = &self.base_weights
             && checkpoint.fingerprint(Some(trained.hashed))? != *trained
         {
             others.push(format!(
-                "{}: answers may be wrong: these are not the weights (then in {})",
+                "{}: {so}: these are not the weights (then in {})",
                 checkpoint.dir.display(),
                 self.base_model.display()
             ));
@@ -287,7 +292,7 @@ impl InferenceSettings {
             && checkpoint.config_sha256 != *trained
         {
             others.push(format!(
-                "{}: answers may be wrong: this is not the configuration",
+                "{}: {so}: this is not the configuration",
                 checkpoint.dir.join("config.json").display()
             ));
         }
@@ -295,14 +300,14 @@ impl InferenceSettings {
             && tokenizer.sha256() != *trained
         {
             others.push(format!(
-                "{}: answers may be wrong: this is not the tokenizer",
+                "{}: {so}: this is not the tokenizer",
                 tokenizer_dir.join("tokenizer.json").display()
             ));
         } else if let Some(trained) = &self.tokenizer_files_sha256
             && tokenizer.sha256_of_copy() != *trained
         {
             others.push(format!(
-                "{}: answers may be wrong: the files beside tokenizer.json \
+                "{}: {so}: the files beside tokenizer.json \
                  (tokenizer_config.json and its like) are not those",
                 tokenizer_dir.display()
             ));

@@ -394,6 +394,9 @@ impl Inspected {
         if let Some(config) = &config {
             self.say("task", config.task.name());
             self.say("model", config.model.path.display().to_string());
+            if let Some(adapter) = &config.model.adapter {
+                self.say("began_from", adapter.display().to_string());
+            }
             let data = &config.data;
             if let Some(name) = &data.dataset {
                 self.say("dataset", name.clone());

@@ -20,7 +20,7 @@ use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
-use crate::inference::{FORMAT_VERSION, InferenceSettings, pad_token};
+use crate::inference::{FORMAT_VERSION, InferenceSettings, WRONG_ANSWERS, pad_token};
 use crate::inputs::Inputs;
 use crate::out_of_memory::caught;
 use crate::prediction::{FunctionToApply, prediction_object, unreadable_object, without_decision};
@@ -170,7 +170,12 @@ impl Predictor {
             if overrides.attention.is_none() {
                 saved.check_attention(&config, own_dir)?;
             }
-            for other in saved.not_those_of_training(&checkpoint, &tokenizer, tokenizer_dir)? {
+            for other in saved.not_those_of_training(
+                &checkpoint,
+                &tokenizer,
+                tokenizer_dir,
+                WRONG_ANSWERS,
+            )? {
                 tracing::warn!("{other}, which {} was trained with", own_dir.display());
             }
         }

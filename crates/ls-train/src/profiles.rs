@@ -48,7 +48,10 @@ impl Profiles {
             Some(path) if exists(path)? => {
                 let model = Checkpoint::open(path)?;
                 let run = config.clone().resolve(&model.config);
-                model.check_settings(&run.attention, run.lora.as_ref())?;
+                // An adapter that there is need not be looked for in the model.
+                let begins = config.model.adapter.is_some();
+                let lora = run.lora.as_ref().filter(|_| !begins);
+                model.check_settings(&run.attention, lora)?;
                 run.check_layers(&model.config)?;
                 let tokenizer = TextTokenizer::for_reading(path, config.data.reading())?;
                 Some((tokenizer, model.config.vocab_size))

@@ -13,6 +13,7 @@ use crate::environment::peak_memory;
 use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
 use crate::fit::Fitted;
+use crate::old_head::BegunFrom;
 use crate::scores::{Baseline, Scores};
 use crate::sources::Sources;
 
@@ -25,6 +26,10 @@ pub struct Report {
     pub task: TaskKind,
     /// How its scores were taken.
     pub protocol: Protocol,
+    /// The adapter, or the whole classifier, that it began from, and which labels kept their rows
+    /// of its head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began_from: Option<BegunFrom>,
     /// The metric that chose the best checkpoint.
     pub metric: String,
     /// The chosen checkpoint's evaluation on the validation split.
@@ -70,7 +75,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a run, without baselines and folder.
+    /// The report of a run, without baselines, folder and what it began from.
     pub(crate) fn new(
         context: &Context<'_>,
         sources: &Sources,
@@ -84,6 +89,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             task: run.config.task,
             protocol: run.config.data.protocol,
+            began_from: None,
             metric: run.metric.clone(),
             best: fitted.best.clone(),
             reported_split: reported_split.into(),

@@ -33,9 +33,10 @@ pub(crate) const SHARES: &str = "train.micro_batch_size";
 /// Those of [`FREE`] that may lead a finished run further.
 const LENGTH: [&str; 2] = ["train.epochs", "train.early_stopping_patience"];
 /// Where something stands. What stands there is compared by [`Identity`].
-pub(crate) const PLACES: [&str; 6] = [
+pub(crate) const PLACES: [&str; 7] = [
     "run",
     "model.path",
+    "model.adapter",
     "data.train",
     "data.validation",
     "data.test",

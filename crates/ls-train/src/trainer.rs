@@ -9,6 +9,7 @@ use ls_files::{FileError, Hashed, write_atomic};
 use ls_lora::{LoraConfig, ParameterCount};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel, Trained};
 
+use crate::begun::Begun;
 use crate::checkpoint::{self, Saved, State};
 use crate::config::{MicroBatchSize, RunConfig};
 use crate::context::{Context, stop_if_asked};
@@ -20,6 +21,7 @@ use crate::fit::{Fitted, Journal, fit};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
 use crate::memory::fitting_pass;
+use crate::old_head::OldHead;
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
 use crate::read_files::ReadFiles;
@@ -142,6 +144,10 @@ fn carry_out(
     }
     // What is read from here on is what was there at the beginning, or the run ends.
     let mut read = ReadFiles::default();
+    let begun = Begun::of(&run.config, &mut read)?;
+    if let Some(begun) = &begun {
+        begun.settle(&mut run, &checkpoint)?;
+    }
     let description = run.config.data.known().and_then(|known| known.file.clone());
     if let Some(description) = &description {
         read.add(description)?;
@@ -152,26 +158,39 @@ fn carry_out(
         read.add_optional(&file.with_file_name("label.json"))?;
     }
     run.config.to_toml()?;
-    checkpoint.check_settings(&run.attention, run.lora.as_ref())?;
+    let fresh = run.lora.as_ref().filter(|_| begun.is_none());
+    checkpoint.check_settings(&run.attention, fresh)?;
     run.check_layers(&checkpoint.config)?;
 
     let reading = run.config.data.reading();
-    let tokenizer = TextTokenizer::for_reading(&run.config.model.path, reading)?;
+    let tokenizer_dir = run.config.model.tokenizer_dir()?.to_path_buf();
+    let tokenizer = TextTokenizer::for_reading(&tokenizer_dir, reading)?;
     let identity = Identity {
         train: read.of(Some(&sources.train)),
         validation: read.of(sources.validation.as_ref()),
         test: read.of(sources.test.as_ref()),
         description: description.and_then(|path| read.sha256_of(&path)),
+        adapter: begun.as_ref().map(Begun::identity).unwrap_or_default(),
         tokenizer: tokenizer.sha256_of_files(),
         model_config: checkpoint.config_sha256.clone(),
         weights: weights.clone(),
     };
-    see_inputs(shared, &run.config.model.path, &identity, &read)?;
+    see_inputs(
+        shared,
+        &run.config.model.path,
+        &tokenizer_dir,
+        &identity,
+        &read,
+    )?;
     let saved = match &earlier {
         Some(earlier) => earlier.checkpoint(folder, &identity, &read)?,
         None => None,
     };
-    let vocab_size = checkpoint.config.vocab_size;
+    // Tokens that were added for the training of an adapter are in its own table.
+    let mut model_config = checkpoint.config.clone();
+    let of_adapter = begun.as_ref().and_then(Begun::vocab_size);
+    model_config.vocab_size = of_adapter.unwrap_or(model_config.vocab_size);
+    let vocab_size = model_config.vocab_size;
     let mut encoded = |source: &Source| {
         let of = EncodedAs {
             split: source.split.clone(),
@@ -194,11 +213,28 @@ fn carry_out(
         earlier.settle_passes(&saved.state, &mut run.config);
     }
     let (labels, tags) = (splits.labels.clone(), splits.tags);
+    let old_head = match &begun {
+        Some(begun) => Some(begun.head(run.head)),
+        None => OldHead::of_model(&checkpoint, &weights.sha256, run.head.task_type())?,
+    };
+    let kept = old_head.map(|head| head.kept(&labels));
+    if saved.is_none() {
+        if let Some(begun) = &begun {
+            for concern in begun.concerns(&run, &checkpoint, &tokenizer)? {
+                tracing::warn!("{concern}");
+            }
+        }
+        let assumed = begun.as_ref().and_then(|begun| begun.assumed(&run));
+        let said = kept.as_ref().map(|kept| &kept.said);
+        for note in assumed.iter().chain(said) {
+            observer.event(&Event::Note(note));
+        }
+    }
     let settings = InferenceSettings::of_run(&run, &checkpoint, &tokenizer, labels, tags, weights);
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
-        model_config: &checkpoint.config,
+        model_config: &model_config,
         settings: &settings,
         splits: &splits,
         device: &plain,
@@ -226,7 +262,14 @@ fn carry_out(
     let backbone = shared.decoder(of, || load_backbone(&checkpoint, &context, observer))?;
     let to_compare = run.config.train.baselines && saved.is_none();
     let to_compare = to_compare.then(|| backbone.clone());
-    let model = fresh_model(backbone, &context, run.lora.as_ref(), &run.trained)?;
+    let mut model = with_new_head(backbone, &context);
+    if let Some(kept) = &kept {
+        kept.put(&mut model)?;
+    }
+    let model = match (&begun, &run.lora) {
+        (Some(begun), Some(lora)) => begun.place(model, lora, &device.clone().autodiff())?,
+        (_, lora) => to_train(model, &context, lora.as_ref(), &run.trained)?,
+    };
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::model(&model, parameters, &checkpoint));
     let context = with_room(context, &checkpoint, parameters, available, observer);
@@ -241,7 +284,8 @@ fn carry_out(
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
     folder.write(&folder.config(), &as_it_runs(&context)?)?;
     if saved.is_none() {
-        let environment = Environment::capture(&run.config, device, &read, &checkpoint, &tokenizer);
+        let tokenizer = (&tokenizer, tokenizer_dir.as_path());
+        let environment = Environment::capture(&run.config, device, &read, &checkpoint, tokenizer);
         folder.write_json(&folder.environment(), &environment)?;
     }
 
@@ -277,6 +321,7 @@ fn carry_out(
     let evaluation = score_reported(&fitted, &context, observer)?;
     let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters);
     report.baselines = baselines;
+    report.began_from = kept.map(|kept| kept.from);
     report.run = folder.root().to_path_buf();
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
     let predictions = write_predictions(folder, &context, &sources, &read, &evaluation, true)
@@ -302,6 +347,7 @@ fn carry_out(
 fn see_inputs(
     shared: &mut Shared,
     model: &Path,
+    tokenizer: &Path,
     identity: &Identity,
     read: &ReadFiles,
 ) -> Result<()> {
@@ -309,13 +355,14 @@ fn see_inputs(
         shared.see(path, sha256)?;
     }
     let of_model = |what: &str| format!("{} ({what})", model.display());
+    let of_tokenizer = format!("{} (tokenizer)", tokenizer.display());
     let weights = &identity.weights;
     let hashed = match weights.hashed {
         Hashed::Whole => "weights",
         Hashed::Sample => "sample of the weights",
     };
     shared.see(of_model("config.json"), identity.model_config.clone())?;
-    shared.see(of_model("tokenizer"), identity.tokenizer.clone())?;
+    shared.see(of_tokenizer, identity.tokenizer.clone())?;
     shared.see(of_model(hashed), weights.sha256.clone())
 }
 
@@ -569,24 +616,26 @@ fn score_reported(
     })
 }
 
-/// A head, and adapters if wanted, on the backbone, all drawn from the run's seed. Without adapters
-/// what is `trained` of the backbone trains.
-fn fresh_model(
-    backbone: LlamaModel,
-    context: &Context<'_>,
-    lora: Option<&LoraConfig>,
-    trained: &Trained,
-) -> Result<LlamaClassifier> {
-    let training = context.device.clone().autodiff();
-    let seed = context.run.config.train.seed;
-    let mut model = LlamaClassifier::new(
+/// A head on the backbone, drawn from the run's seed.
+fn with_new_head(backbone: LlamaModel, context: &Context<'_>) -> LlamaClassifier {
+    LlamaClassifier::new(
         backbone,
         context.model_config,
         context.run.head,
         context.splits.labels.len(),
-        seed,
-        &training,
-    );
+        context.run.config.train.seed,
+        &context.device.clone().autodiff(),
+    )
+}
+
+/// The model with adapters if wanted, drawn from the run's seed; without them what is `trained` of
+/// the decoder trains.
+fn to_train(
+    mut model: LlamaClassifier,
+    context: &Context<'_>,
+    lora: Option<&LoraConfig>,
+    trained: &Trained,
+) -> Result<LlamaClassifier> {
     let Some(lora) = lora else {
         return Ok(ls_lora::set_trainable(
             model,
@@ -594,6 +643,8 @@ fn fresh_model(
             true,
         ));
     };
+    let training = context.device.clone().autodiff();
+    let seed = context.run.config.train.seed;
     ls_lora::add_adapter(&mut model, ADAPTER, lora, seed, &training)?;
     Ok(model)
 }
@@ -643,7 +694,8 @@ fn baselines(
     let tags = context.settings.tag_kind();
     let majority = score_constant(reported, commonest, labels, tags, protocol)?;
     observer.event(&Event::Phase("frozen baseline"));
-    let frozen = fresh_model(backbone, context, None, &Trained::Head)?;
+    let frozen = with_new_head(backbone, context);
+    let frozen = to_train(frozen, context, None, &Trained::Head)?;
     let fitted = fit(frozen, context, observer, None, None)?;
     let tick = |_| stop_if_asked(&*observer, context);
     let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), tick)?;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::profiles;
 use crate::args::InspectArgs;
-use crate::error::{UsageError, chain};
+use crate::error::UsageError;
 use crate::output::bytes;
 use crate::{hub, shell};
 
@@ -60,7 +60,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         object.insert("kind".into(), kind.name().into());
         object.insert("path".into(), path.display().to_string().into());
         object.append(&mut facts);
-        let refused = refused.map(|error| json!({ "error": chain(&error), "hint": error.hint() }));
+        let refused = refused.map(|error| json!({ "error": error.chain(), "hint": error.hint() }));
         object.insert("refused".into(), refused.into());
         object.insert("next".into(), next.into());
         print(format!("{}\n", serde_json::to_string_pretty(&object)?))?;
@@ -70,7 +70,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let mut out = format!("{}: {shown_path}\n{text}", kind.name());
     // Writing to a text cannot fail.
     if let Some(error) = refused {
-        let _ = writeln!(out, "refused: {}", plain_lines(&chain(&error)));
+        let _ = writeln!(out, "refused: {}", plain_lines(&error.chain()));
         if let Some(hint) = error.hint() {
             let _ = writeln!(out, "hint: {}", plain_lines(&hint.to_string()));
         }

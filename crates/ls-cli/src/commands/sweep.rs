@@ -11,7 +11,7 @@ use ls_train::{RunConfig, TrainError};
 
 use super::train::read_named;
 use crate::args::SweepArgs;
-use crate::error::{Stopped, WithHint, chain};
+use crate::error::{Stopped, WithHint};
 use crate::output::Display;
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
@@ -55,7 +55,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
         Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
-            display.line(chain(&error));
+            display.line(error.chain());
             let again = shell::command(std::env::args_os());
             display.line(format!("go on with: {again}"));
             let code = signals.exit_code();
@@ -82,7 +82,7 @@ fn plan(args: &SweepArgs, choices: Choices, named: &mut Option<PathBuf>) -> Resu
         last = set.to_vec();
         let mut config = read_named(&args.config, set, root)?;
         config.data.skip_bad_rows |= args.skip_bad_rows;
-        config.model.path = hub::model(&config.model.path, args.download)?;
+        config.model.path = hub::configured(&config.model, args.download)?;
         hub::data(&mut config.data, args.download)?;
         *named = config.run.clone();
         Ok(config)

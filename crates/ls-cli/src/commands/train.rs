@@ -9,7 +9,7 @@ use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::TrainArgs;
-use crate::error::{Stopped, UsageError, WithHint, chain};
+use crate::error::{Stopped, UsageError, WithHint};
 use crate::output::{Display, bytes, duration};
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
@@ -30,7 +30,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     let (mut config, decided) = read_config(args)?;
     config.data.skip_bad_rows |= args.skip_bad_rows;
-    config.model.path = hub::model(&config.model.path, args.download)?;
+    config.model.path = hub::configured(&config.model, args.download)?;
     hub::data(&mut config.data, args.download)?;
     let mut display = Display::new().stopped_by(&signals);
     let run = match named
@@ -81,7 +81,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             Ok(())
         }
         Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
-            display.line(chain(&error));
+            display.line(error.chain());
             display.line(if goes_on(&run) {
                 format!("go on with: {}", resume_command(&run, args, None))
             } else {

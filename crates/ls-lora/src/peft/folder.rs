@@ -16,7 +16,7 @@ use super::tensors::{
 use crate::config::{Bias, LoraConfig, TargetModules, TaskType, matches_pattern_key};
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
-use crate::target::{ModuleMatcher, Selection};
+use crate::target::{ModuleMatcher, Selection, Unmatched, select};
 
 /// The file that holds the configuration of an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -78,6 +78,51 @@ pub struct PeftAdapter {
     pub warnings: Vec<String>,
 }
 
+/// Whether an adapter of a classifier must hold its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Needed,
+    Optional,
+}
+
+impl LoraConfig {
+    /// Reads the configuration of an adapter folder, and none of its weights; the second part of
+    /// the result are warnings, as of [`LoraConfig::from_json_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`LoraError::File`] if there is no such folder or no configuration in it,
+    /// [`LoraError::AdapterConfig`] with its cause.
+    pub fn from_folder(dir: impl AsRef<Path>) -> Result<(Self, Vec<String>)> {
+        let dir = dir.as_ref();
+        if !is_folder(dir)? {
+            return Err(FileError::NoFolder {
+                path: dir.to_owned(),
+            }
+            .into());
+        }
+        let path = dir.join(CONFIG_FILE);
+        if !exists(&path)?
+            && let Some(below) = adapter_below(dir)?
+        {
+            return Err(FileError::Unusable {
+                path: dir.to_owned(),
+                what: "adapter folder",
+                reason: format!(
+                    "no {CONFIG_FILE} in it; there is one in {}",
+                    below.display()
+                ),
+            }
+            .into());
+        }
+        let json: serde_json::Value = ls_files::read_json(&path)?;
+        Self::from_json_value(&json).map_err(|source| LoraError::AdapterConfig {
+            path,
+            source: Box::new(source),
+        })
+    }
+}
+
 impl PeftAdapter {
     /// Reads an adapter folder that peft or [`PeftAdapter::save`] wrote.
     ///
@@ -94,34 +139,21 @@ impl PeftAdapter {
     /// [`FileError::TensorNotFinite`]; [`LoraError::SurplusTensors`];
     /// [`LoraError::UnsupportedTensor`].
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
-        if !is_folder(dir)? {
-            return Err(FileError::NoFolder {
-                path: dir.to_owned(),
-            }
-            .into());
-        }
-        let config_path = dir.join(CONFIG_FILE);
-        let in_config = |source| LoraError::AdapterConfig {
-            path: config_path.clone(),
-            source: Box::new(source),
-        };
-        if !exists(&config_path)?
-            && let Some(below) = adapter_below(dir)?
-        {
-            return Err(FileError::Unusable {
-                path: dir.to_owned(),
-                what: "adapter folder",
-                reason: format!(
-                    "no {CONFIG_FILE} in it; there is one in {}",
-                    below.display()
-                ),
-            }
-            .into());
-        }
-        let json: serde_json::Value = ls_files::read_json(&config_path)?;
-        let (mut config, warnings) = LoraConfig::from_json_value(&json).map_err(in_config)?;
+        Self::read(dir.as_ref(), Head::Needed)
+    }
 
+    /// As [`PeftAdapter::load`], but a classifier's head may be missing: for training that goes on
+    /// with a head of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`PeftAdapter::load`], the missing head aside.
+    pub fn load_for_training(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::read(dir.as_ref(), Head::Optional)
+    }
+
+    fn read(dir: &Path, head: Head) -> Result<Self> {
+        let (mut config, warnings) = LoraConfig::from_folder(dir)?;
         let weights_path = weights_file(dir)?;
         let file = if weights_path.ends_with(PICKLED_WEIGHTS_FILE) {
             TensorFile::open_pickled(&weights_path)?
@@ -149,7 +181,7 @@ impl PeftAdapter {
         for (name, key) in sorted.saved {
             adapter.saved_modules.insert(name, file.read(key)?);
         }
-        adapter.check(&weights_path)?;
+        adapter.check(&weights_path, head)?;
         adapter.note_patterns_without_match();
         Ok(adapter)
     }
@@ -234,6 +266,38 @@ impl PeftAdapter {
         no_surplus(&path, keys.collect())
     }
 
+    /// Checks that placing the adapter on a model with these layers, each with its shape
+    /// `[in, out]`, would succeed, as far as the layers decide it: so that nothing is loaded before
+    /// it is known. `dir` is only for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_adapter`](crate::load_adapter) says of the adapted layers.
+    pub fn expect_layers(
+        &self,
+        dir: impl AsRef<Path>,
+        linear: &[(String, [usize; 2])],
+        embeddings: &[(String, [usize; 2])],
+        heads: &[&str],
+    ) -> Result<()> {
+        let [of_linear, of_embeddings] = [linear, embeddings].map(names);
+        let selected = select(
+            &self.config,
+            &of_linear,
+            &of_embeddings,
+            heads,
+            Unmatched::PassedOver,
+        )?;
+        self.expect_modules(&dir, &selected)?;
+        let path = weights_file(dir)?;
+        for (name, shape) in linear.iter().chain(embeddings) {
+            if let Some(tensors) = self.lora.get(name) {
+                tensors.expect_shape(name, *shape, &path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that the adapter was made for this task. A file without a task passes, as in peft.
     ///
     /// peft itself loads the adapter of a token classifier onto a sequence classifier without
@@ -287,7 +351,7 @@ impl PeftAdapter {
         }
         let weights_path = dir.join(WEIGHTS_FILE);
         self.config.validate()?;
-        self.check(&weights_path)?;
+        self.check(&weights_path, Head::Needed)?;
 
         let keyed: Vec<(String, &HostTensor)> = self.tensors().collect();
         create_folder(dir)?;
@@ -304,7 +368,7 @@ impl PeftAdapter {
     }
 
     /// Checks tensors against configuration; `path` is the file they come from or go to.
-    fn check(&self, path: &Path) -> Result<()> {
+    fn check(&self, path: &Path, head: Head) -> Result<()> {
         let matcher = ModuleMatcher::new(&self.config)?;
         let unselected = self
             .lora
@@ -329,6 +393,7 @@ impl PeftAdapter {
         let heads = self
             .config
             .task_type
+            .filter(|_| head == Head::Needed)
             .map_or(&[][..], TaskType::head_modules);
         if let (Some(head), true) = (heads.last(), self.saved_modules.is_empty()) {
             return Err(FileError::tensor_missing(
@@ -423,6 +488,10 @@ impl PeftAdapter {
         card += &format!("\n### Framework versions\n\n- PEFT {PEFT_VERSION} (file format)\n");
         card
     }
+}
+
+fn names(layers: &[(String, [usize; 2])]) -> Vec<&str> {
+    layers.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 /// The first folder in `dir` that holds an adapter: peft saves one that has a name of its own into

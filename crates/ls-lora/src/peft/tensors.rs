@@ -100,6 +100,29 @@ impl AdapterTensors {
         .chain(magnitude.map(|tensor| (Part::Magnitude.key(module), tensor)))
     }
 
+    /// Checks that the tensors fit a layer of this shape; `path` is for messages.
+    pub(crate) fn expect_shape(
+        &self,
+        module: &str,
+        [d_in, d_out]: [usize; 2],
+        path: &Path,
+    ) -> Result<()> {
+        let r = self.a.shape.first().copied().unwrap_or(0);
+        let expected = [vec![r, d_in], vec![d_out, r], vec![d_out]];
+        for ((name, tensor), expected) in self.named(module).zip(expected) {
+            if tensor.shape != expected {
+                return Err(FileError::TensorShape {
+                    path: path.to_owned(),
+                    name,
+                    expected,
+                    found: tensor.shape.clone(),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
     /// Fills the factors with zeros up to a rank, which changes nothing of their product.
     pub(crate) fn pad_rank(&mut self, r: usize) {
         let ([rank, d_in], [d_out, _]) = (

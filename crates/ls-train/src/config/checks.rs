@@ -76,9 +76,24 @@ impl Faults {
 
 impl ModelSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
-        if self.path.as_os_str().is_empty() && !faults.is_unread("model.path") {
-            faults.add("missing field `model.path`: the folder of a pretrained model");
+        let unread = ["model.path", "model.adapter"];
+        let unread = unread.iter().any(|key| faults.is_unread(key));
+        if self.path.as_os_str().is_empty() && !unread {
+            faults.add(match &self.adapter {
+                None => "missing field `model.path`: the folder of a pretrained model".into(),
+                Some(adapter) => format!(
+                    "missing field `model.path`: the folder of the base model, which {} does not \
+                     name",
+                    adapter.display()
+                ),
+            });
         }
+        let nothing = Some("".as_ref());
+        faults.check(
+            self.adapter.as_deref() != nothing,
+            "model.adapter",
+            "expected the folder of an adapter, found nothing",
+        );
         let dropout = self.classifier_dropout.unwrap_or(0.0);
         check_fraction(faults, "model.classifier_dropout", dropout);
     }

@@ -9,8 +9,8 @@ use ls_data::{
 use ls_files::is_folder;
 use toml::{Table, Value};
 
-use super::read::assign;
-use super::settings::{DataSettings, RunConfig};
+use super::read::{Named, assign};
+use super::settings::RunConfig;
 use crate::error::{Result, TrainError};
 
 /// A model and files to train it on.
@@ -87,12 +87,7 @@ impl RunConfig {
             origin: "the command line".into(),
             faults: vec![error.to_string()],
         })?;
-        let config = Self::read(
-            &text,
-            "the command line",
-            overrides,
-            DataSettings::check_dataset,
-        )?;
+        let config = Self::read(&text, "the command line", overrides, Named::LookedUp)?;
         Ok((config, decided))
     }
 }

@@ -5,15 +5,23 @@
 
 use std::path::Path;
 
-use ls_data::TaskKind;
 use ls_files::shown;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::adapter;
 use super::checks::Faults;
 use super::schema::{has_key, tables};
 use super::settings::{DataSettings, LoraSettings, ModelSettings, RunConfig, TrainSettings};
 use crate::error::{Result, TrainError};
+
+/// What is done with files that a configuration names and that say something of it: the description
+/// of a data set, the adapter that a run begins from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    LookedUp,
+    PassedOver,
+}
 
 impl RunConfig {
     /// Reads a file and applies `key=value` overrides (`train.learning_rate=1e-3`).
@@ -32,21 +40,21 @@ impl RunConfig {
     ///
     /// With all faults found.
     pub fn from_toml(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
-        Self::read(text, origin, overrides, DataSettings::check_dataset)
+        Self::read(text, origin, overrides, Named::LookedUp)
     }
 
-    /// Reads the configuration of a finished run. It does not look up the data set: a trained model
-    /// answers without the file that describes its examples.
+    /// Reads the configuration of a finished run. It looks up neither the data set nor the adapter
+    /// that it began from: a trained model answers without them.
     pub(crate) fn of_finished(path: &Path) -> Result<Self> {
         let text = ls_files::read_text(path).map_err(TrainError::ConfigFile)?;
-        Self::read(&text, &path.display().to_string(), &[], |_, _, _| ())
+        Self::read(&text, &path.display().to_string(), &[], Named::PassedOver)
     }
 
     pub(super) fn read(
         text: &str,
         origin: &str,
         overrides: &[String],
-        check_dataset: impl FnOnce(&DataSettings, Option<TaskKind>, &mut Faults),
+        named: Named,
     ) -> Result<Self> {
         let mut table: Table =
             ls_files::parse_toml(text, Path::new(origin)).map_err(TrainError::ConfigFile)?;
@@ -65,6 +73,9 @@ impl RunConfig {
         if task.is_none() && !faults.is_unread("task") {
             faults.add("missing field `task`: what is labelled, sequence or token");
         }
+        if named == Named::LookedUp {
+            adapter::fill(&mut table, task, &mut faults);
+        }
         let run = value(&mut table, "run", &mut faults);
         let model = section::<ModelSettings>(&mut table, "model", &mut faults);
         let lora = adapters(&mut table, overrides, &mut faults);
@@ -75,7 +86,9 @@ impl RunConfig {
             lora.check(&mut faults);
         }
         data.check(&mut faults);
-        check_dataset(&data, task, &mut faults);
+        if named == Named::LookedUp {
+            data.check_dataset(task, &mut faults);
+        }
         train.check(&mut faults);
         let config = task.map(|task| Self {
             task,

@@ -193,6 +193,7 @@ impl RunConfig {
             .flat_map(|files| files.paths_mut());
         let others = [
             Some(&mut self.model.path),
+            self.model.adapter.as_mut(),
             data.dir.as_mut(),
             self.run.as_mut(),
         ];

@@ -23,7 +23,7 @@ pub fn json_schema() -> Value {
     // A table that is not there has its defaults, so that the structs do not say what is required.
     schema["required"] = json!(["task", "model", "data"]);
     let tables = &mut schema["properties"];
-    tables["model"]["required"] = json!(["path"]);
+    tables["model"]["anyOf"] = json!([{ "required": ["path"] }, { "required": ["adapter"] }]);
     if let Some(path) = tables["model"]["properties"]["path"].as_object_mut() {
         path.shift_remove("default");
     }

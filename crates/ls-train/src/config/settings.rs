@@ -1,7 +1,7 @@
 //! The tables of a configuration file and their defaults.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ls_data::catalog::{self, DatasetSpec};
 use ls_data::{
@@ -9,7 +9,7 @@ use ls_data::{
     PaddingMode, PaddingSide, Reading, Scheme, SpecialTokensAs, TagScheme, TaskKind, TextEncoding,
     WordsAs,
 };
-use ls_files::Hashed;
+use ls_files::{Hashed, exists};
 use ls_lora::{
     Bias, InitLoraWeights, LARGEST_ALPHA, LARGEST_RANK, LoraConfig, MOST_PATTERNS, Quantization,
     TargetModules,
@@ -22,6 +22,7 @@ use super::fold::Fold;
 use super::micro_batch::MicroBatchSize;
 use super::values;
 use crate::bounds::{BATCH, EXAMPLES, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
+use crate::error::Result;
 
 /// A run as the user writes it: model, adapter, data and training.
 ///
@@ -68,9 +69,18 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
     /// Hugging Face folder; to ls-cli also a name on the Hub (`llama-3.2-1b`, `org/name`) of what
-    /// is in the cache.
+    /// is in the cache. Without the key it is the base model that `adapter` names: one of the two
+    /// is needed. Of a whole classifier labels keep their rows of its head, as of an adapter's.
     #[schemars(schema_with = "values::path", extend("minLength" = 1))]
     pub path: PathBuf,
+    /// Folder of an adapter to begin from, in the place of a fresh one: that of a run
+    /// (`runs/NAME/best`), or one that peft wrote. `[lora]` is the adapter's then: of its keys only
+    /// `lora_dropout` may be another. Labels that the adapter knows by name keep their rows of its
+    /// head, others are drawn, as is the whole head where the task is another. Of one that was
+    /// trained here, mask, pooling, `dtype`, `quantization` and how words are read are the
+    /// defaults; what else is said is noted. By default adapters are drawn by `train.seed`.
+    #[schemars(schema_with = "values::path", extend("minLength" = 1))]
+    pub adapter: Option<PathBuf>,
     /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
     /// checkpoint's `is_causal` decides; a checkpoint without it is causal.
     #[schemars(schema_with = "values::attention")]
@@ -103,6 +113,7 @@ impl Default for ModelSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::new(),
+            adapter: None,
             attention: None,
             pooling: None,
             dtype: ComputeType::F32,
@@ -192,6 +203,21 @@ impl Default for LoraSettings {
             init_lora_weights: InitLoraWeights::Default,
             bias: Bias::None,
             modules_to_save: Vec::new(),
+        }
+    }
+}
+
+impl ModelSettings {
+    /// Folder of the tokenizer that a run reads with: that of the adapter that it begins from, as
+    /// that was trained with it, if it has one; else the model's.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say whether it has one.
+    pub(crate) fn tokenizer_dir(&self) -> Result<&Path> {
+        match &self.adapter {
+            Some(dir) if exists(dir.join("tokenizer.json"))? => Ok(dir),
+            _ => Ok(&self.path),
         }
     }
 }

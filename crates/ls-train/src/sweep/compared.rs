@@ -86,8 +86,11 @@ impl<'a> Compared<'a> {
                 for key in CUTTING {
                     refuse(key, why());
                 }
-                if varies("model.path") && self.another_tokenizer(config) {
-                    refuse("model.path", format!("of other tokenizers {}", why()));
+                let models = ["model.path", "model.adapter"];
+                if models.into_iter().any(varies) && self.another_tokenizer(config) {
+                    for key in models {
+                        refuse(key, format!("of other tokenizers {}", why()));
+                    }
                 }
             }
             if by_loss {
@@ -121,11 +124,14 @@ impl<'a> Compared<'a> {
 
     /// Whether a model's tokenizer is none of those before. One that cannot be read fails its runs.
     fn another_tokenizer(&mut self, config: &RunConfig) -> bool {
-        let path = &config.model.path;
+        // What cannot be looked at fails its runs.
+        let Ok(path) = config.model.tokenizer_dir() else {
+            return false;
+        };
         if !self.tokenizers.contains_key(path) {
             let read = TextTokenizer::for_reading(path, config.data.reading());
             let sha256 = read.ok().map(|tokenizer| tokenizer.sha256_of_files());
-            self.tokenizers.insert(path.clone(), sha256);
+            self.tokenizers.insert(path.to_path_buf(), sha256);
         }
         let mut known = self.tokenizers.values().flatten();
         let first = known.next();

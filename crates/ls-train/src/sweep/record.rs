@@ -57,16 +57,12 @@ pub(super) struct Failed {
 impl Failed {
     /// By an error. What is no number stays none; a disk that is full may have room again.
     pub(super) fn by(error: &TrainError) -> Self {
-        let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
-        let mut said: Vec<String> = causes.map(ToString::to_string).collect();
-        // Transparent wrappers repeat their cause.
-        said.dedup();
         let lasting = matches!(
             error,
             TrainError::NotFinite { .. } | TrainError::OutputNotFinite { .. }
         );
         Self {
-            error: said.join(": "),
+            error: error.chain(),
             lasting,
         }
     }

@@ -58,12 +58,16 @@ fn files() -> (Value, BTreeMap<String, HostTensor>) {
     (sample.config.to_json(), tensors)
 }
 
-fn load(config: &Value, tensors: &BTreeMap<String, HostTensor>) -> Result<PeftAdapter> {
+fn written(config: &Value, tensors: &BTreeMap<String, HostTensor>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
     let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     write_tensors(dir.path().join(WEIGHTS_FILE), tensors).unwrap();
-    PeftAdapter::load(dir.path())
+    dir
+}
+
+fn load(config: &Value, tensors: &BTreeMap<String, HostTensor>) -> Result<PeftAdapter> {
+    PeftAdapter::load(written(config, tensors).path())
 }
 
 /// Loads the sample after a change to its tensors.
@@ -155,6 +159,51 @@ fn a_classifier_without_a_head_and_a_folder_without_lora_are_refused() {
     assert!(
         matches!(error, LoraError::File(FileError::TensorMissing { name, .. }) if name == "base_model.model.*.lora_A.weight")
     );
+}
+
+#[test]
+fn training_goes_on_without_a_head_but_not_without_anything_else() {
+    let (config, mut tensors) = files();
+    let whole = written(&config, &tensors);
+    let loaded = PeftAdapter::load_for_training(whole.path()).unwrap();
+    assert_eq!(loaded, PeftAdapter::load(whole.path()).unwrap());
+    tensors.remove(&key("score.weight"));
+    let headless = written(&config, &tensors);
+    let loaded = PeftAdapter::load_for_training(headless.path()).unwrap();
+    assert!(loaded.saved_modules.is_empty());
+    let (read, warnings) = LoraConfig::from_folder(headless.path()).unwrap();
+    assert_eq!((read, warnings), (loaded.config, Vec::new()));
+    tensors.remove(&lora_key(Q0, "B"));
+    let error = PeftAdapter::load_for_training(written(&config, &tensors).path()).unwrap_err();
+    assert!(
+        matches!(error, LoraError::File(FileError::TensorMissing { name, .. }) if name == lora_key(Q0, "B"))
+    );
+}
+
+#[test]
+fn shapes_are_held_against_layers_before_there_are_any() {
+    let adapter = sample();
+    let layers: Vec<(String, [usize; 2])> = adapter
+        .lora
+        .iter()
+        .map(|(name, pair)| (name.clone(), [pair.a.shape[1], pair.b.shape[0]]))
+        .collect();
+    let expect = |layers: &[(String, [usize; 2])]| {
+        let dir = Path::new("adapter");
+        adapter.expect_layers(dir, layers, &[], &["score"])
+    };
+    expect(&layers).unwrap();
+    for axis in [0, 1] {
+        let mut others = layers.clone();
+        others[1].1[axis] += 1;
+        let error = expect(&others).unwrap_err();
+        assert!(
+            matches!(error, LoraError::File(FileError::TensorShape { .. })),
+            "{error}"
+        );
+    }
+    let error = expect(&layers[1..]).unwrap_err();
+    assert!(matches!(error, LoraError::SurplusTensors { .. }), "{error}");
 }
 
 #[test]
