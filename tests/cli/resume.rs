@@ -43,13 +43,13 @@ impl Observer for StopAt {
 
 /// A run of the sandbox within this process, so that it can be stopped at any moment that it looks
 /// for the wish.
-struct Runs<'a> {
+pub struct Runs<'a> {
     sandbox: &'a Sandbox,
     config: RunConfig,
 }
 
 impl<'a> Runs<'a> {
-    fn new(sandbox: &'a Sandbox, set: &[&str]) -> Self {
+    pub fn new(sandbox: &'a Sandbox, set: &[&str]) -> Self {
         let absolute = |key: &str, file: &str| {
             let path = sandbox.path(file);
             format!("{key}={}", path.display())
@@ -90,7 +90,7 @@ impl<'a> Runs<'a> {
 
     /// Trains in pieces: each ends where it has looked for the wish to stop as often as `pieces`
     /// say in turn. Returns how many pieces there were.
-    fn in_pieces(&self, run: &str, mut pieces: impl FnMut() -> usize) -> usize {
+    pub fn in_pieces(&self, run: &str, mut pieces: impl FnMut() -> usize) -> usize {
         let mut count = 1;
         let mut outcome = self.train(run, pieces());
         while let Err(error) = outcome {

@@ -45,6 +45,7 @@ pub mod sources;
 pub mod splits;
 mod starter;
 pub mod sweep;
+mod tensorboard;
 mod tensors;
 mod trainer;
 mod whole;
