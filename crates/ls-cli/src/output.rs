@@ -23,6 +23,8 @@ pub struct Display {
     training: Option<Training>,
     /// What takes long besides: loading, tokenising, evaluating, writing.
     task: Option<Task>,
+    /// The files of the split that is tokenised.
+    tokenizing: Vec<PathBuf>,
     /// Steps of the run, and from one evaluation to the next.
     plan: (usize, usize),
     /// Whether this run is one of several.
@@ -73,6 +75,10 @@ impl Display {
             bytes,
             of_bytes,
         } = progress;
+        if self.tokenizing != files {
+            self.tokenizing = files.to_vec();
+            self.task = None;
+        }
         let task = self.task.get_or_insert_with(|| {
             let names = files.iter().filter_map(|file| file.file_name());
             let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
@@ -135,7 +141,7 @@ impl Observer for Display {
 
     fn event(&mut self, event: &Event<'_>) {
         if self.is_known(event) {
-            self.finish();
+            self.task = None;
             return;
         }
         match event {

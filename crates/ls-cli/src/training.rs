@@ -66,10 +66,12 @@ impl Training {
     /// A step that was passed over.
     pub fn skipped(&mut self, step: usize) {
         let numbers = &self.numbers;
-        self.task.at_with(step as u64, |task| Standing {
-            event: "progress",
-            line: numbers.ahead(step),
-            fields: task.standing().fields,
+        self.task.at_with(step as u64, |task| {
+            let mut standing = task.standing();
+            if task.has_bar() {
+                standing.line = numbers.ahead(step);
+            }
+            standing
         });
     }
 
