@@ -15,8 +15,9 @@ use crate::args::{LogFormat, ProgressMode, ScreenArgs};
 pub use json::{Fields, asked_for as json_is_asked_for, fields};
 pub use stage::{Fault, Screen, Shown, ended, fault, fault_as_json, print, say, screen, warn};
 
-/// How often bars are drawn in a second, at most.
-const FRAMES: u8 = 20;
+/// How often bars are drawn in a second, at most. Each asks for less (`pace.rs`); several that are
+/// short follow each other.
+const FRAMES: u8 = 200;
 
 /// Makes the screen that the flags ask for, and hands log lines to it.
 pub fn set_up(args: &ScreenArgs) {

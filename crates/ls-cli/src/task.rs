@@ -2,7 +2,7 @@
 //! it still takes.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::json;
@@ -11,9 +11,6 @@ use tracing::Level;
 use crate::numbers::{bytes, duration};
 use crate::pace::Pace;
 use crate::screen::{Fields, Shown, fields, screen};
-
-/// How often a bar moves on by itself, so that it is seen that something is done.
-const MOVES: Duration = Duration::from_millis(500);
 
 /// The bar of something of which it is known how many there are.
 const COUNTED: &str = "{prefix} [{bar:24}] {pos}/{len} {rate}, {left} left {msg}";
@@ -96,7 +93,7 @@ impl Task {
             bar.set_style(style(template));
             bar.set_prefix(name.clone());
             let bar = screen().bars.add(bar);
-            bar.enable_steady_tick(MOVES);
+            bar.tick();
             bar
         });
         Self {
@@ -173,10 +170,11 @@ impl Task {
     /// Notes what is done, and whether that is to be shown.
     fn moved(&mut self, done: u64) -> bool {
         self.done = done;
-        if let Some(bar) = &self.bar {
+        let due = self.pace.is_due(Instant::now());
+        if let (Some(bar), true) = (&self.bar, due) {
             bar.set_position(done);
         }
-        self.pace.is_due(Instant::now())
+        due
     }
 
     fn tell(&self, standing: Standing) {
@@ -264,6 +262,8 @@ impl Drop for Task {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// The screen of the tests shows nothing.
