@@ -175,6 +175,7 @@ impl Sandbox {
             .args(args)
             .current_dir(self.dir.path())
             .env_remove("LS_LLAMA_LOG")
+            .env_remove("RUST_LOG")
             .env_remove("HF_HUB_CACHE")
             .env_remove("HUGGINGFACE_HUB_CACHE")
             .env("HF_HOME", self.path("hf"))

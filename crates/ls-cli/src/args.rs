@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 use ls_data::{Scheme, TaskKind};
 use ls_files::Dtype;
 
@@ -11,9 +11,53 @@ use ls_files::Dtype;
 #[derive(Debug, Parser)]
 #[command(name = "ls-cli", version, about, propagate_version = true)]
 pub struct Args {
+    /// What is said while it is done.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What is said on stderr. These stand before the command or behind it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "What is shown")]
+pub struct ScreenArgs {
+    /// Only results and errors: no progress, no messages, no warnings
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Log what this program does: -v with debug lines, -vv with all there are. RUST_LOG, where it
+    /// is set, says instead what is logged
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What stderr gets: lines for people, or one JSON object a line (docs/progress.md)
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// How progress is shown
+    #[arg(long, global = true, value_enum, value_name = "WAY", default_value_t = ProgressMode::Auto)]
+    pub progress: ProgressMode,
+}
+
+/// What stderr gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One object a line, and nothing else
+    Json,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, else lines
+    Auto,
+    /// Bars, wherever stderr goes
+    Bar,
+    /// A line now and then: every few seconds at first, every few minutes later
+    Plain,
+    /// Not at all
+    Off,
 }
 
 /// What to do.

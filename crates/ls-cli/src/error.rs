@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ls_files::{StdoutError, say};
+use ls_files::StdoutError;
 use ls_hub::HubError;
 use ls_train::TrainError;
 
+use crate::screen::{self, Fault};
 use crate::shell;
 
 /// A command that cannot be carried out as written.
@@ -80,20 +81,25 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return ExitCode::from(stopped.code);
     }
-    say(format_args!("error: {error}"));
-    let mut printed = error.to_string();
+    let message = error.to_string();
+    let (mut causes, mut last) = (Vec::new(), message.clone());
     for cause in error.chain().skip(1) {
         let text = cause.to_string();
         // Transparent wrappers repeat their cause.
-        if !printed.contains(&text) {
-            say(format_args!("  caused by: {text}"));
+        if !last.contains(&text) {
+            causes.push(text.clone());
         }
-        printed = text;
+        last = text;
     }
-    if let Some(hint) = hint(error) {
-        say(format_args!("hint: {hint}"));
-    }
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+    let code = if is_usage(error) { 2 } else { 1 };
+    screen::fault(&Fault {
+        message,
+        causes,
+        hint: hint(error),
+        code,
+        backtrace: None,
+    });
+    ExitCode::from(code)
 }
 
 /// The way out of an error, where there is one.
@@ -142,9 +148,20 @@ fn has_no_reader(error: &anyhow::Error) -> bool {
 /// Prints what clap has to say (help and version on stdout, faults of the command line on stderr)
 /// and returns the exit code.
 pub fn of_command_line(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    if error.use_stderr() && screen::json_is_asked_for(std::env::args_os()) {
+        screen::fault_as_json(&Fault {
+            message: error.to_string().trim_end().into(),
+            causes: Vec::new(),
+            hint: None,
+            code,
+            backtrace: None,
+        });
+        return ExitCode::from(code);
+    }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         Err(fault) if !error.use_stderr() => report(&StdoutError::from(fault).into()),
-        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+        _ => ExitCode::from(code),
     }
 }

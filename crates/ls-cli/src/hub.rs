@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ls_data::catalog::{self, DatasetSpec, HubSource};
 use ls_files::{exists, is_file, is_folder};
-use ls_hub::{Files, HubError, RepoKind, RepoRef, Settings};
+use ls_hub::{Files, HubError, Progress, RepoKind, RepoRef, Settings};
 use ls_train::config::{DataSettings, ModelSettings};
 
 use crate::error::UsageError;
+#[cfg(feature = "hub")]
+use crate::screen;
 
 /// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
 ///
@@ -22,7 +24,7 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
     if !(named || download) || is_folder(path)? || is_file(path)? {
         return Ok(path.into());
     }
-    let resolved = ls_hub::resolve_model(path, download);
+    let resolved = downloading(download, |download| ls_hub::resolve_model(path, download));
     resolved.with_context(|| format!("{} is no folder here", path.display()))
 }
 
@@ -111,12 +113,30 @@ fn resolve(
         None => format!("{}@{}", source.repo, source.revision),
     };
     let command = format!("cargo xtask fetch-data {name}");
-    Ok(ls_hub::resolve(
-        RepoKind::Dataset,
-        at,
-        files,
-        command,
-        download,
-        settings,
-    )?)
+    let resolved = downloading(download, |download| {
+        ls_hub::resolve(RepoKind::Dataset, at, files, command, download, settings)
+    });
+    Ok(resolved?)
+}
+
+/// Resolves, and shows the progress of what is fetched where `download` says that it may be.
+#[cfg(feature = "hub")]
+fn downloading<T>(download: bool, resolve: impl FnOnce(Option<Progress<'_>>) -> T) -> T {
+    use ls_hub::display::{Display, Shown};
+
+    let shown = match screen::screen().shown {
+        screen::Shown::Bars => Shown::Bars(screen::screen().bars.clone()),
+        screen::Shown::Lines => Shown::Lines,
+        screen::Shown::Nothing => Shown::Nothing,
+    };
+    let display = Display::with(shown, |line| {
+        screen::screen().tell(tracing::Level::INFO, "download", line, screen::Fields::new);
+    });
+    resolve(download.then_some(&|event| display.show(event)))
+}
+
+/// Nothing is fetched by a program without the feature: the resolver says so.
+#[cfg(not(feature = "hub"))]
+fn downloading<T>(download: bool, resolve: impl FnOnce(Option<Progress<'_>>) -> T) -> T {
+    resolve(download.then_some(&|_| ()))
 }

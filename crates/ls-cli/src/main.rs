@@ -13,18 +13,23 @@ mod device;
 mod error;
 mod hub;
 mod model;
+mod numbers;
 mod output;
+mod pace;
 mod panics;
 mod part;
+mod screen;
 mod shell;
 mod signals;
+mod task;
+mod training;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use ls_files::Stderr;
 
 use crate::args::{Args, Command};
+use crate::error::UsageError;
 
 fn main() -> ExitCode {
     panics::report();
@@ -37,16 +42,12 @@ fn main() -> ExitCode {
         Err(error) => return error::of_command_line(&error),
     };
     ls_train::allocator::keep_freed_memory();
-    // cubecl also warns of what costs nobody anything: two processes that tune the same kernel.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LS_LLAMA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cubecl=error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Stderr)
-        .with_ansi(colour::on_stderr())
-        .with_target(false)
-        .without_time()
-        .init();
+    screen::set_up(&args.screen);
+    if let Some((flags, way_out)) = screen::contradiction(&args.screen) {
+        let message = format!("{flags} contradict each other");
+        let hint = Some(way_out.into());
+        return error::report(&UsageError { message, hint }.into());
+    }
     let result = match args.command {
         Command::Train(args) => commands::train::run(&args),
         Command::Sweep(args) => commands::sweep::run(&args),

@@ -10,17 +10,23 @@ use serde_json::Value;
 use crate::args::ModelArgs;
 use crate::error::UsageError;
 use crate::hub;
+use crate::output::Display;
 
 /// Of a tagger from elsewhere nothing says how its words were encoded.
 const WORDS_ASSUMED: &str = "note: no ls_llama.json says how this tagger's words were encoded; \
      assumed: joined by spaces (--words text). If it was trained with is_split_into_words=True, as \
      with transformers' scripts, give --words split";
 
-/// The model that the flags speak of, and of a run its configuration.
-pub fn open(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunConfig>)> {
+/// The model that the flags speak of, and of a run its configuration. The display shows how its
+/// weights are loaded.
+pub fn open(
+    args: &ModelArgs,
+    device: &Device,
+    display: &mut Display,
+) -> Result<(Predictor, Option<RunConfig>)> {
     match (&args.run, &args.model) {
         (Some(run), _) => {
-            let (mut predictor, config) = Predictor::from_run(run, device)
+            let (mut predictor, config) = Predictor::from_run(run, device, display)
                 .with_context(|| format!("cannot open run {}", run.display()))?;
             predictor.settings.max_length =
                 args.max_length.unwrap_or(predictor.settings.max_length);
@@ -32,6 +38,7 @@ pub fn open(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunC
                 args.adapter.as_deref(),
                 &overrides(args)?,
                 device,
+                display,
             )
             .with_context(|| match &args.adapter {
                 Some(adapter) => {

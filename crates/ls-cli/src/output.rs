@@ -1,30 +1,31 @@
-//! Shows a run's progress on stderr: a bar on a terminal, plain lines elsewhere.
+//! [`Display`]: says what a run tells while it goes on.
 
 use std::collections::HashSet;
-use std::io::{IsTerminal, stderr, stdout};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ls_files::say;
+use ls_data::EncodingProgress;
+use ls_train::events::EvaluationRecord;
 use ls_train::{Event, Observer};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::Level;
 
+use crate::numbers::bytes;
+use crate::screen::{Fields, fields, screen, warn};
 use crate::signals::Signals;
+use crate::task::{Task, Unit};
+use crate::training::Training;
 
-/// Without a terminal, at most one line of progress in this time.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-
-/// Shows a run's events.
+/// Says a run's events.
+#[derive(Default)]
 pub struct Display {
-    terminal: bool,
-    bar: ProgressBar,
-    steps: usize,
-    started: Instant,
-    last_line: Instant,
-    tokens: usize,
-    seconds: f64,
-    training: bool,
-    /// Steps that an earlier process did.
-    done_before: usize,
+    training: Option<Training>,
+    /// What takes long besides: loading, tokenising, evaluating, writing.
+    task: Option<Task>,
+    /// The files of the split that is tokenised.
+    tokenizing: Vec<PathBuf>,
+    /// Steps of the run, and from one evaluation to the next.
+    plan: (usize, usize),
     /// Whether this run is one of several.
     sweeping: bool,
     /// What has been said of the data and the model of the runs so far.
@@ -33,86 +34,15 @@ pub struct Display {
 }
 
 impl Display {
-    /// A bar where both stdout and stderr are terminals, lines elsewhere.
-    pub fn new() -> Self {
-        let terminal = stdout().is_terminal() && stderr().is_terminal();
-        let target = if terminal {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let now = Instant::now();
-        Self {
-            terminal,
-            bar: ProgressBar::with_draw_target(None, target),
-            steps: 0,
-            started: now,
-            last_line: now,
-            tokens: 0,
-            seconds: 0.0,
-            training: false,
-            done_before: 0,
-            sweeping: false,
-            said: HashSet::new(),
-            signals: Signals::default(),
-        }
-    }
-
     /// Stops the run when a signal asks for it.
     pub fn stopped_by(mut self, signals: &Signals) -> Self {
         self.signals = signals.clone();
         self
     }
 
-    /// A line that stays.
-    pub fn line(&self, text: impl AsRef<str>) {
-        if self.terminal {
-            self.bar.suspend(|| say(text.as_ref()));
-        } else {
-            say(text.as_ref());
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    /// Lists the skipped rows: the first messages, then how many more.
-    pub fn skipped(&self, (shown, count): (&[String], usize)) {
-        if count == 0 {
-            return;
-        }
-        self.line(format!("  warning: {count} bad rows skipped"));
-        for message in shown {
-            self.line(format!("    {message}"));
-        }
-        if count > shown.len() {
-            self.line(format!("    and {} more", count - shown.len()));
-        }
-    }
-
-    /// Starts a bar over `length` items; with 0 items, a counter.
-    pub fn start(&mut self, name: &str, length: usize) {
-        self.bar.finish_and_clear();
-        self.bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::stderr());
-        if !self.terminal {
-            self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        let template = match length {
-            0 => "{prefix} {pos} {msg}",
-            _ => "{prefix} [{bar:32}] {pos}/{len} {msg}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("=> "));
-        }
-        self.bar.set_prefix(name.to_string());
-        self.started = Instant::now();
-    }
-
-    /// Sets how many of the bar's items are done.
-    pub fn tick(&self, done: usize) {
-        self.bar.set_position(done as u64);
+    /// Takes the bars away.
+    pub fn finish(&mut self) {
+        (self.training, self.task) = (None, None);
     }
 
     /// Whether the same was said of an earlier run of a sweep.
@@ -124,13 +54,83 @@ impl Display {
         self.sweeping && said_once && !self.said.insert(format!("{event:?}"))
     }
 
-    fn progress_is_due(&mut self) -> bool {
-        let due = self.last_line.elapsed() >= LINE_EVERY;
-        if due {
-            self.last_line = Instant::now();
+    /// So much is done of what takes long and has this name; it ends with the last.
+    fn progress(&mut self, name: &str, unit: &'static str, done: usize, total: usize) {
+        if self.task.as_ref().is_none_or(|task| task.name() != name) {
+            self.task = None;
+            self.task = Some(Task::begin(name, Unit::Of(unit), total as u64));
         }
-        due
+        if let Some(task) = &mut self.task {
+            task.at(done as u64);
+        }
+        if done == total {
+            self.task = None;
+        }
     }
+
+    fn tokenizing(&mut self, files: &[PathBuf], progress: EncodingProgress) {
+        let EncodingProgress {
+            examples,
+            bytes,
+            of_bytes,
+        } = progress;
+        if self.tokenizing != files {
+            self.tokenizing = files.to_vec();
+            self.task = None;
+        }
+        let task = self.task.get_or_insert_with(|| {
+            let names = files.iter().filter_map(|file| file.file_name());
+            let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+            Task::begin(
+                format!("tokenising {}", names.join(", ")),
+                Unit::Bytes,
+                of_bytes,
+            )
+        });
+        task.at_with(bytes, |task| {
+            let mut standing = task.standing();
+            let examples_so_far = format!("{examples} examples");
+            standing.line = if task.has_bar() {
+                examples_so_far
+            } else {
+                format!("{}, {examples_so_far}", standing.line)
+            };
+            standing.fields.insert("examples".into(), examples.into());
+            standing
+        });
+    }
+}
+
+/// Says something with its fields.
+fn tell(event: &str, text: impl AsRef<str>, fields: impl FnOnce() -> Fields) {
+    screen().tell(Level::INFO, event, text.as_ref(), fields);
+}
+
+/// Says that rows were skipped: the first messages, then how many more.
+pub fn skipped((shown, count): (&[String], usize)) {
+    if count > 0 {
+        warn(skipped_lines((shown, count)).join("\n"));
+    }
+}
+
+fn skipped_lines((shown, count): (&[String], usize)) -> Vec<String> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("  warning: {count} bad rows skipped")];
+    lines.extend(shown.iter().map(|message| format!("    {message}")));
+    if count > shown.len() {
+        lines.push(format!("    and {} more", count - shown.len()));
+    }
+    lines
+}
+
+/// What serde makes of a value, as fields.
+fn of_record(record: &impl Serialize) -> Fields {
+    let mut fields = fields(serde_json::to_value(record).unwrap_or_default());
+    // It is the kind of the object already.
+    fields.shift_remove("kind");
+    fields
 }
 
 impl Observer for Display {
@@ -140,95 +140,50 @@ impl Observer for Display {
 
     fn event(&mut self, event: &Event<'_>) {
         if self.is_known(event) {
-            self.bar.finish_and_clear();
+            self.task = None;
             return;
         }
         match event {
             Event::Run { number, runs, name } => {
-                self.bar.finish_and_clear();
-                (self.sweeping, self.training) = (true, false);
-                self.line(format!("run {number} of {runs}: {name}"));
+                self.finish();
+                self.sweeping = true;
+                tell("run", format!("run {number} of {runs}: {name}"), || {
+                    fields(json!({ "number": number, "runs": runs, "name": name }))
+                });
             }
             Event::RunFailed { name, error } => {
-                self.bar.finish_and_clear();
+                self.finish();
                 let hint = error.hint().map(|hint| format!(" ({hint})"));
-                self.line(format!(
+                let text = format!(
                     "{name} failed: {}{}",
                     error.chain(),
                     hint.unwrap_or_default()
-                ));
+                );
+                screen().tell(Level::WARN, "run_failed", &text, || {
+                    fields(json!({ "name": name }))
+                });
             }
-            Event::Data {
-                split,
-                files,
-                expected,
-                labels,
-                cut,
-                skipped,
-            } => {
-                let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-                self.line(format!(
-                    "{split}: {} examples, {} tokens, longest {} ({})",
-                    cut.examples,
-                    cut.tokens,
-                    cut.longest,
-                    names.join(", ")
-                ));
-                if let Some(expected) = expected {
-                    self.line(format!(
-                        "  warning: this split is published with {expected} examples: another version, or a file cut short?"
-                    ));
-                }
-                self.skipped(*skipped);
-                let counts: Vec<String> = labels
-                    .iter()
-                    .map(|(name, count)| format!("{name} {count}"))
-                    .collect();
-                self.line(format!("  labels: {}", counts.join(", ")));
-                if cut.cut_examples > 0 {
-                    let words = if cut.words > 0 {
-                        format!(", {} of {} words", cut.cut_words, cut.words)
-                    } else {
-                        String::new()
-                    };
-                    self.line(format!(
-                        "  cut at data.max_length: {} examples, {} tokens{words}",
-                        cut.cut_examples, cut.cut_tokens
-                    ));
-                } else {
-                    self.line("  nothing is cut");
-                }
-                if cut.windowed_examples > 0 {
-                    let others = cut.examples - cut.windowed_examples;
-                    self.line(format!(
-                        "  longer than data.max_length: {} examples, read in {} windows",
-                        cut.windowed_examples,
-                        cut.inputs - others
-                    ));
-                }
-                if cut.empty_words > 0 {
-                    self.line(format!(
-                        "  words that tokenise to nothing: {}",
-                        cut.empty_words
-                    ));
-                }
+            Event::Tokenizing { files, progress } => self.tokenizing(files, *progress),
+            Event::Data { .. } => {
+                self.task = None;
+                data(event);
             }
-            Event::Note(note) => self.line(format!("note: {note}")),
+            Event::Note(note) => {
+                self.task = None;
+                tell("note", format!("note: {note}"), Fields::new);
+            }
             Event::Loading { done, total } => {
-                if *done == 1 {
-                    self.start("loading", *total);
-                }
-                self.bar.set_position(*done as u64);
+                self.progress("loading weights", "tensors", *done, *total);
             }
             Event::Model {
                 parameters,
                 trainable,
                 surplus,
             } => {
-                self.bar.finish_and_clear();
-                self.line(parameters.to_string());
+                self.task = None;
+                let mut lines = vec![parameters.to_string()];
                 if let (Some(first), Some(last)) = (trainable.first(), trainable.last()) {
-                    self.line(format!(
+                    lines.push(format!(
                         "  {} tensors train: {} {:?} to {}",
                         trainable.len(),
                         first.name,
@@ -237,120 +192,190 @@ impl Observer for Display {
                     ));
                 }
                 if !surplus.is_empty() {
-                    self.line(format!(
+                    lines.push(format!(
                         "  tensors of the checkpoint that nothing uses: {}",
                         surplus.join(", ")
                     ));
                 }
+                tell("model", lines.join("\n"), || {
+                    fields(json!({
+                        "trainable_parameters": parameters.trainable,
+                        "all_parameters": parameters.all,
+                        "trainable_tensors": trainable.len(),
+                        "unused_tensors": surplus,
+                    }))
+                });
             }
             Event::Plan {
                 steps,
                 steps_per_epoch,
                 epochs,
+                eval_steps,
                 expected_memory,
             } => {
-                self.line(format!(
-                    "{steps} steps in {epochs} epochs of {steps_per_epoch}; expected memory {}",
-                    bytes(*expected_memory as u64)
-                ));
-                self.steps = *steps;
+                let memory = bytes(*expected_memory as u64);
+                let text = format!(
+                    "{steps} steps in {epochs} epochs of {steps_per_epoch}; expected memory {memory}"
+                );
+                tell("plan", text, || {
+                    fields(json!({
+                        "steps": steps,
+                        "steps_per_epoch": steps_per_epoch,
+                        "epochs": epochs,
+                        "eval_steps": eval_steps,
+                        "expected_memory": expected_memory,
+                    }))
+                });
+                self.plan = (*steps, *eval_steps);
             }
             Event::Phase(phase) => {
                 // The first of them comes before anything is written.
                 self.signals.training();
-                self.bar.finish_and_clear();
-                self.line(format!("{phase} ..."));
-                (self.tokens, self.seconds, self.started) = (0, 0.0, Instant::now());
-                self.done_before = 0;
-                self.training = *phase == "training";
-                if self.training {
-                    self.start("training", self.steps);
+                self.finish();
+                tell("phase", format!("{phase} ..."), || {
+                    fields(json!({ "phase": phase }))
+                });
+                if matches!(*phase, "training" | "frozen baseline") {
+                    let (steps, eval_steps) = self.plan;
+                    self.training = Some(Training::begin(phase, steps, eval_steps));
                 }
             }
-            Event::Resumed { step, steps } => {
-                self.line(format!(
-                    "going on from the checkpoint of step {step} of {steps}"
-                ));
-                self.done_before = *step;
-                self.bar.set_position(*step as u64);
-            }
-            Event::Skipped(step) => {
-                self.line(format!(
-                    "step {} skipped: {} is {}, {}; examples: {}",
-                    step.step, step.quantity, step.value, step.cause, step.examples
-                ));
-                if self.training {
-                    self.bar.set_position(step.step as u64);
+            Event::Resumed { step, steps, best } => {
+                let text = format!("going on from the checkpoint of step {step} of {steps}");
+                tell("resumed", text, || {
+                    fields(json!({ "step": step, "steps": steps }))
+                });
+                if let Some(training) = &mut self.training {
+                    training.goes_on_at(*step, *best);
                 }
             }
-            Event::Step(step) => {
-                self.tokens += step.tokens;
-                self.seconds += step.seconds;
-                let rate = self.tokens as f64 / self.seconds.max(1e-9);
-                let left = match self.steps {
-                    0 => String::new(),
-                    steps => {
-                        let done = step.step.saturating_sub(self.done_before).max(1);
-                        let each = self.started.elapsed().as_secs_f64() / done as f64;
-                        format!(
-                            " {} left",
-                            duration(each * steps.saturating_sub(step.step) as f64)
-                        )
-                    }
-                };
+            Event::Skipped(record) => {
                 let text = format!(
-                    "loss {:.4} lr {:.2e} {rate:.0} tokens/s{left}",
-                    step.loss, step.learning_rate
+                    "step {} skipped: {} is {}, {}; examples: {}",
+                    record.step, record.quantity, record.value, record.cause, record.examples
                 );
-                if self.terminal && self.training {
-                    self.bar.set_position(step.step as u64);
-                    self.bar.set_message(text);
-                } else if self.progress_is_due() {
-                    self.line(format!("step {} epoch {:.2} {text}", step.step, step.epoch));
+                screen().tell(Level::WARN, "skipped", &text, || of_record(record));
+                if let Some(training) = &mut self.training {
+                    training.skipped(record.step);
                 }
             }
-            Event::Evaluating { done, total } if self.terminal => {
-                self.bar.set_message(format!("evaluating {done}/{total}"));
+            Event::Step(record) => {
+                if let Some(training) = &mut self.training {
+                    training.step(record);
+                }
+            }
+            Event::Evaluating { done, total } => {
+                self.progress("evaluating", "inputs", *done, *total);
             }
             Event::Evaluation(record) => {
-                self.line(format!(
-                    "step {} epoch {:.2} {} loss {:.4} {} {:.4}{}",
-                    record.step,
-                    record.epoch,
-                    record.split,
-                    record.loss,
-                    record.metric,
-                    record.value,
-                    if record.best { " (best)" } else { "" }
-                ));
+                self.task = None;
+                if let Some(training) = &mut self.training {
+                    training.evaluated(record);
+                }
+                tell("evaluation", evaluation(record), || of_record(record));
             }
             Event::Stopped { evaluations } => {
-                self.line(format!(
-                    "stopped early: {evaluations} evaluations without a better one"
-                ));
+                let text = format!("stopped early: {evaluations} evaluations without a better one");
+                tell("stopped", text, || {
+                    fields(json!({ "evaluations": evaluations }))
+                });
+            }
+            Event::Writing { done, total } => {
+                // The folder is begun.
+                self.signals.training();
+                if *total > 0 {
+                    self.progress("writing", "tensors", *done, *total);
+                }
             }
             _ => {}
         }
     }
 }
 
-/// `1.5 GB`.
-pub fn bytes(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
-        n if n >= 1e6 => format!("{:.0} MB", n / 1e6),
-        n => format!("{:.0} kB", n / 1e3),
-    }
+fn evaluation(record: &EvaluationRecord) -> String {
+    format!(
+        "step {} epoch {:.2} {} loss {:.4} {} {:.4}{}",
+        record.step,
+        record.epoch,
+        record.split,
+        record.loss,
+        record.metric,
+        record.value,
+        if record.best { " (best)" } else { "" }
+    )
 }
 
-/// `1:02:03` or `2:03`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 {
-        format!("{hours}:{minutes:02}:{seconds:02}")
-    } else {
-        format!("{minutes}:{seconds:02}")
+/// Says what a split is like.
+fn data(event: &Event<'_>) {
+    let Event::Data {
+        split,
+        files,
+        expected,
+        labels,
+        cut,
+        skipped,
+    } = event
+    else {
+        return;
+    };
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let mut lines = vec![format!(
+        "{split}: {} examples, {} tokens, longest {} ({})",
+        cut.examples,
+        cut.tokens,
+        cut.longest,
+        names.join(", ")
+    )];
+    if let Some(expected) = expected {
+        lines.push(format!(
+            "  warning: this split is published with {expected} examples: another version, or a file cut short?"
+        ));
     }
+    lines.extend(skipped_lines(*skipped));
+    let counts: Vec<String> = labels
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    lines.push(format!("  labels: {}", counts.join(", ")));
+    if cut.cut_examples > 0 {
+        let words = if cut.words > 0 {
+            format!(", {} of {} words", cut.cut_words, cut.words)
+        } else {
+            String::new()
+        };
+        lines.push(format!(
+            "  cut at data.max_length: {} examples, {} tokens{words}",
+            cut.cut_examples, cut.cut_tokens
+        ));
+    } else {
+        lines.push("  nothing is cut".into());
+    }
+    if cut.windowed_examples > 0 {
+        let others = cut.examples - cut.windowed_examples;
+        lines.push(format!(
+            "  longer than data.max_length: {} examples, read in {} windows",
+            cut.windowed_examples,
+            cut.inputs - others
+        ));
+    }
+    if cut.empty_words > 0 {
+        lines.push(format!(
+            "  words that tokenise to nothing: {}",
+            cut.empty_words
+        ));
+    }
+    tell("data", lines.join("\n"), || {
+        let labels = labels.iter().map(|(name, count)| {
+            let count = Value::from(*count);
+            (name.to_string(), count)
+        });
+        fields(json!({
+            "split": split,
+            "files": files,
+            "labels": labels.collect::<Fields>(),
+            "skipped_rows": skipped.1,
+            "expected_examples": expected,
+            "cut": cut,
+        }))
+    });
 }

@@ -3,9 +3,10 @@
 //! The exit code stays Rust's, 101, which no other end of a command has.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::Write;
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::screen;
 
 /// Says of the first panic what went wrong, and where. With `RUST_BACKTRACE=1` the backtrace
 /// follows. Others after it (of those who waited for the thread) say nothing new.
@@ -21,16 +22,18 @@ pub fn report() {
             .map(|at| format!(" ({at})"))
             .unwrap_or_default();
         let backtrace = Backtrace::capture();
-        // Where nobody reads it, the exit code says it.
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(
-            stderr,
-            "error: internal error: {message}{place}\nhint: this is a fault of ls-cli {}, please \
-             report it with the command; RUST_BACKTRACE=1 shows where it comes from",
-            env!("CARGO_PKG_VERSION")
-        );
-        if backtrace.status() == BacktraceStatus::Captured {
-            let _ = writeln!(stderr, "{backtrace}");
-        }
+        let backtrace =
+            (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        screen::fault(&screen::Fault {
+            message: format!("internal error: {message}{place}"),
+            causes: Vec::new(),
+            hint: Some(format!(
+                "this is a fault of ls-cli {}, please report it with the command; \
+                 RUST_BACKTRACE=1 shows where it comes from",
+                env!("CARGO_PKG_VERSION")
+            )),
+            code: 101,
+            backtrace,
+        });
     }));
 }

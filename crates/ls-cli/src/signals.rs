@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+#[cfg(unix)]
+use crate::screen;
+
 /// What has been asked for by a signal. On systems without them, nothing ever is.
 #[derive(Debug, Clone, Default)]
 pub struct Signals(Arc<State>);
@@ -31,8 +34,8 @@ impl Default for Words {
     fn default() -> Self {
         Self {
             before: "stopped before the training began, so that nothing had to be saved: the same \
-                     command starts it again\n",
-            after: "stopping as soon as what is done is saved (a second signal ends it at once)\n",
+                     command starts it again",
+            after: "stopping as soon as what is done is saved (a second signal ends it at once)",
         }
     }
 }
@@ -41,9 +44,9 @@ impl Signals {
     /// Listens for a command that writes a folder, and removes what it began when it is stopped.
     pub fn listen_while_writing() -> Self {
         let words = Words {
-            before: "stopped before anything was written\n",
+            before: "stopped before anything was written",
             after: "stopping, and removing what is written so far (a second signal ends it at once \
-                    and leaves it)\n",
+                    and leaves it)",
         };
         let state = State {
             words,
@@ -102,8 +105,6 @@ impl Signals {
 #[cfg(unix)]
 impl State {
     fn heard(&self, signal: i32) {
-        use std::io::Write as _;
-
         let code = 128 + signal;
         let first = self.code.swap(code as u8, Ordering::SeqCst) == 0;
         let training = self.training.load(Ordering::SeqCst);
@@ -112,8 +113,10 @@ impl State {
             (true, false) => self.words.before,
             (false, _) => "",
         };
-        // A step may be long, so it is said here. A terminal that is gone cannot be told.
-        let _ = std::io::stderr().write_all(said.as_bytes());
+        // A step may be long, so it is said here.
+        if !said.is_empty() {
+            screen::say(said);
+        }
         if first && training {
             return;
         }

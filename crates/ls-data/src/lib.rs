@@ -130,15 +130,15 @@ pub use metrics::{
 pub use parallel::in_parallel;
 pub use profile::{Lengths, Overlap, Profile, ProfileOptions};
 pub use readers::{
-    BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, ReadSpec,
-    RowSieve, SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed, SpanRepairs,
-    Stream, TextEncoding, TokenColumns, TokenReader, TurnedDown, for_each_row, line_reader,
-    read_label_json, read_lines_from, read_sequence, read_sequence_from, read_tokens,
+    BadRows, BadSpans, Column, ColumnRef, Delimiter, FileFormat, Holds, Offsets, Position,
+    ReadSpec, RowSieve, SequenceColumns, SequenceReader, SkippedRows, SniffOptions, Sniffed,
+    SpanRepairs, Stream, TextEncoding, TokenColumns, TokenReader, TurnedDown, for_each_row,
+    line_reader, read_label_json, read_lines_from, read_sequence, read_sequence_from, read_tokens,
     read_tokens_from, sniff, sniff_stream,
 };
 pub use reading::{Reading, SpecialTokensAs, WordsAs};
 pub use scheme::TagScheme;
-pub use source::{SplitSource, TagChanges};
+pub use source::{EncodingProgress, SplitSource, TagChanges};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;

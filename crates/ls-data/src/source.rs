@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use ls_files::{FileError, FileStamp, hex, sha256_of_file};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::encoded::{EncodedSplit, Storage};
 use crate::error::{DataError, Result};
 use crate::example::{InputRow, SequenceExample, TokenExample};
 use crate::parallel::in_parallel;
-use crate::readers::{BadRows, ReadSpec, SkippedRows, for_each_row};
+use crate::readers::{BadRows, Position, ReadSpec, SkippedRows, for_each_row};
 use crate::scheme::TagScheme;
 use crate::span::decode_spans;
 use crate::split_writer::SplitWriter;
@@ -45,6 +46,17 @@ pub struct TagChanges {
     pub starts_only: bool,
 }
 
+/// How far the encoding of a split has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EncodingProgress {
+    /// Examples that are encoded.
+    pub examples: usize,
+    /// Bytes of the files in which they stand. A Parquet file counts when it is read to its end.
+    pub bytes: u64,
+    /// Bytes of all files of the split.
+    pub of_bytes: u64,
+}
+
 /// A split's files and how they are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitSource {
@@ -69,9 +81,10 @@ impl SplitSource {
         mut each: impl FnMut(usize, usize, SequenceExample) -> Result<(), E>,
     ) -> Result<(), E> {
         for (index, file) in self.files.iter().enumerate() {
-            let rows = numbered(self.read.read_sequence(file)?);
-            for_each_row(rows, file, self.bad_rows, |(number, row)| {
-                each(index, number, row)
+            let rows = self.read.read_sequence(file)?;
+            let position = rows.position();
+            for_each_row(placed(rows, position), file, self.bad_rows, |(at, row)| {
+                each(index, at.number, row)
             })?;
         }
         Ok(())
@@ -87,12 +100,14 @@ impl SplitSource {
         mut each: impl FnMut(usize, usize, TokenExample) -> Result<(), E>,
     ) -> Result<(), E> {
         for (index, file) in self.files.iter().enumerate() {
-            let rows = numbered(self.read.read_tokens(file)?).map(|row| {
-                let (number, row) = row?;
-                Ok((number, self.change_tags(row, file, &AtomicUsize::new(0))?))
+            let rows = self.read.read_tokens(file)?;
+            let position = rows.position();
+            let rows = placed(rows, position).map(|row| {
+                let (at, row) = row?;
+                Ok((at, self.change_tags(row, file, &AtomicUsize::new(0))?))
             });
-            for_each_row(rows, file, self.bad_rows, |(number, row)| {
-                each(index, number, row)
+            for_each_row(rows, file, self.bad_rows, |(at, row)| {
+                each(index, at.number, row)
             })?;
         }
         Ok(())
@@ -159,16 +174,33 @@ impl SplitSource {
         limits: &InputLimits,
         cache: Option<&Path>,
     ) -> Result<EncodedSplit> {
+        self.encode_watched(task, tokenizer, limits, cache, &mut |_| ())
+    }
+
+    /// As [`SplitSource::encode`]; `progress` hears after each example how far it is. Of a split
+    /// that was encoded before, it hears nothing.
+    ///
+    /// # Errors
+    /// As [`SplitSource::encode`].
+    pub fn encode_watched(
+        &self,
+        task: TaskKind,
+        tokenizer: &TextTokenizer,
+        limits: &InputLimits,
+        cache: Option<&Path>,
+        progress: &mut dyn FnMut(EncodingProgress),
+    ) -> Result<EncodedSplit> {
         let mut size = 0;
         for file in &self.files {
             size += std::fs::metadata(file).map_or(0, |data| data.len());
         }
         if size < SMALL {
-            return self.write(SplitWriter::in_memory(task), task, tokenizer, limits);
+            let writer = SplitWriter::in_memory(task);
+            return self.write(writer, task, tokenizer, limits, progress);
         }
         let Some(cache) = cache else {
             let writer = SplitWriter::in_temporary_file(task)?;
-            return self.write(writer, task, tokenizer, limits);
+            return self.write(writer, task, tokenizer, limits, progress);
         };
         // First: what changes after it shows.
         let stamps = self.stamps();
@@ -183,7 +215,7 @@ impl SplitSource {
                 if !matches!(error, DataError::File(FileError::NotFound { .. })) {
                     tracing::warn!("encoding anew: {}", with_causes(&error));
                 }
-                self.write_kept(&path, &stamps, task, tokenizer, limits)?
+                self.write_kept(&path, &stamps, task, tokenizer, limits, progress)?
             }
         };
         if let Storage::File(file) = &split.storage {
@@ -203,9 +235,10 @@ impl SplitSource {
         task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
+        progress: &mut dyn FnMut(EncodingProgress),
     ) -> Result<EncodedSplit> {
         let not_kept = match SplitWriter::in_file(task, path) {
-            Ok(mut writer) => match self.fill(&mut writer, task, tokenizer, limits) {
+            Ok(mut writer) => match self.fill(&mut writer, task, tokenizer, limits, progress) {
                 Ok(()) => {
                     // The name is that of other bytes than those that were encoded.
                     if self.stamps() != stamps {
@@ -232,12 +265,8 @@ impl SplitSource {
             path.display(),
             cause.unwrap_or_else(|| not_kept.to_string())
         );
-        self.write(
-            SplitWriter::in_temporary_file(task)?,
-            task,
-            tokenizer,
-            limits,
-        )
+        let writer = SplitWriter::in_temporary_file(task)?;
+        self.write(writer, task, tokenizer, limits, progress)
     }
 
     /// The files, for messages.
@@ -252,8 +281,9 @@ impl SplitSource {
         task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
+        progress: &mut dyn FnMut(EncodingProgress),
     ) -> Result<EncodedSplit> {
-        self.fill(&mut writer, task, tokenizer, limits)?;
+        self.fill(&mut writer, task, tokenizer, limits, progress)?;
         writer.finish()
     }
 
@@ -263,33 +293,49 @@ impl SplitSource {
         task: TaskKind,
         tokenizer: &TextTokenizer,
         limits: &InputLimits,
+        progress: &mut dyn FnMut(EncodingProgress),
     ) -> Result<()> {
+        let began = Instant::now();
         let repaired = AtomicUsize::new(0);
+        let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |data| data.len());
+        let mut done = EncodingProgress {
+            of_bytes: self.files.iter().map(size).sum(),
+            ..EncodingProgress::default()
+        };
         for file in &self.files {
             writer.begin_file(file);
+            let before = done.bytes;
+            let mut pushed = |at: At| {
+                done.examples += 1;
+                done.bytes = (before + at.bytes).min(done.of_bytes);
+                progress(done);
+            };
             let no_tokens = |line: usize| DataError::NoTokens {
                 path: file.clone(),
                 line,
             };
             let skipped: SkippedRows = if task == TaskKind::Token {
-                let encode = |(number, row): (usize, TokenExample)| {
+                let encode = |(at, row): (At, TokenExample)| {
                     let row = self.change_tags(row, file, &repaired)?;
                     let encoded = tokenizer.word_inputs(&row.tokens, limits)?;
                     if encoded.empty_words < row.tokens.len() {
-                        Ok((number, row, encoded))
+                        Ok((at, row, encoded))
                     } else {
                         Err(no_tokens(row.line))
                     }
                 };
                 let rows = self.read.read_tokens(file)?;
                 let (repairs, turned_down) = (rows.repairs(), rows.turned_down());
+                let position = rows.position();
                 let skipped = in_parallel(
-                    numbered(rows),
+                    placed(rows, position),
                     |(_, row)| row.bytes(),
                     encode,
                     |rows| {
-                        for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
-                            writer.push_words(number, &row, &encoded)
+                        for_each_row(rows, file, self.bad_rows, |(at, row, encoded)| {
+                            writer.push_words(at.number, &row, &encoded)?;
+                            pushed(at);
+                            Ok::<_, DataError>(())
                         })
                     },
                 );
@@ -306,24 +352,26 @@ impl SplitSource {
                 }
                 skipped
             } else {
-                let encode = |(number, row): (usize, SequenceExample)| {
+                let encode = |(at, row): (At, SequenceExample)| {
                     let pair = row.text_pair.as_deref();
                     let encoded = tokenizer.sequence_inputs(&row.text, pair, limits)?;
                     if encoded.text_tokens > 0 {
-                        Ok((number, row, encoded))
+                        Ok((at, row, encoded))
                     } else {
                         Err(no_tokens(row.line))
                     }
                 };
                 let rows = self.read.read_sequence(file)?;
-                let turned_down = rows.turned_down();
+                let (turned_down, position) = (rows.turned_down(), rows.position());
                 let skipped = in_parallel(
-                    numbered(rows),
+                    placed(rows, position),
                     |(_, row)| row.bytes(),
                     encode,
                     |rows| {
-                        for_each_row(rows, file, self.bad_rows, |(number, row, encoded)| {
-                            writer.push_sequence(number, &row, &encoded)
+                        for_each_row(rows, file, self.bad_rows, |(at, row, encoded)| {
+                            writer.push_sequence(at.number, &row, &encoded)?;
+                            pushed(at);
+                            Ok::<_, DataError>(())
                         })
                     },
                 );
@@ -331,7 +379,15 @@ impl SplitSource {
                 skipped?
             };
             writer.skipped(&skipped.shown, skipped.count);
+            done.bytes = before + size(file);
+            progress(done);
         }
+        tracing::debug!(
+            "{}: {} examples encoded in {:.1?}",
+            self.name(),
+            done.examples,
+            began.elapsed()
+        );
         if let (1.., Some(scheme)) = (repaired.load(Ordering::Relaxed), self.read.scheme) {
             tracing::warn!(
                 "{}: the tags of {} sentences are not as {} has them, and were read as conlleval reads them",
@@ -403,11 +459,26 @@ fn passed_over(file: &Path, count: usize) {
     }
 }
 
-/// The rows, counted from 0, bad ones too: what tells two of them apart where they stand in one
-/// line.
-fn numbered<T>(rows: impl Iterator<Item = Result<T>>) -> impl Iterator<Item = Result<(usize, T)>> {
+/// Where a row stands in its file.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Counted from 0, bad ones too: what tells two rows apart where they stand in one line.
+    number: usize,
+    /// Bytes of the file that were read for it and those before it.
+    bytes: u64,
+}
+
+/// The rows with their places; `position` is that of their reader.
+fn placed<T>(
+    rows: impl Iterator<Item = Result<T>>,
+    position: Position,
+) -> impl Iterator<Item = Result<(At, T)>> {
+    let place = move |number| At {
+        number,
+        bytes: position.bytes(),
+    };
     rows.enumerate()
-        .map(|(number, row)| row.map(|row| (number, row)))
+        .map(move |(number, row)| row.map(|row| (place(number), row)))
 }
 
 /// The message of an error, then those of its causes.

@@ -1,21 +1,31 @@
-//! Progress on stderr: bars on a terminal, lines elsewhere.
+//! Shows the progress of a fetch: bars on a terminal, lines elsewhere.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use ls_files::say;
-
 use crate::error::bytes;
-use crate::fetch::Event;
+use crate::progress::Event;
+
+/// How it is shown how far the files are.
+#[derive(Debug, Clone)]
+pub enum Shown {
+    /// By a bar for each file, among these.
+    Bars(MultiProgress),
+    /// By a line for each tenth.
+    Lines,
+    /// Not at all.
+    Nothing,
+}
 
 /// Shows what [`Fetcher::fetch`](crate::fetch::Fetcher::fetch) does.
-#[derive(Debug)]
 pub struct Display {
-    bars: MultiProgress,
-    is_terminal: bool,
+    shown: Shown,
+    /// Takes a line that stays.
+    say: Box<dyn Fn(&str) + Send + Sync>,
     state: Mutex<State>,
 }
 
@@ -26,6 +36,7 @@ struct State {
     missing: u64,
     received: u64,
     tenths: u64,
+    began: Option<Instant>,
 }
 
 impl Default for Display {
@@ -37,9 +48,23 @@ impl Default for Display {
 impl Display {
     /// A display on stderr.
     pub fn new() -> Self {
+        if !stderr().is_terminal() {
+            return Self::with(Shown::Lines, |line| ls_files::say(line));
+        }
+        let bars = MultiProgress::new();
+        let above = bars.clone();
+        Self::with(Shown::Bars(bars), move |line| {
+            // A line that cannot be shown is no reason to end a download.
+            let _ = above.println(line);
+        })
+    }
+
+    /// A display that shows in this way how far the files are, and hands every other message to
+    /// `say`, a line each.
+    pub fn with(shown: Shown, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self {
-            bars: MultiProgress::new(),
-            is_terminal: std::io::stderr().is_terminal(),
+            shown,
+            say: Box::new(say),
             state: Mutex::default(),
         }
     }
@@ -60,7 +85,7 @@ impl Display {
                     _ => format!("{files} files"),
                 };
                 let all = bytes(all);
-                self.say(&match missing {
+                (self.say)(&match missing {
                     0 => format!("{at} ({commit}): {what}, {all}, all in the cache"),
                     _ => format!(
                         "{at} ({commit}): {what}, {all}, {} to fetch",
@@ -69,6 +94,7 @@ impl Display {
                 });
                 *state = State {
                     missing,
+                    began: Some(Instant::now()),
                     ..State::default()
                 };
             }
@@ -76,36 +102,41 @@ impl Display {
                 file,
                 size,
                 present,
-            } => {
-                if self.is_terminal {
-                    let bar = self.bars.add(ProgressBar::new(size).with_style(style()));
+            } => match &self.shown {
+                Shown::Bars(bars) => {
+                    let bar = bars.add(ProgressBar::new(size).with_style(style()));
                     bar.set_message(file.to_string());
                     bar.set_position(present);
                     bar.reset_eta();
                     state.files.insert(file.into(), bar);
-                } else if present > 0 {
-                    let (present, size) = (bytes(present), bytes(size));
-                    self.say(&format!("{file}: goes on at {present} of {size}"));
                 }
-            }
+                Shown::Lines if present > 0 => {
+                    let (present, size) = (bytes(present), bytes(size));
+                    (self.say)(&format!("{file}: goes on at {present} of {size}"));
+                }
+                Shown::Lines | Shown::Nothing => {}
+            },
             Event::Received { file, bytes: more } => {
                 state.received += more;
-                if let Some(bar) = state.files.get(file) {
-                    bar.inc(more);
-                } else if !self.is_terminal && state.missing > 0 {
-                    let tenths = (state.received.saturating_mul(10) / state.missing).min(10);
-                    if tenths > state.tenths {
-                        state.tenths = tenths;
-                        let (received, missing) = (bytes(state.received), bytes(state.missing));
-                        self.say(&format!("{}0 %: {received} of {missing}", tenths));
+                match &self.shown {
+                    Shown::Bars(_) => {
+                        if let Some(bar) = state.files.get(file) {
+                            bar.inc(more);
+                        }
                     }
+                    Shown::Lines => {
+                        if let Some(line) = state.next_tenth() {
+                            (self.say)(&line);
+                        }
+                    }
+                    Shown::Nothing => {}
                 }
             }
             Event::Restarted { file } => {
                 if let Some(bar) = state.files.get(file) {
                     bar.set_position(0);
                 }
-                self.say(&format!(
+                (self.say)(&format!(
                     "{file}: what was kept of an earlier download does not belong to it: fetching it anew"
                 ));
             }
@@ -114,25 +145,37 @@ impl Display {
                     bar.finish_and_clear();
                 }
             }
-            Event::Waiting { file, lock } => self.say(&format!(
+            Event::Waiting { file, lock } => (self.say)(&format!(
                 "{file}: another process fetches it: waiting for {}",
                 lock.display()
             )),
-            Event::Retrying { error, wait } => self.say(&format!(
+            Event::Retrying { error, wait } => (self.say)(&format!(
                 "{error}; trying again in {:.0} s",
                 wait.as_secs_f64().ceil()
             )),
         }
     }
+}
 
-    /// A line above the bars.
-    fn say(&self, line: &str) {
-        if self.is_terminal {
-            // A line that cannot be shown is no reason to end a download.
-            let _ = self.bars.println(line);
-        } else {
-            say(line);
+impl State {
+    /// What is said when another tenth of the bytes has come.
+    fn next_tenth(&mut self) -> Option<String> {
+        let tenths = self.received.saturating_mul(10).checked_div(self.missing)?;
+        let tenths = tenths.min(10);
+        if tenths <= self.tenths {
+            return None;
         }
+        self.tenths = tenths;
+        let (received, missing) = (bytes(self.received), bytes(self.missing));
+        let took = self
+            .began
+            .map_or(0.0, |began| began.elapsed().as_secs_f64());
+        let rate = self.received as f64 / took.max(1e-3);
+        let left = self.missing.saturating_sub(self.received) as f64 / rate;
+        Some(format!(
+            "{tenths}0 %: {received} of {missing}, {}/s, {left:.0} s left",
+            bytes(rate as u64)
+        ))
     }
 }
 

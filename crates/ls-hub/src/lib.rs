@@ -20,7 +20,7 @@
 //! # let dir = tempfile::tempdir().unwrap();
 //! let mut settings = ls_hub::Settings::from_env();
 //! settings.cache_dir = dir.path().into();
-//! let error = ls_hub::resolve_model_with(Path::new("smollm2-135m"), false, &settings).unwrap_err();
+//! let error = ls_hub::resolve_model_with(Path::new("smollm2-135m"), None, &settings).unwrap_err();
 //! assert!(error.to_string().contains("cargo xtask fetch-weights smollm2-135m"));
 //! ```
 
@@ -36,6 +36,7 @@ mod error;
 pub mod fetch;
 mod files;
 pub mod models;
+mod progress;
 mod repo;
 mod resolve;
 mod settings;
@@ -44,6 +45,7 @@ pub use address::{MAIN, RepoKind};
 pub use cache::{Cache, model_of_snapshot};
 pub use error::{HubError, Result, bytes};
 pub use files::Files;
+pub use progress::{Event, Progress};
 pub use repo::{RepoRef, is_repo_id, looks_like_hub_id};
 pub use resolve::{resolve, resolve_model, resolve_model_with};
 pub use settings::Settings;

@@ -9,14 +9,15 @@ use crate::cache::Cache;
 use crate::error::{HubError, Result};
 use crate::files::Files;
 use crate::models;
+use crate::progress::Progress;
 use crate::repo::RepoRef;
 use crate::settings::Settings;
 
 /// The folder of a model.
 ///
 /// A folder that exists wins. Otherwise `org/name` or a short name, either with `@revision`, is
-/// looked up in the cache that the environment names. What is missing there is fetched if
-/// `download` says so, with progress on stderr.
+/// looked up in the cache that the environment names. What is missing there is fetched where
+/// `download` says so: it hears how that goes on.
 ///
 /// # Errors
 /// A name that the Hub cannot have; a model that the cache does not hold, without `download` (the
@@ -25,7 +26,7 @@ use crate::settings::Settings;
 ///
 /// # Panics
 /// With `download`, inside an asynchronous task: fetching blocks.
-pub fn resolve_model(path_or_id: &Path, download: bool) -> Result<PathBuf> {
+pub fn resolve_model(path_or_id: &Path, download: Option<Progress<'_>>) -> Result<PathBuf> {
     resolve_model_with(path_or_id, download, &Settings::from_env())
 }
 
@@ -35,7 +36,7 @@ pub fn resolve_model(path_or_id: &Path, download: bool) -> Result<PathBuf> {
 /// As [`resolve_model`].
 pub fn resolve_model_with(
     path_or_id: &Path,
-    download: bool,
+    download: Option<Progress<'_>>,
     settings: &Settings,
 ) -> Result<PathBuf> {
     if is_folder(path_or_id)? {
@@ -64,7 +65,7 @@ pub fn resolve_model_with(
 }
 
 /// The snapshot folder of a repository with these files: from the cache, or fetched where
-/// `download` says so. `command` is what the error names that fetches it.
+/// `download` hears of it. `command` is what the error names that fetches it.
 ///
 /// # Errors
 /// Files that are not in the cache; with `download` as fetching says, and a program without the
@@ -74,20 +75,22 @@ pub fn resolve(
     at: RepoRef,
     files: Files,
     command: String,
-    download: bool,
+    download: Option<Progress<'_>>,
     settings: &Settings,
 ) -> Result<PathBuf> {
     let cache = Cache::new(&settings.cache_dir);
     match cache.look_up(kind, &at, &files)? {
         Ok(snapshot) => Ok(snapshot),
-        Err(_) if download => fetched(kind, at, files, command, settings),
-        Err(missing) => Err(HubError::NotCached {
-            command,
-            repo: at.repo,
-            revision: at.revision,
-            cache: settings.cache_dir.clone(),
-            missing,
-        }),
+        Err(missing) => match download {
+            Some(progress) => fetched(kind, at, files, command, settings, progress),
+            None => Err(HubError::NotCached {
+                command,
+                repo: at.repo,
+                revision: at.revision,
+                cache: settings.cache_dir.clone(),
+                missing,
+            }),
+        },
     }
 }
 
@@ -98,11 +101,11 @@ fn fetched(
     files: Files,
     _command: String,
     settings: &Settings,
+    progress: Progress<'_>,
 ) -> Result<PathBuf> {
-    let display = crate::display::Display::new();
     let request = crate::fetch::FetchRequest { kind, at, files };
     let fetcher = crate::fetch::Fetcher::new(settings.clone());
-    let fetched = fetcher.fetch(&request, &|event| display.show(event))?;
+    let fetched = fetcher.fetch(&request, progress)?;
     Ok(fetched.path)
 }
 
@@ -113,6 +116,7 @@ fn fetched(
     _files: Files,
     command: String,
     _settings: &Settings,
+    _progress: Progress<'_>,
 ) -> Result<PathBuf> {
     Err(HubError::NotBuiltIn {
         command,
@@ -135,6 +139,8 @@ mod tests {
 
     fn error(given: &str, download: bool) -> String {
         let dir = tempfile::tempdir().unwrap();
+        let unheard: Progress<'_> = &|_| ();
+        let download = download.then_some(unheard);
         let resolved = resolve_model_with(Path::new(given), download, &settings(dir.path()));
         resolved.unwrap_err().to_string()
     }
@@ -143,7 +149,7 @@ mod tests {
     fn a_folder_wins_and_the_cache_comes_next() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
-        let resolve = |path: &Path| resolve_model_with(path, false, &settings).unwrap();
+        let resolve = |path: &Path| resolve_model_with(path, None, &settings).unwrap();
         assert_eq!(resolve(dir.path()), dir.path());
 
         let commit = "a".repeat(40);

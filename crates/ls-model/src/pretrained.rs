@@ -297,6 +297,23 @@ impl Checkpoint {
         precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<LlamaClassifier> {
+        self.load_classifier_watched(attention, task, precision, device, |_, _| ())
+    }
+
+    /// As [`Checkpoint::load_classifier`]; `progress` receives the number of loaded tensors of the
+    /// decoder and the number of all, after each tensor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::load_classifier`].
+    pub fn load_classifier_watched(
+        &self,
+        attention: &AttentionMode,
+        task: Task,
+        precision: impl Into<Precision>,
+        device: &Device,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<LlamaClassifier> {
         let listing = || self.files.listing.clone();
         let missing = || {
             ModelError::File(FileError::TensorMissing {
@@ -325,7 +342,7 @@ impl Checkpoint {
                 reason: format!("its class is {class}: this is not a token classifier"),
             });
         }
-        let model = self.load_model(attention, precision, device, |_, _| ())?;
+        let model = self.load_model(attention, precision, device, progress)?;
         let mut loader = Loader {
             files: &self.files,
             prefix: "",

@@ -15,6 +15,7 @@ use ls_data::{
 use serde_json::{Map, Value};
 
 use crate::error::{Result, TrainError};
+use crate::events::{Event, Observer};
 
 /// Examples in memory, as they were read.
 #[derive(Debug, Clone)]
@@ -360,7 +361,8 @@ impl Dataset {
         Ok(())
     }
 
-    /// A file of examples, encoded, or found encoded in the folder `cache`.
+    /// A file of examples, encoded, or found encoded in the folder `cache`. The observer hears how
+    /// far it is.
     ///
     /// # Errors
     ///
@@ -370,8 +372,12 @@ impl Dataset {
         task: TaskKind,
         encoding: Encoding<'_>,
         cache: Option<&Path>,
+        observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let split = source.encode(task, encoding.tokenizer, &encoding.limits, cache)?;
+        let files = &source.files;
+        let mut progress = |progress| observer.event(&Event::Tokenizing { files, progress });
+        let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
+        let split = source.encode_watched(task, tokenizer, limits, cache, &mut progress)?;
         Self::new(split, encoding)
     }
 

@@ -68,10 +68,18 @@ impl Environment {
 
 /// Highest resident memory of this process so far, in bytes, on systems that tell it in `/proc`.
 pub fn peak_memory() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// The resident memory of this process at the moment, in bytes, where the system tells it.
+pub fn resident_memory() -> Option<u64> {
+    memory("VmRSS:")
+}
+
+/// A field of the process's state that is in kB, in bytes.
+fn memory(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -436,7 +436,7 @@ impl TrainError {
             ),
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
-                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_* and data.cache".into())
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_*, train.tensorboard and data.cache".into())
             }
             Self::SweepDiffers { .. } => {
                 Some("name another folder with --run; the same command goes on with the sweep in this one".into())

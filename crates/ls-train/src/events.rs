@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ls_data::CutReport;
+use ls_data::{CutReport, EncodingProgress};
 use ls_lora::{ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{Checkpoint, LlamaClassifier};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,14 @@ pub enum Event<'a> {
         /// Messages about rows that were skipped, and how many were.
         skipped: (&'a [String], usize),
     },
+    /// A split that is not known from before is tokenised. The last of these, for each file, comes
+    /// when it is read to its end.
+    Tokenizing {
+        /// The files of the split.
+        files: &'a [PathBuf],
+        /// Examples and bytes so far, and bytes of all.
+        progress: EncodingProgress,
+    },
     /// What was decided about the data without being asked, or is odd in it, and what to set.
     Note(&'a str),
     /// A tensor of the checkpoint is loaded.
@@ -56,6 +64,8 @@ pub enum Event<'a> {
         steps_per_epoch: usize,
         /// Passes over the data.
         epochs: usize,
+        /// Steps from one evaluation to the next; the last step is always followed by one.
+        eval_steps: usize,
         /// Estimated peak memory, in bytes.
         expected_memory: usize,
     },
@@ -67,6 +77,8 @@ pub enum Event<'a> {
         step: usize,
         /// Optimizer steps of the run.
         steps: usize,
+        /// The evaluation of the best model so far, if there is one.
+        best: Option<&'a EvaluationRecord>,
     },
     /// An optimizer step is done, and the next one queued unless an evaluation follows.
     Step(&'a StepRecord),
@@ -85,6 +97,13 @@ pub enum Event<'a> {
     Stopped {
         /// Evaluations without a better one.
         evaluations: usize,
+    },
+    /// A model is written for others.
+    Writing {
+        /// Tensors so far.
+        done: usize,
+        /// Of how many; 0 before the first, when the folder is begun.
+        total: usize,
     },
     /// A run of a sweep begins, or goes on.
     Run {
@@ -120,11 +139,13 @@ impl Event<'_> {
 
     /// The plan of a run.
     pub(crate) fn plan(run: &ResolvedRun, steps_per_epoch: usize, expected_memory: usize) -> Self {
-        let epochs = run.config.train.epochs;
+        let train = &run.config.train;
+        let epochs = train.epochs;
         Self::Plan {
             steps: steps_per_epoch * epochs,
             steps_per_epoch,
             epochs,
+            eval_steps: train.eval_steps.unwrap_or(steps_per_epoch),
             expected_memory,
         }
     }
@@ -148,9 +169,10 @@ impl Observer for () {
 }
 
 /// A line of `metrics.jsonl`: an optimizer step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// `step`.
+    #[serde(skip_deserializing, default = "step")]
     pub kind: &'static str,
     /// Counted from 1.
     pub step: usize,
@@ -225,7 +247,12 @@ pub struct EvaluationRecord {
     pub seconds: f64,
 }
 
-/// The kind of such a line.
+/// The kind of a line of a step.
+fn step() -> &'static str {
+    "step"
+}
+
+/// The kind of a line of an evaluation.
 fn evaluation() -> &'static str {
     "evaluation"
 }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
+use crate::events::{Event, Observer};
 use crate::inference::{InferenceSettings, WRONG_ANSWERS};
 use crate::new_folder::{create_above, expect_empty, expect_replaceable};
 use crate::out_of_memory::{OutOfMemory, caught};
@@ -71,23 +72,23 @@ const CARD_FILE: &str = "README.md";
 /// A whole model is the function that `predict` computes: adapters are merged into the weights as
 /// the run held them, so that the base's weights are rounded to bf16, or are what their packed form
 /// unpacks to, where they were in the run. `name_on_hub` gives the name of a model's folder on the
-/// Hub, where it is known. `progress` receives the number of written tensors and the number of all,
-/// first (0, 0) before anything is written, and may stop there: nothing is left then. `device`
-/// merges the weights; where it is no CPU, their values may differ in the last digits.
+/// Hub, where it is known. The observer hears of the tensors that are loaded and written, and may
+/// stop it: nothing is left then. `device` merges the weights; where it is no CPU, their values may
+/// differ in the last digits.
 ///
 /// # Errors
 ///
 /// If the run is not finished, or has no adapter and one is wanted; if the folder holds something;
 /// if the weights, the configuration or the tokenizer of the base are missing, or are not those of
 /// the training; if a weight is past the range of its type; if a file cannot be written; if `out`
-/// is the working directory or has no name. [`ModelError::Stopped`] if `progress` breaks off.
+/// is the working directory or has no name. [`ModelError::Stopped`] if the observer asks to stop.
 pub fn export(
     run: &Path,
     out: &Path,
     form: ExportForm,
     name_on_hub: impl Fn(&Path) -> Option<String>,
     device: &Device,
-    mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    observer: &mut dyn Observer,
 ) -> Result<Exported> {
     let absolute = expect_replaceable(out, "folder for the exported model")?;
     expect_empty(out, "folder for the exported model")?;
@@ -166,7 +167,23 @@ pub fn export(
     let model = match form {
         ExportForm::Adapter => None,
         ExportForm::Whole { .. } => {
-            Some(loaded(&checkpoint, &hand, adapter.as_ref(), &best, device)?)
+            let adapter = adapter.as_ref();
+            Some(loaded(
+                &checkpoint,
+                &hand,
+                adapter,
+                &best,
+                device,
+                observer,
+            )?)
+        }
+    };
+    let mut progress = |done, total| {
+        observer.event(&Event::Writing { done, total });
+        if observer.stop_requested() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     };
     if progress(0, 0).is_break() {
@@ -270,18 +287,20 @@ fn loaded(
     adapter: Option<&PeftAdapter>,
     best: &Path,
     device: &Device,
+    observer: &mut dyn Observer,
 ) -> Result<LlamaClassifier> {
     let device = device.clone().without_autodiff();
     let settings = &hand.settings;
+    let loading = |done, total| observer.event(&Event::Loading { done, total });
     let (mode, precision) = (&settings.attention, settings.precision());
     let task = settings.head(hand.decoder);
     let load = || match adapter {
         Some(adapter) => {
-            let backbone = checkpoint.load_model(mode, precision, &device, |_, _| ())?;
+            let backbone = checkpoint.load_model(mode, precision, &device, loading)?;
             let config = hand.decoder;
             LlamaClassifier::with_adapter(backbone, config, task, adapter, best, &device)
         }
-        None => checkpoint.load_classifier(mode, task, precision, &device),
+        None => checkpoint.load_classifier_watched(mode, task, precision, &device, loading),
     };
     let model = caught(load).map_err(full)??;
     let (names, head) = (settings.labels.len(), model.num_labels());

@@ -27,10 +27,13 @@ use crate::saver::{Saver, ToHost};
 use crate::schedule::learning_rate;
 use crate::scores::Baseline;
 use crate::splits::Splits;
+use crate::tensorboard::TensorBoard;
 
 /// What a run leaves while it trains, and what a checkpoint holds besides where that stands.
 pub(crate) struct Journal<'a> {
     pub(crate) log: &'a mut MetricsLog,
+    /// Where it is wanted.
+    pub(crate) board: Option<TensorBoard>,
     pub(crate) saver: Saver,
     /// Called with every model that is the best so far.
     pub(crate) keep: &'a mut dyn FnMut(&LlamaClassifier, &EvaluationRecord) -> Result<()>,
@@ -168,8 +171,8 @@ impl<'a> Fit<'a> {
         journal: Option<Journal<'a>>,
     ) -> Self {
         let settings = &context.run.config.train;
-        let (log, keeper) = match journal {
-            None => (None, None),
+        let (log, board, keeper) = match journal {
+            None => (None, None, None),
             Some(journal) => {
                 let keeper = Keeper {
                     saver: journal.saver,
@@ -178,7 +181,7 @@ impl<'a> Fit<'a> {
                     baselines: journal.baselines,
                     name_of_device: journal.name_of_device,
                 };
-                (Some(journal.log), Some(keeper))
+                (Some(journal.log), journal.board, Some(keeper))
             }
         };
         let steps_per_epoch = context.steps_per_epoch();
@@ -191,7 +194,7 @@ impl<'a> Fit<'a> {
             steps_per_epoch,
             steps: steps_per_epoch * settings.epochs,
             optimizer: AdamW::new(model, settings),
-            records: Records::new(context, observer, log),
+            records: Records::new(context, observer, log, board),
             keeper,
             pass_size: context.pass_size,
             step: 0,
@@ -672,6 +675,7 @@ struct Records<'a> {
     context: &'a Context<'a>,
     observer: &'a mut dyn Observer,
     log: Option<&'a mut MetricsLog>,
+    board: Option<TensorBoard>,
     reads: Readback,
     /// The step whose values are on their way.
     queued: Option<Queued>,
@@ -687,11 +691,13 @@ impl<'a> Records<'a> {
         context: &'a Context<'a>,
         observer: &'a mut dyn Observer,
         log: Option<&'a mut MetricsLog>,
+        board: Option<TensorBoard>,
     ) -> Self {
         Self {
             context,
             observer,
             log,
+            board,
             reads: Readback::new(),
             queued: None,
             since: Instant::now(),
@@ -722,8 +728,19 @@ impl<'a> Records<'a> {
             data_seconds: queued.data_seconds,
         };
         self.tokens += record.tokens;
+        tracing::trace!(
+            step = record.step,
+            loss,
+            grad_norm,
+            seconds = record.seconds,
+            data_seconds = record.data_seconds,
+            "step"
+        );
         if let Some(log) = &mut self.log {
             log.push(&record)?;
+        }
+        if let Some(board) = &mut self.board {
+            board.step(&record);
         }
         self.observer.event(&Event::Step(&record));
         Ok(())
@@ -771,8 +788,16 @@ impl<'a> Records<'a> {
 
     /// Records an evaluation.
     fn evaluated(&mut self, record: &EvaluationRecord) -> Result<()> {
+        tracing::debug!(
+            "evaluation of step {} took {:.1} s",
+            record.step,
+            record.seconds
+        );
         if let Some(log) = &mut self.log {
             log.push(record)?;
+        }
+        if let Some(board) = &mut self.board {
+            board.evaluation(record);
         }
         self.observer.event(&Event::Evaluation(record));
         Ok(())

@@ -47,6 +47,7 @@ pub mod sources;
 pub mod splits;
 mod starter;
 pub mod sweep;
+mod tensorboard;
 mod tensors;
 mod trainer;
 mod whole;

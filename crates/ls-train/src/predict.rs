@@ -20,6 +20,7 @@ use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
+use crate::events::{Event, Observer};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, WRONG_ANSWERS, pad_token};
 use crate::inputs::Inputs;
 use crate::out_of_memory::caught;
@@ -71,12 +72,17 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// The best checkpoint of a run, and the run's configuration.
+    /// The best checkpoint of a run, and the run's configuration. The observer hears how the
+    /// weights are loaded.
     ///
     /// # Errors
     ///
     /// If the folder is not that of a finished run, or its base model cannot be loaded.
-    pub fn from_run(dir: &Path, device: &Device) -> Result<(Self, RunConfig)> {
+    pub fn from_run(
+        dir: &Path,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<(Self, RunConfig)> {
         let run = RunDir::open(dir)?;
         let mut config = RunConfig::of_finished(&run.config())?;
         let overrides = Overrides {
@@ -88,7 +94,7 @@ impl Predictor {
             Some(_) => (&*config.model.path, Some(&*best)),
             None => (&*best, None),
         };
-        let predictor = Self::from_pretrained(model, adapter, &overrides, device)?;
+        let predictor = Self::from_pretrained(model, adapter, &overrides, device, observer)?;
         if config.data.dataset.is_some() && config.data.known().is_none() {
             // Integers in a labelled file count into them, as the description would say.
             let names = predictor.settings.labels.names();
@@ -113,6 +119,7 @@ impl Predictor {
         adapter_dir: Option<&Path>,
         overrides: &Overrides,
         device: &Device,
+        observer: &mut dyn Observer,
     ) -> Result<Self> {
         let device = device.clone().without_autodiff();
         let checkpoint = Checkpoint::open(model_dir)?;
@@ -214,6 +221,7 @@ impl Predictor {
         }
         settings.check_model(&config, own_dir)?;
         let task = settings.head(&config);
+        let loading = |done, total| observer.event(&Event::Loading { done, total });
         let load = || match &adapter {
             Some((dir, adapter)) => {
                 for warning in &adapter.warnings {
@@ -223,7 +231,7 @@ impl Predictor {
                     &settings.attention,
                     settings.precision(),
                     &device,
-                    |_, _| (),
+                    loading,
                 )?;
                 let mut model =
                     LlamaClassifier::with_adapter(backbone, &config, task, adapter, dir, &device)?;
@@ -234,11 +242,12 @@ impl Predictor {
                 }
                 Ok::<_, TrainError>(model)
             }
-            None => Ok(checkpoint.load_classifier(
+            None => Ok(checkpoint.load_classifier_watched(
                 &settings.attention,
                 task,
                 settings.precision(),
                 &device,
+                loading,
             )?),
         };
         let model = caught(load).map_err(|full| {
@@ -451,17 +460,23 @@ impl Predictor {
         })
     }
 
-    /// A labelled split, encoded for this model.
+    /// A labelled split, encoded for this model. The observer hears how far it is.
     ///
     /// # Errors
     ///
     /// If a file is unlabelled, or a label is not one of the model's.
-    pub fn dataset(&self, source: &SplitSource, cache: Option<&Path>) -> Result<Dataset> {
+    pub fn dataset(
+        &self,
+        source: &SplitSource,
+        cache: Option<&Path>,
+        observer: &mut dyn Observer,
+    ) -> Result<Dataset> {
         let task = self.settings.task;
-        Dataset::encode(source, task, self.encoding(), cache)?.with_labels(&self.settings.labels)
+        let encoded = Dataset::encode(source, task, self.encoding(), cache, observer)?;
+        encoded.with_labels(&self.settings.labels)
     }
 
-    /// Scores on a labelled split. `tick` hears how many inputs are done.
+    /// Scores on a labelled split. The observer hears how many inputs are done.
     ///
     /// # Errors
     ///
@@ -470,11 +485,12 @@ impl Predictor {
         &self,
         dataset: &Dataset,
         protocol: Protocol,
-        mut tick: impl FnMut(usize),
+        observer: &mut dyn Observer,
     ) -> Result<Evaluation> {
         let labels = &self.settings.labels;
+        let total = dataset.lengths().len();
         evaluate(&self.model, dataset, labels, self.pass(protocol), |done| {
-            tick(done);
+            observer.event(&Event::Evaluating { done, total });
             Ok(())
         })
     }

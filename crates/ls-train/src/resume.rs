@@ -13,7 +13,7 @@ use crate::read_files::ReadFiles;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-pub(crate) const FREE: [&str; 10] = [
+pub(crate) const FREE: [&str; 11] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
@@ -23,6 +23,7 @@ pub(crate) const FREE: [&str; 10] = [
     "train.save_steps",
     "train.save_seconds",
     "train.save_total_limit",
+    "train.tensorboard",
     "data.cache",
 ];
 /// What divides the examples of a step into passes. Whoever has no memory left could not go on

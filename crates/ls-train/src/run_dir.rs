@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::checkpoint;
 use crate::error::{Result, TrainError};
+use crate::events::StepRecord;
 
 /// The files of a run.
 ///
@@ -22,6 +23,7 @@ use crate::error::{Result, TrainError};
 /// | `config.toml` | the resolved configuration |
 /// | `environment.json` | versions, device, seed, hashes of the data files, their description, and the model's configuration and tokenizer |
 /// | `metrics.jsonl` | one object per step (kind `step`, or `skipped`) and per evaluation |
+/// | `events.out.tfevents.*` | with `train.tensorboard`: the same for TensorBoard, a file for each start |
 /// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
 /// | `best/` | PEFT adapter with head, or the whole model, with tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
@@ -226,6 +228,38 @@ impl RunDir {
     pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
     }
+    /// A name for another event file of TensorBoard, which reads them in the order of their names:
+    /// by these seconds since 1970, or behind those there are.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(crate) fn new_event_file(&self, seconds: u64) -> Result<PathBuf> {
+        let mut begun = seconds;
+        let reading = FileError::reading(&self.root);
+        for entry in fs::read_dir(&self.root).map_err(&reading)? {
+            let name = entry.map_err(&reading)?.file_name();
+            let name = name.to_string_lossy();
+            let number = name.strip_prefix(EVENT_FILE).and_then(|rest| {
+                let (seconds, _) = rest.split_once('.')?;
+                seconds.parse::<u64>().ok()
+            });
+            begun = begun.max(number.map_or(0, |number| number + 1));
+        }
+        let name = format!("{EVENT_FILE}{begun:010}.ls-llama");
+        Ok(self.root.join(name))
+    }
+    /// The record of a step in `metrics.jsonl`, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub(crate) fn recorded_step(&self, step: usize) -> Result<Option<StepRecord>> {
+        let text = ls_files::read(self.metrics())?;
+        let lines = text.rsplit(|byte| *byte == b'\n');
+        let mut steps = lines.filter_map(|line| serde_json::from_slice::<StepRecord>(line).ok());
+        Ok(steps.find(|record| record.step == step))
+    }
     /// Where the training can go on from.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
@@ -294,6 +328,9 @@ impl RunDir {
         replace_folder(self.best(), fill)
     }
 }
+
+/// What the names of event files begin with, by which TensorBoard knows them.
+const EVENT_FILE: &str = "events.out.tfevents.";
 
 /// Own metadata beside an adapter. Not `config.json`: with one, transformers no longer sees an
 /// adapter there.

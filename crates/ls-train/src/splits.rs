@@ -42,7 +42,9 @@ impl Splits {
         vocab_size: usize,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let mut read = |source: &Source| encode(run, source, tokenizer, vocab_size);
+        let mut read = |source: &Source, observer: &mut dyn Observer| {
+            encode(run, source, tokenizer, vocab_size, observer)
+        };
         Self::read_by(run, sources, &mut read, observer)
     }
 
@@ -54,11 +56,11 @@ impl Splits {
     pub(crate) fn read_by(
         run: &ResolvedRun,
         sources: &Sources,
-        read: &mut dyn FnMut(&Source) -> Result<Dataset>,
+        read: &mut dyn FnMut(&Source, &mut dyn Observer) -> Result<Dataset>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let data = &run.config.data;
-        let train = read(&sources.train)?;
+        let train = read(&sources.train, observer)?;
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => {
@@ -75,7 +77,7 @@ impl Splits {
         // Before the other splits, whose labels would be taken for the fault.
         classes::check_train(&labels, &train)?;
         let validation = match (aside, &sources.validation) {
-            (None, Some(source)) => read(source)?.with_labels(&labels)?,
+            (None, Some(source)) => read(source, observer)?.with_labels(&labels)?,
             (aside, _) => aside.ok_or(TrainError::EmptySplit {
                 split: "validation".into(),
             })?,
@@ -83,7 +85,7 @@ impl Splits {
         let test = match &sources.test {
             // By the paper's protocol they are the same.
             Some(test) if Some(test) == sources.validation.as_ref() => Some(validation.clone()),
-            Some(test) => Some(read(test)?.with_labels(&labels)?),
+            Some(test) => Some(read(test, observer)?.with_labels(&labels)?),
             None => None,
         };
         let splits = [
@@ -147,6 +149,7 @@ pub(crate) fn encode(
     source: &Source,
     tokenizer: &TextTokenizer,
     vocab_size: usize,
+    observer: &mut dyn Observer,
 ) -> Result<Dataset> {
     let data = &run.config.data;
     let encoding = Encoding {
@@ -156,7 +159,8 @@ pub(crate) fn encode(
         label_position: data.label_position,
     };
     let cache = data.cache.then(ls_data::default_cache).flatten();
-    Dataset::encode(&source.split, run.config.task, encoding, cache.as_deref())
+    let (split, task) = (&source.split, run.config.task);
+    Dataset::encode(split, task, encoding, cache.as_deref(), observer)
 }
 
 /// What the tags of the training split say, as it is set or else by their names; and notes of what

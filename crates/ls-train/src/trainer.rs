@@ -1,6 +1,7 @@
 //! A training run, from files to a scored best checkpoint. `fit.rs` holds its loop.
 
 use std::path::Path;
+use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -34,6 +35,7 @@ use crate::scores::Baseline;
 use crate::shared::{DecoderOf, EncodedAs, Shared};
 use crate::sources::{Source, Sources};
 use crate::splits::{self, Splits};
+use crate::tensorboard::{Position, TensorBoard};
 use crate::tensors::model_input;
 use crate::whole;
 
@@ -125,6 +127,11 @@ fn carry_out(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     let checkpoint = Checkpoint::open(&config.model.path)?;
+    tracing::debug!(
+        "{}: a decoder of {} parameters",
+        config.model.path.display(),
+        checkpoint.num_parameters()
+    );
     let weights = checkpoint.fingerprint(config.model.hash_weights)?;
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
@@ -191,7 +198,7 @@ fn carry_out(
     let of_adapter = begun.as_ref().and_then(Begun::vocab_size);
     model_config.vocab_size = of_adapter.unwrap_or(model_config.vocab_size);
     let vocab_size = model_config.vocab_size;
-    let mut encoded = |source: &Source| {
+    let mut encoded = |source: &Source, observer: &mut dyn Observer| {
         let of = EncodedAs {
             split: source.split.clone(),
             sha256: read.of(Some(source)),
@@ -202,7 +209,9 @@ fn carry_out(
             reading,
             vocab_size,
         };
-        shared.split(of, || splits::encode(&run, source, &tokenizer, vocab_size))
+        shared.split(of, || {
+            splits::encode(&run, source, &tokenizer, vocab_size, observer)
+        })
     };
     let splits = Splits::read_by(&run, &sources, &mut encoded, observer)?;
     read.check()?;
@@ -279,6 +288,7 @@ fn carry_out(
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
 
+    let goes_on = earlier.is_some();
     // Not before: what fails until here leaves the folder empty, free for the next try, or as an
     // earlier process left it.
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
@@ -299,6 +309,14 @@ fn carry_out(
     if let Some(saved) = &saved {
         tell_where(&saved.state, &name_of_device, &context, observer);
     }
+    let position = match &saved {
+        Some(saved) => Some(Position::At(&saved.state)),
+        None => goes_on.then_some(Position::Start),
+    };
+    let wanted = run.config.train.tensorboard;
+    let board = wanted
+        .then(|| TensorBoard::begin(folder, position))
+        .transpose()?;
     let mut keep = |model: &LlamaClassifier, record: &EvaluationRecord| {
         save_best(
             folder,
@@ -311,6 +329,7 @@ fn carry_out(
     };
     let journal = Journal {
         log: &mut log,
+        board,
         saver: Saver::new(folder.checkpoints(), &run.config.train, context.resumed),
         keep: &mut keep,
         identity: &identity,
@@ -493,6 +512,7 @@ fn tell_where(state: &State, device: &str, context: &Context<'_>, observer: &mut
     observer.event(&Event::Resumed {
         step: state.step,
         steps: context.steps_per_epoch() * context.run.config.train.epochs,
+        best: state.best.as_ref(),
     });
 }
 
@@ -504,6 +524,7 @@ fn load_backbone(
 ) -> Result<LlamaModel> {
     let run = context.run;
     let loading = |done, total| observer.event(&Event::Loading { done, total });
+    let began = Instant::now();
     let load = || {
         let precision = run.precision.clone();
         checkpoint.load_model(&run.attention, precision, context.device, loading)
@@ -513,6 +534,7 @@ fn load_backbone(
         // Nothing of a pass is there yet.
         full.error(weights, 0, advice(run, 1), None)
     })?;
+    tracing::debug!("weights loaded in {:.1?}", began.elapsed());
     Ok(loaded?)
 }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use ls_files::{print, say};
+use ls_files::print;
 use ls_hub::HubError;
 use ls_train::config::{json_schema, reference_page};
 
 use super::train::{free_folder, read_named};
 use crate::args::{ConfigCommand, ShowArgs};
+use crate::screen::say;
 use crate::{builtin, hub};
 
 /// Runs the command.

@@ -5,22 +5,19 @@ use ls_files::{Dtype, print};
 use ls_train::convert_gguf;
 
 use crate::args::ConvertArgs;
-use crate::output::Display;
+use crate::task::{Task, Unit};
 
 /// Runs the command.
 pub fn run(args: &ConvertArgs) -> Result<()> {
-    let mut display = Display::new();
-    let mut started = false;
+    let mut task: Option<Task> = None;
     let dtype = args.dtype.map(Dtype::from);
     let tokenizer = args.tokenizer.as_deref();
     let converted = convert_gguf(&args.file, &args.folder, tokenizer, dtype, |done, all| {
-        if !started {
-            display.start("unpacking", all);
-            started = true;
-        }
-        display.tick(done);
+        let task =
+            task.get_or_insert_with(|| Task::begin("unpacking", Unit::Of("tensors"), all as u64));
+        task.at(done as u64);
     });
-    display.finish();
+    drop(task);
     let converted = converted?;
     print(format!(
         "{}: {} weights in {}, {} tokens\n",

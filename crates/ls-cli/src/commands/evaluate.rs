@@ -16,13 +16,15 @@ use serde_json::json;
 use super::table::table;
 use crate::args::{EvaluateArgs, ScoreFormat, sets};
 use crate::error::UsageError;
-use crate::output::Display;
+use crate::output::{Display, skipped};
+use crate::screen::say;
 use crate::{device, model};
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
-    let (predictor, of_run) = model::open(&args.model, &device)?;
+    let mut display = Display::default();
+    let (predictor, of_run) = model::open(&args.model, &device, &mut display)?;
     predictor.check_scored()?;
     let (mut config, decided) = match (of_run, &args.data) {
         (Some(mut config), _) => {
@@ -37,24 +39,26 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     config.data.skip_bad_rows |= args.skip_bad_rows;
     let protocol = config.data.protocol;
     let cache = config.data.cache.then(ls_data::default_cache).flatten();
-    let mut display = Display::new();
     for line in decided {
-        display.line(line);
+        say(line);
     }
     for note in model::notes(&args.model, &predictor)? {
-        display.line(note);
+        say(note);
     }
     let (name, dataset) = match &args.data {
         Some(path) => {
             let source = source(args, &predictor, &config, path)?;
-            let dataset = labelled(args, &predictor, &source, cache.as_deref())?;
+            let dataset = labelled(args, &predictor, &source, cache.as_deref(), &mut display)?;
             ("data".to_string(), dataset)
         }
-        None => split(&predictor, &config, args.split.as_deref(), cache.as_deref())?,
+        None => {
+            let (name, cache) = (args.split.as_deref(), cache.as_deref());
+            split(&predictor, &config, name, cache, &mut display)?
+        }
     };
-    display.skipped(dataset.skipped());
-    display.start("evaluating", dataset.lengths().len());
-    let evaluation = predictor.evaluate(&dataset, protocol, |done| display.tick(done))?;
+    display.finish();
+    skipped(dataset.skipped());
+    let evaluation = predictor.evaluate(&dataset, protocol, &mut display)?;
     display.finish();
     let files: Vec<String> = dataset
         .files()
@@ -63,7 +67,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         .collect();
     let files = files.join(", ");
     if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
-        display.line(format!("{files}: {}", dataset.cut));
+        say(format!("{files}: {}", dataset.cut));
     }
     let mut out = Vec::new();
     match args.format {
@@ -150,8 +154,9 @@ fn labelled(
     predictor: &Predictor,
     source: &Source,
     cache: Option<&Path>,
+    display: &mut Display,
 ) -> Result<Dataset> {
-    let error = match predictor.dataset(&source.split, cache) {
+    let error = match predictor.dataset(&source.split, cache, display) {
         Ok(dataset) => return Ok(dataset),
         Err(error) => error,
     };
@@ -170,7 +175,7 @@ fn labelled(
     if integers && unnamed && numbered {
         let mut source = source.clone();
         source.split.read.label_names = Some(names.to_vec());
-        return Ok(predictor.dataset(&source.split, cache)?);
+        return Ok(predictor.dataset(&source.split, cache, display)?);
     }
     let in_order = || {
         let quoted = names.iter().map(|name| format!("{name:?}"));
@@ -202,13 +207,14 @@ fn split(
     config: &RunConfig,
     name: Option<&str>,
     cache: Option<&Path>,
+    display: &mut Display,
 ) -> Result<(String, Dataset)> {
     let sources = Sources::of(config)?;
     let name = name.unwrap_or(match sources.test {
         Some(_) => "test",
         None => "validation",
     });
-    let read = |source: &Source| predictor.dataset(&source.split, cache);
+    let mut read = |source: &Source| predictor.dataset(&source.split, cache, display);
     let dataset = match (name, &sources.validation, &sources.test) {
         ("test", _, Some(source)) | ("validation", Some(source), _) => read(source)?,
         ("train", validation, _) => {

@@ -1,7 +1,6 @@
 //! `ls-cli export`: the best model of a run as a folder for transformers or peft.
 
 use std::fmt::Write;
-use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use ls_files::{Dtype, print};
@@ -10,6 +9,7 @@ use ls_train::{ExportForm, TrainError, export};
 use crate::args::ExportArgs;
 use crate::error::{Stopped, WithHint};
 use crate::output::Display;
+use crate::screen::{ended, say};
 use crate::signals::Signals;
 use crate::{device, shell};
 
@@ -25,29 +25,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         }
     };
     let device = device::select(None)?;
-    let mut display = Display::new();
-    let mut started = false;
+    let mut display = Display::default().stopped_by(&signals);
     let on_hub = ls_hub::model_of_snapshot;
-    let exported = export(&args.run, &args.out, form, on_hub, &device, |done, all| {
-        // The folder is begun.
-        signals.training();
-        if !started && all > 0 {
-            display.start("writing", all);
-            started = true;
-        }
-        display.tick(done);
-        if signals.asked() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
+    let exported = export(&args.run, &args.out, form, on_hub, &device, &mut display);
     display.finish();
     let exported = match exported {
         Ok(exported) => exported,
         Err(error) if error.is_stopped_export() => {
             let out = args.out.display();
-            display.line(format!("stopped: nothing was left of {out}"));
+            ended(format!("stopped: nothing was left of {out}"));
             let code = signals.exit_code();
             return Err(Stopped { code }.into());
         }
@@ -65,7 +51,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         }
     };
     if let Some(base) = &exported.base_folder {
-        display.line(format!(
+        say(format!(
             "  note: adapter_config.json calls the base model {base:?}, without the folders above it: \
              whoever loads the adapter says where the base is, or sets base_model_name_or_path"
         ));

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::profiles;
 use crate::args::InspectArgs;
 use crate::error::UsageError;
-use crate::output::bytes;
+use crate::numbers::bytes;
 use crate::{hub, shell};
 
 /// Names that are listed.

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,7 +16,7 @@ use ls_data::{
     Arrivals, BadRows, ChunkLimits, DataError, FileFormat, InputRow, Patience, RowSieve,
     SequenceExample, SkippedRows, TaskKind,
 };
-use ls_files::{FileError, hex, is_folder, print, say};
+use ls_files::{FileError, hex, is_folder};
 use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
@@ -25,9 +27,11 @@ use sha2::{Digest, Sha256};
 use super::rendering::render;
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::error::{Stopped, UsageError, WithHint, hint};
-use crate::output::Display;
+use crate::output::{self, Display};
 use crate::part::{Part, Progress};
+use crate::screen::{self, Shown, ended, say, screen, warn};
 use crate::signals::Signals;
+use crate::task::{Task, Unit};
 use crate::{args, device, model, shell};
 
 /// Inputs that are answered at once where nobody waits for them. More of them would be put into
@@ -48,7 +52,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
     let mut output = Output::of(args)?;
-    let (predictor, config) = model::open(&args.model, &device)?;
+    let mut display = Display::default();
+    let (predictor, config) = model::open(&args.model, &device, &mut display)?;
+    display.finish();
     let mut columns = match config {
         Some(config) => config.data,
         // Settings name files, and these are all there are.
@@ -61,6 +67,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if !set.is_empty() {
         columns = columns.read_as(&set)?;
     }
+    let counted = columns.clone();
     let task = predictor.settings.task;
     if task == TaskKind::Sequence && args.format == PredictionFormat::Conll {
         return Err(UsageError::new(
@@ -84,16 +91,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if args.strict {
         inputs = predictor.strict(&name, inputs);
     }
-    let mut display = Display::new();
     for note in model::notes(&args.model, &predictor)? {
-        display.line(note);
+        say(note);
     }
     let progress = match &mut output {
         Output::Part(part) => {
             let progress = part.begin(begun_with(args, &predictor)?)?;
             if args.resume {
                 let inputs = progress.inputs;
-                display.line(format!(
+                say(format!(
                     "{}: {inputs} inputs are answered",
                     part.path().display()
                 ));
@@ -102,14 +108,18 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         }
         _ => Progress::default(),
     };
-    display.start("predicting", 0);
+    let total = Arc::new(AtomicUsize::new(0));
+    count(args, task, &counted, &total);
+    let mut bar = Task::begin("predicting", Unit::Of("inputs"), 0);
+    bar.goes_on_at(progress.inputs as u64);
     let mut answering = Answering {
         predictor: &predictor,
         name: &name,
         format: args.format,
         limits: output.limits(predictor.settings.batch_size, live),
         output,
-        display,
+        bar,
+        total,
         signals,
         progress,
         hash: Sha256::new(),
@@ -124,23 +134,23 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Inputs::Sequence(rows) => answering.all(rows, sieve, Examples::Sequence),
         Inputs::Token(rows) => answering.all(rows, sieve, Examples::Token),
     };
-    answering.display.finish();
     let skipped = match answered {
         Ok(skipped) => skipped,
         Err(error) => return Err(answering.failed(error, args)),
     };
     let Answering {
         output,
-        display,
+        bar,
         progress,
         ..
     } = answering;
+    drop(bar);
     if let Output::Part(part) = output {
         part.finish(&progress)?;
     }
-    display.skipped((&skipped.shown, skipped.count));
+    output::skipped((&skipped.shown, skipped.count));
     for warning in warnings(&progress, args.format, &predictor) {
-        display.line(warning);
+        warn(warning);
     }
     Ok(())
 }
@@ -169,6 +179,32 @@ fn opened(
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Counts the inputs on a thread of its own, so that it is seen how many are left: those in a file,
+/// which is read once more for it, and arguments. What goes wrong with them is told by whoever
+/// answers them.
+fn count(args: &PredictArgs, task: TaskKind, columns: &DataSettings, total: &Arc<AtomicUsize>) {
+    let in_file = args.input.as_deref().is_some_and(Path::is_file);
+    if screen().shown == Shown::Nothing || !(in_file || !args.texts.is_empty()) {
+        return;
+    }
+    let (args, columns, total) = (args.clone(), columns.clone(), Arc::clone(total));
+    let count = move || {
+        let unheard = tracing::subscriber::NoSubscriber::default();
+        tracing::subscriber::with_default(unheard, || {
+            let count = match inputs(&args, task, &columns).map(|source| source.inputs) {
+                Ok(Inputs::Sequence(rows)) => rows.filter(|row| row.is_ok()).count(),
+                Ok(Inputs::Token(rows)) => rows.filter(|row| row.is_ok()).count(),
+                Err(_) => 0,
+            };
+            total.store(count, Ordering::Relaxed);
+        });
+    };
+    // Without a thread they are not counted.
+    let _ = std::thread::Builder::new()
+        .name("count".into())
+        .spawn(count);
+}
+
 /// What decides the answers besides the inputs.
 fn begun_with(args: &PredictArgs, predictor: &Predictor) -> Result<BTreeMap<String, String>> {
     let mut with = predictor.identity()?;
@@ -192,7 +228,9 @@ struct Answering<'a> {
     format: PredictionFormat,
     limits: ChunkLimits,
     output: Output,
-    display: Display,
+    bar: Task,
+    /// Inputs that there are, once they are counted; 0 before.
+    total: Arc<AtomicUsize>,
     signals: Signals,
     progress: Progress,
     /// Of the inputs that are answered.
@@ -277,17 +315,20 @@ impl Answering<'_> {
 
     fn answer(&mut self, examples: &Examples) -> Result<()> {
         let Self {
-            display,
+            bar,
+            total,
             signals,
             told,
             ..
         } = self;
-        let before = self.progress.cut.inputs;
+        bar.is_of(total.load(Ordering::Relaxed) as u64);
+        let (before, inputs) = (self.progress.inputs, examples.len());
         let predicted = self.predictor.predict(self.name, examples, |done| {
-            display.tick(before + done);
+            // Windows of a long input are one.
+            bar.at((before + done.min(inputs)) as u64);
             if signals.asked() && !*told {
                 *told = true;
-                display.line("stopping behind the answers at hand; a second signal stops at once");
+                say("stopping behind the answers at hand; a second signal stops at once");
             }
         })?;
         let task = self.predictor.settings.task;
@@ -631,9 +672,10 @@ impl Output {
 
     /// Says how far the answers had come when a signal ended them.
     fn say_stopped(&self, args: &PredictArgs) {
-        say(self
-            .way_on(args)
-            .unwrap_or("stopped before the first answer".into()));
+        ended(
+            self.way_on(args)
+                .unwrap_or("stopped before the first answer".into()),
+        );
     }
 
     /// How much is answered at a time. Of a file into a file it depends on the inputs alone: where
@@ -671,7 +713,7 @@ impl Output {
             Self::Stream(path, file) => Ok(file
                 .write_all(text.as_bytes())
                 .map_err(FileError::writing(path))?),
-            Self::Stdout => Ok(print(text)?),
+            Self::Stdout => Ok(screen::print(text)?),
         }
     }
 }

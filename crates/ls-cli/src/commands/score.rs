@@ -12,13 +12,14 @@ use ls_data::{
     compare, decode_spans_strict, has_bilou_tags, odd_tags, probability_rows, read_answers,
     span_report, with_hyphen,
 };
-use ls_files::{FileError, print, say};
+use ls_files::{FileError, print};
 use ls_train::{Scores, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::table::table;
 use crate::args::{ReadMode, ScoreArgs, ScoreFormat};
 use crate::error::UsageError;
+use crate::screen::say;
 
 /// The path that stands for standard input, and its name in messages.
 const STDIN: [&str; 2] = ["-", "stdin"];
@@ -283,7 +284,7 @@ fn score_tags(
                     paths.push(path);
                 }
             }
-            say(format_args!(
+            say(format!(
                 "note: no tag of {} has a prefix such as B-: each is the label of its word (--scheme labels)",
                 paths.join(", ")
             ));

@@ -13,6 +13,7 @@ use super::train::read_named;
 use crate::args::SweepArgs;
 use crate::error::{Stopped, WithHint};
 use crate::output::Display;
+use crate::screen::{ended, say};
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
 
@@ -31,9 +32,9 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         (None, Some(run)) => with_ending(&run),
         (None, None) => with_ending(&Path::new("runs").join(name(&args.config))),
     };
-    let mut display = Display::new().stopped_by(&signals);
+    let mut display = Display::default().stopped_by(&signals);
     let runs = plan.runs().len();
-    display.line(format!(
+    say(format!(
         "sweep of {runs} runs in {}, device {}",
         folder.display(),
         args.device.as_deref().unwrap_or(device::default_name())
@@ -55,9 +56,9 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
         Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
-            display.line(error.chain());
+            ended(error.chain());
             let again = shell::command(std::env::args_os());
-            display.line(format!("go on with: {again}"));
+            ended(format!("go on with: {again}"));
             let code = signals.exit_code();
             Err(Stopped { code }.into())
         }

@@ -10,7 +10,9 @@ use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::TrainArgs;
 use crate::error::{Stopped, UsageError, WithHint};
-use crate::output::{Display, bytes, duration};
+use crate::numbers::{bytes, duration};
+use crate::output::Display;
+use crate::screen::{ended, say};
 use crate::signals::Signals;
 use crate::{builtin, device, hub, shell};
 
@@ -32,7 +34,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     config.data.skip_bad_rows |= args.skip_bad_rows;
     config.model.path = hub::configured(&config.model, args.download)?;
     hub::data(&mut config.data, args.download)?;
-    let mut display = Display::new().stopped_by(&signals);
+    let mut display = Display::default().stopped_by(&signals);
     let run = match named
         .or(resumed_by_config(args)?)
         .or_else(|| config.run.clone())
@@ -41,7 +43,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         None if args.resume.is_some() => return Err(unnamed()),
         None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
             if matches!(ls_train::unfinished(taken), Ok(Some(_))) {
-                display.line(format!(
+                say(format!(
                     "note: {} holds a run that is not finished; to go on with it: {}",
                     taken.display(),
                     resume_command(taken, args, None)
@@ -50,9 +52,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         })?,
     };
     for line in decided {
-        display.line(line);
+        say(line);
     }
-    display.line(format!(
+    say(format!(
         "run folder {}, device {}",
         run.display(),
         args.device.as_deref().unwrap_or(device::default_name())
@@ -74,15 +76,15 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         }),
         Err(TrainError::Finished { .. }) if args.resume.is_some() => {
             // Whoever starts it again until it is done is done.
-            display.line(format!(
+            say(format!(
                 "{} holds a finished run: nothing is left to do (--set train.epochs=N trains longer)",
                 run.display()
             ));
             Ok(())
         }
         Err(error @ (TrainError::Interrupted { .. } | TrainError::NotSaved { .. })) => {
-            display.line(error.chain());
-            display.line(if goes_on(&run) {
+            ended(error.chain());
+            ended(if goes_on(&run) {
                 format!("go on with: {}", resume_command(&run, args, None))
             } else {
                 "the same command starts it again".into()

@@ -23,6 +23,7 @@ mod label_json;
 mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod position;
 mod row;
 mod sniff;
 mod source;
@@ -51,6 +52,7 @@ pub use columns::{Column, ColumnRef, FileFormat, Holds, SequenceColumns, TokenCo
 pub use delimiter::Delimiter;
 pub use encoding::TextEncoding;
 pub use label_json::read_label_json;
+pub use position::Position;
 pub use sniff::{SniffOptions, Sniffed, sniff};
 pub(crate) use source::source;
 pub use span_rules::{BadSpans, Offsets};

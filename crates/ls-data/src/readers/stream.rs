@@ -9,6 +9,7 @@ use super::columns::{FileFormat, SequenceColumns, TokenColumns};
 use super::delimiter::Delimiter;
 use super::encoding::TextEncoding;
 use super::lines::{LineRows, Lines};
+use super::position::Position;
 use super::row::Labels;
 use super::source::{Source, open, source};
 use super::spans::SpanRepairs;
@@ -63,6 +64,7 @@ impl ReadSpec {
             return Ok(SequenceReader {
                 rows: parquet_sequence(self, path)?,
                 turned_down: TurnedDown::default(),
+                position: Position::default(),
             });
         }
         self.read_sequence_from(open(path)?, path)
@@ -77,9 +79,14 @@ impl ReadSpec {
         reader: impl Read + Send + 'static,
         name: &Path,
     ) -> Result<SequenceReader> {
-        let turned_down = TurnedDown::default();
-        let rows = sequence_rows(self, source(reader, self.encoding), name, &turned_down)?;
-        Ok(SequenceReader { rows, turned_down })
+        let (turned_down, position): (TurnedDown, Position) = Default::default();
+        let source = source(position.of(reader), self.encoding);
+        let rows = sequence_rows(self, source, name, &turned_down)?;
+        Ok(SequenceReader {
+            rows,
+            turned_down,
+            position,
+        })
     }
 
     /// Opens a file of word lists. Integer tags of a JSON file without names take those of a
@@ -95,6 +102,7 @@ impl ReadSpec {
                     rows,
                     repairs: SpanRepairs::default(),
                     turned_down: TurnedDown::default(),
+                    position: Position::default(),
                 })
             }
             FileFormat::Jsonl if !self.token_labels().named() => {
@@ -118,12 +126,14 @@ impl ReadSpec {
         name: &Path,
     ) -> Result<TokenReader> {
         let (repairs, turned_down) = Default::default();
-        let source = source(reader, self.encoding);
+        let position = Position::default();
+        let source = source(position.of(reader), self.encoding);
         let rows = token_rows(self, source, name, &repairs, &turned_down)?;
         Ok(TokenReader {
             rows,
             repairs,
             turned_down,
+            position,
         })
     }
 
@@ -167,9 +177,15 @@ type Rows<'a, T> = Box<dyn Iterator<Item = Result<T>> + Send + 'a>;
 pub struct SequenceReader {
     rows: Rows<'static, SequenceExample>,
     turned_down: TurnedDown,
+    position: Position,
 }
 
 impl SequenceReader {
+    /// How much of the file is read.
+    pub fn position(&self) -> Position {
+        self.position.clone()
+    }
+
     /// How many rows are passed over while they are read, because their annotator turned them down.
     pub fn turned_down(&self) -> TurnedDown {
         self.turned_down.clone()
@@ -189,9 +205,15 @@ pub struct TokenReader {
     rows: Rows<'static, TokenExample>,
     repairs: SpanRepairs,
     turned_down: TurnedDown,
+    position: Position,
 }
 
 impl TokenReader {
+    /// As [`SequenceReader::position`].
+    pub fn position(&self) -> Position {
+        self.position.clone()
+    }
+
     /// As [`SequenceReader::turned_down`].
     pub fn turned_down(&self) -> TurnedDown {
         self.turned_down.clone()

@@ -371,3 +371,45 @@ fn tags_are_rewritten_repaired_refused_or_reduced_to_starts() {
     let starts = tags(None, starts, false).unwrap();
     assert_eq!(starts, ["B-PER O B-PER O B-LOC", "B-LOC"]);
 }
+
+#[test]
+fn whoever_watches_sees_each_example_and_how_much_of_the_files_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    // Longer than what is read at once, and a bad row, which is no example.
+    let text = |rows: usize| -> String {
+        let row = |number| format!("the film number {number} was good and warm\tb\n");
+        (0..rows).map(row).collect::<String>() + "\tb\n"
+    };
+    let write = |name: &str, rows: usize| {
+        let path = dir.path().join(name);
+        fs::write(&path, format!("text\tlabel\n{}", text(rows))).unwrap();
+        path
+    };
+    let files = [write("1.tsv", 1000), write("2.tsv", 500)];
+    let sizes = files
+        .each_ref()
+        .map(|file| fs::metadata(file).unwrap().len());
+    let mut source = source(&files, FileFormat::Tsv);
+    source.bad_rows.skip = true;
+    let (tokenizer, limits) = (tokenizer("llama2"), InputLimits::truncate(64));
+    let mut seen = Vec::new();
+    let mut watch = |progress| seen.push(progress);
+    let split = source
+        .encode_watched(TaskKind::Sequence, &tokenizer, &limits, None, &mut watch)
+        .unwrap();
+    assert_eq!(split.len(), 1500);
+    // One for each example, and one at the end of each file.
+    assert_eq!(seen.len(), 1502);
+    assert!(seen.iter().all(|seen| seen.of_bytes == sizes[0] + sizes[1]));
+    assert!(seen.is_sorted_by_key(|seen| (seen.examples, seen.bytes)));
+    // Never less than what the example ends at, nor far ahead of it.
+    let each = sizes[0] as f64 / 1000.0;
+    for (at, seen) in seen[..1000].iter().enumerate() {
+        let read = seen.bytes as f64 - each * at as f64;
+        assert!((-100.0..100_000.0).contains(&read), "{at} {read}");
+    }
+    assert!(seen[0].bytes < sizes[0], "{:?} {sizes:?}", seen[0]);
+    assert_eq!((seen[1000].examples, seen[1000].bytes), (1000, sizes[0]));
+    let last = seen[1501];
+    assert_eq!((last.examples, last.bytes), (1500, last.of_bytes));
+}

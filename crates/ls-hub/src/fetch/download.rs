@@ -9,8 +9,8 @@ use ls_files::{create_folder, sweep, write_atomic};
 use super::hub::{Again, Failure, Hub, RemoteFile};
 use super::lock;
 use super::part::Part;
-use super::progress::{Event, Progress};
 use crate::error::{HubError, Result};
+use crate::progress::{Event, Progress};
 
 /// The longest pause that is waited for when the Hub asks for one.
 const PATIENCE: Duration = Duration::from_secs(600);

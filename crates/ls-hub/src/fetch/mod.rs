@@ -10,7 +10,6 @@ mod download;
 mod hub;
 mod lock;
 mod part;
-mod progress;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ use crate::settings::Settings;
 use download::Run;
 use hub::{Hub, RemoteFile};
 
-pub use progress::{Event, Progress};
+pub use crate::progress::{Event, Progress};
 
 /// Bytes that stay free beside what is fetched.
 const MARGIN: u64 = 64 << 20;

@@ -93,8 +93,11 @@ fn a_model_is_fetched_as_python_has_it_and_no_more_of_it_than_is_needed() {
 fn a_name_is_resolved_by_fetching_it_only_where_that_is_asked_for() {
     let hub = LoopbackHub::model(sharded());
     let settings = hub.settings();
-    let resolve =
-        |download: bool| ls_hub::resolve_model_with(Path::new("org/name"), download, &settings);
+    let unheard: ls_hub::Progress<'_> = &|_| ();
+    let resolve = |download: bool| {
+        let download = download.then_some(unheard);
+        ls_hub::resolve_model_with(Path::new("org/name"), download, &settings)
+    };
     let error = resolve(false).unwrap_err();
     let command = "cargo xtask fetch-weights org/name";
     assert!(

@@ -621,6 +621,9 @@ pub struct TrainSettings {
     /// Checkpoints that are kept; the oldest go.
     #[schemars(range(min = PASSES.least, max = PASSES.most))]
     pub save_total_limit: usize,
+    /// Write the scalars of steps and evaluations for TensorBoard too: event files in the run
+    /// folder, which `tensorboard --logdir runs` reads.
+    pub tensorboard: bool,
 }
 
 impl TrainSettings {
@@ -662,6 +665,7 @@ impl Default for TrainSettings {
             save_steps: None,
             save_seconds: 600,
             save_total_limit: 2,
+            tensorboard: false,
         }
     }
 }

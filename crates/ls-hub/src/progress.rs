@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::error::HubError;
 use crate::repo::RepoRef;
 
-/// What goes on in [`Fetcher::fetch`](super::Fetcher::fetch). Files are named by their path in the
-/// repository.
+/// What goes on in a fetch (`fetch::Fetcher::fetch`, with the feature `hub`). Files are named by
+/// their path in the repository.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -66,5 +66,5 @@ pub enum Event<'a> {
     },
 }
 
-/// Called from several threads; must not block.
+/// Hears how a fetch goes on. Called from several threads; must not block.
 pub type Progress<'a> = &'a (dyn Fn(Event<'_>) + Sync);
