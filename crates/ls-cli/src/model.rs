@@ -18,6 +18,14 @@ const WORDS_ASSUMED: &str = "note: no ls_llama.json says how this tagger's words
 
 /// The model that the flags speak of, and of a run its configuration.
 pub fn open(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunConfig>)> {
+    let (mut predictor, config) = loaded(args, device)?;
+    if let Some(threshold) = args.threshold {
+        predictor.set_threshold(threshold)?;
+    }
+    Ok((predictor, config))
+}
+
+fn loaded(args: &ModelArgs, device: &Device) -> Result<(Predictor, Option<RunConfig>)> {
     match (&args.run, &args.model) {
         (Some(run), _) => {
             let (mut predictor, config) = Predictor::from_run(run, device)

@@ -185,7 +185,9 @@ impl Observer for Display {
                     .iter()
                     .map(|(name, count)| format!("{name} {count}"))
                     .collect();
-                self.line(format!("  labels: {}", counts.join(", ")));
+                if !counts.is_empty() {
+                    self.line(format!("  labels: {}", counts.join(", ")));
+                }
                 if cut.cut_examples > 0 {
                     let words = if cut.words > 0 {
                         format!(", {} of {} words", cut.cut_words, cut.words)

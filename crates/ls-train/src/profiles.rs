@@ -13,6 +13,7 @@ use crate::classes;
 use crate::config::{RunConfig, check_metric_of_tags};
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
+use crate::problem::Problem;
 use crate::sources::Sources;
 use crate::splits::parts;
 
@@ -56,6 +57,7 @@ impl Profiles {
             _ => None,
         };
         let limits = config.input_limits();
+        let problem = config.problem();
         let sources = Sources::of(config)?;
         let mut options = ProfileOptions {
             kind: config.data.scheme.map(Scheme::kind),
@@ -82,11 +84,7 @@ impl Profiles {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => {
                 let (_, train) = &splits[0];
-                let names = train.labels.iter().map(|seen| seen.name.as_str());
-                match config.task {
-                    TaskKind::Sequence => LabelSet::of_classes(names)?,
-                    TaskKind::Token => LabelSet::of_tags(names)?,
-                }
+                problem.label_set(&train.labels, config.label_column())?
             }
         };
         let named: Vec<(&str, &Profile)> =
@@ -141,12 +139,18 @@ impl Profiles {
         let kind = config.data.scheme.map(Scheme::kind);
         let kind = kind.or_else(|| kind_of(&self.splits.first()?.1));
         match (kind, &config.train.metric_for_best_model) {
-            (Some(kind), Some(metric)) => check_metric_of_tags(config.task, metric, kind),
+            (Some(kind), Some(metric)) => check_metric_of_tags(metric, kind),
             _ => Ok(()),
         }
     }
 
     fn check_train(&self, train: &Profile, classes: &[usize], config: &RunConfig) -> Result<()> {
+        if matches!(config.problem(), Problem::MultiLabel | Problem::Regression) {
+            if self.split("validation").is_none() {
+                parts(train.examples, None, config)?;
+            }
+            return Ok(());
+        }
         let mut counts = vec![0; self.labels.len()];
         for (class, seen) in classes.iter().zip(&train.labels) {
             counts[*class] = seen.count;
