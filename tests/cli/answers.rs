@@ -284,14 +284,10 @@ fn an_adapter_of_peft_is_scored_by_its_answers() {
 }
 
 #[test]
-fn what_is_no_one_label_of_several_is_not_scored() {
+fn one_label_alone_and_several_numbers_are_not_scored() {
     for (name, what) in [
-        (
-            "multi-label",
-            "a model of the type multi_label_classification",
-        ),
-        ("regression", "a model of the type regression"),
         ("one-logit", "a model with a single label"),
+        ("regression-of-two", "a regression of 2 numbers"),
     ] {
         let sandbox = sandbox(&[name], name);
         sandbox.write("a.csv", "text,label\na film,1\n");
@@ -301,9 +297,78 @@ fn what_is_no_one_label_of_several_is_not_scored() {
             &refused,
             1,
             &[
-                &format!("{name}: {what} is not scored yet"),
+                &format!("{name}: {what} is not scored"),
                 "predict gives its answers",
             ],
         );
     }
+}
+
+#[test]
+fn a_model_of_any_number_of_labels_and_one_of_a_number_are_scored_by_their_answers() {
+    let sandbox = sandbox(&["multi-label", "regression"], "multi-label");
+    std::fs::copy(
+        fixture().join("tokenizer.json"),
+        sandbox.path("regression/tokenizer.json"),
+    )
+    .unwrap();
+    let evaluate = |model: &str, set: &[&str]| {
+        let data = format!("{model}.jsonl");
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        let args = [
+            "evaluate", "--model", model, "--task", "sequence", "--data", &data,
+        ];
+        let args = args.into_iter().chain(set);
+        let rest = ["--max-length", "64", "--format", "json"];
+        sandbox.ok_json(&args.chain(rest).collect::<Vec<_>>())
+    };
+    // What it answers itself is right.
+    let answers = jsonl(&predict(&sandbox, &["--model", "multi-label"]).stdout);
+    let rows = |label: &dyn Fn(&Value) -> Value| -> String {
+        let rows = answers.iter();
+        rows.map(|answer| {
+            json!({"text": answer["text"], "label": label(answer)}).to_string() + "\n"
+        })
+        .collect()
+    };
+    sandbox.write(
+        "multi-label.jsonl",
+        rows(&|answer| answer["labels"].clone()),
+    );
+    let found = evaluate("multi-label", &["data.text=text", "data.label=label"]);
+    for key in ["subset_accuracy", "f1_micro", "average_precision_micro"] {
+        assert_close(&[found[key].as_f64().unwrap()], &[1.0]);
+    }
+    // By a delimiter, and with a label too few in the first that has some.
+    let mut dropped = false;
+    let texts: Vec<String> = answers
+        .iter()
+        .map(|answer| {
+            let labels: Vec<String> = serde_json::from_value(answer["labels"].clone()).unwrap();
+            let from = usize::from(!dropped && !labels.is_empty());
+            dropped |= from > 0;
+            let text = labels[from..].join("; ");
+            json!({"text": answer["text"], "label": text}).to_string() + "\n"
+        })
+        .collect();
+    sandbox.write("multi-label.jsonl", texts.concat());
+    let found = evaluate("multi-label", &["data.label_delimiter=\"; \""]);
+    let (count, accuracy) = (
+        answers.len() as f64,
+        found["subset_accuracy"].as_f64().unwrap(),
+    );
+    assert_close(&[accuracy], &[(count - 1.0) / count]);
+
+    let answers = jsonl(&predict(&sandbox, &["--model", "regression"]).stdout);
+    let rows = answers.iter().map(|answer| {
+        let value = answer["score"].as_f64().unwrap();
+        json!({"text": answer["text"], "label": value + 0.5}).to_string() + "\n"
+    });
+    sandbox.write("regression.jsonl", rows.collect::<String>());
+    let found = evaluate("regression", &["data.text=text", "data.label=label"]);
+    let value = |key: &str| found[key].as_f64().unwrap();
+    assert_close(
+        &[value("pearson"), value("mae"), value("mse"), value("loss")],
+        &[1.0, 0.5, 0.25, 0.25],
+    );
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ls_files::{Dtype, TensorFile};
 use serde_json::{Value, json};
 
+use crate::problems::{LISTS, NUMBERS, labels_of_both_kinds};
 use crate::python::python;
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, jsonl, says};
@@ -303,6 +304,14 @@ fn cases() -> Vec<Case> {
         .tagger()
         .with(json!({"model_type": "olmo2"})),
         Case::of("adapter", "peft", &[]).with_type(&["--adapter-only"], SAME),
+        Case::of("multi-label", "sequence", &LISTS),
+        Case::of("regression", "sequence", &NUMBERS),
+        Case::of(
+            "mean-of-multi-label",
+            "classifier",
+            &[LISTS[0], LISTS[1], LISTS[2], "model.pooling=mean"],
+        ),
+        Case::of("multi-label-adapter", "peft", &LISTS).with_type(&["--adapter-only"], SAME),
     ]
 }
 
@@ -336,6 +345,7 @@ fn exported(case: &Case) -> (Sandbox, Value) {
         let header = ["text,other,label\n".to_owned()].into_iter();
         sandbox.write("train.csv", header.chain(rows).collect::<String>());
     }
+    labels_of_both_kinds(&sandbox);
     let quick = if case.tagger {
         "train.epochs=12"
     } else {
@@ -401,7 +411,17 @@ fn exported(case: &Case) -> (Sandbox, Value) {
         assert_same_answers(&again, &of_run);
     }
     let report = sandbox.json("out/report.json");
-    let titles = [
+    let of_labels = [
+        ("f1_micro", "F1 (micro)"),
+        ("f1_macro", "F1 (macro)"),
+        ("average_precision_macro", "Mean average precision"),
+        ("subset_accuracy", "Accuracy of whole label sets"),
+    ];
+    let of_others = [
+        ("pearson", "Pearson correlation"),
+        ("spearman", "Spearman correlation"),
+        ("mae", "Mean absolute error"),
+        ("mse", "Mean squared error"),
         ("accuracy", "Accuracy"),
         ("f1_macro", "F1 (macro)"),
         ("mcc", "Matthews correlation"),
@@ -410,6 +430,10 @@ fn exported(case: &Case) -> (Sandbox, Value) {
         ("span_recall_micro", "Span recall (micro)"),
         ("token_accuracy", "Accuracy of words"),
     ];
+    let titles: &[(&str, &str)] = match report["scores"].get("subset_accuracy") {
+        Some(_) => &of_labels,
+        None => &of_others,
+    };
     let scores = titles.iter().filter_map(|(key, title)| {
         let value = report["scores"].get(key)?;
         Some(((*title).to_owned(), value.clone()))
@@ -469,7 +493,13 @@ fn every_kind_of_run_answers_alike_as_a_folder_and_in_transformers() {
         let labels: Vec<&Value> = config["id2label"].as_object().unwrap().values().collect();
         assert_eq!(json!(labels), settings["labels"]);
         if !case.tagger {
-            assert_eq!(config["problem_type"], "single_label_classification");
+            let said = settings.get("problem_type").and_then(Value::as_str);
+            let expected = said.unwrap_or("single_label_classification");
+            assert_eq!(config["problem_type"], expected);
+            assert_eq!(
+                said.is_some(),
+                case.set.contains(&LISTS[0]) || case.set == NUMBERS
+            );
         }
     }
     let Some(python) = python() else {

@@ -36,6 +36,7 @@ mod numbers;
 #[cfg(unix)]
 mod pipes;
 mod predict;
+mod problems;
 mod python;
 mod reading;
 mod resume;

@@ -7,6 +7,7 @@
 mod forms;
 mod gguf;
 mod golden;
+mod losses;
 #[cfg(target_os = "linux")]
 mod memory;
 mod parity;

@@ -527,6 +527,10 @@ pub struct ModelArgs {
     /// what config.json says]
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub problem_type: Option<String>,
+    /// Where any number of labels may hold: the score from which on each of them does [default:
+    /// those that training fitted to its validation split, else 0.5]
+    #[arg(long, value_name = "SCORE")]
+    pub threshold: Option<f32>,
     /// Label names in the order of the head
     #[arg(
         long,

@@ -24,6 +24,18 @@ pub fn open(
     device: &Device,
     display: &mut Display,
 ) -> Result<(Predictor, Option<RunConfig>)> {
+    let (mut predictor, config) = loaded(args, device, display)?;
+    if let Some(threshold) = args.threshold {
+        predictor.set_threshold(threshold)?;
+    }
+    Ok((predictor, config))
+}
+
+fn loaded(
+    args: &ModelArgs,
+    device: &Device,
+    display: &mut Display,
+) -> Result<(Predictor, Option<RunConfig>)> {
     match (&args.run, &args.model) {
         (Some(run), _) => {
             let (mut predictor, config) = Predictor::from_run(run, device, display)

@@ -336,7 +336,9 @@ fn data(event: &Event<'_>) {
         .iter()
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    lines.push(format!("  labels: {}", counts.join(", ")));
+    if !counts.is_empty() {
+        lines.push(format!("  labels: {}", counts.join(", ")));
+    }
     if cut.cut_examples > 0 {
         let words = if cut.words > 0 {
             format!(", {} of {} words", cut.cut_words, cut.words)

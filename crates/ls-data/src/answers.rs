@@ -241,8 +241,8 @@ fn of_table(
         .into_iter()
         .map(|example| LabelAnswer {
             line: example.line,
+            label: example.class().unwrap_or_default().to_string(),
             text: has_text.then_some(example.text),
-            label: example.label.unwrap_or_default(),
             probabilities: None,
         })
         .collect())

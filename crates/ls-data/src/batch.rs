@@ -15,7 +15,7 @@ use crate::labels::IGNORE_INDEX;
 const BATCHES_PER_GROUP: usize = 50;
 
 /// An example ready for a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EncodedExample {
     /// Ids, special tokens included.
     pub input_ids: Vec<u32>,
@@ -24,12 +24,15 @@ pub struct EncodedExample {
 }
 
 /// The target of an example.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ExampleLabels {
     /// No target: the example is only predicted.
     None,
     /// One class.
     Class(i64),
+    /// A number for each output of the head: 1 for a label that holds and 0 for one that does not,
+    /// or the value of a regression.
+    Outputs(Vec<f32>),
     /// A class per token, [`IGNORE_INDEX`] where there is none.
     Tokens(Vec<i64>),
 }
@@ -77,7 +80,7 @@ pub struct BatchOptions {
 }
 
 /// A rectangle of ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Index of each row's input; a text that is read in windows is several inputs.
     pub indices: Vec<usize>,
@@ -94,12 +97,14 @@ pub struct Batch {
 }
 
 /// The targets of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum BatchLabels {
     /// None: the batch is only predicted.
     None,
     /// One class per row: `[batch]`.
     Class(Vec<i64>),
+    /// A number per row and output: `[batch, outputs]`.
+    Outputs(Vec<Vec<f32>>),
     /// A class per position, [`IGNORE_INDEX`] on padding: `[batch, seq]`.
     Tokens(Vec<Vec<i64>>),
 }
@@ -125,12 +130,14 @@ impl Batch {
         self.lengths.iter().sum()
     }
 
-    /// Targets that count in the loss: rows with a class, or positions with one.
+    /// Targets that count in the loss: rows with a class, positions with one, or outputs with a
+    /// number.
     pub fn counted_labels(&self) -> usize {
         let counted = |labels: &[i64]| labels.iter().filter(|l| **l != IGNORE_INDEX).count();
         match &self.labels {
             BatchLabels::None => 0,
             BatchLabels::Class(labels) => counted(labels),
+            BatchLabels::Outputs(rows) => rows.iter().map(Vec::len).sum(),
             BatchLabels::Tokens(rows) => rows.iter().map(|row| counted(row)).sum(),
         }
     }
@@ -236,6 +243,13 @@ fn collate_labels(rows: &[&EncodedExample], width: usize, side: PaddingSide) -> 
                 _ => panic!("{MIXED}"),
             };
             BatchLabels::Class(rows.iter().map(class).collect())
+        }
+        Some(ExampleLabels::Outputs(_)) => {
+            let outputs = |row: &&EncodedExample| match &row.labels {
+                ExampleLabels::Outputs(outputs) => outputs.clone(),
+                _ => panic!("{MIXED}"),
+            };
+            BatchLabels::Outputs(rows.iter().map(outputs).collect())
         }
         Some(ExampleLabels::Tokens(_)) => {
             let tokens = |row: &&EncodedExample| match &row.labels {

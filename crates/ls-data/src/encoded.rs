@@ -4,11 +4,11 @@
 //! the ids, the word of each id and the gold labels stay in a file where the split is large
 //! ([`SplitWriter::in_file`](crate::SplitWriter::in_file)).
 //!
-//! Layout, little-endian: a magic; the records (gold labels of an example, then for each of its
-//! inputs the ids and, for words, the word of each id, all `u32`); a table of examples; a table of
-//! inputs; a JSON footer. Behind that, in a file, the checksum of each block of it, and a trailer:
-//! the bytes before the checksums, those of the footer, the checksum of checksums and trailer, the
-//! magic.
+//! Layout, little-endian: a magic; the records (the tags of words, or the classes of a text that
+//! may have any number of them, then for each input the ids and, for words, the word of each id,
+//! all `u32`); a table of examples; a table of inputs; a JSON footer. Behind that, in a file, the
+//! checksum of each block of it, and a trailer: the bytes before the checksums, those of the
+//! footer, the checksum of checksums and trailer, the magic.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -21,8 +21,9 @@ use crate::checksums::{BLOCK, Summed};
 use crate::error::{DataError, Result};
 use crate::inputs::CutReport;
 use crate::task::TaskKind;
+use crate::text_label::LabelKind;
 
-pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x03";
+pub(crate) const MAGIC: &[u8; 8] = b"LSLENC\x00\x04";
 /// In place of a label or a word.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -74,6 +75,8 @@ pub(crate) struct Footer {
     pub(crate) examples: usize,
     pub(crate) inputs: usize,
     pub(crate) task: TaskKind,
+    /// What the labels of texts are.
+    pub(crate) label_kind: LabelKind,
     pub(crate) labels: Vec<SeenLabel>,
     pub(crate) highest: Option<HighestId>,
     pub(crate) report: CutReport,
@@ -82,7 +85,7 @@ pub(crate) struct Footer {
 }
 
 /// What is known of an example of a split.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EncodedRow {
     /// Its file, counted from 0.
     pub file: usize,
@@ -92,14 +95,18 @@ pub struct EncodedRow {
     pub number: usize,
     /// Its inputs: one, or several windows.
     pub inputs: Range<usize>,
-    /// Label of a text as an index into [`EncodedSplit::seen_labels`]; none where it has none, and
-    /// for a list of words.
+    /// The class of a text as an index into [`EncodedSplit::seen_labels`]; none where it has none,
+    /// several or a number, and for a list of words.
     pub label: Option<usize>,
+    /// The number that a text is labelled with.
+    pub value: Option<f32>,
     /// Words of the list; 0 for a text.
     pub words: usize,
     /// What was cut of it: a report of this example alone, without the length of its inputs.
     pub cut: CutReport,
     record: u64,
+    /// Gold labels at the beginning of its record: tags of words, or classes of a text.
+    listed: usize,
 }
 
 /// An input of a split: an example, or one window of it.
@@ -153,7 +160,8 @@ impl Storage {
 }
 
 /// Bytes of a row of the table of examples: where its record is, its line; first input, inputs,
-/// label or words, file; tokens, and tokens and words that were cut, and empty words; its number.
+/// label (the number of labels, or the bits of a number) or words, file; tokens, and tokens and
+/// words that were cut, and empty words; its number.
 pub(crate) const EXAMPLE: usize = 52;
 /// Bytes of a row of the table of inputs: where its record is, its example, tokens, first and last
 /// labelled word.
@@ -257,7 +265,7 @@ impl EncodedSplit {
         let (footer, mut next) = (&self.footer, 0);
         for_rows(self.examples_at, footer.examples, EXAMPLE, &read, |row| {
             let row = self.row(row);
-            let end = row.record.checked_add(row.words as u64 * 4);
+            let end = row.record.checked_add(row.listed as u64 * 4);
             let whole = row.inputs.start == next
                 && row.inputs.end <= footer.inputs
                 && row.file < footer.files
@@ -288,6 +296,11 @@ impl EncodedSplit {
     /// What is labelled: texts, or the words of lists.
     pub fn task(&self) -> TaskKind {
         self.footer.task
+    }
+
+    /// What the labels of texts are.
+    pub fn label_kind(&self) -> LabelKind {
+        self.footer.label_kind
     }
 
     /// Tokens of each input.
@@ -341,17 +354,21 @@ impl EncodedSplit {
 
     fn row(&self, row: &[u8]) -> EncodedRow {
         let value = |at: usize| u32_at(row, at) as usize;
-        let (first, inputs, label_or_words) = (value(16), value(20), value(24));
+        let (first, inputs, said) = (value(16), value(20), u32_at(row, 24));
         let (label, words) = match self.footer.task {
-            TaskKind::Sequence => (Some(label_or_words), 0),
-            TaskKind::Token => (None, label_or_words),
+            TaskKind::Sequence => (Some(said).filter(|label| *label != NONE), 0),
+            TaskKind::Token => (None, said as usize),
         };
+        let of_kind = |kind| label.filter(|_| self.footer.label_kind == kind);
+        let classes = of_kind(LabelKind::Classes).unwrap_or_default() as usize;
         EncodedRow {
             file: value(28),
             line: u64_at(row, 8) as usize,
             number: value(48),
             inputs: first..first + inputs,
-            label: label.filter(|label| *label != NONE as usize),
+            label: of_kind(LabelKind::Class).map(|label| label as usize),
+            value: of_kind(LabelKind::Number).map(f32::from_bits),
+            listed: words + classes,
             words,
             cut: CutReport {
                 examples: 1,
@@ -369,19 +386,22 @@ impl EncodedSplit {
         }
     }
 
-    /// The gold tags of a list of words as indices into [`EncodedSplit::seen_labels`]; empty where
-    /// it has none.
+    /// The gold tags of a list of words, or the classes of a text that may have any number of them,
+    /// as indices into [`EncodedSplit::seen_labels`]; empty where there are none.
     ///
     /// # Errors
-    /// The split's file can no longer be read, or names a tag that it does not have.
-    pub fn tags(&self, row: &EncodedRow) -> Result<Vec<usize>> {
-        let tags = self.storage.words(row.record, row.words)?;
-        let known = tags.into_iter().filter(|tag| *tag != NONE);
-        let tags: Vec<usize> = known.map(|tag| tag as usize).collect();
-        if tags.iter().any(|tag| *tag >= self.footer.labels.len()) {
-            return Err(self.storage.contradicts("its tags and the names of them"));
+    /// The split's file can no longer be read, or names a label that it does not have.
+    pub fn listed(&self, row: &EncodedRow) -> Result<Vec<usize>> {
+        let labels = self.storage.words(row.record, row.listed)?;
+        let known = labels.into_iter().filter(|label| *label != NONE);
+        let labels: Vec<usize> = known.map(|label| label as usize).collect();
+        if labels
+            .iter()
+            .any(|label| *label >= self.footer.labels.len())
+        {
+            return Err(self.storage.contradicts("its labels and the names of them"));
         }
-        Ok(tags)
+        Ok(labels)
     }
 
     /// An input.

@@ -423,6 +423,36 @@ pub enum DataError {
         /// Number of labels in the line.
         found: usize,
     },
+    /// A string holds no list of labels.
+    #[error("{}:{line}: found {found:?}, expected a JSON list of labels such as [\"a\", \"b\"]; where something parts the labels in a string, data.label_delimiter says what", path.display())]
+    LabelList {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// What stands there.
+        found: String,
+    },
+    /// A text has one label twice.
+    #[error("{}:{line}: the label {label:?} stands twice in the list of one text", path.display())]
+    LabelTwice {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// The label.
+        label: String,
+    },
+    /// A label that has to be a number is none that can be learnt.
+    #[error("{}:{line}: found {found:?}, expected a number as the label: finite, at most 3.4e38", path.display())]
+    NotANumber {
+        /// File that was read.
+        path: PathBuf,
+        /// Line of the file.
+        line: usize,
+        /// What stands there.
+        found: String,
+    },
     /// A column of a Parquet file holds groups or lists of lists.
     #[error("{}: column `{column}` holds neither plain values nor lists of plain values", path.display())]
     ColumnShape {
@@ -771,6 +801,9 @@ impl DataError {
                 | Self::Brackets { .. }
                 | Self::Tree { .. }
                 | Self::LabelPlace { .. }
+                | Self::LabelList { .. }
+                | Self::LabelTwice { .. }
+                | Self::NotANumber { .. }
                 | Self::UnknownLabel { .. }
                 | Self::LabelIndex { .. }
                 | Self::Unlabelled { .. }

@@ -3,15 +3,17 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// A text, or a pair of texts, with at most one label.
+use crate::text_label::TextLabel;
+
+/// A text, or a pair of texts, with its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SequenceExample {
     /// The text, or the first of a pair.
     pub text: String,
     /// The second text of a pair.
     pub text_pair: Option<String>,
-    /// Name of the class; absent when the label column was not asked for.
-    pub label: Option<String>,
+    /// Its label; absent when the label column was not asked for.
+    pub label: Option<TextLabel>,
     /// Line of the file on which the example begins, from 1.
     pub line: usize,
     /// The whole JSON object the example came from, so that predictions keep its other fields.
@@ -39,6 +41,16 @@ pub trait InputRow: Send + 'static {
     /// Adds everything that is answered or handed on with the answer to a hash. Where the example
     /// stands is no part of that.
     fn digest(&self, hash: &mut Sha256);
+}
+
+impl SequenceExample {
+    /// The name of its class, where its label is one.
+    pub fn class(&self) -> Option<&str> {
+        match &self.label {
+            Some(TextLabel::Class(name)) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 impl InputRow for SequenceExample {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, unknown_label};
 use crate::example::{SequenceExample, TokenExample};
+use crate::text_label::TextLabel;
 
 /// Target of a position that carries no label: the loss and the scores skip it.
 pub const IGNORE_INDEX: i64 = -100;
@@ -46,7 +47,8 @@ impl LabelSet {
     /// # Errors
     /// No example has a label.
     pub fn from_sequence_examples(examples: &[SequenceExample]) -> Result<Self> {
-        Self::of_classes(examples.iter().filter_map(|e| e.label.as_deref()))
+        let labels = examples.iter().filter_map(|e| e.label.as_ref());
+        Self::of_classes(labels.flat_map(TextLabel::names).map(String::as_str))
     }
 
     /// As [`LabelSet::from_sequence_examples`], of the labels themselves, in any order and number.

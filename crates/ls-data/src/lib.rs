@@ -35,7 +35,7 @@
 //! let mut ready = Vec::new();
 //! for example in &examples {
 //!     let encoded = tokenizer.sequence_inputs(&example.text, None, &limits)?;
-//!     let label = example.label.as_deref().unwrap_or_default();
+//!     let label = example.class().unwrap_or_default();
 //!     let labels = ExampleLabels::Class(labels.encode(label, name, example.line)? as i64);
 //!     for input_ids in encoded.inputs {
 //!         ready.push(EncodedExample { input_ids, labels: labels.clone() });
@@ -92,6 +92,7 @@ mod special_tokens;
 mod split_writer;
 pub mod tag_names;
 mod task;
+mod text_label;
 pub mod tokenize;
 mod tokenizer_class;
 pub mod windows;
@@ -124,8 +125,9 @@ pub use labels::{IGNORE_INDEX, LabelSet};
 pub use look_alikes::look_alikes;
 pub use metrics::{
     CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS,
-    Interval, Resampling, SpanMode, SpanScores, SpanTally, Tally, bootstrap, compare,
-    conlleval_report, expected_calibration_error, log_loss, span_report,
+    Interval, MultiLabelScores, RegressionScores, Resampling, SpanMode, SpanScores, SpanTally,
+    Tally, average_precision, best_f1_threshold, bootstrap, compare, conlleval_report,
+    expected_calibration_error, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use profile::{Lengths, Overlap, Profile, ProfileOptions};
@@ -146,6 +148,7 @@ pub use tag_names::{
     NO_LABEL, OddTags, Scheme, TagKind, odd_tags, quoted, shown_type, with_hyphen,
 };
 pub use task::TaskKind;
+pub use text_label::{LabelKind, TextLabel};
 pub use tokenize::TextTokenizer;
 pub use windows::{Context, InputLimits, LongInputs};
 pub use words::{TextWord, locate_words, split_words};

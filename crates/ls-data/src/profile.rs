@@ -21,6 +21,7 @@ use crate::source::SplitSource;
 use crate::span::decode_spans;
 use crate::tag_names::TagKind;
 use crate::task::TaskKind;
+use crate::text_label::{LabelKind, TextLabel};
 use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
@@ -341,22 +342,28 @@ impl<'a> Counts<'a> {
                 let first = first.map_or("another label", |seen| seen.name.as_str());
                 format!("{at} is {label:?}, the same text in {first_at} {first:?}")
             }
+            (TaskKind::Sequence, _) => {
+                format!("{at} has other labels than the same text in {first_at}")
+            }
             _ => format!("{at} has other tags than the same words in {first_at}"),
         });
     }
 
     fn finish(self, options: &ProfileOptions<'_>) -> Result<Profile> {
         let names = self.labels.keys().map(String::as_str);
+        let kind = self.source.read.sequence.label_kind;
         let (order, kind) = match self.task {
-            TaskKind::Sequence => (LabelSet::of_classes(names)?, None),
+            // Numbers have no names.
+            TaskKind::Sequence if kind == LabelKind::Number => (Vec::new(), None),
+            TaskKind::Sequence => (LabelSet::of_classes(names)?.into(), None),
             TaskKind::Token => {
                 let kind = options.kind.unwrap_or_else(|| TagKind::of(names.clone()));
-                (LabelSet::of_tags(names)?, Some(kind))
+                (LabelSet::of_tags(names)?.into(), Some(kind))
             }
         };
         let mut labels = self.labels;
-        let names = order.names().iter();
-        let labels = names.filter_map(|name| labels.remove(name)).collect();
+        let labels = order.iter().filter_map(|name| labels.remove(name));
+        let labels = labels.collect();
         let spans = (kind == Some(TagKind::Spans)).then(|| {
             let mut spans: Vec<(String, usize)> = self.spans.into_iter().collect();
             spans.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -440,7 +447,7 @@ fn of_text(
         line,
         text: digest(texts()),
         length: texts().map(|text| text.chars().count()).sum(),
-        labels: label.into_iter().collect(),
+        labels: label.map(TextLabel::into_names).unwrap_or_default(),
         spans: Vec::new(),
         cut,
         past,

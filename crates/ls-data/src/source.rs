@@ -26,7 +26,7 @@ use crate::tokenize::TextTokenizer;
 use crate::windows::InputLimits;
 
 /// Changes with everything that changes what is encoded.
-const VERSION: &str = "ls-data encoding 7";
+const VERSION: &str = "ls-data encoding 8";
 /// Files smaller than this together are encoded anew each time: it takes less than a second, and
 /// leaves nothing behind.
 const SMALL: u64 = 8 << 20;

@@ -18,6 +18,7 @@ use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::inputs::{CutReport, SequenceInputs, WordInputs};
 use crate::task::TaskKind;
+use crate::text_label::{LabelKind, TextLabel};
 
 /// Writes a split example by example.
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl SplitWriter {
                 examples: 0,
                 inputs: 0,
                 task,
+                label_kind: LabelKind::Class,
                 labels: Vec::new(),
                 highest: None,
                 report: CutReport::default(),
@@ -117,7 +119,8 @@ impl SplitWriter {
         self.footer.skipped.1 += count;
     }
 
-    /// Adds a text, the row of this number in its file, counted from 0.
+    /// Adds a text, the row of this number in its file, counted from 0. The labels of a split are
+    /// all of one kind.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -128,10 +131,22 @@ impl SplitWriter {
         encoded: &SequenceInputs,
     ) -> Result<()> {
         self.record.clear();
-        let label = example.label.as_deref();
-        let label = label.map_or(NONE, |label| self.label(label, example.line));
+        let label = match &example.label {
+            None => NONE,
+            Some(TextLabel::Class(name)) => self.label(name, example.line),
+            Some(TextLabel::Number(number)) => number.to_bits(),
+            Some(TextLabel::Classes(names)) => names.len() as u32,
+        };
+        if let Some(label) = &example.label {
+            self.footer.label_kind = label.kind();
+        }
         let cut = [encoded.text_tokens, encoded.cut_tokens, 0, 0, number];
         self.add_row(example.line, encoded.inputs.len(), label, cut)?;
+        if let Some(TextLabel::Classes(names)) = &example.label {
+            let names = names.iter().map(|name| self.label(name, example.line));
+            let classes: Vec<u32> = names.collect();
+            self.add_to_record(&classes);
+        }
         for ids in &encoded.inputs {
             self.add_input(ids, example.line, 0..0)?;
         }

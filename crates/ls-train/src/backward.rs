@@ -10,9 +10,9 @@ use ls_model::{LlamaClassifier, ModelInput};
 
 use crate::context::Context;
 use crate::error::{Result, TrainError};
-use crate::loss::{cross_entropy_sum, weighted_cross_entropy_sum};
+use crate::loss::Targets;
 use crate::optim::AdamW;
-use crate::tensors::{labels as flat_labels, model_input};
+use crate::tensors::{model_input, targets};
 
 /// The examples of one optimizer step.
 #[derive(Debug, Clone)]
@@ -43,6 +43,7 @@ pub(crate) struct Outcome {
 /// One pass, read and padded.
 pub(crate) struct Read {
     pub(crate) batch: Batch,
+    targets: Targets,
     /// Of each row in the loss; empty where all weigh the same.
     weights: Vec<f64>,
 }
@@ -55,8 +56,8 @@ pub(crate) struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Loss and gradient, on the device. Every label that counts weighs the same, whichever pass it
-    /// is in; the windows of a long text share its weight.
+    /// Loss and gradient, on the device. A label weighs the same, whichever pass it is in; the
+    /// windows of a long text share its weight.
     pub(crate) fn run(&self, model: &LlamaClassifier, step: &Step) -> Result<Outcome> {
         let started = Instant::now();
         let passes = self.read(&step.passes)?;
@@ -92,9 +93,11 @@ impl Backward<'_> {
                 .iter()
                 .filter(|_| windowed)
                 .map(|input| train.weight(*input));
+            let batch = train.batch(inputs, self.options)?;
             Ok(Read {
                 weights: weights.collect::<Result<_>>()?,
-                batch: train.batch(inputs, self.options)?,
+                targets: targets(&batch),
+                batch,
             })
         };
         passes.iter().map(read).collect()
@@ -102,15 +105,10 @@ impl Backward<'_> {
 
     /// What the losses of passes are divided by: the labels that count in them, or their weight.
     pub(crate) fn count(&self, passes: &[Read]) -> f64 {
-        let windowed = self.is_windowed();
-        let weight = |read: &Read| {
-            if windowed {
-                read.weights.iter().sum()
-            } else {
-                read.batch.counted_labels() as f64
-            }
-        };
-        let count = passes.iter().map(weight).sum::<f64>();
+        let objective = self.context.objective;
+        let counts = passes.iter();
+        let counts = counts.map(|read| objective.count(&read.targets, &read.weights));
+        let count = counts.sum::<f64>();
         if count > 0.0 { count } else { 1.0 }
     }
 
@@ -123,13 +121,9 @@ impl Backward<'_> {
         count: f64,
     ) -> Result<[Tensor<1>; 2]> {
         let input = self.input(read, seed)?;
-        let labels = flat_labels(&read.batch);
+        let objective = self.context.objective;
         let loss_of = |logits: Tensor<2>| {
-            let sum = if self.is_windowed() {
-                weighted_cross_entropy_sum(logits, &labels, &read.weights)
-            } else {
-                cross_entropy_sum(logits, &labels)
-            };
+            let sum = objective.sum(logits, &read.targets, &read.weights);
             sum.div_scalar(count)
         };
         let checkpointing = self.context.run.config.train.gradient_checkpointing;

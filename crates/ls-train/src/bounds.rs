@@ -20,6 +20,9 @@ pub(crate) const WARMUP_STEPS: Bounds = Bounds::new(0, 1 << 40);
 /// Rates and factors of the loop are at most this, near the end of f32.
 pub(crate) const MOST: f64 = 1e38;
 
+/// Exponents of a focal loss are at most this: far past where anything but mistakes counts.
+pub(crate) const MOST_GAMMA: f64 = 100.0;
+
 /// What is wrong with batches of so many inputs that are filled up to `pad_to`, if anything is.
 pub(crate) fn padded(pad_to: usize, batch_size: usize) -> Option<String> {
     let tokens = (pad_to as u64).saturating_mul(batch_size as u64);

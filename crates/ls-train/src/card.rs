@@ -6,6 +6,7 @@ use ls_model::{AttentionMode, LlamaConfig, Pooling, Trained};
 use serde_json::Value;
 
 use crate::inference::InferenceSettings;
+use crate::problem::Problem;
 use crate::whole::{class, pad_token_id};
 
 /// How a tagger's words were encoded and where their tags are read, in transformers' terms.
@@ -49,6 +50,40 @@ pub(crate) fn mask(base: &LlamaConfig, attention: &AttentionMode) -> String {
     }
 }
 
+/// The line that gives the configuration of an adapter's base the type of the problem, which
+/// decides what transformers makes of the logits.
+pub(crate) fn problem_line(settings: &InferenceSettings) -> String {
+    match settings.problem_type {
+        Some(problem) => format!("config.problem_type = \"{}\"\n", problem.name()),
+        None => String::new(),
+    }
+}
+
+/// What the answers are, where they are not one of the labels: a line of a list, or nothing.
+pub(crate) fn answers_line(settings: &InferenceSettings) -> String {
+    match settings.problem() {
+        Problem::SingleLabel | Problem::Tags(_) => String::new(),
+        Problem::Regression => "- answers: a number (`problem_type` regression)\n".into(),
+        Problem::MultiLabel => {
+            let labels = settings.labels.names().iter();
+            let thresholds = settings.calibration.thresholds.iter().flatten();
+            let each = labels.zip(thresholds);
+            let each: Vec<String> = each
+                .map(|(name, from)| format!("`{name}` {from}"))
+                .collect();
+            let each = if each.is_empty() {
+                "0.5".into()
+            } else {
+                each.join(", ")
+            };
+            format!(
+                "- answers: any number of labels, each by its own probability (sigmoid); a label holds \
+                 from this on: {each}. transformers knows no thresholds: apply them to its scores\n"
+            )
+        }
+    }
+}
+
 const IN_SOME_LAYERS: &str = "# The causal mask was removed in some layers only, which transformers \
                               cannot express: run this model with ls-llama.\n";
 
@@ -64,6 +99,7 @@ pub(crate) fn model_card(
         TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),
     };
     let base = settings.base_model.display();
+    let answers = answers_line(settings);
     let labels = settings.labels.names();
     let rows: String = labels
         .iter()
@@ -98,6 +134,7 @@ pub(crate) fn model_card(
     let (title, library, tag_of_kind, trained, with_ls_llama, with_python) = match lora {
         Some(lora) => {
             let mask = mask(decoder, &settings.attention);
+            let problem = problem_line(settings);
             (
                 "LoRA adapter with a classification head",
                 "peft",
@@ -110,7 +147,7 @@ pub(crate) fn model_card(
                 format!(
                     "from transformers import AutoConfig, {auto}\nfrom peft import PeftModel\n\n\
                      config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, \
-                     pad_token_id={pad}){one_at_a_time}\n{mask}\
+                     pad_token_id={pad}){one_at_a_time}\n{problem}{mask}\
                      model = {auto}.from_pretrained(\"{base}\", config=config, \
                      dtype=\"float32\")\n\
                      model = PeftModel.from_pretrained(model, \".\")\n",
@@ -155,7 +192,7 @@ pub(crate) fn model_card(
         "---\nbase_model: {base}\nlibrary_name: {library}\npipeline_tag: {tag}\ntags:\n\
          {tag_of_kind}- ls-llama\n---\n\n\
          # {title}\n\n\
-         - attention: `{}`\n{pooling}{special}{trained}\n\
+         - attention: `{}`\n{pooling}{special}{answers}{trained}\n\
          | id | label |\n|---|---|\n{rows}\n\
          With ls-llama: `ls-cli predict {with_ls_llama} \"a text\"`\n\n\
          {with_python}",

@@ -345,6 +345,7 @@ mod tests {
     use ls_files::{Fingerprint, Hashed};
 
     use super::*;
+    use crate::calibration::Calibration;
     use crate::config::Protocol;
     use crate::scores::Scores;
 
@@ -354,6 +355,7 @@ mod tests {
         let scores = ClassificationScores::compute(&[0, 1, 1], &[0, 1, 0], &names).unwrap();
         let scores = Scores::Classification(scores);
         let best = EvaluationRecord {
+            calibration: Calibration::default().with_threshold(0.3, 2),
             kind: "evaluation",
             split: "validation".into(),
             protocol: Protocol::Paper,

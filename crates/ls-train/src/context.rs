@@ -10,6 +10,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::Pass;
 use crate::events::Observer;
 use crate::inference::InferenceSettings;
+use crate::loss::Objective;
 use crate::splits::Splits;
 
 /// Inputs of the loop besides the model.
@@ -18,6 +19,8 @@ pub(crate) struct Context<'a> {
     pub(crate) model_config: &'a LlamaConfig,
     pub(crate) settings: &'a InferenceSettings,
     pub(crate) splits: &'a Splits,
+    /// What is minimised.
+    pub(crate) objective: &'a Objective,
     /// Without autodiff.
     pub(crate) device: &'a Device,
     /// Bytes that training is expected to take; 0 while nobody has counted.
@@ -49,6 +52,7 @@ impl Context<'_> {
             settings: self.settings,
             batch_size: self.run.config.train.eval_batch_size,
             protocol: self.run.config.data.protocol,
+            fits: false,
             device: self.device,
         }
     }

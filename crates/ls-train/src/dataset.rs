@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ls_data::{
     Alignment, Batch, BatchOptions, Concern, CutReport, DataError, EncodedExample, EncodedInput,
     EncodedRow, EncodedSplit, ExampleLabels, HighestId, IGNORE_INDEX, InputLimits, InputRow,
-    LabelPosition, LabelSet, SeenLabel, SequenceExample, SplitSource, SplitWriter, TaskKind,
-    TextTokenizer, TokenExample, collate, in_parallel,
+    LabelKind, LabelPosition, LabelSet, SeenLabel, SequenceExample, SplitSource, SplitWriter,
+    TaskKind, TextTokenizer, TokenExample, collate, in_parallel,
 };
 use serde_json::{Map, Value};
 
@@ -143,15 +143,45 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
+/// What an example is labelled with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Gold {
+    /// Its class, its classes, or the class of each of its words; none where no labels are wanted.
+    Classes(Vec<usize>),
+    /// Its number.
+    Value(f32),
+}
+
+impl Gold {
+    /// No label.
+    pub(crate) const NONE: Self = Self::Classes(Vec::new());
+
+    /// The classes in it.
+    pub(crate) fn classes(&self) -> &[usize] {
+        match self {
+            Self::Classes(classes) => classes,
+            Self::Value(_) => &[],
+        }
+    }
+
+    /// The number, where it is one.
+    pub(crate) fn value(&self) -> Option<f32> {
+        match self {
+            Self::Classes(_) => None,
+            Self::Value(value) => Some(*value),
+        }
+    }
+}
+
 /// An example of a [`Dataset`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DatasetExample {
     /// Its inputs, counted in the data set: one, or its windows.
     pub(crate) inputs: Range<usize>,
     /// Number of its words; 0 for a text.
     pub(crate) words: usize,
-    /// Its class, or the class of each of its words; empty where no labels are wanted.
-    pub(crate) gold: Vec<usize>,
+    /// What it is labelled with.
+    pub(crate) gold: Gold,
 }
 
 /// How text becomes ids and labels.
@@ -174,6 +204,8 @@ pub struct Dataset {
     part: Part,
     /// Class of each of the split's labels; empty where none are wanted.
     classes: Vec<usize>,
+    /// Outputs of the head that learns from the labels; none where no labels are wanted.
+    outputs: Option<usize>,
     alignment: Alignment,
     lengths: Vec<usize>,
     /// What was cut.
@@ -280,19 +312,21 @@ impl Dataset {
             split: Arc::new(split),
             part: Part::All,
             classes: Vec::new(),
+            outputs: None,
             alignment: Alignment::new(encoding.label_position, encoding.tokenizer),
             lengths,
             cut,
         })
     }
 
-    /// The same with labels: every example must have one of the set.
+    /// The same with labels: those of every example must be in the set, which a number needs not.
     ///
     /// # Errors
     ///
     /// If an example has no label, or one that is not in the set.
     pub(crate) fn with_labels(mut self, labels: &LabelSet) -> Result<Self> {
         self.classes = classes_of(self.split.seen_labels(), self.split.files(), labels)?;
+        self.outputs = Some(labels.len());
         self.check_labelled()?;
         Ok(self)
     }
@@ -305,22 +339,9 @@ impl Dataset {
         Some(format!("{path}:{}", seen.line))
     }
 
-    /// The labels that occur in the split, as a set in the usual order.
-    ///
-    /// # Errors
-    ///
-    /// If there are none.
-    pub(crate) fn label_set(&self) -> Result<LabelSet> {
-        let names = self
-            .split
-            .seen_labels()
-            .iter()
-            .map(|seen| seen.name.as_str());
-        Ok(if self.is_words() {
-            LabelSet::of_tags(names)?
-        } else {
-            LabelSet::of_classes(names)?
-        })
+    /// The labels that occur in the split.
+    pub(crate) fn seen_labels(&self) -> &[SeenLabel] {
+        self.split.seen_labels()
     }
 
     /// Logs a warning of labels that look the same.
@@ -339,10 +360,11 @@ impl Dataset {
             .iter()
             .map(|label| label.count)
             .sum();
-        let expected = if self.is_words() {
-            self.cut.words
-        } else {
-            self.split.len()
+        let expected = match (self.is_words(), self.split.label_kind()) {
+            (true, _) => self.cut.words,
+            (false, LabelKind::Class) => self.split.len(),
+            // Their readers see to it that each has its own, which may be no class at all.
+            (false, LabelKind::Classes | LabelKind::Number) => return Ok(()),
         };
         if seen == expected {
             return Ok(());
@@ -350,7 +372,7 @@ impl Dataset {
         for index in 0..self.len() {
             let row = self.row(index)?;
             let labels = if self.is_words() { row.words } else { 1 };
-            if self.gold_of(&row)?.len() != labels {
+            if self.gold_of(&row)?.classes().len() != labels {
                 return Err(TrainError::Example {
                     path: self.split.files()[row.file].clone(),
                     line: row.line,
@@ -496,6 +518,7 @@ impl Dataset {
                 starts,
             },
             classes: self.classes.clone(),
+            outputs: self.outputs,
             alignment: self.alignment.clone(),
             lengths,
             cut,
@@ -584,14 +607,19 @@ impl Dataset {
         (0..self.len()).map(|index| self.example(index)).collect()
     }
 
-    fn gold_of(&self, row: &EncodedRow) -> Result<Vec<usize>> {
-        let of_split = if self.is_words() {
-            self.split.tags(row)?
-        } else {
-            row.label.into_iter().collect()
+    fn gold_of(&self, row: &EncodedRow) -> Result<Gold> {
+        if self.outputs.is_none() {
+            return Ok(Gold::NONE);
+        }
+        let of_split = match (row.label, row.value) {
+            (_, Some(value)) => return Ok(Gold::Value(value)),
+            (Some(class), _) => vec![class],
+            (None, None) => self.split.listed(row)?,
         };
         let class = |label: usize| self.classes.get(label).copied();
-        Ok(of_split.into_iter().filter_map(class).collect())
+        Ok(Gold::Classes(
+            of_split.into_iter().filter_map(class).collect(),
+        ))
     }
 
     /// Of each id of an input the word that is read there, if any: a word that is labelled in this
@@ -640,29 +668,43 @@ impl Dataset {
 
     fn encoded(&self, index: usize) -> Result<EncodedExample> {
         let input = self.input(index)?;
-        let labels = if self.classes.is_empty() {
-            ExampleLabels::None
-        } else {
-            let mut rows = self.split.examples(input.example..input.example + 1)?;
-            let gold = self.gold_of(&rows.swap_remove(0))?;
-            match &input.word_ids {
-                None => gold.first().map_or(ExampleLabels::None, |class| {
-                    ExampleLabels::Class(*class as i64)
-                }),
-                Some(word_ids) => {
-                    let mut labels = self.alignment.labels(&input.input_ids, word_ids, &gold);
-                    for (label, word) in labels.iter_mut().zip(word_ids) {
-                        if word.is_none_or(|word| !input.scored.contains(&word)) {
-                            *label = IGNORE_INDEX;
-                        }
-                    }
-                    ExampleLabels::Tokens(labels)
-                }
-            }
+        let labels = match self.outputs {
+            None => ExampleLabels::None,
+            Some(outputs) => self.target(&input, outputs)?,
         };
         Ok(EncodedExample {
             input_ids: input.input_ids,
             labels,
+        })
+    }
+
+    /// What a head of so many outputs is to give for an input.
+    fn target(&self, input: &EncodedInput, outputs: usize) -> Result<ExampleLabels> {
+        let mut rows = self.split.examples(input.example..input.example + 1)?;
+        let gold = self.gold_of(&rows.swap_remove(0))?;
+        if let Some(word_ids) = &input.word_ids {
+            let mut labels = self
+                .alignment
+                .labels(&input.input_ids, word_ids, gold.classes());
+            for (label, word) in labels.iter_mut().zip(word_ids) {
+                if word.is_none_or(|word| !input.scored.contains(&word)) {
+                    *label = IGNORE_INDEX;
+                }
+            }
+            return Ok(ExampleLabels::Tokens(labels));
+        }
+        Ok(match (self.split.label_kind(), gold) {
+            (_, Gold::Value(value)) => ExampleLabels::Outputs(vec![value]),
+            (LabelKind::Classes, Gold::Classes(classes)) => {
+                let mut holds = vec![0.0; outputs];
+                for class in classes {
+                    holds[class] = 1.0;
+                }
+                ExampleLabels::Outputs(holds)
+            }
+            (_, Gold::Classes(classes)) => classes.first().map_or(ExampleLabels::None, |class| {
+                ExampleLabels::Class(*class as i64)
+            }),
         })
     }
 
@@ -682,12 +724,15 @@ impl Dataset {
         Ok(batch)
     }
 
-    /// How many examples (or words) have each label.
+    /// How many examples (or words) have each label; of a regression all have the only one.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
     pub(crate) fn label_counts(&self, num_labels: usize) -> Result<Vec<usize>> {
+        if self.split.label_kind() == LabelKind::Number {
+            return Ok(vec![self.len(); num_labels]);
+        }
         let mut counts = vec![0; num_labels];
         if let Part::All = self.part {
             for (label, class) in self.split.seen_labels().iter().zip(&self.classes) {
@@ -696,8 +741,8 @@ impl Dataset {
             return Ok(counts);
         }
         for index in 0..self.len() {
-            for label in self.gold_of(&self.row(index)?)? {
-                counts[label] += 1;
+            for label in self.gold_of(&self.row(index)?)?.classes() {
+                counts[*label] += 1;
             }
         }
         Ok(counts)
@@ -774,14 +819,29 @@ impl Dataset {
         })
     }
 
-    /// The class of each text, for drawing equal shares; nothing for lists of words.
+    /// The mean of the numbers that texts are labelled with; 0 where there are none.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub(crate) fn mean_value(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for index in 0..self.len() {
+            let value = self.gold_of(&self.row(index)?)?.value();
+            sum += f64::from(value.unwrap_or_default());
+        }
+        Ok(sum / self.len().max(1) as f64)
+    }
+
+    /// The class of each text, for drawing equal shares; nothing for lists of words, and where
+    /// texts have several classes or a number.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
     pub(crate) fn strata(&self) -> Result<Option<Vec<usize>>> {
         const BLOCK: usize = 4096;
-        if self.is_words() {
+        if self.is_words() || self.split.label_kind() != LabelKind::Class {
             return Ok(None);
         }
         let mut strata = Vec::with_capacity(self.split.len());

@@ -2,11 +2,12 @@
 
 use burn::tensor::Device;
 use ls_data::{
-    ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, SpanMode, SpanScores,
-    TagKind, sequential_order,
+    ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, MultiLabelScores,
+    RegressionScores, SpanMode, SpanScores, TagKind, sequential_order,
 };
-use ls_model::{LlamaClassifier, LlamaConfig, ProblemType};
+use ls_model::{LlamaClassifier, LlamaConfig};
 
+use crate::calibration::Calibration;
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
 use crate::error::{Result, TrainError};
@@ -14,18 +15,22 @@ use crate::inference::InferenceSettings;
 use crate::out_of_memory::{OutOfMemory, caught};
 use crate::overflow::wider;
 use crate::prediction::{Decision, Prediction, lenient_names, without_decision};
-use crate::scores::Scores;
+use crate::problem::Problem;
+use crate::scores::{Baseline, Scores};
 use crate::tensors::model_input;
 
 /// Result of a pass over a labelled split.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
-    /// Mean cross-entropy of the labels that count.
+    /// Mean loss of the labels that count: cross-entropy, binary cross-entropy of each label, or
+    /// the squared error of a number; without weights, smoothing and focus.
     pub loss: f64,
     /// Scores.
     pub scores: Scores,
     /// In the split's order.
     pub predictions: Vec<Prediction>,
+    /// With which the scores became answers.
+    pub calibration: Calibration,
 }
 
 impl Evaluation {
@@ -50,6 +55,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) batch_size: usize,
     /// How scores are taken.
     pub(crate) protocol: Protocol,
+    /// Whether what of the calibration is not said is fitted to the split.
+    pub(crate) fits: bool,
     /// Without autodiff.
     pub(crate) device: &'a Device,
 }
@@ -74,18 +81,62 @@ pub(crate) fn evaluate(
     let logits = logits(model, dataset, pass, tick)?;
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();
-    let predictions = predictions(dataset, &examples, &logits, num_labels, pass.settings)?;
-    let scores = if dataset.is_words() {
-        let tags = pass.settings.tag_kind();
-        score_tags(&examples, &predictions, labels, tags, pass.protocol)?
-    } else {
-        score_classes(&examples, &predictions, labels)?
-    };
+    let problem = pass.settings.problem();
+    let mut predictions = predictions(dataset, &examples, &logits, num_labels, pass.settings)?;
+    let mut calibration = pass.settings.calibration.clone();
+    if pass.fits && problem == Problem::MultiLabel && calibration.thresholds.is_none() {
+        calibration = fitted(&examples, &mut predictions, num_labels);
+    }
     Ok(Evaluation {
-        loss: mean_loss(dataset, &examples, &logits, num_labels)?,
-        scores,
+        loss: mean_loss(problem, dataset, &examples, &logits, num_labels)?,
+        scores: score(problem, &examples, &predictions, labels, pass.protocol)?,
         predictions,
+        calibration,
     })
+}
+
+/// Fits thresholds to the examples, and answers by them.
+fn fitted(
+    examples: &[DatasetExample],
+    predictions: &mut [Prediction],
+    num_labels: usize,
+) -> Calibration {
+    let decisions = predictions
+        .iter()
+        .filter_map(|prediction| match prediction {
+            Prediction::MultiLabel { decision, .. } => Some(decision.clone()),
+            _ => None,
+        });
+    let decisions: Vec<Decision> = decisions.collect();
+    let gold = examples.iter().map(|one| one.gold.classes().to_vec());
+    let gold: Vec<Vec<usize>> = gold.collect();
+    let calibration = Calibration::of_labels(&decisions, &gold, num_labels);
+    for prediction in predictions {
+        if let Prediction::MultiLabel { decision, labels } = prediction {
+            *labels = calibration.holding(decision);
+        }
+    }
+    calibration
+}
+
+/// Scores predictions against what the examples are labelled with.
+fn score(
+    problem: Problem,
+    examples: &[DatasetExample],
+    predictions: &[Prediction],
+    labels: &LabelSet,
+    protocol: Protocol,
+) -> Result<Scores> {
+    match problem {
+        Problem::SingleLabel => score_classes(examples, predictions, labels),
+        Problem::MultiLabel => score_labels(examples, predictions, labels),
+        Problem::Regression => score_values(examples, predictions),
+        Problem::Tags(tags) => {
+            let names = labels.names().iter().map(String::as_str);
+            let tags = tags.unwrap_or_else(|| TagKind::of(names));
+            score_tags(examples, predictions, labels, tags, protocol)
+        }
+    }
 }
 
 /// The logits of every input, in the split's order: `num_labels` values for a text, `num_labels`
@@ -198,13 +249,17 @@ pub(crate) fn predictions(
     num_labels: usize,
     settings: &InferenceSettings,
 ) -> Result<Vec<Prediction>> {
-    let function = settings.function_to_apply(num_labels);
+    let problem = settings.problem();
+    let function = problem.function_to_apply(num_labels);
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
         if !dataset.is_words() {
             let decision = Decision::of(&mean(&logits[inputs]), function);
-            return Ok(match settings.problem_type {
-                Some(ProblemType::MultiLabelClassification) => Prediction::MultiLabel(decision),
+            return Ok(match problem {
+                Problem::MultiLabel => Prediction::MultiLabel {
+                    labels: settings.calibration.holding(&decision),
+                    decision,
+                },
                 _ => Prediction::Sequence(decision),
             });
         }
@@ -243,7 +298,7 @@ fn score_classes(
     let (mut gold, mut predicted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for (example, prediction) in examples.iter().zip(predictions) {
         if let Prediction::Sequence(decision) = prediction {
-            gold.extend(&example.gold);
+            gold.extend(example.gold.classes());
             predicted.push(decision.label);
             let probabilities = decision.probabilities.iter();
             rows.push(probabilities.map(|p| f64::from(*p)).collect::<Vec<f64>>());
@@ -256,6 +311,39 @@ fn score_classes(
     } else {
         ClassificationScores::compute(&gold, &predicted, names)?
     }))
+}
+
+/// Scores predictions of texts for which any number of labels may hold.
+fn score_labels(
+    examples: &[DatasetExample],
+    predictions: &[Prediction],
+    labels: &LabelSet,
+) -> Result<Scores> {
+    let (mut gold, mut predicted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (example, prediction) in examples.iter().zip(predictions) {
+        if let Prediction::MultiLabel { decision, labels } = prediction {
+            gold.push(example.gold.classes().to_vec());
+            predicted.push(labels.clone());
+            let probabilities = decision.probabilities.iter();
+            rows.push(probabilities.map(|p| f64::from(*p)).collect::<Vec<f64>>());
+        }
+    }
+    let scores = MultiLabelScores::compute(&gold, &predicted, &rows, labels.names())?;
+    Ok(Scores::MultiLabel(scores))
+}
+
+/// Scores predicted numbers.
+fn score_values(examples: &[DatasetExample], predictions: &[Prediction]) -> Result<Scores> {
+    let (mut gold, mut predicted) = (Vec::new(), Vec::new());
+    for (example, prediction) in examples.iter().zip(predictions) {
+        if let (Some(value), Prediction::Sequence(decision)) = (example.gold.value(), prediction) {
+            gold.push(f64::from(value));
+            predicted.push(f64::from(decision.score));
+        }
+    }
+    Ok(Scores::Regression(RegressionScores::compute(
+        &gold, &predicted,
+    )?))
 }
 
 /// Scores predictions of words against their gold tags. By [`Protocol::Strict`] a word without a
@@ -277,7 +365,7 @@ fn score_tags(
         let Prediction::Token(words) = prediction else {
             continue;
         };
-        let kept = words.iter().zip(&example.gold);
+        let kept = words.iter().zip(example.gold.classes());
         let (of_model, of_file): (Vec<&str>, Vec<&str>) = kept
             .filter(|(word, _)| counted(word))
             .map(|(word, tag)| (word.as_ref().map_or(none, |d| name(d.label)), name(*tag)))
@@ -294,50 +382,76 @@ fn score_tags(
     })
 }
 
-/// Scores of answering `label` for every example, or every word that is scored by the protocol.
+/// Scores of one answer to every example, or to every word that is scored by the protocol: what
+/// most of `train` has. That is its commonest label; where any number of labels may hold, those
+/// that more than half of it has; of numbers their mean.
 ///
 /// # Errors
 ///
-/// If the split has no labels or its file can no longer be read.
+/// If a split has no labels or its file can no longer be read.
 pub(crate) fn score_constant(
     dataset: &Dataset,
-    label: usize,
+    train: &Dataset,
     labels: &LabelSet,
-    tags: TagKind,
+    problem: Problem,
     protocol: Protocol,
-) -> Result<Scores> {
-    let decision = Decision {
-        label,
+) -> Result<Baseline> {
+    let counts = train.label_counts(labels.len())?;
+    let most = (0..counts.len()).rev().max_by_key(|label| counts[*label]);
+    let mut decision = Decision {
+        label: most.unwrap_or(0),
         score: 1.0,
         probabilities: Vec::new(),
     };
     let examples = dataset.examples()?;
-    if !dataset.is_words() {
-        let predictions = vec![Prediction::Sequence(decision); examples.len()];
-        return score_classes(&examples, &predictions, labels);
-    }
-    let constant = |example: &DatasetExample| {
-        // Also of a constant answer, only words of which the model would see something.
-        let mut words = vec![None; example.words];
-        for input in example.inputs.clone() {
-            for word in dataset.words_read(input)?.into_iter().flatten() {
-                words[word] = Some(decision.clone());
-            }
+    let mut name = "majority class";
+    let predictions = match problem {
+        Problem::SingleLabel => vec![Prediction::Sequence(decision); examples.len()],
+        Problem::MultiLabel => {
+            let holds = |count: &usize| *count * 2 > train.len();
+            let probability = |count: &usize| if holds(count) { 1.0 } else { 0.0 };
+            decision.probabilities = counts.iter().map(probability).collect();
+            let labels = (0..counts.len()).filter(|label| holds(&counts[*label]));
+            let labels = labels.collect();
+            vec![Prediction::MultiLabel { decision, labels }; examples.len()]
         }
-        Ok(Prediction::Token(words))
+        Problem::Regression => {
+            name = "mean value";
+            decision.score = train.mean_value()? as f32;
+            vec![Prediction::Sequence(decision); examples.len()]
+        }
+        Problem::Tags(_) => {
+            let constant = |example: &DatasetExample| {
+                // Also of a constant answer, only words of which the model would see something.
+                let mut words = vec![None; example.words];
+                for input in example.inputs.clone() {
+                    for word in dataset.words_read(input)?.into_iter().flatten() {
+                        words[word] = Some(decision.clone());
+                    }
+                }
+                Ok(Prediction::Token(words))
+            };
+            examples.iter().map(constant).collect::<Result<_>>()?
+        }
     };
-    let predictions = examples.iter().map(constant).collect::<Result<Vec<_>>>()?;
-    score_tags(&examples, &predictions, labels, tags, protocol)
+    Ok(Baseline {
+        name: name.into(),
+        scores: score(problem, &examples, &predictions, labels, protocol)?,
+    })
 }
 
-/// Mean cross-entropy of the labels that count, from logits on the host: of a text's logits as they
-/// are predicted from, of each word's where it is labelled.
+/// Mean loss of the labels that count, from logits on the host: of a text's logits as they are
+/// predicted from, of each word's where it is labelled.
 fn mean_loss(
+    problem: Problem,
     dataset: &Dataset,
     examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
 ) -> Result<f64> {
+    if matches!(problem, Problem::MultiLabel | Problem::Regression) {
+        return Ok(mean_loss_of_outputs(examples, logits));
+    }
     let (mut sum, mut count) = (0.0, 0usize);
     let mut add = |logits: &[f32], label: usize| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -348,7 +462,7 @@ fn mean_loss(
     if !dataset.is_words() {
         for example in examples {
             let of_example = mean(&logits[example.inputs.clone()]);
-            for class in &example.gold {
+            for class in example.gold.classes() {
                 add(&of_example, *class);
             }
         }
@@ -363,6 +477,30 @@ fn mean_loss(
         }
     }
     Ok(sum / count.max(1) as f64)
+}
+
+/// Mean over all outputs: squared error of a number, or binary cross-entropy of a label.
+fn mean_loss_of_outputs(examples: &[DatasetExample], logits: &[Vec<f32>]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0usize);
+    for example in examples {
+        for (at, logit) in mean(&logits[example.inputs.clone()])
+            .into_iter()
+            .enumerate()
+        {
+            let logit = f64::from(logit);
+            sum += match example.gold.value() {
+                Some(value) => (logit - f64::from(value)).powi(2),
+                None => {
+                    let holds = example.gold.classes().contains(&at);
+                    let away = if holds { -logit } else { logit };
+                    // ln(1 + exp(x)), without overflow.
+                    away.max(0.0) + (-away.abs()).exp().ln_1p()
+                }
+            };
+            count += 1;
+        }
+    }
+    sum / count.max(1) as f64
 }
 
 #[cfg(test)]

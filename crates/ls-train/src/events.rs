@@ -7,6 +7,7 @@ use ls_lora::{ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{Checkpoint, LlamaClassifier};
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Calibration;
 use crate::config::{Protocol, ResolvedRun};
 use crate::error::TrainError;
 use crate::scores::Scores;
@@ -23,7 +24,7 @@ pub enum Event<'a> {
         files: &'a [PathBuf],
         /// Examples that it should have and has not, if the data set is a known one.
         expected: Option<usize>,
-        /// Examples with each label (words, for tags).
+        /// Examples with each label (words, for tags); none of a regression.
         labels: Vec<(&'a str, usize)>,
         /// Sizes, and what was cut.
         cut: &'a CutReport,
@@ -178,7 +179,7 @@ pub struct StepRecord {
     pub step: usize,
     /// Passes over the data so far, as a fraction.
     pub epoch: f64,
-    /// Mean cross-entropy of the step's labels, before the step.
+    /// Mean of what is minimised over the step's labels, before the step.
     pub loss: f64,
     /// Used by this step.
     pub learning_rate: f64,
@@ -233,7 +234,7 @@ pub struct EvaluationRecord {
     pub step: usize,
     /// Passes over the data so far.
     pub epoch: f64,
-    /// Mean cross-entropy.
+    /// Mean loss, without weights, smoothing and focus.
     pub loss: f64,
     /// The metric that chooses the best.
     pub metric: String,
@@ -243,6 +244,9 @@ pub struct EvaluationRecord {
     pub best: bool,
     /// Scores.
     pub scores: Scores,
+    /// What was fitted to the split, with which its scores were taken.
+    #[serde(default, skip_serializing_if = "Calibration::is_default")]
+    pub calibration: Calibration,
     /// Time of the evaluation.
     pub seconds: f64,
 }

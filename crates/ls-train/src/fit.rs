@@ -16,7 +16,7 @@ use crate::config::MicroBatchSize;
 use crate::context::{Context, stop_if_asked};
 use crate::diagnosis;
 use crate::error::{Result, TrainError};
-use crate::evaluate::evaluate;
+use crate::evaluate::{Pass, evaluate};
 use crate::events::{EvaluationRecord, Event, Observer, SkippedRecord, StepRecord};
 use crate::identity::Identity;
 use crate::optim::{AdamState, AdamW};
@@ -25,7 +25,7 @@ use crate::readback::Readback;
 use crate::run_dir::MetricsLog;
 use crate::saver::{Saver, ToHost};
 use crate::schedule::learning_rate;
-use crate::scores::Baseline;
+use crate::scores::{Baseline, Scores};
 use crate::splits::Splits;
 use crate::tensorboard::TensorBoard;
 
@@ -826,7 +826,11 @@ fn evaluate_validation(
         observer.event(&Event::Evaluating { done, total });
         stop_if_asked(&*observer, context)
     };
-    let evaluation = evaluate(model, validation, labels, context.pass(), tick);
+    let pass = Pass {
+        fits: true,
+        ..context.pass()
+    };
+    let evaluation = evaluate(model, validation, labels, pass, tick);
     let evaluation = evaluation.map_err(|error| diagnosis::in_evaluation(error, step, context))?;
     let metric = &context.run.metric;
     Ok(EvaluationRecord {
@@ -840,15 +844,16 @@ fn evaluate_validation(
         value: evaluation.get(metric).unwrap_or(f64::NAN),
         best: false,
         scores: evaluation.scores,
+        calibration: evaluation.calibration,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
-/// Whether a value of the metric beats another: a lower one for `loss`, else a higher one. NaN
-/// beats nothing.
+/// Whether a value of the metric beats another: a lower one of a loss or an error, else a higher
+/// one. NaN beats nothing.
 pub(crate) fn better(metric: &str, value: f64, best: f64) -> bool {
     best.is_nan()
-        || if metric == "loss" {
+        || if Scores::falls(metric) {
             value < best
         } else {
             value > best

@@ -15,9 +15,10 @@ use ls_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{BATCH, TOKENS, padded};
+use crate::calibration::Calibration;
 use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
-use crate::prediction::FunctionToApply;
+use crate::problem::Problem;
 use crate::run_dir::INFERENCE_FILE;
 
 /// How a text reaches the model and how its answer is read.
@@ -45,6 +46,9 @@ pub struct InferenceSettings {
     /// What the answers for a sequence are, where they are not one class of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem_type: Option<ProblemType>,
+    /// How scores become answers, where that is not by the usual rule.
+    #[serde(default, skip_serializing_if = "Calibration::is_default")]
+    pub calibration: Calibration,
     /// Longest input in tokens.
     pub max_length: usize,
     /// What happens to longer ones. Files that do not say it are of models whose inputs were cut.
@@ -104,6 +108,11 @@ pub struct InferenceSettings {
     pub step: Option<usize>,
 }
 
+/// Whether a type has to be said: one class of several is what a model without one answers with.
+fn needs_saying(problem_type: &ProblemType) -> bool {
+    *problem_type != ProblemType::SingleLabelClassification
+}
+
 fn truncate() -> LongInputs {
     LongInputs::Truncate
 }
@@ -137,6 +146,12 @@ impl InferenceSettings {
         };
         let (pad_token_id, pad_token) = pad_token(pooling, &checkpoint.config, tokenizer);
         let data = &run.config.data;
+        let calibration = match run.config.train.threshold {
+            Some(threshold) => {
+                Calibration::default().with_threshold(threshold as f32, labels.len())
+            }
+            None => Calibration::default(),
+        };
         Self {
             format_version: FORMAT_VERSION,
             task: run.config.task,
@@ -144,7 +159,8 @@ impl InferenceSettings {
             tags,
             attention: run.attention.clone(),
             pooling,
-            problem_type: None,
+            problem_type: run.config.model.problem_type.filter(needs_saying),
+            calibration,
             max_length: run.limits.max_length,
             long_inputs: run.limits.long_inputs,
             stride: run.limits.stride,
@@ -221,8 +237,11 @@ impl InferenceSettings {
         if self.labels.is_empty() {
             return Some("labels: expected at least one name, found none".into());
         }
-        let fault = padded(self.pad_to?, self.batch_size)?;
-        Some(format!("pad_to: {fault}"))
+        let padded = self
+            .pad_to
+            .and_then(|pad_to| padded(pad_to, self.batch_size));
+        let padded = padded.map(|fault| format!("pad_to: {fault}"));
+        padded.or_else(|| self.calibration.fault(self.labels.len()))
     }
 
     /// Checks what a model decides: `path` is for messages.
@@ -353,16 +372,10 @@ impl InferenceSettings {
         (self.pooling == Some(Pooling::LastNotPad)).then_some(self.pad_token_id)
     }
 
-    /// What turns the logits of a head of so many labels into scores: the choice of
-    /// `TextClassificationPipeline`, and of `TokenClassificationPipeline`.
-    pub(crate) fn function_to_apply(&self, num_labels: usize) -> FunctionToApply {
-        match (self.task, self.problem_type) {
-            (TaskKind::Token, _) => FunctionToApply::Softmax,
-            (_, Some(ProblemType::Regression)) => FunctionToApply::None,
-            (_, Some(ProblemType::MultiLabelClassification)) => FunctionToApply::Sigmoid,
-            _ if num_labels == 1 => FunctionToApply::Sigmoid,
-            _ => FunctionToApply::Softmax,
-        }
+    /// What the model has learnt of an example.
+    pub(crate) fn problem(&self) -> Problem {
+        let tags = (self.task == TaskKind::Token).then(|| self.tag_kind());
+        Problem::of(self.task, self.problem_type, tags)
     }
 
     /// The model's head, with the dropout of the checkpoint's configuration.

@@ -16,6 +16,7 @@ use ls_model::{
 };
 use serde_json::Value;
 
+use crate::calibration::Calibration;
 use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::error::{Result, TrainError};
@@ -24,7 +25,8 @@ use crate::events::{Event, Observer};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, WRONG_ANSWERS, pad_token};
 use crate::inputs::Inputs;
 use crate::out_of_memory::caught;
-use crate::prediction::{FunctionToApply, prediction_object, unreadable_object, without_decision};
+use crate::prediction::{prediction_object, unreadable_object, without_decision};
+use crate::problem::{FunctionToApply, Problem};
 use crate::read_files::ReadFiles;
 use crate::run_dir::RunDir;
 
@@ -291,6 +293,31 @@ impl Predictor {
         })
     }
 
+    /// From now on a label holds from this score on, each label the same, whatever was fitted.
+    ///
+    /// # Errors
+    ///
+    /// If the model gives each text one label, or a number; if the threshold is not from 0 to 1.
+    pub fn set_threshold(&mut self, threshold: f32) -> Result<()> {
+        let labels = self.settings.labels.len();
+        let calibration = std::mem::take(&mut self.settings.calibration);
+        self.settings.calibration = calibration.with_threshold(threshold, labels);
+        let fault = match self.problem() {
+            Problem::MultiLabel if (0.0..=1.0).contains(&threshold) => None,
+            Problem::MultiLabel => {
+                Some(format!("expected a number from 0 to 1, found {threshold}"))
+            }
+            _ => Some("this model says of no label whether it holds: leave it out".into()),
+        };
+        match fault {
+            None => Ok(()),
+            Some(fault) => Err(TrainError::Config {
+                origin: "--threshold".into(),
+                faults: vec![fault],
+            }),
+        }
+    }
+
     /// The tag of a word that no answer was given for.
     pub fn no_tag(&self) -> &'static str {
         without_decision(&self.settings.labels, self.settings.tag_kind())
@@ -302,6 +329,7 @@ impl Predictor {
             settings: &self.settings,
             batch_size: self.settings.batch_size,
             protocol,
+            fits: false,
             device: &self.device,
         }
     }
@@ -356,7 +384,7 @@ impl Predictor {
             };
             // There is one for each example that is read.
             prediction.map_or(Value::Null, |prediction| {
-                prediction_object(example, &[], prediction, labels, tags)
+                prediction_object(example, None, prediction, labels, tags)
             })
         });
         Ok(Predicted {
@@ -435,27 +463,31 @@ impl Predictor {
         }
     }
 
-    /// Sees that the model answers with one label of several, which is what is scored.
+    /// What the model has learnt of an example.
+    pub fn problem(&self) -> Problem {
+        self.settings.problem()
+    }
+
+    /// Sees that there are scores for what the model answers with.
     ///
     /// # Errors
     ///
-    /// If its answers are values, or a probability for each label by itself.
+    /// If it has one label, and says of it whether it holds; if it gives several numbers.
     pub fn check_scored(&self) -> Result<()> {
-        let classes = self.model.num_labels();
-        if self.settings.function_to_apply(classes) == FunctionToApply::Softmax {
-            return Ok(());
-        }
-        let what = match self.settings.problem_type {
-            None | Some(ProblemType::SingleLabelClassification) => {
-                "a model with a single label".into()
+        let outputs = self.model.num_labels();
+        let problem = self.problem();
+        let what = match (problem, problem.function_to_apply(outputs)) {
+            (Problem::SingleLabel, FunctionToApply::Sigmoid) => {
+                "a model with a single label".to_string()
             }
-            Some(problem) => format!("a model of the type {}", problem.name()),
+            (Problem::Regression, _) if outputs > 1 => format!("a regression of {outputs} numbers"),
+            _ => return Ok(()),
         };
         Err(TrainError::Settings {
             path: self.settings.base_model.clone(),
             reason: format!(
-                "{what} is not scored yet, only one that gives each text one of several labels; \
-                 predict gives its answers"
+                "{what} is not scored, only one that gives each text one of several labels, any \
+                 number of labels, or one number; predict gives its answers"
             ),
         })
     }
@@ -472,8 +504,10 @@ impl Predictor {
         observer: &mut dyn Observer,
     ) -> Result<Dataset> {
         let task = self.settings.task;
-        let encoded = Dataset::encode(source, task, self.encoding(), cache, observer)?;
-        encoded.with_labels(&self.settings.labels)
+        let mut source = source.clone();
+        source.read.sequence.label_kind = self.problem().label_kind();
+        let dataset = Dataset::encode(&source, task, self.encoding(), cache, observer)?;
+        dataset.with_labels(&self.settings.labels)
     }
 
     /// Scores on a labelled split. The observer hears how many inputs are done.
@@ -536,6 +570,7 @@ fn default_settings(
         attention: config.attention(),
         pooling,
         problem_type: config.problem_type,
+        calibration: Calibration::default(),
         max_length: config.max_position_embeddings,
         long_inputs: default_long_inputs(task),
         stride: None,

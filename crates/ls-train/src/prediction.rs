@@ -8,18 +8,8 @@ use ls_data::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::dataset::{Example, Unreadable};
-
-/// What turns the logits of a unit into its scores, as the pipelines of transformers choose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FunctionToApply {
-    /// The labels exclude each other: their scores sum to 1.
-    Softmax,
-    /// Each label holds or not, whatever the others do.
-    Sigmoid,
-    /// The logits are the answer: numbers of a regression.
-    None,
-}
+use crate::dataset::{Example, Gold, Unreadable};
+use crate::problem::FunctionToApply;
 
 /// Scores of every label for one unit: an example, or a word.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,16 +52,18 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     exponentials.iter().map(|value| value / total).collect()
 }
 
-/// From this score on, a label holds where any number of labels may.
-const HOLDS: f32 = 0.5;
-
 /// The model's answer for one example.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prediction {
-    /// Of the whole.
+    /// Of the whole: a class, or the number of a regression.
     Sequence(Decision),
     /// Of the whole, where any number of labels may hold.
-    MultiLabel(Decision),
+    MultiLabel {
+        /// The scores of all.
+        decision: Decision,
+        /// Those that hold, in the label set's order.
+        labels: Vec<usize>,
+    },
     /// Of each word; `None` for a word that was cut off or has no sub-word.
     Token(Vec<Option<Decision>>),
 }
@@ -114,24 +106,32 @@ fn tags_of<'a, N: AsRef<str>>(
 /// `tokens`, `tags`, `entities` with character offsets into the text (words given without one count
 /// as joined by single spaces), unless tags are labels. Other fields of an input object are kept: a
 /// label it came with as `gold`, and a field that has the name of an answer's under `input_` and
-/// that name. `gold` are its classes, if it has any.
+/// that name. `gold` is its label, if it has one.
 pub(crate) fn prediction_object(
     example: Example<'_>,
-    gold: &[usize],
+    gold: Option<&Gold>,
     prediction: &Prediction,
     labels: &LabelSet,
     tags: TagKind,
 ) -> Value {
     match (example, prediction) {
         (Example::Sequence(example), Prediction::Sequence(decision)) => {
-            sequence_object(example, gold, decision, labels, false)
+            sequence_object(example, gold, decision, labels, None)
         }
-        (Example::Sequence(example), Prediction::MultiLabel(decision)) => {
-            sequence_object(example, gold, decision, labels, true)
-        }
-        (Example::Token(example), Prediction::Token(words)) => {
-            token_object(example, gold, words, labels, tags)
-        }
+        (
+            Example::Sequence(example),
+            Prediction::MultiLabel {
+                decision,
+                labels: holding,
+            },
+        ) => sequence_object(example, gold, decision, labels, Some(holding.as_slice())),
+        (Example::Token(example), Prediction::Token(words)) => token_object(
+            example,
+            gold.map_or(&[], Gold::classes),
+            words,
+            labels,
+            tags,
+        ),
         // A model answers by its task, which is that of the examples.
         _ => Value::Null,
     }
@@ -185,14 +185,30 @@ pub(crate) fn unreadable_object(
 
 fn sequence_object(
     example: &SequenceExample,
-    gold: &[usize],
+    gold: Option<&Gold>,
     decision: &Decision,
     labels: &LabelSet,
-    multi_label: bool,
+    holding: Option<&[usize]>,
 ) -> Value {
     let mut object = example.extra.clone().unwrap_or_default();
-    let gold = gold.first().map(|&class| json!(labels.name(class)));
-    set_aside_gold(&mut object, "label", gold);
+    let key = match holding {
+        Some(_) if object.contains_key("labels") => "labels",
+        _ => "label",
+    };
+    let gold = match gold {
+        // A list may have another order in the input, and a number other digits.
+        Some(Gold::Value(value)) => {
+            object.remove(key);
+            Some(number(*value))
+        }
+        Some(Gold::Classes(classes)) if holding.is_some() => {
+            object.remove(key);
+            Some(json!(names_of(labels, classes)))
+        }
+        Some(Gold::Classes(classes)) => classes.first().map(|class| json!(labels.name(*class))),
+        None => None,
+    };
+    set_aside_gold(&mut object, key, gold);
     let mut answer = Map::new();
     answer.insert("text".into(), json!(example.text));
     if let Some(pair) = &example.text_pair {
@@ -200,16 +216,17 @@ fn sequence_object(
     }
     answer.insert("label".into(), json!(labels.name(decision.label)));
     answer.insert("score".into(), number(decision.score));
-    if multi_label {
-        let scored = labels.names().iter().zip(&decision.probabilities);
-        let holding = scored.filter(|(_, score)| **score >= HOLDS);
-        let holding: Vec<&String> = holding.map(|(name, _)| name).collect();
-        answer.insert("labels".into(), json!(holding));
+    if let Some(holding) = holding {
+        answer.insert("labels".into(), json!(names_of(labels, holding)));
     }
     let scores = labels.names().iter().zip(&decision.probabilities);
     let scores = scores.map(|(name, probability)| (name.clone(), number(*probability)));
     answer.insert("scores".into(), Value::Object(scores.collect()));
     merge(answer, object)
+}
+
+fn names_of<'a>(labels: &'a LabelSet, classes: &[usize]) -> Vec<&'a str> {
+    classes.iter().map(|class| labels.name(*class)).collect()
 }
 
 fn token_object(

@@ -13,6 +13,7 @@ use crate::classes;
 use crate::config::{RunConfig, check_metric_of_tags};
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
+use crate::problem::Problem;
 use crate::sources::Sources;
 use crate::splits::parts;
 
@@ -59,6 +60,7 @@ impl Profiles {
             _ => None,
         };
         let limits = config.input_limits();
+        let problem = config.problem();
         let sources = Sources::of(config)?;
         let mut options = ProfileOptions {
             kind: config.data.scheme.map(Scheme::kind),
@@ -85,11 +87,7 @@ impl Profiles {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => {
                 let (_, train) = &splits[0];
-                let names = train.labels.iter().map(|seen| seen.name.as_str());
-                match config.task {
-                    TaskKind::Sequence => LabelSet::of_classes(names)?,
-                    TaskKind::Token => LabelSet::of_tags(names)?,
-                }
+                problem.label_set(&train.labels, config.label_column())?
             }
         };
         let named: Vec<(&str, &Profile)> =
@@ -144,18 +142,21 @@ impl Profiles {
         let kind = config.data.scheme.map(Scheme::kind);
         let kind = kind.or_else(|| kind_of(&self.splits.first()?.1));
         match (kind, &config.train.metric_for_best_model) {
-            (Some(kind), Some(metric)) => check_metric_of_tags(config.task, metric, kind),
+            (Some(kind), Some(metric)) => check_metric_of_tags(metric, kind),
             _ => Ok(()),
         }
     }
 
     fn check_train(&self, train: &Profile, classes: &[usize], config: &RunConfig) -> Result<()> {
+        let set_aside = self.split("validation").is_none();
+        if matches!(config.problem(), Problem::MultiLabel | Problem::Regression) {
+            return parts(train.examples, None, config, set_aside).map(|_| ());
+        }
         let mut counts = vec![0; self.labels.len()];
         for (class, seen) in classes.iter().zip(&train.labels) {
             counts[*class] = seen.count;
         }
         let words = train.task == TaskKind::Token;
-        let set_aside = self.split("validation").is_none();
         if set_aside || config.data.max_train_samples.is_some() {
             // Which examples are left out does not matter here, only of which class they are.
             let strata: Option<Vec<usize>> = (!words).then(|| {

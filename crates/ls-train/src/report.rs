@@ -46,7 +46,7 @@ pub struct Report {
     /// The form that a known data set was found in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<String>,
-    /// Mean cross-entropy of the best checkpoint on the reported split.
+    /// Mean loss of the best checkpoint on the reported split.
     pub loss: f64,
     /// Scores of the best checkpoint on the reported split.
     pub scores: Scores,

@@ -61,29 +61,26 @@ impl Sources {
             }
             let starts_only = known.is_some_and(|known| known.paper_starts_only);
             if starts_only {
-                let Self {
-                    train,
-                    validation,
-                    test,
-                    labels,
-                    ..
-                } = &mut sources;
-                for source in [Some(train), validation.as_mut(), test.as_mut()]
-                    .into_iter()
-                    .flatten()
-                {
-                    source.split.tags.starts_only = true;
-                }
-                if let Some(labels) = labels {
+                sources.each(|source| source.split.tags.starts_only = true);
+                if let Some(labels) = &mut sources.labels {
                     labels.retain(|label| !label.starts_with("I-"));
                 }
             }
         }
+        let kind = config.problem().label_kind();
+        sources.each(|source| source.split.read.sequence.label_kind = kind);
         if data.fold.is_some() {
             // A part of the training split chooses.
             sources.validation = None;
         }
         Ok(sources)
+    }
+
+    /// Changes the source of every split.
+    fn each(&mut self, change: impl Fn(&mut Source)) {
+        let others = [self.validation.as_mut(), self.test.as_mut()];
+        let all = std::iter::once(&mut self.train).chain(others.into_iter().flatten());
+        all.for_each(change);
     }
 
     fn of_files(data: &DataSettings) -> Result<Self> {
@@ -386,6 +383,7 @@ fn sequence_columns(data: &DataSettings, labelled: bool) -> SequenceColumns {
         text: data.text.clone(),
         append: data.text_append.clone(),
         first_label: data.first_label,
+        label_delimiter: data.label_delimiter.clone(),
         text_pair: data.text_pair.clone(),
         label: labelled.then(|| data.label.clone()),
         keep_extra: !labelled,

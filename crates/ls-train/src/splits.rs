@@ -12,6 +12,7 @@ use crate::config::{DataSettings, ResolvedRun, RunConfig};
 use crate::dataset::{Dataset, Encoding};
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Observer};
+use crate::problem::Problem;
 use crate::sources::{Source, Sources};
 
 /// The splits of a run, ready for the model.
@@ -60,12 +61,14 @@ impl Splits {
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let data = &run.config.data;
+        let problem = run.config.problem();
         let train = read(&sources.train, observer)?;
         let labels = match &sources.labels {
             Some(names) => LabelSet::from_names(names.clone())?,
             None => {
                 train.warn_of_look_alikes();
-                train.label_set()?
+                let column = run.config.label_column();
+                problem.label_set(train.seen_labels(), column)?
             }
         };
         let tags = match run.config.task {
@@ -75,7 +78,9 @@ impl Splits {
         let train = train.with_labels(&labels)?;
         let (train, aside) = training(train, &run.config, sources.validation.is_none())?;
         // Before the other splits, whose labels would be taken for the fault.
-        classes::check_train(&labels, &train)?;
+        if matches!(problem, Problem::SingleLabel | Problem::Tags(_)) {
+            classes::check_train(&labels, &train)?;
+        }
         let validation = match (aside, &sources.validation) {
             (None, Some(source)) => read(source, observer)?.with_labels(&labels)?,
             (aside, _) => aside.ok_or(TrainError::EmptySplit {
@@ -99,13 +104,18 @@ impl Splits {
             let counts = dataset.label_counts(labels.len())?;
             counted.push((split, counts.clone()));
             let names = labels.names().iter().map(String::as_str);
+            let labels = match problem {
+                // Every example has its number.
+                Problem::Regression => Vec::new(),
+                _ => names.zip(counts).collect(),
+            };
             let expected = source.and_then(|source| source.expected);
             observer.event(&Event::Data {
                 split,
                 files: dataset.files(),
                 // A part that was set aside counts with what it was taken from.
                 expected: expected.filter(|expected| *expected != dataset.len_of_split()),
-                labels: names.zip(counts).collect(),
+                labels,
                 cut: &dataset.cut,
                 skipped: dataset.skipped(),
             });

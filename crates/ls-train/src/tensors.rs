@@ -1,10 +1,11 @@
-//! Host batch -> model input, and labels in the order of the model's output.
+//! Host batch -> model input, and targets in the order of the model's output.
 
 use burn::tensor::Device;
 use ls_data::{Batch, BatchLabels, PaddingSide};
 use ls_model::{LlamaConfig, ModelInput};
 
 use crate::error::Result;
+use crate::loss::Targets;
 
 /// The model's input of a batch. `not_pooled` is the token that a head which reads one token of
 /// each row passes over at its end.
@@ -41,11 +42,12 @@ fn lengths_without(pad: u32, batch: &Batch) -> Vec<usize> {
     .collect()
 }
 
-/// The labels of a batch, one for each row of the model's output.
-pub(crate) fn labels(batch: &Batch) -> Vec<i64> {
-    match &batch.labels {
+/// The targets of a batch, one for each row of the model's output.
+pub(crate) fn targets(batch: &Batch) -> Targets {
+    Targets::Classes(match &batch.labels {
         BatchLabels::None => Vec::new(),
         BatchLabels::Class(classes) => classes.clone(),
+        BatchLabels::Outputs(rows) => return Targets::Outputs(rows.clone()),
         BatchLabels::Tokens(rows) => {
             let places = rows
                 .iter()
@@ -56,7 +58,7 @@ pub(crate) fn labels(batch: &Batch) -> Vec<i64> {
                 .map(|(label, _)| *label)
                 .collect()
         }
-    }
+    })
 }
 
 #[cfg(test)]

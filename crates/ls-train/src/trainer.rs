@@ -16,11 +16,12 @@ use crate::config::{MicroBatchSize, RunConfig};
 use crate::context::{Context, stop_if_asked};
 use crate::environment::Environment;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Evaluation, evaluate, full_in_evaluation, not_finite, score_constant};
+use crate::evaluate::{Evaluation, Pass, evaluate, full_in_evaluation, not_finite, score_constant};
 use crate::events::{EvaluationRecord, Event, Observer};
 use crate::fit::{Fitted, Journal, fit};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
+use crate::loss::Objective;
 use crate::memory::fitting_pass;
 use crate::old_head::OldHead;
 use crate::out_of_memory::{advice, caught, gigabytes};
@@ -240,12 +241,15 @@ fn carry_out(
         }
     }
     let settings = InferenceSettings::of_run(&run, &checkpoint, &tokenizer, labels, tags, weights);
+    let problem = settings.problem();
+    let objective = Objective::of_run(&run.config.train, problem, &settings.labels, &splits.train)?;
     let plain = device.clone().without_autodiff();
     let context = Context {
         run: &run,
         model_config: &model_config,
         settings: &settings,
         splits: &splits,
+        objective: &objective,
         device: &plain,
         expected_memory: 0,
         pass_size: run.config.train.largest_pass(),
@@ -318,14 +322,7 @@ fn carry_out(
         .then(|| TensorBoard::begin(folder, position))
         .transpose()?;
     let mut keep = |model: &LlamaClassifier, record: &EvaluationRecord| {
-        save_best(
-            folder,
-            model,
-            record.step,
-            &context,
-            &checkpoint,
-            &tokenizer,
-        )
+        save_best(folder, model, record, &context, &checkpoint, &tokenizer)
     };
     let journal = Journal {
         log: &mut log,
@@ -588,13 +585,14 @@ fn with_room<'a>(
 fn save_best(
     folder: &RunDir,
     model: &LlamaClassifier,
-    step: usize,
+    record: &EvaluationRecord,
     context: &Context<'_>,
     checkpoint: &Checkpoint,
     tokenizer: &TextTokenizer,
 ) -> Result<()> {
     let mut settings = context.settings.clone();
-    settings.step = Some(step);
+    settings.step = Some(record.step);
+    settings.calibration.clone_from(&record.calibration);
     folder.replace_best(|dir| {
         let card = |lora| crate::card::model_card(&settings, lora, &checkpoint.config, tokenizer);
         match &context.run.lora {
@@ -627,7 +625,12 @@ fn score_reported(
         stop_if_asked(&*observer, context)
     };
     let labels = &context.splits.labels;
-    let scored = evaluate(&fitted.best_model, reported, labels, context.pass(), tick);
+    let settings = calibrated(fitted, context);
+    let pass = Pass {
+        settings: &settings,
+        ..context.pass()
+    };
+    let scored = evaluate(&fitted.best_model, reported, labels, pass, tick);
     scored.map_err(|error| match error {
         TrainError::Interrupted { run, .. } => TrainError::Interrupted {
             run,
@@ -636,6 +639,13 @@ fn score_reported(
         },
         error => error,
     })
+}
+
+/// The settings with which the best model answers.
+fn calibrated(fitted: &Fitted, context: &Context<'_>) -> InferenceSettings {
+    let mut settings = context.settings.clone();
+    settings.calibration.clone_from(&fitted.best.calibration);
+    settings
 }
 
 /// A head on the backbone, drawn from the run's seed.
@@ -698,8 +708,8 @@ fn trial(model: &LlamaClassifier, context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Scores of two baselines on the reported split: the training split's commonest label as the
-/// constant answer, and a head that is trained on the frozen backbone.
+/// Scores of two baselines on the reported split: the constant answer that most of the training
+/// split has, and a head that is trained on the frozen backbone.
 fn baselines(
     backbone: LlamaModel,
     context: &Context<'_>,
@@ -707,25 +717,22 @@ fn baselines(
 ) -> Result<Vec<Baseline>> {
     let Splits { train, labels, .. } = context.splits;
     let (_, reported) = context.splits.reported();
-    let counts = train.label_counts(labels.len())?;
-    let commonest = (0..counts.len())
-        .rev()
-        .max_by_key(|&label| counts[label])
-        .unwrap_or(0);
     let protocol = context.run.config.data.protocol;
-    let tags = context.settings.tag_kind();
-    let majority = score_constant(reported, commonest, labels, tags, protocol)?;
+    let problem = context.settings.problem();
+    let constant = score_constant(reported, train, labels, problem, protocol)?;
     observer.event(&Event::Phase("frozen baseline"));
     let frozen = with_new_head(backbone, context);
     let frozen = to_train(frozen, context, None, &Trained::Head)?;
     let fitted = fit(frozen, context, observer, None, None)?;
     let tick = |_| stop_if_asked(&*observer, context);
-    let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), tick)?;
+    let settings = calibrated(&fitted, context);
+    let pass = Pass {
+        settings: &settings,
+        ..context.pass()
+    };
+    let frozen = evaluate(&fitted.best_model, reported, labels, pass, tick)?;
     Ok(vec![
-        Baseline {
-            name: "majority class".into(),
-            scores: majority,
-        },
+        constant,
         Baseline {
             name: "frozen backbone".into(),
             scores: frozen.scores,
@@ -756,7 +763,7 @@ fn write_predictions(
         let written = dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
-            let object = prediction_object(example, &gold, prediction, &splits.labels, tags);
+            let object = prediction_object(example, Some(&gold), prediction, &splits.labels, tags);
             write(&object.to_string())
         });
         // Rows of files that have changed are not those that were scored, if they are rows at all.

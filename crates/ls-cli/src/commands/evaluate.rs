@@ -116,7 +116,10 @@ fn of_file(
         task: Some(predictor.settings.task),
     };
     check_reading(&args.set)?;
-    Ok(RunConfig::of_files(&files, &args.set)?)
+    let problem = predictor.settings.problem_type;
+    let problem = problem.map(|problem| format!("model.problem_type={}", problem.name()));
+    let set: Vec<String> = args.set.iter().cloned().chain(problem).collect();
+    Ok(RunConfig::of_files(&files, &set)?)
 }
 
 /// How a file is read by the settings of a run, or by those that were found in it.

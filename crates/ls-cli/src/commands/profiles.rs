@@ -73,6 +73,8 @@ fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
             counted(text, "spans", &spans)?;
             counted(text, "tags", &labels)?;
         }
+        // Numbers have none.
+        None if labels.is_empty() => {}
         None => counted(text, "labels", &labels)?,
     }
     let unit = match profile.task {

@@ -14,6 +14,17 @@ pub fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> Strin
     };
     match (format, task) {
         (PredictionFormat::Jsonl, _) => format!("{answer}\n"),
+        (PredictionFormat::Text, TaskKind::Sequence) if answer["labels"].is_array() => {
+            // Those that hold, each with its score; there may be none.
+            let names: Vec<&str> = list("labels").iter().filter_map(Value::as_str).collect();
+            let score = |name: &&str| {
+                let score = answer["scores"][*name].as_f64().unwrap_or(f64::NAN);
+                format!("{score:.4}")
+            };
+            let scores: Vec<String> = names.iter().map(score).collect();
+            let (names, scores) = (one_line(&names.join(",")), scores.join(","));
+            format!("{names}\t{scores}\t{}\n", text("text"))
+        }
         (PredictionFormat::Text, TaskKind::Sequence) => {
             let (label, score) = match answer["label"] {
                 // There was nothing to read: why. The columns stay.

@@ -11,9 +11,12 @@ const SHOWN_CLASSES: usize = 100;
 
 /// Scores by class or entity type, then the averages.
 pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
-    let (rows, mut totals) = match scores {
-        Scores::Classification(scores) => (&scores.per_class, scores.metrics()),
-        Scores::Spans(scores) => (&scores.per_type, scores.metrics()),
+    let mut totals = scores.metrics();
+    let rows = match scores {
+        Scores::Classification(scores) => &scores.per_class,
+        Scores::MultiLabel(scores) => &scores.per_class,
+        Scores::Spans(scores) => &scores.per_type,
+        Scores::Regression(_) => return numbers(out, &totals),
     };
     if let Scores::Classification(scores) = scores {
         // With one label per example these are the accuracy.
@@ -22,8 +25,8 @@ pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
         totals.extend(scores.ece.map(|value| ("ece", value)));
     }
     let shown = |name| match scores {
-        Scores::Classification(_) => name,
         Scores::Spans(_) => shown_type(name),
+        _ => name,
     };
     let rows: Vec<_> = rows
         .iter()
@@ -66,6 +69,14 @@ pub fn table(out: &mut impl Write, scores: &Scores) -> Result<()> {
             let cells: String = row.iter().map(|count| format!("{count:>8}")).collect();
             writeln!(out, "{name:<width$}{cells}")?;
         }
+    }
+    Ok(())
+}
+
+/// Scores of numbers, which have no rows.
+fn numbers(out: &mut impl Write, totals: &[(&str, f64)]) -> Result<()> {
+    for (name, value) in totals {
+        writeln!(out, "{name:<20}     {value:.4}")?;
     }
     Ok(())
 }

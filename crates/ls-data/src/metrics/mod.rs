@@ -6,12 +6,16 @@
 mod classification;
 mod conlleval;
 mod mean;
+mod multi_label;
 mod probabilities;
+mod regression;
 mod resample;
 mod spans;
 
 pub use classification::{CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores};
 pub use conlleval::{conlleval_report, span_report};
+pub use multi_label::{MultiLabelScores, average_precision, best_f1_threshold};
 pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
+pub use regression::RegressionScores;
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};
 pub use spans::{SpanMode, SpanScores, SpanTally};

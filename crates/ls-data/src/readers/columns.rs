@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::row::Place;
 use super::span_rules::{BadSpans, Offsets};
 use crate::error::{DataError, Result};
+use crate::text_label::LabelKind;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,6 +169,11 @@ pub struct SequenceColumns {
     pub text_pair: Option<ColumnRef>,
     /// The label; `None` reads examples without labels and needs no such column.
     pub label: Option<ColumnRef>,
+    /// What the labels are.
+    pub label_kind: LabelKind,
+    /// What parts the classes of a text where they stand in one string: `a;b`. Without, the string
+    /// is a JSON list.
+    pub label_delimiter: Option<String>,
     /// Names of integer labels: `i` becomes the `i`-th name. `None` leaves labels as they are.
     pub label_map: Option<Vec<String>>,
     /// The integer of the first name: 1 where classes count from 1.
@@ -188,6 +194,8 @@ impl Default for SequenceColumns {
             backslash_is_space: false,
             text_pair: None,
             label: Some("label".into()),
+            label_kind: LabelKind::Class,
+            label_delimiter: None,
             label_map: None,
             first_label: 0,
             keep_extra: true,

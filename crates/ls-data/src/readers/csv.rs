@@ -290,7 +290,7 @@ impl Table {
             let parts = columns.iter().map(|index| fields[*index].to_string());
             self.rule.text(parts, place)
         };
-        let label = |index: usize| self.labels.resolve(fields[index], place);
+        let label = |index: usize| self.labels.written(fields[index], place);
         Ok(Some(SequenceExample {
             text: text(&layout.text)?,
             text_pair: layout.text_pair.map(|index| text(&[index])).transpose()?,

@@ -21,6 +21,7 @@ use super::spans::{self, SpanRepairs};
 use super::turned_down::{self, TurnedDown};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
+use crate::text_label::{LabelKind, TextLabel};
 
 /// Texts of a JSON file.
 pub(super) struct SequenceRows<'a> {
@@ -380,20 +381,44 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn label(&mut self, key: &str, text: Option<&str>, labels: &Labels) -> Result<String> {
-        let label = match self.value(key)? {
-            Value::String(label) => label,
-            Value::Number(number) if number.is_i64() => {
+    fn label(&mut self, key: &str, text: Option<&str>, labels: &Labels) -> Result<TextLabel> {
+        let place = self.place();
+        match (labels.kind, self.value(key)?) {
+            (LabelKind::Class, Value::String(label)) => labels.written(&label, place),
+            (LabelKind::Class, Value::Number(number)) if number.is_i64() => {
                 match text.and_then(|key| self.object.get(key)) {
-                    Some(Value::String(text)) => text.clone(),
-                    _ => number.to_string(),
+                    Some(Value::String(text)) => labels.written(text, place),
+                    _ => labels.written(&number.to_string(), place),
                 }
             }
-            other => {
-                return Err(self.wrong_type(key.to_string(), &other, "a string or an integer"));
+            (LabelKind::Class, other) => {
+                Err(self.wrong_type(key.to_string(), &other, "a string or an integer"))
             }
-        };
-        labels.resolve(&label, self.place())
+            (LabelKind::Classes, Value::Array(list)) => {
+                let name = |(i, value): (usize, Value)| match value {
+                    Value::String(name) => Ok(name),
+                    Value::Number(number) if number.is_i64() => Ok(number.to_string()),
+                    other => {
+                        let expected = "a string or an integer";
+                        Err(self.wrong_type(format!("{key}[{i}]"), &other, expected))
+                    }
+                };
+                let names = list.into_iter().enumerate().map(name);
+                labels.classes(&names.collect::<Result<Vec<_>>>()?, place)
+            }
+            (LabelKind::Classes, Value::String(label)) if labels.delimiter.is_some() => {
+                labels.written(&label, place)
+            }
+            (LabelKind::Classes, other) => {
+                Err(self.wrong_type(key.to_string(), &other, "a list of labels"))
+            }
+            (LabelKind::Number, Value::Number(number)) => {
+                let value = number.as_f64().unwrap_or(f64::NAN);
+                labels.number(value, &number.to_string(), place)
+            }
+            (LabelKind::Number, Value::String(number)) => labels.written(&number, place),
+            (LabelKind::Number, other) => Err(self.wrong_type(key.to_string(), &other, "a number")),
+        }
     }
 
     fn list(&mut self, key: &str) -> Result<Vec<Value>> {

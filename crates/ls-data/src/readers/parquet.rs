@@ -26,6 +26,7 @@ use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenC
 use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
+use crate::text_label::{LabelKind, TextLabel};
 
 /// Rows that are read at once.
 const BATCH: usize = 1024;
@@ -39,6 +40,7 @@ enum Cell {
     Null,
     Text(Text),
     Integer(i64),
+    Fraction(f64),
     List(Vec<Cell>),
     /// Anything else, by the name of its type.
     Other(&'static str),
@@ -75,6 +77,7 @@ impl Cell {
             Self::Null => "null",
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
+            Self::Fraction(_) => "a fraction",
             Self::List(_) => "a list",
             Self::Other(name) => name,
         }
@@ -173,7 +176,7 @@ impl SequenceRows {
             Some(at) => Some(self.rule.text([text(at)?], place)?),
             None => None,
         };
-        let label = |at: usize| self.table.label(at, row, &cells[at], None, &self.labels);
+        let label = |at: usize| self.table.text_label(at, row, &cells[at], &self.labels);
         Ok(SequenceExample {
             text: self.rule.text(parts, place)?,
             text_pair,
@@ -480,6 +483,31 @@ impl Table {
         }
     }
 
+    /// The label of a text.
+    fn text_label(&self, at: usize, row: usize, cell: &Cell, labels: &Labels) -> Result<TextLabel> {
+        let place = self.place(row);
+        match (labels.kind, cell) {
+            (LabelKind::Class, cell) => {
+                let name = self.label(at, row, cell, None, labels)?;
+                Ok(TextLabel::Class(name))
+            }
+            (LabelKind::Classes, Cell::List(list)) => {
+                let name = |(i, cell)| self.label(at, row, cell, Some(i), labels);
+                let names = list.iter().enumerate().map(name);
+                place.each_once(names.collect::<Result<_>>()?)
+            }
+            (LabelKind::Number, Cell::Integer(number)) => {
+                labels.number(*number as f64, &number.to_string(), place)
+            }
+            (LabelKind::Number, Cell::Fraction(number)) => {
+                labels.number(*number, &number.to_string(), place)
+            }
+            (_, Cell::Text(text)) => labels.written(text.as_str(), place),
+            (LabelKind::Classes, other) => Err(self.wrong_type(at, row, other, "a list of labels")),
+            (LabelKind::Number, other) => Err(self.wrong_type(at, row, other, "a number")),
+        }
+    }
+
     /// The label in a cell, or in an element of a list. What the file says of its integers comes
     /// before any other names: mirrors of one data set number its labels differently.
     fn label(
@@ -610,8 +638,10 @@ fn read_batch(reader: &mut ColumnReader, levels: Levels) -> Result<Vec<Cell>, Pa
         ColumnReader::Int32ColumnReader(reader) => read!(reader, |i| Cell::Integer(i64::from(i))),
         ColumnReader::Int64ColumnReader(reader) => read!(reader, Cell::Integer),
         ColumnReader::BoolColumnReader(reader) => read!(reader, |_| Cell::Other("a boolean")),
-        ColumnReader::FloatColumnReader(reader) => read!(reader, |_| Cell::Other("a fraction")),
-        ColumnReader::DoubleColumnReader(reader) => read!(reader, |_| Cell::Other("a fraction")),
+        ColumnReader::FloatColumnReader(reader) => {
+            read!(reader, |value| Cell::Fraction(f64::from(value)))
+        }
+        ColumnReader::DoubleColumnReader(reader) => read!(reader, Cell::Fraction),
         ColumnReader::Int96ColumnReader(reader) => read!(reader, |_| Cell::Other("a time")),
         ColumnReader::FixedLenByteArrayColumnReader(reader) => {
             read!(reader, |_| Cell::Other("bytes of fixed length"))

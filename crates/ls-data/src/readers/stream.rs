@@ -18,6 +18,7 @@ use super::{conll, conll2012, csv, fasttext, jsonl, label_json, trees};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
 use crate::scheme::TagScheme;
+use crate::text_label::LabelKind;
 
 /// Everything that is needed to read a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,6 +144,8 @@ impl ReadSpec {
             .as_ref()
             .or(self.sequence.label_map.as_ref());
         Labels {
+            kind: self.sequence.label_kind,
+            delimiter: self.sequence.label_delimiter.clone(),
             names: names.cloned(),
             first: self.sequence.first_label,
         }
@@ -154,6 +157,8 @@ impl ReadSpec {
             .as_ref()
             .or(self.tokens.label_names.as_ref());
         Labels {
+            kind: LabelKind::Class,
+            delimiter: None,
             names: names.cloned(),
             first: 0,
         }

@@ -20,7 +20,7 @@ pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<Seq
         text: place.required(&words.join(" "), "text")?.to_string(),
         text_pair: None,
         label: if labelled {
-            Some(labels.resolve(label, place)?)
+            Some(labels.written(label, place)?)
         } else {
             None
         },

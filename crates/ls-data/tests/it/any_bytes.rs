@@ -84,7 +84,7 @@ fn sequences(spec: &ReadSpec, data: &[u8]) -> Rows<SequenceExample> {
     let read = |reader| {
         let read: Result<_, _> = spec.read_sequence_from(reader, Path::new("data"));
         rows(read, data.len() + 1, |row: &SequenceExample| {
-            let label = row.label.as_ref().is_some_and(|l| !l.trim().is_empty());
+            let label = row.class().is_some_and(|l| !l.trim().is_empty());
             (row.line, !row.text.trim().is_empty() && label)
         })
     };
@@ -486,7 +486,7 @@ fn changes_of_entry(whole: &[u8], data: &[u8]) {
         for row in split.examples(0..split.len()).unwrap() {
             let labels = split.seen_labels().len();
             assert!(row.label.is_none_or(|label| label < labels));
-            if let Ok(tags) = split.tags(&row) {
+            if let Ok(tags) = split.listed(&row) {
                 assert!(tags.len() <= row.words && tags.iter().all(|tag| *tag < labels));
             }
             for input in row.inputs.clone() {

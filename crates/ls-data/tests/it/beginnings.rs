@@ -105,7 +105,7 @@ fn a_byte_order_mark_is_no_part_of_any_format() {
                 panic!("{name}: {rows:?}");
             };
             assert_eq!(
-                (row.text.as_str(), row.label.as_deref()),
+                (row.text.as_str(), row.class()),
                 ("Ann ran", Some("x")),
                 "{name}"
             );
@@ -222,7 +222,7 @@ fn a_line_that_says_the_delimiter_is_passed_over_in_any_case() {
         assert_eq!(rows.len(), 1, "{content:?}");
         let row = rows[0].as_ref().unwrap();
         assert_eq!((row.text.as_str(), row.line), ("a;b", line), "{content:?}");
-        assert_eq!(row.label.as_deref(), Some("x"));
+        assert_eq!(row.class(), Some("x"));
     }
     fs::write(&path, "id,text\n1,a;b\n").unwrap();
     let mut spec = ReadSpec::new(FileFormat::Csv);

@@ -30,7 +30,7 @@ fn entry(dir: &Path, task: TaskKind) -> PathBuf {
             let example = SequenceExample {
                 text: String::new(),
                 text_pair: None,
-                label: Some(format!("l{}", line % 3)),
+                label: Some(format!("l{}", line % 3).into()),
                 line,
                 extra: None,
             };
@@ -250,15 +250,15 @@ fn a_tag_or_a_word_that_an_entry_does_not_have_is_an_error() {
     let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().unwrap());
     let (length, footer) = (number(trailer) as usize, number(trailer + 8));
     // Of the first example two tags, three ids and the word of each; what is put in their places.
-    for (at, what) in [(8, "tags"), (12, "tags"), (28, "words"), (36, "words")] {
+    for (at, what) in [(8, "labels"), (12, "labels"), (28, "words"), (36, "words")] {
         let mut forged = whole[..length].to_vec();
         forged[at] = 77;
         fs::write(&path, sealed(&forged, footer)).unwrap();
         let split = EncodedSplit::open(&path).unwrap();
         let row = split.examples(0..1).unwrap().remove(0);
-        let (tags, input) = (split.tags(&row), split.input(0));
+        let (tags, input) = (split.listed(&row), split.input(0));
         let error = match what {
-            "tags" => (tags.unwrap_err(), input.unwrap()).0,
+            "labels" => (tags.unwrap_err(), input.unwrap()).0,
             _ => (input.unwrap_err(), tags.unwrap()).0,
         };
         let error = std::error::Error::source(&error).unwrap().to_string();

@@ -44,7 +44,12 @@ fn read(spec: &DatasetSpec, split: &LocatedSplit) -> Vec<(String, String)> {
         match spec.task {
             TaskKind::Sequence => all.extend(split.read.read_sequence(file).unwrap().map(|row| {
                 let row = row.unwrap();
-                (row.text, row.label.unwrap_or_default())
+                (
+                    row.text,
+                    row.label
+                        .map(|label| label.into_names().concat())
+                        .unwrap_or_default(),
+                )
             })),
             TaskKind::Token => all.extend(split.read.read_tokens(file).unwrap().map(|row| {
                 let row = row.unwrap();

@@ -35,7 +35,7 @@ pub fn source(files: &[PathBuf], format: FileFormat) -> SplitSource {
 pub fn said(split: &EncodedSplit) -> String {
     let mut text = String::new();
     for row in split.examples(0..split.len()).unwrap() {
-        let tags = split.tags(&row).unwrap();
+        let tags = split.listed(&row).unwrap();
         writeln!(
             text,
             "{} {} {:?} {tags:?} {} {:?}",
@@ -197,7 +197,7 @@ fn a_large_split_is_the_same_in_a_file_and_found_again() {
 fn files_that_are_no_split_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    let magic = b"LSLENC\x00\x03";
+    let magic = b"LSLENC\x00\x04";
     let old = b"LSLENC\x00\x01";
     for bytes in [&b""[..], &magic.repeat(2), &old.repeat(9), &[255; 100]] {
         fs::write(&path, bytes).unwrap();
@@ -206,7 +206,7 @@ fn files_that_are_no_split_are_refused() {
     // Footers that promise more than there is, with the right checksums.
     for rows in ["9000", "18446744073709551615", "384307168202282326"] {
         let footer = format!(
-            r#"{{"key":"x","files":1,"examples":{rows},"inputs":{rows},"task":"sequence","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
+            r#"{{"key":"x","files":1,"examples":{rows},"inputs":{rows},"task":"sequence","label_kind":"class","labels":[],"highest":null,"report":{{"examples":0,"cut_examples":0,"tokens":0,"cut_tokens":0,"words":0,"cut_words":0,"empty_words":0,"longest":0,"windowed_examples":0,"inputs":0}},"skipped":[[],0]}}"#
         );
         let content = [&magic[..], footer.as_bytes()].concat();
         fs::write(&path, sealed(&content, footer.len() as u64)).unwrap();

@@ -17,7 +17,12 @@ fn sequence(spec: &ReadSpec, data: &str) -> Vec<Result<SequenceExample, DataErro
 /// Text and label of each row, or its message.
 fn texts(spec: &ReadSpec, data: &str) -> Vec<Result<(String, String), String>> {
     let row = |row: Result<SequenceExample, DataError>| match row {
-        Ok(row) => Ok((row.text, row.label.unwrap_or_default())),
+        Ok(row) => Ok((
+            row.text,
+            row.label
+                .map(|label| label.into_names().concat())
+                .unwrap_or_default(),
+        )),
         Err(error) => Err(error.to_string()),
     };
     sequence(spec, data).into_iter().map(row).collect()

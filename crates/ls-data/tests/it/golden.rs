@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ls_data::{
-    ClassScores, ClassTally, ClassificationScores, Interval, Resampling, SpanMode, SpanScores,
-    SpanTally, TagScheme, TextTokenizer, bootstrap, compare, conlleval_report, decode_spans,
-    decode_spans_strict,
+    ClassScores, ClassTally, ClassificationScores, Interval, MultiLabelScores, RegressionScores,
+    Resampling, SpanMode, SpanScores, SpanTally, TagScheme, TextTokenizer, best_f1_threshold,
+    bootstrap, compare, conlleval_report, decode_spans, decode_spans_strict,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -605,4 +605,102 @@ fn special_tokens_are_those_of_the_post_processor_whatever_the_config_says() {
             assert_eq!(ids(Some("fine")), case.pair, "{name} {:?}", case.flags);
         }
     }
+}
+
+#[derive(Deserialize)]
+struct MultiLabel {
+    gold: Vec<Vec<u8>>,
+    scores: Vec<Vec<f64>>,
+    subset_accuracy: f64,
+    per_class: Columns,
+    average_precision: Vec<f64>,
+    best_f1: Vec<Option<f64>>,
+    #[serde(flatten)]
+    averages: BTreeMap<String, f64>,
+}
+
+/// The labels of a row that are not 0.
+fn held(row: &[u8]) -> Vec<usize> {
+    (0..row.len()).filter(|label| row[*label] > 0).collect()
+}
+
+#[test]
+fn scores_of_any_number_of_labels_equal_scikit_learn() {
+    let cases: Vec<MultiLabel> = expected("multi_label");
+    let mut tuned = 0;
+    for case in &cases {
+        let count = case.average_precision.len();
+        let names: Vec<String> = (0..count).map(|label| format!("l{label}")).collect();
+        let gold: Vec<Vec<usize>> = case.gold.iter().map(|row| held(row)).collect();
+        let above = |row: &Vec<f64>| (0..count).filter(|label| row[*label] >= 0.5).collect();
+        let predicted: Vec<Vec<usize>> = case.scores.iter().map(above).collect();
+        let scores = MultiLabelScores::compute(&gold, &predicted, &case.scores, &names).unwrap();
+        assert_close(
+            scores.subset_accuracy,
+            case.subset_accuracy,
+            "subset accuracy",
+        );
+        assert_rows(&scores.per_class, &case.per_class);
+        assert_eq!(case.averages.len(), 11);
+        for (key, value) in scores.metrics() {
+            if let Some(expected) = case.averages.get(key) {
+                assert_close(value, *expected, key);
+            }
+        }
+        for label in 0..count {
+            let (name, found) = &scores.average_precision[label];
+            assert_close(*found, case.average_precision[label], name);
+            // A threshold reaches what the best of sklearn's curve does.
+            let of_label: Vec<f64> = case.scores.iter().map(|row| row[label]).collect();
+            let holds: Vec<bool> = case.gold.iter().map(|row| row[label] > 0).collect();
+            let threshold = best_f1_threshold(&of_label, &holds);
+            assert!((0.0..=1.0).contains(&threshold));
+            let Some(best) = case.best_f1[label] else {
+                assert_eq!(threshold, 0.5);
+                continue;
+            };
+            let answers = of_label.iter().map(|score| *score >= threshold);
+            let right = answers.clone().zip(&holds).filter(|(a, h)| *a && **h);
+            let (right, answered) = (right.count() as f64, answers.filter(|a| *a).count());
+            let all = holds.iter().filter(|holds| **holds).count();
+            assert_close(2.0 * right / (answered + all) as f64, best, "best F1");
+            tuned += usize::from(threshold != 0.5);
+        }
+    }
+    assert_eq!(cases.len(), 120);
+    assert!(tuned > 100, "{tuned}");
+}
+
+#[derive(Deserialize)]
+struct Regression {
+    gold: Vec<f64>,
+    pred: Vec<f64>,
+    pearson: f64,
+    spearman: f64,
+    mae: f64,
+    mse: f64,
+}
+
+#[test]
+fn scores_of_numbers_equal_scipy_and_scikit_learn() {
+    let cases: Vec<Regression> = expected("regression");
+    for case in &cases {
+        let scores = RegressionScores::compute(&case.gold, &case.pred).unwrap();
+        // Numbers far from 0 lose digits where their mean is taken off, in scipy too.
+        for (found, expected, what) in [
+            (scores.pearson, case.pearson, "pearson"),
+            (scores.spearman, case.spearman, "spearman"),
+        ] {
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "{what}: {found} {expected}"
+            );
+        }
+        for (found, expected, what) in
+            [(scores.mae, case.mae, "mae"), (scores.mse, case.mse, "mse")]
+        {
+            assert_close(found / expected.max(1e-300), 1.0, what);
+        }
+    }
+    assert_eq!(cases.len(), 100);
 }

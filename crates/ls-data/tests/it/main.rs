@@ -23,5 +23,6 @@ mod readers;
 #[path = "../../../../tests/cli/smoke.rs"]
 mod smoke;
 mod spans;
+mod text_labels;
 mod tokenizer;
 mod words;

@@ -39,7 +39,12 @@ fn tokens(tokens: &str, tags: &str) -> ReadSpec {
 fn rows(spec: &ReadSpec, name: &str) -> Vec<Result<(String, String), String>> {
     let rows = spec.read_sequence(&path(name)).unwrap();
     rows.map(|row| match row {
-        Ok(row) => Ok((row.text, row.label.unwrap_or_default())),
+        Ok(row) => Ok((
+            row.text,
+            row.label
+                .map(|label| label.into_names().concat())
+                .unwrap_or_default(),
+        )),
         Err(error) => Err(plain(&error)),
     })
     .collect()
@@ -167,7 +172,7 @@ fn compressions_page_versions_and_row_groups_change_nothing() {
         for row in spec("text", "label").read_sequence(&path(&file)).unwrap() {
             let row = row.unwrap();
             assert_eq!(row.line, found.len() + 1);
-            found.push(serde_json::json!([row.text, row.label]));
+            found.push(serde_json::json!([row.text, row.class()]));
         }
         // The text column is the titles backwards; each file holds its first rows.
         assert_eq!(found.len(), count);

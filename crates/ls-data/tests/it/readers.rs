@@ -51,7 +51,7 @@ fn tokens(
 fn rows(examples: &[SequenceExample]) -> Vec<(&str, &str, usize)> {
     examples
         .iter()
-        .map(|e| (e.text.as_str(), e.label.as_deref().unwrap_or(""), e.line))
+        .map(|e| (e.text.as_str(), e.class().unwrap_or(""), e.line))
         .collect()
 }
 
@@ -150,7 +150,7 @@ fn integer_labels_become_names() {
             &columns(0, 1),
             Some(&names),
         )
-        .map(|examples| examples[0].label.clone().unwrap())
+        .map(|examples| examples[0].class().unwrap().to_string())
     };
     assert_eq!(read("1").unwrap(), "positive");
     assert_eq!(read("negative").unwrap(), "negative");

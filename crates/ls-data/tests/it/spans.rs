@@ -310,7 +310,10 @@ fn what_an_annotator_turned_down_is_passed_over_and_counted() {
         let reader = std::io::Cursor::new(lines.clone().into_bytes());
         let mut rows = spec.read_sequence_from(reader, Path::new("data")).unwrap();
         let turned_down = rows.turned_down();
-        let labels: Vec<Option<String>> = rows.by_ref().map(|row| row.unwrap().label).collect();
+        let labels: Vec<Option<String>> = rows
+            .by_ref()
+            .map(|row| row.unwrap().class().map(str::to_string))
+            .collect();
         (labels, turned_down.count())
     };
     for keep_extra in [true, false] {

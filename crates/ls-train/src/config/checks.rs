@@ -8,9 +8,12 @@ use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, Schem
 use ls_files::{Bounds, shown};
 
 use super::settings::{
-    DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
+    ClassWeight, DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
 };
-use crate::bounds::{BATCH, EXAMPLES, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS, padded};
+use crate::bounds::{
+    BATCH, EXAMPLES, MOST, MOST_GAMMA, PASSES, STEPS, TOKENS, WARMUP_STEPS, padded,
+};
+use crate::problem::Problem;
 use crate::scores::Scores;
 
 /// The faults of a configuration, a sentence each.
@@ -145,6 +148,13 @@ impl DataSettings {
                 format!("expected one of {}, found {name:?}", known.join(", ")),
             );
         }
+        faults.check(
+            self.label_delimiter
+                .as_ref()
+                .is_none_or(|text| !text.is_empty()),
+            "data.label_delimiter",
+            "expected what parts the labels of a text, found nothing",
+        );
         if let Some(labels) = &self.labels {
             let mut seen = BTreeSet::new();
             faults.check(!labels.is_empty(), "data.labels", "the list is empty");
@@ -325,6 +335,23 @@ impl TrainSettings {
             "over 0 and at most 1",
             decay,
         );
+        let smoothing = self.label_smoothing_factor;
+        check_fraction(faults, "train.label_smoothing_factor", smoothing);
+        let gamma = self.focal_gamma;
+        let expected = format!("0 to {MOST_GAMMA}");
+        let ok = (0.0..=MOST_GAMMA).contains(&gamma);
+        faults.check_number(ok, "train.focal_gamma", &expected, gamma);
+        if let Some(threshold) = self.threshold {
+            let ok = (0.0..=1.0).contains(&threshold);
+            faults.check_number(ok, "train.threshold", "0 to 1", threshold);
+        }
+        if let Some(ClassWeight::Table(table)) = &self.class_weight {
+            for (label, weight) in table {
+                let ok = *weight > 0.0 && *weight <= MOST;
+                let expected = format!("a number over 0, at most {MOST:e}, for {label:?}");
+                faults.check_number(ok, "train.class_weight", &expected, weight);
+            }
+        }
         if let Some(ratio) = self.loraplus_lr_ratio {
             let ok = (1.0..=MOST).contains(&ratio);
             let expected = format!("1 to {MOST:e}");
@@ -363,6 +390,7 @@ impl RunConfig {
             }
         }
         self.check_trained(faults);
+        self.check_problem(faults);
         match self.task {
             TaskKind::Sequence => {
                 if data.scheme.is_some() || data.train_scheme.is_some() {
@@ -403,13 +431,73 @@ impl RunConfig {
         }
         if let Some(metric) = &self.train.metric_for_best_model {
             // Where nothing is said of the tags, they are read first.
-            let known = Scores::metrics(self.task, data.scheme.map(Scheme::kind));
+            let known = Scores::keys(self.problem());
             faults.check(
                 known.contains(&metric.as_str()),
                 "train.metric_for_best_model",
                 unknown_metric(metric, &known),
             );
         }
+    }
+
+    /// What belongs to some problems only, and what is minimised.
+    fn check_problem(&self, faults: &mut Faults) {
+        if faults.is_unread("model.problem_type") {
+            return;
+        }
+        let (data, train, problem) = (&self.data, &self.train, self.problem());
+        let classes = matches!(problem, Problem::SingleLabel | Problem::Tags(_));
+        faults.check(
+            self.model.problem_type.is_none() || self.task == TaskKind::Sequence,
+            "model.problem_type",
+            "it is that of texts, and the task token gives each word a tag: leave it out",
+        );
+        faults.check(
+            classes || data.dataset.is_none(),
+            "model.problem_type",
+            "a known data set has one label of several for each text: leave it out, or name the files \
+             in data.train",
+        );
+        let one = data.labels.as_ref().is_none_or(|labels| labels.len() == 1);
+        faults.check(
+            one || problem != Problem::Regression,
+            "data.labels",
+            "a regression learns one number: give it one name, or leave it out",
+        );
+        let several = [
+            ("data.label_delimiter", data.label_delimiter.is_some()),
+            ("train.threshold", train.threshold.is_some()),
+        ];
+        for (key, set) in several {
+            faults.check(
+                !set || problem == Problem::MultiLabel,
+                key,
+                "it is for texts for which any number of labels may hold: set model.problem_type = \
+                 \"multi_label_classification\", or leave it out",
+            );
+        }
+        faults.check(
+            problem != Problem::Regression || train.class_weight.is_none(),
+            "train.class_weight",
+            "a regression has no classes: leave it out",
+        );
+        faults.check(
+            problem != Problem::Regression || train.focal_gamma == 0.0,
+            "train.focal_gamma",
+            "a regression has no probabilities to be sure of: leave it out",
+        );
+        faults.check(
+            classes || train.label_smoothing_factor == 0.0,
+            "train.label_smoothing_factor",
+            "a target is spread over classes of which one is right: leave it out where any number of \
+             labels may hold, and of a regression",
+        );
+        faults.check(
+            train.label_smoothing_factor == 0.0 || train.focal_gamma == 0.0,
+            "train.focal_gamma",
+            "it and train.label_smoothing_factor pull at the same targets in opposite directions: set \
+             one of the two",
+        );
     }
 
     /// What trains: adapters, or the decoder itself.

@@ -33,8 +33,8 @@ pub use resolved::ResolvedRun;
 pub(crate) use resolved::check_metric_of_tags;
 pub use schema::json_schema;
 pub use settings::{
-    DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol, RunConfig,
-    TrainSettings,
+    Balanced, ClassWeight, DataSettings, Files, LoraSettings, LrScheduler, ModelSettings, Protocol,
+    RunConfig, TrainSettings,
 };
 pub(crate) use settings::{context, default_long_inputs};
 pub(crate) use written::Annotations;

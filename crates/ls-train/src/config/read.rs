@@ -153,7 +153,7 @@ pub(super) fn unwritable(error: toml::ser::Error) -> TrainError {
 }
 
 /// Keys of `data` that say how a file is read.
-pub(super) const READING: [&str; 19] = [
+pub(super) const READING: [&str; 20] = [
     "format",
     "header",
     "delimiter",
@@ -162,6 +162,7 @@ pub(super) const READING: [&str; 19] = [
     "text_pair",
     "text_append",
     "label",
+    "label_delimiter",
     "first_label",
     "labels",
     "tokens",

@@ -8,6 +8,7 @@ use super::checks::unknown_metric;
 use super::micro_batch::MicroBatchSize;
 use super::settings::{Protocol, RunConfig, context, default_long_inputs};
 use crate::error::{Result, TrainError};
+use crate::problem::Problem;
 use crate::scores::Scores;
 
 /// A run with every choice made, by the user, the protocol, the data set, the checkpoint or the
@@ -118,21 +119,14 @@ impl RunConfig {
             self.train.pass_size = Some(self.train.largest_pass());
         }
 
-        let kind = match self.task {
-            TaskKind::Sequence => None,
-            TaskKind::Token => data.scheme.map(Scheme::kind),
-        };
-        let metric = match (self.task, kind) {
+        let tags = data.scheme.map(Scheme::kind);
+        let problem = Problem::of(self.task, settings.problem_type, tags);
+        let default = || problem.default_metric().to_string();
+        let metric = &mut self.train.metric_for_best_model;
+        let metric = match problem {
             // Its tags say later what they are: see `settle_tags`.
-            (TaskKind::Token, None) => self.train.metric_for_best_model.clone(),
-            _ => {
-                let metric = &mut self.train.metric_for_best_model;
-                Some(
-                    metric
-                        .get_or_insert_with(|| default_metric(kind).into())
-                        .clone(),
-                )
-            }
+            Problem::Tags(None) => metric.clone().unwrap_or_else(default),
+            _ => metric.get_or_insert_with(default).clone(),
         };
         if let Some(lora) = &mut self.lora {
             lora.target_modules.get_or_insert_with(|| {
@@ -170,7 +164,7 @@ impl RunConfig {
             trained,
             limits,
             padding,
-            metric: metric.unwrap_or_else(|| default_metric(kind).into()),
+            metric,
             config: self,
         }
     }
@@ -205,12 +199,13 @@ impl RunConfig {
     }
 }
 
-/// The score that chooses the best checkpoint where none is named: of spans, or of labels.
+/// Sees that a metric is one of tags of a kind.
+///
 /// # Errors
 ///
-/// If the metric is none of tags of this kind.
-pub(crate) fn check_metric_of_tags(task: TaskKind, metric: &str, kind: TagKind) -> Result<()> {
-    let known = Scores::metrics(task, Some(kind));
+/// If it is none.
+pub(crate) fn check_metric_of_tags(metric: &str, kind: TagKind) -> Result<()> {
+    let known = Scores::keys(Problem::Tags(Some(kind)));
     if known.contains(&metric) {
         return Ok(());
     }
@@ -221,13 +216,6 @@ pub(crate) fn check_metric_of_tags(task: TaskKind, metric: &str, kind: TagKind) 
         ),
         faults: vec![unknown_metric(metric, &known)],
     })
-}
-
-fn default_metric(kind: Option<TagKind>) -> &'static str {
-    match kind {
-        Some(TagKind::Spans) => "span_f1_micro",
-        Some(TagKind::Labels) | None => "accuracy",
-    }
 }
 
 impl ResolvedRun {
@@ -268,8 +256,9 @@ impl ResolvedRun {
             self.config.data.scheme = Some(Scheme::Labels);
         }
         let metric = &mut self.config.train.metric_for_best_model;
-        let metric = metric.get_or_insert_with(|| default_metric(Some(kind)).into());
-        check_metric_of_tags(self.config.task, metric, kind)?;
+        let default = || Problem::Tags(Some(kind)).default_metric().to_string();
+        let metric = metric.get_or_insert_with(default);
+        check_metric_of_tags(metric, kind)?;
         self.metric.clone_from(metric);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The tables of a configuration file and their defaults.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ls_data::catalog::{self, DatasetSpec};
@@ -14,15 +15,16 @@ use ls_lora::{
     Bias, InitLoraWeights, LARGEST_ALPHA, LARGEST_RANK, LoraConfig, MOST_PATTERNS, Quantization,
     TargetModules,
 };
-use ls_model::{AttentionMode, ComputeType, LayerList, Pooling};
+use ls_model::{AttentionMode, ComputeType, LayerList, Pooling, ProblemType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fold::Fold;
 use super::micro_batch::MicroBatchSize;
 use super::values;
-use crate::bounds::{BATCH, EXAMPLES, MOST, PASSES, STEPS, TOKENS, WARMUP_STEPS};
+use crate::bounds::{BATCH, EXAMPLES, MOST, MOST_GAMMA, PASSES, STEPS, TOKENS, WARMUP_STEPS};
 use crate::error::Result;
+use crate::problem::Problem;
 
 /// A run as the user writes it: model, adapter, data and training.
 ///
@@ -90,6 +92,13 @@ pub struct ModelSettings {
     /// token, which is another than the last where the end token pads.
     #[schemars(schema_with = "values::names::<Pooling>")]
     pub pooling: Option<Pooling>,
+    /// What a text is labelled with, by transformers' names: `single_label_classification` (one
+    /// class of several; the default), `multi_label_classification` (any number of labels) or
+    /// `regression` (a number). It stands in the model's config.json and decides how labels are
+    /// read, the loss (cross-entropy, binary cross-entropy of each label, mean squared error) and
+    /// the scores.
+    #[schemars(schema_with = "values::names::<ProblemType>")]
+    pub problem_type: Option<ProblemType>,
     /// Element type of the frozen weights, and off the CPU of the activations: `f32` or `bf16`.
     /// What trains is f32.
     #[schemars(schema_with = "values::names::<ComputeType>")]
@@ -116,6 +125,7 @@ impl Default for ModelSettings {
             adapter: None,
             attention: None,
             pooling: None,
+            problem_type: None,
             dtype: ComputeType::F32,
             quantization: None,
             classifier_dropout: None,
@@ -353,8 +363,15 @@ pub struct DataSettings {
     #[schemars(schema_with = "values::column")]
     pub text_pair: Option<ColumnRef>,
     /// Column of the label.
+    ///
+    /// By `model.problem_type` it is a class, a list of them (of JSON, or parted by
+    /// `label_delimiter`; an empty one where no label holds), or a number.
     #[schemars(schema_with = "values::column")]
     pub label: ColumnRef,
+    /// What parts the labels of a text in one column, such as `;` or `, `, where any number may
+    /// hold; by default a column holds a JSON list: `["a", "b"]`.
+    #[schemars(length(min = 1))]
+    pub label_delimiter: Option<String>,
     /// The integer that stands for the first of `labels`.
     pub first_label: i64,
     /// Column (CoNLL) or key (JSONL) of the words; by default the first column, or `tokens`.
@@ -458,6 +475,7 @@ impl Default for DataSettings {
             text_append: Vec::new(),
             text_pair: None,
             label: ColumnRef::Name("label".into()),
+            label_delimiter: None,
             first_label: 0,
             tokens: None,
             tags: None,
@@ -512,6 +530,43 @@ pub(crate) fn context(attention: &AttentionMode) -> Context {
         AttentionMode::Causal => Context::Left,
         _ => Context::Both,
     }
+}
+
+impl RunConfig {
+    /// What is learnt of an example, as far as it is known before the data are read.
+    pub fn problem(&self) -> Problem {
+        let tags = self.data.scheme.map(Scheme::kind);
+        Problem::of(self.task, self.model.problem_type, tags)
+    }
+
+    /// The name of the column of the labels, where it has one.
+    pub(crate) fn label_column(&self) -> Option<&str> {
+        match &self.data.label {
+            ColumnRef::Name(name) => Some(name),
+            ColumnRef::Index(_) => None,
+        }
+    }
+}
+
+/// How much classes weigh in the loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"balanced\" or a table of labels and weights"
+)]
+pub enum ClassWeight {
+    /// A name for weights that follow from the data.
+    Named(Balanced),
+    /// The weight of each label; of those that are not there 1.
+    Table(BTreeMap<String, f64>),
+}
+
+/// The name of the weights by which each class weighs as much as the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balanced {
+    /// As scikit-learn's `class_weight="balanced"`.
+    Balanced,
 }
 
 /// Learning rate over the steps, by Hugging Face's names.
@@ -591,6 +646,27 @@ pub struct TrainSettings {
     /// at the rate of their layer.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub layerwise_lr_decay: f64,
+    /// Weights of the classes in the loss: `balanced`, by which each class weighs as much as the
+    /// others (scikit-learn's: examples over classes over the examples of the class), or a table of
+    /// labels and weights, `{ spam = 5.0 }`, in which a label that is not there weighs 1. Tags are
+    /// classes of words. Where any number of labels may hold, it is the weight of a label in the
+    /// examples that have it (`pos_weight`), and `balanced` those without it over those with it.
+    #[schemars(schema_with = "values::class_weight")]
+    pub class_weight: Option<ClassWeight>,
+    /// Part of each target that is spread over all classes, as HF's `label_smoothing_factor` and
+    /// torch's `label_smoothing`; of classes and tags only.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub label_smoothing_factor: f64,
+    /// Exponent of the focal loss: what the model is sure of counts less, by `(1 - p)^gamma` with
+    /// the probability of what is right; 0 for none, 2 is usual.
+    #[schemars(range(min = 0, max = MOST_GAMMA))]
+    pub focal_gamma: f64,
+    /// The score from which on a label holds where any number may, for all labels; by default each
+    /// has its own, by which its F1 on the validation split is best. It is fitted at each
+    /// evaluation and kept beside the weights (`ls_llama.json`), and `predict` and `evaluate` go by
+    /// it.
+    #[schemars(range(min = 0, max = 1))]
+    pub threshold: Option<f64>,
     /// Limit of the norm over all gradients; 0 for none.
     #[schemars(range(min = 0, max = MOST))]
     pub max_grad_norm: f64,
@@ -604,7 +680,8 @@ pub struct TrainSettings {
     #[schemars(range(min = STEPS.least, max = STEPS.most))]
     pub eval_steps: Option<usize>,
     /// The score by which the best checkpoint is chosen: a key of the scores, or `loss`. By default
-    /// `span_f1_micro` for tags that are spans, else `accuracy`.
+    /// `span_f1_micro` for tags that are spans, `f1_micro` where any number of labels may hold,
+    /// `mse` of a regression, else `accuracy`. Of `loss`, `mae` and `mse` the lowest is best.
     #[schemars(schema_with = "values::metric")]
     pub metric_for_best_model: Option<String>,
     /// Stop after so many evaluations without a better one.
@@ -655,6 +732,10 @@ impl Default for TrainSettings {
             loraplus_lr_ratio: None,
             layers: None,
             layerwise_lr_decay: 1.0,
+            class_weight: None,
+            label_smoothing_factor: 0.0,
+            focal_gamma: 0.0,
+            threshold: None,
             max_grad_norm: 1.0,
             skip_nonfinite_steps: 0,
             group_by_length: true,

@@ -2,7 +2,7 @@
 //! nothing of schemas, and values that are read by hand. Each says what its reader accepts; its
 //! test holds both against the same values.
 
-use ls_data::{FileFormat, TagScheme, TaskKind, catalog};
+use ls_data::{FileFormat, TagScheme, catalog};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Deserializer;
 use serde::de::value::Error as NamesError;
@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Error, Visitor};
 use serde_json::{Value, json};
 
 use super::settings::LoraSettings;
-use crate::bounds::BATCH;
+use crate::bounds::{BATCH, MOST};
 use crate::scores::Scores;
 
 /// What the schema as a whole says of itself.
@@ -234,7 +234,17 @@ pub(super) fn micro_batch_size(_: &mut SchemaGenerator) -> Schema {
     ])
 }
 
-/// Those of all tasks: which of them a run has, depends on the task and on what its tags say.
+/// Those of all problems: which of them a run has, depends on the task, on the type of the problem
+/// and on what its tags say.
 pub(super) fn metric(_: &mut SchemaGenerator) -> Schema {
-    one_of(&Scores::metrics(TaskKind::Token, None))
+    one_of(&Scores::all_keys())
+}
+
+pub(super) fn class_weight(_: &mut SchemaGenerator) -> Schema {
+    let table = json_schema!({
+        "title": "table of labels and weights",
+        "type": "object",
+        "additionalProperties": { "type": "number", "exclusiveMinimum": 0, "maximum": MOST },
+    });
+    any_of([one_of(&["balanced"]), table])
 }

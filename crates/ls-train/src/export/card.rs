@@ -14,9 +14,10 @@ use ls_model::{AttentionMode, ComputeType, LlamaConfig};
 use serde_json::{Value, json};
 
 use super::scores::{Measured, pipeline_tag};
-use crate::card::{mask, words_read};
-use crate::config::{Files, RunConfig};
+use crate::card::{answers_line, mask, problem_line, words_read};
+use crate::config::{ClassWeight, Files, RunConfig};
 use crate::inference::InferenceSettings;
+use crate::problem::Problem;
 use crate::whole::{class, pad_token_id};
 
 /// A run that is handed over, with all that decides how.
@@ -55,6 +56,9 @@ impl Handed<'_> {
     pub(super) fn card(&self, kind: Kind<'_>) -> String {
         let settings = &self.settings;
         let what = match settings.task {
+            TaskKind::Sequence if settings.problem() == Problem::Regression => {
+                "model that gives texts a number"
+            }
             TaskKind::Sequence => "classifier of texts",
             TaskKind::Token => "tagger of words",
         };
@@ -316,12 +320,13 @@ impl Handed<'_> {
                  label2id={{label: id for id, label in labels.items()}},\n    \
                  pad_token_id={pad},\n\
              )\n\
-             {mask}\
+             {problem}{mask}\
              model = {auto}.from_pretrained(base, config=config, dtype=\"float32\")\n\
              model = PeftModel.from_pretrained(model, {folder}).eval()\n\
              tokenizer = AutoTokenizer.from_pretrained({folder})\n```\n\n",
             labels = by_id.join(", "),
             base = quoted(base),
+            problem = problem_line(&self.settings),
             mask = mask(self.decoder, &self.settings.attention),
             folder = quoted(&self.name),
         );
@@ -581,6 +586,17 @@ impl Handed<'_> {
             "ls-llama {}",
             self.report["version"].as_str().unwrap_or("-")
         ));
+        let weights = match &train.class_weight {
+            None => String::new(),
+            Some(ClassWeight::Named(_)) => ", class_weight `balanced`".into(),
+            Some(ClassWeight::Table(table)) => format!(", class_weight {}", json!(table)),
+        };
+        if !weights.is_empty() || train.label_smoothing_factor + train.focal_gamma > 0.0 {
+            lines.push(format!(
+                "loss: label_smoothing_factor {}, focal_gamma {}{weights}",
+                train.label_smoothing_factor, train.focal_gamma
+            ));
+        }
         let mut text = "\n## Configuration\n\n".to_owned();
         for line in lines {
             let _ = writeln!(text, "- {line}");
@@ -588,16 +604,20 @@ impl Handed<'_> {
         if settings.task == TaskKind::Token {
             text += &words_read(settings);
         }
-        text
+        text + &answers_line(settings)
     }
 
     fn limits(&self, kind: Kind<'_>) -> String {
         let settings = &self.settings;
-        let mut lines = vec![
-            "It knows the labels above and answers with one of them to any text, also to one that is \
-             of another kind or language than those it learned from."
-                .to_owned(),
-        ];
+        let answers = match settings.problem() {
+            Problem::Regression => "It answers with a number",
+            Problem::MultiLabel => "It knows the labels above and answers with any number of them",
+            _ => "It knows the labels above and answers with one of them",
+        };
+        let mut lines = vec![format!(
+            "{answers} to any text, also to one that is of another kind or language than those it \
+             learned from."
+        )];
         let most = settings.max_length;
         lines.push(match (settings.task, settings.long_inputs) {
             (TaskKind::Token, LongInputs::Window) => format!(

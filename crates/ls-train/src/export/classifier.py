@@ -139,15 +139,21 @@ class Classifier:
     def _answer(self, scores):
         best = int(scores.argmax())
         named = dict(zip(self.labels, scores.tolist()))
-        return {"label": self.labels[best], "score": float(scores[best]), "scores": named}
+        answer = {"label": self.labels[best], "score": float(scores[best])}
+        if self.settings.get("problem_type") == "multi_label_classification":
+            fitted = self.settings.get("calibration", {}).get("thresholds") or [0.5] * len(self.labels)
+            held = zip(self.labels, named.values(), fitted, strict=True)
+            answer["labels"] = [label for label, score, least in held if score >= least]
+        return {**answer, "scores": named}
 
     # --- answers ---
 
     @torch.no_grad()
     def predict(self, inputs, batch_size=None):
         """An answer for each input, in their order. Of a classifier it has `label`, `score` and
-        `scores`, the probability of each label. Of a tagger it is a list with such an object for
-        each word (None for a word that was cut off or has no token)."""
+        `scores`, the probability of each label, and where any number of labels may hold `labels`,
+        those that do; of a regression `score` is the number. Of a tagger it is a list with such an
+        object for each word (None for a word that was cut off or has no token)."""
         if isinstance(inputs, str):
             raise TypeError(f"predict takes a list of inputs, not a text: predict([{inputs[:40]!r}])")
         inputs = list(inputs)

@@ -31,6 +31,22 @@ const CLASSES: [[&str; 3]; 3] = [
     ["f1_macro", "F1 (macro)", "f1"],
     ["mcc", "Matthews correlation", "matthews_correlation"],
 ];
+const LABELS: [[&str; 3]; 4] = [
+    ["f1_micro", "F1 (micro)", "f1"],
+    ["f1_macro", "F1 (macro)", "f1"],
+    ["average_precision_macro", "Mean average precision", "map"],
+    [
+        "subset_accuracy",
+        "Accuracy of whole label sets",
+        "accuracy",
+    ],
+];
+const NUMBERS: [[&str; 3]; 4] = [
+    ["pearson", "Pearson correlation", "pearsonr"],
+    ["spearman", "Spearman correlation", "spearmanr"],
+    ["mae", "Mean absolute error", "mae"],
+    ["mse", "Mean squared error", "mse"],
+];
 const SPANS: [[&str; 3]; 4] = [
     ["span_f1_micro", "Span F1 (micro)", "f1"],
     [
@@ -55,9 +71,13 @@ pub(super) fn measured(
 ) -> Result<Vec<Measured>> {
     let rows: &[[&str; 3]] = match scores {
         Scores::Classification(_) => &CLASSES,
+        Scores::MultiLabel(_) => &LABELS,
+        Scores::Regression(_) => &NUMBERS,
         Scores::Spans(_) => &SPANS,
     };
-    let resampled = match optional(read(predictions))? {
+    // Of lists of labels and of numbers there are no intervals.
+    let counted = matches!(scores, Scores::Classification(_) | Scores::Spans(_));
+    let resampled = match optional(read(predictions))?.filter(|_| counted) {
         Some(bytes) => resampled(&bytes, predictions, rows, settings)?,
         None => None,
     };

@@ -1,7 +1,7 @@
 //! The keys that no sweep varies: with other values its runs could not be compared.
 
 /// Keys that no sweep varies, and why.
-pub(super) const FIXED: [(&str, &str); 28] = [
+pub(super) const FIXED: [(&str, &str); 30] = [
     ("run", "each run has a folder in that of the sweep"),
     ("task", "runs of two tasks have no score in common"),
     ("model", BY_KEY),
@@ -21,7 +21,12 @@ pub(super) const FIXED: [(&str, &str); 28] = [
     ("data.encoding", OTHER_EXAMPLES),
     ("data.tokens", OTHER_EXAMPLES),
     ("data.skip_bad_rows", OTHER_EXAMPLES),
+    (
+        "model.problem_type",
+        "runs of two problems have no score in common",
+    ),
     ("data.label", OTHER_LABELS),
+    ("data.label_delimiter", OTHER_LABELS),
     ("data.labels", OTHER_LABELS),
     ("data.first_label", OTHER_LABELS),
     ("data.tags", OTHER_LABELS),

@@ -10,6 +10,8 @@ use toml::Table;
 use super::validate::faults;
 use super::*;
 use crate::config::reference::{alternatives, reference_page};
+use crate::problem::Problem;
+use crate::scores::Scores;
 
 fn faults_of(text: &str) -> Vec<String> {
     static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
@@ -41,6 +43,12 @@ fn around(key: &str) -> Vec<&'static str> {
         "data.scheme" | "data.train_scheme" | "data.tag_separator" => "task = 'token'",
         _ => "task = 'sequence'",
     };
+    let problem = match key {
+        "data.label_delimiter" | "train.threshold" => {
+            "model.problem_type = 'multi_label_classification'"
+        }
+        _ => "",
+    };
     let model = match key {
         "model.path" => "",
         _ => "model.path = 'm'",
@@ -54,7 +62,7 @@ fn around(key: &str) -> Vec<&'static str> {
         "train.layers" => "lora = false",
         _ => "",
     };
-    let lines = [task, model, data, lora];
+    let lines = [task, model, problem, data, lora];
     lines.into_iter().filter(|line| !line.is_empty()).collect()
 }
 
@@ -104,7 +112,10 @@ fn past_the_schema(key: &str, schema: &Value, value: &str) -> bool {
         "data.dataset" => ["conll", "ontonotes", "wnut"]
             .iter()
             .any(|name| value.contains(name)),
-        "train.metric_for_best_model" => value.contains("span_") || value.contains("token_"),
+        "train.metric_for_best_model" => {
+            let others = Scores::keys(Problem::SingleLabel);
+            !others.iter().any(|key| value == format!("\"{key}\""))
+        }
         // A float without a fraction is an integer to JSON Schema.
         _ => {
             let is_float = value.contains(['.', 'e']);

@@ -58,10 +58,14 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
                 true
             }
             "additionalProperties" => {
-                assert_eq!(said, false);
-                for key in value.as_object().into_iter().flat_map(|table| table.keys()) {
-                    if schema["properties"].get(key).is_none() {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    if schema["properties"].get(key).is_some() {
+                        continue;
+                    }
+                    if said == false {
                         found.push(format!("{}: additionalProperties", join(path, key)));
+                    } else {
+                        check(said, value, &join(path, key), found);
                     }
                 }
                 true

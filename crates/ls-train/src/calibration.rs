@@ -1,0 +1,118 @@
+//! [`Calibration`]: what is fitted to the validation split beside the weights, and decides how
+//! scores become answers.
+
+use ls_data::best_f1_threshold;
+use serde::{Deserialize, Serialize};
+
+use crate::prediction::Decision;
+
+/// From this score on, a label holds where any number of labels may and nothing was fitted.
+const HOLDS: f32 = 0.5;
+
+/// How scores become answers, where that is not by the usual rule.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Of each label the score from which on it holds, where any number of labels may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f32>>,
+}
+
+impl Calibration {
+    /// Whether nothing was fitted.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Thresholds with which the labels of these examples are found best, each by its own F1.
+    pub(crate) fn of_labels(decisions: &[Decision], gold: &[Vec<usize>], labels: usize) -> Self {
+        let threshold = |label: usize| {
+            let score = |decision: &Decision| f64::from(decision.probabilities[label]);
+            let scores: Vec<f64> = decisions.iter().map(score).collect();
+            let holds: Vec<bool> = gold.iter().map(|gold| gold.contains(&label)).collect();
+            best_f1_threshold(&scores, &holds) as f32
+        };
+        Self {
+            thresholds: Some((0..labels).map(threshold).collect()),
+        }
+    }
+
+    /// The same threshold for each label.
+    pub(crate) fn with_threshold(mut self, threshold: f32, labels: usize) -> Self {
+        self.thresholds = Some(vec![threshold; labels]);
+        self
+    }
+
+    /// The labels that hold by the scores of an example.
+    pub(crate) fn holding(&self, decision: &Decision) -> Vec<usize> {
+        let threshold = |label: usize| match &self.thresholds {
+            Some(thresholds) => thresholds.get(label).copied().unwrap_or(HOLDS),
+            None => HOLDS,
+        };
+        let scores = decision.probabilities.iter().enumerate();
+        let holding = scores.filter(|(label, score)| **score >= threshold(*label));
+        holding.map(|(label, _)| label).collect()
+    }
+
+    /// What is wrong with it for so many labels, if anything is.
+    pub(crate) fn fault(&self, labels: usize) -> Option<String> {
+        let thresholds = self.thresholds.as_ref()?;
+        if thresholds.len() != labels {
+            let found = thresholds.len();
+            return Some(format!(
+                "calibration.thresholds: expected one for each of {labels} labels, found {found}"
+            ));
+        }
+        let wrong = thresholds
+            .iter()
+            .find(|value| !(0.0..=1.0).contains(*value))?;
+        Some(format!(
+            "calibration.thresholds: expected numbers from 0 to 1, found {wrong}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(probabilities: &[f32]) -> Decision {
+        Decision {
+            label: 0,
+            score: probabilities[0],
+            probabilities: probabilities.to_vec(),
+        }
+    }
+
+    #[test]
+    fn each_label_has_a_threshold_of_its_own() {
+        let decisions = [
+            decision(&[0.9, 0.3]),
+            decision(&[0.8, 0.2]),
+            decision(&[0.7, 0.1]),
+        ];
+        let gold = [vec![0, 1], vec![1], vec![]];
+        let found = Calibration::of_labels(&decisions, &gold, 2);
+        let thresholds = found.thresholds.clone().unwrap();
+        assert!((thresholds[0] - 0.85).abs() < 1e-6 && (thresholds[1] - 0.15).abs() < 1e-6);
+        let holding: Vec<Vec<usize>> = decisions.iter().map(|d| found.holding(d)).collect();
+        assert_eq!(holding, gold);
+        assert_eq!(Calibration::default().holding(&decisions[0]), [0]);
+        // A score that is the threshold holds.
+        let half = Calibration::default().with_threshold(0.3, 2);
+        assert_eq!(half.holding(&decisions[0]), [0, 1]);
+    }
+
+    #[test]
+    fn thresholds_of_other_labels_or_past_their_bounds_are_faults() {
+        let of = |thresholds: &[f32]| {
+            let thresholds = Some(thresholds.to_vec());
+            Calibration { thresholds }.fault(2).unwrap_or_default()
+        };
+        assert_eq!(of(&[0.0, 1.0]), "");
+        assert!(of(&[0.5]).contains("each of 2 labels, found 1"));
+        assert!(of(&[0.5, 1.5]).contains("from 0 to 1, found 1.5"));
+        assert!(of(&[f32::NAN, 0.5]).contains("found NaN"));
+        assert_eq!(Calibration::default().fault(2), None);
+    }
+}
