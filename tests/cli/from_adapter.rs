@@ -12,10 +12,10 @@ use crate::resume::{Runs, assert_same, left, random};
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, says};
 
-const ADAPTER: &str = "model.adapter=first/best";
+pub const ADAPTER: &str = "model.adapter=first/best";
 /// With it a step changes no bit of an f32 value.
-const STANDS: &str = "train.learning_rate=1e-38";
-const HEAD: &str = "base_model.model.score.weight";
+pub const STANDS: &str = "train.learning_rate=1e-38";
+pub const HEAD: &str = "base_model.model.score.weight";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -172,13 +172,13 @@ fn words_are_learned_on_from_pefts_adapter_as_peft_learns_them() {
 }
 
 /// A folder with a run that is finished.
-fn after_a_run(sandbox: Sandbox, set: &[&str]) -> Sandbox {
+pub fn after_a_run(sandbox: Sandbox, set: &[&str]) -> Sandbox {
     train(&sandbox, "first", set);
     sandbox
 }
 
 /// The tensors of a run's adapter.
-fn adapter(sandbox: &Sandbox, run: &str) -> std::collections::BTreeMap<String, HostTensor> {
+pub fn adapter(sandbox: &Sandbox, run: &str) -> std::collections::BTreeMap<String, HostTensor> {
     tensors(sandbox, &format!("{run}/best/adapter_model.safetensors"))
 }
 

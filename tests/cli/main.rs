@@ -5,6 +5,7 @@
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod adapter_says;
 mod answers;
 mod any_bytes;
 mod beginnings;

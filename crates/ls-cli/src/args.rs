@@ -215,7 +215,8 @@ pub struct InitArgs {
     /// What is labelled [default: what the file holds]
     #[arg(long, value_parser = task())]
     pub task: Option<TaskKind>,
-    /// The pretrained model, a Hugging Face folder or its name on the Hub [default: smollm2-135m]
+    /// The pretrained model, a Hugging Face folder or its name on the Hub [default: that of the
+    /// adapter of --set model.adapter=DIR, else smollm2-135m]
     #[arg(long, value_name = "HF_DIR")]
     pub model: Option<PathBuf>,
     /// The file that chooses the best epoch [default: one with labels that is found beside DATA,
@@ -253,13 +254,9 @@ pub struct TrainArgs {
         conflicts_with = "config"
     )]
     pub model: Option<PathBuf>,
-    /// Without a configuration: the labelled file to learn from. Task and columns are found in it
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "model",
-        conflicts_with = "config"
-    )]
+    /// Without a configuration: the labelled file to learn from. Task and columns are found in it.
+    /// The model is that of --model, or the one that the adapter of --set model.adapter=DIR names
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub data: Option<PathBuf>,
     /// With --data: the file that chooses the best epoch [default: a part of --data]
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -604,11 +601,11 @@ pub struct PredictArgs {
     pub texts: Vec<String>,
 }
 
-/// Whether assignments of `--set` name a key of data.
+/// Whether assignments of `--set` name a key.
 pub fn sets(set: &[String], key: &str) -> bool {
     set.iter().any(|assignment| {
         let said = assignment.split_once('=').map(|(said, _)| said.trim());
-        said.and_then(|said| said.strip_prefix("data.")) == Some(key)
+        said == Some(key)
     })
 }
 

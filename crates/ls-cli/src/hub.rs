@@ -36,15 +36,17 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
 /// As [`model`].
 pub fn configured(settings: &ModelSettings, download: bool) -> Result<PathBuf> {
     let found = model(&settings.path, download);
-    match &settings.adapter {
-        None => found,
-        Some(adapter) => found.with_context(|| {
-            format!(
-                "model.path, the base model of the adapter {}",
-                adapter.display()
-            )
-        }),
-    }
+    let Some(adapter) = &settings.adapter else {
+        return found;
+    };
+    let of_adapter = || ls_train::config::base_of_adapter(adapter).ok().flatten();
+    found.map_err(|error| match of_adapter() {
+        Some(base) if base == settings.path => error.context(format!(
+            "model.path, the base model of the adapter {}",
+            adapter.display()
+        )),
+        _ => error,
+    })
 }
 
 /// The folder of a model that was named for its tokenizer: as [`model`] finds it, and there.

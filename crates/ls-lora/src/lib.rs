@@ -84,7 +84,9 @@ pub use peft::{
 };
 pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
-pub use target::{LARGEST_ALPHA, LARGEST_RANK, MOST_PATTERNS, ModuleMatcher, select_modules};
+pub use target::{
+    LARGEST_ALPHA, LARGEST_RANK, MOST_PATTERNS, ModuleMatcher, modules_of_adapter, select_modules,
+};
 pub use trainable::{ParameterCount, TrainableTensor, trainable_tensors};
 
 /// The README's example is compiled and run with the tests.

@@ -250,6 +250,27 @@ pub fn select_modules(
     )
 }
 
+/// As [`select_modules`], of an adapter that there is: one match is enough, as in peft, since the
+/// lists in its configuration are often made for several architectures.
+///
+/// # Errors
+///
+/// As [`select_modules`], if nothing of a list matches.
+pub fn modules_of_adapter(
+    config: &LoraConfig,
+    linear_names: &[&str],
+    embedding_names: &[&str],
+    head_names: &[&str],
+) -> Result<Vec<String>> {
+    select(
+        config,
+        linear_names,
+        embedding_names,
+        head_names,
+        Unmatched::PassedOver,
+    )
+}
+
 /// As [`select_modules`]; with [`Unmatched::PassedOver`], one match is enough.
 pub(crate) fn select(
     config: &LoraConfig,

@@ -269,11 +269,10 @@ impl LlamaClassifier {
     /// If a tensor of the adapter does not fit the decoder.
     pub fn begin_from(
         mut self,
-        adapter: &PeftAdapter,
+        mut adapter: PeftAdapter,
         dir: &Path,
         device: &Device,
     ) -> Result<Self> {
-        let mut adapter = adapter.clone();
         // By it the head trains, whatever the adapter was trained for.
         adapter.config.task_type = Some(self.task.task_type());
         adapter.saved_modules.retain(|name, _| !is_head(name));

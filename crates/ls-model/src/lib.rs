@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapted;
 mod assemble;
 mod attention;
 mod bounds;

@@ -14,7 +14,7 @@ use ls_files::{Dtype, FileError, Fingerprint, Hashed, HostTensor, sha256};
 use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType};
 
 use crate::assemble::assemble;
-use crate::config::{LlamaConfig, Projection};
+use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
 use crate::heads::{LlamaClassifier, Task};
 use crate::llama::LlamaModel;
@@ -130,28 +130,12 @@ impl Checkpoint {
         let config = &self.config;
         LlamaModel::visibility(config, attention)?;
         let Some(lora) = lora else { return Ok(()) };
-        let selected = self.adapted_by(lora)?;
-        let all = self.linear_layers().into_iter().chain([self.table()]);
+        let selected = config.adapted_by(lora)?;
+        let all = config.linear_layers().into_iter().chain([config.table()]);
         for (name, [d_in, d_out]) in all.filter(|(name, _)| selected.contains(name)) {
             lora.checked_rank_of(&name, d_in, d_out)?;
         }
         Ok(())
-    }
-
-    /// The names of the layers that a new adapter of this configuration would be on.
-    ///
-    /// # Errors
-    ///
-    /// If a target matches no layer.
-    pub fn adapted_by(&self, lora: &LoraConfig) -> Result<Vec<String>> {
-        let (layers, table) = (self.linear_layers(), self.table().0);
-        let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
-        Ok(ls_lora::select_modules(
-            lora,
-            &names,
-            &[&table],
-            &["score"],
-        )?)
     }
 
     /// Checks that the adapter of a folder fits this model's layers, before any weight of the model
@@ -162,26 +146,9 @@ impl Checkpoint {
     /// If the file lacks a layer that its configuration adapts, holds one that is not there, or a
     /// shape is another.
     pub fn check_adapter(&self, adapter: &PeftAdapter, dir: &Path) -> Result<()> {
-        let (mut table, layers) = (self.table(), self.linear_layers());
+        let (mut table, layers) = (self.config.table(), self.config.linear_layers());
         table.1[0] = adapter.vocab_size().unwrap_or(table.1[0]);
         Ok(adapter.expect_layers(dir, &layers, &[table], &["score"])?)
-    }
-
-    /// The linear layers of the decoder, each with its full name and shape `[in, out]`.
-    fn linear_layers(&self) -> Vec<(String, [usize; 2])> {
-        let projections = self.config.projections();
-        let layers = (0..self.config.num_hidden_layers).flat_map(|layer| {
-            let module =
-                move |of: &Projection| (format!("model.layers.{layer}.{}", of.name), of.shape);
-            projections.all().iter().map(module)
-        });
-        layers.collect()
-    }
-
-    /// The table of embeddings with its shape `[vocabulary, width]`.
-    fn table(&self) -> (String, [usize; 2]) {
-        let shape = [self.config.vocab_size, self.config.hidden_size];
-        ("model.embed_tokens".to_owned(), shape)
     }
 
     /// How many tensors the files hold of each element type, by its name.

@@ -1,15 +1,13 @@
 //! [`Begun`]: the adapter that a run begins from (`model.adapter`), and what of the run is held
 //! against it.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use ls_data::{TaskKind, TextTokenizer};
-use ls_files::listed;
+use ls_data::TextTokenizer;
+use ls_files::{Fingerprint, is_folder};
 use ls_lora::{CONFIG_FILE, LoraConfig, PeftAdapter, weights_file};
 use ls_model::{Checkpoint, LlamaClassifier, SavedHead, Task};
-use serde::Serialize;
 
 use crate::config::{ResolvedRun, RunConfig};
 use crate::error::{Result, TrainError};
@@ -17,9 +15,7 @@ use crate::inference::InferenceSettings;
 use crate::old_head::OldHead;
 use crate::read_files::ReadFiles;
 use crate::run_dir::INFERENCE_FILE;
-
-/// Names that are listed in a message.
-const LISTED: usize = 10;
+use crate::set_otherwise::{cut_otherwise, held_otherwise, set_otherwise, written};
 
 /// An adapter that a run begins from, in memory.
 pub(crate) struct Begun {
@@ -37,15 +33,43 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    /// Sees that a model has the layers that a run speaks of, before any weight of it is read, and
+    /// reads the adapter that the run begins from, if it does: see [`Begun::settle`]. `read` notes
+    /// the adapter's files.
+    ///
+    /// # Errors
+    ///
+    /// If it has not; if the folder is none of an adapter that can be used.
+    pub(crate) fn on_model(
+        run: &mut ResolvedRun,
+        checkpoint: &Checkpoint,
+        read: &mut ReadFiles,
+    ) -> Result<Option<Self>> {
+        let begun = Self::of(&run.config, read)?;
+        if let Some(begun) = &begun {
+            begun.settle(run, checkpoint)?;
+        }
+        let fresh = run.lora.as_ref().filter(|_| begun.is_none());
+        checkpoint.check_settings(&run.attention, fresh)?;
+        run.check_layers(&checkpoint.config)?;
+        Ok(begun)
+    }
+
     /// Reads the adapter of a configuration, if it names one. `read` notes its files.
     ///
     /// # Errors
     ///
     /// If the folder is none of an adapter that can be used.
-    pub(crate) fn of(config: &RunConfig, read: &mut ReadFiles) -> Result<Option<Self>> {
+    fn of(config: &RunConfig, read: &mut ReadFiles) -> Result<Option<Self>> {
         let Some(dir) = config.model.adapter.clone() else {
             return Ok(None);
         };
+        if !is_folder(&dir)? {
+            return Err(TrainError::Config {
+                origin: "model.adapter".into(),
+                faults: vec![format!("{}: no such folder", dir.display())],
+            });
+        }
         let weights = weights_file(&dir)?;
         let files = [
             dir.join(CONFIG_FILE),
@@ -87,32 +111,13 @@ impl Begun {
     /// # Errors
     ///
     /// If `[lora]` says otherwise than the adapter, or the model has not its layers.
-    pub(crate) fn settle(&self, run: &mut ResolvedRun, checkpoint: &Checkpoint) -> Result<()> {
+    fn settle(&self, run: &mut ResolvedRun, checkpoint: &Checkpoint) -> Result<()> {
         let (Some(settings), Some(lora)) = (&run.config.lora, &mut run.lora) else {
             return Ok(());
         };
         checkpoint.check_adapter(&self.adapter, &self.dir)?;
-        let mut faults = settings.contradictions(&self.written, &self.dir)?;
-        if lora.target_modules != self.written.target_modules {
-            let named: BTreeSet<String> = checkpoint.adapted_by(lora)?.into_iter().collect();
-            let own: BTreeSet<String> = self.adapter.lora.keys().cloned().collect();
-            let only = |one: &BTreeSet<String>, other| {
-                let names = one.difference(other).cloned();
-                match listed(names.collect::<Vec<_>>(), LISTED) {
-                    names if names.is_empty() => "none".into(),
-                    names => names,
-                }
-            };
-            if named != own {
-                faults.push(format!(
-                    "lora.target_modules: expected the layers that the adapter in {} \
-                     adapts (model.adapter), found others: beside them {}, without {}: leave it out",
-                    self.dir.display(),
-                    only(&named, &own),
-                    only(&own, &named),
-                ));
-            }
-        }
+        let (dir, model) = (&self.dir, &checkpoint.config);
+        let mut faults = settings.contradictions(&self.written, dir, model)?;
         if run.config.train.baselines && self.vocab_size().is_some() {
             faults.push(format!(
                 "train.baselines: the adapter in {} has a vocabulary of its own, which the model \
@@ -136,7 +141,7 @@ impl Begun {
         Ok(())
     }
 
-    /// What may not fit what the adapter has learnt, a phrase each.
+    /// What may not fit what the adapter has learnt, a phrase each. `weights` is of the model.
     ///
     /// # Errors
     ///
@@ -146,6 +151,7 @@ impl Begun {
         run: &ResolvedRun,
         checkpoint: &Checkpoint,
         tokenizer: &TextTokenizer,
+        weights: &Fingerprint,
     ) -> Result<Vec<String>> {
         let dir = self.dir.display();
         let warnings = self.adapter.warnings.iter();
@@ -157,71 +163,71 @@ impl Begun {
             checkpoint,
             tokenizer,
             run.config.model.tokenizer_dir()?,
+            Some(weights),
             "what the adapter has learnt may not fit",
         )?;
         let others = others.into_iter();
         found.extend(others.map(|other| format!("{other}, which {dir} was trained with")));
-        let (model, data) = (&run.config.model, &run.config.data);
-        let mut compare = |key: &str, was: Option<String>, is: Option<String>| {
-            if was != is {
-                let [was, is] = [was, is].map(|value| value.unwrap_or_else(|| "not set".into()));
-                found.push(format!("{key} is {is}, and {dir} was trained with {was}"));
-            }
-        };
-        let attention = record.attention.to_string();
-        compare(
-            "model.attention",
-            Some(attention),
-            Some(run.attention.to_string()),
-        );
-        let packed = [record.quantization, model.quantization];
-        let [was, is] = packed.map(|format| format.map(|format| written(&format)));
-        compare("model.quantization", was, is);
-        let [was, is] = [record.dtype, model.dtype].map(|dtype| Some(written(&dtype)));
-        compare("model.dtype", was, is);
-        let as_text = [record.special_tokens, data.special_tokens];
-        let [was, is] = as_text.map(|tokens| Some(written(&tokens)));
-        compare("data.special_tokens", was, is);
-        if record.task != run.config.task {
-            return Ok(found);
-        }
-        let pooled = [record.pooling, model.pooling];
-        let [was, is] = pooled.map(|pooling| pooling.map(|pooling| pooling.to_string()));
-        compare("model.pooling", was, is);
-        if record.task == TaskKind::Token {
-            let [was, is] = [record.words, data.words].map(|words| Some(written(&words)));
-            compare("data.words", was, is);
-            let positions = [record.label_position, data.label_position];
-            let [was, is] = positions.map(|position| Some(written(&position)));
-            compare("data.label_position", was, is);
-        }
+        found.extend(set_otherwise(record, &self.dir, run));
+        found.extend(held_otherwise(record, &self.dir, run));
         Ok(found)
     }
 
-    /// What is assumed of an adapter beside which nothing stands, as a note.
-    pub(crate) fn assumed(&self, run: &ResolvedRun) -> Option<String> {
-        let pooling = run.config.model.pooling;
-        let pooling = pooling.map(|pooling| format!(", model.pooling = {pooling}"));
-        self.record.is_none().then(|| {
-            format!(
-                "{} does not say how it was trained: it goes on with model.attention = {}{}",
-                self.dir.display(),
-                run.attention,
-                pooling.unwrap_or_default()
-            )
-        })
+    /// What is worth knowing of how it goes on, as notes: other lengths than it was trained with,
+    /// or, where nothing stands beside it, what is assumed of it.
+    pub(crate) fn notes(&self, run: &ResolvedRun) -> Vec<String> {
+        let Some(record) = &self.record else {
+            return vec![self.assumed(run)];
+        };
+        cut_otherwise(record, &self.dir, run)
     }
 
-    /// Its head, whose rows the labels of a run may keep.
-    pub(crate) fn head(&self, task: Task) -> OldHead {
+    fn assumed(&self, run: &ResolvedRun) -> String {
+        let (model, data) = (&run.config.model, &run.config.data);
+        let mut assumed = vec![format!("model.attention = {}", run.attention)];
+        match model.pooling {
+            Some(pooling) => assumed.push(format!("model.pooling = {pooling}")),
+            None => {
+                assumed.push(format!("data.words = {}", written(&data.words)));
+                let position = written(&data.label_position);
+                assumed.push(format!("data.label_position = {position}"));
+            }
+        }
+        format!(
+            "{} does not say how it was trained: it goes on with {}",
+            self.dir.display(),
+            assumed.join(", ")
+        )
+    }
+
+    /// The head whose rows the labels of a run may keep: its own, or where it has none for them
+    /// that of its model, if that is a whole classifier.
+    ///
+    /// # Errors
+    ///
+    /// If the model's head cannot be read.
+    pub(crate) fn head(&self, task: Task, checkpoint: &Checkpoint) -> Result<OldHead> {
         let (adapter, path) = (&self.adapter, self.weights.clone());
         let names = self.record.as_ref();
-        OldHead {
+        let own = OldHead {
+            place: self.dir.clone(),
             path: self.dir.clone(),
             sha256: self.sha256.clone(),
             head: SavedHead::of_adapter(adapter, path, task.task_type()),
             names: names.map(|record| record.labels.names().to_vec()),
+        };
+        if own.head.is_some() {
+            return Ok(own);
         }
+        let of_model = OldHead::of_model(checkpoint, "", task.task_type())?;
+        Ok(match of_model {
+            Some(of_model) => OldHead {
+                path: own.path,
+                sha256: own.sha256,
+                ..of_model
+            },
+            None => own,
+        })
     }
 
     /// Puts the adapter on a classifier, which has its head.
@@ -230,19 +236,13 @@ impl Begun {
     ///
     /// If a tensor does not fit.
     pub(crate) fn place(
-        &self,
+        self,
         model: LlamaClassifier,
         lora: &LoraConfig,
         device: &Device,
     ) -> Result<LlamaClassifier> {
-        let mut adapter = self.adapter.clone();
+        let mut adapter = self.adapter;
         adapter.config = lora.clone();
-        Ok(model.begin_from(&adapter, &self.dir, device)?)
+        Ok(model.begin_from(adapter, &self.dir, device)?)
     }
-}
-
-/// A setting as a configuration has it.
-fn written(value: &impl Serialize) -> String {
-    let value = serde_json::to_value(value).unwrap_or_default();
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
 }

@@ -484,10 +484,7 @@ impl TrainError {
             {
                 Some("the adapter was saved without its head, which is lost: train with task_type = \"SEQ_CLS\" or \"TOKEN_CLS\", or with modules_to_save = [\"score\"]".into())
             }
-            Self::Model(ModelError::Lora(
-                LoraError::File(FileError::TensorShape { path, .. } | FileError::TensorMissing { path, .. })
-                | LoraError::SurplusTensors { path, .. },
-            )) if path.ends_with(WEIGHTS_FILE) || path.ends_with(PICKLED_WEIGHTS_FILE) => {
+            Self::Model(ModelError::Lora(error)) if is_of_another_base(error) => {
                 Some("an adapter fits the model that it was trained on: name that one".into())
             }
             Self::Model(ModelError::File(error) | ModelError::Lora(LoraError::File(error)))
@@ -529,6 +526,20 @@ impl TrainError {
             _ => None,
         }
     }
+}
+
+/// Whether an adapter has layers that its model has not, or in other shapes.
+fn is_of_another_base(error: &LoraError) -> bool {
+    let path = match error {
+        LoraError::File(FileError::TensorShape { path, .. }) => path,
+        LoraError::SurplusTensors { path, names }
+            if names.iter().all(|name| name.contains(".lora_")) =>
+        {
+            path
+        }
+        _ => return false,
+    };
+    path.ends_with(WEIGHTS_FILE) || path.ends_with(PICKLED_WEIGHTS_FILE)
 }
 
 /// The flag that sets `key=value`. Names of columns may hold what a shell would read.

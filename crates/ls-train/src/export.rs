@@ -118,7 +118,8 @@ pub fn export(
     };
     let checkpoint = Checkpoint::open(model_dir)?;
     let tokenizer = TextTokenizer::for_reading(&best, settings.reading())?;
-    let others = settings.not_those_of_training(&checkpoint, &tokenizer, &best, WRONG_ANSWERS)?;
+    let others =
+        settings.not_those_of_training(&checkpoint, &tokenizer, &best, None, WRONG_ANSWERS)?;
     if !others.is_empty() {
         let trained = |other: String| format!("{other}, which it was trained with");
         let (run, others) = (run.into(), others.into_iter().map(trained).collect());

@@ -285,7 +285,8 @@ impl InferenceSettings {
     }
 
     /// What of a base model and a tokenizer is not what the adapter was trained with, in words.
-    /// `so` says what follows from it.
+    /// `so` says what follows from it. Where `known` is of as much of the weights as the record
+    /// they are not hashed again.
     ///
     /// # Errors
     ///
@@ -295,17 +296,22 @@ impl InferenceSettings {
         checkpoint: &Checkpoint,
         tokenizer: &TextTokenizer,
         tokenizer_dir: &Path,
+        known: Option<&Fingerprint>,
         so: &str,
     ) -> Result<Vec<String>> {
         let mut others = Vec::new();
-        if let Some(trained) = &self.base_weights
-            && checkpoint.fingerprint(Some(trained.hashed))? != *trained
-        {
-            others.push(format!(
-                "{}: {so}: these are not the weights (then in {})",
-                checkpoint.dir.display(),
-                self.base_model.display()
-            ));
+        if let Some(trained) = &self.base_weights {
+            let is_other = match known.filter(|known| known.hashed == trained.hashed) {
+                Some(known) => known != trained,
+                None => checkpoint.fingerprint(Some(trained.hashed))? != *trained,
+            };
+            if is_other {
+                others.push(format!(
+                    "{}: {so}: these are not the weights (then in {})",
+                    checkpoint.dir.display(),
+                    self.base_model.display()
+                ));
+            }
         }
         if let Some(trained) = &self.config_sha256
             && checkpoint.config_sha256 != *trained
@@ -415,5 +421,41 @@ pub(crate) fn pad_token(
     match theirs.filter(|_| pooling == Some(Pooling::LastNotPad)) {
         Some(id) => (id, tokenizer.id_to_token(id).unwrap_or_default()),
         None => (own.id, own.token.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ls_files::Hashed;
+
+    use super::*;
+
+    #[test]
+    fn weights_that_are_hashed_already_are_not_hashed_again() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/model");
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let tokenizer = TextTokenizer::for_reading(&dir, Reading::default()).unwrap();
+        let run = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'a.csv'";
+        let run = crate::RunConfig::from_toml(run, "", &[]).unwrap();
+        let run = run.resolve(&checkpoint.config);
+        let labels = LabelSet::from_names(vec!["a".into(), "b".into()]).unwrap();
+        // Of none that there are: whoever hashed would see it.
+        let of = |hashed, sha256: &str| Fingerprint {
+            hashed,
+            sha256: sha256.into(),
+        };
+        let trained = of(Hashed::Whole, "1");
+        let settings =
+            InferenceSettings::of_run(&run, &checkpoint, &tokenizer, labels, None, trained.clone());
+        let others = |known: Option<Fingerprint>| {
+            let known = known.as_ref();
+            let others = settings.not_those_of_training(&checkpoint, &tokenizer, &dir, known, "so");
+            others.unwrap().len()
+        };
+        assert_eq!(others(Some(trained)), 0);
+        assert_eq!(others(Some(of(Hashed::Whole, "2"))), 1);
+        // Another part of them does not tell.
+        assert_eq!(others(Some(of(Hashed::Sample, "1"))), 1);
+        assert_eq!(others(None), 1);
     }
 }

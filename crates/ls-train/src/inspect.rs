@@ -416,6 +416,12 @@ impl Inspected {
             self.say("epochs", config.train.epochs);
         }
         self.progress(root, &folder);
+        if let Some(adapter) = config
+            .as_ref()
+            .and_then(|config| config.model.adapter.as_ref())
+        {
+            self.hash_of(adapter, &folder);
+        }
         // What predict would do first.
         if self.take(RunDir::open(root)).is_none() {
             return;
@@ -433,6 +439,21 @@ impl Inspected {
                     .map(|_| ())
                     .map_err(TrainError::from),
             });
+        }
+    }
+
+    /// The SHA-256 of the weights of the adapter that a run began from, as it noted it.
+    fn hash_of(&mut self, adapter: &Path, folder: &RunDir) {
+        let noted = optional(ls_files::read_json::<Value>(folder.environment()));
+        let Some(Some(noted)) = self.take(noted) else {
+            return;
+        };
+        let files = noted["sha256"].as_array().into_iter().flatten();
+        let mut pairs = files.filter_map(|pair| Some((pair[0].as_str()?, pair[1].as_str()?)));
+        let weights = [WEIGHTS_FILE, PICKLED_WEIGHTS_FILE].map(|name| adapter.join(name));
+        let is_weights = |path: &str| weights.iter().any(|file| file == Path::new(path));
+        if let Some((_, sha256)) = pairs.find(|(path, _)| is_weights(path)) {
+            self.say("began_from_sha256", sha256);
         }
     }
 

@@ -44,6 +44,7 @@ mod run_dir;
 mod saver;
 pub mod schedule;
 mod scores;
+mod set_otherwise;
 mod shared;
 pub mod sources;
 pub mod splits;

@@ -9,8 +9,10 @@ use ls_lora::TaskType;
 use ls_model::{Checkpoint, LlamaClassifier, SavedHead};
 use serde::Serialize;
 
+use crate::config::ResolvedRun;
 use crate::error::Result;
 use crate::inference::InferenceSettings;
+use crate::set_otherwise::set_otherwise;
 
 /// Names that are listed in a message.
 const LISTED: usize = 10;
@@ -33,7 +35,10 @@ pub struct BegunFrom {
 
 /// A head that was trained before.
 pub(crate) struct OldHead {
-    /// Its folder, and the hash of what is in it.
+    /// Its folder.
+    pub(crate) place: PathBuf,
+    /// What the run begins from, and its hash: of an adapter without a head that is the adapter,
+    /// though the head is its model's.
     pub(crate) path: PathBuf,
     pub(crate) sha256: String,
     /// None of the run's task may be there.
@@ -45,7 +50,7 @@ pub(crate) struct OldHead {
 /// Of each label of a run which row of an old head it keeps.
 pub(crate) struct Kept {
     head: Option<(SavedHead, Vec<Option<usize>>)>,
-    pub(crate) from: BegunFrom,
+    from: BegunFrom,
     /// What was decided, for people.
     pub(crate) said: String,
 }
@@ -70,8 +75,11 @@ impl OldHead {
         // What transformers calls labels that nobody named.
         let is_default = |(at, name): (usize, &String)| *name == format!("LABEL_{at}");
         let names = names.filter(|names| !names.iter().enumerate().all(is_default));
+        let place = std::path::absolute(&checkpoint.dir);
+        let place = place.unwrap_or_else(|_| checkpoint.dir.clone());
         Ok(Some(Self {
-            path: std::path::absolute(&checkpoint.dir).unwrap_or_else(|_| checkpoint.dir.clone()),
+            path: place.clone(),
+            place,
             sha256: sha256.into(),
             head: Some(head),
             names,
@@ -82,12 +90,13 @@ impl OldHead {
     /// writes none) is kept where it has as many rows.
     pub(crate) fn kept(self, labels: &LabelSet) -> Kept {
         let Self {
+            place,
             path,
             sha256,
             head,
             names,
         } = self;
-        let place = path.display();
+        let place = place.display();
         let is_named = names.is_some();
         let (old, why) = match &head {
             None => (None, format!("{place} has no head for such labels")),
@@ -156,17 +165,31 @@ impl OldHead {
 }
 
 impl Kept {
-    /// Puts the rows that are kept into a head that is drawn.
+    /// Puts the rows that are kept into a head that is drawn, and says what the run begins from.
     ///
     /// # Errors
     ///
     /// If the old head is of another width.
-    pub(crate) fn put(&self, model: &mut LlamaClassifier) -> Result<()> {
+    pub(crate) fn put(self, model: &mut LlamaClassifier) -> Result<BegunFrom> {
         if let Some((head, rows)) = &self.head {
             model.keep_rows(head, rows)?;
         }
-        Ok(())
+        Ok(self.from)
     }
+}
+
+/// What the record beside a whole classifier says otherwise than a run of it, a phrase each.
+///
+/// # Errors
+///
+/// If the record cannot be read.
+pub(crate) fn set_otherwise_than_model(
+    run: &ResolvedRun,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<String>> {
+    let record = InferenceSettings::load(&checkpoint.dir)?;
+    let found = record.map(|record| set_otherwise(&record, &checkpoint.dir, run));
+    Ok(found.unwrap_or_default())
 }
 
 fn quoted(names: &[String]) -> String {

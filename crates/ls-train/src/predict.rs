@@ -183,6 +183,7 @@ impl Predictor {
                 &checkpoint,
                 &tokenizer,
                 tokenizer_dir,
+                None,
                 WRONG_ANSWERS,
             )? {
                 tracing::warn!("{other}, which {} was trained with", own_dir.display());

@@ -9,11 +9,13 @@ use ls_data::{
 use ls_files::exists;
 use ls_model::Checkpoint;
 
+use crate::begun::Begun;
 use crate::classes;
 use crate::config::{RunConfig, check_metric_of_tags};
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
 use crate::problem::Problem;
+use crate::read_files::ReadFiles;
 use crate::sources::Sources;
 use crate::splits::parts;
 
@@ -48,14 +50,14 @@ impl Profiles {
         let tokenizer = match model {
             Some(path) if exists(path)? => {
                 let model = Checkpoint::open(path)?;
-                let run = config.clone().resolve(&model.config);
-                // An adapter that there is need not be looked for in the model.
-                let begins = config.model.adapter.is_some();
-                let lora = run.lora.as_ref().filter(|_| !begins);
-                model.check_settings(&run.attention, lora)?;
-                run.check_layers(&model.config)?;
-                let tokenizer = TextTokenizer::for_reading(path, config.data.reading())?;
-                Some((tokenizer, model.config.vocab_size))
+                let mut config = config.clone();
+                config.model.path = path.to_path_buf();
+                let mut run = config.resolve(&model.config);
+                let begun = Begun::on_model(&mut run, &model, &mut ReadFiles::default())?;
+                let (settings, reading) = (&run.config.model, run.config.data.reading());
+                let tokenizer = TextTokenizer::for_reading(settings.tokenizer_dir()?, reading)?;
+                let of_adapter = begun.and_then(|begun| begun.vocab_size());
+                Some((tokenizer, of_adapter.unwrap_or(model.config.vocab_size)))
             }
             _ => None,
         };

@@ -88,7 +88,7 @@ pub fn config_of_run(run: &Path, overrides: &[String]) -> Result<RunConfig> {
     let folder = RunDir::at(run);
     folder.check_config()?;
     let path = folder.config();
-    RunConfig::from_file(&path, overrides)
+    RunConfig::of_begun(&path, overrides)
 }
 
 /// A run that is to go on, claimed by its log.

@@ -23,7 +23,7 @@ use crate::identity::Identity;
 use crate::inference::InferenceSettings;
 use crate::loss::Objective;
 use crate::memory::fitting_pass;
-use crate::old_head::OldHead;
+use crate::old_head::{OldHead, set_otherwise_than_model};
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
 use crate::read_files::ReadFiles;
@@ -133,7 +133,6 @@ fn carry_out(
         config.model.path.display(),
         checkpoint.num_parameters()
     );
-    let weights = checkpoint.fingerprint(config.model.hash_weights)?;
     let mut config = config.clone();
     config.run = Some(folder.root().to_path_buf());
     if let Some(earlier) = &earlier {
@@ -152,10 +151,7 @@ fn carry_out(
     }
     // What is read from here on is what was there at the beginning, or the run ends.
     let mut read = ReadFiles::default();
-    let begun = Begun::of(&run.config, &mut read)?;
-    if let Some(begun) = &begun {
-        begun.settle(&mut run, &checkpoint)?;
-    }
+    let begun = Begun::on_model(&mut run, &checkpoint, &mut read)?;
     let description = run.config.data.known().and_then(|known| known.file.clone());
     if let Some(description) = &description {
         read.add(description)?;
@@ -166,9 +162,8 @@ fn carry_out(
         read.add_optional(&file.with_file_name("label.json"))?;
     }
     run.config.to_toml()?;
-    let fresh = run.lora.as_ref().filter(|_| begun.is_none());
-    checkpoint.check_settings(&run.attention, fresh)?;
-    run.check_layers(&checkpoint.config)?;
+    // It may take minutes: what is wrong with the settings is said by now.
+    let weights = checkpoint.fingerprint(run.config.model.hash_weights)?;
 
     let reading = run.config.data.reading();
     let tokenizer_dir = run.config.model.tokenizer_dir()?.to_path_buf();
@@ -224,19 +219,21 @@ fn carry_out(
     }
     let (labels, tags) = (splits.labels.clone(), splits.tags);
     let old_head = match &begun {
-        Some(begun) => Some(begun.head(run.head)),
+        Some(begun) => Some(begun.head(run.head, &checkpoint)?),
         None => OldHead::of_model(&checkpoint, &weights.sha256, run.head.task_type())?,
     };
     let kept = old_head.map(|head| head.kept(&labels));
     if saved.is_none() {
-        if let Some(begun) = &begun {
-            for concern in begun.concerns(&run, &checkpoint, &tokenizer)? {
-                tracing::warn!("{concern}");
-            }
+        let concerns = match &begun {
+            Some(begun) => begun.concerns(&run, &checkpoint, &tokenizer, &weights)?,
+            None => set_otherwise_than_model(&run, &checkpoint)?,
+        };
+        for concern in concerns {
+            tracing::warn!("{concern}");
         }
-        let assumed = begun.as_ref().and_then(|begun| begun.assumed(&run));
+        let notes = begun.as_ref().map(|begun| begun.notes(&run));
         let said = kept.as_ref().map(|kept| &kept.said);
-        for note in assumed.iter().chain(said) {
+        for note in notes.iter().flatten().chain(said) {
             observer.event(&Event::Note(note));
         }
     }
@@ -276,10 +273,8 @@ fn carry_out(
     let to_compare = run.config.train.baselines && saved.is_none();
     let to_compare = to_compare.then(|| backbone.clone());
     let mut model = with_new_head(backbone, &context);
-    if let Some(kept) = &kept {
-        kept.put(&mut model)?;
-    }
-    let model = match (&begun, &run.lora) {
+    let began_from = kept.map(|kept| kept.put(&mut model)).transpose()?;
+    let model = match (begun, &run.lora) {
         (Some(begun), Some(lora)) => begun.place(model, lora, &device.clone().autodiff())?,
         (_, lora) => to_train(model, &context, lora.as_ref(), &run.trained)?,
     };
@@ -337,7 +332,7 @@ fn carry_out(
     let evaluation = score_reported(&fitted, &context, observer)?;
     let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters);
     report.baselines = baselines;
-    report.began_from = kept.map(|kept| kept.from);
+    report.began_from = began_from;
     report.run = folder.root().to_path_buf();
     // Extra keys of a row may be unreadable where the wanted ones are not: then they are left out.
     let predictions = write_predictions(folder, &context, &sources, &read, &evaluation, true)

@@ -109,7 +109,7 @@ fn of_file(
     data: &Path,
 ) -> Result<(RunConfig, Vec<String>)> {
     let files = DataFiles {
-        model: &predictor.settings.base_model,
+        model: Some(&predictor.settings.base_model),
         train: data,
         validation: None,
         test: None,
@@ -142,7 +142,7 @@ fn source(
     let format = data.format.as_deref().and_then(FileFormat::from_name);
     let format = format.or_else(|| FileFormat::from_path(path).ok());
     if args.model.run.is_some() && format == Some(FileFormat::Jsonl) {
-        data = with_keys(&data, |key| sets(&args.set, key));
+        data = with_keys(&data, |key| sets(&args.set, &format!("data.{key}")));
     }
     let mut source = named(&data, &[path.to_path_buf()], true)?;
     if data.known().is_some() {

@@ -9,7 +9,7 @@ use ls_train::config::{DataFiles, json_schema};
 use ls_train::{Profiles, RunConfig, not_labelled, starter};
 
 use super::profiles;
-use crate::args::InitArgs;
+use crate::args::{InitArgs, sets};
 use crate::error::{UsageError, WithHint};
 use crate::{hub, shell};
 
@@ -27,9 +27,10 @@ pub fn run(args: &InitArgs) -> Result<()> {
     };
     not_there_yet(&out)?;
     out_can_be_written(&out)?;
-    let model = args.model.clone().unwrap_or_else(|| MODEL.into());
+    let begins = sets(&args.set, "model.adapter");
+    let default = (!begins).then_some(Path::new(MODEL));
     let mut files = DataFiles {
-        model: &model,
+        model: args.model.as_deref().or(default),
         train: &args.data,
         validation: args.validation.as_deref(),
         test: args.test.as_deref(),

@@ -12,7 +12,7 @@ use ls_train::{Profiles, RunConfig, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::profiles;
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, sets};
 use crate::error::UsageError;
 use crate::numbers::bytes;
 use crate::{hub, shell};
@@ -186,9 +186,11 @@ fn data(args: &InspectArgs, path: &Path) -> Result<OfData> {
         Some(model) => Some(hub::named_model(model)?),
         None => None,
     };
+    let begins = sets(&args.set, "model.adapter");
+    // Without a name it is not looked at, but of an adapter it is known.
+    let unnamed = (!begins).then_some(Path::new("none"));
     let files = DataFiles {
-        // It is not looked at.
-        model: model.as_deref().unwrap_or(Path::new("none")),
+        model: model.as_deref().or(unnamed),
         train: path,
         validation: None,
         test: None,
@@ -205,11 +207,19 @@ fn data(args: &InspectArgs, path: &Path) -> Result<OfData> {
     let mut text = format!("{}\n", lines.join("\n"));
     facts.insert("found".into(), decided.into());
     facts.insert("task".into(), config.task.name().into());
+    let model = match model {
+        None if begins => hub::model(&config.model.path, false).ok(),
+        model => model,
+    };
     let found = match Profiles::of(&config, model.as_deref()) {
         Ok(found) => found,
         Err(error) => return Ok((text, facts, Some(error))),
     };
-    text.push_str(&profiles::text(&found, "no model was named (--model)"));
+    let uncounted = match model {
+        Some(_) => "the model is not here",
+        None => "no model was named (--model)",
+    };
+    text.push_str(&profiles::text(&found, uncounted));
     profiles::add_json(&found, &mut facts)?;
     Ok((text, facts, found.check(&config).err()))
 }

@@ -593,7 +593,7 @@ fn said(args: &PredictArgs, columns: &DataSettings) -> Option<FileFormat> {
 
 /// Whether the flags say a key of data.
 fn sets(args: &PredictArgs, key: &str) -> bool {
-    args::sets(&settings(args), key)
+    args::sets(&settings(args), &format!("data.{key}"))
 }
 
 /// Refuses single texts for a model that was trained on pairs: its labels would mean nothing.

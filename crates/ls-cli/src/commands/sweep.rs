@@ -26,12 +26,14 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let choices = Choices::new(&args.set, args.seeds, args.folds)?;
     let device = device::select(args.device.as_deref())?;
     let mut named = None;
-    let plan = plan(args, choices, &mut named)?;
-    let folder = match (&args.run, named) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(run)) => with_ending(&run),
-        (None, None) => with_ending(&Path::new("runs").join(name(&args.config))),
+    let plan = match plan(args, choices.clone(), &mut named) {
+        Ok(plan) => plan,
+        Err(error) => match Plan::recorded(&choices, &folder(args, named.as_deref()))? {
+            Some(plan) => plan,
+            None => return Err(error),
+        },
     };
+    let folder = folder(args, named.as_deref());
     let mut display = Display::default().stopped_by(&signals);
     let runs = plan.runs().len();
     say(format!(
@@ -100,7 +102,8 @@ fn plan(args: &SweepArgs, choices: Choices, named: &mut Option<PathBuf>) -> Resu
     let as_one = several().find(|at| {
         let mut set = last.clone();
         set[*at] = format!("{}={}", keys[*at].key, keys[*at].values.join(","));
-        read_named(&args.config, &set, root).is_ok()
+        let read = read_named(&args.config, &set, root);
+        read.is_ok_and(|config| config.check_adapter().is_ok())
     });
     let values: Vec<&str> = several().map(|at| last[at].as_str()).collect();
     let error = match error.downcast() {
@@ -123,6 +126,15 @@ fn plan(args: &SweepArgs, choices: Choices, named: &mut Option<PathBuf>) -> Resu
         .into(),
         None => error,
     })
+}
+
+/// The folder of the sweep; `named` is the run folder that the configuration names.
+fn folder(args: &SweepArgs, named: Option<&Path>) -> PathBuf {
+    match (&args.run, named) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(run)) => with_ending(run),
+        (None, None) => with_ending(&Path::new("runs").join(name(&args.config))),
+    }
 }
 
 /// The name of a configuration.

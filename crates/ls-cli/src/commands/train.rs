@@ -8,7 +8,7 @@ use ls_files::{StdoutError, exists, is_file, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
-use crate::args::TrainArgs;
+use crate::args::{TrainArgs, sets};
 use crate::error::{Stopped, UsageError, WithHint};
 use crate::numbers::{bytes, duration};
 use crate::output::Display;
@@ -181,10 +181,7 @@ fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
     let (Some(_), Some(config)) = (&args.resume, &args.config) else {
         return Ok(None);
     };
-    let told = args
-        .set
-        .iter()
-        .any(|set| set.trim_start().starts_with("run="));
+    let told = sets(&args.set, "run");
     if told || config.file_name() != Some("config.toml".as_ref()) {
         return Ok(None);
     }
@@ -194,7 +191,16 @@ fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
 
 /// The configuration, by its name or of files alone, and what was decided in that case.
 fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
-    if let (Some(model), Some(train)) = (&args.model, &args.data) {
+    if let Some(train) = &args.data {
+        let model = args.model.as_deref();
+        let mut keys = ["model.path", "model.adapter"].into_iter();
+        if model.is_none() && !keys.any(|key| sets(&args.set, key)) {
+            let message = "--data: which model is to be trained?".into();
+            let hint = "name it with --model HF_DIR, or an adapter to begin from with --set \
+                        model.adapter=DIR";
+            let hint = Some(hint.into());
+            return Err(UsageError { message, hint }.into());
+        }
         let files = DataFiles {
             model,
             train,
@@ -205,6 +211,9 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
         return Ok(RunConfig::of_files(&files, &args.set)?);
     }
     if let (Some(_), None, Some(run)) = (&args.resume, &args.config, named_folder(args)?) {
+        return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
+    }
+    if let Some(run) = resumed_by_config(args)? {
         return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
     }
     let root = || builtin::unpack(Path::new("runs"));

@@ -16,7 +16,7 @@ use super::tensors::{
 use crate::config::{Bias, LoraConfig, TargetModules, TaskType, matches_pattern_key};
 use crate::error::{LoraError, Result};
 use crate::layer::LayerKind;
-use crate::target::{ModuleMatcher, Selection, Unmatched, select};
+use crate::target::{ModuleMatcher, Selection, modules_of_adapter};
 
 /// The file that holds the configuration of an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -281,13 +281,7 @@ impl PeftAdapter {
         heads: &[&str],
     ) -> Result<()> {
         let [of_linear, of_embeddings] = [linear, embeddings].map(names);
-        let selected = select(
-            &self.config,
-            &of_linear,
-            &of_embeddings,
-            heads,
-            Unmatched::PassedOver,
-        )?;
+        let selected = modules_of_adapter(&self.config, &of_linear, &of_embeddings, heads)?;
         self.expect_modules(&dir, &selected)?;
         let path = weights_file(dir)?;
         for (name, shape) in linear.iter().chain(embeddings) {

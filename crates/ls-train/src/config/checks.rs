@@ -5,7 +5,8 @@ use std::fmt::Display;
 
 use ls_data::catalog;
 use ls_data::{ColumnRef, FileFormat, LongInputs, PaddingMode, PaddingSide, Scheme, TaskKind};
-use ls_files::{Bounds, shown};
+use ls_files::{Bounds, exists, shown};
+use ls_lora::CONFIG_FILE;
 
 use super::settings::{
     ClassWeight, DataSettings, LoraSettings, ModelSettings, Protocol, RunConfig, TrainSettings,
@@ -99,6 +100,23 @@ impl ModelSettings {
         );
         let dropout = self.classifier_dropout.unwrap_or(0.0);
         check_fraction(faults, "model.classifier_dropout", dropout);
+    }
+}
+
+impl ModelSettings {
+    /// That no adapter stands where the model should.
+    pub(super) fn check_folder(&self, faults: &mut Faults) {
+        // What the system does not say, the loader asks again.
+        let holds = |file: &str| exists(self.path.join(file)).unwrap_or(false);
+        faults.check(
+            self.path.as_os_str().is_empty() || !holds(CONFIG_FILE) || holds("config.json"),
+            "model.path",
+            format!(
+                "{0} is an adapter, no model: to begin from it say model.adapter = \"{0}\", and \
+                 leave model.path to the model that it was trained on",
+                self.path.display()
+            ),
+        );
     }
 }
 

@@ -22,6 +22,7 @@ mod settings;
 mod values;
 mod written;
 
+pub use adapter::base_of_adapter;
 pub use fold::Fold;
 pub use micro_batch::MicroBatchSize;
 pub use of_files::DataFiles;

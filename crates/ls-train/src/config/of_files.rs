@@ -16,8 +16,9 @@ use crate::error::{Result, TrainError};
 /// A model and files to train it on.
 #[derive(Debug, Clone, Copy)]
 pub struct DataFiles<'a> {
-    /// Folder of the pretrained model, or another name of it.
-    pub model: &'a Path,
+    /// Folder of the pretrained model, or another name of it; none where an adapter that the run
+    /// begins from names it.
+    pub model: Option<&'a Path>,
     /// Labelled examples to learn from.
     pub train: &'a Path,
     /// Examples that choose the best epoch.
@@ -80,7 +81,8 @@ impl RunConfig {
         // Where the format is a fault, the task is none beside it.
         let task = task.unwrap_or(TaskKind::Sequence);
         table.insert("task".into(), task.name().into());
-        let model = Table::from_iter([("path".to_string(), path(files.model))]);
+        let model = files.model.map(|model| ("path".to_string(), path(model)));
+        let model = Table::from_iter(model);
         table.insert("model".into(), model.into());
         table.insert("data".into(), data.into());
         let text = toml::to_string(&table).map_err(|error| TrainError::Config {
@@ -219,7 +221,7 @@ mod tests {
         let train = dir.path().join(name);
         std::fs::write(&train, content).unwrap();
         let files = DataFiles {
-            model: Path::new("m"),
+            model: Some(Path::new("m")),
             train: &train,
             validation: None,
             test: Some(Path::new("t.csv")),

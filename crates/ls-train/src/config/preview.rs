@@ -39,6 +39,7 @@ impl RunConfig {
             let run = self.resolve(&model);
             run.attention.check(model.num_hidden_layers)?;
             run.check_layers(&model)?;
+            run.config.check_adapter_on(&model)?;
             (run.config.to_toml()?, run.config)
         } else {
             let (table, keys) = self.common_to_all_models()?;

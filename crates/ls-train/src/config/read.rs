@@ -20,6 +20,8 @@ use crate::error::{Result, TrainError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
     LookedUp,
+    /// An adapter that is gone is passed over: the file of a run has all that was taken from it.
+    LookedUpIfThere,
     PassedOver,
 }
 
@@ -41,6 +43,29 @@ impl RunConfig {
     /// With all faults found.
     pub fn from_toml(text: &str, origin: &str, overrides: &[String]) -> Result<Self> {
         Self::read(text, origin, overrides, Named::LookedUp)
+    }
+
+    /// As [`RunConfig::from_file`], of a run that was begun: whether the adapter that it began from
+    /// is still there does not matter before it trains.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub(crate) fn of_begun(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = ls_files::read_text(path).map_err(TrainError::ConfigFile)?;
+        let origin = path.display().to_string();
+        Self::read(&text, &origin, overrides, Named::LookedUpIfThere)
+    }
+
+    /// The same of its keys; `path` is the file that holds them.
+    ///
+    /// # Errors
+    ///
+    /// With all faults found.
+    pub(crate) fn of_begun_table(table: &Table, path: &Path) -> Result<Self> {
+        let text = toml::to_string(table).map_err(unwritable)?;
+        let origin = path.display().to_string();
+        Self::read(&text, &origin, &[], Named::LookedUpIfThere)
     }
 
     /// Reads the configuration of a finished run. It looks up neither the data set nor the adapter
@@ -73,7 +98,8 @@ impl RunConfig {
         if task.is_none() && !faults.is_unread("task") {
             faults.add("missing field `task`: what is labelled, sequence or token");
         }
-        if named == Named::LookedUp {
+        let looks = named != Named::PassedOver;
+        if looks && (named == Named::LookedUp || adapter::is_there(&table)) {
             adapter::fill(&mut table, task, &mut faults);
         }
         let run = value(&mut table, "run", &mut faults);
@@ -86,7 +112,8 @@ impl RunConfig {
             lora.check(&mut faults);
         }
         data.check(&mut faults);
-        if named == Named::LookedUp {
+        if looks {
+            model.check_folder(&mut faults);
             data.check_dataset(task, &mut faults);
         }
         train.check(&mut faults);

@@ -79,8 +79,8 @@ pub struct ModelSettings {
     /// (`runs/NAME/best`), or one that peft wrote. `[lora]` is the adapter's then: of its keys only
     /// `lora_dropout` may be another. Labels that the adapter knows by name keep their rows of its
     /// head, others are drawn, as is the whole head where the task is another. Of one that was
-    /// trained here, mask, pooling, `dtype`, `quantization` and how words are read are the
-    /// defaults; what else is said is noted. By default adapters are drawn by `train.seed`.
+    /// trained here, mask, pooling, padding, `dtype`, `quantization` and how words are read are
+    /// the defaults; what else is said is warned of. By default adapters are drawn by `train.seed`.
     #[schemars(schema_with = "values::path", extend("minLength" = 1))]
     pub adapter: Option<PathBuf>,
     /// `causal`, `bidirectional`, `from:16`, `layers:0-7,24-31` or `groups:0011`. By default the
@@ -104,8 +104,9 @@ pub struct ModelSettings {
     #[schemars(schema_with = "values::names::<ComputeType>")]
     pub dtype: ComputeType,
     /// Packs the frozen weights of the linear layers (QLoRA): `nf4` for 4 bits a value, `int8` for
-    /// 8; by default they stay as `dtype` says.
-    #[schemars(schema_with = "values::names::<Quantization>")]
+    /// 8. With `none` they stay as `dtype` says.
+    #[serde(with = "or_none")]
+    #[schemars(schema_with = "values::quantization")]
     pub quantization: Option<Quantization>,
     /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
@@ -131,6 +132,40 @@ impl Default for ModelSettings {
             classifier_dropout: None,
             hash_weights: None,
         }
+    }
+}
+
+/// A name, or `none`, which is written too: beside an adapter that was trained on packed weights it
+/// is not the default.
+mod or_none {
+    use ls_lora::Quantization;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        format: &Option<Quantization>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match format {
+            Some(format) => format.serialize(serializer),
+            None => serializer.serialize_str("none"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Quantization>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Written {
+            None,
+            Nf4,
+            Int8,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::None => None,
+            Written::Nf4 => Some(Quantization::Nf4),
+            Written::Int8 => Some(Quantization::Int8),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! test holds both against the same values.
 
 use ls_data::{FileFormat, TagScheme, catalog};
+use ls_lora::Quantization;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Deserializer;
 use serde::de::value::Error as NamesError;
@@ -82,6 +83,14 @@ fn in_any_case(names: &[&str]) -> String {
         .map(|name| name.chars().map(letter).collect())
         .collect();
     format!("^({})$", names.join("|"))
+}
+
+pub(super) fn quantization(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = names::<Quantization>(generator);
+    if let Some(Value::Array(names)) = schema.get_mut("enum") {
+        names.insert(0, "none".into());
+    }
+    schema
 }
 
 pub(super) fn path(_: &mut SchemaGenerator) -> Schema {

@@ -60,6 +60,7 @@ impl Plan {
                 .collect();
             let mut config = read(&set)?;
             compared.check(&config)?;
+            config.check_adapter()?;
             config.run = None;
             config.make_paths_absolute();
             let mut name = format!("{:0width$}", combination + 1);
@@ -85,6 +86,11 @@ impl Plan {
             }
         }
         Ok(Self { choices, runs })
+    }
+
+    /// Of runs that were planned before.
+    pub(super) fn of_runs(choices: Choices, runs: Vec<Planned>) -> Self {
+        Self { choices, runs }
     }
 
     /// What the sweep varies.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ls_files::{optional, read_json, write_json};
+use ls_files::{exists, optional, read_json, write_json};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::choices::Choices;
 use super::outcome::{Left, Outcome, Scored};
-use super::plan::Plan;
-use crate::config::keys_of;
+use super::plan::{Plan, Planned};
+use crate::config::{RunConfig, keys_of};
 use crate::error::{Result, TrainError};
 use crate::resume::differing_keys;
 
@@ -85,7 +85,7 @@ impl Record {
     ///
     /// If a configuration is no TOML: a path is not Unicode.
     pub(super) fn new(plan: &Plan) -> Result<Self> {
-        let run = |planned: &super::plan::Planned| {
+        let run = |planned: &Planned| {
             Ok(RunRecord {
                 name: planned.name.clone(),
                 scored: None,
@@ -179,6 +179,37 @@ impl Record {
     }
 }
 
+impl Plan {
+    /// What the sweep in a folder recorded, if it is one of these choices and has begun from an
+    /// adapter that is gone: nobody can plan it again, and what is done of it stays.
+    ///
+    /// # Errors
+    ///
+    /// If the record cannot be read.
+    pub fn recorded(choices: &Choices, folder: &Path) -> Result<Option<Self>> {
+        let Some(record) = Record::read(folder)? else {
+            return Ok(None);
+        };
+        if record.choices != *choices {
+            return Ok(None);
+        }
+        let of_combination = (record.runs.len() / choices.combinations().max(1)).max(1);
+        let (mut runs, mut is_gone) = (Vec::new(), false);
+        for (at, run) in record.runs.into_iter().enumerate() {
+            let config = RunConfig::of_begun_table(&run.config, &path(folder))?;
+            if let Some(adapter) = &config.model.adapter {
+                is_gone |= !exists(adapter)?;
+            }
+            runs.push(Planned {
+                name: run.name,
+                combination: at / of_combination,
+                config,
+            });
+        }
+        Ok(is_gone.then(|| Self::of_runs(record.choices, runs)))
+    }
+}
+
 fn path(folder: &Path) -> PathBuf {
     folder.join("sweep.json")
 }
@@ -218,7 +249,6 @@ fn choices_that_differ(was: &Choices, is: &Choices) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RunConfig;
 
     fn record(set: &[&str], seeds: Option<usize>, more: &str) -> Record {
         let set: Vec<String> = set.iter().map(|text| text.to_string()).collect();
