@@ -45,6 +45,18 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// The same scores with another label than the one with the highest.
+    pub(crate) fn of_label(self, label: usize) -> Self {
+        let score = self.probabilities.get(label).copied().unwrap_or(0.0);
+        Self {
+            label,
+            score,
+            ..self
+        }
+    }
+}
+
 fn softmax(logits: &[f32]) -> Vec<f32> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
@@ -64,7 +76,9 @@ pub enum Prediction {
         /// Those that hold, in the label set's order.
         labels: Vec<usize>,
     },
-    /// Of each word; `None` for a word that was cut off or has no sub-word.
+    /// No answer: what would have been one is less sure than was asked for.
+    Abstained(Decision),
+    /// Of each word; `None` for a word that was cut off, has no sub-word, or has no sure label.
     Token(Vec<Option<Decision>>),
 }
 
@@ -102,11 +116,11 @@ fn tags_of<'a, N: AsRef<str>>(
 
 /// The answer for an example as a JSON object.
 ///
-/// Sequence: `text`, `label`, `score`, `scores`, and `labels` where any number may hold; token:
-/// `tokens`, `tags`, `entities` with character offsets into the text (words given without one count
-/// as joined by single spaces), unless tags are labels. Other fields of an input object are kept: a
-/// label it came with as `gold`, and a field that has the name of an answer's under `input_` and
-/// that name. `gold` is its label, if it has one.
+/// Sequence: `text`, `label` (`null` beside `abstained`), `score`, `scores`, and `labels` where any
+/// number may hold; token: `tokens`, `tags`, `entities` with character offsets into the text (words
+/// given without one count as joined by single spaces), unless tags are labels. Other fields of an
+/// input object are kept: a label it came with as `gold`, and a field that has the name of an
+/// answer's under `input_` and that name. `gold` is its label, if it has one.
 pub(crate) fn prediction_object(
     example: Example<'_>,
     gold: Option<&Gold>,
@@ -125,6 +139,12 @@ pub(crate) fn prediction_object(
                 labels: holding,
             },
         ) => sequence_object(example, gold, decision, labels, Some(holding.as_slice())),
+        (Example::Sequence(example), Prediction::Abstained(decision)) => {
+            let mut object = sequence_object(example, gold, decision, labels, None);
+            object["label"] = Value::Null;
+            object["abstained"] = Value::Bool(true);
+            object
+        }
         (Example::Token(example), Prediction::Token(words)) => token_object(
             example,
             gold.map_or(&[], Gold::classes),

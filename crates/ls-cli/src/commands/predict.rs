@@ -19,7 +19,7 @@ use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
 use ls_train::sources::{recorded_format, with_keys};
-use ls_train::{Predictor, TrainError};
+use ls_train::{Decoding, Predictor, TrainError};
 use sha2::{Digest, Sha256};
 
 use super::rendering::render;
@@ -48,7 +48,13 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let device = device::select(args.device.as_deref())?;
     // First, so that a path that cannot be written fails now.
     let mut output = Output::of(args)?;
-    let (predictor, config) = model::open(&args.model, &device)?;
+    let (mut predictor, config) = model::open(&args.model, &device)?;
+    if args.abstain_below.is_some() {
+        predictor.set_decoding(Decoding {
+            abstain_below: args.abstain_below,
+            ..predictor.decoding()
+        })?;
+    }
     let mut columns = match config {
         Some(config) => config.data,
         // Settings name files, and these are all there are.
