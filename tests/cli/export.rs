@@ -311,6 +311,11 @@ fn cases() -> Vec<Case> {
             "classifier",
             &[LISTS[0], LISTS[1], LISTS[2], "model.pooling=mean"],
         ),
+        Case::of(
+            "temperature",
+            "classifier",
+            &["train.temperature_scaling=true"],
+        ),
         Case::of("multi-label-adapter", "peft", &LISTS).with_type(&["--adapter-only"], SAME),
     ]
 }

@@ -19,6 +19,7 @@ mod continued;
 mod convert;
 mod crash;
 mod data;
+mod decoding;
 mod evaluate;
 mod export;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
-use ls_data::{Scheme, TaskKind};
+use ls_data::{Scheme, TagScheme, TaskKind};
 use ls_files::Dtype;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
@@ -528,6 +528,11 @@ pub struct ModelArgs {
     /// those that training fitted to its validation split, else 0.5]
     #[arg(long, value_name = "SCORE")]
     pub threshold: Option<f32>,
+    /// Of a tagger of spans: the likeliest tags that the scheme allows together, in place of each
+    /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou [default
+    /// scheme: that of the run's tags, else what the prefixes of the labels say]
+    #[arg(long, value_name = "SCHEME", num_args = 0..=1, require_equals = true)]
+    pub constrained: Option<Option<TagScheme>>,
     /// Label names in the order of the head
     #[arg(
         long,
@@ -560,6 +565,10 @@ pub struct PredictArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Answer nothing where the score of the label is lower: no label for a text, no entity, no
+    /// label for a word
+    #[arg(long, value_name = "SCORE")]
+    pub abstain_below: Option<f32>,
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,

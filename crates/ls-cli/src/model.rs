@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use ls_data::TaskKind;
-use ls_train::{Overrides, Predictor, RunConfig, TrainError};
+use ls_data::{Scheme, TagScheme, TaskKind};
+use ls_train::{Decoding, Overrides, Predictor, RunConfig, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -27,6 +27,18 @@ pub fn open(
     let (mut predictor, config) = loaded(args, device, display)?;
     if let Some(threshold) = args.threshold {
         predictor.set_threshold(threshold)?;
+    }
+    if let Some(scheme) = args.constrained {
+        let of_run = config.as_ref().and_then(|config| {
+            let data = &config.data;
+            data.train_scheme.or(data.scheme.and_then(Scheme::of_spans))
+        });
+        let names = predictor.settings.labels.names();
+        let scheme = scheme.or(of_run).unwrap_or(TagScheme::of_names(names));
+        predictor.set_decoding(Decoding {
+            constrained: Some(scheme),
+            ..predictor.decoding()
+        })?;
     }
     Ok((predictor, config))
 }

@@ -78,6 +78,35 @@ fn neighbours(scheme: TagScheme, prefix: char) -> [Option<&'static str>; 2] {
     }
 }
 
+/// Whether a tag may stand beside `of`, which needs one of some prefixes there.
+fn fits(beside: Parts<'_>, needed: &str, of: Parts<'_>) -> bool {
+    needed.contains(beside.prefix) && beside.entity_type == of.entity_type
+}
+
+/// The parts of a tag, if the scheme has it.
+fn parts_in(tag: &str, scheme: TagScheme) -> Option<Parts<'_>> {
+    parts(tag).filter(|parts| scheme.table().prefixes.contains(parts.prefix))
+}
+
+/// Whether the scheme allows two tags side by side; none is the edge of the sentence. A tag that
+/// the scheme does not have is as `O`.
+pub(crate) fn may_stand_between(
+    before: Option<&str>,
+    here: Option<&str>,
+    scheme: TagScheme,
+) -> bool {
+    let in_scheme = |tag| parts_in(tag, scheme).unwrap_or(OUTSIDE);
+    let [before, here] = [before.map(in_scheme), here.map(in_scheme)];
+    let content = |tag: Option<Parts<'_>>, beside: Option<Parts<'_>>, side: usize| {
+        let Some(tag) = tag else { return true };
+        match neighbours(scheme, tag.prefix)[side] {
+            Some(needed) => beside.is_some_and(|beside| fits(beside, needed, tag)),
+            None => true,
+        }
+    };
+    content(before, here, 1) && content(here, before, 0)
+}
+
 /// Whether the scheme allows the sequence.
 ///
 /// # Errors
@@ -89,9 +118,7 @@ pub(crate) fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result
         .enumerate()
         .map(|(position, tag)| {
             let tag = tag.as_ref();
-            parts(tag)
-                .filter(|parts| scheme.table().prefixes.contains(parts.prefix))
-                .ok_or_else(|| not_of_scheme(tag, position, scheme))
+            parts_in(tag, scheme).ok_or_else(|| not_of_scheme(tag, position, scheme))
         })
         .collect::<Result<Vec<_>>>()?;
     for (position, here) in parsed.iter().enumerate() {
@@ -104,11 +131,7 @@ pub(crate) fn check_tags<S: AsRef<str>>(tags: &[S], scheme: TagScheme) -> Result
         ] {
             let Some(needed) = needed else { continue };
             let found = match beside {
-                Some(beside)
-                    if needed.contains(beside.prefix) && beside.entity_type == here.entity_type =>
-                {
-                    continue;
-                }
+                Some(beside) if fits(beside, needed, *here) => continue,
                 Some(beside) => format!("`{}`", written(beside.prefix, beside.entity_type)),
                 None => edge.to_string(),
             };
@@ -194,6 +217,25 @@ pub(crate) fn convert_tags<S: AsRef<str>>(
 }
 
 impl TagScheme {
+    /// The scheme that tags by these names are of: the one with all their prefixes and no more than
+    /// it needs, and of `B-` and `I-` alone IOB2.
+    pub fn of_names<S: AsRef<str>>(names: &[S]) -> Self {
+        let prefixes = names.iter().filter_map(|name| parts(name.as_ref()));
+        let prefixes: Vec<char> = prefixes.map(|parts| parts.prefix).collect();
+        let has = |prefix: char| prefixes.contains(&prefix);
+        if has('L') || has('U') {
+            Self::Bilou
+        } else if has('S') || (has('B') && has('E')) {
+            Self::Iobes
+        } else if has('E') {
+            Self::Ioe2
+        } else if has('B') {
+            Self::Iob2
+        } else {
+            Self::Iob1
+        }
+    }
+
     /// The scheme that allows all of these sentences; `None` if none does.
     ///
     /// Where several do, they read these tags as the same spans (tags that are all `O`, or the `I-`

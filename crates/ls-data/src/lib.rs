@@ -95,6 +95,7 @@ mod task;
 mod text_label;
 pub mod tokenize;
 mod tokenizer_class;
+mod viterbi;
 pub mod windows;
 pub mod words;
 
@@ -127,7 +128,7 @@ pub use metrics::{
     CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS,
     Interval, MultiLabelScores, RegressionScores, Resampling, SpanMode, SpanScores, SpanTally,
     Tally, average_precision, best_f1_threshold, bootstrap, compare, conlleval_report,
-    expected_calibration_error, log_loss, span_report,
+    expected_calibration_error, fit_temperature, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use profile::{Lengths, Overlap, Profile, ProfileOptions};
@@ -150,5 +151,6 @@ pub use tag_names::{
 pub use task::TaskKind;
 pub use text_label::{LabelKind, TextLabel};
 pub use tokenize::TextTokenizer;
+pub use viterbi::TagGrammar;
 pub use windows::{Context, InputLimits, LongInputs};
 pub use words::{TextWord, locate_words, split_words};

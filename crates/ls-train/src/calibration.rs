@@ -1,10 +1,12 @@
 //! [`Calibration`]: what is fitted to the validation split beside the weights, and decides how
 //! scores become answers.
 
-use ls_data::best_f1_threshold;
+use std::borrow::Cow;
+
+use ls_data::{best_f1_threshold, fit_temperature};
 use serde::{Deserialize, Serialize};
 
-use crate::prediction::Decision;
+use crate::decision::Decision;
 
 /// From this score on, a label holds where any number of labels may and nothing was fitted.
 const HOLDS: f32 = 0.5;
@@ -16,6 +18,10 @@ pub struct Calibration {
     /// Of each label the score from which on it holds, where any number of labels may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
+    /// What logits are divided by before they become probabilities (temperature scaling, Guo et al.
+    /// 2017): no label changes its rank, and probabilities say how often they are right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
 }
 
 impl Calibration {
@@ -24,17 +30,37 @@ impl Calibration {
         *self == Self::default()
     }
 
-    /// Thresholds with which the labels of these examples are found best, each by its own F1.
-    pub(crate) fn of_labels(decisions: &[Decision], gold: &[Vec<usize>], labels: usize) -> Self {
+    /// The same with the thresholds by which the labels of these examples are found best, each by
+    /// its own F1.
+    pub(crate) fn with_thresholds_of(
+        mut self,
+        decisions: &[Decision],
+        gold: &[Vec<usize>],
+        labels: usize,
+    ) -> Self {
         let threshold = |label: usize| {
             let score = |decision: &Decision| f64::from(decision.probabilities[label]);
             let scores: Vec<f64> = decisions.iter().map(score).collect();
             let holds: Vec<bool> = gold.iter().map(|gold| gold.contains(&label)).collect();
             best_f1_threshold(&scores, &holds) as f32
         };
-        Self {
-            thresholds: Some((0..labels).map(threshold).collect()),
+        self.thresholds = Some((0..labels).map(threshold).collect());
+        self
+    }
+
+    /// The same with the temperature of least loss for logits and what is right of them.
+    pub(crate) fn with_temperature_of(mut self, rows: &[(Cow<'_, [f32]>, usize)]) -> Self {
+        let rows = rows.iter().map(|(row, gold)| (row.as_ref(), *gold));
+        self.temperature = Some(fit_temperature(rows) as f32);
+        self
+    }
+
+    /// Logits as probabilities are made of them.
+    pub(crate) fn scaled(&self, mut logits: Vec<f32>) -> Vec<f32> {
+        if let Some(temperature) = self.temperature {
+            logits.iter_mut().for_each(|logit| *logit /= temperature);
         }
+        logits
     }
 
     /// The same threshold for each label.
@@ -56,6 +82,13 @@ impl Calibration {
 
     /// What is wrong with it for so many labels, if anything is.
     pub(crate) fn fault(&self, labels: usize) -> Option<String> {
+        if let Some(temperature) = self.temperature
+            && !(temperature > 0.0 && temperature.is_finite())
+        {
+            return Some(format!(
+                "calibration.temperature: expected a number over 0, found {temperature}"
+            ));
+        }
         let thresholds = self.thresholds.as_ref()?;
         if thresholds.len() != labels {
             let found = thresholds.len();
@@ -92,7 +125,7 @@ mod tests {
             decision(&[0.7, 0.1]),
         ];
         let gold = [vec![0, 1], vec![1], vec![]];
-        let found = Calibration::of_labels(&decisions, &gold, 2);
+        let found = Calibration::default().with_thresholds_of(&decisions, &gold, 2);
         let thresholds = found.thresholds.clone().unwrap();
         assert!((thresholds[0] - 0.85).abs() < 1e-6 && (thresholds[1] - 0.15).abs() < 1e-6);
         let holding: Vec<Vec<usize>> = decisions.iter().map(|d| found.holding(d)).collect();
@@ -107,12 +140,27 @@ mod tests {
     fn thresholds_of_other_labels_or_past_their_bounds_are_faults() {
         let of = |thresholds: &[f32]| {
             let thresholds = Some(thresholds.to_vec());
-            Calibration { thresholds }.fault(2).unwrap_or_default()
+            let temperature = None;
+            let calibration = Calibration {
+                thresholds,
+                temperature,
+            };
+            calibration.fault(2).unwrap_or_default()
         };
         assert_eq!(of(&[0.0, 1.0]), "");
         assert!(of(&[0.5]).contains("each of 2 labels, found 1"));
         assert!(of(&[0.5, 1.5]).contains("from 0 to 1, found 1.5"));
         assert!(of(&[f32::NAN, 0.5]).contains("found NaN"));
         assert_eq!(Calibration::default().fault(2), None);
+        for wrong in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let calibration = Calibration {
+                temperature: Some(wrong),
+                ..Calibration::default()
+            };
+            assert!(
+                calibration.fault(2).unwrap().contains("temperature"),
+                "{wrong}"
+            );
+        }
     }
 }

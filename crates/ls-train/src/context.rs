@@ -6,8 +6,9 @@ use burn::tensor::Device;
 use ls_model::LlamaConfig;
 
 use crate::config::ResolvedRun;
+use crate::decoding::Decoding;
 use crate::error::{Result, TrainError};
-use crate::evaluate::Pass;
+use crate::evaluate::{Fits, Pass};
 use crate::events::Observer;
 use crate::inference::InferenceSettings;
 use crate::loss::Objective;
@@ -52,7 +53,8 @@ impl Context<'_> {
             settings: self.settings,
             batch_size: self.run.config.train.eval_batch_size,
             protocol: self.run.config.data.protocol,
-            fits: false,
+            decoding: Decoding::default(),
+            fits: Fits::default(),
             device: self.device,
         }
     }

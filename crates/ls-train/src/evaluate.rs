@@ -1,5 +1,7 @@
 //! One pass over a split: logits, loss, predictions and scores.
 
+use std::borrow::Cow;
+
 use burn::tensor::Device;
 use ls_data::{
     ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, MultiLabelScores,
@@ -10,11 +12,13 @@ use ls_model::{LlamaClassifier, LlamaConfig};
 use crate::calibration::Calibration;
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
+use crate::decision::Decision;
+use crate::decoding::Decoding;
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
 use crate::out_of_memory::{OutOfMemory, caught};
 use crate::overflow::wider;
-use crate::prediction::{Decision, Prediction, lenient_names, without_decision};
+use crate::prediction::{Prediction, lenient_names, without_decision};
 use crate::problem::Problem;
 use crate::scores::{Baseline, Scores};
 use crate::tensors::model_input;
@@ -55,10 +59,21 @@ pub(crate) struct Pass<'a> {
     pub(crate) batch_size: usize,
     /// How scores are taken.
     pub(crate) protocol: Protocol,
-    /// Whether what of the calibration is not said is fitted to the split.
-    pub(crate) fits: bool,
+    /// How answers are chosen by scores.
+    pub(crate) decoding: Decoding,
+    /// What of the calibration is fitted to the split.
+    pub(crate) fits: Fits,
     /// Without autodiff.
     pub(crate) device: &'a Device,
+}
+
+/// What is fitted to a split before it is scored.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fits {
+    /// A threshold for each label where any number may hold, if none are said.
+    pub(crate) thresholds: bool,
+    /// The temperature.
+    pub(crate) temperature: bool,
 }
 
 /// One pass over a labelled split. `tick` hears how many inputs are done, and may end it.
@@ -82,10 +97,14 @@ pub(crate) fn evaluate(
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();
     let problem = pass.settings.problem();
-    let mut predictions = predictions(dataset, &examples, &logits, num_labels, pass.settings)?;
     let mut calibration = pass.settings.calibration.clone();
-    if pass.fits && problem == Problem::MultiLabel && calibration.thresholds.is_none() {
-        calibration = fitted(&examples, &mut predictions, num_labels);
+    if pass.fits.temperature && problem != Problem::Regression {
+        let rows = labelled(problem, dataset, &examples, &logits, num_labels)?;
+        calibration = calibration.with_temperature_of(&rows);
+    }
+    let mut predictions = predictions(dataset, &examples, &logits, num_labels, pass, &calibration)?;
+    if pass.fits.thresholds && problem == Problem::MultiLabel && calibration.thresholds.is_none() {
+        calibration = fitted(&examples, &mut predictions, num_labels, calibration);
     }
     Ok(Evaluation {
         loss: mean_loss(problem, dataset, &examples, &logits, num_labels)?,
@@ -100,6 +119,7 @@ fn fitted(
     examples: &[DatasetExample],
     predictions: &mut [Prediction],
     num_labels: usize,
+    calibration: Calibration,
 ) -> Calibration {
     let decisions = predictions
         .iter()
@@ -110,7 +130,7 @@ fn fitted(
     let decisions: Vec<Decision> = decisions.collect();
     let gold = examples.iter().map(|one| one.gold.classes().to_vec());
     let gold: Vec<Vec<usize>> = gold.collect();
-    let calibration = Calibration::of_labels(&decisions, &gold, num_labels);
+    let calibration = calibration.with_thresholds_of(&decisions, &gold, num_labels);
     for prediction in predictions {
         if let Prediction::MultiLabel { decision, labels } = prediction {
             *labels = calibration.holding(decision);
@@ -247,17 +267,20 @@ pub(crate) fn predictions(
     examples: &[DatasetExample],
     logits: &[Vec<f32>],
     num_labels: usize,
-    settings: &InferenceSettings,
+    pass: Pass<'_>,
+    calibration: &Calibration,
 ) -> Result<Vec<Prediction>> {
-    let problem = settings.problem();
+    let settings = pass.settings;
+    let (problem, tags) = (settings.problem(), settings.tag_kind());
     let function = problem.function_to_apply(num_labels);
     let of_example = |example: &DatasetExample| {
         let inputs = example.inputs.clone();
         if !dataset.is_words() {
-            let decision = Decision::of(&mean(&logits[inputs]), function);
+            let logits = calibration.scaled(mean(&logits[inputs]));
+            let decision = Decision::of(&logits, function);
             return Ok(match problem {
                 Problem::MultiLabel => Prediction::MultiLabel {
-                    labels: settings.calibration.holding(&decision),
+                    labels: calibration.holding(&decision),
                     decision,
                 },
                 _ => Prediction::Sequence(decision),
@@ -268,12 +291,18 @@ pub(crate) fn predictions(
             for (at, word) in dataset.words_read(input)?.into_iter().enumerate() {
                 let Some(word) = word else { continue };
                 let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                decisions[word] = Some(Decision::of(logits, function));
+                let logits = calibration.scaled(logits.to_vec());
+                decisions[word] = Some(Decision::of(&logits, function));
             }
         }
         Ok(Prediction::Token(decisions))
     };
-    examples.iter().map(of_example).collect()
+    let chosen = |prediction| {
+        let decoding = pass.decoding;
+        decoding.choose(prediction, &settings.labels, tags)
+    };
+    let all = examples.iter().map(of_example);
+    all.map(|prediction| prediction.map(chosen)).collect()
 }
 
 /// Element by element; the only row itself.
@@ -452,31 +481,56 @@ fn mean_loss(
     if matches!(problem, Problem::MultiLabel | Problem::Regression) {
         return Ok(mean_loss_of_outputs(examples, logits));
     }
-    let (mut sum, mut count) = (0.0, 0usize);
-    let mut add = |logits: &[f32], label: usize| {
+    let rows = labelled(problem, dataset, examples, logits, num_labels)?;
+    let losses = rows.iter().map(|(logits, label)| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials = logits.iter().map(|&logit| f64::from(logit - max).exp());
-        sum += exponentials.sum::<f64>().ln() - f64::from(logits[label] - max);
-        count += 1;
-    };
-    if !dataset.is_words() {
-        for example in examples {
-            let of_example = mean(&logits[example.inputs.clone()]);
-            for class in example.gold.classes() {
-                add(&of_example, *class);
-            }
-        }
-    } else {
+        exponentials.sum::<f64>().ln() - f64::from(logits[*label] - max)
+    });
+    Ok(losses.sum::<f64>() / rows.len().max(1) as f64)
+}
+
+/// The logits of a choice between classes, and the one that is right.
+type Choice<'a> = (Cow<'a, [f32]>, usize);
+
+/// Every choice between classes that a model makes of a labelled split: its logits, and what is
+/// right. A label by itself is one between 0, which says that it does not hold, and its logit.
+///
+/// # Errors
+///
+/// If the split's file can no longer be read.
+fn labelled<'a>(
+    problem: Problem,
+    dataset: &Dataset,
+    examples: &[DatasetExample],
+    logits: &'a [Vec<f32>],
+    num_labels: usize,
+) -> Result<Vec<Choice<'a>>> {
+    let mut rows: Vec<Choice<'a>> = Vec::new();
+    if dataset.is_words() {
         for (input, logits) in logits.iter().enumerate() {
             if let ExampleLabels::Tokens(tags) = dataset.targets(input)? {
                 let counted = logits.chunks_exact(num_labels).zip(tags);
-                for (logits, tag) in counted.filter(|(_, tag)| *tag != IGNORE_INDEX) {
-                    add(logits, tag as usize);
-                }
+                let counted = counted.filter(|(_, tag)| *tag != IGNORE_INDEX);
+                rows.extend(counted.map(|(logits, tag)| (Cow::from(logits), tag as usize)));
             }
         }
+        return Ok(rows);
     }
-    Ok(sum / count.max(1) as f64)
+    for example in examples {
+        let of_example = mean(&logits[example.inputs.clone()]);
+        let gold = example.gold.classes();
+        if problem == Problem::MultiLabel {
+            let each = of_example.iter().enumerate();
+            rows.extend(each.map(|(at, logit)| {
+                let holds = usize::from(gold.contains(&at));
+                (Cow::from(vec![0.0, *logit]), holds)
+            }));
+        } else if let Some(class) = gold.first() {
+            rows.push((Cow::from(of_example), *class));
+        }
+    }
+    Ok(rows)
 }
 
 /// Mean over all outputs: squared error of a number, or binary cross-entropy of a label.

@@ -275,6 +275,12 @@ fn no_counterpart(hand: &Handed<'_>) -> Vec<String> {
             "it removes the causal mask in all layers or in none, this one in some (`{mode}`)"
         ));
     }
+    if let Some(temperature) = settings.calibration.temperature {
+        reasons.push(format!(
+            "its classes do not divide logits by a temperature, this one by {temperature}: their labels \
+             are the same, their probabilities are not"
+        ));
+    }
     if settings.padding == PaddingMode::Attended {
         reasons.push("its classes do not attend to padding, this one was trained to".into());
     }

@@ -16,7 +16,7 @@ use crate::config::MicroBatchSize;
 use crate::context::{Context, stop_if_asked};
 use crate::diagnosis;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Pass, evaluate};
+use crate::evaluate::{Fits, Pass, evaluate};
 use crate::events::{EvaluationRecord, Event, Observer, SkippedRecord, StepRecord};
 use crate::identity::Identity;
 use crate::optim::{AdamState, AdamW};
@@ -827,7 +827,10 @@ fn evaluate_validation(
         stop_if_asked(&*observer, context)
     };
     let pass = Pass {
-        fits: true,
+        fits: Fits {
+            thresholds: true,
+            temperature: context.run.config.train.temperature_scaling,
+        },
         ..context.pass()
     };
     let evaluation = evaluate(model, validation, labels, pass, tick);

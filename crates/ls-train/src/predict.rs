@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use ls_data::{
-    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TaskKind, TextTokenizer,
-    WordsAs,
+    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TagKind, TaskKind,
+    TextTokenizer, WordsAs,
 };
 use ls_files::{FileStamp, exists, optional};
 use ls_lora::{CONFIG_FILE, LoraModel, PeftAdapter, weights_file};
@@ -19,8 +19,9 @@ use serde_json::Value;
 use crate::calibration::Calibration;
 use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
+use crate::decoding::Decoding;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Evaluation, Pass, evaluate, logits, predictions};
+use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, predictions};
 use crate::events::{Event, Observer};
 use crate::inference::{FORMAT_VERSION, InferenceSettings, WRONG_ANSWERS, pad_token};
 use crate::inputs::Inputs;
@@ -68,6 +69,7 @@ pub struct Predictor {
     device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,
+    decoding: Decoding,
     /// Whether that stood beside the weights, as ls-llama writes it. Otherwise what a checkpoint
     /// cannot say (how words were encoded) is assumed.
     pub recorded: bool,
@@ -290,6 +292,7 @@ impl Predictor {
             tokenizer,
             device,
             settings,
+            decoding: Decoding::default(),
             recorded,
         })
     }
@@ -319,6 +322,43 @@ impl Predictor {
         }
     }
 
+    /// How answers are chosen.
+    pub fn decoding(&self) -> Decoding {
+        self.decoding
+    }
+
+    /// From now on answers are chosen so.
+    ///
+    /// # Errors
+    ///
+    /// If a tag scheme is asked for and the model gives no words tags of spans; if a score is asked
+    /// for that is none from 0 to 1, or the model does not answer with the label of the highest.
+    pub fn set_decoding(&mut self, decoding: Decoding) -> Result<()> {
+        let fault = |flag: &str, fault: String| {
+            Err(TrainError::Config {
+                origin: flag.into(),
+                faults: vec![fault],
+            })
+        };
+        if decoding.constrained.is_some() && self.problem() != Problem::Tags(Some(TagKind::Spans)) {
+            let text = "only tags of spans have a scheme, and this model gives none: leave it out";
+            return fault("--constrained", text.into());
+        }
+        if let Some(least) = decoding.abstain_below {
+            if matches!(self.problem(), Problem::MultiLabel | Problem::Regression) {
+                let text = "it is for models that give a text or a word one of several labels: leave \
+                            it out (--threshold says from when on labels hold)";
+                return fault("--abstain-below", text.into());
+            }
+            if !(0.0..=1.0).contains(&least) {
+                let text = format!("expected a number from 0 to 1, found {least}");
+                return fault("--abstain-below", text);
+            }
+        }
+        self.decoding = decoding;
+        Ok(())
+    }
+
     /// The tag of a word that no answer was given for.
     pub fn no_tag(&self) -> &'static str {
         without_decision(&self.settings.labels, self.settings.tag_kind())
@@ -330,7 +370,8 @@ impl Predictor {
             settings: &self.settings,
             batch_size: self.settings.batch_size,
             protocol,
-            fits: false,
+            decoding: self.decoding,
+            fits: Fits::default(),
             device: &self.device,
         }
     }
@@ -365,13 +406,9 @@ impl Predictor {
                     Ok(())
                 })?;
                 let classes = self.model.num_labels();
-                predictions(
-                    dataset,
-                    &dataset.examples()?,
-                    &logits,
-                    classes,
-                    &self.settings,
-                )?
+                let (pass, calibration) = (self.pass(Protocol::Strict), &self.settings.calibration);
+                let examples = dataset.examples()?;
+                predictions(dataset, &examples, &logits, classes, pass, calibration)?
             }
             None => Vec::new(),
         };
@@ -412,6 +449,8 @@ impl Predictor {
                 identity.insert(key.clone(), value.to_string());
             }
         }
+        let decoding = serde_json::to_value(self.decoding).unwrap_or_default();
+        identity.insert("decoding".into(), decoding.to_string());
         let base = self.checkpoint.fingerprint(None)?;
         for (path, stamp) in &self.base {
             if FileStamp::of(path)? != *stamp {

@@ -9,48 +9,7 @@ use ls_data::{
 use serde_json::{Map, Value, json};
 
 use crate::dataset::{Example, Gold, Unreadable};
-use crate::problem::FunctionToApply;
-
-/// Scores of every label for one unit: an example, or a word.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    /// The label with the highest score.
-    pub label: usize,
-    /// Its score.
-    pub score: f32,
-    /// Of each label, in the label set's order: its probability, or the value of a regression.
-    pub probabilities: Vec<f32>,
-}
-
-impl Decision {
-    /// The scores of the logits of one unit, and their largest entry.
-    pub(crate) fn of(logits: &[f32], function: FunctionToApply) -> Self {
-        let probabilities = match function {
-            FunctionToApply::Softmax => softmax(logits),
-            FunctionToApply::Sigmoid => {
-                let sigmoid = |logit: &f32| 1.0 / (1.0 + (-logit).exp());
-                logits.iter().map(sigmoid).collect()
-            }
-            FunctionToApply::None => logits.to_vec(),
-        };
-        let label = (0..logits.len())
-            .rev()
-            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-            .unwrap_or(0);
-        Self {
-            label,
-            score: probabilities.get(label).copied().unwrap_or(0.0),
-            probabilities,
-        }
-    }
-}
-
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-    let total: f32 = exponentials.iter().sum();
-    exponentials.iter().map(|value| value / total).collect()
-}
+use crate::decision::Decision;
 
 /// The model's answer for one example.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +23,9 @@ pub enum Prediction {
         /// Those that hold, in the label set's order.
         labels: Vec<usize>,
     },
-    /// Of each word; `None` for a word that was cut off or has no sub-word.
+    /// No answer: what would have been one is less sure than was asked for.
+    Abstained(Decision),
+    /// Of each word; `None` for a word that was cut off, has no sub-word, or has no sure label.
     Token(Vec<Option<Decision>>),
 }
 
@@ -102,11 +63,11 @@ fn tags_of<'a, N: AsRef<str>>(
 
 /// The answer for an example as a JSON object.
 ///
-/// Sequence: `text`, `label`, `score`, `scores`, and `labels` where any number may hold; token:
-/// `tokens`, `tags`, `entities` with character offsets into the text (words given without one count
-/// as joined by single spaces), unless tags are labels. Other fields of an input object are kept: a
-/// label it came with as `gold`, and a field that has the name of an answer's under `input_` and
-/// that name. `gold` is its label, if it has one.
+/// Sequence: `text`, `label` (`null` beside `abstained`), `score`, `scores`, and `labels` where any
+/// number may hold; token: `tokens`, `tags`, `entities` with character offsets into the text (words
+/// given without one count as joined by single spaces), unless tags are labels. Other fields of an
+/// input object are kept: a label it came with as `gold`, and a field that has the name of an
+/// answer's under `input_` and that name. `gold` is its label, if it has one.
 pub(crate) fn prediction_object(
     example: Example<'_>,
     gold: Option<&Gold>,
@@ -125,6 +86,12 @@ pub(crate) fn prediction_object(
                 labels: holding,
             },
         ) => sequence_object(example, gold, decision, labels, Some(holding.as_slice())),
+        (Example::Sequence(example), Prediction::Abstained(decision)) => {
+            let mut object = sequence_object(example, gold, decision, labels, None);
+            object["label"] = Value::Null;
+            object["abstained"] = Value::Bool(true);
+            object
+        }
         (Example::Token(example), Prediction::Token(words)) => token_object(
             example,
             gold.map_or(&[], Gold::classes),

@@ -21,7 +21,7 @@ use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
 use ls_train::sources::{recorded_format, with_keys};
-use ls_train::{Predictor, TrainError};
+use ls_train::{Decoding, Predictor, TrainError};
 use sha2::{Digest, Sha256};
 
 use super::rendering::render;
@@ -53,8 +53,14 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     // First, so that a path that cannot be written fails now.
     let mut output = Output::of(args)?;
     let mut display = Display::default();
-    let (predictor, config) = model::open(&args.model, &device, &mut display)?;
+    let (mut predictor, config) = model::open(&args.model, &device, &mut display)?;
     display.finish();
+    if args.abstain_below.is_some() {
+        predictor.set_decoding(Decoding {
+            abstain_below: args.abstain_below,
+            ..predictor.decoding()
+        })?;
+    }
     let mut columns = match config {
         Some(config) => config.data,
         // Settings name files, and these are all there are.

@@ -26,13 +26,12 @@ pub fn render(answer: &Value, task: TaskKind, format: PredictionFormat) -> Strin
             format!("{names}\t{scores}\t{}\n", text("text"))
         }
         (PredictionFormat::Text, TaskKind::Sequence) => {
+            let score = || format!("{:.4}", answer["score"].as_f64().unwrap_or(f64::NAN));
             let (label, score) = match answer["label"] {
                 // There was nothing to read: why. The columns stay.
-                Value::Null => (no_label(answer), String::new()),
-                _ => {
-                    let score = answer["score"].as_f64().unwrap_or(f64::NAN);
-                    (text("label"), format!("{score:.4}"))
-                }
+                Value::Null if answer["error"].is_string() => (no_label(answer), String::new()),
+                Value::Null => ("(abstained)".into(), score()),
+                _ => (text("label"), score()),
             };
             format!("{label}\t{score}\t{}\n", text("text"))
         }

@@ -11,6 +11,7 @@ mod probabilities;
 mod regression;
 mod resample;
 mod spans;
+mod temperature;
 
 pub use classification::{CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores};
 pub use conlleval::{conlleval_report, span_report};
@@ -19,3 +20,4 @@ pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 pub use regression::RegressionScores;
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};
 pub use spans::{SpanMode, SpanScores, SpanTally};
+pub use temperature::fit_temperature;

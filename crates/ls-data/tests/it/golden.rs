@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ls_data::{
     ClassScores, ClassTally, ClassificationScores, Interval, MultiLabelScores, RegressionScores,
     Resampling, SpanMode, SpanScores, SpanTally, TagScheme, TextTokenizer, best_f1_threshold,
-    bootstrap, compare, conlleval_report, decode_spans, decode_spans_strict,
+    bootstrap, compare, conlleval_report, decode_spans, decode_spans_strict, fit_temperature,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -703,4 +703,23 @@ fn scores_of_numbers_equal_scipy_and_scikit_learn() {
         }
     }
     assert_eq!(cases.len(), 100);
+}
+
+#[derive(Deserialize)]
+struct Temperature {
+    logits: Vec<Vec<f32>>,
+    gold: Vec<usize>,
+    temperature: f64,
+}
+
+#[test]
+fn temperatures_are_those_that_lbfgs_finds() {
+    let cases: Vec<Temperature> = expected("temperature");
+    for case in &cases {
+        let rows = case.logits.iter().map(Vec::as_slice);
+        let found = fit_temperature(rows.zip(case.gold.iter().copied()));
+        let difference = (found / case.temperature - 1.0).abs();
+        assert!(difference < 1e-6, "{found}, expected {}", case.temperature);
+    }
+    assert_eq!(cases.len(), 40);
 }

@@ -500,6 +500,11 @@ impl RunConfig {
             "a regression has no classes: leave it out",
         );
         faults.check(
+            problem != Problem::Regression || !train.temperature_scaling,
+            "train.temperature_scaling",
+            "a regression has no probabilities: leave it out",
+        );
+        faults.check(
             problem != Problem::Regression || train.focal_gamma == 0.0,
             "train.focal_gamma",
             "a regression has no probabilities to be sure of: leave it out",

@@ -702,6 +702,10 @@ pub struct TrainSettings {
     /// it.
     #[schemars(range(min = 0, max = 1))]
     pub threshold: Option<f64>,
+    /// Fits a temperature to the validation split at each evaluation (Guo et al. 2017): logits are
+    /// divided by it before they become probabilities, which then say how often they are right. It
+    /// is kept beside the weights (`ls_llama.json`), changes no label, and is not for a regression.
+    pub temperature_scaling: bool,
     /// Limit of the norm over all gradients; 0 for none.
     #[schemars(range(min = 0, max = MOST))]
     pub max_grad_norm: f64,
@@ -771,6 +775,7 @@ impl Default for TrainSettings {
             label_smoothing_factor: 0.0,
             focal_gamma: 0.0,
             threshold: None,
+            temperature_scaling: false,
             max_grad_norm: 1.0,
             skip_nonfinite_steps: 0,
             group_by_length: true,

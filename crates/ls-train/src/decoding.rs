@@ -1,0 +1,182 @@
+//! [`Decoding`]: what is chosen by scores where that is said at prediction, beside the highest.
+
+use ls_data::{LabelSet, TagGrammar, TagKind, TagScheme, decode_spans};
+use serde::Serialize;
+
+use crate::decision::Decision;
+use crate::prediction::{Prediction, lenient_names};
+
+/// How answers are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Decoding {
+    /// The score under which nothing is answered: no label for a text, no entity for the words that
+    /// it spans, no label for a word.
+    pub abstain_below: Option<f32>,
+    /// The scheme that the tags of a sentence have to be of together.
+    pub constrained: Option<TagScheme>,
+}
+
+impl Decoding {
+    /// What is answered where the highest scores would give `prediction`.
+    pub(crate) fn choose(
+        &self,
+        prediction: Prediction,
+        labels: &LabelSet,
+        tags: TagKind,
+    ) -> Prediction {
+        match prediction {
+            Prediction::Sequence(decision) if self.is_too_unsure(decision.score) => {
+                Prediction::Abstained(decision)
+            }
+            Prediction::Token(mut words) => {
+                if let Some(scheme) = self.constrained.filter(|_| tags == TagKind::Spans) {
+                    constrain(&mut words, labels, scheme);
+                }
+                if self.abstain_below.is_some() {
+                    self.leave_out(&mut words, labels, tags);
+                }
+                Prediction::Token(words)
+            }
+            other => other,
+        }
+    }
+
+    fn is_too_unsure(&self, score: f32) -> bool {
+        self.abstain_below.is_some_and(|least| score < least)
+    }
+
+    /// Takes back the tags of entities, or the labels of words, of which the model is too unsure.
+    fn leave_out(&self, words: &mut [Option<Decision>], labels: &LabelSet, tags: TagKind) {
+        if tags == TagKind::Labels {
+            for word in words {
+                word.take_if(|decision| self.is_too_unsure(decision.score));
+            }
+            return;
+        }
+        let names = lenient_names(labels, tags);
+        let name = |word: &Option<Decision>| match word {
+            Some(decision) => names[decision.label].as_ref(),
+            None => "O",
+        };
+        let tags: Vec<&str> = words.iter().map(name).collect();
+        for span in decode_spans(&tags) {
+            let inside = &mut words[span.start..span.end];
+            let scores = inside.iter().flatten().map(|decision| decision.score);
+            let score = scores.sum::<f32>() / inside.len() as f32;
+            if self.is_too_unsure(score) {
+                for word in inside {
+                    *word = word.take().and_then(|decision| outside(decision, labels));
+                }
+            }
+        }
+    }
+}
+
+/// The same word outside of any entity.
+fn outside(decision: Decision, labels: &LabelSet) -> Option<Decision> {
+    labels.id("O").map(|label| decision.of_label(label))
+}
+
+/// Puts the likeliest tags in the place of each word's own that the scheme allows together. A word
+/// without a tag is answered `O`, so that nothing goes on across it.
+fn constrain(words: &mut [Option<Decision>], labels: &LabelSet, scheme: TagScheme) {
+    let Some(outside) = labels.id("O") else {
+        return;
+    };
+    let row = |word: &Option<Decision>| -> Vec<f64> {
+        let score = |label: usize| match word {
+            Some(decision) => f64::from(decision.probabilities[label]).ln(),
+            None if label == outside => 0.0,
+            None => f64::NEG_INFINITY,
+        };
+        (0..labels.len()).map(score).collect()
+    };
+    let scores: Vec<Vec<f64>> = words.iter().map(row).collect();
+    let found = TagGrammar::new(labels.names(), scheme).decode(&scores);
+    for (word, label) in words.iter_mut().zip(found.unwrap_or_default()) {
+        if let Some(decision) = word.take() {
+            *word = Some(decision.of_label(label));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(names: &[&str]) -> LabelSet {
+        LabelSet::from_names(names.iter().map(|name| name.to_string()).collect()).unwrap()
+    }
+
+    fn word(probabilities: &[f32]) -> Option<Decision> {
+        let most = probabilities.iter().copied().fold(0.0, f32::max);
+        let label = probabilities.iter().position(|p| *p == most).unwrap();
+        Some(Decision {
+            label,
+            score: most,
+            probabilities: probabilities.to_vec(),
+        })
+    }
+
+    fn chosen(decoding: Decoding, words: Vec<Option<Decision>>, set: &LabelSet) -> String {
+        let tags = TagKind::of(set.names().iter().map(String::as_str));
+        let Prediction::Token(words) = decoding.choose(Prediction::Token(words), set, tags) else {
+            panic!("words stay words");
+        };
+        let names = words.iter().map(|word| match word {
+            Some(decision) => set.name(decision.label),
+            None => "-",
+        });
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn no_tag_stands_where_its_scheme_forbids_it() {
+        let set = labels(&["O", "B-X", "I-X"]);
+        let words = || {
+            vec![
+                word(&[0.6, 0.1, 0.3]),
+                word(&[0.1, 0.3, 0.6]),
+                word(&[0.2, 0.2, 0.6]),
+            ]
+        };
+        let free = Decoding::default();
+        assert_eq!(chosen(free, words(), &set), "O I-X I-X");
+        let constrained = Decoding {
+            constrained: Some(TagScheme::Iob2),
+            ..free
+        };
+        assert_eq!(chosen(constrained, words(), &set), "O B-X I-X");
+        // A word that was cut off is outside, so that nothing goes on behind it.
+        let mut cut = words();
+        cut[1] = None;
+        assert_eq!(chosen(constrained, cut, &set), "O - O");
+        // Labels of words have no scheme.
+        let set = labels(&["NOUN", "VERB", "X"]);
+        assert_eq!(chosen(constrained, words(), &set), "NOUN X X");
+    }
+
+    #[test]
+    fn what_is_too_unsure_is_not_answered() {
+        let unsure = Decoding {
+            abstain_below: Some(0.5),
+            constrained: None,
+        };
+        let set = labels(&["O", "B-X", "I-X"]);
+        let words = vec![
+            word(&[0.1, 0.4, 0.3]),
+            word(&[0.1, 0.3, 0.5]),
+            word(&[0.4, 0.3, 0.3]),
+            word(&[0.1, 0.6, 0.3]),
+            word(&[0.2, 0.1, 0.4]),
+        ];
+        // The first entity has 0.45, the second 0.5; a word outside stays one.
+        assert_eq!(chosen(unsure, words, &set), "O O O B-X I-X");
+        let set = labels(&["NOUN", "VERB"]);
+        let words = vec![word(&[0.6, 0.4]), word(&[0.4, 0.45]), None];
+        assert_eq!(chosen(unsure, words, &set), "NOUN - -");
+        let text = word(&[0.3, 0.4]).unwrap();
+        let answer = unsure.choose(Prediction::Sequence(text.clone()), &set, TagKind::Labels);
+        assert_eq!(answer, Prediction::Abstained(text));
+    }
+}

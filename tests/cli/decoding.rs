@@ -1,0 +1,277 @@
+//! How scores become answers, where that is not by the highest: temperature, abstaining, and tags
+//! that their scheme allows.
+
+use serde_json::{Value, json};
+
+use crate::problems::{LISTS, NUMBERS, labels_of_both_kinds};
+use crate::runs::*;
+use crate::sandbox::{Sandbox, assert_contains, jsonl};
+
+fn score(answer: &Value) -> f64 {
+    answer["score"].as_f64().unwrap()
+}
+
+/// Without the calibration that a run has fitted.
+fn without_calibration(sandbox: &Sandbox, run: &str) {
+    let path = format!("{run}/best/ls_llama.json");
+    let mut settings = sandbox.json(&path);
+    settings
+        .as_object_mut()
+        .unwrap()
+        .shift_remove("calibration");
+    sandbox.write(&path, settings.to_string());
+}
+
+#[test]
+fn a_temperature_is_fitted_to_the_validation_split_and_divides_the_logits() {
+    let sandbox = sequence();
+    // Some texts have both labels, so that nobody can be sure of them.
+    let both = reviews().into_iter().step_by(3);
+    let both: String = both
+        .map(|(text, _)| format!("{text},neg\n{text},pos\n"))
+        .collect();
+    sandbox.write("train.csv", csv(&reviews()) + &both);
+    let set = ["train.epochs=8", "train.temperature_scaling=true"];
+    train(&sandbox, "out", &set);
+    train(&sandbox, "plain", &set[..1]);
+    let temperature = sandbox.json("out/best/ls_llama.json")["calibration"]["temperature"].clone();
+    let temperature = temperature.as_f64().unwrap();
+    assert!((temperature - 1.0).abs() > 1e-3, "{temperature}");
+    let plain = sandbox.json("plain/best/ls_llama.json");
+    assert_eq!(plain.get("calibration"), None);
+
+    // It changes no answer, and the loss is that of the logits as they are.
+    let [scaled, plain] = ["out", "plain"].map(|run| {
+        let report = sandbox.json(&format!("{run}/report.json"));
+        (report["loss"].clone(), report["scores"].clone())
+    });
+    assert_eq!(scaled.0, plain.0);
+    assert_eq!(scaled.1["accuracy"], plain.1["accuracy"]);
+    // Probabilities say more of what is right.
+    let log_loss = |scores: &Value| scores["log_loss"].as_f64().unwrap();
+    assert!(
+        log_loss(&scaled.1) < log_loss(&plain.1),
+        "{scaled:?} {plain:?}"
+    );
+    let input = ["--input", "train.csv"];
+    let predict =
+        |run: &str| jsonl(&sandbox.ok(&[&["predict", "--run", run][..], &input].concat()));
+    let answers = predict("out");
+    without_calibration(&sandbox, "out");
+    let logit = |p: f64| (p / (1.0 - p)).ln();
+    for (scaled, plain) in answers.iter().zip(predict("out")) {
+        assert_eq!(scaled["label"], plain["label"]);
+        let (found, expected) = (logit(score(scaled)), logit(score(&plain)) / temperature);
+        assert!(
+            (found - expected).abs() < 1e-3 * expected.abs().max(1.0),
+            "{found} {expected}"
+        );
+    }
+
+    // Of words, and of labels by themselves before their thresholds.
+    let tagger = token();
+    train(&tagger, "out", &["train.epochs=4", set[1]]);
+    let settings = tagger.json("out/best/ls_llama.json");
+    assert!(
+        settings["calibration"]["temperature"].is_number(),
+        "{settings}"
+    );
+    let labels = crate::sandbox::Sandbox::new();
+    labels_of_both_kinds(&labels);
+    labels.write("run.toml", SEQUENCE);
+    train(&labels, "out", &[&LISTS[..], &[set[1]]].concat());
+    let calibration = labels.json("out/best/ls_llama.json")["calibration"].clone();
+    assert_eq!(calibration.as_object().unwrap().len(), 2, "{calibration}");
+    let args = train_args("no", &[]);
+    let args = [
+        &args[..],
+        &NUMBERS.map(|key| ["--set", key]).concat(),
+        &["--set", set[1]],
+    ]
+    .concat();
+    let fault = "train.temperature_scaling: a regression has no probabilities";
+    refused(&labels, &args, 2, &[fault]);
+    let wrong = json!({"calibration": {"temperature": 0.0}});
+    sandbox.edit_json("out/best/ls_llama.json", wrong);
+    let outcome = sandbox.run(&["predict", "--run", "out", "a film"]);
+    assert_eq!(outcome.code, 1);
+    assert_contains(
+        &outcome.stderr,
+        &["calibration.temperature: expected a number over 0"],
+    );
+}
+
+#[test]
+fn what_is_less_sure_than_asked_for_is_not_answered() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=3"]);
+    let predict = ["predict", "--run", "out", "--input", "train.csv"];
+    let all = jsonl(&sandbox.ok(&predict));
+    let mut scores: Vec<f64> = all.iter().map(score).collect();
+    scores.sort_by(f64::total_cmp);
+    let least = ((scores[9] + scores[10]) / 2.0).to_string();
+    let some = [&predict[..], &["--abstain-below", &least]].concat();
+    let answers = jsonl(&sandbox.ok(&some));
+    let mut abstained = 0;
+    for (answer, full) in answers.iter().zip(&all) {
+        let unsure = score(full) < least.parse().unwrap();
+        abstained += usize::from(unsure);
+        assert_eq!(answer["scores"], full["scores"]);
+        assert_eq!(answer["label"].is_null(), unsure);
+        assert_eq!(answer.get("abstained"), unsure.then_some(&json!(true)));
+    }
+    assert_eq!(abstained, 10);
+    let text = sandbox.ok(&[&some[..], &["--format", "text"]].concat());
+    assert_eq!(text.matches("(abstained)\t0.").count(), 10, "{text}");
+
+    // Of a tagger entities go, and their words are outside.
+    let tagger = token();
+    train(&tagger, "out", &["train.epochs=12"]);
+    let predict = ["predict", "--run", "out", "--input", "train.conll"];
+    let all = jsonl(&tagger.ok(&predict));
+    let entities = |answers: &[Value]| -> Vec<f64> {
+        let entities = answers
+            .iter()
+            .flat_map(|answer| answer["entities"].as_array().unwrap());
+        entities.map(score).collect()
+    };
+    let mut scores = entities(&all);
+    scores.sort_by(f64::total_cmp);
+    let least = scores[scores.len() / 2].to_string();
+    let answers = jsonl(&tagger.ok(&[&predict[..], &["--abstain-below", &least]].concat()));
+    let left = entities(&answers);
+    assert!(left.len() < scores.len() && !left.is_empty());
+    assert!(left.iter().all(|score| *score >= least.parse().unwrap()));
+    let outside = |answers: &[Value]| {
+        let tags = answers
+            .iter()
+            .flat_map(|answer| answer["tags"].as_array().unwrap());
+        tags.filter(|tag| **tag == "O").count()
+    };
+    assert_eq!(outside(&answers), outside(&all) + scores.len() - left.len());
+
+    for (least, fault) in [
+        (
+            "1.5",
+            "--abstain-below: expected a number from 0 to 1, found 1.5",
+        ),
+        (
+            "nan",
+            "--abstain-below: expected a number from 0 to 1, found NaN",
+        ),
+    ] {
+        let args = [
+            "predict",
+            "--run",
+            "out",
+            "--abstain-below",
+            least,
+            "a film",
+        ];
+        refused(&sandbox, &args, 2, &[fault]);
+    }
+    labels_of_both_kinds(&sandbox);
+    train(
+        &sandbox,
+        "number",
+        &[&NUMBERS[..], &["train.epochs=1"]].concat(),
+    );
+    let args = [
+        "predict",
+        "--run",
+        "number",
+        "--abstain-below",
+        "0.5",
+        "a film",
+    ];
+    refused(
+        &sandbox,
+        &args,
+        2,
+        &["--abstain-below: it is for models that give"],
+    );
+}
+
+/// Sentences with names of two words, of which a tagger that has seen little makes odd tags.
+fn long_names() -> Sandbox {
+    let sandbox = token();
+    let mut text = String::new();
+    for first in ["Ann", "Bob", "Zoë", "Lin", "Peter"] {
+        for place in ["Bern", "Lima", "Oslo", "Élan"] {
+            text += &format!(
+                "{first} B-PER\n{place} I-PER\nsold O\nboats O\nin O\n{place} B-LOC\n{first} I-LOC\n\n"
+            );
+        }
+    }
+    sandbox.write("train.conll", text);
+    sandbox
+}
+
+/// Whether a tag goes on with what did not begin.
+fn is_odd(tags: &Value) -> bool {
+    let tags: Vec<&str> = tags
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| tag.as_str().unwrap())
+        .collect();
+    let odd = |at: usize| {
+        let before = at.checked_sub(1).map_or("O", |before| tags[before]);
+        tags[at]
+            .strip_prefix("I-")
+            .is_some_and(|kind| before.get(2..) != Some(kind))
+    };
+    (0..tags.len()).any(odd)
+}
+
+#[test]
+fn tags_are_those_that_their_scheme_allows() {
+    let sandbox = long_names();
+    train(&sandbox, "out", &["train.epochs=3"]);
+    let predict = ["predict", "--run", "out", "--input", "train.conll"];
+    let odd = |answers: &[Value]| {
+        answers
+            .iter()
+            .filter(|answer| is_odd(&answer["tags"]))
+            .count()
+    };
+    let free = jsonl(&sandbox.ok(&predict));
+    assert!(odd(&free) > 0, "{free:?}");
+    for scheme in ["--constrained", "--constrained=iob2", "--constrained=BIO"] {
+        let answers = jsonl(&sandbox.ok(&[&predict[..], &[scheme]].concat()));
+        assert_eq!(odd(&answers), 0);
+        // What was allowed as it was stays as it was.
+        for (answer, free) in answers.iter().zip(&free) {
+            if !is_odd(&free["tags"]) {
+                assert_eq!(answer, free);
+            }
+        }
+    }
+    // By IOB1 they are all allowed.
+    let loose = jsonl(&sandbox.ok(&[&predict[..], &["--constrained=iob1"]].concat()));
+    assert!(odd(&loose) > 0);
+    let evaluate = ["evaluate", "--run", "out", "--format", "json"];
+    let free = sandbox.ok_json(&evaluate);
+    let held = sandbox.ok_json(&[&evaluate[..], &["--constrained"]].concat());
+    assert_eq!(free["loss"], held["loss"]);
+    assert_ne!(free["span_f1_micro"], held["span_f1_micro"]);
+
+    for (sandbox, args, fault) in [
+        (&sandbox, "--constrained=iob3", "unknown tag scheme `iob3`"),
+        (
+            &sequence(),
+            "--constrained",
+            "--constrained: only tags of spans have a scheme",
+        ),
+    ] {
+        if !sandbox.path("out").exists() {
+            train(sandbox, "out", &["train.epochs=1"]);
+        }
+        refused(
+            sandbox,
+            &["predict", "--run", "out", args, "a film"],
+            2,
+            &[fault],
+        );
+    }
+}
