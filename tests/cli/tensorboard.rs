@@ -50,7 +50,7 @@ fn checked<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
     let (sum, rest) = rest.split_at(4);
     *bytes = rest;
     let crc = crc32c(data);
-    let masked = ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8);
+    let masked = crc.rotate_right(15).wrapping_add(0xA282_EAD8);
     assert_eq!(u32::from_le_bytes(sum.try_into().unwrap()), masked);
     data
 }

@@ -190,7 +190,7 @@ fn opened(
 /// answers them.
 fn count(args: &PredictArgs, task: TaskKind, columns: &DataSettings, total: &Arc<AtomicUsize>) {
     let in_file = args.input.as_deref().is_some_and(Path::is_file);
-    if screen().shown == Shown::Nothing || !(in_file || !args.texts.is_empty()) {
+    if screen().shown == Shown::Nothing || !in_file && args.texts.is_empty() {
         return;
     }
     let (args, columns, total) = (args.clone(), columns.clone(), Arc::clone(total));
