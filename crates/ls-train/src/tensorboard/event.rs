@@ -141,7 +141,7 @@ mod tests {
         let start = "100000000000000095fbfe1809000000000000024010ac023a020801f166178e";
         assert_eq!(hex(2.25, 300, Content::Start), start);
         let scalars = [
-            ("train/loss".to_owned(), 0.6931),
+            ("train/loss".to_owned(), f32::from_bits(0x3F31_6F00).into()),
             ("eval/é".to_owned(), -2.0),
         ];
         let expected = "300000000000000095f5d05f09000008f29ed2d94110072a230a110a0a747261696e2f6c6f\
