@@ -618,7 +618,11 @@ fn score_reported(
     let total = reported.lengths().len();
     let tick = |done| {
         observer.event(&Event::Evaluating { done, total });
-        stop_if_asked(&*observer, context)
+        // After each batch, as an observer is told.
+        if done > 0 {
+            stop_if_asked(&*observer, context)?;
+        }
+        Ok(())
     };
     let labels = &context.splits.labels;
     let scored = evaluate(&fitted.best_model, reported, labels, context.pass(), tick);
@@ -716,7 +720,11 @@ fn baselines(
     let total = reported.lengths().len();
     let tick = |done| {
         observer.event(&Event::Evaluating { done, total });
-        stop_if_asked(&*observer, context)
+        // After each batch, as an observer is told.
+        if done > 0 {
+            stop_if_asked(&*observer, context)?;
+        }
+        Ok(())
     };
     let frozen = evaluate(&fitted.best_model, reported, labels, context.pass(), tick)?;
     Ok(vec![
