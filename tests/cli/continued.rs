@@ -160,8 +160,11 @@ fn a_signal_ends_it_behind_the_answers_at_hand_with_the_command_that_goes_on() {
     sandbox.ok(&PREDICT);
     let expected = bytes(&sandbox, "answers");
     std::fs::remove_file(sandbox.path("answers")).unwrap();
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let (found, stderr) = interrupted(&sandbox, &PREDICT, signal);
+    // Flags stand before the command too.
+    let off = ["--progress", "off"];
+    for (signal, code, flags) in [("INT", 130, &off[..]), ("TERM", 143, &[])] {
+        let before = [flags, &PREDICT].concat();
+        let (found, stderr) = interrupted(&sandbox, &before, signal);
         assert_eq!(found, Some(code), "{stderr}");
         assert_contains(
             &stderr,

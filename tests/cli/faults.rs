@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 use crate::resume::{assert_same, left};
-use crate::runs::{RUN_FOLDER, SEQUENCE, csv, reviews, sequence, train};
+use crate::runs::{RUN_FOLDER, SEQUENCE, assert_whole, csv, reviews, sequence, train, train_args};
 use crate::sandbox::{Outcome, Sandbox, assert_contains, assert_no_panic, says};
 
 /// `EINTR`, `EIO`, `EACCES`, `ENOSPC`, and writes of half the bytes.
@@ -342,4 +342,18 @@ fn what_cannot_be_looked_at_is_named() {
             assert_contains(&outcome.stderr, &[system]);
         }
     }
+}
+
+#[test]
+fn a_run_goes_on_without_its_event_file() {
+    let sandbox = sequence();
+    let args = |run| train_args(run, &["train.epochs=1", "train.tensorboard=true"]);
+    let of_events = |call: &Call| call.path.contains("tfevents");
+    let (_, calls) = run(&sandbox, &args("whole"), "whole", 0, 5);
+    let nth = 1 + calls.iter().position(of_events).unwrap();
+    let (outcome, calls) = run(&sandbox, &args("out"), "out", nth, 28);
+    assert!(calls[nth - 1].failed && of_events(&calls[nth - 1]));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_contains(&outcome.stderr, &["nothing is written for TensorBoard: "]);
+    assert_whole(&sandbox, "out");
 }

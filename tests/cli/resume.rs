@@ -82,6 +82,12 @@ impl<'a> Runs<'a> {
         ls_train::train(&self.config, &run, &Device::flex(), &mut observer).map(drop)
     }
 
+    /// Trains with an observer.
+    pub fn observed(&self, run: &str, observer: &mut dyn Observer) {
+        let run = self.sandbox.path(run);
+        ls_train::train(&self.config, &run, &Device::flex(), observer).unwrap();
+    }
+
     fn resume(&self, run: &str, stop: usize) -> Result<(), TrainError> {
         let mut observer = StopAt::new(stop);
         let run = self.sandbox.path(run);
@@ -1100,7 +1106,9 @@ mod signals {
         train(&sandbox, "whole", &set);
         for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
             let run = format!("it's {signal}");
-            let (child, stderr) = until(&sandbox, &train_args(&run, &set), "training ...");
+            let before = ["--progress", "off"];
+            let args = [&before[..], &train_args(&run, &set)].concat();
+            let (child, stderr) = until(&sandbox, &args, "training ...");
             send(&child, signal);
             let (found, said) = ended(child, stderr);
             assert_eq!(found, code, "{said}");

@@ -544,7 +544,7 @@ fn a_signal_ends_it_with_the_command_that_goes_on() {
     swept(&sandbox, "expected", &LONG);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let folder = format!("stopped-{signal}");
-        let args = sweep_args(&folder, &LONG);
+        let args = [&["--progress", "off"][..], &sweep_args(&folder, &LONG)].concat();
         let mut command = sandbox.command_that_heeds_signals(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();

@@ -252,11 +252,19 @@ fn every_step_and_evaluation_is_told_once_however_often_a_run_was_ended() {
 const READ: &str = "
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as OfPlugins
+from tensorboard.util.tensor_util import make_ndarray
 for folder in sys.argv[1:]:
     events = EventAccumulator(folder, size_guidance={'scalars': 0})
     events.Reload()
     tags = events.Tags()['scalars']
     print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in tags}))
+    # What TensorBoard has without its fast loader.
+    events = OfPlugins(folder, tensor_size_guidance={'scalars': 0})
+    events.Reload()
+    value = lambda e: make_ndarray(e.tensor_proto).item()
+    tags = events.Tags()['tensors']
+    print(json.dumps({tag: [[e.step, value(e)] for e in events.Tensors(tag)] for tag in tags}))
 ";
 
 #[test]
@@ -281,7 +289,9 @@ fn tensorboard_itself_reads_the_same() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for (run, line) in folders.into_iter().zip(text.lines()) {
+    let twice = folders.into_iter().flat_map(|run| [run, run]);
+    assert_eq!(text.lines().count(), 4);
+    for (run, line) in twice.zip(text.lines()) {
         let read: BTreeMap<String, Vec<(u64, f64)>> = serde_json::from_str(line).unwrap();
         let ours = scalars(&event_files(&sandbox, run));
         assert_told(&ours, &sandbox, run);

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ls_train::{Event, Observer};
 use serde_json::Value;
 
+use crate::resume::Runs;
 use crate::runs::*;
 use crate::sandbox::{Outcome, Sandbox, assert_contains, assert_no_panic, jsonl};
 
@@ -435,5 +437,297 @@ fn a_terminal_has_a_bar_that_leaves_nothing() {
             !text.contains('\u{1b}') && !text.contains("training ["),
             "{run}: {text:?}"
         );
+    }
+}
+
+/// Hears of evaluations: the phase, and how far each was.
+#[derive(Default)]
+struct Evaluations {
+    phase: String,
+    heard: Vec<(String, usize, usize)>,
+}
+
+impl Observer for Evaluations {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Phase(phase) => self.phase = (*phase).to_owned(),
+            Event::Evaluating { done, total } => {
+                self.heard.push((self.phase.clone(), *done, *total));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_is_heard_of_before_its_first_batch() {
+    let sandbox = sequence();
+    let set = [
+        "train.epochs=1",
+        "train.baselines=true",
+        "train.eval_batch_size=8",
+    ];
+    let mut observer = Evaluations::default();
+    Runs::new(&sandbox, &set).observed("out", &mut observer);
+    let one = |phase: &str| [0, 8, 16, 20].map(|done| (phase.to_owned(), done, 20));
+    let mut expected = Vec::new();
+    // That of the frozen model's epoch, and its score; then those of the run.
+    for phase in [
+        "frozen baseline",
+        "frozen baseline",
+        "training",
+        "validation",
+    ] {
+        expected.extend(one(phase));
+    }
+    assert_eq!(observer.heard, expected);
+}
+
+#[test]
+fn json_tells_apart_what_is_evaluated_and_says_why_a_run_failed() {
+    let sandbox = sequence();
+    let mut args = train_args("out", &["train.epochs=1", "train.baselines=true"]);
+    args.extend(["--log-format", "json"]);
+    let said = objects(&sandbox.run(&args).stderr);
+    let tasks: Vec<(&Value, &Value)> = of_kind(&said, "evaluation")
+        .into_iter()
+        .map(|one| (&one["task"], &one["step"]))
+        .collect();
+    let (frozen, trained, step) = ("frozen baseline".into(), "training".into(), 5.into());
+    assert_eq!(tasks, [(&frozen, &step), (&trained, &step)]);
+
+    let sweep = [
+        "sweep",
+        "--config",
+        "run.toml",
+        "--run",
+        "sweep",
+        "--set",
+        "train.learning_rate=1e30,1e-3",
+        "--log-format=json",
+    ];
+    let outcome = sandbox.run(&sweep);
+    let said = objects(&outcome.stderr);
+    let failed = of_kind(&said, "run_failed");
+    assert_eq!(failed.len(), 1, "{}", outcome.stderr);
+    let failed = failed[0];
+    let error = failed["error"].as_str().unwrap();
+    assert!(!error.is_empty() && failed["message"].as_str().unwrap().contains(error));
+    assert!(failed["hint"].is_string(), "{failed}");
+}
+
+/// Commands that are stopped while they are watched.
+#[cfg(unix)]
+mod stopped {
+    use std::io::Read as _;
+    use std::process::Child;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn spawn(sandbox: &Sandbox, args: &[&str]) -> Child {
+        let mut command = sandbox.command_that_heeds_signals(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    fn interrupt(child: &Child) {
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// What it says until it is ended by the signal.
+    #[track_caller]
+    fn said(child: Child) -> String {
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        stderr
+    }
+
+    /// A training that ends when it is stopped.
+    fn endless<'a>(run: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+        let set = ["train.epochs=1000000", "train.eval_steps=1000000"];
+        [&train_args(run, &set), flags].concat()
+    }
+
+    /// The numbers behind each time that a bar of a training is drawn: `training [==> ] 12/`.
+    fn positions(stderr: &str) -> Vec<u64> {
+        let drawn = stderr.split("training [").skip(1);
+        let position = |bar: &str| bar.split("] ").nth(1)?.split('/').next()?.parse().ok();
+        drawn.filter_map(position).collect()
+    }
+
+    /// Behind these last words nothing is drawn, and the line before has no bar in it.
+    #[track_caller]
+    fn is_left_clean(stderr: &str, words: &str) {
+        let (before, behind) = stderr
+            .rsplit_once(words)
+            .unwrap_or_else(|| panic!("{words} is not in {stderr:?}"));
+        assert!(
+            !is_drawn(behind) && behind.ends_with('\n'),
+            "behind it: {behind:?}"
+        );
+        // Of two lines the upper is where what follows begins.
+        let before = before.trim_end_matches("\u{1b}[1A");
+        let last = &before[before.len().saturating_sub(300)..];
+        assert!(
+            last.ends_with("\u{1b}[2K") || last.ends_with('\n'),
+            "before it: {last:?}"
+        );
+    }
+
+    #[test]
+    fn a_training_is_watched_stopped_and_goes_on() {
+        let sandbox = sequence();
+        let modes: [(&str, &[&str]); 3] = [
+            ("plain", &["--progress", "plain"]),
+            ("json", &["--log-format", "json"]),
+            ("bar", &["--progress", "bar"]),
+        ];
+        let children = modes.map(|(run, flags)| spawn(&sandbox, &endless(run, flags)));
+        // Two lines of each.
+        std::thread::sleep(Duration::from_secs(12));
+        children.iter().for_each(interrupt);
+        let [plain, json, bar] = children.map(said);
+
+        let line = plain
+            .lines()
+            .find(|line| line.contains("] training: step "));
+        let line = line.unwrap_or_else(|| panic!("{plain}"));
+        let parts = [
+            "Z] training: step ",
+            " of 5000000 (0 %) epoch ",
+            " loss ",
+            " lr ",
+            " grad norm ",
+            " tokens/s, evaluation in ",
+            " (step 1000000)",
+            " left",
+        ];
+        assert_contains(line, &parts);
+        let time = line.strip_prefix('[').unwrap().split(']').next().unwrap();
+        assert_eq!(time.len(), "2026-01-31T12:34:56Z".len(), "{line}");
+
+        let said_as_json = objects(&json);
+        let step = of_kind(&said_as_json, "step")[0];
+        assert_eq!(
+            (&step["task"], &step["steps"]),
+            (&"training".into(), &5_000_000.into())
+        );
+        let at = step["step"].as_u64().unwrap() as usize;
+        let recorded = &records(&sandbox, "json", "step")[at - 1];
+        for key in ["step", "epoch", "loss", "learning_rate", "grad_norm"] {
+            assert_eq!(step[key], recorded[key], "{key}");
+        }
+        assert_eq!(step["next_evaluation"], 1_000_000);
+        for key in [
+            "loss_smoothed",
+            "tokens_per_second",
+            "seconds_to_evaluation",
+            "seconds_left",
+        ] {
+            assert!(step[key].as_f64().unwrap() > 0.0, "{key}: {step}");
+        }
+        for key in ["metric", "best", "best_step"] {
+            assert!(step[key].is_null(), "{key}: {step}");
+        }
+
+        is_left_clean(&bar, "go on with: ");
+        let before = positions(&bar);
+        assert!(before.len() > 20 && before.is_sorted(), "{before:?}");
+
+        // It goes on where it was.
+        let child = spawn(&sandbox, &["train", "--resume", "bar", "--progress", "bar"]);
+        std::thread::sleep(Duration::from_secs(4));
+        interrupt(&child);
+        let bar = said(child);
+        assert_contains(&bar, &["going on from the checkpoint of step "]);
+        is_left_clean(&bar, "go on with: ");
+        let behind = positions(&bar);
+        let drawn = behind.iter().copied().filter(|position| *position > 0);
+        let drawn: Vec<u64> = drawn.collect();
+        assert!(drawn.len() > 5 && drawn.is_sorted(), "{drawn:?}");
+        assert!(drawn[0] >= *before.last().unwrap(), "{before:?} {drawn:?}");
+    }
+
+    #[test]
+    fn a_stop_before_the_training_is_said_however_quiet_and_leaves_no_bar() {
+        let sandbox = sequence();
+        // Seconds of encoding.
+        sandbox.write("train.csv", csv(&vec![reviews(); 30_000].concat()));
+        let spawned =
+            |run, flags: &[&str]| spawn(&sandbox, &[&train_args(run, &[]), flags].concat());
+        let mut bar = spawned("bar", &["--progress", "bar"]);
+        let others = [&["--quiet"][..], &["--log-format", "json"]];
+        let [quiet, json] = others.map(|flags| spawned("other", flags));
+        let mut seen = Vec::new();
+        let stderr = bar.stderr.as_mut().unwrap();
+        while !String::from_utf8_lossy(&seen).contains("tokenising train.csv [") {
+            let mut some = [0; 256];
+            let count = stderr.read(&mut some).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend(&some[..count]);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        [&bar, &quiet, &json].into_iter().for_each(interrupt);
+        let words = "stopped before the training began";
+        let bar = String::from_utf8_lossy(&seen).into_owned() + &said(bar);
+        is_left_clean(&bar, words);
+        let quiet = said(quiet);
+        assert!(
+            quiet.starts_with(words) && quiet.lines().count() == 1,
+            "{quiet}"
+        );
+        let objects = objects(&said(json));
+        let last = objects.last().unwrap();
+        assert_eq!(last["event"], "ended");
+        assert!(
+            last["message"].as_str().unwrap().starts_with(words),
+            "{last}"
+        );
+    }
+
+    /// A terminal that is stopped with Ctrl-S takes nothing either.
+    #[test]
+    fn a_second_signal_ends_what_nobody_reads() {
+        let sandbox = sequence();
+        let args = endless("out", &["--progress", "bar", "-vv"]);
+        let mut child = spawn(&sandbox, &args);
+        // The pipe is full when the run stands.
+        let size = || std::fs::metadata(sandbox.path("out/metrics.jsonl")).map_or(0, |of| of.len());
+        let began = Instant::now();
+        let (mut last, mut since) = (0, Instant::now());
+        while last == 0 || since.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = size();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "it never stood");
+        }
+        interrupt(&child);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the first signal saves"
+        );
+        interrupt(&child);
+        let signalled = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if signalled.elapsed() > Duration::from_secs(10) {
+                child.kill().unwrap();
+                panic!("the second signal did not end it");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(130));
     }
 }

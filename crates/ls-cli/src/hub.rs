@@ -8,9 +8,8 @@ use ls_files::{exists, is_file, is_folder};
 use ls_hub::{Files, HubError, Progress, RepoKind, RepoRef, Settings};
 use ls_train::config::{DataSettings, ModelSettings};
 
+use crate::downloads::Downloads;
 use crate::error::UsageError;
-#[cfg(feature = "hub")]
-use crate::screen;
 
 /// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
 ///
@@ -122,23 +121,7 @@ fn resolve(
 }
 
 /// Resolves, and shows the progress of what is fetched where `download` says that it may be.
-#[cfg(feature = "hub")]
 fn downloading<T>(download: bool, resolve: impl FnOnce(Option<Progress<'_>>) -> T) -> T {
-    use ls_hub::display::{Display, Shown};
-
-    let shown = match screen::screen().shown {
-        screen::Shown::Bars => Shown::Bars(screen::screen().bars.clone()),
-        screen::Shown::Lines => Shown::Lines,
-        screen::Shown::Nothing => Shown::Nothing,
-    };
-    let display = Display::with(shown, |line| {
-        screen::screen().tell(tracing::Level::INFO, "download", line, screen::Fields::new);
-    });
-    resolve(download.then_some(&|event| display.show(event)))
-}
-
-/// Nothing is fetched by a program without the feature: the resolver says so.
-#[cfg(not(feature = "hub"))]
-fn downloading<T>(download: bool, resolve: impl FnOnce(Option<Progress<'_>>) -> T) -> T {
-    resolve(download.then_some(&|_| ()))
+    let downloads = Downloads::default();
+    resolve(download.then_some(&|event| downloads.hear(&event)))
 }

@@ -10,6 +10,7 @@ mod builtin;
 mod colour;
 mod commands;
 mod device;
+mod downloads;
 mod error;
 mod hub;
 mod model;

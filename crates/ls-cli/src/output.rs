@@ -78,15 +78,9 @@ impl Display {
             self.tokenizing = files.to_vec();
             self.task = None;
         }
-        let task = self.task.get_or_insert_with(|| {
-            let names = files.iter().filter_map(|file| file.file_name());
-            let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
-            Task::begin(
-                format!("tokenising {}", names.join(", ")),
-                Unit::Bytes,
-                of_bytes,
-            )
-        });
+        let task = self
+            .task
+            .get_or_insert_with(|| Task::begin(tokenizing(files), Unit::Bytes, of_bytes));
         task.at_with(bytes, |task| {
             let mut standing = task.standing();
             let examples_so_far = format!("{examples} examples");
@@ -98,6 +92,16 @@ impl Display {
             standing.fields.insert("examples".into(), examples.into());
             standing
         });
+    }
+}
+
+/// What the tokenising of files is called: a split may have hundreds.
+fn tokenizing(files: &[PathBuf]) -> String {
+    let first = files.first().and_then(|file| file.file_name());
+    let first = first.unwrap_or_default().to_string_lossy();
+    match files.len().saturating_sub(1) {
+        0 => format!("tokenising {first}"),
+        more => format!("tokenising {first} and {more} more"),
     }
 }
 
@@ -160,7 +164,11 @@ impl Observer for Display {
                     hint.unwrap_or_default()
                 );
                 screen().tell(Level::WARN, "run_failed", &text, || {
-                    fields(json!({ "name": name }))
+                    fields(json!({
+                        "name": name,
+                        "error": error.chain(),
+                        "hint": error.hint(),
+                    }))
                 });
             }
             Event::Tokenizing { files, progress } => self.tokenizing(files, *progress),
@@ -272,7 +280,12 @@ impl Observer for Display {
                 if let Some(training) = &mut self.training {
                     training.evaluated(record);
                 }
-                tell("evaluation", evaluation(record), || of_record(record));
+                let task = self.training.as_ref().map(Training::name);
+                tell("evaluation", evaluation(record), || {
+                    let mut fields = of_record(record);
+                    fields.insert("task".into(), task.into());
+                    fields
+                });
             }
             Event::Stopped { evaluations } => {
                 let text = format!("stopped early: {evaluations} evaluations without a better one");
@@ -380,4 +393,20 @@ fn data(event: &Event<'_>) {
             "cut": cut,
         }))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_of_many_files_is_called_by_its_first() {
+        let files = |count: usize| -> Vec<PathBuf> {
+            (0..count)
+                .map(|at| format!("data/{at}.csv").into())
+                .collect()
+        };
+        assert_eq!(tokenizing(&files(1)), "tokenising 0.csv");
+        assert_eq!(tokenizing(&files(300)), "tokenising 0.csv and 299 more");
+    }
 }

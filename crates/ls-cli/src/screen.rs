@@ -7,13 +7,16 @@ mod log;
 mod stage;
 
 use std::io::{IsTerminal, stderr};
+use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 use crate::args::{LogFormat, ProgressMode, ScreenArgs};
 
 pub use json::{Fields, asked_for as json_is_asked_for, fields};
-pub use stage::{Fault, Screen, Shown, ended, fault, fault_as_json, print, say, screen, warn};
+pub use stage::{
+    Fault, Screen, Shown, ended, fault, fault_as_json, leave, print, say, screen, warn,
+};
 
 /// How often bars are drawn in a second, at most. Each asks for less (`pace.rs`); several that are
 /// short follow each other.
@@ -43,6 +46,7 @@ pub fn set_up(args: &ScreenArgs) {
         json,
         quiet: args.quiet,
         bars: MultiProgress::with_draw_target(target),
+        began: Instant::now(),
     });
     log::begin(args);
 }

@@ -3,9 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+#[cfg(unix)]
+use std::time::Duration;
 
 #[cfg(unix)]
 use crate::screen;
+
+/// How long words have, before the program ends without them.
+#[cfg(unix)]
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What has been asked for by a signal. On systems without them, nothing ever is.
 #[derive(Debug, Clone, Default)]
@@ -107,21 +113,31 @@ impl State {
     fn heard(&self, signal: i32) {
         let code = 128 + signal;
         let first = self.code.swap(code as u8, Ordering::SeqCst) == 0;
-        let training = self.training.load(Ordering::SeqCst);
-        let said = match (first, training) {
-            (true, true) => self.words.after,
-            (true, false) => self.words.before,
-            (false, _) => "",
-        };
-        // A step may be long, so it is said here.
-        if !said.is_empty() {
-            screen::say(said);
-        }
-        if first && training {
+        if first && self.training.load(Ordering::SeqCst) {
+            // A step may be long, so it is said here.
+            let after = self.words.after;
+            aside(move || screen::say(after));
             return;
         }
-        signal_hook::low_level::exit(code);
+        let before = first.then_some(self.words.before);
+        let exit = move || signal_hook::low_level::exit(code);
+        aside(move || screen::leave(before, exit));
+        exit();
     }
+}
+
+/// Does something with the screen on a thread of its own, and waits for it a second at most: where
+/// nobody reads what is written, it never ends.
+#[cfg(unix)]
+fn aside(work: impl FnOnce() + Send + 'static) {
+    let (done, ends) = std::sync::mpsc::channel::<()>();
+    let work = move || {
+        work();
+        drop(done);
+    };
+    // Without a thread the channel is closed at once, and nothing is said.
+    let _ = std::thread::Builder::new().name("words".into()).spawn(work);
+    let _ = ends.recv_timeout(PATIENCE);
 }
 
 /// Whether the process was started with the signal ignored, where the system tells it in `/proc`.

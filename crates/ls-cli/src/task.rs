@@ -2,11 +2,11 @@
 //! it still takes.
 
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::json;
-use tracing::Level;
 
 use crate::numbers::{bytes, duration};
 use crate::pace::Pace;
@@ -15,19 +15,36 @@ use crate::screen::{Fields, Shown, fields, screen};
 /// The bar of something of which it is known how many there are.
 const COUNTED: &str = "{prefix} [{bar:24}] {pos}/{len} {rate}, {left} left {msg}";
 
+/// How fast it goes and how long it still takes, as its bar has it. They are those of lines:
+/// indicatif's own weigh the last seconds most, and behind an evaluation a training seems to stand.
+#[derive(Debug, Clone, Default)]
+struct Speed(Arc<Mutex<(String, String)>>);
+
+impl Speed {
+    fn set(&self, rate: String, left: Option<f64>) {
+        let left = left.map_or_else(|| "-:--".into(), duration);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (rate, left);
+    }
+
+    fn get(&self) -> (String, String) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// How a bar looks by its template, in which `rate` and `left` are ours.
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, speed: &Speed) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
     // A template that cannot be read would be a fault of this file.
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    let rate = |state: &ProgressState, out: &mut dyn Write| {
-        let _ = write!(out, "{:.1}/s", state.per_sec());
+    let (of_rate, of_left) = (speed.clone(), speed.clone());
+    let rate = move |_: &ProgressState, out: &mut dyn Write| {
+        let _ = out.write_str(&of_rate.get().0);
     };
-    let left = |state: &ProgressState, out: &mut dyn Write| {
-        let _ = match state.pos() {
-            0 => out.write_str("-:--"),
-            _ => out.write_str(&duration(state.eta().as_secs_f64())),
-        };
+    let left = move |_: &ProgressState, out: &mut dyn Write| {
+        let _ = out.write_str(&of_left.get().1);
     };
     let style = style.with_key("rate", rate).with_key("left", left);
     style.progress_chars("=> ")
@@ -40,6 +57,16 @@ pub enum Unit {
     Of(&'static str),
     /// Bytes.
     Bytes,
+}
+
+impl Unit {
+    /// So many in a second.
+    fn rate(self, per_second: f64) -> String {
+        match self {
+            Self::Of(unit) => format!("{per_second:.1} {unit}/s"),
+            Self::Bytes => format!("{}/s", bytes(per_second as u64)),
+        }
+    }
 }
 
 /// How a task stands, in words and for programs.
@@ -63,6 +90,7 @@ pub struct Task {
     before: u64,
     began: Instant,
     pace: Pace,
+    speed: Speed,
     bar: Option<ProgressBar>,
 }
 
@@ -71,8 +99,8 @@ impl Task {
     pub fn begin(name: impl Into<String>, unit: Unit, total: u64) -> Self {
         let template = match (unit, total) {
             (Unit::Bytes, _) => {
-                "{prefix} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} \
-                 {decimal_bytes_per_sec}, {left} left {msg}"
+                "{prefix} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {rate}, {left} left \
+                 {msg}"
             }
             (Unit::Of(_), 0) => "{prefix} {pos} {msg} {rate}",
             (Unit::Of(_), _) => COUNTED,
@@ -87,10 +115,12 @@ impl Task {
     /// The same with a bar of another form.
     pub fn with_template(name: impl Into<String>, unit: Unit, total: u64, template: &str) -> Self {
         let (name, shown, now) = (name.into(), screen().shown, Instant::now());
+        let speed = Speed::default();
+        speed.set(unit.rate(0.0), None);
         let bar = (shown == Shown::Bars).then(|| {
             let length = (total > 0).then_some(total);
             let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
-            bar.set_style(style(template));
+            bar.set_style(style(template, &speed));
             bar.set_prefix(name.clone());
             let bar = screen().bars.add(bar);
             bar.tick();
@@ -103,7 +133,8 @@ impl Task {
             done: 0,
             before: 0,
             began: now,
-            pace: Pace::new(shown, now),
+            pace: Pace::new(shown, screen().began, now),
+            speed,
             bar,
         }
     }
@@ -113,7 +144,6 @@ impl Task {
         (self.done, self.before) = (done, done);
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.reset_eta();
         }
     }
 
@@ -126,8 +156,13 @@ impl Task {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_message("");
-            bar.set_style(style(COUNTED));
+            bar.set_style(style(COUNTED, &self.speed));
         }
+    }
+
+    /// So much more is done, of a total that is known: what has to be done anew is no more than it.
+    pub fn add(&mut self, more: u64) {
+        self.at(self.done.saturating_add(more).min(self.total));
     }
 
     /// So much is done.
@@ -153,7 +188,7 @@ impl Task {
     /// What stands beside its bar is old: the next that it is told is shown at once.
     pub fn is_outdated(&mut self) {
         if self.bar.is_some() {
-            self.pace = Pace::new(Shown::Bars, Instant::now());
+            self.pace.is_outdated();
         }
     }
 
@@ -172,6 +207,8 @@ impl Task {
         self.done = done;
         let due = self.pace.is_due(Instant::now());
         if let (Some(bar), true) = (&self.bar, due) {
+            let rate = self.unit.rate(self.per_second());
+            self.speed.set(rate, self.seconds_left());
             bar.set_position(done);
         }
         due
@@ -184,7 +221,7 @@ impl Task {
                 line,
                 fields,
             } = standing;
-            screen().tell(Level::INFO, event, &line, || fields);
+            screen().tell_progress(event, &line, || fields);
         }
     }
 
@@ -199,6 +236,12 @@ impl Task {
             .checked_sub(self.done)
             .filter(|_| self.total > 0)?;
         Some(self.began.elapsed().as_secs_f64() / done as f64 * left as f64)
+    }
+
+    /// How much of it was done in a second.
+    fn per_second(&self) -> f64 {
+        let took = self.began.elapsed().as_secs_f64().max(1e-9);
+        self.done.saturating_sub(self.before) as f64 / took
     }
 
     /// `12 of 40 (30 %)`, or `12` where it is not known of how many.
@@ -220,15 +263,11 @@ impl Task {
 
     /// How it stands, if it has no more to say.
     pub fn standing(&self) -> Standing {
-        let took = self.began.elapsed().as_secs_f64().max(1e-9);
-        let rate = self.done.saturating_sub(self.before) as f64 / took;
-        let (unit, per_second) = match self.unit {
-            Unit::Of(unit) => (unit, format!("{rate:.1} {unit}/s")),
-            Unit::Bytes => ("bytes", format!("{}/s", bytes(rate as u64))),
-        };
-        let counted = match self.unit {
-            Unit::Of(unit) => format!("{} {unit}", self.count()),
-            Unit::Bytes => self.count(),
+        let rate = self.per_second();
+        let per_second = self.unit.rate(rate);
+        let (unit, counted) = match self.unit {
+            Unit::Of(unit) => (unit, format!("{} {unit}", self.count())),
+            Unit::Bytes => ("bytes", self.count()),
         };
         let left = self.seconds_left();
         let shown_left = left.map(|left| format!(", {} left", duration(left)));
@@ -287,6 +326,18 @@ mod tests {
         assert_eq!(task.seconds_left(), None);
         task.at(35);
         assert!((task.seconds_left().unwrap() - 60.0).abs() < 1.0);
+
+        // A bar has the same.
+        task.pace = Pace::new(Shown::Bars, screen().began, Instant::now());
+        task.bar = Some(ProgressBar::hidden());
+        task.at(36);
+        let (rate, left) = task.speed.get();
+        assert_eq!((rate.as_str(), left.as_str()), ("0.1 inputs/s", "0:40"));
+        // An evaluation as long as all the steps before it: they will wait for others.
+        task.began -= Duration::from_secs(60);
+        task.pace.is_outdated();
+        task.at(36);
+        assert_eq!(task.speed.get().1, "1:20");
 
         let mut task = Task::begin("tokenising a.csv", Unit::Bytes, 2_000_000);
         task.at(500_000);

@@ -57,6 +57,11 @@ impl Training {
         }
     }
 
+    /// What is trained.
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+
     /// So many steps were done before it goes on, and this was their best evaluation.
     pub fn goes_on_at(&mut self, step: usize, best: Option<&EvaluationRecord>) {
         self.task.goes_on_at(step as u64);

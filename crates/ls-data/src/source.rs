@@ -51,7 +51,7 @@ pub struct TagChanges {
 pub struct EncodingProgress {
     /// Examples that are encoded.
     pub examples: usize,
-    /// Bytes of the files in which they stand. A Parquet file counts when it is read to its end.
+    /// Bytes of the files in which they stand; of a Parquet file, by its rows.
     pub bytes: u64,
     /// Bytes of all files of the split.
     pub of_bytes: u64,

@@ -10,22 +10,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::error::bytes;
 use crate::progress::Event;
 
-/// How it is shown how far the files are.
-#[derive(Debug, Clone)]
-pub enum Shown {
-    /// By a bar for each file, among these.
-    Bars(MultiProgress),
-    /// By a line for each tenth.
-    Lines,
-    /// Not at all.
-    Nothing,
-}
-
-/// Shows what [`Fetcher::fetch`](crate::fetch::Fetcher::fetch) does.
+/// Shows on stderr what [`Fetcher::fetch`](crate::fetch::Fetcher::fetch) does.
 pub struct Display {
-    shown: Shown,
-    /// Takes a line that stays.
-    say: Box<dyn Fn(&str) + Send + Sync>,
+    /// A bar for each file, on a terminal.
+    bars: Option<MultiProgress>,
     state: Mutex<State>,
 }
 
@@ -46,52 +34,30 @@ impl Default for Display {
 }
 
 impl Display {
-    /// A display on stderr.
+    /// A display with bars on a terminal.
     pub fn new() -> Self {
-        if !stderr().is_terminal() {
-            return Self::with(Shown::Lines, |line| ls_files::say(line));
+        Self {
+            bars: stderr().is_terminal().then(MultiProgress::new),
+            state: Mutex::default(),
         }
-        let bars = MultiProgress::new();
-        let above = bars.clone();
-        Self::with(Shown::Bars(bars), move |line| {
-            // A line that cannot be shown is no reason to end a download.
-            let _ = above.println(line);
-        })
     }
 
-    /// A display that shows in this way how far the files are, and hands every other message to
-    /// `say`, a line each.
-    pub fn with(shown: Shown, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self {
-            shown,
-            say: Box::new(say),
-            state: Mutex::default(),
+    fn say(&self, line: &str) {
+        match &self.bars {
+            // A line that cannot be shown is no reason to end a download.
+            Some(bars) => drop(bars.println(line)),
+            None => ls_files::say(line),
         }
     }
 
     /// Shows an event.
     pub fn show(&self, event: Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = event.words() {
+            self.say(&words);
+        }
         match event {
-            Event::Plan {
-                at,
-                commit,
-                files,
-                bytes: all,
-                missing,
-            } => {
-                let what = match files {
-                    1 => "1 file".to_string(),
-                    _ => format!("{files} files"),
-                };
-                let all = bytes(all);
-                (self.say)(&match missing {
-                    0 => format!("{at} ({commit}): {what}, {all}, all in the cache"),
-                    _ => format!(
-                        "{at} ({commit}): {what}, {all}, {} to fetch",
-                        bytes(missing)
-                    ),
-                });
+            Event::Plan { missing, .. } => {
                 *state = State {
                     missing,
                     began: Some(Instant::now()),
@@ -102,57 +68,34 @@ impl Display {
                 file,
                 size,
                 present,
-            } => match &self.shown {
-                Shown::Bars(bars) => {
+            } => {
+                if let Some(bars) = &self.bars {
                     let bar = bars.add(ProgressBar::new(size).with_style(style()));
                     bar.set_message(file.to_string());
                     bar.set_position(present);
                     bar.reset_eta();
                     state.files.insert(file.into(), bar);
                 }
-                Shown::Lines if present > 0 => {
-                    let (present, size) = (bytes(present), bytes(size));
-                    (self.say)(&format!("{file}: goes on at {present} of {size}"));
-                }
-                Shown::Lines | Shown::Nothing => {}
-            },
+            }
             Event::Received { file, bytes: more } => {
                 state.received += more;
-                match &self.shown {
-                    Shown::Bars(_) => {
-                        if let Some(bar) = state.files.get(file) {
-                            bar.inc(more);
-                        }
-                    }
-                    Shown::Lines => {
-                        if let Some(line) = state.next_tenth() {
-                            (self.say)(&line);
-                        }
-                    }
-                    Shown::Nothing => {}
+                if let Some(bar) = state.files.get(file) {
+                    bar.inc(more);
+                } else if let (None, Some(line)) = (&self.bars, state.next_tenth()) {
+                    self.say(&line);
                 }
             }
             Event::Restarted { file } => {
                 if let Some(bar) = state.files.get(file) {
                     bar.set_position(0);
                 }
-                (self.say)(&format!(
-                    "{file}: what was kept of an earlier download does not belong to it: fetching it anew"
-                ));
             }
             Event::Finished { file } => {
                 if let Some(bar) = state.files.remove(file) {
                     bar.finish_and_clear();
                 }
             }
-            Event::Waiting { file, lock } => (self.say)(&format!(
-                "{file}: another process fetches it: waiting for {}",
-                lock.display()
-            )),
-            Event::Retrying { error, wait } => (self.say)(&format!(
-                "{error}; trying again in {:.0} s",
-                wait.as_secs_f64().ceil()
-            )),
+            Event::Waiting { .. } | Event::Retrying { .. } => {}
         }
     }
 }

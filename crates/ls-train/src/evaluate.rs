@@ -76,7 +76,8 @@ pub(crate) struct Fits {
     pub(crate) temperature: bool,
 }
 
-/// One pass over a labelled split. `tick` hears how many inputs are done, and may end it.
+/// One pass over a labelled split. `tick` hears how many inputs are done, from none on, and may end
+/// it.
 ///
 /// # Errors
 ///
@@ -86,13 +87,15 @@ pub(crate) fn evaluate(
     dataset: &Dataset,
     labels: &LabelSet,
     pass: Pass<'_>,
-    tick: impl FnMut(usize) -> Result<()>,
+    mut tick: impl FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
     if dataset.is_empty() {
         return Err(TrainError::EmptySplit {
             split: dataset.place(&[]),
         });
     }
+    // Before the first batch, whose time counts too.
+    tick(0)?;
     let logits = logits(model, dataset, pass, tick)?;
     let examples = dataset.examples()?;
     let num_labels = model.num_labels();

@@ -87,7 +87,7 @@ pub enum Event<'a> {
     Skipped(&'a SkippedRecord),
     /// An evaluation goes on.
     Evaluating {
-        /// Examples so far.
+        /// Inputs so far: first none, at last all.
         done: usize,
         /// Of how many.
         total: usize,

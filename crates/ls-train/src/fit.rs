@@ -824,7 +824,11 @@ fn evaluate_validation(
     let total = validation.lengths().len();
     let tick = |done| {
         observer.event(&Event::Evaluating { done, total });
-        stop_if_asked(&*observer, context)
+        // After each batch, as an observer is told.
+        if done > 0 {
+            stop_if_asked(&*observer, context)?;
+        }
+        Ok(())
     };
     let pass = Pass {
         fits: Fits {

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::checkpoint::State;
 use crate::environment::resident_memory;
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 use crate::events::{EvaluationRecord, StepRecord};
 use crate::run_dir::RunDir;
 use event::{Content, record};
@@ -33,10 +33,16 @@ impl TensorBoard {
     /// of later steps is forgotten. An evaluation at that very step, which may have been written
     /// before a kill, is made again, and so the step itself has to be told again.
     ///
-    /// # Errors
-    ///
-    /// If the file cannot be created, or the folder not be read.
-    pub(crate) fn begin(folder: &RunDir, from: Option<Position<'_>>) -> Result<Self> {
+    /// Nothing, and a warning, if the file cannot be created or the folder not be read.
+    pub(crate) fn begin(folder: &RunDir, from: Option<&State>) -> Option<Self> {
+        let board = Self::try_begin(folder, from);
+        let warn = |error: &TrainError| {
+            tracing::warn!("nothing is written for TensorBoard: {}", error.chain());
+        };
+        board.inspect_err(warn).ok()
+    }
+
+    fn try_begin(folder: &RunDir, from: Option<&State>) -> Result<Self> {
         let seconds = now() as u64;
         let path = folder.new_event_file(seconds)?;
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
@@ -46,12 +52,13 @@ impl TensorBoard {
         };
         board.write(0, &Content::Version);
         match from {
-            None => {}
-            Some(Position::Start) => board.write(0, &Content::Start),
-            Some(Position::At(state)) if state.last_evaluation == state.step => {
+            // The first file has it too: one of TensorBoard's readers heeds it only in a run whose
+            // first file begins with it.
+            None => board.write(0, &Content::Start),
+            Some(state) if state.last_evaluation == state.step => {
                 board.write(state.step + 1, &Content::Start);
             }
-            Some(Position::At(state)) => {
+            Some(state) => {
                 board.write(state.step, &Content::Start);
                 if let Some(step) = folder.recorded_step(state.step)? {
                     board.step(&step);
@@ -101,16 +108,21 @@ impl TensorBoard {
     }
 }
 
-/// From where a run goes on.
-pub(crate) enum Position<'a> {
-    /// It starts over.
-    Start,
-    /// From a checkpoint.
-    At(&'a State),
-}
-
 /// Seconds since 1970.
 fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_created_ends_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = RunDir::at(&dir.path().join("gone"));
+        assert!(TensorBoard::begin(&gone, None).is_none());
+        assert!(TensorBoard::begin(&RunDir::at(dir.path()), None).is_some());
+    }
 }

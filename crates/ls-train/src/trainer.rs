@@ -36,7 +36,7 @@ use crate::scores::Baseline;
 use crate::shared::{DecoderOf, EncodedAs, Shared};
 use crate::sources::{Source, Sources};
 use crate::splits::{self, Splits};
-use crate::tensorboard::{Position, TensorBoard};
+use crate::tensorboard::TensorBoard;
 use crate::tensors::model_input;
 use crate::whole;
 
@@ -287,7 +287,6 @@ fn carry_out(
     observer.event(&Event::Phase("trial evaluation"));
     trial(&model, &context)?;
 
-    let goes_on = earlier.is_some();
     // Not before: what fails until here leaves the folder empty, free for the next try, or as an
     // earlier process left it.
     let mut log = claim(folder, earlier, saved.as_ref(), observer)?;
@@ -308,14 +307,9 @@ fn carry_out(
     if let Some(saved) = &saved {
         tell_where(&saved.state, &name_of_device, &context, observer);
     }
-    let position = match &saved {
-        Some(saved) => Some(Position::At(&saved.state)),
-        None => goes_on.then_some(Position::Start),
-    };
     let wanted = run.config.train.tensorboard;
-    let board = wanted
-        .then(|| TensorBoard::begin(folder, position))
-        .transpose()?;
+    let from = saved.as_ref().map(|saved| &saved.state);
+    let board = wanted.then(|| TensorBoard::begin(folder, from)).flatten();
     let mut keep = |model: &LlamaClassifier, record: &EvaluationRecord| {
         save_best(folder, model, record, &context, &checkpoint, &tokenizer)
     };
@@ -617,7 +611,11 @@ fn score_reported(
     let total = reported.lengths().len();
     let tick = |done| {
         observer.event(&Event::Evaluating { done, total });
-        stop_if_asked(&*observer, context)
+        // After each batch, as an observer is told.
+        if done > 0 {
+            stop_if_asked(&*observer, context)?;
+        }
+        Ok(())
     };
     let labels = &context.splits.labels;
     let settings = calibrated(fitted, context);
@@ -719,7 +717,15 @@ fn baselines(
     let frozen = with_new_head(backbone, context);
     let frozen = to_train(frozen, context, None, &Trained::Head)?;
     let fitted = fit(frozen, context, observer, None, None)?;
-    let tick = |_| stop_if_asked(&*observer, context);
+    let total = reported.lengths().len();
+    let tick = |done| {
+        observer.event(&Event::Evaluating { done, total });
+        // After each batch, as an observer is told.
+        if done > 0 {
+            stop_if_asked(&*observer, context)?;
+        }
+        Ok(())
+    };
     let settings = calibrated(&fitted, context);
     let pass = Pass {
         settings: &settings,

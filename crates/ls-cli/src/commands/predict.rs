@@ -404,8 +404,9 @@ fn is_row(error: &anyhow::Error) -> bool {
 fn resume_command(args: &PredictArgs) -> String {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     if !args.resume {
-        // Behind the program and `predict`.
-        words.insert(2.min(words.len()), "--resume".into());
+        // Behind `predict`, before which flags may stand; no value of theirs is that word.
+        let command = words.iter().position(|word| word == "predict");
+        words.insert(command.map_or(words.len(), |at| at + 1), "--resume".into());
     }
     let stdin = if of_stdin(args) {
         " (with the same inputs on stdin)"

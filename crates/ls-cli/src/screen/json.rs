@@ -52,7 +52,14 @@ pub fn object(
     Value::Object(object)
 }
 
-/// The time in UTC, as RFC 3339 has it.
+/// The time in UTC to the second, as RFC 3339 has it.
+pub fn now_in_seconds() -> String {
+    let now = now();
+    let whole = now.split_once('.').map(|(whole, _)| format!("{whole}Z"));
+    whole.unwrap_or(now)
+}
+
+/// The same to the microsecond.
 fn now() -> String {
     let mut text = String::new();
     // A string takes everything.

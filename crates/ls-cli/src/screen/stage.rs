@@ -1,6 +1,8 @@
 //! The one [`Screen`] of the program: whatever is said on stderr is said by it.
 
+use std::io::Write;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use ls_files::{Stderr, StdoutError};
@@ -30,6 +32,8 @@ pub struct Screen {
     pub quiet: bool,
     /// All bars: whoever writes a line suspends them.
     pub bars: MultiProgress,
+    /// When the program began.
+    pub began: Instant,
 }
 
 static SCREEN: OnceLock<Screen> = OnceLock::new();
@@ -46,6 +50,7 @@ pub fn screen() -> &'static Screen {
         json: false,
         quiet: false,
         bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+        began: Instant::now(),
     })
 }
 
@@ -57,29 +62,47 @@ impl Screen {
 
     /// Writes text as it is, above the bars.
     pub(super) fn write(&self, text: &str) {
-        use std::io::Write;
-        let write = || {
-            // It takes everything, and loses what the system does not take.
-            let _ = Stderr.write_all(text.as_bytes());
-        };
+        self.alone(|| write(text));
+    }
+
+    /// Does something while no bar is there, and nobody draws one.
+    fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
         match self.shown {
-            Shown::Bars => self.bars.suspend(write),
-            Shown::Lines | Shown::Nothing => write(),
+            Shown::Bars => self.bars.suspend(work),
+            Shown::Lines | Shown::Nothing => work(),
         }
     }
 
-    /// Says something that stays: in words as it is, or as an object of the kind `event` with the
-    /// fields that it has for programs.
-    pub fn tell(&self, level: Level, event: &str, text: &str, fields: impl FnOnce() -> Fields) {
-        if !self.says(level) {
-            return;
-        }
+    /// A message as a line: in words as it is, or as an object of the kind `event` with the fields
+    /// that it has for programs.
+    fn line(
+        &self,
+        level: Level,
+        event: &str,
+        text: &str,
+        fields: impl FnOnce() -> Fields,
+    ) -> String {
         if self.json {
             let object = json::object(level, "ls_cli", Some(event), text, fields());
-            self.write(&format!("{object}\n"));
+            format!("{object}\n")
         } else {
-            self.write(&format!("{text}\n"));
+            format!("{text}\n")
         }
+    }
+
+    /// Says something that stays.
+    pub fn tell(&self, level: Level, event: &str, text: &str, fields: impl FnOnce() -> Fields) {
+        if self.says(level) {
+            self.write(&self.line(level, event, text, fields));
+        }
+    }
+
+    /// Says how something stands that goes on. Words begin with the time: who reads them in the
+    /// morning wants to know when that was. Objects have it anyway.
+    pub fn tell_progress(&self, event: &str, text: &str, fields: impl FnOnce() -> Fields) {
+        let dated = (!self.json).then(|| format!("[{}] {text}", json::now_in_seconds()));
+        let text = dated.as_deref().unwrap_or(text);
+        self.tell(Level::INFO, event, text, fields);
     }
 }
 
@@ -150,14 +173,27 @@ pub fn ended(text: impl AsRef<str>) {
     screen().tell(Level::ERROR, "ended", text.as_ref(), Fields::new);
 }
 
+/// Takes the bars away for good, says why the command ends, as [`ended`] does, and ends it by
+/// `exit`: whoever would draw them again waits until then.
+pub fn leave(text: Option<&str>, exit: impl FnOnce()) {
+    let screen = screen();
+    let words = text.map(|text| screen.line(Level::ERROR, "ended", text, Fields::new));
+    screen.alone(|| {
+        write(&words.unwrap_or_default());
+        exit();
+    });
+}
+
 /// Prints results on stdout, which may be the terminal that has the bars too.
 ///
 /// # Errors
 ///
 /// As [`ls_files::print`].
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), StdoutError> {
-    match screen().shown {
-        Shown::Bars => screen().bars.suspend(|| ls_files::print(text)),
-        Shown::Lines | Shown::Nothing => ls_files::print(text),
-    }
+    screen().alone(|| ls_files::print(text))
+}
+
+/// Writes text as it is. It takes everything, and loses what the system does not take.
+fn write(text: &str) {
+    let _ = Stderr.write_all(text.as_bytes());
 }

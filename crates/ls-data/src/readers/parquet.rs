@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use self::headers::CheckedHeaders;
 use self::pages::BoundedReader;
 use super::columns::{Column, ColumnRef, Holds, SequenceColumns, TextRule, TokenColumns};
+use super::position::Position;
 use super::row::{Labels, Place};
 use crate::error::{DataError, Result};
 use crate::example::{SequenceExample, TokenExample};
@@ -147,6 +148,11 @@ impl SequenceRows {
         })
     }
 
+    /// How far the file is read.
+    pub(super) fn position(&self) -> Position {
+        self.table.position.clone()
+    }
+
     fn row(&self, row: usize, mut cells: Vec<Cell>) -> Result<SequenceExample> {
         let place = self.table.place(row);
         // Where a blank text may be, one that is missing is told apart for the answer.
@@ -231,6 +237,11 @@ impl TokenRows {
         })
     }
 
+    /// How far the file is read.
+    pub(super) fn position(&self) -> Position {
+        self.table.position.clone()
+    }
+
     fn row(&self, row: usize, mut cells: Vec<Cell>) -> Result<TokenExample> {
         let place = self.table.place(row);
         let mut list = |at: usize| match std::mem::replace(&mut cells[at], Cell::Null) {
@@ -291,6 +302,9 @@ struct Table {
     wanted: Vec<Wanted>,
     next_group: usize,
     row: usize,
+    /// Rows and bytes of the file.
+    size: (u64, u64),
+    position: Position,
 }
 
 /// A column that is read.
@@ -307,9 +321,11 @@ struct Wanted {
 
 impl Table {
     fn open(file: impl ChunkReader + 'static, path: &Path) -> Result<Self> {
+        let bytes = file.len();
         let file = guarded(path, || {
             SerializedFileReader::new(CheckedHeaders::new(file)?)
         })?;
+        let rows = file.metadata().file_metadata().num_rows();
         let metadata = file.metadata().file_metadata().key_value_metadata();
         let features = metadata
             .into_iter()
@@ -325,6 +341,8 @@ impl Table {
             wanted: Vec::new(),
             next_group: 0,
             row: 0,
+            size: (u64::try_from(rows).unwrap_or(0), bytes),
+            position: Position::default(),
         })
     }
 
@@ -396,6 +414,8 @@ impl Table {
             }
         }
         self.row += 1;
+        let (rows, bytes) = self.size;
+        self.position.at(self.row as u64, rows, bytes);
         let cells = self.wanted.iter_mut().filter_map(|c| c.cells.pop_front());
         let cells: Vec<Cell> = cells.collect();
         match cells.iter().map(Cell::text_len).sum::<usize>() {

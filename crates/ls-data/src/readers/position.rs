@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that were read of a file, shared by its reader and whoever shows them. Of Parquet, which
-/// is read by jumps, they are 0.
+/// Bytes that were read of a file, shared by its reader and whoever shows them. Parquet is read by
+/// jumps: of its bytes there are as many as of its rows.
 #[derive(Debug, Clone, Default)]
 pub struct Position(Arc<AtomicU64>);
 
@@ -13,6 +13,15 @@ impl Position {
     /// How many there are so far.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// So many parts of `all` of a file of so many bytes are read.
+    #[cfg(feature = "parquet")]
+    pub(super) fn at(&self, done: u64, all: u64, bytes: u64) {
+        let share = u128::from(bytes) * u128::from(done.min(all)) / u128::from(all.max(1));
+        // Not more than the bytes.
+        let share = u64::try_from(share).unwrap_or(bytes);
+        self.0.store(share, Ordering::Relaxed);
     }
 
     /// A reader whose bytes are counted here.

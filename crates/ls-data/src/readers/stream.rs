@@ -62,10 +62,11 @@ impl ReadSpec {
     /// A file that cannot be opened, a format that holds no texts, columns that it cannot have.
     pub fn read_sequence(&self, path: &Path) -> Result<SequenceReader> {
         if self.format == FileFormat::Parquet {
+            let (rows, position) = parquet_sequence(self, path)?;
             return Ok(SequenceReader {
-                rows: parquet_sequence(self, path)?,
+                rows,
                 turned_down: TurnedDown::default(),
-                position: Position::default(),
+                position,
             });
         }
         self.read_sequence_from(open(path)?, path)
@@ -98,12 +99,12 @@ impl ReadSpec {
     pub fn read_tokens(&self, path: &Path) -> Result<TokenReader> {
         match self.format {
             FileFormat::Parquet => {
-                let rows = parquet_tokens(self, path)?;
+                let (rows, position) = parquet_tokens(self, path)?;
                 Ok(TokenReader {
                     rows,
                     repairs: SpanRepairs::default(),
                     turned_down: TurnedDown::default(),
-                    position: Position::default(),
+                    position,
                 })
             }
             FileFormat::Jsonl if !self.token_labels().named() => {
@@ -352,28 +353,33 @@ fn parquet_stream(name: &Path) -> DataError {
     }
 }
 
+/// Rows of a file, and how far it is read.
+type Placed<T> = (Rows<'static, T>, Position);
+
 #[cfg(feature = "parquet")]
-fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Rows<'static, SequenceExample>> {
+fn parquet_sequence(spec: &ReadSpec, path: &Path) -> Result<Placed<SequenceExample>> {
     use super::parquet::SequenceRows;
     let labels = spec.sequence_labels();
     let rows = SequenceRows::open(open(path)?, path, &spec.sequence, labels)?;
-    Ok(Box::new(until_broken(rows)))
+    let position = rows.position();
+    Ok((Box::new(until_broken(rows)), position))
 }
 
 #[cfg(feature = "parquet")]
-fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Rows<'static, TokenExample>> {
+fn parquet_tokens(spec: &ReadSpec, path: &Path) -> Result<Placed<TokenExample>> {
     use super::parquet::TokenRows;
     let labels = spec.token_labels();
     let rows = TokenRows::open(open(path)?, path, &spec.tokens, labels)?;
-    Ok(Box::new(until_broken(rows)))
+    let position = rows.position();
+    Ok((Box::new(until_broken(rows)), position))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Rows<'static, SequenceExample>> {
+fn parquet_sequence(_: &ReadSpec, path: &Path) -> Result<Placed<SequenceExample>> {
     Err(parquet_stream(path))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Rows<'static, TokenExample>> {
+fn parquet_tokens(_: &ReadSpec, path: &Path) -> Result<Placed<TokenExample>> {
     Err(parquet_stream(path))
 }

@@ -383,3 +383,18 @@ fn strings_in_every_encoding_are_read() {
         }
     }
 }
+
+#[test]
+fn it_is_seen_how_far_a_file_is_read() {
+    let (all, file) = (300, path("many-none.parquet"));
+    let size = std::fs::metadata(&file).unwrap().len();
+    let mut rows = spec("text", "label").read_sequence(&file).unwrap();
+    let position = rows.position();
+    assert_eq!(position.bytes(), 0);
+    for row in 1..=all {
+        rows.next().unwrap().unwrap();
+        assert_eq!(position.bytes(), size * row / all);
+    }
+    assert!(rows.next().is_none());
+    assert_eq!(position.bytes(), size);
+}
