@@ -263,6 +263,420 @@ fn a_number_is_learned_and_given() {
     assert!(!table.contains("precision"), "{table}");
 }
 
+/// What the labels are shows where nothing says it, and is said.
+#[test]
+fn files_of_lists_and_fractions_say_what_is_learnt() {
+    let sandbox = sandbox();
+    let lists = "model.problem_type = \"multi_label_classification\"";
+    let init = |data: &str, out: &str| {
+        sandbox.ok(&[
+            "init", data, "--model", "model", "--out", out, "--set", "lora.r=2",
+        ])
+    };
+    assert_contains(&init("multi.jsonl", "lists.toml"), &["found: ", lists]);
+    let numbers = sandbox.read("stars.csv");
+    let row = |line: &str| {
+        let (text, stars) = line.rsplit_once(',').unwrap();
+        json!({"text": text, "label": stars.parse::<f64>().unwrap()})
+    };
+    sandbox.write("stars.jsonl", json_lines(numbers.lines().skip(1).map(row)));
+    let number = "model.problem_type = \"regression\"";
+    assert_contains(&init("stars.jsonl", "numbers.toml"), &["found: ", number]);
+    let written = sandbox.read("numbers.toml");
+    assert_contains(&written, &["problem_type = \"regression\""]);
+    assert!(!written.contains("labels in train"), "{written}");
+    let args = [
+        "train",
+        "--data",
+        "multi.jsonl",
+        "--model",
+        "model",
+        "--run",
+        "out",
+    ];
+    let sets = set(&["train.epochs=1", "lora.r=2"]);
+    let outcome = sandbox.run(&[&args[..], &sets].concat());
+    says(&outcome, 0, &[lists]);
+    sandbox.ok(&["inspect", "multi.jsonl"]);
+    let evaluated = [
+        "evaluate",
+        "--run",
+        "out",
+        "--data",
+        "multi.jsonl",
+        "--format",
+        "json",
+    ];
+    assert!(sandbox.ok_json(&evaluated)["f1_micro"].is_f64());
+    // What is learnt and from which score on it holds is told of a run and of its adapter.
+    for folder in ["out", "out/best"] {
+        let facts = sandbox.ok_json(&["inspect", folder, "--json"]);
+        assert_eq!(facts["problem_type"], "multi_label_classification");
+        let thresholds = facts["thresholds"].as_object().unwrap();
+        assert_eq!(
+            thresholds.keys().collect::<Vec<_>>(),
+            ["fine", "näh", "poor"]
+        );
+    }
+    // Another type is what was asked for.
+    let args = [
+        "init",
+        "multi.jsonl",
+        "--model",
+        "model",
+        "--out",
+        "no.toml",
+    ];
+    let single = set(&["model.problem_type=single_label_classification", "lora.r=2"]);
+    let outcome = sandbox.run(&[&args[..], &single].concat());
+    says(
+        &outcome,
+        2,
+        &["`label` has the name of a label, but not one text or integer"],
+    );
+}
+
+/// Of lists each label is a question of its own: what is said of a split is said by examples.
+#[test]
+fn what_is_worth_a_warning_is_told_as_lists_and_numbers_are_scored() {
+    let sandbox = sandbox();
+    let rows = |of: &dyn Fn(usize) -> Value| json_lines((0..24).map(of));
+    // One label nearly everywhere, one in a few, one in train alone and one not in train.
+    let train_rows = rows(&|at| {
+        let rare = if at % 3 == 0 {
+            json!(["all", "some"])
+        } else {
+            json!(["all"])
+        };
+        json!({"text": format!("text {at}"), "label": if at == 5 { json!(["only"]) } else { rare }})
+    });
+    let again = "{\"text\": \"text 0\", \"label\": [\"some\", \"all\"]}\n";
+    sandbox.write("train.jsonl", train_rows + again);
+    sandbox.write(
+        "validation.jsonl",
+        "{\"text\": \"x\", \"label\": [\"all\", \"some\"]}\n",
+    );
+    let names = "data.labels=[\"all\",\"some\",\"only\",\"new\"]";
+    let args = [
+        "init",
+        "train.jsonl",
+        "--validation",
+        "validation.jsonl",
+        "--model",
+        "model",
+        "--out",
+        "run2.toml",
+    ];
+    let said = sandbox.ok(&[&args[..], &set(&[names, "lora.r=2"])].concat());
+    assert_contains(
+        &said,
+        &[
+            "all 24 (96.0%), ",
+            "labels of train that validation has no example of, so that each counts as 0",
+        ],
+    );
+    // A list has no order, and accuracy is none of its scores.
+    for wrong in ["repeated with another answer", "accuracy says little"] {
+        assert!(!said.contains(wrong), "{said}");
+    }
+    let files = ["data.train=train.jsonl", "data.validation=validation.jsonl"];
+    let keys = [&[MULTI_LABEL, names, "train.epochs=1"], &files[..]].concat();
+    let outcome = train(&sandbox, "out", &keys);
+    let said = "labels of train that validation has no example of, so that each counts as 0";
+    assert_contains(&outcome.stderr, &[said]);
+    // One text with two numbers contradicts itself.
+    let numbers = "text,stars\na film,1\na road,2\na film,4.5\na road,2.0\n";
+    sandbox.write("two.csv", numbers);
+    let args = ["init", "two.csv", "--model", "model", "--out", "two.toml"];
+    let sets = set(&[
+        REGRESSION,
+        "data.label=stars",
+        "lora.r=2",
+        "data.validation_fraction=0.5",
+    ]);
+    let said = sandbox.ok(&[&args[..], &sets].concat());
+    let expected =
+        "repeated with another answer: 1 (two.csv:4 is 4.5, the same text in two.csv:2 1)";
+    assert_contains(&said, &[expected]);
+    // Weights of labels that are not there are seen before anything is trained.
+    let args = [
+        "init",
+        "train.csv",
+        "--model",
+        "model",
+        "--out",
+        "weights.toml",
+    ];
+    let sets = set(&["train.class_weight={ postive = 2.0 }", "lora.r=2"]);
+    let outcome = sandbox.run(&[&args[..], &sets].concat());
+    assert_ne!(outcome.code, 0);
+    assert_contains(
+        &outcome.stderr,
+        &["no label \"postive\"; the labels are `neg`, `pos`"],
+    );
+    assert!(!sandbox.path("weights.toml").exists());
+}
+
+/// The split that the thresholds were fitted to favours them, and it is said wherever it is
+/// reported.
+#[test]
+fn scores_of_the_split_that_thresholds_were_fitted_to_say_so() {
+    let sandbox = sandbox();
+    sandbox.write("test.jsonl", sandbox.read("multi.jsonl"));
+    for (run, keys, fitted) in [
+        ("fitted", &[][..], true),
+        ("fixed", &["train.threshold=0.5"], false),
+        ("tested", &["data.test=test.jsonl"], false),
+    ] {
+        let keys = [&LISTS[..], &["train.epochs=1"], keys].concat();
+        let outcome = train(&sandbox, run, &keys);
+        let said = "the thresholds of the labels were fitted to the validation split too";
+        assert_eq!(
+            outcome.stdout.contains(said),
+            fitted,
+            "{run}: {}",
+            outcome.stdout
+        );
+        let report = sandbox.json(&format!("{run}/report.json"));
+        assert_eq!(report["reported_split_fitted"] == true, fitted, "{run}");
+        let out = format!("{run}-out");
+        sandbox.ok(&["export", "--run", run, "--out", &out]);
+        let card = sandbox.read(&format!("{out}/README.md"));
+        let said = "The thresholds of the labels were fitted to it as well";
+        assert_eq!(card.contains(said), fitted, "{card}");
+    }
+}
+
+/// The list that a text was labelled with is its gold answer, whatever else the input has.
+#[test]
+fn the_gold_list_is_that_of_the_key_that_was_read() {
+    let sandbox = sandbox();
+    train(&sandbox, "out", &[&LISTS[..], &["train.epochs=1"]].concat());
+    let row = json!({"text": "a film", "label": ["poor", "fine"], "labels": ["other", "thing"]});
+    sandbox.write("in.jsonl", json_lines([row]));
+    let answers = jsonl(&sandbox.ok(&["predict", "--run", "out", "--input", "in.jsonl"]));
+    let gold = answers[0]["gold"].as_array().unwrap();
+    assert!(
+        gold.contains(&json!("poor")) && gold.contains(&json!("fine")),
+        "{answers:?}"
+    );
+    assert_eq!(answers[0]["input_labels"], json!(["other", "thing"]));
+    assert!(answers[0].get("input_label").is_none(), "{answers:?}");
+}
+
+/// A part that is set aside has its share of a label that few lists have.
+#[test]
+fn lists_are_set_aside_in_equal_shares_of_their_rarest_label() {
+    let sandbox = sandbox();
+    let row = |at: usize| {
+        let labels = if at % 5 == 0 {
+            json!(["common", "rare"])
+        } else {
+            json!(["common"])
+        };
+        json!({"text": format!("the film {at}"), "label": labels})
+    };
+    sandbox.write("few.jsonl", json_lines((0..40).map(row)));
+    let config = SEQUENCE.replace("validation = \"train.csv\"", "");
+    sandbox.write("run.toml", config);
+    for seed in 0..4 {
+        let (run, seed) = (format!("out{seed}"), format!("train.seed={seed}"));
+        let fold = "data.fold=1/4";
+        let keys = [
+            MULTI_LABEL,
+            "data.train=few.jsonl",
+            "train.epochs=1",
+            fold,
+            &seed,
+        ];
+        train(&sandbox, &run, &keys);
+        let rows = sandbox.jsonl(&format!("{run}/predictions.jsonl"));
+        let rare = rows.iter().filter(|row| numbers_of(&row["gold"]) == 2);
+        assert_eq!((rows.len(), rare.count()), (10, 2), "{seed}");
+    }
+}
+
+/// How many names a list has.
+fn numbers_of(list: &Value) -> usize {
+    list.as_array().map_or(0, Vec::len)
+}
+
+/// What a run leaves is scored as the run reported it, in one file and beside its gold labels.
+#[test]
+fn the_predictions_of_lists_and_numbers_give_the_scores_of_the_report() {
+    let sandbox = sandbox();
+    train(
+        &sandbox,
+        "lists",
+        &[&LISTS[..], &["train.epochs=3"]].concat(),
+    );
+    train(
+        &sandbox,
+        "numbers",
+        &[&NUMBERS[..], &["train.epochs=3"]].concat(),
+    );
+    let score = |args: &[&str]| {
+        let args = [&["score", "--format", "json"], args].concat();
+        sandbox.ok_json(&args)
+    };
+    let delimited = [
+        "--gold",
+        "multi.csv",
+        "--label",
+        "label",
+        "--pred-label",
+        "labels",
+    ];
+    let by_column = [
+        "--gold",
+        "stars.csv",
+        "--label",
+        "stars",
+        "--pred-label",
+        "score",
+    ];
+    for (run, gold) in [
+        ("lists", &["--gold", "multi.jsonl"][..]),
+        (
+            "lists",
+            &[&delimited[..], &["--label-delimiter", ";"]].concat(),
+        ),
+        ("numbers", &by_column),
+    ] {
+        let expected = sandbox.json(&format!("{run}/report.json"))["scores"].clone();
+        let expected = expected.as_object().unwrap();
+        assert!(expected.len() >= 4, "{expected:?}");
+        let pred = format!("{run}/predictions.jsonl");
+        let alone = score(&["--pred", &pred, "--bootstrap", "50"]);
+        let beside = score(&[gold, &["--pred", &pred]].concat());
+        let mut wide = 0;
+        for (key, value) in expected {
+            assert_eq!(alone[key], *value, "{run} {key}");
+            assert_eq!(beside[key], *value, "{run} {key}");
+            if let Some(value) = value.as_f64() {
+                let interval = &alone["confidence"][key];
+                let [low, high] = ["low", "high"].map(|end| interval[end].as_f64().unwrap());
+                wide += usize::from(low < high);
+                assert!(
+                    (low - 0.2..=high + 0.2).contains(&value),
+                    "{key}: {interval}"
+                );
+            }
+        }
+        assert!(wide >= 4, "{alone}");
+        // Against itself nothing differs.
+        let same = score(&["--pred", &pred, "--compare", &pred, "--bootstrap", "20"]);
+        let key = if run == "lists" { "f1_micro" } else { "mse" };
+        assert_eq!(same["comparison"][key]["difference"], 0.0);
+        assert_eq!(same["comparison"][key]["p_value"], 1.0);
+        let out = format!("{run}-{}", gold[1]);
+        sandbox.ok(&["export", "--run", run, "--out", &out]);
+        let card = sandbox.read(&format!("{out}/README.md"));
+        assert_contains(&card, &["The intervals are those of 1,000 resamples"]);
+        assert!(!card.contains("There are no intervals"), "{card}");
+    }
+    // Numbers of any two files, if it is said that they are some.
+    sandbox.write("gold.csv", "label\n1\n2.5\n4\n");
+    sandbox.write("pred.csv", "label\n2\n2.5\n3\n");
+    let args = ["--gold", "gold.csv", "--pred", "pred.csv"];
+    let found = score(&[&args[..], &["--problem-type", "regression"]].concat());
+    assert_eq!(
+        (&found["mae"], &found["mse"]),
+        (&json!(2.0 / 3.0), &json!(2.0 / 3.0))
+    );
+    // Lists without scores have no order to rank.
+    sandbox.write(
+        "bare.jsonl",
+        "{\"label\": [\"a\"], \"gold\": [\"a\", \"b\"]}\n",
+    );
+    let args = [
+        "score",
+        "--pred",
+        "bare.jsonl",
+        "--problem-type",
+        "multi_label_classification",
+    ];
+    refused(
+        &sandbox,
+        &args,
+        2,
+        &["bare.jsonl: lists of labels are ranked"],
+    );
+    sandbox.write("text.csv", "label\n1\nx\n4\n");
+    let args = [
+        "score",
+        "--gold",
+        "gold.csv",
+        "--pred",
+        "text.csv",
+        "--problem-type",
+        "regression",
+    ];
+    let outcome = sandbox.run(&args);
+    says(&outcome, 1, &["text.csv:3: found \"x\", expected a number"]);
+}
+
+/// A run goes on with the problem that its adapter, or its classifier, has learnt, unless it says
+/// another; a number keeps its row whatever its column is called.
+#[test]
+fn the_problem_and_the_row_of_a_number_go_on_with_what_is_begun_from() {
+    let sandbox = sandbox();
+    let table = sandbox.read("stars.csv");
+    sandbox.write("score.csv", table.replacen("stars", "score", 1));
+    let numbers = [
+        "data.train=score.csv",
+        "data.validation=score.csv",
+        "data.label=score",
+        "train.epochs=1",
+        "train.learning_rate=1e-38",
+    ];
+    let full = ["lora=false", "train.learning_rate=1e-3", "train.epochs=1"];
+    train(
+        &sandbox,
+        "adapter",
+        &[&NUMBERS[..], &["train.epochs=1"]].concat(),
+    );
+    train(&sandbox, "whole", &[&NUMBERS[..], &full].concat());
+    for (run, from) in [
+        ("of-adapter", "model.adapter=adapter/best"),
+        ("of-whole", "model.path=whole/best"),
+    ] {
+        let outcome = train(&sandbox, run, &[&[from], &numbers[..]].concat());
+        assert_contains(&outcome.stderr, &["keep their rows of the head: `score`"]);
+        assert!(!outcome.stderr.contains("WARN"), "{}", outcome.stderr);
+        let settings = sandbox.json(&format!("{run}/best/ls_llama.json"));
+        assert_eq!(settings["problem_type"], "regression", "{run}");
+        let report = sandbox.json(&format!("{run}/report.json"));
+        assert_eq!(report["began_from"]["kept_labels"], json!(["score"]));
+        assert_eq!(report["began_from"]["new_labels"], json!([]));
+    }
+    // A folder of transformers says it in config.json alone.
+    std::fs::remove_file(sandbox.path("whole/best/ls_llama.json")).unwrap();
+    train(
+        &sandbox,
+        "of-config",
+        &[&["model.path=whole/best"], &numbers[..]].concat(),
+    );
+    let config = sandbox.read("of-config/config.toml");
+    assert_contains(&config, &["problem_type = \"regression\""]);
+    // Another is said to be another.
+    let other = [
+        "model.problem_type=single_label_classification",
+        "train.epochs=1",
+    ];
+    for (run, from, dir) in [
+        ("classes", "model.adapter=adapter/best", "adapter/best"),
+        ("classes-of-config", "model.path=whole/best", "whole/best"),
+    ] {
+        let outcome = train(&sandbox, run, &[&[from], &other[..]].concat());
+        let said = format!("{dir} was trained with regression");
+        let is = "model.problem_type is single_label_classification";
+        assert_contains(&outcome.stderr, &[is, &said]);
+        let settings = sandbox.json(&format!("{run}/best/ls_llama.json"));
+        assert_eq!(settings["problem_type"], Value::Null, "{run}");
+    }
+}
+
 /// Each way of weighing changes what is learned, and nothing of how it is scored.
 #[test]
 fn weights_smoothing_and_focus_change_the_loss_of_the_steps() {
@@ -273,11 +687,15 @@ fn weights_smoothing_and_focus_change_the_loss_of_the_steps() {
     for (run, key) in [
         ("balanced", "train.class_weight=balanced"),
         ("even", "train.class_weight={ pos = 2.0, neg = 2.0 }"),
+        ("one", "train.class_weight.pos=1.0"),
     ] {
         train(&sandbox, run, &["train.epochs=1", key]);
         // As many of each class: a mean by equal weights is the mean.
         assert_close(&[first(&sandbox, run)], &[plain]);
     }
+    let config = sandbox.read("one/config.toml");
+    assert_contains(&config, &["[train.class_weight]\npos = 1.0"]);
+    let mut scored = Vec::new();
     for (run, key) in [
         ("weights", "train.class_weight={ pos = 9.0 }"),
         ("smooth", "train.label_smoothing_factor=0.2"),
@@ -285,8 +703,20 @@ fn weights_smoothing_and_focus_change_the_loss_of_the_steps() {
     ] {
         train(&sandbox, run, &["train.epochs=1", key]);
         assert!((first(&sandbox, run) - plain).abs() > 1e-4, "{run}");
-        let evaluation = &records(&sandbox, run, "evaluation")[0];
-        assert!(evaluation["loss"].as_f64().unwrap() < 2.0, "{evaluation}");
+        // The loss of an evaluation is the plain one: that of the answers that the run leaves.
+        let rows = sandbox.jsonl(&format!("{run}/predictions.jsonl"));
+        let of_gold = |row: &Value| -> f64 {
+            let gold = row["gold"].as_str().unwrap();
+            -row["scores"][gold].as_f64().unwrap().ln()
+        };
+        let loss = rows.iter().map(of_gold).sum::<f64>() / rows.len() as f64;
+        scored.push((
+            sandbox.json(&format!("{run}/report.json"))["loss"].clone(),
+            loss,
+        ));
+    }
+    for (found, plain) in scored {
+        assert_close(&[found.as_f64().unwrap()], &[plain]);
     }
     for key in ["train.class_weight=balanced", "train.focal_gamma=1.5"] {
         let run = key.split(['.', '=']).nth(1).unwrap();
@@ -444,6 +874,12 @@ fn what_makes_no_sense_is_refused_with_the_way_out() {
             with(&LISTS, &["data.train=f.jsonl"]),
             "no labels",
         ),
+        (
+            "g.txt",
+            "__label__fine a film __label__poor\n",
+            with(&LISTS, &["data.train=g.txt", "data.format=fasttext"]),
+            "expected all of them at the beginning of the line",
+        ),
     ] {
         sandbox.write(file, rows);
         refuse(&keys, 1, &[fault]);
@@ -509,7 +945,7 @@ fn init_looks_at_lists_and_numbers() {
     );
     assert_contains(
         &said,
-        &["labels: fine 20 (33.3%), näh 20 (33.3%), poor 20 (33.3%)"],
+        &["labels: fine 20 (50.0%), näh 20 (50.0%), poor 20 (50.0%)"],
     );
     let said = init(
         "stars.csv",

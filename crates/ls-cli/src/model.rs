@@ -103,11 +103,7 @@ pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
 
 fn overrides(args: &ModelArgs) -> Result<Overrides> {
     let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
-    let problem_type = choice(
-        "--problem-type",
-        "regression, single_label_classification, multi_label_classification",
-        &args.problem_type,
-    )?;
+    let problem_type = problem_type(&args.problem_type)?;
     let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
     let words = choice("--words", "text, split", &args.words)?;
     let special_tokens = choice("--special-tokens", "text, parse", &args.special_tokens)?;
@@ -126,6 +122,15 @@ fn overrides(args: &ModelArgs) -> Result<Overrides> {
         special_tokens,
         dtype,
     })
+}
+
+/// The value of `--problem-type`.
+pub fn problem_type<T: DeserializeOwned>(value: &Option<String>) -> Result<Option<T>> {
+    choice(
+        "--problem-type",
+        "regression, single_label_classification, multi_label_classification",
+        value,
+    )
 }
 
 /// Parses a flag's value by its name in a configuration.

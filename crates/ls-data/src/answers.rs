@@ -17,11 +17,13 @@ use crate::readers::{
     read_objects, read_sequence_from, read_tokens_from,
 };
 use crate::task::TaskKind;
+use crate::text_label::{LabelKind, TextLabel};
 
 /// Where a file holds the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerColumn<'a> {
-    /// The last column of a CoNLL file, the key `tags`, `ner_tags` or `label`, the column `label`.
+    /// The last column of a CoNLL file, the key `tags`, `ner_tags` or `label`, the column `label`;
+    /// of lists of labels the key `labels` before `label`, of numbers the `score` beside `scores`.
     Usual,
     /// Gold beside predictions: the last but one column of a CoNLL file, else `gold`.
     Gold,
@@ -34,6 +36,11 @@ pub enum AnswerColumn<'a> {
 pub struct AnswerOptions<'a> {
     /// What is labelled: texts or words; `None` goes by the file.
     pub task: Option<TaskKind>,
+    /// What the labels of texts are.
+    pub kind: LabelKind,
+    /// What parts the labels of a text where they stand in one string; without, that is a JSON
+    /// list.
+    pub delimiter: Option<&'a str>,
     /// Where the answers stand.
     pub column: AnswerColumn<'a>,
     /// Names of integer labels, and then the only ones there are.
@@ -49,8 +56,8 @@ pub struct LabelAnswer {
     pub line: usize,
     /// The text, if the file has a field of that name.
     pub text: Option<String>,
-    /// The label.
-    pub label: String,
+    /// The label, or the labels, or the number.
+    pub label: TextLabel,
     /// Probability of each class by its name, if the file has an object `scores`.
     pub probabilities: Option<Vec<(String, f64)>>,
 }
@@ -129,8 +136,16 @@ fn read(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answer
     if let Some(names) = options.names {
         match &mut answers {
             Answers::Labels(answers) => {
-                for answer in answers {
-                    answer.label = named(&answer.label, names, name, answer.line)?;
+                for LabelAnswer { label, line, .. } in answers {
+                    match label {
+                        TextLabel::Class(class) => *class = named(class, names, name, *line)?,
+                        TextLabel::Classes(classes) => {
+                            for class in classes {
+                                *class = named(class, names, name, *line)?;
+                            }
+                        }
+                        TextLabel::Number(_) => {}
+                    }
                 }
             }
             Answers::Tags(answers) => {
@@ -223,6 +238,8 @@ fn of_table(
         let columns = SequenceColumns {
             text,
             label: Some(label.clone()),
+            label_kind: options.kind,
+            label_delimiter: options.delimiter.map(str::to_string),
             ..SequenceColumns::default()
         };
         read_sequence_from(bytes, path, format, options.header, &columns, None)
@@ -239,11 +256,13 @@ fn of_table(
     };
     Ok(examples
         .into_iter()
-        .map(|example| LabelAnswer {
-            line: example.line,
-            label: example.class().unwrap_or_default().to_string(),
-            text: has_text.then_some(example.text),
-            probabilities: None,
+        .filter_map(|example| {
+            Some(LabelAnswer {
+                line: example.line,
+                label: example.label?,
+                text: has_text.then_some(example.text),
+                probabilities: None,
+            })
         })
         .collect())
 }
@@ -272,7 +291,7 @@ fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<
             });
         }
         (AnswerColumn::Gold, _) => "gold",
-        (AnswerColumn::Usual, Some(TaskKind::Sequence)) => "label",
+        (AnswerColumn::Usual, Some(TaskKind::Sequence)) => first.usual(options.kind),
         (AnswerColumn::Usual, task) => usual
             .into_iter()
             .filter(|key| task.is_none() || *key != "label")
@@ -287,7 +306,7 @@ fn of_objects(bytes: &[u8], path: &Path, options: &AnswerOptions<'_>) -> Result<
     Ok(match task {
         TaskKind::Sequence => Answers::Labels(
             rows.iter()
-                .map(|row| row.label(key))
+                .map(|row| row.label(key, options))
                 .collect::<Result<_>>()?,
         ),
         TaskKind::Token => Answers::Tags(
@@ -335,13 +354,37 @@ impl Row<'_> {
         }
     }
 
-    fn label(&self, key: &str) -> Result<LabelAnswer> {
+    /// The key of the answers where none is said.
+    fn usual(&self, kind: LabelKind) -> &'static str {
+        match kind {
+            LabelKind::Classes if self.object.contains_key("labels") => "labels",
+            // Beside it the label is the name of the number.
+            LabelKind::Number if self.object.get("scores").is_some_and(Value::is_object) => "score",
+            _ => "label",
+        }
+    }
+
+    fn label(&self, key: &str, options: &AnswerOptions<'_>) -> Result<LabelAnswer> {
         let value = self.get(key)?;
-        let label = match value {
-            Value::String(label) if !label.trim().is_empty() => label.trim().to_string(),
-            Value::Number(number) if number.is_i64() => number.to_string(),
+        let label = match (options.kind, value) {
+            (LabelKind::Class, Value::String(label)) if !label.trim().is_empty() => {
+                TextLabel::Class(label.trim().to_string())
+            }
+            (LabelKind::Class, Value::Number(number)) if number.is_i64() => {
+                TextLabel::Class(number.to_string())
+            }
+            (LabelKind::Classes, Value::Array(list)) => self.classes(key, list)?,
+            (LabelKind::Classes, Value::String(text)) if options.delimiter.is_some() => {
+                let parts = text
+                    .split(options.delimiter.unwrap_or_default())
+                    .map(str::trim);
+                let parts = parts.filter(|_| !text.trim().is_empty());
+                let parts: Vec<Value> = parts.map(Value::from).collect();
+                self.classes(key, &parts)?
+            }
+            (LabelKind::Number, Value::Number(_) | Value::String(_)) => self.number(value)?,
             // So `predict` answers what it can read nothing of; a gold label is the input's own.
-            Value::Null
+            (_, Value::Null)
                 if key != "gold" && self.object.get("error").is_some_and(Value::is_string) =>
             {
                 return Err(DataError::Unanswered {
@@ -351,8 +394,13 @@ impl Row<'_> {
                     reason: self.object["error"].as_str().unwrap_or_default().into(),
                 });
             }
-            other => {
-                return Err(self.wrong_type(key.to_string(), other, "a string or an integer"));
+            (kind, other) => {
+                let expected = match kind {
+                    LabelKind::Class => "a string or an integer",
+                    LabelKind::Classes => "a list of labels",
+                    LabelKind::Number => "a number",
+                };
+                return Err(self.wrong_type(key.to_string(), other, expected));
             }
         };
         let text = self.object.get("text").and_then(Value::as_str);
@@ -362,6 +410,45 @@ impl Row<'_> {
             label,
             probabilities: self.probabilities(),
         })
+    }
+
+    /// Labels, each once.
+    fn classes(&self, key: &str, list: &[Value]) -> Result<TextLabel> {
+        let mut names: Vec<String> = Vec::new();
+        for (i, value) in list.iter().enumerate() {
+            let name = match value {
+                Value::String(name) if !name.trim().is_empty() => name.trim().to_string(),
+                Value::Number(number) if number.is_i64() => number.to_string(),
+                other => {
+                    let expected = "a string or an integer";
+                    return Err(self.wrong_type(format!("{key}[{i}]"), other, expected));
+                }
+            };
+            if names.contains(&name) {
+                return Err(DataError::LabelTwice {
+                    path: self.path.to_path_buf(),
+                    line: self.line,
+                    label: name,
+                });
+            }
+            names.push(name);
+        }
+        Ok(TextLabel::Classes(names))
+    }
+
+    fn number(&self, value: &Value) -> Result<TextLabel> {
+        let number = match value {
+            Value::String(text) => text.trim().parse().ok(),
+            value => value.as_f64(),
+        };
+        let number = number.map(|number: f64| number as f32);
+        let number = number.filter(|number| number.is_finite());
+        let number = number.ok_or_else(|| DataError::NotANumber {
+            path: self.path.to_path_buf(),
+            line: self.line,
+            found: value.to_string(),
+        })?;
+        Ok(TextLabel::Number(number))
     }
 
     /// Those of `scores`, if it is an object of numbers.
@@ -415,6 +502,33 @@ impl Row<'_> {
             words,
             tags,
         })
+    }
+}
+
+/// What the labels of texts are by the predictions that a file of JSON lines begins with, as
+/// `predict` writes them: a list `labels` beside an object `scores`, or one `score` beside the same
+/// in `scores` that answers no class.
+pub fn predicted_kind(bytes: &[u8]) -> LabelKind {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let first = lines.map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
+    let first = first.and_then(|line| serde_json::from_slice::<Map<String, Value>>(line).ok());
+    let Some(first) = first.filter(|first| !first.contains_key("tokens")) else {
+        return LabelKind::Class;
+    };
+    let Some(Value::Object(scores)) = first.get("scores") else {
+        return LabelKind::Class;
+    };
+    let named = first.get("label").and_then(Value::as_str);
+    let is_number = |gold: &Value| gold.is_number();
+    if first.get("labels").is_some_and(Value::is_array) {
+        LabelKind::Classes
+    } else if scores.len() == 1
+        && named.is_some_and(|name| scores.get(name) == first.get("score"))
+        && first.get("gold").is_none_or(is_number)
+    {
+        LabelKind::Number
+    } else {
+        LabelKind::Class
     }
 }
 
@@ -535,7 +649,8 @@ pub fn class_names(files: &[&[LabelAnswer]], names: Option<&LabelSet>) -> Result
         .map(String::as_str)
         .filter(|name| seen.insert(*name))
         .collect();
-    let labels = answers().map(|answer| answer.label.as_str());
+    let labels = answers().flat_map(|answer| answer.label.names());
+    let labels = labels.map(String::as_str);
     let rest: Vec<&str> = labels.filter(|label| !seen.contains(label)).collect();
     let rest = if rest.is_empty() {
         Vec::new()

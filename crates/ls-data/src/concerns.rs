@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::look_alikes::look_alikes;
 use crate::profile::Profile;
+use crate::text_label::LabelKind;
 use crate::windows::{InputLimits, LongInputs};
 
 /// A label with fewer examples than this is hardly learnt: of the tenth of them that is set aside
@@ -77,6 +78,9 @@ pub enum Concern {
         with: String,
         /// The labels.
         labels: Vec<String>,
+        /// Whether any number of labels may hold.
+        #[serde(skip)]
+        lists: bool,
     },
     /// Texts that stand in two splits.
     Overlap {
@@ -194,6 +198,7 @@ fn missing(split: &str, here: &Profile, with: &str, there: &Profile) -> Option<C
         split: split.into(),
         with: with.into(),
         labels,
+        lists: here.label_kind == LabelKind::Classes,
     })
 }
 
@@ -211,6 +216,9 @@ fn of_labels(train: &Profile, found: &mut Vec<Concern>) {
         });
     }
     let largest = all.iter().max_by_key(|(_, count)| *count);
+    // Of lists each label is a question of its own, and accuracy is none of their scores.
+    let one_of_all = train.label_kind == LabelKind::Class;
+    let largest = largest.filter(|_| one_of_all);
     if let (Some((label, count)), None, 2..) = (largest, &train.spans, all.len()) {
         let total: usize = all.iter().map(|(_, count)| count).sum();
         let percent = count * 100 / total.max(1);
@@ -294,12 +302,15 @@ impl fmt::Display for Concern {
                 split,
                 with,
                 labels,
+                lists,
             } => write!(
                 f,
-                "labels of {with} that {split} has no example of, so that they are {}: {}",
-                match split.as_str() {
-                    "train" => "wrong",
-                    _ => "not scored",
+                "labels of {with} that {split} has no example of, so that {}: {}",
+                match (split.as_str(), lists) {
+                    ("train", false) => "they are wrong",
+                    ("train", true) => "they are missed",
+                    (_, false) => "they are not scored",
+                    (_, true) => "each counts as 0 in the macro scores",
                 },
                 listed(labels.iter().map(|name| format!("{name:?}")), LISTED)
             ),

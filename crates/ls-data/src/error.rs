@@ -414,7 +414,7 @@ pub enum DataError {
         fault: &'static str,
     },
     /// A line of fastText has several labels, or one behind its text.
-    #[error("{}:{line}: found {found} words with `__label__`, expected one, and that at the beginning of the line", path.display())]
+    #[error("{}:{line}: found {found} words with `__label__`, expected {expected} at the beginning of the line", path.display())]
     LabelPlace {
         /// File that was read.
         path: PathBuf,
@@ -422,6 +422,8 @@ pub enum DataError {
         line: usize,
         /// Number of labels in the line.
         found: usize,
+        /// What should stand there.
+        expected: &'static str,
     },
     /// A string holds no list of labels.
     #[error("{}:{line}: found {found:?}, expected a JSON list of labels such as [\"a\", \"b\"]; where something parts the labels in a string, data.label_delimiter says what", path.display())]

@@ -7,6 +7,7 @@ use crate::error::{DataError, Result};
 use crate::readers::usual_names::{LABEL, PAIRS, SPANS, TAGS, TEXT, TOKENS, same};
 use crate::readers::{Column, ColumnRef, FileFormat, Holds, Sniffed};
 use crate::task::TaskKind;
+use crate::text_label::LabelKind;
 
 /// What is known of a file's columns already: what is given is not looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub struct GivenColumns {
     pub text_pair: Option<ColumnRef>,
     /// Column of the label.
     pub label: Option<ColumnRef>,
+    /// What the labels of texts are. Without, a column of one class each is looked for, and where
+    /// there is none one of lists, then one of numbers.
+    pub label_kind: Option<LabelKind>,
     /// Column of the words.
     pub tokens: Option<ColumnRef>,
     /// Column of the tags.
@@ -117,10 +121,21 @@ pub fn find_columns(
         }
         _ => {}
     }
-    let sequence = || sequence(file, given);
+    let kind = given.label_kind.unwrap_or_default();
+    // Where it is not said what the labels are, another kind is what is meant by those there are.
+    let others = [LabelKind::Classes, LabelKind::Number];
+    let others = others.into_iter().filter(|_| given.label_kind.is_none());
+    let other = || {
+        others
+            .clone()
+            .find_map(|kind| sequence(file, given, kind).ok())
+    };
+    let sequence = || sequence(file, given, kind);
     let token = || token(file, given).or_else(|fault| spans(file, given).ok_or(fault));
     match task.or(of_format) {
-        Some(TaskKind::Sequence) => sequence().map_err(unclear),
+        Some(TaskKind::Sequence) => sequence()
+            .or_else(|fault| other().ok_or(fault))
+            .map_err(unclear),
         Some(TaskKind::Token) => token().map_err(unclear),
         None => match (sequence(), token()) {
             (Ok(_), Ok(_)) => Err(unclear(Unclear {
@@ -132,7 +147,7 @@ pub fn find_columns(
             (Err(_), Err(fault)) if !named(file, &TOKENS, Holds::List).is_empty() => {
                 Err(unclear(fault))
             }
-            (Err(fault), Err(_)) => Err(unclear(fault)),
+            (Err(fault), Err(_)) => other().ok_or(fault).map_err(unclear),
         },
     }
 }
@@ -167,8 +182,14 @@ fn one(
     match &found[..] {
         [one] => Ok(one.at.clone()),
         [] => {
-            let others = [Holds::One, Holds::List, Holds::Spans, Holds::Other]
-                .map(|holds| named(file, names, holds));
+            let others = [
+                Holds::One,
+                Holds::Number,
+                Holds::List,
+                Holds::Spans,
+                Holds::Other,
+            ];
+            let others = others.map(|holds| named(file, names, holds));
             let others = join(
                 others
                     .iter()
@@ -177,6 +198,7 @@ fn one(
             );
             let expected = match holds {
                 Holds::List => "a list",
+                Holds::Number => "a number",
                 _ => "one text or integer",
             };
             Err(Unclear {
@@ -218,14 +240,32 @@ fn join(names: impl Iterator<Item = String>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn sequence(file: &Sniffed, given: &GivenColumns) -> std::result::Result<FoundColumns, Unclear> {
+fn sequence(
+    file: &Sniffed,
+    given: &GivenColumns,
+    kind: LabelKind,
+) -> std::result::Result<FoundColumns, Unclear> {
     let texts = match (&given.text, &given.text_pair) {
         (Some(text), pair) => Ok((text.clone(), pair.clone())),
         (None, _) => texts(file, given),
     };
     let label = match &given.label {
         Some(label) => Ok(label.clone()),
-        None => one("data.label", "a label", file, &LABEL, Holds::One, &[]),
+        None => {
+            let label = |holds| one("data.label", "a label", file, &LABEL, holds, &[]);
+            match kind {
+                LabelKind::Class => label(Holds::One),
+                // As one string, or as integers, they may stand there too.
+                LabelKind::Classes if given.label_kind.is_some() => {
+                    label(Holds::List).or_else(|fault| label(Holds::One).map_err(|_| fault))
+                }
+                LabelKind::Number if given.label_kind.is_some() => {
+                    label(Holds::Number).or_else(|fault| label(Holds::One).map_err(|_| fault))
+                }
+                LabelKind::Classes => label(Holds::List),
+                LabelKind::Number => label(Holds::Number),
+            }
+        }
     };
     match (texts, label) {
         (Ok((text, pair)), Ok(label)) => Ok(FoundColumns::Sequence {
@@ -594,12 +634,7 @@ mod tests {
             "{\"tokens\": [\"a\"], \"tags\": [\"O\"], \"ner_tags\": [\"O\"]}",
             "more than one column could be a list of tags: `tags`, `ner_tags` | data.tags=tags | data.tags=ner_tags",
         );
-        // A list of labels is no class of a text, and a text no list of words.
-        check(
-            "a.jsonl",
-            "{\"text\": \"a\", \"labels\": [\"b\"]}",
-            "`labels` has the name of a label, but not one text or integer in each row | data.label=NAME",
-        );
+        // A text is no list of words.
         check(
             "a.jsonl",
             "{\"tokens\": [\"a\"], \"tags\": \"O\"}",
@@ -657,9 +692,39 @@ mod tests {
         // Lists of names are no spans, even if the first is empty.
         let names = "{\"text\": \"a\", \"label\": []}\n{\"text\": \"a\", \"label\": [\"b\"]}";
         let found = found("a.jsonl", names, None, &GivenColumns::default());
-        assert!(
-            found.starts_with("`label` has the name of a label"),
-            "{found}"
+        assert_eq!(found, "sequence text label");
+    }
+
+    #[test]
+    fn lists_and_fractions_are_labels_where_no_class_is() {
+        let lists = "{\"text\": \"a\", \"labels\": [\"b\"]}";
+        check("a.jsonl", lists, "sequence text labels");
+        let numbers = "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"b\", \"label\": 2.5}";
+        check("a.jsonl", numbers, "sequence text label");
+        // A class of a usual name is one, whatever stands beside it.
+        let both = "{\"text\": \"a\", \"label\": \"b\", \"labels\": [\"c\"]}";
+        check("a.jsonl", both, "sequence text label");
+        // Words with a list each are tagged.
+        let words = "{\"text\": \"a\", \"words\": [\"a\"], \"labels\": [\"O\"]}";
+        check("a.jsonl", words, "token words labels");
+        let of = |content: &str, kind| {
+            let given = GivenColumns {
+                label_kind: Some(kind),
+                ..GivenColumns::default()
+            };
+            found("a.jsonl", content, Some(TaskKind::Sequence), &given)
+        };
+        assert_eq!(of(both, LabelKind::Classes), "sequence text labels");
+        assert_eq!(of(numbers, LabelKind::Number), "sequence text label");
+        let integers = "{\"text\": \"a\", \"label\": 3}";
+        assert_eq!(of(integers, LabelKind::Number), "sequence text label");
+        assert_eq!(
+            of(lists, LabelKind::Class),
+            "`labels` has the name of a label, but not one text or integer in each row | data.label=NAME"
+        );
+        assert_eq!(
+            of(lists, LabelKind::Number),
+            "`labels` has the name of a label, but not a number in each row | data.label=NAME"
         );
     }
 

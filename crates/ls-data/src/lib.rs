@@ -102,7 +102,7 @@ pub mod words;
 pub use align::{Alignment, LabelPosition};
 pub use answers::{
     AnswerColumn, AnswerOptions, Answers, LabelAnswer, TagAnswer, check_aligned, class_names,
-    probability_rows, read_answers,
+    predicted_kind, probability_rows, read_answers,
 };
 pub use arrivals::{Arrivals, ChunkLimits, Patience};
 pub use batch::{
@@ -125,10 +125,10 @@ pub use inputs::{
 pub use labels::{IGNORE_INDEX, LabelSet};
 pub use look_alikes::look_alikes;
 pub use metrics::{
-    CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, ECE_BINS,
-    Interval, MultiLabelScores, RegressionScores, Resampling, SpanMode, SpanScores, SpanTally,
-    Tally, average_precision, best_f1_threshold, bootstrap, compare, conlleval_report,
-    expected_calibration_error, fit_temperature, log_loss, span_report,
+    CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, Drawn, ECE_BINS,
+    Interval, MultiLabelAnswer, MultiLabelScores, RegressionScores, Resampling, SpanMode,
+    SpanScores, SpanTally, Tally, average_precision, best_f1_threshold, bootstrap, compare,
+    conlleval_report, expected_calibration_error, fit_temperature, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use profile::{Lengths, Overlap, Profile, ProfileOptions};

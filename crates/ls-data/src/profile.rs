@@ -46,6 +46,9 @@ pub struct Profile {
     pub files: Vec<PathBuf>,
     /// What is labelled.
     pub task: TaskKind,
+    /// What the labels of texts are.
+    #[serde(skip)]
+    pub label_kind: LabelKind,
     /// Examples that can be used.
     pub examples: usize,
     /// Examples, or words, of each label, in the order that label sets have.
@@ -141,6 +144,7 @@ struct Row {
     line: usize,
     text: u64,
     labels: Vec<String>,
+    number: Option<f32>,
     spans: Vec<String>,
     length: usize,
     cut: Option<CutReport>,
@@ -288,10 +292,10 @@ impl<'a> Counts<'a> {
             let line = row.line;
             self.past = Some(HighestId { id, file, line });
         }
+        self.count_text(file, &row);
         for kind in row.spans {
             *self.spans.entry(kind).or_default() += 1;
         }
-        self.count_text(file, row.text, row.line, &row.labels);
         for name in row.labels {
             let seen = self
                 .labels
@@ -306,14 +310,18 @@ impl<'a> Counts<'a> {
         }
     }
 
-    fn count_text(&mut self, file: usize, text: u64, line: usize, labels: &[String]) {
+    fn count_text(&mut self, file: usize, row: &Row) {
+        let labels = &row.labels;
         let here = Stand {
             file: at_most_u32(file),
-            line: at_most_u32(line),
-            answer: (digest(labels) >> 32) as u32,
+            line: at_most_u32(row.line),
+            answer: match row.number {
+                Some(number) => number.to_bits(),
+                None => (digest(labels) >> 32) as u32,
+            },
             count: 1,
         };
-        let first = match self.texts.entry(text) {
+        let first = match self.texts.entry(row.text) {
             Entry::Vacant(place) => {
                 place.insert(here);
                 return;
@@ -333,20 +341,26 @@ impl<'a> Counts<'a> {
         }
         let files = &self.source.files;
         let [at, first_at] = [&here, &first].map(|stand| place(files, stand));
-        self.contradicting.push(match (self.task, labels) {
-            (TaskKind::Sequence, [label]) => {
-                let of = |seen: &&SeenLabel| {
-                    (digest(std::slice::from_ref(&seen.name)) >> 32) as u32 == first.answer
-                };
-                let first = self.labels.values().find(of);
-                let first = first.map_or("another label", |seen| seen.name.as_str());
-                format!("{at} is {label:?}, the same text in {first_at} {first:?}")
-            }
-            (TaskKind::Sequence, _) => {
-                format!("{at} has other labels than the same text in {first_at}")
-            }
-            _ => format!("{at} has other tags than the same words in {first_at}"),
-        });
+        let kind = self.source.read.sequence.label_kind;
+        self.contradicting
+            .push(match (self.task, &labels[..], kind) {
+                (TaskKind::Sequence, [label], LabelKind::Class) => {
+                    let of = |seen: &&SeenLabel| {
+                        (digest(std::slice::from_ref(&seen.name)) >> 32) as u32 == first.answer
+                    };
+                    let first = self.labels.values().find(of);
+                    let first = first.map_or("another label", |seen| seen.name.as_str());
+                    format!("{at} is {label:?}, the same text in {first_at} {first:?}")
+                }
+                (TaskKind::Sequence, _, LabelKind::Number) => {
+                    let [here, first] = [here, first].map(|stand| f32::from_bits(stand.answer));
+                    format!("{at} is {here}, the same text in {first_at} {first}")
+                }
+                (TaskKind::Sequence, ..) => {
+                    format!("{at} has other labels than the same text in {first_at}")
+                }
+                _ => format!("{at} has other tags than the same words in {first_at}"),
+            });
     }
 
     fn finish(self, options: &ProfileOptions<'_>) -> Result<Profile> {
@@ -373,6 +387,7 @@ impl<'a> Counts<'a> {
         Ok(Profile {
             files: self.source.files.clone(),
             task: self.task,
+            label_kind: self.source.read.sequence.label_kind,
             examples: self.examples,
             labels,
             spans,
@@ -442,12 +457,21 @@ fn of_text(
         report.add_sequence(&encoded);
         cut = Some(report);
     }
+    let number = match label {
+        // -0 is 0.
+        Some(TextLabel::Number(number)) => Some(number + 0.0),
+        _ => None,
+    };
+    let mut labels = label.map(TextLabel::into_names).unwrap_or_default();
+    // The order of a list says nothing.
+    labels.sort();
     let texts = || std::iter::once(text.trim()).chain(pair.as_deref().map(str::trim));
     Ok(Row {
         line,
         text: digest(texts()),
         length: texts().map(|text| text.chars().count()).sum(),
-        labels: label.map(TextLabel::into_names).unwrap_or_default(),
+        labels,
+        number,
         spans: Vec::new(),
         cut,
         past,
@@ -481,6 +505,7 @@ fn of_words(
         length: example.tokens.len(),
         spans: spans.map(|span| span.entity_type).collect(),
         labels: tags,
+        number: None,
         cut,
         past,
     })

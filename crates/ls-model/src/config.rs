@@ -269,12 +269,13 @@ pub enum HeadNorms {
 }
 
 /// What the answers of a sequence head are, by transformers' names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemType {
     /// Numbers.
     Regression,
-    /// One class of several.
+    /// One class of several: what is meant where nothing is said.
+    #[default]
     SingleLabelClassification,
     /// Any number of classes.
     MultiLabelClassification,

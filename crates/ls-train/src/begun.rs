@@ -13,6 +13,7 @@ use crate::config::{ResolvedRun, RunConfig};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
 use crate::old_head::OldHead;
+use crate::problem::Problem;
 use crate::read_files::ReadFiles;
 use crate::run_dir::INFERENCE_FILE;
 use crate::set_otherwise::{cut_otherwise, held_otherwise, set_otherwise, written};
@@ -208,13 +209,14 @@ impl Begun {
     /// If the model's head cannot be read.
     pub(crate) fn head(&self, task: Task, checkpoint: &Checkpoint) -> Result<OldHead> {
         let (adapter, path) = (&self.adapter, self.weights.clone());
-        let names = self.record.as_ref();
+        let record = self.record.as_ref();
         let own = OldHead {
             place: self.dir.clone(),
             path: self.dir.clone(),
             sha256: self.sha256.clone(),
             head: SavedHead::of_adapter(adapter, path, task.task_type()),
-            names: names.map(|record| record.labels.names().to_vec()),
+            names: record.map(|record| record.labels.names().to_vec()),
+            of_number: record.is_some_and(|record| record.problem() == Problem::Regression),
         };
         if own.head.is_some() {
             return Ok(own);

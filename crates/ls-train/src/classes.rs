@@ -47,8 +47,9 @@ pub(crate) fn check_counts(
     })
 }
 
-/// Warns of labels that some splits have and others lack. The first split is the one to learn from.
-pub(crate) fn warn_of_missing(labels: &LabelSet, splits: &[Counted]) {
+/// Warns of labels that some splits have and others lack. The first split is the one to learn from;
+/// `lists` says whether any number of labels may hold.
+pub(crate) fn warn_of_missing(labels: &LabelSet, splits: &[Counted], lists: bool) {
     let names = |wanted: &dyn Fn(usize) -> bool| names(labels, wanted);
     let Some(((_, learnt), others)) = splits.split_first() else {
         return;
@@ -63,14 +64,18 @@ pub(crate) fn warn_of_missing(labels: &LabelSet, splits: &[Counted]) {
         "labels that train has no example of, so that they are never answered",
         never,
     );
+    // Each label of a list is scored by itself, also where it holds nowhere.
+    let [lacked, new] = if lists {
+        ["each counts as 0 in the macro scores", "they are missed"]
+    } else {
+        ["they are not scored", "they are wrong"]
+    };
     for (split, counts) in others {
         let absent = names(&|label| learnt[label] > 0 && counts[label] == 0);
-        let what =
-            format!("labels of train that {split} has no example of, so that they are not scored");
+        let what = format!("labels of train that {split} has no example of, so that {lacked}");
         warn(&what, absent);
         let only_here = names(&|label| learnt[label] == 0 && counts[label] > 0);
-        let what =
-            format!("labels of {split} that train has no example of, so that they are wrong");
+        let what = format!("labels of {split} that train has no example of, so that {new}");
         warn(&what, only_here);
     }
 }

@@ -833,28 +833,40 @@ impl Dataset {
         Ok(sum / self.len().max(1) as f64)
     }
 
-    /// The class of each text, for drawing equal shares; nothing for lists of words, and where
-    /// texts have several classes or a number.
+    /// The class of each text, for drawing equal shares: of several its rarest. Nothing for lists of
+    /// words and for numbers.
     ///
     /// # Errors
     ///
     /// If the split's file can no longer be read.
     pub(crate) fn strata(&self) -> Result<Option<Vec<usize>>> {
         const BLOCK: usize = 4096;
-        if self.is_words() || self.split.label_kind() != LabelKind::Class {
+        if self.is_words() || self.split.label_kind() == LabelKind::Number {
             return Ok(None);
         }
+        let seen = self.split.seen_labels();
         let mut strata = Vec::with_capacity(self.split.len());
         for start in (0..self.split.len()).step_by(BLOCK) {
             let rows = self
                 .split
                 .examples(start..(start + BLOCK).min(self.split.len()))?;
-            strata.extend(rows.iter().map(|row| row.label.unwrap_or_default()));
+            for row in &rows {
+                strata.push(match self.split.label_kind() {
+                    LabelKind::Class => row.label.unwrap_or_default(),
+                    // By its rarest label, which could otherwise be in one part alone.
+                    _ => {
+                        let labels = self.split.listed(row)?.into_iter();
+                        let rarest = labels.min_by_key(|label| (seen[*label].count, *label));
+                        rarest.unwrap_or(seen.len())
+                    }
+                });
+            }
         }
         // By name, so that the parts do not depend on the order in which labels come first.
-        let mut by_name: Vec<usize> = (0..self.split.seen_labels().len()).collect();
-        by_name.sort_by_key(|label| &self.split.seen_labels()[*label].name);
-        let mut rank = vec![0; by_name.len()];
+        let mut by_name: Vec<usize> = (0..seen.len()).collect();
+        by_name.sort_by_key(|label| &seen[*label].name);
+        // Behind them is what has no label.
+        let mut rank = vec![by_name.len(); by_name.len() + 1];
         for (place, label) in by_name.into_iter().enumerate() {
             rank[label] = place;
         }

@@ -110,7 +110,7 @@ pub struct InferenceSettings {
 
 /// Whether a type has to be said: one class of several is what a model without one answers with.
 fn needs_saying(problem_type: &ProblemType) -> bool {
-    *problem_type != ProblemType::SingleLabelClassification
+    *problem_type != ProblemType::default()
 }
 
 fn truncate() -> LongInputs {

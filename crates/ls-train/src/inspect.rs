@@ -274,6 +274,9 @@ impl Inspected {
         if let Some(labels) = &config.labels {
             self.say("labels", labels.clone());
         }
+        if let Some(problem) = config.problem_type {
+            self.say("problem_type", problem.name());
+        }
     }
 
     fn weights(&mut self, checkpoint: &Checkpoint) {
@@ -354,6 +357,7 @@ impl Inspected {
         let as_json = serde_json::to_value(&settings).unwrap_or_default();
         for key in [
             "tags",
+            "problem_type",
             "pooling",
             "max_length",
             "long_inputs",
@@ -367,6 +371,13 @@ impl Inspected {
             if let Some(value) = as_json.get(key) {
                 self.say(key, value.clone());
             }
+        }
+        if let Some(thresholds) = &settings.calibration.thresholds {
+            let names = settings.labels.names().iter().cloned();
+            // With the digits that an f32 has.
+            let digits = |value: &f32| value.to_string().parse().unwrap_or(Value::Null);
+            let each: Map<String, Value> = names.zip(thresholds.iter().map(digits)).collect();
+            self.say("thresholds", each);
         }
     }
 

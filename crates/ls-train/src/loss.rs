@@ -74,24 +74,8 @@ impl Objective {
                 })
             }
             Some(ClassWeight::Table(table)) => {
-                let unknown = table.keys().filter(|name| labels.id(name).is_none());
+                check_weights(settings, labels)?;
                 let names = || labels.names().iter().map(String::as_str);
-                let fault = |name: &String| {
-                    let nearest = nearest(name, names());
-                    let known: Vec<String> = names().map(|name| format!("`{name}`")).collect();
-                    format!(
-                        "no label {name:?}; the labels are {}{}",
-                        ls_files::listed(known, 20),
-                        did_you_mean(&nearest)
-                    )
-                };
-                let faults: Vec<String> = unknown.map(fault).collect();
-                if !faults.is_empty() {
-                    return Err(TrainError::Config {
-                        origin: "train.class_weight".into(),
-                        faults,
-                    });
-                }
                 let weight = |name: &str| table.get(name).map_or(1.0, |weight| *weight as f32);
                 Some(names().map(weight).collect())
             }
@@ -237,6 +221,36 @@ impl Objective {
         let rest = sigmoid(logits * away).clamp_min(LEAST_BASE);
         losses * rest.powf_scalar(self.focal_gamma as f32)
     }
+}
+
+/// Sees that the labels of a table of weights are there.
+///
+/// # Errors
+///
+/// If one is not.
+pub(crate) fn check_weights(settings: &TrainSettings, labels: &LabelSet) -> Result<()> {
+    let Some(ClassWeight::Table(table)) = &settings.class_weight else {
+        return Ok(());
+    };
+    let unknown = table.keys().filter(|name| labels.id(name).is_none());
+    let names = || labels.names().iter().map(String::as_str);
+    let fault = |name: &String| {
+        let nearest = nearest(name, names());
+        let known: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+        format!(
+            "no label {name:?}; the labels are {}{}",
+            ls_files::listed(known, 20),
+            did_you_mean(&nearest)
+        )
+    };
+    let faults: Vec<String> = unknown.map(fault).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::Config {
+        origin: "train.class_weight".into(),
+        faults,
+    })
 }
 
 /// scikit-learn's `class_weight="balanced"`: examples over classes and over the examples of each. A

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use ls_data::LabelSet;
 use ls_files::listed;
 use ls_lora::TaskType;
-use ls_model::{Checkpoint, LlamaClassifier, SavedHead};
+use ls_model::{Checkpoint, LlamaClassifier, ProblemType, SavedHead};
 use serde::Serialize;
 
 use crate::config::ResolvedRun;
 use crate::error::Result;
 use crate::inference::InferenceSettings;
-use crate::set_otherwise::set_otherwise;
+use crate::problem::Problem;
+use crate::set_otherwise::{set_otherwise, solves_otherwise};
 
 /// Names that are listed in a message.
 const LISTED: usize = 10;
@@ -45,6 +46,8 @@ pub(crate) struct OldHead {
     pub(crate) head: Option<SavedHead>,
     /// The names of its rows, where they are known.
     pub(crate) names: Option<Vec<String>>,
+    /// Whether its only row gives a number.
+    pub(crate) of_number: bool,
 }
 
 /// Of each label of a run which row of an old head it keeps.
@@ -70,6 +73,10 @@ impl OldHead {
             return Ok(None);
         };
         let record = InferenceSettings::load(&checkpoint.dir)?;
+        let problem = match &record {
+            Some(record) => record.problem_type,
+            None => checkpoint.config.problem_type,
+        };
         let names = record.map(|record| record.labels.names().to_vec());
         let names = names.or_else(|| checkpoint.config.labels.clone());
         // What transformers calls labels that nobody named.
@@ -83,19 +90,28 @@ impl OldHead {
             sha256: sha256.into(),
             head: Some(head),
             names,
+            of_number: problem == Some(ProblemType::Regression),
         }))
     }
 
     /// Which rows the labels of a run keep: those of the same name. A head without names (peft
-    /// writes none) is kept where it has as many rows.
-    pub(crate) fn kept(self, labels: &LabelSet) -> Kept {
+    /// writes none) is kept where it has as many rows, and that of a number by a number, whatever
+    /// column either is called by.
+    pub(crate) fn kept(self, labels: &LabelSet, problem: Problem) -> Kept {
         let Self {
             place,
             path,
             sha256,
             head,
             names,
+            of_number,
         } = self;
+        let same_number = of_number && problem == Problem::Regression;
+        let names = if same_number {
+            Some(labels.names().to_vec())
+        } else {
+            names
+        };
         let place = place.display();
         let is_named = names.is_some();
         let (old, why) = match &head {
@@ -187,9 +203,11 @@ pub(crate) fn set_otherwise_than_model(
     run: &ResolvedRun,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<String>> {
-    let record = InferenceSettings::load(&checkpoint.dir)?;
-    let found = record.map(|record| set_otherwise(&record, &checkpoint.dir, run));
-    Ok(found.unwrap_or_default())
+    let dir = &checkpoint.dir;
+    Ok(match InferenceSettings::load(dir)? {
+        Some(record) => set_otherwise(&record, dir, run),
+        None => Vec::from_iter(solves_otherwise(&checkpoint.config, dir, run)),
+    })
 }
 
 fn quoted(names: &[String]) -> String {

@@ -158,8 +158,10 @@ fn sequence_object(
     holding: Option<&[usize]>,
 ) -> Value {
     let mut object = example.extra.clone().unwrap_or_default();
+    // A list is what such an example is labelled with.
+    let listed = object.get("label").is_some_and(Value::is_array);
     let key = match holding {
-        Some(_) if object.contains_key("labels") => "labels",
+        Some(_) if object.contains_key("labels") && !listed => "labels",
         _ => "label",
     };
     let gold = match gold {
@@ -169,8 +171,16 @@ fn sequence_object(
             Some(number(*value))
         }
         Some(Gold::Classes(classes)) if holding.is_some() => {
-            object.remove(key);
-            Some(json!(names_of(labels, classes)))
+            let names = names_of(labels, classes);
+            // It was read of either key, or of one that has another name.
+            let found = ["label", "labels"].into_iter().find(|key| {
+                let value = object.get(*key);
+                value.is_some_and(|value| value.is_string() && !listed || lists(value, &names))
+            });
+            if let Some(found) = found {
+                object.remove(found);
+            }
+            Some(json!(names))
         }
         Some(Gold::Classes(classes)) => classes.first().map(|class| json!(labels.name(*class))),
         None => None,
@@ -190,6 +200,19 @@ fn sequence_object(
     let scores = scores.map(|(name, probability)| (name.clone(), number(*probability)));
     answer.insert("scores".into(), Value::Object(scores.collect()));
     merge(answer, object)
+}
+
+/// Whether a value is a list of these names, in any order.
+fn lists(value: &Value, names: &[&str]) -> bool {
+    let Value::Array(values) = value else {
+        return false;
+    };
+    let listed = |value: &Value| match value {
+        Value::String(name) => names.contains(&name.trim()),
+        // Integers may stand for names.
+        value => value.is_i64(),
+    };
+    values.len() == names.len() && values.iter().all(listed)
 }
 
 fn names_of<'a>(labels: &'a LabelSet, classes: &[usize]) -> Vec<&'a str> {

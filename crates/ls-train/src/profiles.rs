@@ -14,6 +14,7 @@ use crate::classes;
 use crate::config::{RunConfig, check_metric_of_tags};
 use crate::dataset::classes_of;
 use crate::error::{Result, TrainError};
+use crate::loss::check_weights;
 use crate::problem::Problem;
 use crate::read_files::ReadFiles;
 use crate::sources::Sources;
@@ -141,6 +142,7 @@ impl Profiles {
                 self.check_train(split, &classes, config)?;
             }
         }
+        check_weights(&config.train, &self.labels)?;
         let kind = config.data.scheme.map(Scheme::kind);
         let kind = kind.or_else(|| kind_of(&self.splits.first()?.1));
         match (kind, &config.train.metric_for_best_model) {

@@ -14,6 +14,7 @@ use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
 use crate::fit::Fitted;
 use crate::old_head::BegunFrom;
+use crate::problem::Problem;
 use crate::scores::{Baseline, Scores};
 use crate::sources::Sources;
 
@@ -39,6 +40,10 @@ pub struct Report {
     /// Whether that split also chose the checkpoint: by the protocol `paper`, and where no other
     /// was given.
     pub reported_split_chose: bool,
+    /// Whether the thresholds of its labels were fitted to that split too, where any number of
+    /// labels may hold.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reported_split_fitted: bool,
     /// The name that the reported split was published under, where that is another: SST-2's and
     /// Twitter's `validation`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +99,9 @@ impl Report {
             best: fitted.best.clone(),
             reported_split: reported_split.into(),
             reported_split_chose: sources.reported_split_chose(),
+            reported_split_fitted: sources.reported_split_chose()
+                && run.config.problem() == Problem::MultiLabel
+                && run.config.train.threshold.is_none(),
             published_split: sources.published,
             form: sources.form.clone(),
             loss: evaluation.loss,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use ls_data::{PaddingMode, TaskKind};
+use ls_model::LlamaConfig;
 use serde::Serialize;
 
 use crate::config::ResolvedRun;
@@ -53,6 +54,8 @@ pub(crate) fn set_otherwise(
     }
     if record.task == run.config.task {
         compared.compare("model.pooling", &record.pooling, &model.pooling);
+        let [was, is] = [record.problem_type, model.problem_type].map(Option::unwrap_or_default);
+        compared.compare("model.problem_type", &was.name(), &is.name());
         if record.task == TaskKind::Token {
             compared.compare("data.words", &record.words, &data.words);
             compared.compare(
@@ -63,6 +66,23 @@ pub(crate) fn set_otherwise(
         }
     }
     compared.found
+}
+
+/// What a classifier that has no record says of itself in its `config.json`: the problem that it
+/// solves.
+pub(crate) fn solves_otherwise(
+    config: &LlamaConfig,
+    dir: &Path,
+    run: &ResolvedRun,
+) -> Option<String> {
+    let was = config
+        .problem_type
+        .filter(|_| run.config.task == TaskKind::Sequence)?;
+    let is = run.config.model.problem_type.unwrap_or_default();
+    let found = Vec::new();
+    let mut compared = Compared { dir, found };
+    compared.compare("model.problem_type", &was.name(), &is.name());
+    compared.found.pop()
 }
 
 /// What the frozen weights beside an adapter are held in.

@@ -120,7 +120,7 @@ impl Splits {
                 skipped: dataset.skipped(),
             });
         }
-        classes::warn_of_missing(&labels, &counted);
+        classes::warn_of_missing(&labels, &counted, problem == Problem::MultiLabel);
         Ok(Self {
             train,
             validation,

@@ -5,6 +5,7 @@ use ls_files::{listed, plain};
 
 use crate::config::{Annotations, RunConfig};
 use crate::error::Result;
+use crate::problem::Problem;
 use crate::profiles::Profiles;
 
 /// Labels that are listed in a comment.
@@ -74,7 +75,10 @@ pub fn starter(config: &RunConfig, profiles: &Profiles, missing: &str) -> Result
             said.notes.push((key, note));
         }
     }
-    said.notes.push(("task", labels(profiles)));
+    // Numbers have none.
+    if config.problem() != Problem::Regression {
+        said.notes.push(("task", labels(profiles)));
+    }
     said.notes.push(("data.max_length", lengths(profiles)));
     config.annotated(&said)
 }

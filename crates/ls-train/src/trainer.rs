@@ -222,7 +222,7 @@ fn carry_out(
         Some(begun) => Some(begun.head(run.head, &checkpoint)?),
         None => OldHead::of_model(&checkpoint, &weights.sha256, run.head.task_type())?,
     };
-    let kept = old_head.map(|head| head.kept(&labels));
+    let kept = old_head.map(|head| head.kept(&labels, run.config.problem()));
     if saved.is_none() {
         let concerns = match &begun {
             Some(begun) => begun.concerns(&run, &checkpoint, &tokenizer, &weights)?,

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use ls_data::{TaskKind, TextTokenizer};
 use ls_files::{Dtype, FileError, sha256, write_atomic};
-use ls_model::{
-    AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, Pooling, ProblemType, Task,
-};
+use ls_model::{AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, Pooling, Task};
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
@@ -99,8 +97,7 @@ pub(crate) fn config(
     }
     match task {
         Task::Sequence(_) => {
-            let problem = settings.problem_type;
-            let problem = problem.unwrap_or(ProblemType::SingleLabelClassification);
+            let problem = settings.problem_type.unwrap_or_default();
             config.insert("problem_type".into(), json!(problem.name()));
         }
         Task::Token { dropout } => {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use ls_data::{DataError, FileFormat};
+use ls_data::{DataError, FileFormat, TaskKind};
 use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
@@ -116,8 +116,12 @@ fn of_file(
         task: Some(predictor.settings.task),
     };
     check_reading(&args.set)?;
-    let problem = predictor.settings.problem_type;
-    let problem = problem.map(|problem| format!("model.problem_type={}", problem.name()));
+    // That of the model, whatever the labels of the file look like.
+    let settings = &predictor.settings;
+    let problem = (settings.task == TaskKind::Sequence).then(|| {
+        let problem = settings.problem_type.unwrap_or_default();
+        format!("model.problem_type={}", problem.name())
+    });
     let set: Vec<String> = args.set.iter().cloned().chain(problem).collect();
     Ok(RunConfig::of_files(&files, &set)?)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use ls_data::{Lengths, Profile, TaskKind, shown_type};
+use ls_data::{LabelKind, Lengths, Profile, TaskKind, shown_type};
 use ls_files::plain;
 use ls_train::Profiles;
 use serde_json::{Map, Value};
@@ -70,12 +70,17 @@ fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
             let spans: Vec<_> = spans
                 .map(|(kind, count)| (shown_type(kind), *count))
                 .collect();
-            counted(text, "spans", &spans)?;
-            counted(text, "tags", &labels)?;
+            counted(text, "spans", &spans, None)?;
+            counted(text, "tags", &labels, None)?;
         }
         // Numbers have none.
         None if labels.is_empty() => {}
-        None => counted(text, "labels", &labels)?,
+        None => {
+            // Of lists it is the part of the examples that has a label: they sum to no whole.
+            let lists = profile.label_kind == LabelKind::Classes;
+            let of = lists.then_some(profile.examples);
+            counted(text, "labels", &labels, of)?;
+        }
     }
     let unit = match profile.task {
         TaskKind::Sequence => "characters",
@@ -100,9 +105,14 @@ fn split(text: &mut String, name: &str, profile: &Profile) -> std::fmt::Result {
     Ok(())
 }
 
-/// `  labels: bad 10 (50.0%), good 10 (50.0%)`.
-fn counted(text: &mut String, what: &str, counts: &[(&str, usize)]) -> std::fmt::Result {
-    let total: usize = counts.iter().map(|(_, count)| count).sum();
+/// `  labels: bad 10 (50.0%), good 10 (50.0%)`: percent of so many, by default of all together.
+fn counted(
+    text: &mut String,
+    what: &str,
+    counts: &[(&str, usize)],
+    of: Option<usize>,
+) -> std::fmt::Result {
+    let total: usize = of.unwrap_or_else(|| counts.iter().map(|(_, count)| count).sum());
     let each = counts.iter().map(|(name, count)| {
         let percent = 100.0 * *count as f64 / total.max(1) as f64;
         format!("{} {count} ({percent:.1}%)", plain(name))

@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
-    DataError, Interval, LabelAnswer, LabelSet, Resampling, Scheme, SpanMode, SpanTally, TagAnswer,
-    TagKind, TagScheme, Tally, TaskKind, bilou_as_iobes, bootstrap, check_aligned, class_names,
-    compare, decode_spans_strict, has_bilou_tags, odd_tags, probability_rows, read_answers,
-    span_report, with_hyphen,
+    DataError, Drawn, Interval, LabelAnswer, LabelKind, LabelSet, MultiLabelAnswer, Resampling,
+    Scheme, SpanMode, SpanTally, TagAnswer, TagKind, TagScheme, Tally, TaskKind, TextLabel,
+    bilou_as_iobes, bootstrap, check_aligned, class_names, compare, decode_spans_strict,
+    has_bilou_tags, odd_tags, predicted_kind, probability_rows, read_answers, span_report,
+    with_hyphen,
 };
 use ls_files::{FileError, print};
-use ls_train::{Scores, TrainError};
+use ls_train::{Problem, Scores, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::table::table;
 use crate::args::{ReadMode, ScoreArgs, ScoreFormat};
 use crate::error::UsageError;
+use crate::model::problem_type;
 use crate::screen::say;
 
 /// The path that stands for standard input, and its name in messages.
@@ -38,6 +40,8 @@ struct Files {
     other: Option<File>,
     /// Class names, if given.
     names: Option<LabelSet>,
+    /// What the labels of texts are.
+    kind: LabelKind,
 }
 
 impl Files {
@@ -147,15 +151,36 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         [both.unwrap_or(AnswerColumn::Usual); 2]
     };
     let pred_column = of_predictions.unwrap_or(pred_column);
+    let (gold_name, gold_bytes) = bytes(gold_path)?;
+    let of_pred = if in_one {
+        None
+    } else {
+        Some(bytes(pred_path)?)
+    };
+    let (pred_name, pred_bytes) = match &of_pred {
+        Some((name, bytes)) => (name, bytes),
+        None => (&gold_name, &gold_bytes),
+    };
+    let kind = match problem_type(&args.problem_type)? {
+        Some(problem) => Problem::of(TaskKind::Sequence, Some(problem), None).label_kind(),
+        None if args.task == Some(TaskKind::Token) => LabelKind::Class,
+        None => predicted_kind(pred_bytes),
+    };
+    // Lists are of labels then, not of tags.
+    let task = match kind {
+        LabelKind::Class => args.task,
+        LabelKind::Classes | LabelKind::Number => Some(TaskKind::Sequence),
+    };
     let options = |column, task| AnswerOptions {
         task,
+        kind,
+        delimiter: args.label_delimiter.as_deref(),
         column,
         names: names.as_ref(),
         header: !args.no_header,
     };
 
-    let (gold_name, gold_bytes) = bytes(gold_path)?;
-    let gold = read_answers(&gold_bytes, &gold_name, &options(gold_column, args.task))
+    let gold = read_answers(&gold_bytes, &gold_name, &options(gold_column, task))
         .map_err(|error| explained(error, in_one))?;
     let task = Some(match gold {
         Answers::Labels(_) => TaskKind::Sequence,
@@ -167,12 +192,7 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         check_aligned(&gold, &gold_name, &answers, &path).map_err(TrainError::from)?;
         Ok(File { path, answers })
     };
-    let pred = if in_one {
-        system(gold_name.clone(), &gold_bytes)?
-    } else {
-        let (path, bytes) = bytes(pred_path)?;
-        system(path, &bytes)?
-    };
+    let pred = system(pred_name.clone(), pred_bytes)?;
     let other = match &args.compare {
         Some(path) => {
             let (path, bytes) = bytes(path)?;
@@ -189,6 +209,7 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         pred,
         other,
         names,
+        kind,
     })
 }
 
@@ -440,12 +461,15 @@ fn score_labels(
     resampling: &Resampling,
     answers: [&Vec<LabelAnswer>; 3],
 ) -> Result<Report> {
+    match files.kind {
+        LabelKind::Class => {}
+        LabelKind::Classes => return score_lists(args, files, resampling, answers),
+        LabelKind::Number => return score_numbers(args, files, resampling, answers),
+    }
     let slices = answers.map(Vec::as_slice);
     let classes = class_names(&slices, files.names.as_ref()).map_err(TrainError::from)?;
     let [gold, pred, other] = slices.map(|answers| {
-        let ids = answers
-            .iter()
-            .filter_map(|answer| classes.id(&answer.label));
+        let ids = answers.iter().flat_map(|answer| ids(answer, &classes));
         ids.collect::<Vec<usize>>()
     });
     let [tally, other] = ClassTally::of_systems(&gold, [&pred, &other], classes.names())
@@ -470,6 +494,87 @@ fn score_labels(
         [tally.tally(), other.tally()],
         |totals| tally.scores_of(totals).metrics(),
         Scores::Classification(scores),
+    )
+}
+
+/// The ids of an answer's labels.
+fn ids(answer: &LabelAnswer, classes: &LabelSet) -> Vec<usize> {
+    let names = answer.label.names().iter();
+    names.filter_map(|name| classes.id(name)).collect()
+}
+
+/// Scores lists of labels in the same way.
+fn score_lists(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    answers: [&Vec<LabelAnswer>; 3],
+) -> Result<Report> {
+    let classes = class_names(&answers.map(Vec::as_slice), files.names.as_ref());
+    let classes = classes.map_err(TrainError::from)?;
+    let [gold, systems @ ..] = answers;
+    // Without a third file the second stands for it.
+    let paths = [&files.pred, files.other.as_ref().unwrap_or(&files.pred)].map(|file| &file.path);
+    let mut each: Vec<Vec<MultiLabelAnswer>> = Vec::new();
+    for (system, path) in systems.into_iter().zip(paths) {
+        let rows = probability_rows(system, &classes).ok_or_else(|| UsageError {
+            message: format!(
+                "{}: lists of labels are ranked for their average precision, and an answer has no \
+                 object `scores`",
+                path.display()
+            ),
+            hint: Some(
+                "give each label a score, as predict does: \"scores\": {\"a\": 0.9, ..}".into(),
+            ),
+        })?;
+        let all = gold.iter().zip(system).zip(rows);
+        let all = all.map(|((gold, found), probabilities)| MultiLabelAnswer {
+            gold: ids(gold, &classes),
+            predicted: ids(found, &classes),
+            probabilities,
+        });
+        each.push(all.collect());
+    }
+    let drawn = Drawn::<MultiLabelAnswer>::of_systems(each);
+    let scores = |totals: &[usize]| drawn.scores_of(totals, classes.names());
+    let whole = scores(&drawn.tally(0).totals()).map_err(TrainError::from)?;
+    report(
+        args,
+        files,
+        resampling,
+        [drawn.tally(0), drawn.tally(1)],
+        // The same answers were scored above.
+        |totals| scores(totals).map_or_else(|_| Vec::new(), |scores| scores.metrics()),
+        Scores::MultiLabel(whole),
+    )
+}
+
+/// Scores numbers in the same way.
+fn score_numbers(
+    args: &ScoreArgs,
+    files: &Files,
+    resampling: &Resampling,
+    [gold, systems @ ..]: [&Vec<LabelAnswer>; 3],
+) -> Result<Report> {
+    let number = |answer: &LabelAnswer| match answer.label {
+        TextLabel::Number(number) => f64::from(number),
+        _ => f64::NAN,
+    };
+    let each = systems.map(|system| {
+        let both = gold.iter().zip(system);
+        let both = both.map(|(gold, found)| [number(gold), number(found)]);
+        both.collect::<Vec<[f64; 2]>>()
+    });
+    let drawn = Drawn::<[f64; 2]>::of_systems(each);
+    let scores = |totals: &[usize]| drawn.scores_of(totals);
+    let whole = scores(&drawn.tally(0).totals()).map_err(TrainError::from)?;
+    report(
+        args,
+        files,
+        resampling,
+        [drawn.tally(0), drawn.tally(1)],
+        |totals| scores(totals).map_or_else(|_| Vec::new(), |scores| scores.metrics()),
+        Scores::Regression(whole),
     )
 }
 

@@ -326,6 +326,12 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
             "  (this split also chose the checkpoint: name data.test for a score it had no part in)"
         )?;
     }
+    if report.reported_split_fitted {
+        writeln!(
+            out,
+            "  (the thresholds of the labels were fitted to the {split} split too: they favour its F1)"
+        )?;
+    }
     let memory = report
         .peak_memory
         .map(|peak| format!(", peak memory {}", bytes(peak)))

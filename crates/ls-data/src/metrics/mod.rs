@@ -1,10 +1,12 @@
 //! Scores from plain slices: no device, no model.
 //!
-//! Every score is a function of counts that add up over examples, so one place counts (`*Tally`),
-//! one place turns sums into scores, and [`bootstrap`] and [`compare`] only choose what is summed.
+//! Every score is a function of counts that add up over examples, so one place counts (`*Tally`,
+//! [`Drawn`]), one place turns sums into scores, and [`bootstrap`] and [`compare`] only choose what
+//! is summed.
 
 mod classification;
 mod conlleval;
+mod drawn;
 mod mean;
 mod multi_label;
 mod probabilities;
@@ -15,7 +17,8 @@ mod temperature;
 
 pub use classification::{CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores};
 pub use conlleval::{conlleval_report, span_report};
-pub use multi_label::{MultiLabelScores, average_precision, best_f1_threshold};
+pub use drawn::Drawn;
+pub use multi_label::{MultiLabelAnswer, MultiLabelScores, average_precision, best_f1_threshold};
 pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 pub use regression::RegressionScores;
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};

@@ -42,7 +42,32 @@ pub struct MultiLabelScores {
     pub average_precision: Vec<(String, f64)>,
 }
 
+/// What is known of an example once it is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MultiLabelAnswer {
+    /// Its labels, as ids.
+    pub gold: Vec<usize>,
+    /// The labels that were found.
+    pub predicted: Vec<usize>,
+    /// The score of every label.
+    pub probabilities: Vec<f64>,
+}
+
 impl MultiLabelScores {
+    /// Scores of answers; `names` are the labels in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`MultiLabelScores::compute`].
+    pub fn of_answers(answers: Vec<MultiLabelAnswer>, names: &[String]) -> Result<Self> {
+        let (mut gold, mut predicted, mut probabilities) = (Vec::new(), Vec::new(), Vec::new());
+        for answer in answers {
+            gold.push(answer.gold);
+            predicted.push(answer.predicted);
+            probabilities.push(answer.probabilities);
+        }
+        Self::compute(&gold, &predicted, &probabilities, names)
+    }
+
     /// Compares the labels of each example, as ids; `probabilities` has a row per example with the
     /// score of every label, and `names` are the labels in the order of their ids.
     ///
@@ -218,7 +243,10 @@ pub fn best_f1_threshold(scores: &[f64], gold: &[bool]) -> f64 {
         if below < UNTUNED && UNTUNED <= cuts[at].score {
             UNTUNED
         } else {
-            (cuts[at].score + below) / 2.0
+            // It is kept in f32, in which it has to be above the lower score still.
+            let middle = (cuts[at].score + below) / 2.0;
+            let parts = f64::from(middle as f32) > below;
+            if parts { middle } else { cuts[at].score }
         }
     };
     let best = (0..cuts.len()).filter(|at| f1(&cuts[*at]) == most);
@@ -246,6 +274,13 @@ mod tests {
         // None has it, or there are none.
         assert_eq!(best_f1_threshold(&[0.9, 0.8], &[false, false]), 0.5);
         assert_eq!(best_f1_threshold(&[], &[]), 0.5);
+        // Two neighbours among f32, whose middle would round down to the lower one.
+        for bits in 0.25f32.to_bits()..0.25f32.to_bits() + 2 {
+            let [first, next] = [bits, bits + 1].map(f32::from_bits);
+            let scores = [next, first].map(f64::from);
+            let found = best_f1_threshold(&scores, &[true, false]) as f32;
+            assert!(found > first && found <= next, "{first}: {found}");
+        }
         // Equal scores are not parted.
         let found = best_f1_threshold(&[0.7, 0.7, 0.2], &[true, false, false]);
         assert_eq!(found, 0.5);

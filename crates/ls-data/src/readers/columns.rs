@@ -142,7 +142,9 @@ pub struct Column {
 pub enum Holds {
     /// A text or a name, or an integer that stands for one.
     One,
-    /// A list of them.
+    /// Numbers, of which one is a fraction.
+    Number,
+    /// A list of what is one.
     List,
     /// A list of objects or of lists, as the spans of a text are.
     Spans,

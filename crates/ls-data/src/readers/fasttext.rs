@@ -31,6 +31,11 @@ pub(super) fn row(line: Line<'_>, labels: &Labels, labelled: bool) -> Result<Seq
             path: place.path.to_path_buf(),
             line: place.line,
             found: found.len() + behind,
+            expected: if several {
+                "all of them"
+            } else {
+                "one, and that"
+            },
         });
     }
     let label: Option<TextLabel> = match (labelled, found.first()) {

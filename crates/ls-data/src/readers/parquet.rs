@@ -104,10 +104,20 @@ pub(super) fn columns(file: impl ChunkReader + 'static, path: &Path) -> Result<V
         holds: match Levels::of(field).filter(|_| readable(root)) {
             Some(levels) if levels.element.is_some() => Holds::List,
             Some(_) => Holds::One,
+            None if is_fraction(field) => Holds::Number,
             None => Holds::Other,
         },
     };
     Ok(table.root().iter().enumerate().map(column).collect())
+}
+
+/// Whether a column holds floating-point numbers.
+fn is_fraction(field: &Type) -> bool {
+    field.is_primitive()
+        && matches!(
+            field.get_physical_type(),
+            PhysicalType::FLOAT | PhysicalType::DOUBLE
+        )
 }
 
 /// Texts of a Parquet file.

@@ -249,6 +249,10 @@ impl Beginning<'_> {
                     empty.insert(key.clone());
                 }
                 match found.iter_mut().find(|(name, _)| *name == key) {
+                    // Numbers of which only a later one is a fraction.
+                    Some((_, Some(known))) if holds == Some(Holds::Number) => {
+                        *known = Holds::Number;
+                    }
                     Some((_, known)) => *known = known.or(holds),
                     None => found.push((key, holds)),
                 }
@@ -286,6 +290,7 @@ fn holds(value: &Value) -> Option<Holds> {
         Value::Null => None,
         Value::String(_) => Some(Holds::One),
         Value::Number(number) if number.is_i64() => Some(Holds::One),
+        Value::Number(number) if number.is_f64() => Some(Holds::Number),
         Value::Array(list) => match list.first() {
             None => None,
             Some(Value::String(_)) => Some(Holds::List),

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use ls_data::{
-    AnswerColumn, AnswerOptions, Answers, ColumnRef, DataError, LabelAnswer, LabelSet, TagAnswer,
-    TaskKind, check_aligned, class_names, probability_rows, read_answers,
+    AnswerColumn, AnswerOptions, Answers, ColumnRef, DataError, LabelAnswer, LabelKind, LabelSet,
+    TagAnswer, TaskKind, TextLabel, check_aligned, class_names, probability_rows, read_answers,
 };
 
 const USUAL: AnswerOptions<'static> = AnswerOptions {
     task: None,
+    kind: LabelKind::Class,
+    delimiter: None,
     column: AnswerColumn::Usual,
     names: None,
     header: true,
@@ -57,7 +59,8 @@ fn all_tags(name: &str, text: &str, options: AnswerOptions<'_>) -> Vec<String> {
 
 fn all_labels(name: &str, text: &str, options: AnswerOptions<'_>) -> Vec<String> {
     let answers = labels(read(name, text, options).unwrap());
-    answers.into_iter().map(|a| a.label).collect()
+    let names = answers.into_iter().flat_map(|a| a.label.into_names());
+    names.collect()
 }
 
 fn message(name: &str, text: &str, options: AnswerOptions<'_>) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ls_data::{
-    AnswerColumn, AnswerOptions, Answers, ColumnRef, FileFormat, ReadSpec, SniffOptions,
+    AnswerColumn, AnswerOptions, Answers, ColumnRef, FileFormat, LabelKind, ReadSpec, SniffOptions,
     read_answers, sniff,
 };
 
@@ -140,6 +140,8 @@ fn a_byte_order_mark_is_no_part_of_any_format() {
 fn answers_begin_as_the_readers_files_do() {
     let options = AnswerOptions {
         task: None,
+        kind: LabelKind::Class,
+        delimiter: None,
         column: AnswerColumn::Gold,
         names: None,
         header: true,
@@ -148,7 +150,10 @@ fn answers_begin_as_the_readers_files_do() {
         let answers = read_answers(bytes, Path::new("answers"), &options).unwrap();
         match answers {
             Answers::Tags(tags) => tags.into_iter().flat_map(|answer| answer.tags).collect(),
-            Answers::Labels(labels) => labels.into_iter().map(|l| l.label).collect::<Vec<_>>(),
+            Answers::Labels(labels) => {
+                let names = labels.into_iter().flat_map(|l| l.label.into_names());
+                names.collect::<Vec<_>>()
+            }
         }
     };
     for bytes in marked("# id = 1\n\nAnn N B-PER O\nran V O O\n") {

@@ -83,7 +83,7 @@ fn columns_are_found_by_their_names_and_types() {
             .unwrap()
             .holds
     };
-    assert_eq!([of("label"), of("score")], [Holds::One, Holds::Other]);
+    assert_eq!([of("label"), of("score")], [Holds::One, Holds::Number]);
 }
 
 #[test]

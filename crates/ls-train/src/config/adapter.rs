@@ -256,6 +256,11 @@ fn fill_from(
         if let Some(pooling) = record.pooling.filter(|_| same_task) {
             defaults.push(("model", "pooling", value(&pooling)?));
         }
+        // A known data set decides by itself.
+        let free = stated_in(table, "data", "dataset").is_none();
+        if let Some(problem) = record.problem_type.filter(|_| same_task && free) {
+            defaults.push(("model", "problem_type", problem.name().into()));
+        }
         if same_task && record.task == TaskKind::Token {
             defaults.push(("data", "label_position", value(&record.label_position)?));
             defaults.push(("data", "words", value(&record.words)?));
@@ -293,12 +298,12 @@ fn padding(
 }
 
 /// What the file says of a key.
-fn stated_in<'a>(table: &'a Table, name: &str, key: &str) -> Option<&'a Value> {
+pub(super) fn stated_in<'a>(table: &'a Table, name: &str, key: &str) -> Option<&'a Value> {
     table.get(name)?.as_table()?.get(key)
 }
 
 /// A table of the file, which is made where it is missing.
-fn section<'a>(table: &'a mut Table, name: &str) -> Option<&'a mut Table> {
+pub(super) fn section<'a>(table: &'a mut Table, name: &str) -> Option<&'a mut Table> {
     let section = table.entry(name).or_insert_with(|| Table::new().into());
     section.as_table_mut()
 }

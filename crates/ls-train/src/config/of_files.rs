@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use ls_data::{
-    ColumnRef, Delimiter, FileFormat, FoundColumns, GivenColumns, SniffOptions, TaskKind,
-    TextEncoding, catalog, find_columns, sniff,
+    ColumnRef, Delimiter, FileFormat, FoundColumns, GivenColumns, Holds, SniffOptions, Sniffed,
+    TaskKind, TextEncoding, catalog, find_columns, sniff,
 };
 use ls_files::is_folder;
+use ls_model::ProblemType;
 use toml::{Table, Value};
 
 use super::read::{Named, assign};
 use super::settings::RunConfig;
 use crate::error::{Result, TrainError};
+use crate::problem::Problem;
 
 /// A model and files to train it on.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,16 @@ impl RunConfig {
             Some(task) => task.as_str().and_then(|name| name.parse().ok()),
             None => files.task,
         };
+        let stated = set.get("model").and_then(|model| model.get("problem_type"));
+        let problem = stated.and_then(|name| name.clone().try_into::<ProblemType>().ok());
+        if problem.is_some() {
+            // Words have none.
+            task = task.or(Some(TaskKind::Sequence));
+        }
+        let mut model = Table::new();
+        if let Some(folder) = files.model {
+            model.insert("path".into(), path(folder));
+        }
         let mut decided = Vec::new();
         let format = given("format").map(|name| name.as_str().and_then(FileFormat::from_name));
         // A format of no known name is a fault of its own.
@@ -64,6 +76,8 @@ impl RunConfig {
             let mut found = Found {
                 keys: Vec::new(),
                 data: &mut data,
+                model: &mut model,
+                problem,
             };
             let others: Vec<&Path> = others.iter().filter_map(|(_, file)| *file).collect();
             let columns = found.columns(files.train, &others, format.flatten(), task, given)?;
@@ -81,8 +95,6 @@ impl RunConfig {
         // Where the format is a fault, the task is none beside it.
         let task = task.unwrap_or(TaskKind::Sequence);
         table.insert("task".into(), task.name().into());
-        let model = files.model.map(|model| ("path".to_string(), path(model)));
-        let model = Table::from_iter(model);
         table.insert("model".into(), model.into());
         table.insert("data".into(), data.into());
         let text = toml::to_string(&table).map_err(|error| TrainError::Config {
@@ -98,6 +110,9 @@ impl RunConfig {
 struct Found<'a> {
     keys: Vec<String>,
     data: &'a mut Table,
+    model: &'a mut Table,
+    /// What is learnt of texts, if it is said.
+    problem: Option<ProblemType>,
 }
 
 impl Found<'_> {
@@ -125,6 +140,9 @@ impl Found<'_> {
             text: column("text"),
             text_pair: column("text_pair"),
             label: column("label"),
+            label_kind: self
+                .problem
+                .map(|problem| Problem::of(TaskKind::Sequence, Some(problem), None).label_kind()),
             tokens: column("tokens"),
             tags: column("tags"),
         };
@@ -140,6 +158,7 @@ impl Found<'_> {
         };
         let file = sniff(path, &options)?;
         let found = find_columns(path, &file, task, &columns)?;
+        self.problem_of(&file, &found);
         // The ending does not say it: the other files are read in the same way.
         if format.is_none() && FileFormat::from_path(path).ok() != Some(file.format) {
             self.set("format", file.format.name().into(), false);
@@ -201,6 +220,27 @@ impl Found<'_> {
             _ => format!(" with the columns {}", file.names().join(", ")),
         };
         Ok((format!("{}: {name}{holds}", path.display()), found))
+    }
+
+    /// Labels that are lists or fractions say what is learnt, where nothing else does.
+    fn problem_of(&mut self, file: &Sniffed, found: &FoundColumns) {
+        let FoundColumns::Sequence {
+            columns: Some((.., label)),
+        } = found
+        else {
+            return;
+        };
+        let column = file.columns.iter().find(|column| column.at == *label);
+        let problem = match column.map(|column| column.holds) {
+            Some(Holds::List) => ProblemType::MultiLabelClassification,
+            Some(Holds::Number) => ProblemType::Regression,
+            _ => return,
+        };
+        if self.problem.is_none() {
+            let name = problem.name();
+            self.keys.push(format!("model.problem_type = \"{name}\""));
+            self.model.insert("problem_type".into(), name.into());
+        }
     }
 
     /// Sets a key of `data` unless it is given.

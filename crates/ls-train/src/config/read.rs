@@ -9,10 +9,10 @@ use ls_files::shown;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::adapter;
 use super::checks::Faults;
 use super::schema::{has_key, tables};
 use super::settings::{DataSettings, LoraSettings, ModelSettings, RunConfig, TrainSettings};
+use super::{adapter, classifier};
 use crate::error::{Result, TrainError};
 
 /// What is done with files that a configuration names and that say something of it: the description
@@ -101,6 +101,9 @@ impl RunConfig {
         let looks = named != Named::PassedOver;
         if looks && (named == Named::LookedUp || adapter::is_there(&table)) {
             adapter::fill(&mut table, task, &mut faults);
+        }
+        if named == Named::LookedUp {
+            classifier::fill(&mut table, task);
         }
         let run = value(&mut table, "run", &mut faults);
         let model = section::<ModelSettings>(&mut table, "model", &mut faults);
@@ -363,6 +366,25 @@ pub(super) fn assign(table: &mut Table, assignment: &str) -> Result<(), String> 
     };
     let (key, value) = (key.trim(), value.trim());
     let parsed = value_of(value);
+    // Behind a key of a table stands one of the table that is its value: a label may have dots.
+    let below = key.split_once('.').and_then(|(section, rest)| {
+        let (name, below) = rest.split_once('.')?;
+        has_key(section, name).then_some((section, name, below))
+    });
+    if let Some((section, name, below)) = below {
+        let of_section = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        let value = of_section.as_table_mut().map(|keys| {
+            keys.entry(name)
+                .or_insert_with(|| Value::Table(Table::new()))
+        });
+        let Some(Value::Table(value)) = value else {
+            return Err(format!("{section}.{name}: is not a table"));
+        };
+        value.insert(below.to_string(), parsed);
+        return Ok(());
+    }
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
     let target = if section.is_empty() {
         table

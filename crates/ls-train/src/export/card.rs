@@ -494,7 +494,14 @@ impl Handed<'_> {
             }
             _ => "Another split chose the checkpoint",
         };
-        let _ = writeln!(text, "\nProtocol {protocol}. {chose}.");
+        let fitted = match self.report["reported_split_fitted"].as_bool() {
+            Some(true) => {
+                " The thresholds of the labels were fitted to it as well, which favours every score \
+                 but the average precisions."
+            }
+            _ => "",
+        };
+        let _ = writeln!(text, "\nProtocol {protocol}. {chose}.{fitted}");
         text
     }
 

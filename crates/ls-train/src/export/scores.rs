@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use ls_data::{
-    AnswerColumn, AnswerOptions, Answers, ClassTally, Interval, LabelSet, Resampling, SpanMode,
-    SpanTally, TagKind, TaskKind, bilou_as_iobes, bootstrap, has_bilou_tags, read_answers,
+    AnswerColumn, AnswerOptions, Answers, ClassTally, Drawn, Interval, LabelKind, LabelSet,
+    MultiLabelAnswer, Resampling, SpanMode, SpanTally, TagKind, TaskKind, TextLabel,
+    bilou_as_iobes, bootstrap, has_bilou_tags, probability_rows, read_answers,
 };
 use ls_files::{optional, read};
 
@@ -75,9 +76,7 @@ pub(super) fn measured(
         Scores::Regression(_) => &NUMBERS,
         Scores::Spans(_) => &SPANS,
     };
-    // Of lists of labels and of numbers there are no intervals.
-    let counted = matches!(scores, Scores::Classification(_) | Scores::Spans(_));
-    let resampled = match optional(read(predictions))?.filter(|_| counted) {
+    let resampled = match optional(read(predictions))? {
         Some(bytes) => resampled(&bytes, predictions, rows, settings)?,
         None => None,
     };
@@ -104,9 +103,12 @@ fn resampled(
     rows: &[[&str; 3]],
     settings: &InferenceSettings,
 ) -> Result<Option<Vec<(f64, Interval)>>> {
+    let kind = settings.problem().label_kind();
     let answers = |column| {
         let options = AnswerOptions {
             task: Some(settings.task),
+            kind,
+            delimiter: None,
             column,
             names: None,
             header: true,
@@ -123,15 +125,54 @@ fn resampled(
             .collect()
     };
     let (values, intervals) = match (gold, predicted) {
+        (Answers::Labels(gold), Answers::Labels(predicted)) if kind == LabelKind::Number => {
+            let pairs = gold.iter().zip(&predicted);
+            let pairs = pairs.map(|pair| match (&pair.0.label, &pair.1.label) {
+                (TextLabel::Number(gold), TextLabel::Number(found)) => {
+                    [f64::from(*gold), f64::from(*found)]
+                }
+                _ => [f64::NAN; 2],
+            });
+            let drawn = Drawn::<[f64; 2]>::of_systems([pairs.collect()]);
+            let scores = |totals: &[usize]| drawn.scores_of(totals).map(|scores| scores.metrics());
+            let whole = of(scores(&drawn.tally(0).totals())?);
+            // The same numbers were scored just now.
+            let statistics = |totals: &[usize]| of(scores(totals).unwrap_or_default());
+            (whole, bootstrap(drawn.tally(0), &resampling, statistics)?)
+        }
         (Answers::Labels(gold), Answers::Labels(predicted)) => {
             let labels = &settings.labels;
             let ids = |answers: &[ls_data::LabelAnswer]| {
-                let ids = answers.iter().map(|answer| labels.id(&answer.label));
-                ids.collect::<Option<Vec<usize>>>()
+                let ids = |answer: &ls_data::LabelAnswer| {
+                    let ids = answer.label.names().iter().map(|name| labels.id(name));
+                    ids.collect::<Option<Vec<usize>>>()
+                };
+                answers.iter().map(ids).collect::<Option<Vec<Vec<usize>>>>()
             };
-            let (Some(gold), Some(predicted)) = (ids(&gold), ids(&predicted)) else {
+            let (Some(gold), Some(found)) = (ids(&gold), ids(&predicted)) else {
                 return Ok(None);
             };
+            if kind == LabelKind::Classes {
+                let Some(rows) = probability_rows(&predicted, labels) else {
+                    return Ok(None);
+                };
+                let answers = gold.into_iter().zip(found).zip(rows);
+                let answers = answers.map(|((gold, predicted), probabilities)| MultiLabelAnswer {
+                    gold,
+                    predicted,
+                    probabilities,
+                });
+                let drawn = Drawn::<MultiLabelAnswer>::of_systems([answers.collect()]);
+                let scores = |totals: &[usize]| {
+                    let scores = drawn.scores_of(totals, labels.names());
+                    scores.map(|scores| scores.metrics())
+                };
+                let whole = of(scores(&drawn.tally(0).totals())?);
+                let statistics = |totals: &[usize]| of(scores(totals).unwrap_or_default());
+                let intervals = bootstrap(drawn.tally(0), &resampling, statistics)?;
+                return Ok(Some(whole.into_iter().zip(intervals).collect()));
+            }
+            let (gold, predicted) = (gold.concat(), found.concat());
             let tally = ClassTally::new(&gold, &predicted, labels.names())?;
             let statistics = |totals: &[usize]| of(tally.scores_of(totals).metrics());
             let intervals = bootstrap(tally.tally(), &resampling, statistics)?;
