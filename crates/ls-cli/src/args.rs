@@ -442,8 +442,9 @@ pub struct ScoreArgs {
     /// hold]
     #[arg(long, value_parser = task())]
     pub task: Option<TaskKind>,
-    /// What the labels of texts are: single_label_classification, multi_label_classification (lists)
-    /// or regression (numbers) [default: what predictions of `predict` show, else one class each]
+    /// What the labels of texts are: single_label_classification, multi_label_classification
+    /// (lists) or regression (numbers) [default: what predictions of `predict` show, else one class
+    /// each]
     #[arg(long, value_name = "TYPE")]
     pub problem_type: Option<String>,
     /// What parts the labels of a text where they stand in one string: ; for a;b

@@ -833,8 +833,8 @@ impl Dataset {
         Ok(sum / self.len().max(1) as f64)
     }
 
-    /// The class of each text, for drawing equal shares: of several its rarest. Nothing for lists of
-    /// words and for numbers.
+    /// The class of each text, for drawing equal shares: of several its rarest. Nothing for lists
+    /// of words and for numbers.
     ///
     /// # Errors
     ///

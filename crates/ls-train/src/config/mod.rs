@@ -3,8 +3,8 @@
 //!
 //! `settings` holds the tables of the file and their defaults, `schema` makes a JSON Schema of them
 //! (with `values`, for what a key may hold) and `reference` a page. `read` merges a file and
-//! `key=value` overrides over the defaults, and over what `adapter` and `classifier` take from what a
-//! run begins from; `of_files` makes one of files of which nothing is said, `checks` finds the
+//! `key=value` overrides over the defaults, and over what `adapter` and `classifier` take from what
+//! a run begins from; `of_files` makes one of files of which nothing is said, `checks` finds the
 //! faults, `resolved` fills in what depends on the checkpoint, `preview` shows that much of a run
 //! that is not begun, and `written` makes a file with comments.
 
