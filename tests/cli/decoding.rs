@@ -114,7 +114,7 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
     let answers = jsonl(&sandbox.ok(&some));
     let mut abstained = 0;
     for (answer, full) in answers.iter().zip(&all) {
-        let unsure = score(full) < least.parse().unwrap();
+        let unsure = score(full) < least.parse::<f64>().unwrap();
         abstained += usize::from(unsure);
         assert_eq!(answer["scores"], full["scores"]);
         assert_eq!(answer["label"].is_null(), unsure);
@@ -141,7 +141,10 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
     let answers = jsonl(&tagger.ok(&[&predict[..], &["--abstain-below", &least]].concat()));
     let left = entities(&answers);
     assert!(left.len() < scores.len() && !left.is_empty());
-    assert!(left.iter().all(|score| *score >= least.parse().unwrap()));
+    assert!(
+        left.iter()
+            .all(|score| *score >= least.parse::<f64>().unwrap())
+    );
     let outside = |answers: &[Value]| {
         let tags = answers
             .iter()
