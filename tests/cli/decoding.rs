@@ -35,6 +35,8 @@ fn a_temperature_is_fitted_to_the_validation_split_and_divides_the_logits() {
     train(&sandbox, "out", &set);
     train(&sandbox, "plain", &set[..1]);
     let temperature = sandbox.json("out/best/ls_llama.json")["calibration"]["temperature"].clone();
+    let said = format!("logits are divided by {temperature}");
+    assert_contains(&sandbox.read("out/best/README.md"), &[&said]);
     let temperature = temperature.as_f64().unwrap();
     assert!((temperature - 1.0).abs() > 1e-3, "{temperature}");
     let plain = sandbox.json("plain/best/ls_llama.json");
@@ -91,13 +93,13 @@ fn a_temperature_is_fitted_to_the_validation_split_and_divides_the_logits() {
     .concat();
     let fault = "train.temperature_scaling: a regression has no probabilities";
     refused(&labels, &args, 2, &[fault]);
-    let wrong = json!({"calibration": {"temperature": 0.0}});
+    let wrong = json!({"calibration": {"temperature": 1e-45}});
     sandbox.edit_json("out/best/ls_llama.json", wrong);
     let outcome = sandbox.run(&["predict", "--run", "out", "a film"]);
     assert_eq!(outcome.code, 1);
     assert_contains(
         &outcome.stderr,
-        &["calibration.temperature: expected a number over 0"],
+        &["calibration.temperature: expected a number from 0.01 to 100"],
     );
 }
 
@@ -257,10 +259,23 @@ fn tags_are_those_that_their_scheme_allows() {
     let free = sandbox.ok_json(&evaluate);
     let held = sandbox.ok_json(&[&evaluate[..], &["--constrained"]].concat());
     assert_eq!(free["loss"], held["loss"]);
+    assert_eq!(free.get("constrained"), None);
+    assert_eq!(held["constrained"], "iob2");
+    let text = sandbox.run(&["evaluate", "--run", "out", "--constrained"]);
+    assert_contains(&text.stdout, &["tags held to iob2"]);
+    assert_contains(
+        &text.stderr,
+        &["note: tags are held to iob2 (--constrained=iob2)"],
+    );
     assert_ne!(free["span_f1_micro"], held["span_f1_micro"]);
 
     for (sandbox, args, fault) in [
         (&sandbox, "--constrained=iob3", "unknown tag scheme `iob3`"),
+        (
+            &sandbox,
+            "--constrained=ioe2",
+            "--constrained: the labels are not of ioe2: `B-",
+        ),
         (
             &sequence(),
             "--constrained",

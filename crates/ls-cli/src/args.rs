@@ -537,8 +537,9 @@ pub struct ModelArgs {
     #[arg(long, value_name = "SCORE")]
     pub threshold: Option<f32>,
     /// Of a tagger of spans: the likeliest tags that the scheme allows together, in place of each
-    /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou [default
-    /// scheme: that of the run's tags, else what the prefixes of the labels say]
+    /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou, behind `=`
+    /// (--constrained=iob2) [default scheme: that of the run's tags, else what the prefixes of the
+    /// labels say]
     #[arg(long, value_name = "SCHEME", num_args = 0..=1, require_equals = true)]
     pub constrained: Option<Option<TagScheme>>,
     /// Label names in the order of the head

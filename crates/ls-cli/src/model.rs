@@ -76,10 +76,16 @@ fn loaded(
     }
 }
 
-/// What has to be said of a model before it answers: what is assumed of it, and that it is not the
-/// best of a finished run.
+/// What has to be said of a model before it answers: what is assumed of it or found for it, and
+/// that it is not the best of a finished run.
 pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
     let mut notes = Vec::new();
+    if let (Some(None), Some(scheme)) = (args.constrained, predictor.decoding().constrained) {
+        notes.push(format!(
+            "note: tags are held to {0} (--constrained={0})",
+            scheme.name()
+        ));
+    }
     let tagger = predictor.settings.task == TaskKind::Token;
     if tagger && !predictor.recorded && args.words.is_none() {
         notes.push(WORDS_ASSUMED.into());

@@ -88,6 +88,11 @@ fn parts_in(tag: &str, scheme: TagScheme) -> Option<Parts<'_>> {
     parts(tag).filter(|parts| scheme.table().prefixes.contains(parts.prefix))
 }
 
+/// Whether a tag is one of the scheme's.
+pub(crate) fn is_of_scheme(tag: &str, scheme: TagScheme) -> bool {
+    parts_in(tag, scheme).is_some()
+}
+
 /// Whether the scheme allows two tags side by side; none is the edge of the sentence. A tag that
 /// the scheme does not have is as `O`.
 pub(crate) fn may_stand_between(
@@ -218,18 +223,25 @@ pub(crate) fn convert_tags<S: AsRef<str>>(
 
 impl TagScheme {
     /// The scheme that tags by these names are of: the one with all their prefixes and no more than
-    /// it needs, and of `B-` and `I-` alone IOB2.
+    /// it needs, and of `B-` and `I-` alone IOB2, or IOB1 where a type has `I-` and no `B-`.
     pub fn of_names<S: AsRef<str>>(names: &[S]) -> Self {
-        let prefixes = names.iter().filter_map(|name| parts(name.as_ref()));
-        let prefixes: Vec<char> = prefixes.map(|parts| parts.prefix).collect();
-        let has = |prefix: char| prefixes.contains(&prefix);
+        let parsed = names.iter().filter_map(|name| parts(name.as_ref()));
+        let parsed: Vec<Parts<'_>> = parsed.collect();
+        let has = |prefix: char| parsed.iter().any(|parts| parts.prefix == prefix);
+        let begins = |inside: &Parts<'_>| {
+            parsed.contains(&Parts {
+                prefix: 'B',
+                ..*inside
+            })
+        };
+        let mut inside = parsed.iter().filter(|parts| parts.prefix == 'I');
         if has('L') || has('U') {
             Self::Bilou
         } else if has('S') || (has('B') && has('E')) {
             Self::Iobes
         } else if has('E') {
             Self::Ioe2
-        } else if has('B') {
+        } else if has('B') && inside.all(begins) {
             Self::Iob2
         } else {
             Self::Iob1
@@ -441,5 +453,10 @@ mod tests {
         assert_eq!(infer("I-P B-P O I-L"), Some(TagScheme::Iob1));
         assert_eq!(infer("B-P B-P O"), Some(TagScheme::Iob2));
         assert_eq!(infer("B-P S-P"), None);
+        let of_names = |names: &str| TagScheme::of_names(&names.split(' ').collect::<Vec<_>>());
+        assert_eq!(of_names("O B-P I-P B-L"), TagScheme::Iob2);
+        // The names of CoNLL-2003's training file: no person begins where another ends.
+        let conll = "O I-PER B-ORG I-ORG B-LOC I-LOC";
+        assert_eq!(of_names(conll), TagScheme::Iob1);
     }
 }

@@ -703,6 +703,14 @@ pub enum DataError {
         /// Name that was given.
         name: String,
     },
+    /// Labels that a scheme cannot use.
+    #[error("the labels are not of {scheme}: {reason}")]
+    SchemeMisfit {
+        /// Scheme that was asked for.
+        scheme: &'static str,
+        /// The label, and why.
+        reason: String,
+    },
     /// A task that does not exist.
     #[error("unknown task {name:?} (expected sequence or token)")]
     UnknownTask {

@@ -127,8 +127,8 @@ pub use look_alikes::look_alikes;
 pub use metrics::{
     CONFUSION_CLASSES, ClassScores, ClassTally, ClassificationScores, Comparison, Drawn, ECE_BINS,
     Interval, MultiLabelAnswer, MultiLabelScores, RegressionScores, Resampling, SpanMode,
-    SpanScores, SpanTally, Tally, average_precision, best_f1_threshold, bootstrap, compare,
-    conlleval_report, expected_calibration_error, fit_temperature, log_loss, span_report,
+    SpanScores, SpanTally, TEMPERATURES, Tally, average_precision, best_f1_threshold, bootstrap,
+    compare, conlleval_report, expected_calibration_error, fit_temperature, log_loss, span_report,
 };
 pub use parallel::in_parallel;
 pub use profile::{Lengths, Overlap, Profile, ProfileOptions};

@@ -1,7 +1,8 @@
 //! [`TagGrammar`]: the likeliest tags of a sentence that a scheme allows, found by Viterbi's
 //! algorithm over what [`crate::convert`] knows of neighbours.
 
-use crate::convert::may_stand_between;
+use crate::convert::{is_of_scheme, may_stand_between};
+use crate::error::{DataError, Result};
 use crate::scheme::TagScheme;
 
 /// Which tags of a label set may follow each other, begin a sentence and end it.
@@ -14,9 +15,27 @@ pub struct TagGrammar {
 }
 
 impl TagGrammar {
-    /// That of a scheme for tags by these names. A tag that is not of the scheme's form stands for
-    /// itself, as `O` does.
-    pub fn new<S: AsRef<str>>(names: &[S], scheme: TagScheme) -> Self {
+    /// That of a scheme for tags by these names.
+    ///
+    /// # Errors
+    /// If a tag is not of the scheme or can stand in no sentence (`I-PER` of IOB2 without `B-PER`),
+    /// or if there is no `O`.
+    pub fn new<S: AsRef<str>>(names: &[S], scheme: TagScheme) -> Result<Self> {
+        let misfit = |reason: String| DataError::SchemeMisfit {
+            scheme: scheme.name(),
+            reason,
+        };
+        if let Some(name) = names
+            .iter()
+            .find(|name| !is_of_scheme(name.as_ref(), scheme))
+        {
+            let prefixes = scheme.table().prefixes;
+            let reason = format!("`{}` does not begin with one of {prefixes}", name.as_ref());
+            return Err(misfit(reason));
+        }
+        if !names.iter().any(|name| name.as_ref() == "O") {
+            return Err(misfit("there is no `O`".into()));
+        }
         let allowed = |before: Option<&S>, here: Option<&S>| {
             let [before, here] = [before, here].map(|tag| tag.map(AsRef::as_ref));
             may_stand_between(before, here, scheme)
@@ -25,16 +44,30 @@ impl TagGrammar {
             let all = names.iter();
             all.map(|here| allowed(before, Some(here))).collect()
         };
-        Self {
+        let grammar = Self {
             follows: names.iter().map(|tag| behind(Some(tag))).collect(),
             begins: behind(None),
             ends: names.iter().map(|tag| allowed(Some(tag), None)).collect(),
+        };
+        match grammar.never() {
+            None => Ok(grammar),
+            Some(tag) => Err(misfit(format!(
+                "`{}` may stand nowhere beside the other labels",
+                names[tag].as_ref()
+            ))),
         }
     }
 
-    /// The tags with the highest sum of scores (logarithms of probabilities), one for each row,
-    /// that are allowed together; of equally good ones those with lower ids. Nothing where none
-    /// are: a set with `O` always has some, where `O` has a score.
+    /// The first tag that no allowed sentence has.
+    fn never(&self) -> Option<usize> {
+        let behind = spread(&self.begins, |from, to| self.follows[from][to]);
+        let before = spread(&self.ends, |from, to| self.follows[to][from]);
+        (0..self.begins.len()).find(|tag| !(behind[*tag] && before[*tag]))
+    }
+
+    /// The tags with the highest sum of scores (logits, or logarithms of probabilities), one for
+    /// each row, that are allowed together; of equally good ones those with lower ids. Nothing
+    /// where none are, which is only where `O` has no score.
     ///
     /// # Panics
     /// If a row has not one score for each tag.
@@ -72,6 +105,21 @@ impl TagGrammar {
         path.reverse();
         Some(path)
     }
+}
+
+/// All tags that are reached from some of them, step by step.
+fn spread(from: &[bool], step: impl Fn(usize, usize) -> bool) -> Vec<bool> {
+    let mut reached = from.to_vec();
+    let mut open: Vec<usize> = (0..from.len()).filter(|tag| from[*tag]).collect();
+    while let Some(tag) = open.pop() {
+        for next in 0..from.len() {
+            if !reached[next] && step(tag, next) {
+                reached[next] = true;
+                open.push(next);
+            }
+        }
+    }
+    reached
 }
 
 fn only(allowed: bool, score: f64) -> f64 {
@@ -117,7 +165,7 @@ mod tests {
             {
                 names.extend(["X", "Yé"].map(|kind| format!("{prefix}-{kind}")));
             }
-            let grammar = TagGrammar::new(&names, scheme);
+            let grammar = TagGrammar::new(&names, scheme).unwrap();
             for words in 1..=4 {
                 let row = |rng: &mut ChaCha8Rng| -> Vec<f64> {
                     names.iter().map(|_| rng.random_range(-9.0..0.0)).collect()
@@ -146,21 +194,55 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_nothing_and_no_words_are_no_tags() {
-        let grammar = TagGrammar::new(&["I-X"], TagScheme::Iob2);
-        assert_eq!(grammar.decode(&[vec![0.0]]), None);
-        assert_eq!(grammar.decode(&[]), Some(Vec::new()));
-        // What is no tag of the scheme is as `O`.
-        let grammar = TagGrammar::new(&["NOUN", "B-X", "I-X"], TagScheme::Iob2);
-        let sure = |tag: usize| {
-            (0..3)
-                .map(|at| if at == tag { 0.0 } else { -5.0 })
-                .collect()
+    fn labels_that_a_scheme_cannot_use_are_named() {
+        let refused = |names: &[&str], scheme| {
+            let refused = TagGrammar::new(names, scheme).map_err(|error| error.to_string());
+            refused.err().unwrap_or_default()
         };
-        let scores: Vec<Vec<f64>> = [0, 2, 2].map(sure).to_vec();
-        assert_eq!(grammar.decode(&scores), Some(vec![0, 1, 2]));
-        // A tag without a score is not taken.
-        let never = vec![f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY];
-        assert_eq!(grammar.decode(&[never]), Some(vec![1]));
+        for (names, scheme, fault) in [
+            (
+                &["O", "S-X"][..],
+                TagScheme::Iob2,
+                "`S-X` does not begin with one of IOB",
+            ),
+            (
+                &["O", "B-X", "I-X", "NOUN"],
+                TagScheme::Iob2,
+                "`NOUN` does not begin",
+            ),
+            (&["B-X", "I-X"], TagScheme::Iob2, "there is no `O`"),
+            (
+                &["O", "B-X", "I-Y"],
+                TagScheme::Iob2,
+                "`I-Y` may stand nowhere",
+            ),
+            (&["O", "B-X"], TagScheme::Iob1, "`B-X` may stand nowhere"),
+            (
+                &["O", "B-X", "S-X"],
+                TagScheme::Iobes,
+                "`B-X` may stand nowhere",
+            ),
+            (&["O", "I-X"], TagScheme::Ioe2, "`I-X` may stand nowhere"),
+            (
+                &["O", "B-X", "I-X", "U-X"],
+                TagScheme::Bilou,
+                "`B-X` may stand nowhere",
+            ),
+        ] {
+            let found = refused(names, scheme);
+            assert!(found.contains(fault), "{found}");
+            assert!(found.contains(scheme.name()), "{found}");
+        }
+        assert_eq!(refused(&["O"], TagScheme::Iobes), "");
+        assert_eq!(refused(&["O", "I-X", "B-Y", "I-Y"], TagScheme::Iob1), "");
+    }
+
+    #[test]
+    fn without_a_score_a_tag_is_not_taken() {
+        let grammar = TagGrammar::new(&["O", "B-X", "I-X"], TagScheme::Iob2).unwrap();
+        assert_eq!(grammar.decode(&[]), Some(Vec::new()));
+        let never = f64::NEG_INFINITY;
+        assert_eq!(grammar.decode(&[vec![never, -9.0, never]]), Some(vec![1]));
+        assert_eq!(grammar.decode(&[vec![never, never, 0.0]]), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use ls_data::{best_f1_threshold, fit_temperature};
+use ls_data::{TEMPERATURES, best_f1_threshold, fit_temperature};
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Decision;
@@ -19,7 +19,7 @@ pub struct Calibration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f32>>,
     /// What logits are divided by before they become probabilities (temperature scaling, Guo et al.
-    /// 2017): no label changes its rank, and probabilities say how often they are right.
+    /// 2017): labels keep their order, and probabilities say how often they are right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
 }
@@ -48,10 +48,11 @@ impl Calibration {
         self
     }
 
-    /// The same with the temperature of least loss for logits and what is right of them.
+    /// The same with the temperature of least loss for logits and what is right of them, or with
+    /// none where that would be without end, as it is where every answer is right.
     pub(crate) fn with_temperature_of(mut self, rows: &[(Cow<'_, [f32]>, usize)]) -> Self {
         let rows = rows.iter().map(|(row, gold)| (row.as_ref(), *gold));
-        self.temperature = Some(fit_temperature(rows) as f32);
+        self.temperature = fit_temperature(rows).map(|temperature| temperature as f32);
         self
     }
 
@@ -82,11 +83,13 @@ impl Calibration {
 
     /// What is wrong with it for so many labels, if anything is.
     pub(crate) fn fault(&self, labels: usize) -> Option<String> {
+        let [least, most] = TEMPERATURES.map(|bound| bound as f32);
         if let Some(temperature) = self.temperature
-            && !(temperature > 0.0 && temperature.is_finite())
+            && !(least..=most).contains(&temperature)
         {
             return Some(format!(
-                "calibration.temperature: expected a number over 0, found {temperature}"
+                "calibration.temperature: expected a number from {least} to {most}, found \
+                 {temperature}"
             ));
         }
         let thresholds = self.thresholds.as_ref()?;
@@ -152,7 +155,7 @@ mod tests {
         assert!(of(&[0.5, 1.5]).contains("from 0 to 1, found 1.5"));
         assert!(of(&[f32::NAN, 0.5]).contains("found NaN"));
         assert_eq!(Calibration::default().fault(2), None);
-        for wrong in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        for wrong in [0.0, -1.0, 1e-45, 1e6, f32::NAN, f32::INFINITY] {
             let calibration = Calibration {
                 temperature: Some(wrong),
                 ..Calibration::default()

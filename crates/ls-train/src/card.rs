@@ -59,9 +59,17 @@ pub(crate) fn problem_line(settings: &InferenceSettings) -> String {
     }
 }
 
-/// What the answers are, where they are not one of the labels: a line of a list, or nothing.
+/// What the answers are, where they are not one of the labels, and what becomes of logits before
+/// that: lines of a list, or nothing.
 pub(crate) fn answers_line(settings: &InferenceSettings) -> String {
-    match settings.problem() {
+    let temperature = match settings.calibration.temperature {
+        Some(temperature) => format!(
+            "- temperature: logits are divided by {temperature} before they become probabilities. \
+             transformers knows none: divide its logits\n"
+        ),
+        None => String::new(),
+    };
+    let answers = match settings.problem() {
         Problem::SingleLabel | Problem::Tags(_) => String::new(),
         Problem::Regression => "- answers: a number (`problem_type` regression)\n".into(),
         Problem::MultiLabel => {
@@ -81,7 +89,8 @@ pub(crate) fn answers_line(settings: &InferenceSettings) -> String {
                  from this on: {each}. transformers knows no thresholds: apply them to its scores\n"
             )
         }
-    }
+    };
+    temperature + &answers
 }
 
 const IN_SOME_LAYERS: &str = "# The causal mask was removed in some layers only, which transformers \

@@ -54,6 +54,7 @@ impl Context<'_> {
             batch_size: self.run.config.train.eval_batch_size,
             protocol: self.run.config.data.protocol,
             decoding: Decoding::default(),
+            grammar: None,
             fits: Fits::default(),
             device: self.device,
         }

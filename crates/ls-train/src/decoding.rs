@@ -29,9 +29,6 @@ impl Decoding {
                 Prediction::Abstained(decision)
             }
             Prediction::Token(mut words) => {
-                if let Some(scheme) = self.constrained.filter(|_| tags == TagKind::Spans) {
-                    constrain(&mut words, labels, scheme);
-                }
                 if self.abstain_below.is_some() {
                     self.leave_out(&mut words, labels, tags);
                 }
@@ -77,23 +74,33 @@ fn outside(decision: Decision, labels: &LabelSet) -> Option<Decision> {
     labels.id("O").map(|label| decision.of_label(label))
 }
 
-/// Puts the likeliest tags in the place of each word's own that the scheme allows together. A word
-/// without a tag is answered `O`, so that nothing goes on across it.
-fn constrain(words: &mut [Option<Decision>], labels: &LabelSet, scheme: TagScheme) {
-    let Some(outside) = labels.id("O") else {
-        return;
-    };
-    let row = |word: &Option<Decision>| -> Vec<f64> {
-        let score = |label: usize| match word {
-            Some(decision) => f64::from(decision.probabilities[label]).ln(),
+/// Puts the likeliest tags in the place of each word's own that are allowed together, by the logits
+/// of each word. A word without logits is answered `O`, so that nothing goes on across it.
+///
+/// Logits differ from logarithms of probabilities, at any temperature, by what is the same for all
+/// tags of a word, or by one factor; but those of tiny probabilities are numbers, too.
+pub(crate) fn constrain(
+    words: &mut [Option<Decision>],
+    logits: &[Option<&[f32]>],
+    outside: usize,
+    grammar: &TagGrammar,
+) {
+    let tags = logits.iter().flatten().next().map_or(0, |row| row.len());
+    let row = |row: &Option<&[f32]>| -> Vec<f64> {
+        let score = |label: usize| match row {
+            Some(row) => f64::from(row[label]),
             None if label == outside => 0.0,
             None => f64::NEG_INFINITY,
         };
-        (0..labels.len()).map(score).collect()
+        (0..tags).map(score).collect()
     };
-    let scores: Vec<Vec<f64>> = words.iter().map(row).collect();
-    let found = TagGrammar::new(labels.names(), scheme).decode(&scores);
-    for (word, label) in words.iter_mut().zip(found.unwrap_or_default()) {
+    let scores: Vec<Vec<f64>> = logits.iter().map(row).collect();
+    if tags == 0 {
+        return;
+    }
+    // There are some: a grammar has an `O`, which may stand anywhere.
+    let found = grammar.decode(&scores).unwrap_or_default();
+    for (word, label) in words.iter_mut().zip(found) {
         if let Some(decision) = word.take() {
             *word = Some(decision.of_label(label));
         }
@@ -103,6 +110,7 @@ fn constrain(words: &mut [Option<Decision>], labels: &LabelSet, scheme: TagSchem
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::FunctionToApply;
 
     fn labels(names: &[&str]) -> LabelSet {
         LabelSet::from_names(names.iter().map(|name| name.to_string()).collect()).unwrap()
@@ -130,30 +138,40 @@ mod tests {
         names.collect::<Vec<_>>().join(" ")
     }
 
+    fn held(logits: &[Option<[f32; 3]>], set: &LabelSet) -> String {
+        let rows: Vec<Option<&[f32]>> = logits
+            .iter()
+            .map(|row| row.as_ref().map(|r| &r[..]))
+            .collect();
+        let softmax = FunctionToApply::Softmax;
+        let mut words: Vec<Option<Decision>> = rows
+            .iter()
+            .map(|row| row.map(|row| Decision::of(row, softmax)))
+            .collect();
+        let grammar = TagGrammar::new(set.names(), TagScheme::Iob2).unwrap();
+        constrain(&mut words, &rows, set.id("O").unwrap(), &grammar);
+        chosen(Decoding::default(), words, set)
+    }
+
     #[test]
     fn no_tag_stands_where_its_scheme_forbids_it() {
         let set = labels(&["O", "B-X", "I-X"]);
-        let words = || {
-            vec![
-                word(&[0.6, 0.1, 0.3]),
-                word(&[0.1, 0.3, 0.6]),
-                word(&[0.2, 0.2, 0.6]),
-            ]
-        };
-        let free = Decoding::default();
-        assert_eq!(chosen(free, words(), &set), "O I-X I-X");
-        let constrained = Decoding {
-            constrained: Some(TagScheme::Iob2),
-            ..free
-        };
-        assert_eq!(chosen(constrained, words(), &set), "O B-X I-X");
+        let mut words = vec![
+            Some([6.0, 1.0, 3.0]),
+            Some([1.0, 3.0, 6.0]),
+            Some([2.0, 2.0, 6.0]),
+        ];
+        assert_eq!(held(&words, &set), "O B-X I-X");
         // A word that was cut off is outside, so that nothing goes on behind it.
-        let mut cut = words();
-        cut[1] = None;
-        assert_eq!(chosen(constrained, cut, &set), "O - O");
-        // Labels of words have no scheme.
-        let set = labels(&["NOUN", "VERB", "X"]);
-        assert_eq!(chosen(constrained, words(), &set), "NOUN X X");
+        words[1] = None;
+        assert_eq!(held(&words, &set), "O - O");
+        assert_eq!(held(&[None, None], &set), "- -");
+        // Of probabilities so small that they are 0.
+        let sure = [Some([300.0, 0.0, 0.0]), Some([0.0, 100.0, 300.0])];
+        assert_eq!(held(&sure, &set), "O B-X");
+        let most = f32::MAX;
+        let sure = [Some([most, 0.0, -most]), Some([-most, 0.0, most])];
+        assert_eq!(held(&sure, &set), "O B-X");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use burn::tensor::Device;
 use ls_data::{
     ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, MultiLabelScores,
-    RegressionScores, SpanMode, SpanScores, TagKind, sequential_order,
+    RegressionScores, SpanMode, SpanScores, TagGrammar, TagKind, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 
@@ -13,7 +13,7 @@ use crate::calibration::Calibration;
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
 use crate::decision::Decision;
-use crate::decoding::Decoding;
+use crate::decoding::{Decoding, constrain};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
 use crate::out_of_memory::{OutOfMemory, caught};
@@ -61,6 +61,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) protocol: Protocol,
     /// How answers are chosen by scores.
     pub(crate) decoding: Decoding,
+    /// That of `decoding.constrained`.
+    pub(crate) grammar: Option<&'a TagGrammar>,
     /// What of the calibration is fitted to the split.
     pub(crate) fits: Fits,
     /// Without autodiff.
@@ -289,16 +291,19 @@ pub(crate) fn predictions(
                 _ => Prediction::Sequence(decision),
             });
         }
-        let mut decisions = vec![None; example.words];
+        let mut rows = vec![None; example.words];
         for input in inputs {
             for (at, word) in dataset.words_read(input)?.into_iter().enumerate() {
                 let Some(word) = word else { continue };
-                let logits = &logits[input][at * num_labels..(at + 1) * num_labels];
-                let logits = calibration.scaled(logits.to_vec());
-                decisions[word] = Some(Decision::of(&logits, function));
+                rows[word] = Some(&logits[input][at * num_labels..(at + 1) * num_labels]);
             }
         }
-        Ok(Prediction::Token(decisions))
+        let decision = |row: &[f32]| Decision::of(&calibration.scaled(row.to_vec()), function);
+        let mut words: Vec<Option<Decision>> = rows.iter().map(|row| row.map(decision)).collect();
+        if let (Some(grammar), Some(outside)) = (pass.grammar, settings.labels.id("O")) {
+            constrain(&mut words, &rows, outside, grammar);
+        }
+        Ok(Prediction::Token(words))
     };
     let chosen = |prediction| {
         let decoding = pass.decoding;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use ls_data::{
-    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TagKind, TaskKind,
+    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TagGrammar, TagKind, TaskKind,
     TextTokenizer, WordsAs,
 };
 use ls_files::{FileStamp, exists, optional};
@@ -70,6 +70,8 @@ pub struct Predictor {
     /// How it reads and answers.
     pub settings: InferenceSettings,
     decoding: Decoding,
+    /// That of `decoding.constrained`.
+    grammar: Option<TagGrammar>,
     /// Whether that stood beside the weights, as ls-llama writes it. Otherwise what a checkpoint
     /// cannot say (how words were encoded) is assumed.
     pub recorded: bool,
@@ -293,6 +295,7 @@ impl Predictor {
             device,
             settings,
             decoding: Decoding::default(),
+            grammar: None,
             recorded,
         })
     }
@@ -331,8 +334,9 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// If a tag scheme is asked for and the model gives no words tags of spans; if a score is asked
-    /// for that is none from 0 to 1, or the model does not answer with the label of the highest.
+    /// If a tag scheme is asked for and the model gives no words tags of spans, or tags that are
+    /// not of that scheme; if a score is asked for that is none from 0 to 1, or the model does not
+    /// answer with the label of the highest.
     pub fn set_decoding(&mut self, decoding: Decoding) -> Result<()> {
         let fault = |flag: &str, fault: String| {
             Err(TrainError::Config {
@@ -355,6 +359,14 @@ impl Predictor {
                 return fault("--abstain-below", text);
             }
         }
+        let names = self.settings.labels.names();
+        let grammar = decoding
+            .constrained
+            .map(|scheme| TagGrammar::new(names, scheme));
+        self.grammar = match grammar.transpose() {
+            Ok(grammar) => grammar,
+            Err(misfit) => return fault("--constrained", misfit.to_string()),
+        };
         self.decoding = decoding;
         Ok(())
     }
@@ -371,6 +383,7 @@ impl Predictor {
             batch_size: self.settings.batch_size,
             protocol,
             decoding: self.decoding,
+            grammar: self.grammar.as_ref(),
             fits: Fits::default(),
             device: &self.device,
         }

@@ -609,6 +609,19 @@ fn score_reported(
     let (name, reported) = context.splits.reported();
     observer.event(&Event::Phase(name));
     let total = reported.lengths().len();
+    let labels = &context.splits.labels;
+    let settings = calibrated(fitted, context);
+    if context.run.config.train.temperature_scaling {
+        let said = match settings.calibration.temperature {
+            Some(temperature) => format!("logits are divided by a temperature of {temperature}"),
+            None => {
+                "no temperature was fitted: on the validation split none is best, as where every \
+                     answer is right"
+                    .into()
+            }
+        };
+        observer.event(&Event::Note(&said));
+    }
     let tick = |done| {
         observer.event(&Event::Evaluating { done, total });
         // After each batch, as an observer is told.
@@ -617,8 +630,6 @@ fn score_reported(
         }
         Ok(())
     };
-    let labels = &context.splits.labels;
-    let settings = calibrated(fitted, context);
     let pass = Pass {
         settings: &settings,
         ..context.pass()

@@ -69,6 +69,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
         say(format!("{files}: {}", dataset.cut));
     }
+    let constrained = predictor.decoding().constrained;
     let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
@@ -81,6 +82,9 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
                 "cut_words": dataset.cut.cut_words,
                 "loss": evaluation.loss,
             });
+            if let (Some(object), Some(scheme)) = (object.as_object_mut(), constrained) {
+                object.insert("constrained".into(), json!(scheme));
+            }
             if let (Some(object), serde_json::Value::Object(scores)) = (
                 object.as_object_mut(),
                 serde_json::to_value(&evaluation.scores)?,
@@ -92,8 +96,12 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         ScoreFormat::Text => {
             writeln!(
                 out,
-                "{name}: {files} ({} examples, {protocol} protocol), loss {:.4}",
+                "{name}: {files} ({} examples, {protocol} protocol{}), loss {:.4}",
                 dataset.len(),
+                constrained.map_or(String::new(), |scheme| format!(
+                    ", tags held to {}",
+                    scheme.name()
+                )),
                 evaluation.loss
             )?;
             table(&mut out, &evaluation.scores)?;

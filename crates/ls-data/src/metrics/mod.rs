@@ -23,4 +23,4 @@ pub use probabilities::{ECE_BINS, expected_calibration_error, log_loss};
 pub use regression::RegressionScores;
 pub use resample::{Comparison, Interval, Resampling, Tally, bootstrap, compare};
 pub use spans::{SpanMode, SpanScores, SpanTally};
-pub use temperature::fit_temperature;
+pub use temperature::{TEMPERATURES, fit_temperature};

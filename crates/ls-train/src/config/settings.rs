@@ -704,7 +704,10 @@ pub struct TrainSettings {
     pub threshold: Option<f64>,
     /// Fits a temperature to the validation split at each evaluation (Guo et al. 2017): logits are
     /// divided by it before they become probabilities, which then say how often they are right. It
-    /// is kept beside the weights (`ls_llama.json`), changes no label, and is not for a regression.
+    /// is kept beside the weights (`ls_llama.json`), and is not for a regression. The likeliest
+    /// label stays the likeliest; where any number of labels may hold, thresholds go by the scores
+    /// after it. Where every answer is right there is no temperature of least loss, and none is
+    /// kept.
     pub temperature_scaling: bool,
     /// Limit of the norm over all gradients; 0 for none.
     #[schemars(range(min = 0, max = MOST))]
