@@ -112,9 +112,9 @@ fn spread(from: &[bool], step: impl Fn(usize, usize) -> bool) -> Vec<bool> {
     let mut reached = from.to_vec();
     let mut open: Vec<usize> = (0..from.len()).filter(|tag| from[*tag]).collect();
     while let Some(tag) = open.pop() {
-        for next in 0..from.len() {
-            if !reached[next] && step(tag, next) {
-                reached[next] = true;
+        for (next, reached) in reached.iter_mut().enumerate() {
+            if !*reached && step(tag, next) {
+                *reached = true;
                 open.push(next);
             }
         }
