@@ -469,7 +469,7 @@ fn the_gold_list_is_that_of_the_key_that_was_read() {
 fn lists_are_set_aside_in_equal_shares_of_their_rarest_label() {
     let sandbox = sandbox();
     let row = |at: usize| {
-        let labels = if at % 5 == 0 {
+        let labels = if at.is_multiple_of(5) {
             json!(["common", "rare"])
         } else {
             json!(["common"])

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ColumnRef, DataError, LabelAnswer, LabelKind, LabelSet,
-    TagAnswer, TaskKind, TextLabel, check_aligned, class_names, probability_rows, read_answers,
+    TagAnswer, TaskKind, check_aligned, class_names, probability_rows, read_answers,
 };
 
 const USUAL: AnswerOptions<'static> = AnswerOptions {
