@@ -316,7 +316,7 @@ fn what_cannot_be_looked_at_is_named() {
     let train = ["train", "--config", "run.toml", "--run", "new"];
     let evaluate = ["evaluate", "--run", "out"];
     let score = ["train", "--config", "set.toml", "--run", "new"];
-    let known = "task = \"sequence\"\n[model]\npath = \"model\"\n[data]\ndataset = \"sst2\"\ndir = \"data\"\n";
+    let known = "task = \"sequence\"\n[model]\npath = \"model\"\n[lora]\nr = 2\n[data]\ndataset = \"sst2\"\ndir = \"data\"\n";
     sandbox.write("set.toml", known);
     sandbox.write("data/x", "");
     let cases: [(&[&str], &str); 9] = [

@@ -4,29 +4,37 @@
 use std::path::Path;
 
 use ls_data::TaskKind;
-use ls_model::{LlamaConfig, ProblemType};
+use ls_files::FileError;
+use ls_model::{LlamaConfig, ModelError, ProblemType};
 use toml::{Table, Value};
 
 use super::adapter::{section, stated_in};
+use crate::error::Result;
 use crate::inference::InferenceSettings;
 
 /// Fills in `model.problem_type` as `config.json` has it, if the run is one of texts. An adapter
 /// that was trained here has said it already, and a known data set decides by itself.
-pub(super) fn fill(table: &mut Table, task: Option<TaskKind>) {
+///
+/// # Errors
+///
+/// If the system does not let `config.json` be read: where it later does, another problem would be
+/// learnt. What else is wrong with the model, the run says.
+pub(super) fn fill(table: &mut Table, task: Option<TaskKind>) -> Result<()> {
     let stated = |section, key| stated_in(table, section, key).and_then(Value::as_str);
     let of_adapter = |dir: &str| matches!(InferenceSettings::load(Path::new(dir)), Ok(Some(_)));
     if task != Some(TaskKind::Sequence)
         || stated("data", "dataset").is_some()
         || stated("model", "adapter").is_some_and(of_adapter)
     {
-        return;
+        return Ok(());
     }
     let Some(path) = stated("model", "path").filter(|path| !path.is_empty()) else {
-        return;
+        return Ok(());
     };
-    // What is wrong with the model, the run says.
-    let Ok(model) = LlamaConfig::from_dir(Path::new(path)) else {
-        return;
+    let model = match LlamaConfig::from_dir(Path::new(path)) {
+        Ok(model) => model,
+        Err(error @ ModelError::File(FileError::Read { .. })) => return Err(error.into()),
+        Err(_) => return Ok(()),
     };
     // One class of several is what is learnt where nothing is said.
     let said = model.problem_type.unwrap_or_default();
@@ -36,4 +44,5 @@ pub(super) fn fill(table: &mut Table, task: Option<TaskKind>) {
         keys.entry("problem_type")
             .or_insert_with(|| said.name().into());
     }
+    Ok(())
 }

@@ -103,7 +103,7 @@ impl RunConfig {
             adapter::fill(&mut table, task, &mut faults);
         }
         if named == Named::LookedUp {
-            classifier::fill(&mut table, task);
+            classifier::fill(&mut table, task)?;
         }
         let run = value(&mut table, "run", &mut faults);
         let model = section::<ModelSettings>(&mut table, "model", &mut faults);
