@@ -1,6 +1,7 @@
 //! What the classifier that a run begins from says of its configuration, where the file and the
 //! adapter leave it open: the problem that its head solves. The JSON of its folder is read.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ls_data::TaskKind;
@@ -33,7 +34,12 @@ pub(super) fn fill(table: &mut Table, task: Option<TaskKind>) -> Result<()> {
     };
     let model = match LlamaConfig::from_dir(Path::new(path)) {
         Ok(model) => model,
-        Err(error @ ModelError::File(FileError::Read { .. })) => return Err(error.into()),
+        // A name that no file can have will not be read later.
+        Err(ModelError::File(FileError::Read { path, source }))
+            if source.kind() != ErrorKind::InvalidFilename =>
+        {
+            return Err(ModelError::File(FileError::Read { path, source }).into());
+        }
         Err(_) => return Ok(()),
     };
     // One class of several is what is learnt where nothing is said.
