@@ -11,10 +11,11 @@ IGNORED = {
     "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
     "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
     "train.group_by_length", "train.save_seconds",
-    "train.save_steps", "train.save_total_limit", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
+    "train.save_steps", "train.save_total_limit", "train.tensorboard", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
 }
 # What it may say in one way alone.
 FIXED = {
+    "model.quantization": ["none"], "train.label_smoothing_factor": [0.0], "train.focal_gamma": [0.0], "train.temperature_scaling": [False],
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
     "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"],
     "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
