@@ -112,6 +112,8 @@ def build(settings, labels, pad_id, token):
     targets = settings["lora.target_modules"]
     if targets == "all-linear":
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    elif isinstance(targets, str):  # a pattern for the model's names, which Stock puts a part before
+        targets = rf"(?:inner\.)?(?:{targets})"
     lora = LoraConfig(
         r=settings["lora.r"],
         lora_alpha=settings["lora.lora_alpha"],
