@@ -105,6 +105,44 @@ impl LoraLinear {
         )
     }
 
+    /// Applies layers that share their frozen weight, each to rows of its own: the product with the
+    /// weight is one for all, and each layer adds what its adapters make of its rows. PEFT calls
+    /// this inference with mixed batches of adapters.
+    ///
+    /// # Shapes
+    ///
+    /// - `parts`: layers with the number of rows of each, in the order of the rows
+    /// - `x`: `[rows, in]`; output `[rows, out]`; dtypes as those of [`LoraLinear::forward`], of
+    ///   which each row has the result
+    ///
+    /// # Panics
+    ///
+    /// If there is no part, or the parts do not have as many rows as `x`.
+    #[must_use]
+    pub fn forward_mixed(parts: &[(&Self, usize)], x: Tensor<2>) -> Tensor<2> {
+        let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+        assert_eq!(rows, x.dims()[0], "every row is some layer's");
+        if let [(layer, _)] = parts {
+            return layer.forward(x);
+        }
+        let base = &parts[0].0.base_layer;
+        if rows == 0 {
+            return Tensor::zeros([0, base.shape()[1]], (&x.device(), x.dtype()));
+        }
+        let y = base.matmul(x.clone());
+        let mut start = 0;
+        let outputs = parts
+            .iter()
+            .filter(|(_, rows)| *rows > 0)
+            .map(|&(layer, rows)| {
+                let part = |all: &Tensor<2>| all.clone().narrow(0, start, rows);
+                let output = layer.adapted(part(&y), part(&x));
+                start += rows;
+                output
+            });
+        Tensor::cat(outputs.collect(), 0)
+    }
+
     fn apply<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -134,7 +172,11 @@ impl LoraLinear {
         x: Tensor<2>,
         product: fn(&BaseLayer, Tensor<2>) -> Tensor<2>,
     ) -> Tensor<2> {
-        let mut y = product(&self.base_layer, x.clone());
+        self.adapted(product(&self.base_layer, x.clone()), x)
+    }
+
+    /// The layer's output, of the product of its input with the frozen weight.
+    fn adapted(&self, mut y: Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let bias = self.base_layer.bias().map(|bias| bias.val());
         if let Some(bias) = &bias {
             y = y + to_dtype(bias.clone(), x.dtype()).unsqueeze();

@@ -187,6 +187,53 @@ fn an_adapter_that_is_off_or_gone_leaves_the_base() {
 }
 
 #[test]
+fn in_a_mixed_batch_each_row_has_the_output_of_its_layer() {
+    let device = plain();
+    let with_dora = || {
+        let mut layer = adapted(0.0, &device);
+        let weight = layer.base_layer.weight();
+        layer.adapters[0].dora = Some(Dora {
+            magnitude: Param::from_tensor(matrix(1, OUT, 0.6, &device).squeeze_dim(0)),
+            base_norm_squared: weight.square().sum_dim(0).squeeze_dim(0),
+        });
+        layer
+    };
+    let layers = [adapted(0.0, &device), base(&device), with_dora()];
+    let x = inputs(&device);
+    let expected: Vec<Vec<u32>> = layers
+        .iter()
+        .map(|layer| bits(layer.forward(x.clone())))
+        .collect();
+    assert!(expected[0] != expected[1] && expected[1] != expected[2]);
+    // Of each of the rows, whose it is; parts without a row among them.
+    for parts in [
+        vec![(0, ROWS)],
+        vec![(0, 1), (1, 2), (2, 1)],
+        vec![(2, 1), (1, 0), (2, 2), (0, 1), (1, 0)],
+    ] {
+        let of: Vec<_> = parts
+            .iter()
+            .map(|&(at, rows)| (&layers[at], rows))
+            .collect();
+        let mixed = bits(LoraLinear::forward_mixed(&of, x.clone()));
+        let owners = parts
+            .iter()
+            .flat_map(|&(at, rows)| std::iter::repeat_n(at, rows));
+        for (row, owner) in owners.enumerate() {
+            let range = row * OUT..(row + 1) * OUT;
+            assert_eq!(
+                mixed[range.clone()],
+                expected[owner][range],
+                "{parts:?} {row}"
+            );
+        }
+    }
+    let none = Tensor::<2>::zeros([0, IN], &device);
+    let mixed = LoraLinear::forward_mixed(&[(&layers[0], 0), (&layers[1], 0)], none);
+    assert_eq!(mixed.dims(), [0, OUT]);
+}
+
+#[test]
 fn rows_may_have_any_number_of_axes() {
     let layer = adapted(0.0, &plain());
     let flat = bits(layer.forward(inputs(&plain())));

@@ -62,6 +62,11 @@ impl Pooled {
         }
     }
 
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.places.len()
+    }
+
     /// The rows of these tokens: `[tokens, width]` -> `[batch, width]`.
     pub(crate) fn of(&self, x: Tensor<2>) -> Tensor<2> {
         x.select(0, self.index.clone())
@@ -92,21 +97,17 @@ impl<'a> BatchContext<'a> {
         }
     }
 
-    /// Attention of one layer.
-    ///
-    /// `project(queries, x)` gives queries of its first argument, keys and values of its second.
-    /// With `pooled` the queries are the pooled tokens'.
+    /// Attention of one layer. With `pooled` the queries are the pooled tokens'.
     ///
     /// # Shapes
     ///
-    /// - `x`: `[tokens, hidden_size]`; output: `[tokens, heads * head_dim]`, with `pooled`
-    ///   `[batch, heads * head_dim]`
+    /// - queries `[tokens, heads * head_dim]`, with `pooled` `[batch, heads * head_dim]`; keys and
+    ///   values `[tokens, kv_heads * head_dim]`; output: as the queries
     pub(crate) fn attend(
         &mut self,
-        x: Tensor<2>,
+        [q, k, v]: [Tensor<2>; 3],
         kind: &AttentionKind,
         pooled: Option<&Pooled>,
-        project: impl FnOnce(Tensor<2>, Tensor<2>) -> [Tensor<2>; 3],
     ) -> Tensor<2> {
         let plan = match pooled {
             // One layer alone has pooled queries.
@@ -120,11 +121,6 @@ impl<'a> BatchContext<'a> {
                 }
             },
         };
-        let queries = match pooled {
-            Some(pooled) => pooled.of(x.clone()),
-            None => x.clone(),
-        };
-        let [q, k, v] = project(queries, x);
         ls_ops::attention(q, k, v, &plan)
     }
 

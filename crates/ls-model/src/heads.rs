@@ -323,7 +323,7 @@ impl LlamaClassifier {
         };
         match self.task {
             Task::Sequence(Pooling::Last | Pooling::LastNotPad) => self.score(hidden),
-            Task::Sequence(Pooling::Mean) => self.score(averaging_matrix(input).matmul(hidden)),
+            Task::Sequence(Pooling::Mean) => self.score(means(hidden, input)),
             Task::Sequence(Pooling::Max) => largest(self.score(hidden), input),
             Task::Token { dropout } => {
                 let training = self.score.weight.val().is_autodiff();
@@ -348,12 +348,27 @@ impl LlamaClassifier {
 lora_module!(LlamaClassifier { model } heads { score });
 
 /// Whether a parameter is a head's: a classifier's, or one that another task has in its place.
-fn is_head(name: &str) -> bool {
+pub(crate) fn is_head(name: &str) -> bool {
     let module = name.split('.').next();
     matches!(
         module,
         Some("score" | "classifier" | "lm_head" | "qa_outputs")
     )
+}
+
+/// The mean of each row's hidden states: `[tokens, hidden_size]` -> `[batch, hidden_size]`.
+fn means(hidden: Tensor<2>, input: &ModelInput) -> Tensor<2> {
+    if !ls_ops::is_host(&hidden.device()) {
+        return averaging_matrix(input).matmul(hidden);
+    }
+    // Row by row: one product over the tokens of all would add up a row's in an order that depends
+    // on where they lie, and so on the other rows.
+    let mut start = 0;
+    let rows = input.lengths.iter().map(|&length| {
+        start += length;
+        hidden.clone().narrow(0, start - length, length).mean_dim(0)
+    });
+    Tensor::cat(rows.collect(), 0)
 }
 
 /// The matrix that takes the mean of each row, `[batch, tokens]`: `1 / length` at the row's tokens,

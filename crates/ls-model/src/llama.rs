@@ -48,7 +48,7 @@ impl RmsNorm {
 }
 
 /// A norm that not every family has.
-fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+pub(crate) fn normed(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
     match norm {
         Some(norm) => norm.forward(x),
         None => x,
@@ -83,14 +83,16 @@ impl Attention {
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         let _span = tracing::trace_span!("attention").entered();
-        let project = |queries: Tensor<2>, x: Tensor<2>| {
-            let q = self.q_proj.forward(queries); // [tokens, heads * head_dim]
-            let k = self.k_proj.forward(x.clone()); // [tokens, kv * head_dim]
-            let v = self.v_proj.forward(x);
-            let [q_norm, k_norm] = [&self.q_norm, &self.k_norm];
-            [normed(q_norm.as_ref(), q), normed(k_norm.as_ref(), k), v]
+        let queries = match pooled {
+            Some(pooled) => pooled.of(x.clone()),
+            None => x.clone(),
         };
-        let out = batch.attend(x, &self.kind, pooled, project);
+        let q = self.q_proj.forward(queries); // [tokens, heads * head_dim]
+        let k = self.k_proj.forward(x.clone()); // [tokens, kv * head_dim]
+        let v = self.v_proj.forward(x);
+        let q = normed(self.q_norm.as_ref(), q);
+        let k = normed(self.k_norm.as_ref(), k);
+        let out = batch.attend([q, k, v], &self.kind, pooled);
         self.o_proj.forward(out) // [tokens, hidden_size]
     }
 }
@@ -115,22 +117,24 @@ impl FusedAttention {
         pooled: Option<&Pooled>,
     ) -> Tensor<2> {
         let _span = tracing::trace_span!("attention").entered();
+        let qkv = self.qkv_proj.forward(x); // [tokens, (heads + 2 * kv) * head_dim]
+        let out = batch.attend(self.split(qkv, pooled), &self.kind, pooled);
+        self.o_proj.forward(out) // [tokens, hidden_size]
+    }
+
+    /// Queries, keys and values; with `pooled` the queries are the pooled tokens'.
+    pub(crate) fn split(&self, qkv: Tensor<2>, pooled: Option<&Pooled>) -> [Tensor<2>; 3] {
         let heads = [self.kind.heads, self.kind.kv_heads];
         let [queries, keys] = heads.map(|heads| heads * self.kind.head_dim);
-        let project = |_, x: Tensor<2>| {
-            let qkv = self.qkv_proj.forward(x); // [tokens, (heads + 2 * kv) * head_dim]
-            let q = qkv.clone().narrow(1, 0, queries);
-            [
-                match pooled {
-                    Some(pooled) => pooled.of(q),
-                    None => q,
-                },
-                qkv.clone().narrow(1, queries, keys),
-                qkv.narrow(1, queries + keys, keys),
-            ]
-        };
-        let out = batch.attend(x, &self.kind, pooled, project);
-        self.o_proj.forward(out) // [tokens, hidden_size]
+        let q = qkv.clone().narrow(1, 0, queries);
+        [
+            match pooled {
+                Some(pooled) => pooled.of(q),
+                None => q,
+            },
+            qkv.clone().narrow(1, queries, keys),
+            qkv.narrow(1, queries + keys, keys),
+        ]
     }
 }
 
@@ -145,6 +149,13 @@ pub enum SelfAttention {
 }
 
 impl SelfAttention {
+    pub(crate) fn kind_mut(&mut self) -> &mut AttentionKind {
+        match self {
+            Self::Split(attention) => &mut attention.kind,
+            Self::Fused(attention) => &mut attention.kind,
+        }
+    }
+
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
