@@ -328,10 +328,13 @@ fn mlp(layers: &[&DecoderLayer], x: Tensor<2>, rows: &Rows) -> Tensor<2> {
 mod tests {
     use burn::module::Param;
     use burn::tensor::{DType, Distribution};
-    use ls_lora::{HostTensor, LoraConfig, LoraModule, TargetModules, add_adapter, host_values};
+    use ls_lora::{
+        HostTensor, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
+    };
 
     use super::*;
     use crate::heads::{ADAPTER, Pooling};
+    use crate::precision::ComputeType;
     use crate::tiny::{FAMILIES, LABELS, Tiny, mode};
 
     const TASKS: [(Task, &str); 5] = [
@@ -462,6 +465,47 @@ mod tests {
                 .map(|row| classifier.forward(&input(&tiny, &[row])));
             let alone: Vec<f32> = alone.flat_map(host_values).collect();
             assert_eq!(together, alone, "{:?}", classifier.task);
+        }
+    }
+
+    /// Wide enough that products of one row would take another kernel.
+    #[test]
+    fn so_has_a_text_of_a_wide_model() {
+        let config = serde_json::json!({
+            "model_type": "llama", "vocab_size": 40, "hidden_size": 320, "intermediate_size": 416,
+            "num_hidden_layers": 2, "num_attention_heads": 5, "num_key_value_heads": 1,
+            "head_dim": 64,
+        });
+        let config = LlamaConfig::from_json(&config.to_string(), Path::new("config.json")).unwrap();
+        let device = Device::flex();
+        let row = |length: u32| (1..=length).map(|at| at * at % 40).collect::<Vec<u32>>();
+        let rows = [7, 1, 2, 40, 13].map(row);
+        let logits = |classifier: &LlamaClassifier, rows: &[Vec<u32>]| {
+            let input = ModelInput::new(rows, &config, &device).unwrap();
+            host_values(classifier.forward(&input))
+        };
+        for (compute, format) in [
+            (ComputeType::F32, None),
+            (ComputeType::Bf16, None),
+            (ComputeType::F32, Some(Quantization::Int8)),
+            (ComputeType::F32, Some(Quantization::Nf4)),
+        ] {
+            let mut model =
+                LlamaModel::random(&config, &AttentionMode::Causal, compute, &device).unwrap();
+            for (_, layer) in model.layers_mut() {
+                if let Some(format) = format {
+                    layer.quantize(format).unwrap();
+                }
+            }
+            for (task, _) in TASKS {
+                let classifier = LlamaClassifier::new(model.clone(), &config, task, 5, 1, &device);
+                let together = logits(&classifier, &rows);
+                let alone = rows
+                    .iter()
+                    .map(|row| logits(&classifier, std::slice::from_ref(row)));
+                let alone: Vec<f32> = alone.flatten().collect();
+                assert_eq!(together, alone, "{compute:?} {format:?} {task:?}");
+            }
         }
     }
 

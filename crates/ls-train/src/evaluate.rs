@@ -182,14 +182,7 @@ pub(crate) fn logits(
     let mut done = 0;
     let options = pass.settings.batch_options(pass.batch_size, true);
     for indices in sequential_order(lengths, options.batch_size, true) {
-        // Products of a single row are summed in another order than those of several. So what would
-        // be computed alone is computed twice, and no answer depends on its neighbours.
-        let alone = indices.len() == 1 && (!dataset.is_words() || lengths[indices[0]] == 1);
-        let batch = if alone {
-            dataset.batch(&[indices[0]; 2], &options)?
-        } else {
-            dataset.batch(&indices, &options)?
-        };
+        let batch = dataset.batch(&indices, &options)?;
         let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
         let rows = caught(|| ls_lora::host_values(model.forward(&input)));
         let rows = rows.map_err(|full| full_in_evaluation(full, indices.len()))?;
