@@ -48,6 +48,9 @@ fn sentences_of_words() -> Value {
     ])
 }
 
+/// After one epoch not every answer is right, so that there is a temperature.
+const TEMPERATURE: [&str; 2] = ["train.temperature_scaling=true", "train.epochs=1"];
+
 enum Tokenizer {
     /// That of the sandbox, as SentencePiece has it.
     Usual,
@@ -311,12 +314,10 @@ fn cases() -> Vec<Case> {
             "classifier",
             &[LISTS[0], LISTS[1], LISTS[2], "model.pooling=mean"],
         ),
-        Case::of(
-            "temperature",
-            "classifier",
-            // After one epoch not every answer is right, so that there is a temperature.
-            &["train.temperature_scaling=true", "train.epochs=1"],
-        ),
+        Case::of("temperature", "sequence", &TEMPERATURE),
+        Case::of("tagger-with-temperature", "token", &TEMPERATURE).tagger(),
+        Case::of("adapter-with-temperature", "peft", &TEMPERATURE)
+            .with_type(&["--adapter-only"], SAME),
         Case::of("multi-label-adapter", "peft", &LISTS).with_type(&["--adapter-only"], SAME),
     ]
 }

@@ -289,6 +289,17 @@ impl LlamaClassifier {
         ls_lora::to_peft(self, ADAPTER, &config)
     }
 
+    /// The same classifier with every logit divided by a number over 0, as the head's weights and
+    /// bias are; every pooling takes that along.
+    pub fn with_logits_divided(mut self, by: f32) -> Self {
+        let Linear { weight, bias } = self.score;
+        self.score = Linear {
+            weight: weight.map(|weight| weight.div_scalar(by)),
+            bias: bias.map(|bias| bias.map(|bias| bias.div_scalar(by))),
+        };
+        self
+    }
+
     /// Number of classes or tags.
     pub fn num_labels(&self) -> usize {
         self.score.weight.lazy_shape().dims::<2>()[1]

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ls_data::{ForTransformers, LongInputs, PaddingMode, TextTokenizer};
-use ls_files::{Dtype, read_json, replace_folder, write_atomic};
-use ls_lora::{MergeReport, PeftAdapter};
+use ls_files::{Dtype, HostTensor, read_json, replace_folder, write_atomic};
+use ls_lora::{LoraError, MergeReport, PeftAdapter};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Pooling,
     Trained,
@@ -125,7 +125,7 @@ pub fn export(
         let (run, others) = (run.into(), others.into_iter().map(trained).collect());
         return Err(TrainError::OtherBase { run, others });
     }
-    let adapter = match config.lora {
+    let mut adapter = match config.lora {
         Some(_) => Some(PeftAdapter::load(&best)?),
         None => None,
     };
@@ -147,9 +147,14 @@ pub fn export(
     let scores = scores::measured(&of_report, &folder.predictions(), &settings)?;
     let out = &absolute;
     let name = out.file_name().unwrap_or(out.as_os_str());
+    let temperature = settings.calibration.temperature;
+    if let Some(adapter) = &mut adapter {
+        divide_head(adapter, temperature)?;
+    }
     let mut hand = Handed {
         config: &config,
         settings: for_others(settings, &decoder, base)?,
+        temperature,
         tokenizer: &tokenizer,
         decoder: &decoder,
         report,
@@ -217,8 +222,23 @@ pub fn export(
     Ok(exported)
 }
 
+/// Divides the head of an adapter by the temperature that was fitted, so that logits are those
+/// that probabilities are made of: transformers and peft know no temperature.
+fn divide_head(adapter: &mut PeftAdapter, temperature: Option<f32>) -> Result<()> {
+    let Some(temperature) = temperature else {
+        return Ok(());
+    };
+    let saved = adapter.saved_modules.iter_mut();
+    for (_, tensor) in saved.filter(|(name, _)| name.starts_with("score.")) {
+        let values = tensor.to_f32().map_err(LoraError::NotAFloat)?;
+        let divided: Vec<f32> = values.iter().map(|value| value / temperature).collect();
+        *tensor = HostTensor::from_f32(tensor.shape.clone(), &divided);
+    }
+    Ok(())
+}
+
 /// The settings of a run as those have them who know nothing of its folders. A mask that is removed
-/// in every layer by their numbers is removed.
+/// in every layer by their numbers is removed, and the temperature is in the head.
 fn for_others(
     mut settings: InferenceSettings,
     decoder: &LlamaConfig,
@@ -233,6 +253,7 @@ fn for_others(
         settings.attention = AttentionMode::Causal;
     }
     settings.base_model = base_name(&settings, base).into();
+    settings.calibration.temperature = None;
     Ok(settings)
 }
 
@@ -275,12 +296,6 @@ fn no_counterpart(hand: &Handed<'_>) -> Vec<String> {
             "it removes the causal mask in all layers or in none, this one in some (`{mode}`)"
         ));
     }
-    if let Some(temperature) = settings.calibration.temperature {
-        reasons.push(format!(
-            "its classes do not divide logits by a temperature, this one by {temperature}: their labels \
-             are the same, their probabilities are not"
-        ));
-    }
     if settings.padding == PaddingMode::Attended {
         reasons.push("its classes do not attend to padding, this one was trained to".into());
     }
@@ -307,7 +322,14 @@ fn loaded(
             let config = hand.decoder;
             LlamaClassifier::with_adapter(backbone, config, task, adapter, best, &device)
         }
-        None => checkpoint.load_classifier_watched(mode, task, precision, &device, loading),
+        None => {
+            let model =
+                checkpoint.load_classifier_watched(mode, task, precision, &device, loading)?;
+            Ok(match hand.temperature {
+                Some(temperature) => model.with_logits_divided(temperature),
+                None => model,
+            })
+        }
     };
     let model = caught(load).map_err(full)??;
     let (names, head) = (settings.labels.len(), model.num_labels());

@@ -26,6 +26,8 @@ pub(super) struct Handed<'a> {
     pub config: &'a RunConfig,
     /// How its answers are read.
     pub settings: InferenceSettings,
+    /// What its head is divided by, where a temperature was fitted.
+    pub temperature: Option<f32>,
     /// Its tokenizer.
     pub tokenizer: &'a TextTokenizer,
     /// The configuration of its decoder.
@@ -610,6 +612,13 @@ impl Handed<'_> {
         }
         if settings.task == TaskKind::Token {
             text += &words_read(settings);
+        }
+        if let Some(temperature) = self.temperature {
+            let _ = writeln!(
+                text,
+                "- temperature: the head is divided by {temperature}, which was fitted to the \
+                 validation split, so that probabilities say how often they are right"
+            );
         }
         text + &answers_line(settings)
     }

@@ -129,7 +129,6 @@ class Classifier:
         return logits[torch.arange(len(rows), device=self.device), last]
 
     def _scores(self, logits):
-        logits = logits / self.settings.get("calibration", {}).get("temperature", 1.0)
         problem = self.settings.get("problem_type")
         if problem == "regression":
             return logits
