@@ -254,6 +254,10 @@ fn sequence(
         None => {
             let label = |holds| one("data.label", "a label", file, &LABEL, holds, &[]);
             match kind {
+                // In a table numbers may be the names of classes.
+                LabelKind::Class if given.label_kind.is_some() => {
+                    label(Holds::One).or_else(|fault| label(Holds::Number).map_err(|_| fault))
+                }
                 LabelKind::Class => label(Holds::One),
                 // As one string, or as integers, they may stand there too.
                 LabelKind::Classes if given.label_kind.is_some() => {
@@ -701,6 +705,13 @@ mod tests {
         check("a.jsonl", lists, "sequence text labels");
         let numbers = "{\"text\": \"a\", \"label\": 3}\n{\"text\": \"b\", \"label\": 2.5}";
         check("a.jsonl", numbers, "sequence text label");
+        let tables = [
+            "text,label\na,3\nb,2.5\n",
+            "label;text\n-1e-1;\"a;b\"\n;a\n",
+        ];
+        for table in tables {
+            check("a.csv", table, "sequence text label");
+        }
         // A class of a usual name is one, whatever stands beside it.
         let both = "{\"text\": \"a\", \"label\": \"b\", \"labels\": [\"c\"]}";
         check("a.jsonl", both, "sequence text label");

@@ -101,25 +101,27 @@ pub fn sniff(path: &Path, options: &SniffOptions<'_>) -> Result<Sniffed> {
     let mut delimiter = None;
     let columns = match format {
         FileFormat::Csv | FileFormat::Tsv => {
-            let fields = if format == FileFormat::Tsv {
-                file.first_line()?
+            let (first, rest) = if format == FileFormat::Tsv {
+                file.first_rows_of_tsv()?
             } else {
                 let wanted = Wanted {
                     header,
                     columns: options.columns.iter().collect(),
                 };
-                let (parts, fields) = file.first_row(options.delimiter, &wanted)?;
+                let (parts, rows) = file.first_rows(options.delimiter, &wanted)?;
                 delimiter = Some(parts);
-                fields
+                rows
             };
-            let fields = fields.into_iter();
-            if header {
-                fields.map(|name| one(ColumnRef::Name(name))).collect()
-            } else {
-                (0..fields.len())
-                    .map(|at| one(ColumnRef::Index(at)))
-                    .collect()
-            }
+            let values = rest.iter().chain((!header).then_some(&first));
+            let column = |(at, name): (usize, &String)| Column {
+                at: if header {
+                    ColumnRef::Name(name.clone())
+                } else {
+                    ColumnRef::Index(at)
+                },
+                holds: held(values.clone().filter_map(|row| row.get(at))),
+            };
+            first.iter().enumerate().map(column).collect()
         }
         FileFormat::Jsonl => file.keys()?,
         FileFormat::Conll => {
@@ -135,6 +137,9 @@ pub fn sniff(path: &Path, options: &SniffOptions<'_>) -> Result<Sniffed> {
         delimiter,
     })
 }
+
+/// The fields of the first row of a table, and those of some rows behind it.
+type FirstRows = (Vec<String>, Vec<Vec<String>>);
 
 /// A file of which the beginning is read.
 struct Beginning<'a> {
@@ -201,27 +206,40 @@ impl Beginning<'_> {
         })
     }
 
-    /// The fields of the first row of a TSV file.
-    fn first_line(&self) -> Result<Vec<String>> {
-        let row = self.lines()?.map_row(|line| {
-            let fields = line.text.split('\t');
-            Ok(fields.map(|field| field.trim().to_string()).collect())
-        });
-        row.ok_or_else(|| self.empty())?
+    /// The fields of the first row of a TSV file, and those of the rows behind it.
+    fn first_rows_of_tsv(&self) -> Result<FirstRows> {
+        let fields = |text: &str| -> Vec<String> {
+            let fields = text.split('\t');
+            fields.map(|field| field.trim().to_string()).collect()
+        };
+        let mut lines = self.lines()?;
+        let first = lines.map_row(|line| Ok(fields(&line.text)));
+        let first = first.ok_or_else(|| self.empty())??;
+        let mut rest = Vec::new();
+        // One that cannot be read is told of by whoever reads them all.
+        while rest.len() < ROWS
+            && let Some(Ok(line)) = lines.next()
+        {
+            rest.push(fields(&line.text));
+        }
+        Ok((first, rest))
     }
 
-    /// What parts the fields of a CSV file, and those of its first row.
-    fn first_row(
+    /// What parts the fields of a CSV file, those of its first row, and those of the rows behind
+    /// it.
+    fn first_rows(
         &self,
         given: Option<Delimiter>,
         wanted: &Wanted<'_>,
-    ) -> Result<(Delimiter, Vec<String>)> {
+    ) -> Result<(Delimiter, FirstRows)> {
         let Parted {
             delimiter, source, ..
         } = parted(self.source()?, self.path, given, wanted)?;
-        let row = delimiter.rows(source.take(MAX_ROW as u64)).next();
-        let row = row.ok_or_else(|| self.empty())?;
-        Ok((delimiter, trimmed(&row.map_err(reading(self.path))?)))
+        let mut rows = delimiter.rows(source.take(MAX_ROW as u64));
+        let first = rows.next().ok_or_else(|| self.empty())?;
+        let first = trimmed(&first.map_err(reading(self.path))?);
+        let rest = rows.take(ROWS).map_while(|row| Some(trimmed(&row.ok()?)));
+        Ok((delimiter, (first, rest.collect())))
     }
 
     /// The keys of the first objects, and what stands under each where it is not null.
@@ -281,6 +299,23 @@ impl Beginning<'_> {
     fn width(&self) -> Result<usize> {
         let (width, numbered) = first_word(self.source()?, self.path)?;
         Ok(if numbered { 0 } else { width })
+    }
+}
+
+/// What the fields of a column are: texts, or numbers of which one is a fraction. What is blank
+/// says nothing.
+fn held<'a>(fields: impl Iterator<Item = &'a String>) -> Holds {
+    let mut is_fraction = false;
+    for field in fields.filter(|field| !field.is_empty()) {
+        match field.parse::<f64>() {
+            Ok(number) if number.is_finite() => is_fraction |= number.fract() != 0.0,
+            _ => return Holds::One,
+        }
+    }
+    if is_fraction {
+        Holds::Number
+    } else {
+        Holds::One
     }
 }
 
