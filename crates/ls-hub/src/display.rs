@@ -10,8 +10,23 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::error::bytes;
 use crate::progress::Event;
 
+/// How much is shown of a fetch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// What happens, and progress: bars on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// What happens, and progress in lines.
+    Lines,
+    /// What happens, without progress.
+    Messages,
+    /// Nothing.
+    Nothing,
+}
+
 /// Shows on stderr what [`Fetcher::fetch`](crate::fetch::Fetcher::fetch) does.
 pub struct Display {
+    shown: Shown,
     /// A bar for each file, on a terminal.
     bars: Option<MultiProgress>,
     state: Mutex<State>,
@@ -27,17 +42,13 @@ struct State {
     began: Option<Instant>,
 }
 
-impl Default for Display {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Display {
-    /// A display with bars on a terminal.
-    pub fn new() -> Self {
+    /// A display of so much.
+    pub fn new(shown: Shown) -> Self {
+        let has_bars = shown == Shown::Auto && stderr().is_terminal();
         Self {
-            bars: stderr().is_terminal().then(MultiProgress::new),
+            shown,
+            bars: has_bars.then(MultiProgress::new),
             state: Mutex::default(),
         }
     }
@@ -52,6 +63,9 @@ impl Display {
 
     /// Shows an event.
     pub fn show(&self, event: Event<'_>) {
+        if self.shown == Shown::Nothing {
+            return;
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(words) = event.words() {
             self.say(&words);
@@ -81,7 +95,10 @@ impl Display {
                 state.received += more;
                 if let Some(bar) = state.files.get(file) {
                     bar.inc(more);
-                } else if let (None, Some(line)) = (&self.bars, state.next_tenth()) {
+                } else if self.bars.is_none()
+                    && self.shown != Shown::Messages
+                    && let Some(line) = state.next_tenth()
+                {
                     self.say(&line);
                 }
             }

@@ -72,6 +72,42 @@ fn the_folder_and_the_commit_go_to_stdout() {
 }
 
 #[test]
+fn as_much_is_said_as_is_asked_for() {
+    for (flags, says_plan, says_progress) in [
+        (&["--progress", "plain"][..], true, true),
+        (&["--progress", "off"], true, false),
+        (&["--quiet"], false, false),
+    ] {
+        let hub = LoopbackHub::model(single(noise(1000, 1)));
+        let mut fetch = program(&hub);
+        let (code, stdout, stderr) = run(fetch.args(["weights", "org/name"]).args(flags));
+        assert_eq!((code, stdout.lines().count()), (Some(0), 1), "{stderr}");
+        assert_eq!(
+            stderr.contains(" files, "),
+            says_plan,
+            "{flags:?}: {stderr}"
+        );
+        assert_eq!(
+            stderr.contains("100 %"),
+            says_progress,
+            "{flags:?}: {stderr}"
+        );
+        assert!(says_plan || stderr.is_empty(), "{stderr}");
+        // Errors are said all the same.
+        let (code, _, stderr) = run(program(&hub).args(["weights", "org/other"]).args(flags));
+        assert_eq!(code, Some(1));
+        assert!(
+            stderr.contains("error: org/other: no such model"),
+            "{stderr}"
+        );
+    }
+    let hub = LoopbackHub::model(single(noise(1000, 1)));
+    let mut both = program(&hub);
+    let (code, _, stderr) = run(both.args(["weights", "a/b", "-q", "--progress", "off"]));
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
 fn a_cache_folder_can_be_named() {
     let hub = LoopbackHub::model(single(noise(1000, 1)));
     let dir = tempfile::tempdir().unwrap();

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ls_files::{StdoutError, print, say};
-use ls_hub::display::Display;
+use ls_hub::display::{Display, Shown};
 use ls_hub::fetch::{FetchRequest, Fetcher};
 use ls_hub::models::{KnownModel, MODELS};
 use ls_hub::{Files, HubError, RepoKind, Settings};
@@ -65,6 +65,34 @@ struct Options {
     /// Files at a time.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// How progress is shown.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = Progress::Auto)]
+    progress: Progress,
+    /// Only results and errors: no progress, no messages.
+    #[arg(short, long, conflicts_with = "progress")]
+    quiet: bool,
+}
+
+impl Options {
+    fn shown(&self) -> Shown {
+        match self.progress {
+            _ if self.quiet => Shown::Nothing,
+            Progress::Auto => Shown::Auto,
+            Progress::Plain => Shown::Lines,
+            Progress::Off => Shown::Messages,
+        }
+    }
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, ValueEnum)]
+enum Progress {
+    /// Bars on a terminal, else lines.
+    Auto,
+    /// A line for each tenth.
+    Plain,
+    /// Not at all.
+    Off,
 }
 
 fn main() -> ExitCode {
@@ -103,13 +131,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let shown = options.shown();
     let mut settings = Settings::from_env();
     if let Some(dir) = options.cache_dir {
         settings.cache_dir = dir;
     }
     let mut fetcher = Fetcher::new(settings);
     fetcher.jobs = options.jobs;
-    let display = Display::new();
+    let display = Display::new(shown);
     let mut code = ExitCode::SUCCESS;
     for request in requests {
         match fetcher.fetch(&request, &|event| display.show(event)) {
