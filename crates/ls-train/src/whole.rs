@@ -121,12 +121,19 @@ fn of_decoder(base: &LlamaConfig, attention: &AttentionMode) -> Map<String, Valu
     config.remove("is_causal");
     // Beside the mask it says to halve the window, so both are written as they came out.
     let halves = config.remove("use_bidirectional_attention");
+    let bidirectional = *attention == AttentionMode::Bidirectional;
     if halves.is_some()
         && let Some(window) = base.sliding_window.iter().flatten().next()
     {
-        config.insert("sliding_window".into(), json!(window));
+        if *window == 0 && *attention != AttentionMode::Causal {
+            // Half of 1 is none to either side, which no window says by itself.
+            config.extend(halves.map(|halves| ("use_bidirectional_attention".into(), halves)));
+            return config;
+        }
+        // Under the causal mask the own place is one.
+        config.insert("sliding_window".into(), json!(window.max(&1)));
     }
-    if *attention == AttentionMode::Bidirectional {
+    if bidirectional {
         config.insert("is_causal".into(), json!(false));
     }
     config
@@ -150,6 +157,7 @@ mod tests {
             (json!(true), json!(7), Some(3)),
             (json!(false), json!(7), Some(4)),
             (json!(false), json!(null), None),
+            (json!(null), json!(1), Some(0)),
         ] {
             let mut raw = both.clone();
             raw["is_causal"] = is_causal;
@@ -164,7 +172,13 @@ mod tests {
             ] {
                 let saved = of_decoder(&base, &attention.parse().unwrap());
                 let saved = read(&saved.into());
-                assert_eq!(saved.sliding_window, base.sliding_window, "{attention}");
+                // The own place alone, which under the causal mask is one.
+                let (window, expected) = match (resolved, attention) {
+                    (Some(0), "causal") => (Some(1), expected),
+                    (Some(0), _) => (resolved, AttentionMode::Bidirectional),
+                    _ => (resolved, expected),
+                };
+                assert_eq!(saved.sliding_window, [None, window], "{attention}");
                 assert_eq!(saved.attention(), expected, "{attention}");
             }
         }

@@ -560,6 +560,17 @@ mod tests {
             "pad_token_id": null,
         });
         let config = read(&with("phi3", fields)).unwrap();
+        assert_eq!(config.dropout_not_applied(), []);
+        let dropout = json!({
+            "num_key_value_heads": 2, "attention_dropout": 0.25, "resid_pdrop": 0.5, "embd_pdrop": 0.1,
+        });
+        let names = |family| {
+            let config = read(&with(family, dropout.clone())).unwrap();
+            config.dropout_not_applied()
+        };
+        let attention = ("attention_dropout", 0.25);
+        assert_eq!(names("phi3"), [attention, ("resid_pdrop", 0.5)]);
+        assert_eq!(names("llama"), [attention]);
         assert_eq!(config.sliding_window, [Some(7); 4]);
         assert_eq!(config.rope[0].as_ref().unwrap().rotary_dim, 6);
         assert_eq!(config.pad_token_id, None);
