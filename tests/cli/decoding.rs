@@ -37,6 +37,8 @@ fn a_temperature_is_fitted_to_the_validation_split_and_divides_the_logits() {
     let temperature = sandbox.json("out/best/ls_llama.json")["calibration"]["temperature"].clone();
     let said = format!("logits are divided by {temperature}");
     assert_contains(&sandbox.read("out/best/README.md"), &[&said]);
+    let shown = sandbox.ok_json(&["inspect", "out", "--json"])["temperature"].clone();
+    assert_eq!(shown, temperature);
     let temperature = temperature.as_f64().unwrap();
     assert!((temperature - 1.0).abs() > 1e-3, "{temperature}");
     let plain = sandbox.json("plain/best/ls_llama.json");
@@ -111,7 +113,7 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
     let all = jsonl(&sandbox.ok(&predict));
     let mut scores: Vec<f64> = all.iter().map(score).collect();
     scores.sort_by(f64::total_cmp);
-    let least = ((scores[9] + scores[10]) / 2.0).to_string();
+    let least = ((scores[9] + scores[10]) as f32 / 2.0).to_string();
     let some = [&predict[..], &["--abstain-below", &least]].concat();
     let answers = jsonl(&sandbox.ok(&some));
     let mut abstained = 0;
@@ -123,8 +125,72 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
         assert_eq!(answer.get("abstained"), unsure.then_some(&json!(true)));
     }
     assert_eq!(abstained, 10);
-    let text = sandbox.ok(&[&some[..], &["--format", "text"]].concat());
-    assert_eq!(text.matches("(abstained)\t0.").count(), 10, "{text}");
+    let text = sandbox.run(&[&some[..], &["--format", "text"]].concat());
+    assert_eq!(text.stdout.matches("(abstained)\t0.").count(), 10);
+    let said = format!("note: 10 of 20 texts are not answered: less sure than {least}");
+    assert_contains(&text.stderr, &[&said]);
+    // A field that an input has of that name is not taken for the mark.
+    let marked = json!({"text": "a film", "abstained": "never"}).to_string();
+    for (least, mark) in [("0", Value::Null), ("1", json!(true))] {
+        let args = ["predict", "--run", "out", "--abstain-below", least];
+        let outcome = sandbox.run_with(&args, &marked);
+        let answer = jsonl(&outcome.stdout).remove(0);
+        assert_eq!(answer["abstained"], mark, "{answer}");
+        assert_eq!(answer["input_abstained"], "never");
+    }
+
+    // What is answered can be measured: by `evaluate`, and by `score` of the answers.
+    let mut answers = answers;
+    for (answer, (_, gold)) in answers.iter_mut().zip(reviews()) {
+        answer["gold"] = json!(gold);
+    }
+    let right = |answer: &&Value| answer["label"] == answer["gold"];
+    let given: Vec<&Value> = answers.iter().filter(|a| !a["label"].is_null()).collect();
+    let accuracy = given.iter().copied().filter(right).count() as f64 / 10.0;
+    let evaluate = ["evaluate", "--run", "out", "--abstain-below", &least];
+    let scores = sandbox.ok_json(&[&evaluate[..], &["--format", "json"]].concat());
+    assert_eq!(
+        (&scores["answered"], &scores["left_out"]),
+        (&json!(10), &json!(10))
+    );
+    assert_eq!(scores["coverage"], 0.5);
+    assert_eq!(scores["accuracy"], accuracy);
+    let said = format!(
+        "answered 10 of 20 texts (0.5000) at --abstain-below {least}: the scores are of these"
+    );
+    assert_contains(&sandbox.ok(&evaluate), &[&said]);
+    sandbox.write("some.jsonl", crate::runs::json_lines(answers.clone()));
+    let of_file = sandbox.ok_json(&["score", "--pred", "some.jsonl", "--format", "json"]);
+    for key in ["accuracy", "f1_macro", "coverage", "left_out"] {
+        assert_eq!(of_file[key], scores[key], "{key}");
+    }
+    assert_eq!(of_file["examples"], 10);
+    let text = sandbox.ok(&["score", "--pred", "some.jsonl"]);
+    assert_contains(
+        &text,
+        &["answered 10 of 20 texts (0.5000): the scores are of these"],
+    );
+    let none = answers.iter().filter(|answer| answer["label"].is_null());
+    sandbox.write("none.jsonl", crate::runs::json_lines(none.cloned()));
+    let fault = "none.jsonl: no text is answered";
+    refused(&sandbox, &["score", "--pred", "none.jsonl"], 1, &[fault]);
+    let gold = [
+        "score",
+        "--gold",
+        "some.jsonl",
+        "--pred",
+        "some.jsonl",
+        "--label",
+        "label",
+    ];
+    refused(&sandbox, &gold, 1, &["the gold file has no label here"]);
+    // Nothing is answered at all.
+    let all_out = ["evaluate", "--run", "out", "--abstain-below", "1"];
+    let scores = sandbox.ok_json(&[&all_out[..], &["--format", "json"]].concat());
+    assert_eq!(
+        (&scores["coverage"], &scores["accuracy"]),
+        (&json!(0.0), &json!(0.0))
+    );
 
     // Of a tagger entities go, and their words are outside.
     let tagger = token();
@@ -154,6 +220,18 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
         tags.filter(|tag| **tag == "O").count()
     };
     assert_eq!(outside(&answers), outside(&all) + scores.len() - left.len());
+    let evaluate = ["evaluate", "--run", "out", "--abstain-below", &least];
+    let measured = tagger.ok_json(&[&evaluate[..], &["--format", "json"]].concat());
+    assert_eq!(measured["answered"], left.len());
+    assert_eq!(measured["left_out"], scores.len() - left.len());
+    let said = format!("answered {} of {} entities", left.len(), scores.len());
+    assert_contains(
+        &tagger.ok(&evaluate),
+        &[&said, "the others count as not found"],
+    );
+    let outcome = tagger.run(&[&predict[..], &["--abstain-below", &least]].concat());
+    let said = format!("note: {} entities in 20 inputs", scores.len() - left.len());
+    assert_contains(&outcome.stderr, &[&said]);
 
     for (least, fault) in [
         (
@@ -195,6 +273,44 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
         2,
         &["--abstain-below: it is for models that give"],
     );
+}
+
+#[test]
+fn a_bare_constraint_takes_the_scheme_of_the_tags_that_were_learned() {
+    // Neighbours of one type, so that IOB1 has a `B-` for its types too.
+    let iob1 = "Ann I-PER\nBob B-PER\nsold O\nBern I-LOC\nLima B-LOC\n\n".repeat(8);
+    let iob2 = "Ann B-PER\nBern I-PER\nsold O\nLima B-LOC\nOslo I-LOC\n\n".repeat(8);
+    let odd = "Ann I-PER\nBob B-PER\nsold S-PER\n\n".repeat(8);
+    for (sentences, set, recorded, held) in [
+        (&iob1, "train.epochs=1", json!("iob1"), "iob1"),
+        (&iob2, "train.epochs=1", json!("iob2"), "iob2"),
+        (&iob1, "data.train_scheme=iob2", json!("iob2"), "iob2"),
+        // Of no scheme: their names say which it may be.
+        (&odd, "train.epochs=1", Value::Null, "iobes"),
+    ] {
+        let sandbox = token();
+        sandbox.write("train.conll", sentences);
+        let scheme = if set.contains("scheme") {
+            "data.scheme=iob1"
+        } else {
+            set
+        };
+        train(&sandbox, "out", &["train.epochs=1", set, scheme]);
+        let settings = sandbox.json("out/best/ls_llama.json");
+        assert_eq!(settings["scheme"], recorded);
+        let text = sandbox.run(&["evaluate", "--run", "out", "--constrained"]);
+        if recorded.is_null() {
+            assert_contains(
+                &text.stderr,
+                &["--constrained: the labels are not of iobes"],
+            );
+            continue;
+        }
+        let said = format!("note: tags are held to {held} (--constrained={held})");
+        assert_contains(&text.stderr, &[&said]);
+        let inspected = sandbox.ok_json(&["inspect", "out", "--json"]);
+        assert_eq!(inspected["scheme"], recorded);
+    }
 }
 
 /// Sentences with names of two words, of which a tagger that has seen little makes odd tags.

@@ -159,10 +159,13 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
         "läufe/eins/config.toml",
         "läufe/eins/report.json",
         "läufe/eins/checkpoints",
-        &step,
     ] {
         assert_eq!(json_of(&sandbox, path), found, "{path}");
     }
+    let mut of_step = json_of(&sandbox, &step);
+    let at = of_step.as_object_mut().unwrap().shift_remove("checkpoint");
+    assert_eq!(at.unwrap()["step"], report["steps"]);
+    assert_eq!(of_step, found);
     // Tensors without a name that says more are what they are.
     std::fs::copy(sandbox.path(&step), sandbox.path("step.safetensors")).unwrap();
     let tensors = json_of(&sandbox, "step.safetensors");
@@ -221,6 +224,23 @@ fn runs_and_adapters_are_told_with_their_score_and_what_goes_on() {
     assert_eq!(found["state"], "unfinished");
     let steps = &found["checkpoint"];
     assert_eq!(steps["step"], steps["of"]);
+    // A checkpoint that is named is the one that is shown. A run has some while it goes on.
+    train(&sandbox, "one", &["train.epochs=1"]);
+    let half = steps["of"].as_u64().unwrap() / 2;
+    let file = format!("checkpoints/checkpoint-{half}.safetensors");
+    let [of_one, first] = ["one", "two"].map(|run| format!("{run}/{file}"));
+    std::fs::copy(sandbox.path(&of_one), sandbox.path(&first)).unwrap();
+    let of_first = json_of(&sandbox, &first);
+    let shown = json!({"step": half, "of": half});
+    assert_eq!(of_first["checkpoint"], shown);
+    assert_eq!(of_first["newest_checkpoint"], *steps);
+    cut_short(&sandbox, &first, 10);
+    let damaged = json_of(&sandbox, &first);
+    assert_contains(
+        damaged["refused"]["error"].as_str().unwrap(),
+        &["checkpoint-"],
+    );
+    std::fs::remove_file(sandbox.path(&first)).unwrap();
     assert_contains(found["next"].as_str().unwrap(), &[" train --resume two"]);
     // Before its first evaluation it has no model, and goes on all the same.
     std::fs::rename(sandbox.path("two/best"), sandbox.path("aside")).unwrap();

@@ -171,6 +171,19 @@ fn any_number_of_labels_is_learned_with_a_threshold_for_each() {
         "json",
     ];
     let all = sandbox.ok_json(&args);
+    // Which thresholds the scores are of is said.
+    assert_close(&numbers(&evaluated["thresholds"]), &numbers(&thresholds));
+    assert_eq!(numbers(&all["thresholds"]), [0.0; 3]);
+    for (flags, said) in [
+        (&[][..], "each label holds from its own threshold on"),
+        (
+            &["--threshold", "0.25"],
+            "labels hold from 0.25 on (--threshold)",
+        ),
+    ] {
+        let text = sandbox.ok(&[&["evaluate", "--run", "out"][..], flags].concat());
+        assert_contains(&text, &[said]);
+    }
     assert_eq!(all["recall_micro"], 1.0);
     assert_close(&[all["precision_micro"].as_f64().unwrap()], &[0.5]);
 }
@@ -282,6 +295,20 @@ fn files_of_lists_and_fractions_say_what_is_learnt() {
     sandbox.write("stars.jsonl", json_lines(numbers.lines().skip(1).map(row)));
     let number = "model.problem_type = \"regression\"";
     assert_contains(&init("stars.jsonl", "numbers.toml"), &["found: ", number]);
+    // A table has no types: its fields show it.
+    let table = ["data.text=text", "data.label=stars", "lora.r=2"]
+        .map(|key| ["--set", key])
+        .concat();
+    let init_table = [
+        "init",
+        "stars.csv",
+        "--model",
+        "model",
+        "--out",
+        "table.toml",
+    ];
+    let found = sandbox.ok(&[&init_table[..], &table].concat());
+    assert_contains(&found, &["found: ", number]);
     let written = sandbox.read("numbers.toml");
     assert_contains(&written, &["problem_type = \"regression\""]);
     assert!(!written.contains("labels in train"), "{written}");

@@ -536,10 +536,14 @@ pub struct ModelArgs {
     /// those that training fitted to its validation split, else 0.5]
     #[arg(long, value_name = "SCORE")]
     pub threshold: Option<f32>,
+    /// Answer nothing where the score of the label is lower: no label for a text, no entity, no
+    /// label for a word
+    #[arg(long, value_name = "SCORE")]
+    pub abstain_below: Option<f32>,
     /// Of a tagger of spans: the likeliest tags that the scheme allows together, in place of each
     /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou, behind `=`
-    /// (--constrained=iob2) [default scheme: that of the run's tags, else what the prefixes of the
-    /// labels say]
+    /// (--constrained=iob2) [default scheme: that of the tags it was trained on, else what the
+    /// prefixes of the labels say]
     #[arg(long, value_name = "SCHEME", num_args = 0..=1, require_equals = true)]
     pub constrained: Option<Option<TagScheme>>,
     /// Label names in the order of the head
@@ -574,10 +578,6 @@ pub struct PredictArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Answer nothing where the score of the label is lower: no label for a text, no entity, no
-    /// label for a word
-    #[arg(long, value_name = "SCORE")]
-    pub abstain_below: Option<f32>,
     /// File of inputs (csv, tsv, jsonl, conll, or txt with one text a line), or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub input: Option<PathBuf>,

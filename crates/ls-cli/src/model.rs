@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use ls_data::{Scheme, TagScheme, TaskKind};
-use ls_train::{Decoding, Overrides, Predictor, RunConfig, TrainError};
+use ls_data::{TagKind, TaskKind};
+use ls_train::{Decoding, Overrides, Predictor, Problem, RunConfig, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,13 +28,14 @@ pub fn open(
     if let Some(threshold) = args.threshold {
         predictor.set_threshold(threshold)?;
     }
+    if args.abstain_below.is_some() {
+        predictor.set_decoding(Decoding {
+            abstain_below: args.abstain_below,
+            ..predictor.decoding()
+        })?;
+    }
     if let Some(scheme) = args.constrained {
-        let of_run = config.as_ref().and_then(|config| {
-            let data = &config.data;
-            data.train_scheme.or(data.scheme.and_then(Scheme::of_spans))
-        });
-        let names = predictor.settings.labels.names();
-        let scheme = scheme.or(of_run).unwrap_or(TagScheme::of_names(names));
+        let scheme = scheme.unwrap_or_else(|| predictor.settings.tag_scheme());
         predictor.set_decoding(Decoding {
             constrained: Some(scheme),
             ..predictor.decoding()
@@ -105,6 +106,15 @@ pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
         notes.push(format!("note: the run is not finished{at}: {best} is used"));
     }
     Ok(notes)
+}
+
+/// What a model gives answers of, and leaves out where it is too unsure.
+pub fn answered(predictor: &Predictor) -> &'static str {
+    match predictor.problem() {
+        Problem::Tags(Some(TagKind::Spans)) => "entities",
+        Problem::Tags(_) => "words",
+        _ => "texts",
+    }
 }
 
 fn overrides(args: &ModelArgs) -> Result<Overrides> {

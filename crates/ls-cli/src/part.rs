@@ -59,6 +59,9 @@ pub struct Progress {
     pub inputs_sha256: String,
     /// How many of them have no label, because there was nothing to read.
     pub unreadable: usize,
+    /// How many answers were too unsure: texts, words or entities.
+    #[serde(default)]
+    pub left_out: usize,
     /// How many have no words.
     pub without_words: usize,
     /// What was cut of them.
@@ -71,6 +74,7 @@ impl Progress {
         let cut = &self.cut;
         let counts = [
             self.inputs,
+            self.left_out,
             cut.examples,
             cut.tokens,
             cut.words,

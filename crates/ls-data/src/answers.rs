@@ -58,6 +58,9 @@ pub struct LabelAnswer {
     pub text: Option<String>,
     /// The label, or the labels, or the number.
     pub label: TextLabel,
+    /// Whether there is none, as the system was too unsure (`"label": null, "abstained": true`, as
+    /// `predict` writes it); `label` is empty then.
+    pub abstained: bool,
     /// Probability of each class by its name, if the file has an object `scores`.
     pub probabilities: Option<Vec<(String, f64)>>,
 }
@@ -260,6 +263,7 @@ fn of_table(
             Some(LabelAnswer {
                 line: example.line,
                 label: example.label?,
+                abstained: false,
                 text: has_text.then_some(example.text),
                 probabilities: None,
             })
@@ -394,6 +398,7 @@ impl Row<'_> {
                     reason: self.object["error"].as_str().unwrap_or_default().into(),
                 });
             }
+            (_, Value::Null) if key != "gold" && self.abstained() => TextLabel::Classes(Vec::new()),
             (kind, other) => {
                 let expected = match kind {
                     LabelKind::Class => "a string or an integer",
@@ -407,9 +412,15 @@ impl Row<'_> {
         Ok(LabelAnswer {
             line: self.line,
             text: text.map(str::to_string),
+            abstained: value.is_null(),
             label,
             probabilities: self.probabilities(),
         })
+    }
+
+    /// Whether `predict` was too unsure to answer.
+    fn abstained(&self) -> bool {
+        self.object.get("abstained") == Some(&Value::Bool(true))
     }
 
     /// Labels, each once.

@@ -222,6 +222,12 @@ pub(crate) fn convert_tags<S: AsRef<str>>(
 }
 
 impl TagScheme {
+    /// The spans of a sentence, read leniently, as this scheme writes them.
+    pub fn written<S: AsRef<str>>(self, tags: &[S]) -> Vec<String> {
+        // What is repaired is not refused.
+        convert_tags(tags, self, self, Malformed::Repair).unwrap_or_default()
+    }
+
     /// The scheme that tags by these names are of: the one with all their prefixes and no more than
     /// it needs, and of `B-` and `I-` alone IOB2, or IOB1 where a type has `I-` and no `B-`.
     pub fn of_names<S: AsRef<str>>(names: &[S]) -> Self {
@@ -252,21 +258,21 @@ impl TagScheme {
     ///
     /// Where several do, they read these tags as the same spans (tags that are all `O`, or the `I-`
     /// tags of IOB1 and IOE1), and the more usual one is the answer.
-    pub fn infer<T: AsRef<[S]>, S: AsRef<str>>(sentences: &[T]) -> Option<Self> {
-        [
+    pub fn infer<T: AsRef<[S]>, S: AsRef<str>>(
+        sentences: impl IntoIterator<Item = T>,
+    ) -> Option<Self> {
+        let mut left = vec![
             Self::Iob2,
             Self::Iobes,
             Self::Bilou,
             Self::Iob1,
             Self::Ioe2,
             Self::Ioe1,
-        ]
-        .into_iter()
-        .find(|scheme| {
-            sentences
-                .iter()
-                .all(|tags| check_tags(tags.as_ref(), *scheme).is_ok())
-        })
+        ];
+        for tags in sentences {
+            left.retain(|scheme| check_tags(tags.as_ref(), *scheme).is_ok());
+        }
+        left.first().copied()
     }
 }
 

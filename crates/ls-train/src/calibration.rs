@@ -72,13 +72,18 @@ impl Calibration {
 
     /// The labels that hold by the scores of an example.
     pub(crate) fn holding(&self, decision: &Decision) -> Vec<usize> {
-        let threshold = |label: usize| match &self.thresholds {
-            Some(thresholds) => thresholds.get(label).copied().unwrap_or(HOLDS),
-            None => HOLDS,
-        };
-        let scores = decision.probabilities.iter().enumerate();
-        let holding = scores.filter(|(label, score)| **score >= threshold(*label));
+        let thresholds = self.thresholds(decision.probabilities.len());
+        let scores = decision.probabilities.iter().zip(thresholds).enumerate();
+        let holding = scores.filter(|(_, (score, threshold))| *score >= threshold);
         holding.map(|(label, _)| label).collect()
+    }
+
+    /// Of so many labels the score from which on each holds: 0.5 where none was fitted or said.
+    pub fn thresholds(&self, labels: usize) -> Vec<f32> {
+        match &self.thresholds {
+            Some(thresholds) => thresholds.clone(),
+            None => vec![HOLDS; labels],
+        }
     }
 
     /// What is wrong with it for so many labels, if anything is.

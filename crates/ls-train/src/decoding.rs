@@ -16,22 +16,60 @@ pub struct Decoding {
     pub constrained: Option<TagScheme>,
 }
 
+/// How many answers there are, where unsure ones are left out: of texts, of words that have a
+/// label, or of the entities that would have been found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Those that are given.
+    pub answered: usize,
+    /// Those that are sure enough or not.
+    pub of: usize,
+}
+
+impl Coverage {
+    fn count(&mut self, is_answered: bool) {
+        self.answered += usize::from(is_answered);
+        self.of += 1;
+    }
+
+    /// Those that are left out.
+    pub fn left_out(self) -> usize {
+        self.of - self.answered
+    }
+
+    /// The part that is given; all of nothing.
+    pub fn part(self) -> f64 {
+        match self.of {
+            0 => 1.0,
+            of => self.answered as f64 / of as f64,
+        }
+    }
+}
+
 impl Decoding {
-    /// What is answered where the highest scores would give `prediction`.
+    /// What is answered where the highest scores would give `prediction`, which is counted.
     pub(crate) fn choose(
         &self,
         prediction: Prediction,
         labels: &LabelSet,
         tags: TagKind,
+        coverage: &mut Coverage,
     ) -> Prediction {
+        if self.abstain_below.is_none() {
+            return prediction;
+        }
         match prediction {
-            Prediction::Sequence(decision) if self.is_too_unsure(decision.score) => {
-                Prediction::Abstained(decision)
+            Prediction::Sequence(decision) => {
+                let is_answered = !self.is_too_unsure(decision.score);
+                coverage.count(is_answered);
+                if is_answered {
+                    Prediction::Sequence(decision)
+                } else {
+                    Prediction::Abstained(decision)
+                }
             }
             Prediction::Token(mut words) => {
-                if self.abstain_below.is_some() {
-                    self.leave_out(&mut words, labels, tags);
-                }
+                self.leave_out(&mut words, labels, tags, coverage);
                 Prediction::Token(words)
             }
             other => other,
@@ -43,10 +81,17 @@ impl Decoding {
     }
 
     /// Takes back the tags of entities, or the labels of words, of which the model is too unsure.
-    fn leave_out(&self, words: &mut [Option<Decision>], labels: &LabelSet, tags: TagKind) {
+    fn leave_out(
+        &self,
+        words: &mut [Option<Decision>],
+        labels: &LabelSet,
+        tags: TagKind,
+        coverage: &mut Coverage,
+    ) {
         if tags == TagKind::Labels {
             for word in words {
                 word.take_if(|decision| self.is_too_unsure(decision.score));
+                coverage.count(word.is_some());
             }
             return;
         }
@@ -60,11 +105,32 @@ impl Decoding {
             let inside = &mut words[span.start..span.end];
             let scores = inside.iter().flatten().map(|decision| decision.score);
             let score = scores.sum::<f32>() / inside.len() as f32;
-            if self.is_too_unsure(score) {
+            let is_answered = !self.is_too_unsure(score);
+            coverage.count(is_answered);
+            if !is_answered {
                 for word in inside {
                     *word = word.take().and_then(|decision| outside(decision, labels));
                 }
             }
+        }
+        if let Some(scheme) = self.constrained {
+            write_anew(words, labels, scheme);
+        }
+    }
+}
+
+/// Writes the spans of a sentence by their scheme: behind one that was left out another begins
+/// otherwise in IOB1, and ends otherwise before one in IOE1. Scores stay those of the spans.
+fn write_anew(words: &mut [Option<Decision>], labels: &LabelSet, scheme: TagScheme) {
+    let name = |word: &Option<Decision>| match word {
+        Some(decision) => labels.name(decision.label),
+        None => "O",
+    };
+    let tags: Vec<&str> = words.iter().map(name).collect();
+    let written = scheme.written(&tags);
+    for (word, tag) in words.iter_mut().zip(&written) {
+        if let (Some(decision), Some(label)) = (word, labels.id(tag)) {
+            decision.label = label;
         }
     }
 }
@@ -128,7 +194,13 @@ mod tests {
 
     fn chosen(decoding: Decoding, words: Vec<Option<Decision>>, set: &LabelSet) -> String {
         let tags = TagKind::of(set.names().iter().map(String::as_str));
-        let Prediction::Token(words) = decoding.choose(Prediction::Token(words), set, tags) else {
+        let chosen = decoding.choose(
+            Prediction::Token(words),
+            set,
+            tags,
+            &mut Coverage::default(),
+        );
+        let Prediction::Token(words) = chosen else {
             panic!("words stay words");
         };
         let names = words.iter().map(|word| match word {
@@ -194,7 +266,50 @@ mod tests {
         let words = vec![word(&[0.6, 0.4]), word(&[0.4, 0.45]), None];
         assert_eq!(chosen(unsure, words, &set), "NOUN - -");
         let text = word(&[0.3, 0.4]).unwrap();
-        let answer = unsure.choose(Prediction::Sequence(text.clone()), &set, TagKind::Labels);
-        assert_eq!(answer, Prediction::Abstained(text));
+        let mut coverage = Coverage::default();
+        let mut choose = |text: &Decision| {
+            let text = Prediction::Sequence(text.clone());
+            unsure.choose(text, &set, TagKind::Labels, &mut coverage)
+        };
+        assert_eq!(choose(&text), Prediction::Abstained(text));
+        let sure = word(&[0.1, 0.9]).unwrap();
+        assert_eq!(choose(&sure), Prediction::Sequence(sure));
+        assert_eq!((coverage.answered, coverage.of), (1, 2));
+        assert_eq!((coverage.left_out(), coverage.part()), (1, 0.5));
+        assert_eq!(Coverage::default().part(), 1.0);
+    }
+
+    #[test]
+    fn what_is_left_between_is_written_as_its_scheme_has_it() {
+        let unsure = |constrained| Decoding {
+            abstain_below: Some(0.5),
+            constrained,
+        };
+        // Two neighbours of one type, of which the first is too unsure.
+        let iob1 = labels(&["O", "I-X", "B-X"]);
+        let words = || {
+            vec![
+                word(&[0.2, 0.4, 0.1]),
+                word(&[0.1, 0.2, 0.7]),
+                word(&[0.1, 0.9, 0.0]),
+            ]
+        };
+        assert_eq!(chosen(unsure(None), words(), &iob1), "O B-X I-X");
+        let scheme = Some(TagScheme::Iob1);
+        assert_eq!(chosen(unsure(scheme), words(), &iob1), "O I-X I-X");
+        // Of which the second is.
+        let ioe1 = labels(&["O", "I-X", "E-X"]);
+        let words = vec![word(&[0.1, 0.2, 0.7]), word(&[0.2, 0.4, 0.1])];
+        let scheme = Some(TagScheme::Ioe1);
+        assert_eq!(chosen(unsure(scheme), words, &ioe1), "I-X O");
+        // What has no tag there stays without one.
+        let bilou = labels(&["O", "U-X", "B-X", "L-X"]);
+        let words = vec![
+            word(&[0.0, 0.4, 0.0, 0.0]),
+            None,
+            word(&[0.0, 0.9, 0.0, 0.0]),
+        ];
+        let scheme = Some(TagScheme::Bilou);
+        assert_eq!(chosen(unsure(scheme), words, &bilou), "O - U-X");
     }
 }

@@ -13,7 +13,7 @@ use crate::calibration::Calibration;
 use crate::config::Protocol;
 use crate::dataset::{Dataset, DatasetExample};
 use crate::decision::Decision;
-use crate::decoding::{Decoding, constrain};
+use crate::decoding::{Coverage, Decoding, constrain};
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
 use crate::out_of_memory::{OutOfMemory, caught};
@@ -35,6 +35,9 @@ pub struct Evaluation {
     pub predictions: Vec<Prediction>,
     /// With which the scores became answers.
     pub calibration: Calibration,
+    /// How much is answered, where unsure answers are left out: texts and words without one are not
+    /// scored, and entities that are left out are not found.
+    pub coverage: Option<Coverage>,
 }
 
 impl Evaluation {
@@ -107,15 +110,24 @@ pub(crate) fn evaluate(
         let rows = labelled(problem, dataset, &examples, &logits, num_labels)?;
         calibration = calibration.with_temperature_of(&rows);
     }
-    let mut predictions = predictions(dataset, &examples, &logits, num_labels, pass, &calibration)?;
+    let (mut predictions, coverage) =
+        predictions(dataset, &examples, &logits, num_labels, pass, &calibration)?;
     if pass.fits.thresholds && problem == Problem::MultiLabel && calibration.thresholds.is_none() {
         calibration = fitted(&examples, &mut predictions, num_labels, calibration);
     }
     Ok(Evaluation {
         loss: mean_loss(problem, dataset, &examples, &logits, num_labels)?,
-        scores: score(problem, &examples, &predictions, labels, pass.protocol)?,
+        scores: score(
+            problem,
+            &examples,
+            &predictions,
+            labels,
+            pass.protocol,
+            coverage,
+        )?,
         predictions,
         calibration,
+        coverage,
     })
 }
 
@@ -144,13 +156,15 @@ fn fitted(
     calibration
 }
 
-/// Scores predictions against what the examples are labelled with.
+/// Scores predictions against what the examples are labelled with. With a coverage, texts and words
+/// without an answer were left out.
 fn score(
     problem: Problem,
     examples: &[DatasetExample],
     predictions: &[Prediction],
     labels: &LabelSet,
     protocol: Protocol,
+    coverage: Option<Coverage>,
 ) -> Result<Scores> {
     match problem {
         Problem::SingleLabel => score_classes(examples, predictions, labels),
@@ -159,7 +173,11 @@ fn score(
         Problem::Tags(tags) => {
             let names = labels.names().iter().map(String::as_str);
             let tags = tags.unwrap_or_else(|| TagKind::of(names));
-            score_tags(examples, predictions, labels, tags, protocol)
+            let of_all = match tags {
+                TagKind::Spans => protocol == Protocol::Strict,
+                TagKind::Labels => protocol == Protocol::Strict && coverage.is_none(),
+            };
+            score_tags(examples, predictions, labels, tags, of_all)
         }
     }
 }
@@ -254,7 +272,8 @@ pub(crate) fn full_in_evaluation(full: OutOfMemory, inputs: usize) -> TrainError
     )
 }
 
-/// Predicts each example of a split from the logits of its inputs. A text that was read in windows
+/// Predicts each example of a split from the logits of its inputs, and counts what is answered
+/// where unsure answers are left out. A text that was read in windows
 /// gets the mean of their logits, a word the logits of the window that it is labelled in.
 ///
 /// # Errors
@@ -267,7 +286,7 @@ pub(crate) fn predictions(
     num_labels: usize,
     pass: Pass<'_>,
     calibration: &Calibration,
-) -> Result<Vec<Prediction>> {
+) -> Result<(Vec<Prediction>, Option<Coverage>)> {
     let settings = pass.settings;
     let (problem, tags) = (settings.problem(), settings.tag_kind());
     let function = problem.function_to_apply(num_labels);
@@ -298,12 +317,13 @@ pub(crate) fn predictions(
         }
         Ok(Prediction::Token(words))
     };
-    let chosen = |prediction| {
-        let decoding = pass.decoding;
-        decoding.choose(prediction, &settings.labels, tags)
-    };
+    let (decoding, mut coverage) = (pass.decoding, Coverage::default());
+    let mut chosen =
+        |prediction| decoding.choose(prediction, &settings.labels, tags, &mut coverage);
     let all = examples.iter().map(of_example);
-    all.map(|prediction| prediction.map(chosen)).collect()
+    let all = all.map(|prediction| prediction.map(&mut chosen));
+    let all = all.collect::<Result<_>>()?;
+    Ok((all, decoding.abstain_below.map(|_| coverage)))
 }
 
 /// Element by element; the only row itself.
@@ -335,7 +355,8 @@ fn score_classes(
         }
     }
     let names = labels.names();
-    let known = rows.iter().all(|row| row.len() == names.len());
+    // Nothing has no mean loss.
+    let known = !rows.is_empty() && rows.iter().all(|row| row.len() == names.len());
     Ok(Scores::Classification(if known {
         ClassificationScores::with_probabilities(&gold, &predicted, &rows, names)?
     } else {
@@ -376,20 +397,20 @@ fn score_values(examples: &[DatasetExample], predictions: &[Prediction]) -> Resu
     )?))
 }
 
-/// Scores predictions of words against their gold tags. By [`Protocol::Strict`] a word without a
-/// prediction counts as `O`, or as wrong where tags are labels; by [`Protocol::Paper`] it is left
-/// out, gold tag and all.
+/// Scores predictions of words against their gold tags. If all are scored, as by
+/// [`Protocol::Strict`], a word without a prediction counts as `O`, or as wrong where tags are
+/// labels; else, as by [`Protocol::Paper`], it is left out, gold tag and all.
 fn score_tags(
     examples: &[DatasetExample],
     predictions: &[Prediction],
     labels: &LabelSet,
     tags: TagKind,
-    protocol: Protocol,
+    of_all: bool,
 ) -> Result<Scores> {
     let names = lenient_names(labels, tags);
     let none = without_decision(labels, tags);
     let name = |tag: usize| names[tag].as_ref();
-    let counted = |word: &Option<Decision>| protocol == Protocol::Strict || word.is_some();
+    let counted = |word: &Option<Decision>| of_all || word.is_some();
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());
     for (example, prediction) in examples.iter().zip(predictions) {
         let Prediction::Token(words) = prediction else {
@@ -466,7 +487,7 @@ pub(crate) fn score_constant(
     };
     Ok(Baseline {
         name: name.into(),
-        scores: score(problem, &examples, &predictions, labels, protocol)?,
+        scores: score(problem, &examples, &predictions, labels, protocol, None)?,
     })
 }
 

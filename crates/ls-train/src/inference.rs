@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ls_data::{
     BatchOptions, InputLimits, LabelPosition, LabelSet, LongInputs, PaddingMode, PaddingSide,
-    Reading, SpecialTokensAs, TagKind, TaskKind, TextTokenizer, WordsAs,
+    Reading, SpecialTokensAs, TagKind, TagScheme, TaskKind, TextTokenizer, WordsAs,
 };
 use ls_files::{Fingerprint, optional, parse_json, read_text};
 use ls_lora::Quantization;
@@ -20,6 +20,7 @@ use crate::config::{ResolvedRun, context};
 use crate::error::{Result, TrainError};
 use crate::problem::Problem;
 use crate::run_dir::INFERENCE_FILE;
+use crate::splits::TagsSay;
 
 /// How a text reaches the model and how its answer is read.
 ///
@@ -38,6 +39,10 @@ pub struct InferenceSettings {
     /// What the tags of a tagger say. Files that do not say it leave it to their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<TagKind>,
+    /// The scheme that the tags it learned from are of together, where they are of one. Files that
+    /// do not say it leave it to their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<TagScheme>,
     /// Which layers see to the right.
     pub attention: AttentionMode,
     /// Pooling, for a sequence.
@@ -137,7 +142,7 @@ impl InferenceSettings {
         checkpoint: &Checkpoint,
         tokenizer: &TextTokenizer,
         labels: LabelSet,
-        tags: Option<TagKind>,
+        tags: Option<TagsSay>,
         base_weights: Fingerprint,
     ) -> Self {
         let pooling = match run.head {
@@ -156,7 +161,8 @@ impl InferenceSettings {
             format_version: FORMAT_VERSION,
             task: run.config.task,
             labels,
-            tags,
+            tags: tags.map(|tags| tags.kind),
+            scheme: tags.and_then(|tags| tags.scheme),
             attention: run.attention.clone(),
             pooling,
             problem_type: run.config.model.problem_type.filter(needs_saying),
@@ -344,6 +350,13 @@ impl InferenceSettings {
     pub(crate) fn tag_kind(&self) -> TagKind {
         let names = self.labels.names().iter().map(String::as_str);
         self.tags.unwrap_or_else(|| TagKind::of(names))
+    }
+
+    /// The scheme that tags of spans have to be of together where none is said: the one of those
+    /// that it learned from, else what the prefixes of its labels say.
+    pub fn tag_scheme(&self) -> TagScheme {
+        self.scheme
+            .unwrap_or_else(|| TagScheme::of_names(self.labels.names()))
     }
 
     /// Longest input and what happens to longer ones.

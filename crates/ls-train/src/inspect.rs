@@ -10,6 +10,7 @@ use ls_lora::{CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE};
 use ls_model::{Checkpoint, GgufModel, LlamaConfig};
 use serde_json::{Map, Value, json};
 
+use crate::checkpoint;
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::inference::InferenceSettings;
@@ -154,13 +155,14 @@ pub struct Inspected {
     pub refused: Option<TrainError>,
 }
 
-/// Looks at a path of a kind. What cannot be used is no error.
-pub fn inspect(kind: Kind, path: &Path) -> Inspected {
+/// Looks at a path of a kind, for which `named` was named: it or a file of it. What cannot be used
+/// is no error.
+pub fn inspect(kind: Kind, path: &Path, named: &Path) -> Inspected {
     let mut found = Inspected::default();
     match kind {
         Kind::Model => found.model(path),
         Kind::Adapter => found.adapter(path),
-        Kind::Run => found.run(path),
+        Kind::Run => found.run(path, named),
         Kind::Gguf => found.gguf(path),
         Kind::Tokenizer => found.tokenizer(path),
         Kind::Tensors => found.tensors(path),
@@ -357,6 +359,7 @@ impl Inspected {
         let as_json = serde_json::to_value(&settings).unwrap_or_default();
         for key in [
             "tags",
+            "scheme",
             "problem_type",
             "pooling",
             "max_length",
@@ -372,10 +375,13 @@ impl Inspected {
                 self.say(key, value.clone());
             }
         }
+        // With the digits that an f32 has.
+        let digits = |value: &f32| value.to_string().parse().unwrap_or(Value::Null);
+        if let Some(temperature) = &settings.calibration.temperature {
+            self.say("temperature", digits(temperature));
+        }
         if let Some(thresholds) = &settings.calibration.thresholds {
             let names = settings.labels.names().iter().cloned();
-            // With the digits that an f32 has.
-            let digits = |value: &f32| value.to_string().parse().unwrap_or(Value::Null);
             let each: Map<String, Value> = names.zip(thresholds.iter().map(digits)).collect();
             self.say("thresholds", each);
         }
@@ -399,7 +405,7 @@ impl Inspected {
         );
     }
 
-    fn run(&mut self, root: &Path) {
+    fn run(&mut self, root: &Path, named: &Path) {
         let folder = RunDir::at(root);
         let config = self.take(RunConfig::of_finished(&folder.config()));
         if let Some(config) = &config {
@@ -426,7 +432,7 @@ impl Inspected {
             self.say("adapters", config.lora.is_some());
             self.say("epochs", config.train.epochs);
         }
-        self.progress(root, &folder);
+        self.progress(root, &folder, named);
         if let Some(adapter) = config
             .as_ref()
             .and_then(|config| config.model.adapter.as_ref())
@@ -468,8 +474,8 @@ impl Inspected {
         }
     }
 
-    /// How far a run has come, and its best score.
-    fn progress(&mut self, root: &Path, folder: &RunDir) {
+    /// How far a run has come, and its best score; of a checkpoint that was named, how far that is.
+    fn progress(&mut self, root: &Path, folder: &RunDir, named: &Path) {
         let begun = self.take(folder.is_begun()).unwrap_or_default();
         let unfinished = self.take(unfinished(root)).flatten();
         let state = match (begun, &unfinished) {
@@ -478,8 +484,17 @@ impl Inspected {
             (true, None) => "finished",
         };
         self.say("state", state);
-        if let Some(at) = unfinished.and_then(|progress| progress.at) {
-            self.say("checkpoint", json!({ "step": at.0, "of": at.1 }));
+        let newest = unfinished.as_ref().and_then(|progress| progress.at);
+        let of = |(step, of): (usize, usize)| json!({ "step": step, "of": of });
+        if ls_files::parent_of(named).ends_with("checkpoints") {
+            if let Some(state) = self.take(checkpoint::read_state(named)) {
+                self.say("checkpoint", of((state.step, state.steps)));
+            }
+            if let Some(newest) = newest {
+                self.say("newest_checkpoint", of(newest));
+            }
+        } else if let Some(newest) = newest {
+            self.say("checkpoint", of(newest));
         }
         let best = match optional(ls_files::read_text(folder.metrics())) {
             Ok(text) => best_of(&text.unwrap_or_default()),

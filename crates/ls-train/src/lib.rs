@@ -61,7 +61,7 @@ pub use calibration::Calibration;
 pub use config::RunConfig;
 pub use convert::{Converted, convert_gguf};
 pub use decision::Decision;
-pub use decoding::Decoding;
+pub use decoding::{Coverage, Decoding};
 pub use error::{Result, TrainError};
 pub use events::{Event, Observer};
 pub use export::{ExportForm, Exported, export};

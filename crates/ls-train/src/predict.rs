@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::calibration::Calibration;
 use crate::config::{Protocol, RunConfig, default_long_inputs};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
-use crate::decoding::Decoding;
+use crate::decoding::{Coverage, Decoding};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, predictions};
 use crate::events::{Event, Observer};
@@ -412,7 +412,7 @@ impl Predictor {
         mut tick: impl FnMut(usize),
     ) -> Result<Predicted> {
         let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
-        let predictions = match &dataset {
+        let (predictions, coverage) = match &dataset {
             Some(dataset) => {
                 let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), |done| {
                     tick(done);
@@ -423,7 +423,7 @@ impl Predictor {
                 let examples = dataset.examples()?;
                 predictions(dataset, &examples, &logits, classes, pass, calibration)?
             }
-            None => Vec::new(),
+            None => (Vec::new(), None),
         };
         let (labels, tags) = (&self.settings.labels, self.settings.tag_kind());
         let mut predictions = predictions.iter();
@@ -441,6 +441,7 @@ impl Predictor {
         Ok(Predicted {
             objects: objects.collect(),
             unreadable: unreadable.len(),
+            left_out: coverage.map_or(0, Coverage::left_out),
             cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
         })
     }
@@ -590,6 +591,8 @@ pub struct Predicted {
     pub objects: Vec<Value>,
     /// How many of them have no label, because there was nothing to read.
     pub unreadable: usize,
+    /// How many answers were too unsure: texts, words or entities.
+    pub left_out: usize,
     /// What was cut of the others.
     pub cut: CutReport,
 }
@@ -620,6 +623,7 @@ fn default_settings(
         task,
         labels: LabelSet::from_names(labels)?,
         tags: None,
+        scheme: None,
         attention: config.attention(),
         pooling,
         problem_type: config.problem_type,

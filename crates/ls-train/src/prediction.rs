@@ -77,7 +77,7 @@ pub(crate) fn prediction_object(
 ) -> Value {
     match (example, prediction) {
         (Example::Sequence(example), Prediction::Sequence(decision)) => {
-            sequence_object(example, gold, decision, labels, None)
+            sequence_object(example, gold, Answer::Label(decision), labels)
         }
         (
             Example::Sequence(example),
@@ -85,12 +85,9 @@ pub(crate) fn prediction_object(
                 decision,
                 labels: holding,
             },
-        ) => sequence_object(example, gold, decision, labels, Some(holding.as_slice())),
+        ) => sequence_object(example, gold, Answer::Labels(decision, holding), labels),
         (Example::Sequence(example), Prediction::Abstained(decision)) => {
-            let mut object = sequence_object(example, gold, decision, labels, None);
-            object["label"] = Value::Null;
-            object["abstained"] = Value::Bool(true);
-            object
+            sequence_object(example, gold, Answer::None(decision), labels)
         }
         (Example::Token(example), Prediction::Token(words)) => token_object(
             example,
@@ -150,13 +147,28 @@ pub(crate) fn unreadable_object(
     merge(answer, object)
 }
 
+/// What is answered to a text by the scores of its labels.
+#[derive(Clone, Copy)]
+enum Answer<'a> {
+    /// That of the highest score.
+    Label(&'a Decision),
+    /// Those that hold.
+    Labels(&'a Decision, &'a [usize]),
+    /// None is sure enough.
+    None(&'a Decision),
+}
+
 fn sequence_object(
     example: &SequenceExample,
     gold: Option<&Gold>,
-    decision: &Decision,
+    answer: Answer<'_>,
     labels: &LabelSet,
-    holding: Option<&[usize]>,
 ) -> Value {
+    let (decision, holding) = match answer {
+        Answer::Label(decision) | Answer::None(decision) => (decision, None),
+        Answer::Labels(decision, holding) => (decision, Some(holding)),
+    };
+    let is_given = !matches!(answer, Answer::None(_));
     let mut object = example.extra.clone().unwrap_or_default();
     // A list is what such an example is labelled with.
     let listed = object.get("label").is_some_and(Value::is_array);
@@ -191,7 +203,11 @@ fn sequence_object(
     if let Some(pair) = &example.text_pair {
         answer.insert("text_pair".into(), json!(pair));
     }
-    answer.insert("label".into(), json!(labels.name(decision.label)));
+    let label = is_given.then(|| labels.name(decision.label));
+    answer.insert("label".into(), json!(label));
+    if !is_given {
+        answer.insert(ABSTAINED.into(), true.into());
+    }
     answer.insert("score".into(), number(decision.score));
     if let Some(holding) = holding {
         answer.insert("labels".into(), json!(names_of(labels, holding)));
@@ -252,14 +268,15 @@ fn number(value: f32) -> Value {
     value.to_string().parse().map_or(Value::Null, Value::Number)
 }
 
-/// The field that only an answer without a label has: what an input has there is put aside.
+/// The fields that only answers without a label have: what an input has there is put aside.
 const ERROR: &str = "error";
+const ABSTAINED: &str = "abstained";
 
 /// The fields of the answer first, then what the input had beside them.
 fn merge(mut answer: Map<String, Value>, input: Map<String, Value>) -> Value {
     for (key, value) in input {
         match answer.get(&key) {
-            None if key != ERROR => answer.insert(key, value),
+            None if key != ERROR && key != ABSTAINED => answer.insert(key, value),
             Some(same) if *same == value => None,
             _ => answer.insert(format!("input_{key}"), value),
         };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ls_data::{
-    CutReport, LabelSet, OddTags, TagKind, TaskKind, TextTokenizer, draw, odd_tags, quoted,
-    split_fold, split_off, with_hyphen,
+    CutReport, LabelSet, OddTags, Scheme, TagKind, TagScheme, TaskKind, TextTokenizer, draw,
+    odd_tags, quoted, split_fold, split_off, with_hyphen,
 };
 
 use crate::classes;
@@ -26,7 +26,17 @@ pub struct Splits {
     /// The labels of the training split, which number those of the others.
     pub labels: LabelSet,
     /// What the tags say; nothing where texts are labelled.
-    pub tags: Option<TagKind>,
+    pub tags: Option<TagsSay>,
+}
+
+/// What the tags of the training split say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagsSay {
+    /// Spans, or the label of each word.
+    pub kind: TagKind,
+    /// Of spans the scheme that they are written in: the one that is set, else the one that allows
+    /// every sentence, if one does.
+    pub scheme: Option<TagScheme>,
 }
 
 impl Splits {
@@ -71,11 +81,21 @@ impl Splits {
                 problem.label_set(train.seen_labels(), column)?
             }
         };
-        let tags = match run.config.task {
+        let kind = match run.config.task {
             TaskKind::Sequence => None,
-            TaskKind::Token => Some(tags_of(data, &train, &labels, observer)),
+            TaskKind::Token => Some(kind_of(data, &train, &labels, observer)),
         };
         let train = train.with_labels(&labels)?;
+        let tags = match kind {
+            None => None,
+            Some(kind) => Some(TagsSay {
+                kind,
+                scheme: match kind {
+                    TagKind::Spans => scheme_of(data, &train, &labels)?,
+                    TagKind::Labels => None,
+                },
+            }),
+        };
         let (train, aside) = training(train, &run.config, sources.validation.is_none())?;
         // Before the other splits, whose labels would be taken for the fault.
         if matches!(problem, Problem::SingleLabel | Problem::Tags(_)) {
@@ -175,7 +195,7 @@ pub(crate) fn encode(
 
 /// What the tags of the training split say, as it is set or else by their names; and notes of what
 /// was decided, and of tags that fit no scheme.
-fn tags_of(
+fn kind_of(
     data: &DataSettings,
     train: &Dataset,
     labels: &LabelSet,
@@ -228,6 +248,32 @@ fn tags_of(
         }
     }
     kind
+}
+
+/// The scheme of the training split's spans.
+///
+/// # Errors
+///
+/// If the split's file can no longer be read.
+fn scheme_of(data: &DataSettings, train: &Dataset, labels: &LabelSet) -> Result<Option<TagScheme>> {
+    let said = data.train_scheme;
+    let said = said.or_else(|| data.scheme.and_then(Scheme::of_spans));
+    if said.is_some() {
+        return Ok(said);
+    }
+    let mut fault = None;
+    let sentences = (0..train.len()).map_while(|index| match train.example(index) {
+        Ok(example) => {
+            let tags = example.gold.classes().iter();
+            Some(tags.map(|tag| labels.name(*tag)).collect::<Vec<_>>())
+        }
+        Err(error) => {
+            fault = Some(error);
+            None
+        }
+    });
+    let scheme = TagScheme::infer(sentences);
+    fault.map_or(Ok(scheme), Err)
 }
 
 /// The examples that train, and with `set_aside` those that choose the best checkpoint in place of

@@ -212,7 +212,7 @@ fn carry_out(
     let splits = Splits::read_by(&run, &sources, &mut encoded, observer)?;
     read.check()?;
     if let Some(tags) = splits.tags {
-        run.settle_tags(tags)?;
+        run.settle_tags(tags.kind)?;
     }
     if let (Some(earlier), Some(saved)) = (&earlier, &saved) {
         earlier.settle_passes(&saved.state, &mut run.config);
@@ -230,6 +230,13 @@ fn carry_out(
         };
         for concern in concerns {
             tracing::warn!("{concern}");
+        }
+        for (field, part) in checkpoint.config.dropout_not_applied() {
+            tracing::warn!(
+                "{}: {field} {part} is not applied: no dropout is, inside the layers; \
+                 lora.lora_dropout and model.classifier_dropout are",
+                checkpoint.dir.join("config.json").display()
+            );
         }
         let notes = begun.as_ref().map(|begun| begun.notes(&run));
         let said = kept.as_ref().map(|kept| &kept.said);

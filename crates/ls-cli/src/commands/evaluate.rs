@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use ls_data::{DataError, FileFormat, TaskKind};
+use ls_data::{DataError, FileFormat, TagKind, TaskKind};
 use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
 use ls_train::sources::{Source, Sources, known_form, named, recorded_format, with_keys};
-use ls_train::{Predictor, RunConfig, TrainError};
-use serde_json::json;
+use ls_train::{Coverage, Predictor, Problem, RunConfig, TrainError};
+use serde_json::{Map, Value, json};
 
 use super::table::table;
 use crate::args::{EvaluateArgs, ScoreFormat, sets};
@@ -69,7 +69,41 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     if dataset.cut.cut_examples + dataset.cut.windowed_examples > 0 {
         say(format!("{files}: {}", dataset.cut));
     }
-    let constrained = predictor.decoding().constrained;
+    let mut how = Map::new();
+    let mut said = vec![format!("{} examples, {protocol} protocol", dataset.len())];
+    if let Some(scheme) = predictor.decoding().constrained {
+        how.insert("constrained".into(), json!(scheme));
+        said.push(format!("tags held to {}", scheme.name()));
+    }
+    let problem = predictor.problem();
+    if problem == Problem::MultiLabel {
+        let names = predictor.settings.labels.names();
+        let holds = evaluation.calibration.thresholds(names.len());
+        said.push(
+            match (&evaluation.calibration.thresholds, args.model.threshold) {
+                (_, Some(threshold)) => format!("labels hold from {threshold} on (--threshold)"),
+                (Some(_), None) => {
+                    "each label holds from its own threshold on (`inspect` lists them)".into()
+                }
+                (None, None) => "labels hold from 0.5 on: no thresholds were fitted".into(),
+            },
+        );
+        let each = names
+            .iter()
+            .zip(holds)
+            .map(|(name, from)| (name.clone(), digits(from)));
+        how.insert("thresholds".into(), each.collect::<Map<_, _>>().into());
+    }
+    let coverage = evaluation.coverage.zip(args.model.abstain_below);
+    if let Some((coverage, least)) = coverage {
+        let fields = json!({
+            "abstain_below": digits(least),
+            "answered": coverage.answered,
+            "left_out": coverage.left_out(),
+            "coverage": coverage.part(),
+        });
+        how.extend(fields.as_object().cloned().unwrap_or_default());
+    }
     let mut out = Vec::new();
     match args.format {
         ScoreFormat::Json => {
@@ -82,8 +116,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
                 "cut_words": dataset.cut.cut_words,
                 "loss": evaluation.loss,
             });
-            if let (Some(object), Some(scheme)) = (object.as_object_mut(), constrained) {
-                object.insert("constrained".into(), json!(scheme));
+            if let Some(object) = object.as_object_mut() {
+                object.extend(how);
             }
             if let (Some(object), serde_json::Value::Object(scores)) = (
                 object.as_object_mut(),
@@ -94,20 +128,31 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
         }
         ScoreFormat::Text => {
-            writeln!(
-                out,
-                "{name}: {files} ({} examples, {protocol} protocol{}), loss {:.4}",
-                dataset.len(),
-                constrained.map_or(String::new(), |scheme| format!(
-                    ", tags held to {}",
-                    scheme.name()
-                )),
-                evaluation.loss
-            )?;
+            let (said, loss) = (said.join(", "), evaluation.loss);
+            writeln!(out, "{name}: {files} ({said}), loss {loss:.4}")?;
+            if let Some((coverage, least)) = coverage {
+                writeln!(out, "{}", covered(&predictor, coverage, least))?;
+            }
             table(&mut out, &evaluation.scores)?;
         }
     }
     Ok(print(out)?)
+}
+
+/// A number with the digits that an f32 has; widened to f64 it would print noise after them.
+fn digits(value: f32) -> Value {
+    value.to_string().parse().map_or(Value::Null, Value::Number)
+}
+
+/// How much was answered, and what the scores below it are of.
+fn covered(predictor: &Predictor, coverage: Coverage, least: f32) -> String {
+    let (what, part) = (model::answered(predictor), coverage.part());
+    let Coverage { answered, of } = coverage;
+    let scores = match predictor.problem() {
+        Problem::Tags(Some(TagKind::Spans)) => "the others count as not found",
+        _ => "the scores are of these",
+    };
+    format!("answered {answered} of {of} {what} ({part:.4}) at --abstain-below {least}: {scores}")
 }
 
 /// The settings for a file of which no more is said, and what was decided.

@@ -46,7 +46,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let (text, mut facts, refused) = match kind {
         Kind::Data => data(args, &path)?,
         kind => {
-            let Inspected { mut facts, refused } = inspect(kind, &path);
+            let Inspected { mut facts, refused } = inspect(kind, &path, &at);
             if kind == Kind::Adapter {
                 let base = base(&facts).unwrap_or_else(|| "not here".into());
                 facts.insert("base".into(), base.into());

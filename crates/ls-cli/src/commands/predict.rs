@@ -21,7 +21,7 @@ use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
 use ls_train::sources::{recorded_format, with_keys};
-use ls_train::{Decoding, Predictor, TrainError};
+use ls_train::{Predictor, TrainError};
 use sha2::{Digest, Sha256};
 
 use super::rendering::render;
@@ -53,14 +53,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     // First, so that a path that cannot be written fails now.
     let mut output = Output::of(args)?;
     let mut display = Display::default();
-    let (mut predictor, config) = model::open(&args.model, &device, &mut display)?;
+    let (predictor, config) = model::open(&args.model, &device, &mut display)?;
     display.finish();
-    if args.abstain_below.is_some() {
-        predictor.set_decoding(Decoding {
-            abstain_below: args.abstain_below,
-            ..predictor.decoding()
-        })?;
-    }
     let mut columns = match config {
         Some(config) => config.data,
         // Settings name files, and these are all there are.
@@ -155,6 +149,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         part.finish(&progress)?;
     }
     output::skipped((&skipped.shown, skipped.count));
+    if let Some(least) = args.model.abstain_below {
+        say(abstained(&progress, least, &predictor));
+    }
     for warning in warnings(&progress, args.format, &predictor) {
         warn(warning);
     }
@@ -348,6 +345,7 @@ impl Answering<'_> {
         progress.cut += predicted.cut;
         progress.inputs += predicted.objects.len();
         progress.unreadable += predicted.unreadable;
+        progress.left_out += predicted.left_out;
         progress.bytes += text.len() as u64;
         if let Output::Part(_) = self.output {
             progress.inputs_sha256 = hex(&self.hash.clone().finalize());
@@ -414,6 +412,17 @@ fn resume_command(args: &PredictArgs) -> String {
         ""
     };
     format!("{}{stdin}", shell::command(words))
+}
+
+/// How many answers were too unsure.
+fn abstained(progress: &Progress, least: f32, predictor: &Predictor) -> String {
+    let (left_out, inputs) = (progress.left_out, progress.inputs);
+    let what = model::answered(predictor);
+    let of = match predictor.settings.task {
+        TaskKind::Sequence => format!("{left_out} of {inputs} {what}"),
+        TaskKind::Token => format!("{left_out} {what} in {inputs} inputs"),
+    };
+    format!("note: {of} are not answered: less sure than {least} (--abstain-below)")
 }
 
 /// What is to be said of the answers as a whole.

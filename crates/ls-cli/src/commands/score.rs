@@ -14,7 +14,7 @@ use ls_data::{
     with_hyphen,
 };
 use ls_files::{FileError, print};
-use ls_train::{Problem, Scores, TrainError};
+use ls_train::{Coverage, Problem, Scores, TrainError};
 use serde_json::{Map, Value, json};
 
 use super::table::table;
@@ -42,6 +42,8 @@ struct Files {
     names: Option<LabelSet>,
     /// What the labels of texts are.
     kind: LabelKind,
+    /// How many texts were scored of how many, where a system left some unanswered.
+    coverage: Option<Coverage>,
 }
 
 impl Files {
@@ -50,6 +52,54 @@ impl Files {
         [Some(&self.gold), Some(&self.pred), self.other.as_ref()]
             .into_iter()
             .flatten()
+    }
+}
+
+impl Files {
+    /// Leaves out the texts to which a system gave no answer, being too unsure.
+    fn leave_out_unanswered(&mut self) -> Result<()> {
+        if let Answers::Labels(gold) = &self.gold.answers
+            && let Some(answer) = gold.iter().find(|answer| answer.abstained)
+        {
+            let (path, line) = (self.gold.path.display(), answer.line);
+            bail!(
+                "{path}:{line}: the gold file has no label here, but that a model was too unsure"
+            );
+        }
+        let systems = [Some(&self.pred), self.other.as_ref()]
+            .into_iter()
+            .flatten();
+        let mut kept: Vec<bool> = Vec::new();
+        for file in systems {
+            let Answers::Labels(answers) = &file.answers else {
+                return Ok(());
+            };
+            kept.resize(answers.len(), true);
+            for (kept, answer) in kept.iter_mut().zip(answers) {
+                *kept &= !answer.abstained;
+            }
+        }
+        let (answered, of) = (kept.iter().filter(|kept| **kept).count(), kept.len());
+        if answered == of {
+            return Ok(());
+        }
+        if answered == 0 {
+            let path = self.pred.path.display();
+            bail!("{path}: no text is answered (`abstained`), so there is nothing to score");
+        }
+        let files = [
+            Some(&mut self.gold),
+            Some(&mut self.pred),
+            self.other.as_mut(),
+        ];
+        for file in files.into_iter().flatten() {
+            if let Answers::Labels(answers) = &mut file.answers {
+                let mut kept = kept.iter();
+                answers.retain(|_| kept.next().is_none_or(|kept| *kept));
+            }
+        }
+        self.coverage = Some(Coverage { answered, of });
+        Ok(())
     }
 }
 
@@ -204,13 +254,16 @@ fn read(args: &ScoreArgs) -> Result<Files> {
         path: gold_name,
         answers: gold,
     };
-    Ok(Files {
+    let mut files = Files {
         gold,
         pred,
         other,
         names,
         kind,
-    })
+        coverage: None,
+    };
+    files.leave_out_unanswered()?;
+    Ok(files)
 }
 
 /// The largest file of answers that is read: a device has no end.
@@ -615,6 +668,10 @@ fn object(report: &Report, files: &Files, resampling: &Resampling) -> Result<Map
     object.insert("gold".into(), json!(files.gold.path));
     object.insert("pred".into(), json!(files.pred.path));
     object.insert("examples".into(), json!(examples(&files.gold.answers)));
+    if let Some(coverage) = files.coverage {
+        object.insert("left_out".into(), json!(coverage.left_out()));
+        object.insert("coverage".into(), json!(coverage.part()));
+    }
     if let Value::Object(scores) = serde_json::to_value(&report.scores)? {
         object.extend(scores);
     }
@@ -667,6 +724,14 @@ fn text(
     files: &Files,
     resampling: &Resampling,
 ) -> Result<()> {
+    if let Some(coverage) = files.coverage {
+        let Coverage { answered, of } = coverage;
+        let part = coverage.part();
+        writeln!(
+            out,
+            "answered {answered} of {of} texts ({part:.4}): the scores are of these"
+        )?;
+    }
     match &report.scores {
         Scores::Spans(scores) => write!(out, "{}", span_report(scores))?,
         scores => table(out, scores)?,
