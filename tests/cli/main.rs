@@ -29,6 +29,7 @@ mod files;
 mod from_adapter;
 mod from_files;
 mod full;
+mod help;
 mod hub;
 mod init;
 mod inspect;
@@ -46,6 +47,7 @@ mod runs;
 mod sandbox;
 mod score;
 mod smoke;
+mod stored;
 #[cfg(target_os = "linux")]
 mod streams;
 mod sweep;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ls_data::{Scheme, TagScheme, TaskKind};
 use ls_files::Dtype;
 
@@ -147,6 +148,15 @@ pub enum Command {
     /// Look up what a configuration may say, and what one comes to
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what completes commands and flags in a shell
+    ///
+    /// For bash: ls-cli completions bash > ~/.local/share/bash-completion/completions/ls-cli
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    ///
+    /// `ls-cli man | man -l -` shows it. `ls-cli man --out ~/.local/share/man/man1` writes all of
+    /// them where `man ls-cli` and `man ls-cli-train` find them.
+    Man(ManArgs),
 }
 
 /// `config`.
@@ -184,6 +194,23 @@ pub struct ShowArgs {
     /// Set a key of the configuration, such as train.learning_rate=1e-3 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `completions`.
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// Whose completions
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// Folder for the pages, one for each command; pages of the same names are replaced [default:
+    /// the page of ls-cli alone, on stdout]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `inspect`.

@@ -60,6 +60,8 @@ fn main() -> ExitCode {
         Command::Init(args) => commands::init::run(&args),
         Command::Config(command) => commands::config::run(&command),
         Command::Export(args) => commands::export::run(&args),
+        Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,13 @@
 //! One file per command: arguments -> one library call -> print.
 
+pub mod completions;
 pub mod config;
 pub mod convert;
 pub mod evaluate;
 pub mod export;
 pub mod init;
 pub mod inspect;
+pub mod man;
 pub mod predict;
 mod profiles;
 mod rendering;
