@@ -42,6 +42,8 @@ mod predict;
 mod problems;
 mod python;
 mod reading;
+#[cfg(unix)]
+mod refusals;
 mod resume;
 mod runs;
 mod sandbox;
