@@ -43,6 +43,8 @@ mod problems;
 mod python;
 mod reading;
 #[cfg(unix)]
+mod readme;
+#[cfg(unix)]
 mod refusals;
 mod resume;
 mod runs;
