@@ -213,14 +213,14 @@ impl Beginning<'_> {
             fields.map(|field| field.trim().to_string()).collect()
         };
         let mut lines = self.lines()?;
-        let first = lines.map_row(|line| Ok(fields(&line.text)));
+        let first = lines.map_row(|line| Ok(fields(line.text)));
         let first = first.ok_or_else(|| self.empty())??;
         let mut rest = Vec::new();
         // One that cannot be read is told of by whoever reads them all.
         while rest.len() < ROWS
             && let Some(Ok(line)) = lines.next()
         {
-            rest.push(fields(&line.text));
+            rest.push(fields(line.text));
         }
         Ok((first, rest))
     }
