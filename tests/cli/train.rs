@@ -440,6 +440,23 @@ fn eval_steps_say_when_to_evaluate() {
 }
 
 #[test]
+fn a_dropout_that_is_not_applied_is_named() {
+    let sandbox = sequence();
+    for (part, is_named) in [(0.1, true), (0.0, false)] {
+        sandbox.model_with("model", &serde_json::json!({ "attention_dropout": part }));
+        let outcome = train(&sandbox, &format!("out-{part}"), &["train.epochs=1"]);
+        let said = "config.json: attention_dropout 0.1 is not applied";
+        assert_eq!(
+            outcome.stderr.contains(said),
+            is_named,
+            "{}",
+            outcome.stderr
+        );
+        assert!(is_named || !outcome.stderr.contains("attention_dropout"));
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let sandbox = sequence();
     train(&sandbox, "out", &[]);
