@@ -139,6 +139,28 @@ impl ModelInput {
         Self::new(&rows, config, device)
     }
 
+    /// The rows of several batches as one, in their order. Dropout has no seed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no batch.
+    #[must_use]
+    pub fn joined(batches: &[Self]) -> Self {
+        let ids = batches.iter().map(|batch| batch.input_ids.clone());
+        Self {
+            input_ids: Tensor::cat(ids.collect(), 0),
+            lengths: batches
+                .iter()
+                .flat_map(|batch| batch.lengths.clone())
+                .collect(),
+            last: batches
+                .iter()
+                .flat_map(|batch| batch.last.clone())
+                .collect(),
+            dropout_seed: None,
+        }
+    }
+
     /// Number of rows.
     pub fn batch_size(&self) -> usize {
         self.lengths.len()
@@ -233,6 +255,20 @@ mod tests {
                 (&expected.lengths, &expected.last)
             );
         }
+    }
+
+    #[test]
+    fn joined_batches_are_the_batch_of_all_rows() {
+        let batches = [
+            new(&[vec![5, 6, 7], vec![8]]).unwrap(),
+            new(&[vec![1, 2]]).unwrap().with_text_lengths(&[1]),
+        ];
+        let joined = ModelInput::joined(&batches);
+        assert_eq!(ids(&joined), [5, 6, 7, 8, 1, 2]);
+        assert_eq!(
+            (&*joined.lengths, &*joined.last),
+            (&[3, 1, 2][..], &[2, 0, 0][..])
+        );
     }
 
     #[test]

@@ -46,6 +46,16 @@ impl Deref for SharedClassifier {
     }
 }
 
+impl From<LlamaClassifier> for SharedClassifier {
+    /// A classifier with a decoder of its own.
+    fn from(classifier: LlamaClassifier) -> Self {
+        Self {
+            classifier,
+            decoder: Arc::new(()),
+        }
+    }
+}
+
 impl SharedDecoder {
     /// Of a decoder without adapters.
     #[must_use]

@@ -548,6 +548,25 @@ impl Dataset {
         &self.lengths
     }
 
+    /// Takes the logits of an input off the front of a batch's: a text has one row of them, words
+    /// one for each of the `seen` tokens that the model saw, of which padding is left out.
+    pub(crate) fn logits_of_input<'a>(
+        &self,
+        index: usize,
+        seen: usize,
+        num_labels: usize,
+        rows: &mut &'a [f32],
+    ) -> &'a [f32] {
+        let (seen, text) = if self.is_words() {
+            (seen, self.lengths[index])
+        } else {
+            (1, 1)
+        };
+        let (own, others) = rows.split_at(seen * num_labels);
+        *rows = others;
+        &own[..text * num_labels]
+    }
+
     /// Messages about rows of the split's files that were skipped, and how many were.
     pub fn skipped(&self) -> (&[String], usize) {
         self.split.skipped()

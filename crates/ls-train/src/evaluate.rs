@@ -204,20 +204,15 @@ pub(crate) fn logits(
         let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
         let rows = caught(|| ls_lora::host_values(model.forward(&input)));
         let rows = rows.map_err(|full| full_in_evaluation(full, indices.len()))?;
-        let mut rows = rows.chunks_exact(num_labels);
-        for (row, &index) in indices.iter().enumerate() {
-            // A text has one row of logits; words have one for each token that the model saw.
-            let (seen, text) = if dataset.is_words() {
-                (input.lengths[row], lengths[index])
-            } else {
-                (1, 1)
-            };
-            let of_row: Vec<f32> = rows.by_ref().take(seen).flatten().copied().collect();
-            if let Some(&value) = of_row.iter().find(|value| !value.is_finite()) {
-                // Pooling multiplies rows by zeros, so that another row may be at fault.
-                return Err(not_finite(model, dataset, pass, &indices, value)?);
-            }
-            all[index] = of_row[..text * num_labels].to_vec();
+        if let Some(&value) = rows.iter().find(|value| !value.is_finite()) {
+            // Pooling may multiply rows by zeros, so that another row than its own is at fault.
+            return Err(not_finite(model, dataset, pass, &indices, value)?);
+        }
+        let mut rows = rows.as_slice();
+        for (&seen, &index) in input.lengths.iter().zip(&indices) {
+            all[index] = dataset
+                .logits_of_input(index, seen, num_labels, &mut rows)
+                .to_vec();
         }
         done += indices.len();
         tick(done)?;

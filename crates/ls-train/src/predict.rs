@@ -1,72 +1,40 @@
 //! Labels for new text: a trained model ready to answer.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{
-    CutReport, InputLimits, LabelSet, SpecialTokensAs, SplitSource, TagGrammar, TagKind, TaskKind,
-    TextTokenizer, WordsAs,
-};
-use ls_files::{FileStamp, exists, optional};
-use ls_lora::{CONFIG_FILE, LoraModel, PeftAdapter, weights_file};
-use ls_model::{
-    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, Pooling, ProblemType,
-    Trained,
-};
+use ls_data::{CutReport, InputLimits, LabelSet, SplitSource, TagGrammar, TagKind, TextTokenizer};
+use ls_files::FileStamp;
+use ls_model::{LlamaClassifier, LlamaConfig, SharedClassifier};
 use serde_json::Value;
 
-use crate::calibration::Calibration;
-use crate::config::{Protocol, RunConfig, default_long_inputs};
+use crate::config::{Protocol, RunConfig};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::decoding::{Coverage, Decoding};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, predictions};
 use crate::events::{Event, Observer};
-use crate::inference::{FORMAT_VERSION, InferenceSettings, WRONG_ANSWERS, pad_token};
+use crate::inference::InferenceSettings;
 use crate::inputs::Inputs;
-use crate::out_of_memory::caught;
+use crate::model_files::{AdapterFiles, BaseFiles, Opened, Overrides};
+use crate::out_of_memory::{OutOfMemory, caught};
 use crate::prediction::{prediction_object, unreadable_object, without_decision};
 use crate::problem::{FunctionToApply, Problem};
 use crate::read_files::ReadFiles;
 use crate::run_dir::RunDir;
 
-/// Settings for a model that was not trained here, or that replace those it was trained with.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    /// What is labelled. Needed unless a run or the adapter records it.
-    pub task: Option<TaskKind>,
-    /// Which layers see to the right.
-    pub attention: Option<AttentionMode>,
-    /// Pooling, for a sequence.
-    pub pooling: Option<Pooling>,
-    /// What the answers for a sequence are.
-    pub problem_type: Option<ProblemType>,
-    /// Label names in the order of the head.
-    pub labels: Option<Vec<String>>,
-    /// Longest input in tokens.
-    pub max_length: Option<usize>,
-    /// How words become ids.
-    pub words: Option<WordsAs>,
-    /// What a special token is that a text spells out.
-    pub special_tokens: Option<SpecialTokensAs>,
-    /// Element type of the frozen weights, or of all where all were trained.
-    pub dtype: Option<ComputeType>,
-}
-
 /// A model ready to answer.
 pub struct Predictor {
-    model: LlamaClassifier,
+    pub(crate) model: SharedClassifier,
     /// With the vocabulary of the adapter.
-    config: LlamaConfig,
-    /// What was loaded; its files are kept open.
-    checkpoint: Checkpoint,
-    /// The weights of the checkpoint, as they were before they were loaded.
-    base: Vec<(PathBuf, FileStamp)>,
-    /// The files of the adapter, as they were loaded.
+    pub(crate) config: LlamaConfig,
+    /// The files of the base model.
+    base: BaseFiles,
+    /// Those of the adapter, as they were loaded.
     adapter: ReadFiles,
     tokenizer: TextTokenizer,
-    device: Device,
+    pub(crate) device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,
     decoding: Decoding,
@@ -127,150 +95,52 @@ impl Predictor {
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        let base = BaseFiles::open(model_dir)?;
+        let adapter = adapter_dir.map(AdapterFiles::read).transpose()?;
+        let opened = Opened::read(base, adapter.as_ref(), overrides)?;
         let device = device.clone().without_autodiff();
-        let checkpoint = Checkpoint::open(model_dir)?;
-        let mut config = checkpoint.config.clone();
-        let stamped = |path: &Path| Ok((path.to_path_buf(), FileStamp::of(path)?));
-        let base = checkpoint.weight_files().map(stamped);
-        let base = base.collect::<Result<_>>()?;
-        let files_of_adapter = match adapter_dir {
-            Some(dir) => vec![dir.join(CONFIG_FILE), weights_file(dir)?],
-            None => Vec::new(),
-        };
-        let stamps = |paths: &[PathBuf]| {
-            let stamps = paths.iter().map(|path| optional(FileStamp::of(path)));
-            stamps.collect::<Result<Vec<_>, _>>()
-        };
-        let before = stamps(&files_of_adapter)?;
-        let adapter = adapter_dir
-            .map(|dir| Ok::<_, TrainError>((dir, PeftAdapter::load(dir)?)))
-            .transpose()?;
-        // Only now that they are known to be files of an adapter: a hash reads all that there is.
-        let mut adapter_files = ReadFiles::default();
-        for path in &files_of_adapter {
-            adapter_files.add(path)?;
-        }
-        let after = stamps(&files_of_adapter)?;
-        let mut same = before
-            .iter()
-            .zip(&after)
-            .map(|(before, after)| before == after);
-        if let Some(at) = same.position(|same| !same) {
-            let path = files_of_adapter[at].clone();
-            return Err(TrainError::FileChanged { path });
-        }
-        // Tokens that were added for the training are in the adapter's table.
-        let of_adapter = adapter
-            .as_ref()
-            .and_then(|(_, adapter)| adapter.vocab_size());
-        config.vocab_size = of_adapter.unwrap_or(config.vocab_size);
-        // Where what was trained is.
-        let own_dir = adapter_dir.unwrap_or(model_dir);
-        let saved = InferenceSettings::load(own_dir)?;
-        // The tokenizer of a run is the one that it was trained with.
-        let tokenizer_dir = match adapter_dir {
-            Some(dir) if exists(dir.join("tokenizer.json"))? => dir,
-            _ => model_dir,
-        };
-        let mut reading = saved
-            .as_ref()
-            .map_or_else(Default::default, InferenceSettings::reading);
-        reading.words = overrides.words.unwrap_or(reading.words);
-        reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
-        let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
-        let recorded = saved.is_some();
-        if let Some(saved) = &saved {
-            if overrides.attention.is_none() {
-                saved.check_attention(&config, own_dir)?;
-            }
-            for other in saved.not_those_of_training(
-                &checkpoint,
-                &tokenizer,
-                tokenizer_dir,
-                None,
-                WRONG_ANSWERS,
-            )? {
-                tracing::warn!("{other}, which {} was trained with", own_dir.display());
-            }
-        }
-        let mut settings = match saved {
-            Some(saved) => saved,
-            None => {
-                let adapter = adapter_dir.is_some();
-                default_settings(model_dir, &config, &tokenizer, adapter, overrides)?
-            }
-        };
-        if let Some(task) = overrides.task
-            && task != settings.task
-        {
-            let reason = format!("it labels a {}, not a {task}", settings.task);
-            let path = own_dir.into();
-            return Err(TrainError::Settings { path, reason });
-        }
-        settings.attention = overrides.attention.clone().unwrap_or(settings.attention);
-        if overrides.pooling.is_some() {
-            settings.pooling = overrides.pooling;
-            (settings.pad_token_id, settings.pad_token) =
-                pad_token(settings.pooling, &config, &tokenizer);
-        }
-        settings.problem_type = overrides.problem_type.or(settings.problem_type);
-        settings.max_length = overrides.max_length.unwrap_or(settings.max_length);
-        if let Some(dtype) = overrides.dtype {
-            settings.dtype = dtype;
-            if settings.trained == Trained::All {
-                // Or it would say nothing.
-                settings.trained = Trained::Head;
-            }
-        }
-        (settings.words, settings.special_tokens) = (reading.words, reading.special_tokens);
-        if let Some(names) = &overrides.labels {
-            settings.labels = LabelSet::from_names(names.clone())?;
-        }
-        settings.check_model(&config, own_dir)?;
-        let task = settings.head(&config);
+        let (config, settings) = (&opened.config, &opened.settings);
+        let (task, mode) = (settings.head(config), &settings.attention);
+        let (checkpoint, precision) = (&opened.base.checkpoint, settings.precision());
         let loading = |done, total| observer.event(&Event::Loading { done, total });
         let load = || match &adapter {
-            Some((dir, adapter)) => {
-                for warning in &adapter.warnings {
-                    tracing::warn!("{}: {warning}", dir.display());
-                }
-                let backbone = checkpoint.load_model(
-                    &settings.attention,
-                    settings.precision(),
-                    &device,
-                    loading,
-                )?;
-                let mut model =
-                    LlamaClassifier::with_adapter(backbone, &config, task, adapter, dir, &device)?;
-                if settings.dtype == ComputeType::F32 && settings.quantization.is_none() {
-                    // In f32 the merged weights give the same answers for less work; otherwise they
-                    // would be rounded.
-                    model = LoraModel::new(model).merge_and_unload()?.0;
-                }
-                Ok::<_, TrainError>(model)
+            Some(AdapterFiles { dir, adapter, .. }) => {
+                let decoder = checkpoint.load_model(mode, precision, &device, loading)?;
+                LlamaClassifier::with_adapter(decoder, config, task, adapter, dir, &device)
             }
-            None => Ok(checkpoint.load_classifier_watched(
-                &settings.attention,
-                task,
-                settings.precision(),
-                &device,
-                loading,
-            )?),
+            None => checkpoint.load_classifier_watched(mode, task, precision, &device, loading),
         };
-        let model = caught(load).map_err(|full| {
-            let advice = "take a smaller type (--dtype bf16), or a device with more memory".into();
-            full.error("the weights of the model".into(), 0, advice, None)
-        })??;
+        let model = caught(load).map_err(full_at_loading)??.into();
+        Self::new(opened, model, adapter, overrides, device)
+    }
+
+    /// Of a model's files, now that its weights are there; `adapter` is what they were read with.
+    ///
+    /// # Errors
+    ///
+    /// If the labels do not fit the head.
+    pub(crate) fn new(
+        mut opened: Opened,
+        model: SharedClassifier,
+        adapter: Option<AdapterFiles>,
+        overrides: &Overrides,
+        device: Device,
+    ) -> Result<Self> {
+        let settings = &mut opened.settings;
+        let dir = match &adapter {
+            Some(files) => &files.dir,
+            None => &opened.base.checkpoint.dir,
+        };
         if overrides.labels.is_none() && settings.labels.len() != model.num_labels() {
             // The labels of a base model are not those of an adapter that peft wrote.
-            let named = recorded || (adapter_dir.is_none() && config.labels.is_some());
-            if named {
+            let in_base = adapter.is_none() && opened.config.labels.is_some();
+            if opened.recorded || in_base {
                 let (names, head) = (settings.labels.len(), model.num_labels());
-                return Err(TrainError::of_head(own_dir, names, head));
+                return Err(TrainError::of_head(dir, names, head));
             }
             tracing::warn!(
                 "{}: no file names the labels of this head, which has {}: name them with --labels",
-                own_dir.display(),
+                dir.display(),
                 model.num_labels()
             );
             let names = (0..model.num_labels())
@@ -287,16 +157,15 @@ impl Predictor {
         }
         Ok(Self {
             model,
-            config,
-            checkpoint,
-            base,
-            adapter: adapter_files,
-            tokenizer,
+            config: opened.config,
+            base: opened.base,
+            adapter: adapter.map(|adapter| adapter.files).unwrap_or_default(),
+            tokenizer: opened.tokenizer,
             device,
-            settings,
+            settings: opened.settings,
             decoding: Decoding::default(),
             grammar: None,
-            recorded,
+            recorded: opened.recorded,
         })
     }
 
@@ -376,7 +245,7 @@ impl Predictor {
         without_decision(&self.settings.labels, self.settings.tag_kind())
     }
 
-    fn pass(&self, protocol: Protocol) -> Pass<'_> {
+    pub(crate) fn pass(&self, protocol: Protocol) -> Pass<'_> {
         Pass {
             config: &self.config,
             settings: &self.settings,
@@ -411,17 +280,46 @@ impl Predictor {
         examples: &Examples,
         mut tick: impl FnMut(usize),
     ) -> Result<Predicted> {
+        let encoded = self.encode(path, examples)?;
+        let logits = match &encoded.dataset {
+            Some(dataset) => logits(&self.model, dataset, self.pass(Protocol::Strict), |done| {
+                tick(done);
+                Ok(())
+            })?,
+            None => Vec::new(),
+        };
+        self.answers(examples, &encoded, &logits)
+    }
+
+    /// Examples as the model reads them. `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If a token is past the vocabulary.
+    pub fn encode(&self, path: &Path, examples: &Examples) -> Result<Encoded> {
         let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
-        let (predictions, coverage) = match &dataset {
+        Ok(Encoded {
+            dataset,
+            unreadable,
+        })
+    }
+
+    /// The answers for examples, from the logits of each of their inputs.
+    ///
+    /// # Errors
+    ///
+    /// If the examples are no longer what was encoded.
+    pub fn answers(
+        &self,
+        examples: &Examples,
+        encoded: &Encoded,
+        logits: &[Vec<f32>],
+    ) -> Result<Predicted> {
+        let (predictions, coverage) = match &encoded.dataset {
             Some(dataset) => {
-                let logits = logits(&self.model, dataset, self.pass(Protocol::Strict), |done| {
-                    tick(done);
-                    Ok(())
-                })?;
-                let classes = self.model.num_labels();
                 let (pass, calibration) = (self.pass(Protocol::Strict), &self.settings.calibration);
-                let examples = dataset.examples()?;
-                predictions(dataset, &examples, &logits, classes, pass, calibration)?
+                let (read, classes) = (dataset.examples()?, self.model.num_labels());
+                predictions(dataset, &read, logits, classes, pass, calibration)?
             }
             None => (Vec::new(), None),
         };
@@ -429,7 +327,7 @@ impl Predictor {
         let mut predictions = predictions.iter();
         let objects = (0..examples.len()).map(|index| {
             let example = examples.get(index);
-            let prediction = match unreadable.get(&index) {
+            let prediction = match encoded.unreadable.get(&index) {
                 Some(why) => return unreadable_object(example, *why, labels, tags),
                 None => predictions.next(),
             };
@@ -438,9 +336,10 @@ impl Predictor {
                 prediction_object(example, None, prediction, labels, tags)
             })
         });
+        let dataset = encoded.dataset.as_ref();
         Ok(Predicted {
             objects: objects.collect(),
-            unreadable: unreadable.len(),
+            unreadable: encoded.unreadable.len(),
             left_out: coverage.map_or(0, Coverage::left_out),
             cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
         })
@@ -465,14 +364,14 @@ impl Predictor {
         }
         let decoding = serde_json::to_value(self.decoding).unwrap_or_default();
         identity.insert("decoding".into(), decoding.to_string());
-        let base = self.checkpoint.fingerprint(None)?;
-        for (path, stamp) in &self.base {
+        let base = self.base.checkpoint.fingerprint(None)?;
+        for (path, stamp) in &*self.base.stamps {
             if FileStamp::of(path)? != *stamp {
                 return Err(TrainError::FileChanged { path: path.clone() });
             }
         }
         identity.insert("base model".into(), base.sha256);
-        let config = self.checkpoint.config_sha256.clone();
+        let config = self.base.checkpoint.config_sha256.clone();
         identity.insert("config.json".into(), config);
         identity.insert("tokenizer".into(), self.tokenizer.sha256_of_files());
         identity.extend(self.adapter.sha256_by_name());
@@ -584,6 +483,30 @@ impl Predictor {
     }
 }
 
+/// The device has no memory for the weights.
+pub(crate) fn full_at_loading(full: OutOfMemory) -> TrainError {
+    let advice = "take a smaller type (--dtype bf16), or a device with more memory".into();
+    full.error("the weights of the model".into(), 0, advice, None)
+}
+
+/// Examples as a model reads them: inputs of token ids, one for each example or several where it is
+/// read in windows.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// None where there is nothing to read.
+    pub(crate) dataset: Option<Dataset>,
+    /// Why there is nothing to read in an example, by its place.
+    unreadable: BTreeMap<usize, Unreadable>,
+}
+
+impl Encoded {
+    /// Tokens of each input.
+    #[must_use]
+    pub fn lengths(&self) -> &[usize] {
+        self.dataset.as_ref().map_or(&[], Dataset::lengths)
+    }
+}
+
 /// Answers for examples.
 #[derive(Debug, Clone)]
 pub struct Predicted {
@@ -595,78 +518,4 @@ pub struct Predicted {
     pub left_out: usize,
     /// What was cut of the others.
     pub cut: CutReport,
-}
-
-fn default_settings(
-    model_dir: &Path,
-    config: &LlamaConfig,
-    tokenizer: &TextTokenizer,
-    adapter: bool,
-    overrides: &Overrides,
-) -> Result<InferenceSettings> {
-    let Some(task) = overrides.task else {
-        let reason = "no settings of ls-llama in it: say what it labels with --task".into();
-        return Err(TrainError::Settings {
-            path: model_dir.into(),
-            reason,
-        });
-    };
-    // Two are what transformers assumes where a checkpoint names none.
-    let labels = config
-        .labels
-        .clone()
-        .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
-    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer, adapter));
-    let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
-    Ok(InferenceSettings {
-        format_version: FORMAT_VERSION,
-        task,
-        labels: LabelSet::from_names(labels)?,
-        tags: None,
-        scheme: None,
-        attention: config.attention(),
-        pooling,
-        problem_type: config.problem_type,
-        calibration: Calibration::default(),
-        max_length: config.max_position_embeddings,
-        long_inputs: default_long_inputs(task),
-        stride: None,
-        label_position: Default::default(),
-        words: Default::default(),
-        special_tokens: Default::default(),
-        padding: Default::default(),
-        padding_side: Default::default(),
-        pad_to: None,
-        pad_token_id,
-        pad_token,
-        base_model: model_dir.into(),
-        base_weights: None,
-        tokenizer_sha256: None,
-        config_sha256: None,
-        tokenizer_files_sha256: None,
-        dtype: ComputeType::F32,
-        quantization: None,
-        trained: Trained::Head,
-        batch_size: 32,
-        step: None,
-    })
-}
-
-/// The pooling of a head that transformers trained. A checkpoint is pooled by the pad token of its
-/// `config.json` alone. An adapter has no such file, and the script that trained it set the
-/// tokenizer's where the base had none.
-fn default_pooling(config: &LlamaConfig, tokenizer: &TextTokenizer, adapter: bool) -> Pooling {
-    let of_tokenizer = tokenizer.named_pad().filter(|_| adapter);
-    if config.pad_token_id.or(of_tokenizer).is_some() {
-        return Pooling::LastNotPad;
-    }
-    if let Some(end) = tokenizer.end_token() {
-        let end = tokenizer.id_to_token(end).unwrap_or_default();
-        tracing::warn!(
-            "no pad_token_id in config.json, so the last token of each text is pooled, which is \
-             {end}; if {end} was the pad token in training, transformers pooled the token before \
-             it: say --pooling last_not_pad"
-        );
-    }
-    Pooling::Last
 }

@@ -1,0 +1,373 @@
+//! [`BaseModel`]: frozen weights that are in memory once, for the models of any number of adapters,
+//! and a batch for several of these in one pass.
+
+use std::ops::Range;
+use std::path::Path;
+use std::slice::Iter;
+
+use burn::tensor::Device;
+use ls_lora::host_values;
+use ls_model::{AttentionMode, ModelError, ModelInput, Precision, SharedDecoder, forward_mixed};
+
+use crate::config::Protocol;
+use crate::dataset::Dataset;
+use crate::error::{Result, TrainError};
+use crate::evaluate::{full_in_evaluation, not_finite};
+use crate::events::{Event, Observer};
+use crate::model_files::{AdapterFiles, BaseFiles, Opened, Overrides};
+use crate::out_of_memory::caught;
+use crate::predict::{Encoded, Predictor, full_at_loading};
+use crate::tensors::model_input;
+
+/// A pretrained decoder for adapters that stand on it together.
+pub struct BaseModel {
+    files: BaseFiles,
+    decoder: SharedDecoder,
+    precision: Precision,
+    device: Device,
+}
+
+impl BaseModel {
+    /// Loads the decoder of a Hugging Face folder. The observer hears how its weights are loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be used, or there is no memory for its weights.
+    pub fn load(
+        model_dir: &Path,
+        precision: impl Into<Precision>,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let (device, precision) = (device.clone().without_autodiff(), precision.into());
+        let files = BaseFiles::open(model_dir)?;
+        let loading = |done, total| observer.event(&Event::Loading { done, total });
+        let load = || {
+            // Each classifier has a mode of its own.
+            let mode = AttentionMode::Causal;
+            files
+                .checkpoint
+                .load_model(&mode, precision.clone(), &device, loading)
+        };
+        let decoder = caught(load).map_err(full_at_loading)??;
+        Ok(Self {
+            decoder: SharedDecoder::new(decoder),
+            files,
+            precision,
+            device,
+        })
+    }
+
+    /// The model of a PEFT folder on these weights. It answers as that of
+    /// [`Predictor::from_pretrained`] does, and takes the memory of its adapter alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Predictor::from_pretrained`]; if the adapter was trained on weights of another type or
+    /// otherwise packed, or holds a part of the decoder in full.
+    pub fn predictor(&self, adapter_dir: &Path, overrides: &Overrides) -> Result<Predictor> {
+        let adapter = AdapterFiles::read(adapter_dir)?;
+        let opened = Opened::read(self.files.clone(), Some(&adapter), overrides)?;
+        let settings = &opened.settings;
+        if settings.precision() != self.precision {
+            let reason = format!(
+                "it answers with weights in {}, and the base model is loaded in {}: its answers \
+                 would be others",
+                told(&settings.precision()),
+                told(&self.precision)
+            );
+            return Err(TrainError::Settings {
+                path: adapter_dir.into(),
+                reason,
+            });
+        }
+        let model = self.decoder.classifier(
+            &opened.config,
+            &settings.attention,
+            settings.head(&opened.config),
+            &adapter.adapter,
+            adapter_dir,
+            &self.device,
+        )?;
+        Predictor::new(opened, model, Some(adapter), overrides, self.device.clone())
+    }
+}
+
+/// A precision as the configuration writes it.
+fn told(precision: &Precision) -> String {
+    let name = |value: serde_json::Result<serde_json::Value>| match value {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    };
+    let dtype = name(serde_json::to_value(precision.compute));
+    match precision.quantization {
+        Some(format) => format!("{dtype} packed as {}", name(serde_json::to_value(format))),
+        None => dtype,
+    }
+}
+
+/// Some of the inputs of a model's examples, to be computed in one pass with those of others.
+#[derive(Clone)]
+pub struct Share<'a> {
+    /// Whose they are.
+    pub predictor: &'a Predictor,
+    /// The examples.
+    pub encoded: &'a Encoded,
+    /// Which of their inputs.
+    pub inputs: Range<usize>,
+}
+
+/// Logits of the inputs of each share, as [`Predictor::answers`] takes them. All are computed in
+/// one pass; bit for bit (on the CPU) they are those that each input has alone.
+///
+/// # Errors
+///
+/// If the models are not of one [`BaseModel`], or there is no memory for the pass; of a share, if
+/// an output of one of its inputs is NaN or infinite.
+///
+/// # Panics
+///
+/// If an input is not there.
+pub fn logits_of_shares(shares: &[Share<'_>]) -> Result<Vec<Result<Vec<Vec<f32>>>>> {
+    // Shares of one model are one part of the pass.
+    let of = |at: usize| std::ptr::from_ref(shares[at].predictor);
+    let mut order: Vec<usize> = (0..shares.len())
+        .filter(|&at| !shares[at].inputs.is_empty())
+        .collect();
+    order.sort_by_key(|&at| of(at));
+    let parts: Vec<&[usize]> = order.chunk_by(|&a, &b| of(a) == of(b)).collect();
+    let inputs = parts.iter().map(|part| {
+        let inputs = part.iter().map(|&at| shares[at].input());
+        Ok(ModelInput::joined(&inputs.collect::<Result<Vec<_>>>()?))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let models = parts.iter().map(|part| &shares[part[0]].predictor.model);
+    let batch: Vec<_> = models.zip(&inputs).collect();
+    let computed = caught(|| {
+        let logits = forward_mixed(&batch)?.into_iter();
+        Ok::<_, ModelError>(logits.map(host_values).collect::<Vec<_>>())
+    });
+    let rows: usize = inputs.iter().map(ModelInput::batch_size).sum();
+    let computed = computed.map_err(|full| full_in_evaluation(full, rows))??;
+
+    let mut all: Vec<_> = shares.iter().map(|_| Ok(Vec::new())).collect();
+    for ((part, input), values) in parts.iter().zip(&inputs).zip(&computed) {
+        let (mut seen, mut values) = (input.lengths.iter(), values.as_slice());
+        for &at in *part {
+            all[at] = shares[at].logits(&mut seen, &mut values);
+        }
+    }
+    Ok(all)
+}
+
+impl Share<'_> {
+    fn dataset(&self) -> &Dataset {
+        // Without one there are no inputs.
+        self.encoded
+            .dataset
+            .as_ref()
+            .expect("an input that is there")
+    }
+
+    fn input(&self) -> Result<ModelInput> {
+        let of = self.predictor;
+        let options = of.settings.batch_options(of.settings.batch_size, true);
+        let indices: Vec<usize> = self.inputs.clone().collect();
+        let batch = self.dataset().batch(&indices, &options)?;
+        model_input(&batch, &of.config, of.settings.not_pooled(), &of.device)
+    }
+
+    /// Takes the logits of the share's inputs off the front of those of its part.
+    fn logits(&self, seen: &mut Iter<'_, usize>, values: &mut &[f32]) -> Result<Vec<Vec<f32>>> {
+        let dataset = self.dataset();
+        let labels = self.predictor.model.num_labels();
+        let of_input = |index: usize| {
+            let seen = seen.next().copied().unwrap_or_default();
+            let row = dataset.logits_of_input(index, seen, labels, values);
+            match row.iter().find(|value| !value.is_finite()) {
+                None => Ok(row.to_vec()),
+                Some(&value) => {
+                    let pass = self.predictor.pass(Protocol::Strict);
+                    let model = &self.predictor.model;
+                    Err(not_finite(model, dataset, pass, &[index], value)?)
+                }
+            }
+        };
+        let rows: Vec<_> = self.inputs.clone().map(of_input).collect();
+        rows.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ls_data::{SequenceExample, TokenExample};
+    use ls_model::ComputeType;
+
+    use super::*;
+    use crate::config::RunConfig;
+    use crate::dataset::Examples;
+    use crate::train;
+
+    fn base_dir() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/model")
+    }
+
+    /// The best adapter of a run of a few steps.
+    fn trained(dir: &Path, name: &str, task: &str, set: &[&str]) -> PathBuf {
+        let rows = match task {
+            "sequence" => "text\tlabel\nthe film was good\ta\na sad play\tb\n".repeat(6),
+            _ => "Ann\tB-PER\nmet\tO\nJo\tB-PER\nDoe\tI-PER\n\n".repeat(6),
+        };
+        let ending = if task == "sequence" { "tsv" } else { "conll" };
+        let data = dir.join(format!("{name}.{ending}"));
+        std::fs::write(&data, rows).unwrap();
+        let text = format!(
+            "task = {task:?}\nmodel.path = {:?}\ndata.train = {data:?}\n\
+             data.validation = {data:?}\ndata.cache = false\ntrain.epochs = 1\n\
+             train.learning_rate = 1e-2\n",
+            base_dir()
+        );
+        let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+        let config = RunConfig::from_toml(&text, "", &set).unwrap();
+        let run = dir.join(name);
+        train(&config, &run, &Device::flex(), &mut ()).unwrap();
+        run.join("best")
+    }
+
+    fn texts(texts: &[&str]) -> Examples {
+        let example = |text: &&str| SequenceExample {
+            text: text.to_string(),
+            text_pair: None,
+            label: None,
+            line: 1,
+            extra: None,
+        };
+        Examples::Sequence(texts.iter().map(example).collect())
+    }
+
+    fn sentences(sentences: &[&[&str]]) -> Examples {
+        let example = |words: &&[&str]| TokenExample {
+            tokens: words.iter().map(ToString::to_string).collect(),
+            tags: None,
+            line: 1,
+            extra: None,
+        };
+        Examples::Token(sentences.iter().map(example).collect())
+    }
+
+    #[test]
+    fn models_on_one_base_answer_together_as_each_does_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "a long and winding tale of a town that never sleeps and of its people";
+        let short = "data.max_length=8";
+        let windows = "data.long_inputs=window";
+        let models = [
+            ("last", "sequence", vec!["train.seed=1"]),
+            (
+                "mean",
+                "sequence",
+                vec!["model.pooling=mean", "model.attention=bidirectional"],
+            ),
+            (
+                "read",
+                "sequence",
+                vec!["model.attention=from:1", "lora.r=3", short, windows],
+            ),
+            (
+                "tags",
+                "token",
+                vec!["model.attention=bidirectional", short],
+            ),
+        ];
+        let base =
+            BaseModel::load(&base_dir(), ComputeType::F32, &Device::flex(), &mut ()).unwrap();
+        let overrides = Overrides::default();
+        let (mut shared, mut alone) = (Vec::new(), Vec::new());
+        for (name, task, set) in &models {
+            let best = trained(dir.path(), name, task, set);
+            shared.push(base.predictor(&best, &overrides).unwrap());
+            let (model, device) = (base_dir(), Device::flex());
+            let best = Some(&*best);
+            alone.push(
+                Predictor::from_pretrained(&model, best, &overrides, &device, &mut ()).unwrap(),
+            );
+        }
+        // Of the first model twice, of another with nothing to read among the texts, or alone.
+        let requests = [
+            (0, texts(&["good", "a very sad film", ""])),
+            (
+                3,
+                sentences(&[
+                    &["Ann", "met", "Élodie", "Doe", "and", "Jo", "in", "Paris"],
+                    &["Jo"],
+                ]),
+            ),
+            (2, texts(&[long, "short", long])),
+            (0, texts(&[long])),
+            (1, texts(&[long, "sad", "\u{1F600} fine"])),
+            (1, texts(&["  "])),
+        ];
+        let path = Path::new("request");
+        let encoded: Vec<Encoded> = requests
+            .iter()
+            .map(|(of, examples)| shared[*of].encode(path, examples).unwrap())
+            .collect();
+        assert!(encoded[2].lengths().len() > 3, "no text is read in windows");
+        // All inputs in one pass, and in passes that take a request apart.
+        for inputs_at_once in [usize::MAX, 1, 2] {
+            let mut logits = vec![Vec::new(); requests.len()];
+            let most = encoded.iter().map(|one| one.lengths().len()).max().unwrap();
+            let mut start = 0;
+            while start < most {
+                let end = start.saturating_add(inputs_at_once);
+                let shares = requests.iter().zip(&encoded).map(|((of, _), encoded)| {
+                    let count = encoded.lengths().len();
+                    Share {
+                        predictor: &shared[*of],
+                        encoded,
+                        inputs: start.min(count)..end.min(count),
+                    }
+                });
+                let computed = logits_of_shares(&shares.collect::<Vec<_>>()).unwrap();
+                for (all, some) in logits.iter_mut().zip(computed) {
+                    all.extend(some.unwrap());
+                }
+                start = end;
+            }
+            for (((of, examples), encoded), logits) in requests.iter().zip(&encoded).zip(&logits) {
+                let together = shared[*of].answers(examples, encoded, logits).unwrap();
+                let expected = alone[*of].predict(path, examples, |_| ()).unwrap();
+                assert_eq!(together.objects, expected.objects, "{}", models[*of].0);
+                assert_eq!(together.unreadable, expected.unreadable);
+            }
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_was_trained_on_other_weights_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let best = trained(
+            dir.path(),
+            "packed",
+            "sequence",
+            &["model.quantization=int8"],
+        );
+        let load = |precision: Precision| {
+            let base = BaseModel::load(&base_dir(), precision, &Device::flex(), &mut ()).unwrap();
+            base.predictor(&best, &Overrides::default())
+        };
+        let error = load(ComputeType::F32.into()).err().unwrap().to_string();
+        assert!(
+            error.contains("f32 packed as int8, and") && error.contains("in f32:"),
+            "{error}"
+        );
+        let packed = Precision {
+            quantization: Some(ls_lora::Quantization::Int8),
+            ..ComputeType::F32.into()
+        };
+        assert!(load(packed).is_ok());
+        assert!(logits_of_shares(&[]).unwrap().is_empty());
+    }
+}
