@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod convert;
+pub mod estimate;
 pub mod evaluate;
 pub mod export;
 pub mod init;
