@@ -187,6 +187,44 @@ fn the_change_that_is_named_is_enough_and_no_more_than_is_needed() {
     );
 }
 
+/// Of a model of 13 million parameters and long texts, so that the program is a small part of it.
+/// The allocator is glibc's.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_peak_is_that_of_the_run_to_a_tenth() {
+    let sandbox = Sandbox::new();
+    let shape = json!({
+        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 512,
+    });
+    sandbox.hollow_model("model", &shape);
+    // Four steps an epoch: what the loop keeps of those before is all there.
+    let rows = reviews().into_iter().step_by(3);
+    let rows = rows.map(|(text, label)| (vec![text; 12].join(" and "), label));
+    sandbox.write("train.csv", csv(&rows.collect::<Vec<_>>()));
+    sandbox.write("run.toml", SEQUENCE);
+    for set in [
+        &["train.micro_batch_size=8"][..],
+        &["model.dtype=bf16"],
+        &[
+            "model.quantization=nf4",
+            "train.gradient_accumulation_steps=2",
+        ],
+        &["lora=false", "train.micro_batch_size=2"],
+        &["lora=false", "train.layers=3"],
+    ] {
+        let found = estimate(&sandbox, set, &[]);
+        let run = ["train", "--config", "run.toml", "--run", "out"];
+        sandbox.ok(&[&run[..], &flags(set)].concat());
+        let measured = number(&sandbox.json("out/report.json")["peak_memory"]);
+        let expected = number(&found["peak"]);
+        let ratio = expected as f64 / measured as f64;
+        println!("{set:?}: expected {expected}, measured {measured}: {ratio:.3}");
+        assert!((0.9..1.1).contains(&ratio), "{set:?}: {found}, {measured}");
+        std::fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn on_the_cpu_the_program_counts_and_the_system_says_what_is_free() {
     let sandbox = larger();

@@ -674,7 +674,7 @@ fn gibibytes(text: &str) -> Result<u64, String> {
     let number = text.parse::<f64>().ok();
     let bytes = number.map(|number| number * f64::from(1u32 << 30));
     match bytes {
-        Some(bytes) if bytes >= 1.0 && bytes < 1e18 => Ok(bytes as u64),
+        Some(bytes) if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
         _ => Err("expected a number of GiB above 0, such as 24 or 7.5".into()),
     }
 }

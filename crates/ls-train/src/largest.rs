@@ -4,6 +4,10 @@ use ls_data::{BatchOptions, PaddingMode, PaddingSide, epoch_order, sequential_or
 
 use crate::config::{ResolvedRun, TrainSettings};
 
+/// Epochs whose passes are looked at: each mixes its inputs anew, and after some the largest pass
+/// hardly grows.
+pub(crate) const EPOCHS: usize = 10;
+
 /// Tokens of each input of the splits of a run.
 #[derive(Debug, Clone)]
 pub struct Lengths<'a> {
@@ -19,7 +23,7 @@ pub struct Lengths<'a> {
 pub struct Largest {
     /// Most inputs of a pass.
     pub rows: usize,
-    /// The pass with the most tokens, of all epochs.
+    /// The pass with the most tokens, of the first ten epochs.
     pub pass: Vec<usize>,
     /// The batch of an evaluation with the most tokens.
     pub evaluation: Vec<usize>,
@@ -61,7 +65,7 @@ fn largest_pass(lengths: &[usize], train: &TrainSettings, rows: usize) -> Vec<us
         pad_to: None,
         group_by_length: train.group_by_length,
     };
-    let passes = (0..train.epochs).filter_map(|epoch| {
+    let passes = (0..train.epochs.min(EPOCHS)).filter_map(|epoch| {
         let batches = epoch_order(lengths, &options, train.seed, epoch);
         let passes = batches.iter().flat_map(|batch| batch.chunks(rows.max(1)));
         let passes =

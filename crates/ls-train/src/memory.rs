@@ -130,7 +130,7 @@ pub struct Footprint<'a> {
     /// Whether the device computes on the host. On the CPU activations are f32 whatever the
     /// weights are.
     pub host: bool,
-    /// What the program takes: [`program`].
+    /// What the program takes beside what it computes with; 0 off the CPU.
     pub program: usize,
     /// Optimizer steps, and of them those that an evaluation follows.
     pub steps: usize,

@@ -15,6 +15,7 @@ use crate::environment::peak_memory;
 use crate::error::Result;
 use crate::evaluate::full_in_evaluation;
 use crate::events::{Event, Observer};
+use crate::largest::EPOCHS;
 use crate::optim::AdamW;
 use crate::out_of_memory::{advice, caught};
 use crate::tensors::model_input;
@@ -120,8 +121,8 @@ pub(super) fn measure(
     })
 }
 
-/// Steps of the first epoch, spaced evenly, and of all epochs the one with the largest pass, each
-/// as the inputs of its passes.
+/// Steps of the first epoch, spaced evenly, and the one with the largest pass, each as the inputs
+/// of its passes.
 fn steps(context: &Context<'_>) -> (Vec<Vec<Vec<usize>>>, Vec<Vec<usize>>) {
     let train = &context.run.config.train;
     let lengths = context.splits.train.lengths();
@@ -142,7 +143,7 @@ fn steps(context: &Context<'_>) -> (Vec<Vec<Vec<usize>>>, Vec<Vec<usize>>) {
             .collect()
     };
     let tokens = |pass: &Vec<usize>| pass.iter().map(|input| lengths[*input]).sum::<usize>();
-    let largest = (0..train.epochs).filter_map(|epoch| {
+    let largest = (0..train.epochs.min(EPOCHS)).filter_map(|epoch| {
         let steps = of_epoch(epoch).into_iter();
         steps.max_by_key(|step| step.iter().map(tokens).max())
     });
