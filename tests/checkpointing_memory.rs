@@ -12,7 +12,8 @@ use ls_model::{
     Pooling, Task,
 };
 use ls_train::RunConfig;
-use ls_train::memory::expected_memory;
+use ls_train::largest::Largest;
+use ls_train::memory::{Footprint, Moment};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -35,7 +36,7 @@ fn config(depth: usize) -> LlamaConfig {
     LlamaConfig::from_json(&config, Path::new("config.json")).unwrap()
 }
 
-/// What a run says before it begins, without weights and what trains.
+/// What a run says before it begins of a pass: activations and gradients.
 fn expected(depth: usize, task: Task, checkpointing: bool) -> usize {
     let name = match task {
         Task::Sequence(_) => "sequence",
@@ -46,6 +47,8 @@ fn expected(depth: usize, task: Task, checkpointing: bool) -> usize {
         task = "{name}"
         [model]
         path = "model"
+        [lora]
+        r = 2
         [data]
         train = "train.csv"
         [train]
@@ -57,8 +60,29 @@ fn expected(depth: usize, task: Task, checkpointing: bool) -> usize {
     let run = RunConfig::from_toml(&run, "run.toml", &[])
         .unwrap()
         .resolve(&model);
-    let lengths = [LENGTH; 2 * ROWS];
-    expected_memory(&run, &model, 0, &lengths, 0, &Device::flex())
+    let lora = run.lora.as_ref().unwrap();
+    let adapted = model.adapted_by(lora).unwrap();
+    let trainable = model.trainable(task, 2, Some((lora, &adapted)), &run.trained);
+    let largest = Largest {
+        rows: ROWS,
+        pass: vec![LENGTH; ROWS],
+        evaluation: vec![LENGTH; ROWS],
+    };
+    let footprint = Footprint {
+        run: &run,
+        model: &model,
+        trainable: &trainable,
+        num_labels: 2,
+        largest: &largest,
+        host: true,
+        program: 0,
+        steps: 10,
+        evaluations: 1,
+    };
+    let moments = footprint.moments().into_iter();
+    let mut passes = moments.filter(|(moment, _)| *moment == Moment::Pass);
+    let (_, pass) = passes.next().unwrap();
+    pass.activations + pass.gradients
 }
 
 fn classifier(depth: usize, task: Task, device: &Device) -> (LlamaClassifier, LlamaConfig) {

@@ -20,6 +20,7 @@ mod convert;
 mod crash;
 mod data;
 mod decoding;
+mod estimate;
 mod evaluate;
 mod export;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -66,6 +66,37 @@ impl Sandbox {
         self.model_of(name, &config);
     }
 
+    /// A model with these fields in its configuration, of any size: its weights are a hole in a
+    /// file, which take no room and are zeros to whoever reads them.
+    pub fn hollow_model(&self, name: &str, fields: &Value) {
+        self.model_with(name, &json!({}));
+        let mut config = self.json(&format!("{name}/config.json"));
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let of = LlamaConfig::from_json(&config.to_string(), Path::new("config.json")).unwrap();
+        let (mut header, mut end) = (serde_json::Map::new(), 0);
+        for (tensor, shape) in of.tensors() {
+            let start = end;
+            end += 4 * shape.iter().product::<usize>();
+            let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+            header.insert(format!("model.{tensor}"), entry);
+        }
+        let header = Value::Object(header).to_string();
+        let header = format!("{header:<width$}", width = header.len().next_multiple_of(8));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        self.write(&format!("{name}/config.json"), config.to_string());
+        let weights = format!("{name}/model.safetensors");
+        self.write(&weights, &bytes);
+        let file = std::fs::File::options()
+            .append(true)
+            .open(self.path(&weights))
+            .unwrap();
+        file.set_len((bytes.len() + end) as u64).unwrap();
+    }
+
     fn model_of(&self, name: &str, config: &Value) {
         self.write(&format!("{name}/config.json"), config.to_string());
         self.write_tensors(&format!("{name}/model.safetensors"), &weights_of(config));

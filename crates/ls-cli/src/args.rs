@@ -66,6 +66,19 @@ pub enum ProgressMode {
 pub enum Command {
     /// Fine-tune on a labelled data set. Without arguments: a demonstration that needs nothing else
     Train(TrainArgs),
+    /// Say what a training would take before it begins: parameters, memory, whether it fits, and
+    /// the cheapest change by which it would
+    ///
+    /// Takes what train takes, and refuses what that refuses. The data are read and encoded, since
+    /// the largest batch decides; of weights only headers are, unless --measure times a few steps.
+    /// Nothing is written.
+    ///
+    /// Memory is that of the process on the CPU, and on a GPU the device's. Where it is not enough,
+    /// changes are tried by what they cost: smaller batches with the same examples in each step,
+    /// gradient checkpointing, narrower frozen weights, shorter inputs, fewer layers that train.
+    ///
+    /// Example: ls-cli estimate --config reviews.toml --memory 8 --measure
+    Estimate(EstimateArgs),
     /// Choose settings: train every combination of values, seeds and folds, one after the other,
     /// and name the best
     ///
@@ -266,9 +279,9 @@ pub struct InitArgs {
     pub out: Option<PathBuf>,
 }
 
-/// `train`.
+/// A run that is to be made: its configuration, or its files.
 #[derive(Debug, clap::Args)]
-pub struct TrainArgs {
+pub struct RunArgs {
     /// Configuration file, or the name of a built-in one (demo-sentiment, demo-ner) [default:
     /// demo-sentiment, without --data]
     #[arg(long, value_name = "FILE")]
@@ -305,6 +318,14 @@ pub struct TrainArgs {
     /// Skip rows that cannot be used, and list them
     #[arg(long)]
     pub skip_bad_rows: bool,
+}
+
+/// `train`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// What is to be run.
+    #[command(flatten)]
+    pub of: RunArgs,
     /// Folder for everything that the run writes [default: runs/ and the name of the configuration
     /// or of --data]
     #[arg(long, value_name = "DIR")]
@@ -315,6 +336,27 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
     /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+/// `estimate`.
+#[derive(Debug, clap::Args)]
+pub struct EstimateArgs {
+    /// What is to be run.
+    #[command(flatten)]
+    pub of: RunArgs,
+    /// Memory that there is for the run, in GiB [default: on the CPU what the system has free]
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub memory: Option<u64>,
+    /// Also load the weights and take a few steps: how long the run will take, and what memory they
+    /// took. A minute or several
+    #[arg(long)]
+    pub measure: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// The device of the run: cpu, cuda, cuda:N or wgpu. To be measured it has to be built in
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
@@ -652,6 +694,16 @@ pub fn sets(set: &[String], key: &str) -> bool {
         let said = assignment.split_once('=').map(|(said, _)| said.trim());
         said == Some(key)
     })
+}
+
+/// Reads a number of GiB, as bytes.
+fn gibibytes(text: &str) -> Result<u64, String> {
+    let number = text.parse::<f64>().ok();
+    let bytes = number.map(|number| number * f64::from(1u32 << 30));
+    match bytes {
+        Some(bytes) if (1.0..1e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("expected a number of GiB above 0, such as 24 or 7.5".into()),
+    }
 }
 
 /// Reads `--task`.

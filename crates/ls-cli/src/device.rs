@@ -27,6 +27,23 @@ pub fn default_name() -> &'static str {
     BUILT_IN.first().copied().unwrap_or("none")
 }
 
+/// Whether the device of a name computes on the host. A GPU need not be built in to be spoken of.
+///
+/// # Errors
+///
+/// As [`select`], if the name is none of a device.
+pub fn is_host(name: Option<&str>) -> Result<bool> {
+    let name = name.unwrap_or(default_name());
+    let number = name.strip_prefix("cuda:");
+    let numbered = number.is_some_and(|number| number.parse::<usize>().is_ok());
+    match name {
+        "cpu" => Ok(true),
+        "cuda" | "wgpu" => Ok(false),
+        _ if numbered => Ok(false),
+        _ => Ok(ls_ops::is_host(&select(Some(name))?)),
+    }
+}
+
 /// The device of a name: `cpu`, `cuda`, `cuda:1`, `wgpu`.
 ///
 /// # Errors

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     }
     let result = match args.command {
         Command::Train(args) => commands::train::run(&args),
+        Command::Estimate(args) => commands::estimate::run(&args),
         Command::Sweep(args) => commands::sweep::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Predict(args) => commands::predict::run(&args),

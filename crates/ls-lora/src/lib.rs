@@ -82,7 +82,7 @@ pub use parameters::{parameters, set_trainable};
 pub use peft::{
     AdapterTensors, CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file,
 };
-pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft};
+pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft, trained_in_full};
 pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
 pub use target::{
     LARGEST_ALPHA, LARGEST_RANK, MOST_PATTERNS, ModuleMatcher, modules_of_adapter, select_modules,

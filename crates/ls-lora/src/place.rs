@@ -164,12 +164,23 @@ pub(crate) fn names_in_full<M: LoraModule>(
     config: &LoraConfig,
     adapted: &[String],
 ) -> Vec<String> {
+    trained_in_full(parameters::names(module), config, adapted)
+}
+
+/// Those of these parameters outside the adapters that `config` trains, where it adapts the
+/// `adapted` layers: what can be said of a model by its names, before it is there. Of a
+/// configuration that is not valid there are none.
+#[must_use]
+pub fn trained_in_full(
+    mut parameters: Vec<String>,
+    config: &LoraConfig,
+    adapted: &[String],
+) -> Vec<String> {
     let Ok(matcher) = ModuleMatcher::new(config) else {
         return Vec::new();
     };
-    let mut names = parameters::names(module);
-    names.retain(|name| is_trained_in_full(name, config.bias, &matcher, adapted));
-    names
+    parameters.retain(|name| is_trained_in_full(name, config.bias, &matcher, adapted));
+    parameters
 }
 
 /// The parameters outside the adapters that `config` trains, under the names that PEFT's files have

@@ -58,7 +58,7 @@ pub struct Precision {
 
 impl Precision {
     /// Element type of a tensor of the decoder, by its name in a checkpoint.
-    pub(crate) fn of(&self, name: &str) -> ComputeType {
+    pub fn of(&self, name: &str) -> ComputeType {
         if self.in_f32.holds(name) {
             ComputeType::F32
         } else {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use ls_lora::TrainableTensor;
 use ls_model::LlamaConfig;
 
 use crate::config::ResolvedRun;
@@ -11,7 +12,9 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::{Fits, Pass};
 use crate::events::Observer;
 use crate::inference::InferenceSettings;
+use crate::largest::Largest;
 use crate::loss::Objective;
+use crate::memory::{Footprint, program};
 use crate::splits::Splits;
 
 /// Inputs of the loop besides the model.
@@ -39,6 +42,41 @@ impl Context<'_> {
         inputs
             .div_ceil(settings.micro_batch_size.largest())
             .div_ceil(settings.gradient_accumulation_steps)
+    }
+
+    /// Evaluations in training.
+    pub(crate) fn evaluations(&self) -> usize {
+        let steps = self.steps();
+        match self.run.config.train.eval_steps {
+            Some(every) => steps.div_ceil(every),
+            None => self.run.config.train.epochs,
+        }
+    }
+
+    /// Optimizer steps in all epochs.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps_per_epoch() * self.run.config.train.epochs
+    }
+
+    /// What decides how much memory the run takes, where the program had taken so much before it.
+    pub(crate) fn footprint<'a>(
+        &'a self,
+        trainable: &'a [TrainableTensor],
+        largest: &'a Largest,
+        host: bool,
+        resident: Option<u64>,
+    ) -> Footprint<'a> {
+        Footprint {
+            run: self.run,
+            model: self.model_config,
+            trainable,
+            num_labels: self.splits.labels.len(),
+            largest,
+            host,
+            program: program(resident, host),
+            steps: self.steps(),
+            evaluations: self.evaluations(),
+        }
     }
 
     /// The run folder.

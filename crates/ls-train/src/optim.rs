@@ -17,6 +17,11 @@ use crate::config::TrainSettings;
 /// only where its bytes are aligned: to 512 on CUDA, 256 on wgpu.
 const ALIGNMENT: usize = 128;
 
+/// Values of the buffer that a parameter of `len` takes, with the zeros behind it.
+pub(crate) fn padded_len(len: usize) -> usize {
+    len.next_multiple_of(ALIGNMENT)
+}
+
 /// AdamW with decoupled weight decay on everything but biases and norms, as Hugging Face's Trainer
 /// groups parameters, after clipping by the norm over all gradients.
 ///
@@ -62,7 +67,7 @@ struct Slot {
 impl Slot {
     /// Zeros after it.
     fn gap(&self) -> usize {
-        self.len.next_multiple_of(ALIGNMENT) - self.len
+        padded_len(self.len) - self.len
     }
 
     /// How often the layer-wise decay applies, in a model of so many blocks: to the last block, and

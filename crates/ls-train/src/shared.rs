@@ -9,6 +9,7 @@ use ls_model::{AttentionMode, LlamaModel, Precision, Trained};
 
 use crate::available::available_memory;
 use crate::dataset::Dataset;
+use crate::environment::resident_memory;
 use crate::error::{Result, TrainError};
 
 /// Splits that are encoded, the last frozen decoder, and what was in every file. A run that takes
@@ -19,8 +20,28 @@ pub(crate) struct Shared {
     keeps: bool,
     splits: Vec<(EncodedAs, Dataset)>,
     decoder: Option<(DecoderOf, LlamaModel)>,
-    available: Option<Option<u64>>,
+    before: Option<BeforeWeights>,
     seen: BTreeMap<String, String>,
+}
+
+/// What memory was like before the first weights were loaded, in bytes. `None` where the system
+/// does not tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BeforeWeights {
+    /// What was free.
+    pub(crate) available: Option<u64>,
+    /// What this process had taken.
+    pub(crate) resident: Option<u64>,
+}
+
+impl BeforeWeights {
+    /// As it is now.
+    pub(crate) fn now() -> Self {
+        Self {
+            available: available_memory(),
+            resident: resident_memory(),
+        }
+    }
 }
 
 /// All that decides what an encoded split holds.
@@ -127,10 +148,10 @@ impl Shared {
         self.splits.len()
     }
 
-    /// The memory that was free before the first weights were loaded, in bytes: all runs have the
-    /// same, since what one frees the next one takes.
-    pub(crate) fn available_memory(&mut self) -> Option<u64> {
-        *self.available.get_or_insert_with(available_memory)
+    /// What memory was like before the first weights: all runs have the same, since what one frees
+    /// the next one takes.
+    pub(crate) fn before_weights(&mut self) -> BeforeWeights {
+        *self.before.get_or_insert_with(BeforeWeights::now)
     }
 }
 

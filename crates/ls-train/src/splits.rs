@@ -12,6 +12,7 @@ use crate::config::{DataSettings, ResolvedRun, RunConfig};
 use crate::dataset::{Dataset, Encoding};
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Observer};
+use crate::largest::Lengths;
 use crate::problem::Problem;
 use crate::sources::{Source, Sources};
 
@@ -155,6 +156,15 @@ impl Splits {
         match &self.test {
             Some(test) => ("test", test),
             None => ("validation", &self.validation),
+        }
+    }
+
+    /// Tokens of each input.
+    pub fn lengths(&self) -> Lengths<'_> {
+        let scored = [Some(&self.validation), self.test.as_ref()];
+        Lengths {
+            train: self.train.lengths(),
+            evaluated: scored.into_iter().flatten().map(Dataset::lengths).collect(),
         }
     }
 

@@ -7,10 +7,9 @@ use burn::module::Module;
 use burn::tensor::Device;
 use ls_data::TextTokenizer;
 use ls_files::{FileError, Hashed, write_atomic};
-use ls_lora::{LoraConfig, ParameterCount};
+use ls_lora::{LoraConfig, ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel, Trained};
 
-use crate::begun::Begun;
 use crate::checkpoint::{self, Saved, State};
 use crate::config::{MicroBatchSize, RunConfig};
 use crate::context::{Context, stop_if_asked};
@@ -21,9 +20,11 @@ use crate::events::{EvaluationRecord, Event, Observer};
 use crate::fit::{Fitted, Journal, fit};
 use crate::identity::Identity;
 use crate::inference::InferenceSettings;
+use crate::largest::Largest;
 use crate::loss::Objective;
-use crate::memory::fitting_pass;
+use crate::memory::{fitting_pass, is_host};
 use crate::old_head::{OldHead, set_otherwise_than_model};
+use crate::opened::Opened;
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::prediction_object;
 use crate::read_files::ReadFiles;
@@ -33,9 +34,9 @@ use crate::run_dir::{MetricsLog, RunDir};
 use crate::saver::Saver;
 use crate::schedule::learning_rate;
 use crate::scores::Baseline;
-use crate::shared::{DecoderOf, EncodedAs, Shared};
-use crate::sources::{Source, Sources};
-use crate::splits::{self, Splits};
+use crate::shared::{BeforeWeights, DecoderOf, Shared};
+use crate::sources::Sources;
+use crate::splits::Splits;
 use crate::tensorboard::TensorBoard;
 use crate::tensors::model_input;
 use crate::whole;
@@ -138,82 +139,34 @@ fn carry_out(
     if let Some(earlier) = &earlier {
         earlier.settle(&mut config);
     }
-    let mut run = config.resolve(&checkpoint.config);
+    let run = config.resolve(&checkpoint.config);
     if let Some(earlier) = &earlier {
         for change in earlier.changes(folder, &run.config)? {
             observer.event(&Event::Note(&format!("from here on: {change}")));
         }
     }
-    if run.config.data.fold.is_some() && run.config.data.validation.is_some() {
-        observer.event(&Event::Note(
-            "data.validation is not read: a part of data.train is validated on (data.fold)",
-        ));
-    }
-    // What is read from here on is what was there at the beginning, or the run ends.
-    let mut read = ReadFiles::default();
-    let begun = Begun::on_model(&mut run, &checkpoint, &mut read)?;
-    let description = run.config.data.known().and_then(|known| known.file.clone());
-    if let Some(description) = &description {
-        read.add(description)?;
-    }
-    let sources = Sources::of(&run.config)?;
-    for file in sources.files() {
-        read.add(file)?;
-        read.add_optional(&file.with_file_name("label.json"))?;
-    }
-    run.config.to_toml()?;
+    let mut opened = Opened::of(run, checkpoint, observer)?;
     // It may take minutes: what is wrong with the settings is said by now.
-    let weights = checkpoint.fingerprint(run.config.model.hash_weights)?;
-
-    let reading = run.config.data.reading();
-    let tokenizer_dir = run.config.model.tokenizer_dir()?.to_path_buf();
-    let tokenizer = TextTokenizer::for_reading(&tokenizer_dir, reading)?;
-    let identity = Identity {
-        train: read.of(Some(&sources.train)),
-        validation: read.of(sources.validation.as_ref()),
-        test: read.of(sources.test.as_ref()),
-        description: description.and_then(|path| read.sha256_of(&path)),
-        adapter: begun.as_ref().map(Begun::identity).unwrap_or_default(),
-        tokenizer: tokenizer.sha256_of_files(),
-        model_config: checkpoint.config_sha256.clone(),
-        weights: weights.clone(),
-    };
-    see_inputs(
-        shared,
-        &run.config.model.path,
-        &tokenizer_dir,
-        &identity,
-        &read,
-    )?;
+    let hashed = opened.run.config.model.hash_weights;
+    let weights = opened.checkpoint.fingerprint(hashed)?;
+    let identity = opened.identity(weights.clone());
+    see_inputs(shared, &opened, &identity)?;
     let saved = match &earlier {
-        Some(earlier) => earlier.checkpoint(folder, &identity, &read)?,
+        Some(earlier) => earlier.checkpoint(folder, &identity, &opened.read)?,
         None => None,
     };
-    // Tokens that were added for the training of an adapter are in its own table.
-    let mut model_config = checkpoint.config.clone();
-    let of_adapter = begun.as_ref().and_then(Begun::vocab_size);
-    model_config.vocab_size = of_adapter.unwrap_or(model_config.vocab_size);
-    let vocab_size = model_config.vocab_size;
-    let mut encoded = |source: &Source, observer: &mut dyn Observer| {
-        let of = EncodedAs {
-            split: source.split.clone(),
-            sha256: read.of(Some(source)),
-            task: run.config.task,
-            limits: run.limits,
-            label_position: run.config.data.label_position,
-            tokenizer: identity.tokenizer.clone(),
-            reading,
-            vocab_size,
-        };
-        shared.split(of, || {
-            splits::encode(&run, source, &tokenizer, vocab_size, observer)
-        })
-    };
-    let splits = Splits::read_by(&run, &sources, &mut encoded, observer)?;
-    read.check()?;
-    if let Some(tags) = splits.tags {
-        run.settle_tags(tags.kind)?;
-    }
+    let splits = opened.splits(shared, observer)?;
+    let Opened {
+        mut run,
+        checkpoint,
+        model_config,
+        begun,
+        sources,
+        read,
+        tokenizer,
+        tokenizer_dir,
+        ..
+    } = opened;
     if let (Some(earlier), Some(saved)) = (&earlier, &saved) {
         earlier.settle_passes(&saved.state, &mut run.config);
     }
@@ -268,7 +221,7 @@ fn carry_out(
     stop_if_asked(observer, &context)?;
 
     // Before the weights are a part of what is taken.
-    let available = shared.available_memory();
+    let before = shared.before_weights();
     let of = DecoderOf {
         path: run.config.model.path.clone(),
         config_sha256: identity.model_config.clone(),
@@ -287,7 +240,7 @@ fn carry_out(
     };
     let parameters = ParameterCount::of(&model);
     observer.event(&Event::model(&model, parameters, &checkpoint));
-    let context = with_room(context, &checkpoint, parameters, available, observer);
+    let context = with_room(context, &trainable_tensors(&model), before, observer);
     let (steps_per_epoch, memory) = (context.steps_per_epoch(), context.expected_memory);
     observer.event(&Event::plan(&run, steps_per_epoch, memory));
     stop_if_asked(observer, &context)?;
@@ -356,18 +309,13 @@ fn carry_out(
 }
 
 /// Sees that what a run reads is what the runs before it read.
-fn see_inputs(
-    shared: &mut Shared,
-    model: &Path,
-    tokenizer: &Path,
-    identity: &Identity,
-    read: &ReadFiles,
-) -> Result<()> {
-    for (path, sha256) in read.sha256() {
+fn see_inputs(shared: &mut Shared, opened: &Opened, identity: &Identity) -> Result<()> {
+    for (path, sha256) in opened.read.sha256() {
         shared.see(path, sha256)?;
     }
-    let of_model = |what: &str| format!("{} ({what})", model.display());
-    let of_tokenizer = format!("{} (tokenizer)", tokenizer.display());
+    let model = opened.run.config.model.path.display();
+    let of_model = |what: &str| format!("{model} ({what})");
+    let of_tokenizer = format!("{} (tokenizer)", opened.tokenizer_dir.display());
     let weights = &identity.weights;
     let hashed = match weights.hashed {
         Hashed::Whole => "weights",
@@ -510,7 +458,7 @@ fn tell_where(state: &State, device: &str, context: &Context<'_>, observer: &mut
 }
 
 /// The decoder of a checkpoint, frozen.
-fn load_backbone(
+pub(crate) fn load_backbone(
     checkpoint: &Checkpoint,
     context: &Context<'_>,
     observer: &mut dyn Observer,
@@ -537,27 +485,21 @@ fn load_backbone(
 /// without a word.
 fn with_room<'a>(
     context: Context<'a>,
-    checkpoint: &Checkpoint,
-    parameters: ParameterCount,
-    available: Option<u64>,
+    trainable: &[TrainableTensor],
+    before: BeforeWeights,
     observer: &mut dyn Observer,
 ) -> Context<'a> {
-    let is_host =
-        ls_model::ComputeType::Bf16.of_activations(context.device) == ls_model::ComputeType::F32;
-    let available = available.filter(|_| is_host);
-    let (pass_size, expected_memory) = fitting_pass(
-        context.run,
-        context.model_config,
-        checkpoint.num_parameters(),
-        context.splits.train.lengths(),
-        parameters.trainable,
-        context.device,
-        available,
-    );
-    if let Some(available) = available.filter(|available| (expected_memory as u64) > *available) {
+    let host = is_host(context.device);
+    let available = before.available.filter(|_| host);
+    let lengths = context.splits.lengths();
+    let largest = Largest::of(context.run, &lengths, context.pass_size);
+    let footprint = context.footprint(trainable, &largest, host, before.resident);
+    let (pass_size, memory) = fitting_pass(&footprint, &lengths, available);
+    let (expected_memory, beside) = (memory.total(), memory.beside_program());
+    if let Some(available) = available.filter(|available| beside > *available) {
         tracing::warn!(
             "training is expected to take {}, and {} are free: the system may end it; {}",
-            gigabytes(expected_memory as u64),
+            gigabytes(beside),
             gigabytes(available),
             advice(context.run, pass_size)
         );
@@ -660,7 +602,7 @@ fn calibrated(fitted: &Fitted, context: &Context<'_>) -> InferenceSettings {
 }
 
 /// A head on the backbone, drawn from the run's seed.
-fn with_new_head(backbone: LlamaModel, context: &Context<'_>) -> LlamaClassifier {
+pub(crate) fn with_new_head(backbone: LlamaModel, context: &Context<'_>) -> LlamaClassifier {
     LlamaClassifier::new(
         backbone,
         context.model_config,
@@ -673,7 +615,7 @@ fn with_new_head(backbone: LlamaModel, context: &Context<'_>) -> LlamaClassifier
 
 /// The model with adapters if wanted, drawn from the run's seed; without them what is `trained` of
 /// the decoder trains.
-fn to_train(
+pub(crate) fn to_train(
     mut model: LlamaClassifier,
     context: &Context<'_>,
     lora: Option<&LoraConfig>,

@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod config;
 pub mod convert;
+pub mod estimate;
 pub mod evaluate;
 pub mod export;
 pub mod init;

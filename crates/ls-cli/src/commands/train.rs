@@ -8,7 +8,7 @@ use ls_files::{StdoutError, exists, is_file, print};
 use ls_train::config::DataFiles;
 use ls_train::{Report, RunConfig, TrainError};
 
-use crate::args::{TrainArgs, sets};
+use crate::args::{RunArgs, TrainArgs, sets};
 use crate::error::{Stopped, UsageError, WithHint};
 use crate::numbers::{bytes, duration};
 use crate::output::Display;
@@ -25,15 +25,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         UsageError { message, hint }.into()
     };
     let named = named_folder(args)?;
-    let configured = args.config.is_some() || args.data.is_some();
+    let configured = args.of.config.is_some() || args.of.data.is_some();
     if args.resume.is_some() && named.is_none() && !configured {
         return Err(unnamed());
     }
     let device = device::select(args.device.as_deref())?;
-    let (mut config, decided) = read_config(args)?;
-    config.data.skip_bad_rows |= args.skip_bad_rows;
-    config.model.path = hub::configured(&config.model, args.download)?;
-    hub::data(&mut config.data, args.download)?;
+    let (config, decided) = read_config(args)?;
     let mut display = Display::default().stopped_by(&signals);
     let run = match named
         .or(resumed_by_config(args)?)
@@ -41,7 +38,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     {
         Some(run) => run,
         None if args.resume.is_some() => return Err(unnamed()),
-        None => free_folder(args.data.as_deref().unwrap_or(name(args)), |taken| {
+        None => free_folder(args.of.data.as_deref().unwrap_or(name(&args.of)), |taken| {
             if matches!(ls_train::unfinished(taken), Ok(Some(_))) {
                 say(format!(
                     "note: {} holds a run that is not finished; to go on with it: {}",
@@ -151,10 +148,14 @@ fn resume_command(run: &Path, args: &TrainArgs, more: Option<&str>) -> String {
         flags.extend(["--device", device]);
     }
     if args.resume.is_some() {
-        let config = args.config.as_deref().and_then(Path::to_str);
+        let config = args.of.config.as_deref().and_then(Path::to_str);
         flags.extend(config.into_iter().flat_map(|config| ["--config", config]));
         let key = |set: &str| set.split('=').next().map(|key| key.trim().to_owned());
-        let others = args.set.iter().filter(|set| key(set) != more.and_then(key));
+        let others = args
+            .of
+            .set
+            .iter()
+            .filter(|set| key(set) != more.and_then(key));
         flags.extend(others.flat_map(|set| ["--set", set]));
     }
     flags.extend(more.into_iter().flat_map(|set| ["--set", set]));
@@ -178,10 +179,10 @@ fn named_folder(args: &TrainArgs) -> Result<Option<PathBuf>> {
 /// The run that goes on by its own configuration: its folder, wherever that was moved since the
 /// configuration was written.
 fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
-    let (Some(_), Some(config)) = (&args.resume, &args.config) else {
+    let (Some(_), Some(config)) = (&args.resume, &args.of.config) else {
         return Ok(None);
     };
-    let told = sets(&args.set, "run");
+    let told = sets(&args.of.set, "run");
     if told || config.file_name() != Some("config.toml".as_ref()) {
         return Ok(None);
     }
@@ -189,35 +190,56 @@ fn resumed_by_config(args: &TrainArgs) -> Result<Option<PathBuf>> {
     Ok(ls_train::is_run(folder)?.then(|| folder.to_path_buf()))
 }
 
-/// The configuration, by its name or of files alone, and what was decided in that case.
+/// The configuration of a run that begins or goes on, and what was decided where it is of files
+/// alone.
 fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
-    if let Some(train) = &args.data {
-        let model = args.model.as_deref();
-        let mut keys = ["model.path", "model.adapter"].into_iter();
-        if model.is_none() && !keys.any(|key| sets(&args.set, key)) {
-            let message = "--data: which model is to be trained?".into();
-            let hint = "name it with --model HF_DIR, or an adapter to begin from with --set \
-                        model.adapter=DIR";
-            let hint = Some(hint.into());
-            return Err(UsageError { message, hint }.into());
+    let of_run = match (&args.resume, &args.of.config, &args.of.data) {
+        (Some(_), None, None) => named_folder(args)?,
+        _ => resumed_by_config(args)?,
+    };
+    match of_run {
+        Some(run) if args.of.data.is_none() => {
+            let config = ls_train::config_of_run(&run, &args.of.set)?;
+            Ok((found(config, &args.of)?, Vec::new()))
         }
-        let files = DataFiles {
-            model,
-            train,
-            validation: args.validation.as_deref(),
-            test: args.test.as_deref(),
-            task: args.task,
-        };
-        return Ok(RunConfig::of_files(&files, &args.set)?);
+        _ => read_new(&args.of),
     }
-    if let (Some(_), None, Some(run)) = (&args.resume, &args.config, named_folder(args)?) {
-        return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
+}
+
+/// The configuration of a run that begins, by its name or of files alone, with the folders that it
+/// is of; and what was decided in the second case.
+pub(super) fn read_new(args: &RunArgs) -> Result<(RunConfig, Vec<String>)> {
+    let Some(train) = &args.data else {
+        let root = || builtin::unpack(Path::new("runs"));
+        let config = read_named(name(args), &args.set, root)?;
+        return Ok((found(config, args)?, Vec::new()));
+    };
+    let model = args.model.as_deref();
+    let mut keys = ["model.path", "model.adapter"].into_iter();
+    if model.is_none() && !keys.any(|key| sets(&args.set, key)) {
+        let message = "--data: which model is to be trained?".into();
+        let hint = "name it with --model HF_DIR, or an adapter to begin from with --set \
+                    model.adapter=DIR";
+        let hint = Some(hint.into());
+        return Err(UsageError { message, hint }.into());
     }
-    if let Some(run) = resumed_by_config(args)? {
-        return Ok((ls_train::config_of_run(&run, &args.set)?, Vec::new()));
-    }
-    let root = || builtin::unpack(Path::new("runs"));
-    Ok((read_named(name(args), &args.set, root)?, Vec::new()))
+    let files = DataFiles {
+        model,
+        train,
+        validation: args.validation.as_deref(),
+        test: args.test.as_deref(),
+        task: args.task,
+    };
+    let (config, decided) = RunConfig::of_files(&files, &args.set)?;
+    Ok((found(config, args)?, decided))
+}
+
+/// The configuration with the folders of model and data set that it is of.
+fn found(mut config: RunConfig, args: &RunArgs) -> Result<RunConfig> {
+    config.data.skip_bad_rows |= args.skip_bad_rows;
+    config.model.path = hub::configured(&config.model, args.download)?;
+    hub::data(&mut config.data, args.download)?;
+    Ok(config)
 }
 
 /// The configuration of a file, or the built-in one of a name, whose files `root` puts somewhere.
@@ -244,7 +266,7 @@ pub(super) fn read_named(
 }
 
 /// The name of the configuration.
-fn name(args: &TrainArgs) -> &Path {
+fn name(args: &RunArgs) -> &Path {
     args.config
         .as_deref()
         .unwrap_or(Path::new("demo-sentiment"))
