@@ -27,7 +27,9 @@ use crate::events::StepRecord;
 /// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
 /// | `best/` | PEFT adapter with head, or the whole model, with tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
-/// | `report.json` | scores and cost; written last: a run without it is not finished |
+/// | `report.json` | scores, cost, labels and lengths of the splits: a run without it is not finished |
+/// | `report.html` | the same and more for people, made of the other files; it may be missing |
+/// | `label_errors.json` | where it was asked for: labels of the training split that are likely wrong |
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     root: PathBuf,
@@ -134,7 +136,7 @@ impl RunDir {
     ///
     /// If a file cannot be removed.
     pub(crate) fn unfinish(&self) -> Result<()> {
-        for path in [self.report(), self.predictions()] {
+        for path in [self.report(), self.predictions(), self.page()] {
             if exists(&path)? {
                 fs::remove_file(&path).map_err(FileError::writing(&path))?;
             }
@@ -284,6 +286,18 @@ impl RunDir {
     /// Scores and cost.
     pub(crate) fn report(&self) -> PathBuf {
         self.root.join("report.json")
+    }
+    /// The page about the run.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.root.join(ls_report::PAGE)
+    }
+    /// Labels of the training split that are likely wrong.
+    pub(crate) fn label_errors(&self) -> PathBuf {
+        self.root.join(ls_report::LABEL_ERRORS)
+    }
+    /// Where those are looked for: a sweep over the parts of the training split.
+    pub(crate) fn label_errors_sweep(&self) -> PathBuf {
+        self.root.join("label-errors")
     }
 
     /// Writes a text file whole or not at all.

@@ -1,5 +1,6 @@
 //! One file per command: arguments -> one library call -> print.
 
+pub mod compare;
 pub mod config;
 pub mod convert;
 pub mod evaluate;
@@ -9,6 +10,7 @@ pub mod inspect;
 pub mod predict;
 mod profiles;
 mod rendering;
+pub mod report;
 pub mod score;
 pub mod sweep;
 mod table;
