@@ -10,6 +10,8 @@ mod answers;
 mod any_bytes;
 mod beginnings;
 mod bounds;
+#[cfg(unix)]
+mod browser;
 mod bytes;
 mod changes;
 mod colours;
@@ -20,6 +22,8 @@ mod convert;
 mod crash;
 mod data;
 mod decoding;
+#[cfg(unix)]
+mod devtools;
 mod evaluate;
 mod export;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -41,6 +45,7 @@ mod predict;
 mod problems;
 mod python;
 mod reading;
+mod report;
 mod resume;
 mod runs;
 mod sandbox;

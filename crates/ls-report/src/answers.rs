@@ -293,9 +293,12 @@ impl Row {
             let scores = scores.into_iter();
             Ok::<_, String>(scores.map(|score| score.map(widened)).collect::<Vec<_>>())
         };
-        let read = |tag: String| match bilou {
-            true => bilou_as_iobes(&tag).into_owned(),
-            false => tag,
+        let read = |tag: String| {
+            if bilou {
+                bilou_as_iobes(&tag).into_owned()
+            } else {
+                tag
+            }
         };
         Ok(TagsAnswer {
             scores: sure("tag_scores", self.tag_scores)?,

@@ -8,7 +8,7 @@ use ls_files::{
     FileError, is_file, is_folder, optional, parse_json, parse_toml, read, read_text,
     standing_folder,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::answers::Answers;
@@ -115,6 +115,28 @@ impl Run {
     ///
     /// If there is no folder or no `config.toml` in it, or a file of the run is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("report.json");
+        Self::with_report(folder, || json(&path))
+    }
+
+    /// The same of a run whose report is not written yet, but known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::read`].
+    pub(crate) fn ending_with(folder: &Path, report: &impl Serialize) -> Result<Self> {
+        let path = folder.join("report.json");
+        let fault = |error| FileError::json(&path, 1, &error);
+        Self::with_report(folder, || {
+            let report = serde_json::to_value(report).map_err(fault)?;
+            Ok(Some(serde_json::from_value(report).map_err(fault)?))
+        })
+    }
+
+    fn with_report(
+        folder: &Path,
+        report: impl FnOnce() -> Result<Option<Finished>>,
+    ) -> Result<Self> {
         let none = |reason| ReportError::NotARun {
             path: folder.into(),
             reason,
@@ -131,7 +153,7 @@ impl Run {
             Some(best) => json(&best.join("ls_llama.json"))?,
             None => None,
         };
-        let finished: Option<Finished> = json(&folder.join("report.json"))?;
+        let finished = report()?;
         let predictions = folder.join("predictions.jsonl");
         let answers = match &settings {
             // Those of an unfinished run are of an earlier end.
@@ -195,4 +217,25 @@ fn records(path: &Path) -> Result<(Vec<Step>, Vec<Evaluated>)> {
         }
     }
     Ok((steps, evaluations))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_a_stop_cut_is_passed_over_and_a_damaged_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        assert!(records(&path).unwrap().0.is_empty());
+        let step = r#"{"kind":"step","step":1,"loss":0.5,"learning_rate":0.1,"grad_norm":1.0}"#;
+        let other = r#"{"kind":"skipped","step":2}"#;
+        std::fs::write(&path, format!("{step}\n{other}\n{{\"kind\":")).unwrap();
+        let (steps, evaluations) = records(&path).unwrap();
+        assert_eq!((steps.len(), evaluations.len()), (1, 0));
+        assert_eq!(steps[0].loss, 0.5);
+        std::fs::write(&path, format!("{step}\n{{\"kind\":\n{step}\n")).unwrap();
+        let error = records(&path).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl:2:"), "{error}");
+    }
 }

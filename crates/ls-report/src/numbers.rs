@@ -59,9 +59,9 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A probability that two systems are alike.
-pub(crate) fn p_value(p: f64) -> String {
-    if p < 0.001 {
+/// A p value: how likely a difference is by chance.
+pub fn p_value(p: f64) -> String {
+    if p < 0.0005 {
         format!("{p:.1e}")
     } else {
         format!("{p:.3}")
@@ -139,7 +139,12 @@ mod tests {
             (signed(-0.1), signed(0.0)),
             ("\u{2212}0.1000".into(), "+0.0000".into())
         );
-        assert_eq!(duration(59.94), "59.9 s");
+        assert_eq!(
+            (duration(59.4), duration(59.94)),
+            ("59.4 s".into(), "1 min 0 s".into())
+        );
+        let p = [0.999e-3, 0.0004, 1.0].map(p_value);
+        assert_eq!(p, ["0.001", "4.0e-4", "1.000"]);
         assert_eq!(
             (duration(61.0), duration(7260.0)),
             ("1 min 1 s".into(), "2 h 1 min".into())

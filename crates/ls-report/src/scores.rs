@@ -52,9 +52,12 @@ pub struct ClassScore {
     pub f1: Option<Interval>,
 }
 
+/// Scores of the whole by their JSON keys.
+pub(crate) type Metrics = Vec<(&'static str, f64)>;
+
 /// Scores without intervals.
 struct Found {
-    metrics: Vec<(&'static str, f64)>,
+    metrics: Metrics,
     classes: Vec<(String, ClassScores)>,
     confusion: Vec<Vec<usize>>,
 }
@@ -255,7 +258,7 @@ impl Answers {
         &self,
         first: &Answers,
         labels: &LabelSet,
-    ) -> Result<(Vec<(&'static str, f64)>, Vec<Comparison>)> {
+    ) -> Result<(Metrics, Vec<Comparison>)> {
         let counts = Counts::of([self, first], labels)?;
         let own = counts.scores_of(&counts.tally(0).totals())?;
         let statistics = |totals: &[usize]| {

@@ -1,6 +1,7 @@
 //! [`Settings`]: what the answers of a run's model mean.
 
 use ls_data::{LabelSet, TagKind, TaskKind};
+use ls_files::Fingerprint;
 use serde::Deserialize;
 
 /// What is answered.
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     problem_type: Option<String>,
     #[serde(default)]
     pub(crate) calibration: Calibration,
+    /// Of the base model, beside an adapter.
+    pub(crate) base_weights: Option<Fingerprint>,
 }
 
 /// What was fitted beside the weights.

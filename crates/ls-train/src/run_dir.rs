@@ -27,8 +27,8 @@ use crate::events::StepRecord;
 /// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
 /// | `best/` | PEFT adapter with head, or the whole model, with tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
-/// | `report.json` | scores, cost, labels and lengths of the splits: a run without it is not finished |
-/// | `report.html` | the same and more for people, made of the other files; it may be missing |
+/// | `report.html` | the page about the run, made of the other files; a run may be without |
+/// | `report.json` | scores, cost, labels and lengths of the splits; written last: a run without it is not finished |
 /// | `label_errors.json` | where it was asked for: labels of the training split that are likely wrong |
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
@@ -136,10 +136,15 @@ impl RunDir {
     ///
     /// If a file cannot be removed.
     pub(crate) fn unfinish(&self) -> Result<()> {
-        for path in [self.report(), self.predictions(), self.page()] {
+        for path in [self.report(), self.predictions()] {
             if exists(&path)? {
                 fs::remove_file(&path).map_err(FileError::writing(&path))?;
             }
+        }
+        // What else stands in its place ends no run.
+        let page = self.page();
+        if is_file(&page)? {
+            fs::remove_file(&page).map_err(FileError::writing(&page))?;
         }
         Ok(())
     }

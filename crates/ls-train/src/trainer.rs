@@ -339,10 +339,10 @@ fn carry_out(
     if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
         tracing::warn!("an old checkpoint stays: {error}");
     }
-    folder.write_json(&folder.report(), &report)?;
     if run.config.train.report {
-        write_page(folder);
+        write_page(folder, &report);
     }
+    folder.write_json(&folder.report(), &report)?;
     predictions.map_err(|error| TrainError::NoPredictions {
         run: folder.root().to_path_buf(),
         split: splits.reported().0,
@@ -755,9 +755,9 @@ fn baselines(
     ])
 }
 
-/// Writes the page about a finished run. The run is whole without it.
-fn write_page(folder: &RunDir) {
-    if let Err(error) = ls_report::write_page(folder.root(), None) {
+/// Writes the page about a run that is finished but for its report. The run is whole without it.
+fn write_page(folder: &RunDir, report: &Report) {
+    if let Err(error) = ls_report::write_last_page(folder.root(), report) {
         let error = TrainError::from(error);
         tracing::warn!(
             "no page about the run: {}; `report {}` makes it",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use ls_files::print;
-use ls_report::{Compared, Run, title, write_comparison};
+use ls_report::{Compared, Run, p_value, title, write_comparison};
 use ls_train::TrainError;
 
 use crate::args::CompareArgs;
@@ -21,9 +21,10 @@ pub fn run(args: &CompareArgs) -> Result<()> {
         write_comparison(&compared, out).map_err(TrainError::from)?;
         say(format!("page: {}", out.display()));
     }
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&compared)? + "\n",
-        false => text(&compared)?,
+    let text = if args.json {
+        serde_json::to_string_pretty(&compared)? + "\n"
+    } else {
+        text(&compared)?
     };
     Ok(print(text)?)
 }
@@ -58,8 +59,11 @@ fn text(compared: &Compared) -> Result<String> {
         if let Some(test) = run.mcnemar {
             writeln!(
                 out,
-                "\nMcNemar, {} and the first: {} and {} right alone, p {:.4}",
-                run.run, test.only_this, test.only_first, test.p_value
+                "\nMcNemar, {} and the first: {} and {} right alone, p {}",
+                run.run,
+                test.only_this,
+                test.only_first,
+                p_value(test.p_value)
             )?;
         }
     }

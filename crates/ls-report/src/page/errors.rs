@@ -106,15 +106,16 @@ fn labels(answers: &[LabelsAnswer], labels: &LabelSet) -> Markup {
         let verdicts = wrong.iter().map(|(label, is_found, _)| {
             let (name, value) = (labels.name(*label), score(one.scores[*label]));
             let verdict = el("p").class("verdict");
-            match is_found {
-                true => verdict
+            if *is_found {
+                verdict
                     .text("found ")
                     .child(found(name))
-                    .text(format!(" ({value}), which the data do not have")),
-                false => verdict
+                    .text(format!(" ({value}), which the data do not have"))
+            } else {
+                verdict
                     .text("missed ")
                     .child(gold(name))
-                    .text(format!(" ({value}), which the data have")),
+                    .text(format!(" ({value}), which the data have"))
             }
         });
         el("li").children(texts(&one.text)).children(verdicts)
@@ -227,12 +228,9 @@ fn line(
     while at < shown.end {
         let span = spans.iter().find(|span| span.start <= at && at < span.end);
         let end = span.map_or(at + 1, |span| span.end).min(shown.end);
-        let mut text = String::new();
-        for word in at..end {
-            text.push_str(&one.words[word]);
-            if word + 1 < end {
-                text.push_str(&between[word]);
-            }
+        let mut text = one.words[at].clone();
+        for (gap, word) in between[at..].iter().zip(&one.words[at + 1..end]) {
+            text.extend([gap.as_str(), word]);
         }
         words = match span {
             Some(span) => {

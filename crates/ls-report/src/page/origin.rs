@@ -1,5 +1,6 @@
 //! Where the run comes from: its configuration, the machine, hashes of what went in.
 
+use ls_files::Hashed;
 use serde_json::Value;
 
 use super::parts::{Section, missing};
@@ -50,6 +51,18 @@ pub(super) fn environment(run: &Run) -> Section {
                 let part = |at: usize| pair[at].as_str().unwrap_or_default().to_string();
                 let hash = el("span").class("hash").text(part(1));
                 hashes.row([data(part(0)), hash.into()]);
+            }
+            let weights = run
+                .settings
+                .as_ref()
+                .and_then(|settings| settings.base_weights.as_ref());
+            if let Some(weights) = weights {
+                let name = match weights.hashed {
+                    Hashed::Whole => "weights of the base model",
+                    Hashed::Sample => "weights of the base model (a sample of them)",
+                };
+                let hash = el("span").class("hash").text(&weights.sha256);
+                hashes.row([Markup::text(name), hash.into()]);
             }
             [facts.markup(), hashes.markup()].into_iter().collect()
         }

@@ -41,7 +41,8 @@ fn calibrated(found: &Calibrated) -> Markup {
     let (unit, answers) = (found.unit, count(found.after.count as u64));
     let mut text = format!(
         "Bars are the part of the answers that is right, in 15 bins by the probability of the \
-         answer; on the dotted line both are the same. An answer is that to one {unit}: {answers}. "
+         answer; on the dotted line both are the same. There are {answers} answers, one to each \
+         {unit}. "
     );
     let mut charts = Vec::new();
     match (&found.before, found.temperature) {

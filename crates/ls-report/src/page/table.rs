@@ -39,9 +39,8 @@ impl Table {
 
     /// The table, in what scrolls where it is wider than the page.
     pub(crate) fn markup(self) -> Markup {
-        let class = |element: Element, numbers: bool| match numbers {
-            true => element.class("n"),
-            false => element,
+        let class = |element: Element, numbers: bool| {
+            if numbers { element.class("n") } else { element }
         };
         let head = self.columns.iter().map(|(name, numbers)| {
             class(el("th").attr("scope", "col"), *numbers).child(name.clone())

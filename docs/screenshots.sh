@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes the screenshots of README.md: pages of both demonstrations, light and dark. Needs Chromium
+# (Debian: apt-get install chromium), takes about a minute, and writes into docs/images.
+#
+#   docs/screenshots.sh [FOLDER]     # FOLDER keeps the runs [default: a temporary one]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+runs=${1:-$(mktemp -d)}
+mkdir -p docs/images
+
+for demo in demo-sentiment demo-ner; do
+    [ -f "$runs/$demo/report.html" ] ||
+        cargo run -q -p ls-cli -- train --config "$demo" --run "$runs/$demo" --progress off
+done
+
+# shot RUN SECTION SCHEME NAME: 0 is dark, 1 light
+shot() {
+    chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars \
+        --user-data-dir="$runs/profile" --blink-settings="preferredColorScheme=$3" \
+        --virtual-time-budget=3000 --window-size=1000,720 --screenshot="$PWD/docs/images/$4.png" \
+        "file://$(realpath "$runs/$1/report.html")$2" 2>/dev/null
+}
+shot demo-sentiment '' 1 report-light
+shot demo-ner '#errors' 0 report-dark
+ls -l docs/images
