@@ -13,8 +13,8 @@ for demo in demo-sentiment demo-ner; do
         cargo run -q -p ls-cli -- train --config "$demo" --run "$runs/$demo" --progress off
 done
 
-# shot RUN SCHEME NAME [SECTIONS]: 0 is dark, 1 light; with SECTIONS (a list of CSS) only these, as a
-# browser without a window does not scroll to them.
+# shot RUN SCHEME NAME [SECTIONS]: 0 is dark, 1 light; with SECTIONS (a list of CSS) only these, as
+# a browser without a window does not scroll to them.
 shot() {
     local style="${4:+section:not($4), nav { display: none }}"
     sed "s|</style>|$style</style>|" "$runs/$1/report.html" >"$runs/shot.html"
