@@ -398,6 +398,29 @@ fn planted_label_errors_are_found() {
 }
 
 #[test]
+fn a_search_that_was_ended_goes_on_and_no_other_takes_its_place() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    let page = sandbox.read("out/report.html");
+    let search = |folds| sandbox.run(&["report", "out", "--label-errors", "--folds", folds]);
+    let [data, away] = ["train.csv", "away.csv"].map(|name| sandbox.path(name));
+    std::fs::rename(&data, &away).unwrap();
+    let outcome = search("2");
+    says(
+        &outcome,
+        1,
+        &["fold=1 was not trained: ", "train.csv: no such file"],
+    );
+    assert!(!sandbox.path("out/label_errors.json").exists());
+    assert_eq!(sandbox.read("out/report.html"), page);
+    std::fs::rename(&away, &data).unwrap();
+    let way_out = "remove out/label-errors to begin again, or say the same --folds";
+    says(&search("3"), 2, &["--folds was 2, is 3", way_out]);
+    says(&search("2"), 0, &["of 20 labels are likely wrong"]);
+    assert_eq!(sandbox.json("out/label_errors.json")["folds"], 2);
+}
+
+#[test]
 fn label_errors_of_a_tagger_are_words() {
     let sandbox = token();
     train(&sandbox, "out", &["train.epochs=6"]);
