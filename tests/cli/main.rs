@@ -10,6 +10,8 @@ mod answers;
 mod any_bytes;
 mod beginnings;
 mod bounds;
+#[cfg(unix)]
+mod browser;
 mod bytes;
 mod changes;
 mod colours;
@@ -20,6 +22,8 @@ mod convert;
 mod crash;
 mod data;
 mod decoding;
+#[cfg(unix)]
+mod devtools;
 mod estimate;
 mod evaluate;
 mod export;
@@ -47,6 +51,7 @@ mod reading;
 mod readme;
 #[cfg(unix)]
 mod refusals;
+mod report;
 mod resume;
 mod runs;
 mod sandbox;

@@ -117,6 +117,8 @@ pub fn left(sandbox: &Sandbox, run: &str) -> BTreeMap<String, Vec<u8>> {
         .filter_map(|(name, bytes)| Some((name.strip_prefix(&prefix)?.to_owned(), bytes)));
     of_run
         .filter(|(name, _)| !name.starts_with("checkpoints/") && name != "config.toml")
+        // It says the times of the others.
+        .filter(|(name, _)| name != "report.html")
         .map(|(name, bytes)| match name.as_str() {
             "metrics.jsonl" | "report.json" => (name, without_times(&bytes)),
             _ => (name, bytes),

@@ -50,7 +50,7 @@ learning_rate = 1e-2
 "#;
 
 /// What every finished run leaves, besides the checkpoint of its last step.
-pub const RUN_FOLDER: [&str; 12] = [
+pub const RUN_FOLDER: [&str; 13] = [
     "best/README.md",
     "best/adapter_config.json",
     "best/adapter_model.safetensors",
@@ -62,6 +62,7 @@ pub const RUN_FOLDER: [&str; 12] = [
     "environment.json",
     "metrics.jsonl",
     "predictions.jsonl",
+    "report.html",
     "report.json",
 ];
 

@@ -12,20 +12,35 @@ use crate::check::{cargo, report, stdout};
 use crate::circles;
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("ls-files", &[]),
     ("ls-lora", &["ls-files", "ls-ops"]),
     ("ls-ops", &[]),
     ("ls-model", &["ls-files", "ls-lora", "ls-ops"]),
     ("ls-data", &["ls-files"]),
     ("ls-hub", &["ls-data", "ls-files"]),
+    ("ls-report", &["ls-data", "ls-files"]),
     (
         "ls-train",
-        &["ls-data", "ls-files", "ls-lora", "ls-model", "ls-ops"],
+        &[
+            "ls-data",
+            "ls-files",
+            "ls-lora",
+            "ls-model",
+            "ls-ops",
+            "ls-report",
+        ],
     ),
     (
         "ls-cli",
-        &["ls-data", "ls-files", "ls-hub", "ls-ops", "ls-train"],
+        &[
+            "ls-data",
+            "ls-files",
+            "ls-hub",
+            "ls-ops",
+            "ls-report",
+            "ls-train",
+        ],
     ),
     (
         "ls-benches",
@@ -37,7 +52,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Members in whose tree there is no burn: whoever only reads data does not compile tensors.
-const WITHOUT_BURN: [&str; 4] = ["ls-data", "ls-files", "ls-hub", "xtask"];
+const WITHOUT_BURN: [&str; 5] = ["ls-data", "ls-files", "ls-hub", "ls-report", "xtask"];
 
 /// Members that leave the backend to whoever builds the program.
 const WITHOUT_BACKEND: [&str; 4] = ["ls-lora", "ls-ops", "ls-model", "ls-train"];
@@ -311,8 +326,9 @@ mod tests {
             &[],
             &expected,
         );
-        let expected =
-            ["ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-ops, ls-train)"];
+        let expected = [
+            "ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-ops, ls-report, ls-train)",
+        ];
         check(
             &[("ls-cli", &[("ls-model", "build", &[])]), ("ls-model", &[])],
             &[],

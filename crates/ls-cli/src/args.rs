@@ -99,6 +99,26 @@ pub enum Command {
     /// Score a run's best checkpoint on a split or another labelled file, or any classifier or
     /// tagger on a file
     Evaluate(EvaluateArgs),
+    /// Write a page about a run: scores with intervals, calibration, curves, errors, data,
+    /// configuration
+    ///
+    /// The page is one HTML file that asks nothing of anybody: no script, no font, no request. A
+    /// training writes it at its end (`train.report`); this makes it again, also of a run of an
+    /// earlier version, whose page says what is missing.
+    ///
+    /// With --label-errors the run's configuration is first trained once without each of K parts of
+    /// its training split. Labels are likely wrong where the model that did not learn from them is
+    /// confident of another one (confident learning, Northcutt et al. 2021). They stand in the page
+    /// and in label_errors.json of the run folder. The same command goes on where it was ended.
+    Report(ReportArgs),
+    /// Compare runs that were scored on the same examples, with paired tests
+    ///
+    /// Prints every score of each run, its difference to the first run's with a 95 % interval over
+    /// paired resamples of the examples, and the p value of approximate randomisation; where an
+    /// answer is one class also that of McNemar's exact test of right answers. Then the settings
+    /// that differ, time and memory. Runs that were scored on other examples, for another task or
+    /// by another protocol are refused.
+    Compare(CompareArgs),
     /// Label texts
     Predict(PredictArgs),
     /// Score any predictions against gold labels or tags, both in files
@@ -440,6 +460,41 @@ pub struct ConvertArgs {
     /// packed]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub dtype: Option<WeightType>,
+}
+
+/// `report`.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Folder of a run
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Write the page here, in the place of one that is there [default: report.html in the run
+    /// folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Look for labels of the training split that are likely wrong, by cross-validation
+    #[arg(long)]
+    pub label_errors: bool,
+    /// Parts of the training split, each labelled by a model that learns from the others
+    #[arg(long, value_name = "K", requires = "label_errors", default_value_t = 5)]
+    pub folds: usize,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE", requires = "label_errors")]
+    pub device: Option<String>,
+}
+
+/// `compare`.
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// Folders of finished runs, at least two; the others are compared with the first
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    pub runs: Vec<PathBuf>,
+    /// Write a page too, in the place of one that is there
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `export`.

@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Command::Estimate(args) => commands::estimate::run(&args),
         Command::Sweep(args) => commands::sweep::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Convert(args) => commands::convert::run(&args),

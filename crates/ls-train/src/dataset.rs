@@ -792,6 +792,16 @@ impl Dataset {
         text
     }
 
+    /// File and line of an example.
+    ///
+    /// # Errors
+    ///
+    /// If the split's file can no longer be read.
+    pub(crate) fn origin(&self, index: usize) -> Result<(&Path, usize)> {
+        let row = self.row(index)?;
+        Ok((&self.split.files()[row.file], row.line))
+    }
+
     /// Reads the split's files again and calls `each` with the examples of this part, by their
     /// number.
     ///

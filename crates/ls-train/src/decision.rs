@@ -35,6 +35,16 @@ impl Decision {
         }
     }
 
+    /// The score of its label before the logits were divided by a temperature, where scores are
+    /// probabilities of all labels: powers of them, which add up to 1 again.
+    pub(crate) fn untempered(&self, temperature: f32) -> f32 {
+        let most = self.probabilities.iter().copied().fold(0.0, f32::max);
+        // From the largest, so that not all of them vanish.
+        let power = |p: f32| f64::from(p / most).powf(f64::from(temperature));
+        let total: f64 = self.probabilities.iter().copied().map(power).sum();
+        (power(self.score) / total) as f32
+    }
+
     /// The same scores with another label than the one with the highest.
     pub(crate) fn of_label(self, label: usize) -> Self {
         let score = self.probabilities.get(label).copied().unwrap_or(0.0);

@@ -28,6 +28,25 @@ pub enum TrainError {
     /// A file or folder that cannot be read, written or understood.
     #[error(transparent)]
     File(#[from] FileError),
+    /// There is no page about a run, or no comparison of several.
+    #[error(transparent)]
+    Report(#[from] ls_report::ReportError),
+    /// A run has no labels of which some could be likely wrong by others' being likelier.
+    #[error("{}: label errors are looked for among labels that exclude each other, and this run learns {what}", path.display())]
+    NoLabelErrors {
+        /// The run folder.
+        path: PathBuf,
+        /// What it learns.
+        what: &'static str,
+    },
+    /// A part of a cross-validation was not trained.
+    #[error("{run} was not trained: {reason}")]
+    FoldFailed {
+        /// Its name.
+        run: String,
+        /// Why.
+        reason: String,
+    },
     /// The run folder holds something already.
     #[error("run folder {} is not empty", path.display())]
     RunNotEmpty {
@@ -362,12 +381,14 @@ impl TrainError {
             | Self::Finished { .. }
             | Self::RunInUse { .. }
             | Self::NoAdapter { .. }
+            | Self::NoLabelErrors { .. }
             | Self::Differs { .. }
             | Self::SweepDiffers { .. }
             | Self::NoSplit { .. }
             | Self::NoDataset { .. }
             | Self::LabelCount { .. }
             | Self::Model(ModelError::AttentionMode { .. }) => true,
+            Self::Report(error) => error.is_usage(),
             Self::Lora(error) | Self::Model(ModelError::Lora(error)) => error.is_config(),
             Self::Data(error) => matches!(
                 error,
@@ -425,6 +446,7 @@ impl TrainError {
     /// The way out, where there is a usual one.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Report(error) => error.hint(),
             Self::RunNotEmpty { .. } => {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
             }
@@ -436,7 +458,7 @@ impl TrainError {
             ),
             Self::Finished { .. } => Some("more epochs go on from its end: --set train.epochs=N".into()),
             Self::Differs { .. } => {
-                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_*, train.tensorboard and data.cache".into())
+                Some("name another folder with --run to train something else; what a run that goes on may change is train.epochs, train.early_stopping_patience, train.eval_steps, train.eval_batch_size, train.gradient_checkpointing, train.skip_nonfinite_steps, train.pass_size, train.save_*, train.tensorboard, train.report and data.cache".into())
             }
             Self::SweepDiffers { .. } => {
                 Some("name another folder with --run; the same command goes on with the sweep in this one".into())

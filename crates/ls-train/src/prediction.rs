@@ -263,6 +263,32 @@ fn token_object(
     merge(answer, object)
 }
 
+/// The answer for the words of an example with how sure each tag is (`tag_scores`), and how sure it
+/// was before the temperature where one divides the logits (`tag_scores_untempered`).
+pub(crate) fn with_tag_scores(
+    object: Value,
+    prediction: &Prediction,
+    temperature: Option<f32>,
+) -> Value {
+    let (Value::Object(mut object), Prediction::Token(words)) = (object.clone(), prediction) else {
+        return object;
+    };
+    let mut set = |key: &str, score: &dyn Fn(&Decision) -> f32| {
+        let scores = words.iter();
+        let scores = scores.map(|word| word.as_ref().map_or(Value::Null, |one| number(score(one))));
+        if let Some(input) = object.insert(key.into(), scores.collect()) {
+            object.insert(format!("input_{key}"), input);
+        }
+    };
+    set("tag_scores", &|decision| decision.score);
+    if let Some(temperature) = temperature {
+        set("tag_scores_untempered", &|decision| {
+            decision.untempered(temperature)
+        });
+    }
+    Value::Object(object)
+}
+
 /// A probability with the digits that an f32 has; widened to f64 it would print noise after them.
 fn number(value: f32) -> Value {
     value.to_string().parse().map_or(Value::Null, Value::Number)

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use ls_data::{CutReport, TaskKind};
 use ls_lora::ParameterCount;
+use ls_report::Distribution;
 use serde::Serialize;
 
 use crate::config::Protocol;
 use crate::context::Context;
 use crate::environment::peak_memory;
+use crate::error::Result;
 use crate::evaluate::Evaluation;
 use crate::events::EvaluationRecord;
 use crate::fit::Fitted;
@@ -59,6 +61,8 @@ pub struct Report {
     pub baselines: Vec<Baseline>,
     /// Sizes of the splits, and what was cut of them.
     pub cut: BTreeMap<String, CutReport>,
+    /// How often each label occurs in a split, and how long its inputs are.
+    pub distributions: BTreeMap<String, Distribution>,
     /// Parameters that train.
     pub trainable_parameters: usize,
     /// All parameters of the model, the frozen ones included.
@@ -81,16 +85,20 @@ pub struct Report {
 
 impl Report {
     /// The report of a run, without baselines, folder and what it began from.
+    ///
+    /// # Errors
+    ///
+    /// If the file of a split can no longer be read.
     pub(crate) fn new(
         context: &Context<'_>,
         sources: &Sources,
         fitted: &Fitted,
         evaluation: &Evaluation,
         parameters: ParameterCount,
-    ) -> Self {
+    ) -> Result<Self> {
         let (run, splits) = (context.run, context.splits);
         let (reported_split, _) = splits.reported();
-        Self {
+        Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             task: run.config.task,
             protocol: run.config.data.protocol,
@@ -108,6 +116,7 @@ impl Report {
             scores: evaluation.scores.clone(),
             baselines: Vec::new(),
             cut: splits.cut(),
+            distributions: splits.distributions(run.config.problem())?,
             trainable_parameters: parameters.trainable,
             all_parameters: parameters.all,
             steps: fitted.steps,
@@ -117,6 +126,6 @@ impl Report {
             tokens_per_second: fitted.tokens as f64 / fitted.seconds.max(1e-9),
             peak_memory: peak_memory(),
             run: PathBuf::new(),
-        }
+        })
     }
 }

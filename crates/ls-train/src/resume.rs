@@ -13,7 +13,7 @@ use crate::read_files::ReadFiles;
 use crate::run_dir::{MetricsLog, RunDir};
 
 /// Keys that cannot change what is done already, nor what a step computes.
-pub(crate) const FREE: [&str; 11] = [
+pub(crate) const FREE: [&str; 12] = [
     "train.epochs",
     "train.early_stopping_patience",
     "train.eval_steps",
@@ -24,6 +24,7 @@ pub(crate) const FREE: [&str; 11] = [
     "train.save_seconds",
     "train.save_total_limit",
     "train.tensorboard",
+    "train.report",
     "data.cache",
 ];
 /// What divides the examples of a step into passes. Whoever has no memory left could not go on

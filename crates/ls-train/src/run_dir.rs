@@ -27,7 +27,9 @@ use crate::events::StepRecord;
 /// | `checkpoints/` | where the training can go on from: `checkpoint-STEP.safetensors`, the newest `train.save_total_limit` |
 /// | `best/` | PEFT adapter with head, or the whole model, with tokenizer, labels and inference settings of the best checkpoint |
 /// | `predictions.jsonl` | of the best checkpoint on the test split, else on the validation split |
-/// | `report.json` | scores and cost; written last: a run without it is not finished |
+/// | `report.html` | the page about the run, made of the other files; a run may be without |
+/// | `report.json` | scores, cost, labels and lengths of the splits; written last: a run without it is not finished |
+/// | `label_errors.json` | where it was asked for: labels of the training split that are likely wrong |
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     root: PathBuf,
@@ -138,6 +140,11 @@ impl RunDir {
             if exists(&path)? {
                 fs::remove_file(&path).map_err(FileError::writing(&path))?;
             }
+        }
+        // What else stands in its place ends no run.
+        let page = self.page();
+        if is_file(&page)? {
+            fs::remove_file(&page).map_err(FileError::writing(&page))?;
         }
         Ok(())
     }
@@ -284,6 +291,18 @@ impl RunDir {
     /// Scores and cost.
     pub(crate) fn report(&self) -> PathBuf {
         self.root.join("report.json")
+    }
+    /// The page about the run.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.root.join(ls_report::PAGE)
+    }
+    /// Labels of the training split that are likely wrong.
+    pub(crate) fn label_errors(&self) -> PathBuf {
+        self.root.join(ls_report::LABEL_ERRORS)
+    }
+    /// Where those are looked for: a sweep over the parts of the training split.
+    pub(crate) fn label_errors_sweep(&self) -> PathBuf {
+        self.root.join("label-errors")
     }
 
     /// Writes a text file whole or not at all.

@@ -6,6 +6,7 @@ use ls_data::{
     CutReport, LabelSet, OddTags, Scheme, TagKind, TagScheme, TaskKind, TextTokenizer, draw,
     odd_tags, quoted, split_fold, split_off, with_hyphen,
 };
+use ls_report::Distribution;
 
 use crate::classes;
 use crate::config::{DataSettings, ResolvedRun, RunConfig};
@@ -176,6 +177,28 @@ impl Splits {
         splits
             .map(|(name, split)| (name.to_string(), split.cut))
             .collect()
+    }
+
+    /// Labels and lengths, by split.
+    ///
+    /// # Errors
+    ///
+    /// If the file of a split can no longer be read.
+    pub(crate) fn distributions(&self, problem: Problem) -> Result<BTreeMap<String, Distribution>> {
+        let test = self.test.as_ref().map(|test| ("test", test));
+        let splits = [("train", &self.train), ("validation", &self.validation)];
+        let mut all = BTreeMap::new();
+        for (name, split) in splits.into_iter().chain(test) {
+            let labels = match problem {
+                Problem::Regression => Vec::new(),
+                _ => {
+                    let names = self.labels.names().iter().cloned();
+                    names.zip(split.label_counts(self.labels.len())?).collect()
+                }
+            };
+            all.insert(name.to_string(), Distribution::new(labels, split.lengths()));
+        }
+        Ok(all)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::memory::{fitting_pass, is_host};
 use crate::old_head::{OldHead, set_otherwise_than_model};
 use crate::opened::Opened;
 use crate::out_of_memory::{advice, caught, gigabytes};
-use crate::prediction::prediction_object;
+use crate::prediction::{prediction_object, with_tag_scores};
 use crate::read_files::ReadFiles;
 use crate::report::Report;
 use crate::resume::Earlier;
@@ -284,7 +284,7 @@ fn carry_out(
     };
     let fitted = fit(model, &context, observer, Some(journal), saved)?;
     let evaluation = score_reported(&fitted, &context, observer)?;
-    let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters);
+    let mut report = Report::new(&context, &sources, &fitted, &evaluation, parameters)?;
     report.baselines = baselines;
     report.began_from = began_from;
     report.run = folder.root().to_path_buf();
@@ -298,6 +298,9 @@ fn carry_out(
     // A checkpoint is only needed to train longer.
     if let Err(error) = checkpoint::remove(&folder.checkpoints(), |rank, _| rank > 0) {
         tracing::warn!("an old checkpoint stays: {error}");
+    }
+    if run.config.train.report {
+        write_page(folder, &report);
     }
     folder.write_json(&folder.report(), &report)?;
     predictions.map_err(|error| TrainError::NoPredictions {
@@ -701,6 +704,18 @@ fn baselines(
     ])
 }
 
+/// Writes the page about a run that is finished but for its report. The run is whole without it.
+fn write_page(folder: &RunDir, report: &Report) {
+    if let Err(error) = ls_report::write_last_page(folder.root(), report) {
+        let error = TrainError::from(error);
+        tracing::warn!(
+            "no page about the run: {}; `report {}` makes it",
+            error.chain(),
+            folder.root().display()
+        );
+    }
+}
+
 /// Writes the answers for the reported split as JSON lines. Its files are read again, since texts
 /// are not kept.
 fn write_predictions(
@@ -725,6 +740,8 @@ fn write_predictions(
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
             let object = prediction_object(example, Some(&gold), prediction, &splits.labels, tags);
+            let temperature = evaluation.calibration.temperature;
+            let object = with_tag_scores(object, prediction, temperature);
             write(&object.to_string())
         });
         // Rows of files that have changed are not those that were scored, if they are rows at all.

@@ -1,5 +1,6 @@
 //! One file per command: arguments -> one library call -> print.
 
+pub mod compare;
 pub mod completions;
 pub mod config;
 pub mod convert;
@@ -12,6 +13,7 @@ pub mod man;
 pub mod predict;
 mod profiles;
 mod rendering;
+pub mod report;
 pub mod score;
 pub mod sweep;
 mod table;

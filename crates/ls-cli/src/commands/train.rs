@@ -369,6 +369,10 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         duration(report.train_seconds),
         report.tokens_per_second
     )?;
+    let page = report.run.join(ls_report::PAGE);
+    if page.is_file() {
+        writeln!(out, "page                     {}", page.display())?;
+    }
     let run = shell::command([shell::from_here(&report.run)]);
     let example = match config.task {
         ls_data::TaskKind::Sequence => "the soup was cold , but everything after it was a joy",

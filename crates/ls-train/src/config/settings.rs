@@ -743,6 +743,9 @@ pub struct TrainSettings {
     /// Write the scalars of steps and evaluations for TensorBoard too: event files in the run
     /// folder, which `tensorboard --logdir runs` reads.
     pub tensorboard: bool,
+    /// Write a page about the run at its end: `report.html` in the run folder, which any browser
+    /// shows (`ls-cli report RUN` makes it again).
+    pub report: bool,
 }
 
 impl TrainSettings {
@@ -790,6 +793,7 @@ impl Default for TrainSettings {
             save_seconds: 600,
             save_total_limit: 2,
             tensorboard: false,
+            report: true,
         }
     }
 }

@@ -1,0 +1,312 @@
+//! What a run answered to each example of the split that it reports, from its `predictions.jsonl`.
+
+use std::path::Path;
+
+use ls_data::{LabelSet, bilou_as_iobes, has_bilou_tags};
+use ls_files::{FileError, read};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::{ReportError, Result};
+use crate::settings::{Kind, Settings};
+
+/// A text, or two, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// The text.
+    pub(crate) text: String,
+    /// The second one of a pair.
+    pub(crate) pair: Option<String>,
+}
+
+/// One class of several.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ClassAnswer {
+    pub(crate) text: Text,
+    pub(crate) gold: usize,
+    pub(crate) found: usize,
+    /// Probability of every class.
+    pub(crate) scores: Vec<f64>,
+}
+
+/// Any number of labels.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LabelsAnswer {
+    pub(crate) text: Text,
+    pub(crate) gold: Vec<usize>,
+    pub(crate) found: Vec<usize>,
+    /// Score of every label.
+    pub(crate) scores: Vec<f64>,
+}
+
+/// A number.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NumberAnswer {
+    pub(crate) text: Text,
+    pub(crate) gold: f64,
+    pub(crate) found: f64,
+}
+
+/// A tag for each word: those of spans as they are scored, BILOU's as IOBES writes them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TagsAnswer {
+    /// The text in which the words stand, where it came with them.
+    pub(crate) text: Option<String>,
+    pub(crate) words: Vec<String>,
+    pub(crate) gold: Vec<String>,
+    pub(crate) found: Vec<String>,
+    /// How sure each tag is; nothing in runs from before it was kept, nor of a word that was cut.
+    pub(crate) scores: Vec<Option<f64>>,
+    /// The same before a temperature, where one was fitted.
+    pub(crate) untempered: Vec<Option<f64>>,
+}
+
+/// Every answer of a run, by what is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answers {
+    Classes(Vec<ClassAnswer>),
+    Labels(Vec<LabelsAnswer>),
+    Numbers(Vec<NumberAnswer>),
+    /// Tags of spans.
+    Spans(Vec<TagsAnswer>),
+    /// Labels of words.
+    Words(Vec<TagsAnswer>),
+}
+
+/// A line of the file; what a row had beside it is passed over.
+#[derive(Deserialize)]
+struct Row {
+    text: Option<Value>,
+    text_pair: Option<Value>,
+    label: Option<Value>,
+    score: Option<f64>,
+    scores: Option<Map<String, Value>>,
+    labels: Option<Value>,
+    gold: Option<Value>,
+    tokens: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+    tag_scores: Option<Vec<Option<f64>>>,
+    tag_scores_untempered: Option<Vec<Option<f64>>>,
+}
+
+impl Answers {
+    /// Reads the answers of a run.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or a line is not what a run of these settings writes.
+    pub(crate) fn read(path: &Path, settings: &Settings) -> Result<Self> {
+        let bytes = read(path)?;
+        let mut rows = Vec::new();
+        for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let row: Row = serde_json::from_slice(line)
+                .map_err(|error| FileError::json(path, at + 1, &error))?;
+            rows.push((at + 1, row));
+        }
+        if rows.is_empty() {
+            let reason = "no answers, expected one a line".into();
+            let (path, line) = (path.into(), 1);
+            return Err(ReportError::Line { path, line, reason });
+        }
+        let labels = &settings.labels;
+        let kind = settings.kind();
+        let bilou =
+            kind == Kind::Spans && has_bilou_tags(labels.names().iter().map(String::as_str));
+        fn all<T>(
+            path: &Path,
+            rows: Vec<(usize, Row)>,
+            read: impl Fn(Row) -> Result<T, String>,
+        ) -> Result<Vec<T>> {
+            let each = rows.into_iter().map(|(line, row)| {
+                read(row).map_err(|reason| ReportError::Line {
+                    path: path.into(),
+                    line,
+                    reason,
+                })
+            });
+            each.collect()
+        }
+        Ok(match kind {
+            Kind::Class => Self::Classes(all(path, rows, |row| row.class(labels))?),
+            Kind::Labels => Self::Labels(all(path, rows, |row| row.labels(labels))?),
+            Kind::Number => Self::Numbers(all(path, rows, |row| row.number())?),
+            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(bilou))?),
+            Kind::Words => Self::Words(all(path, rows, |row| row.tags(false))?),
+        })
+    }
+
+    /// Number of examples.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Classes(answers) => answers.len(),
+            Self::Labels(answers) => answers.len(),
+            Self::Numbers(answers) => answers.len(),
+            Self::Spans(answers) | Self::Words(answers) => answers.len(),
+        }
+    }
+
+    /// What was asked, without what was answered: of each example its text and its gold label.
+    pub(crate) fn questions(&self, labels: &LabelSet) -> Vec<(String, String)> {
+        let text = |text: &Text| match &text.pair {
+            Some(pair) => format!("{}\n{pair}", text.text),
+            None => text.text.clone(),
+        };
+        match self {
+            Self::Classes(answers) => {
+                let each = answers.iter();
+                each.map(|one| (text(&one.text), labels.name(one.gold).into()))
+                    .collect()
+            }
+            Self::Labels(answers) => {
+                let names = |gold: &[usize]| {
+                    let mut names: Vec<&str> = gold.iter().map(|id| labels.name(*id)).collect();
+                    names.sort_unstable();
+                    names.join("\n")
+                };
+                let each = answers.iter();
+                each.map(|one| (text(&one.text), names(&one.gold)))
+                    .collect()
+            }
+            Self::Numbers(answers) => {
+                let each = answers.iter();
+                each.map(|one| (text(&one.text), one.gold.to_string()))
+                    .collect()
+            }
+            Self::Spans(answers) | Self::Words(answers) => {
+                let each = answers.iter();
+                each.map(|one| (one.words.join(" "), one.gold.join(" ")))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// A number as it was before it was written: with the digits of an f32.
+fn widened(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+fn id(labels: &LabelSet, value: Option<&Value>, key: &str) -> Result<usize, String> {
+    match value {
+        Some(Value::String(name)) => labels
+            .id(name)
+            .ok_or_else(|| format!("{key}: {name:?} is none of the model's labels")),
+        Some(other) => Err(format!("{key}: found {other}, expected a label")),
+        None => Err(format!("no `{key}`")),
+    }
+}
+
+fn ids(labels: &LabelSet, value: Option<&Value>, key: &str) -> Result<Vec<usize>, String> {
+    match value {
+        Some(Value::Array(values)) => values
+            .iter()
+            .map(|value| id(labels, Some(value), key))
+            .collect(),
+        Some(other) => Err(format!("{key}: found {other}, expected a list of labels")),
+        None => Err(format!("no `{key}`")),
+    }
+}
+
+impl Row {
+    fn text(&mut self) -> Result<Text, String> {
+        let text = |value: Option<Value>| match value {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let pair = text(self.text_pair.take());
+        let text = text(self.text.take()).ok_or("no `text`")?;
+        Ok(Text { text, pair })
+    }
+
+    /// The score of every label, in their order.
+    fn scores(&self, labels: &LabelSet) -> Result<Vec<f64>, String> {
+        let scores = self.scores.as_ref().ok_or("no `scores`")?;
+        let score = |name: &String| {
+            let value = scores.get(name).and_then(Value::as_f64);
+            let value = value.filter(|value| (0.0..=1.0).contains(value));
+            value
+                .map(widened)
+                .ok_or_else(|| format!("scores: no probability of {name:?}"))
+        };
+        labels.names().iter().map(score).collect()
+    }
+
+    fn class(mut self, labels: &LabelSet) -> Result<ClassAnswer, String> {
+        Ok(ClassAnswer {
+            gold: id(labels, self.gold.as_ref(), "gold")?,
+            found: id(labels, self.label.as_ref(), "label")?,
+            scores: self.scores(labels)?,
+            text: self.text()?,
+        })
+    }
+
+    fn labels(mut self, labels: &LabelSet) -> Result<LabelsAnswer, String> {
+        Ok(LabelsAnswer {
+            gold: ids(labels, self.gold.as_ref(), "gold")?,
+            found: ids(labels, self.labels.as_ref(), "labels")?,
+            scores: self.scores(labels)?,
+            text: self.text()?,
+        })
+    }
+
+    fn number(mut self) -> Result<NumberAnswer, String> {
+        let number = |value: Option<f64>, key: &str| {
+            let value = value.filter(|value| value.is_finite());
+            value
+                .map(widened)
+                .ok_or(format!("{key}: expected a number"))
+        };
+        Ok(NumberAnswer {
+            gold: number(self.gold.as_ref().and_then(Value::as_f64), "gold")?,
+            found: number(self.score, "score")?,
+            text: self.text()?,
+        })
+    }
+
+    fn tags(self, bilou: bool) -> Result<TagsAnswer, String> {
+        let words = self.tokens.ok_or("no `tokens`")?;
+        let found = self.tags.ok_or("no `tags`")?;
+        let gold = match self.gold {
+            Some(Value::Array(tags)) => {
+                let tag = |tag: Value| match tag {
+                    Value::String(tag) => Ok(tag),
+                    other => Err(format!("gold: found {other}, expected a tag")),
+                };
+                tags.into_iter().map(tag).collect::<Result<Vec<_>, _>>()?
+            }
+            _ => return Err("no list `gold`".into()),
+        };
+        let count = words.len();
+        let same = |what: &str, length: usize| {
+            let differs =
+                format!("{what}: found {length}, expected one for each of {count} tokens");
+            (length == count).then_some(()).ok_or(differs)
+        };
+        same("tags", found.len())?;
+        same("gold", gold.len())?;
+        let sure = |what: &str, scores: Option<Vec<Option<f64>>>| {
+            let scores = scores.unwrap_or_else(|| vec![None; count]);
+            same(what, scores.len())?;
+            let scores = scores.into_iter();
+            Ok::<_, String>(scores.map(|score| score.map(widened)).collect::<Vec<_>>())
+        };
+        let read = |tag: String| {
+            if bilou {
+                bilou_as_iobes(&tag).into_owned()
+            } else {
+                tag
+            }
+        };
+        Ok(TagsAnswer {
+            scores: sure("tag_scores", self.tag_scores)?,
+            untempered: sure("tag_scores_untempered", self.tag_scores_untempered)?,
+            text: self.text.and_then(|text| text.as_str().map(str::to_string)),
+            words,
+            gold: gold.into_iter().map(read).collect(),
+            found: found.into_iter().map(read).collect(),
+        })
+    }
+}
