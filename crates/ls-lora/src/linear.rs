@@ -109,6 +109,9 @@ impl LoraLinear {
     /// weight is one for all, and each layer adds what its adapters make of its rows. PEFT calls
     /// this inference with mixed batches of adapters.
     ///
+    /// Layers share a weight if they are clones of one layer, or of one model. Whether they do is
+    /// not seen here: the first one's weight is taken for all.
+    ///
     /// # Shapes
     ///
     /// - `parts`: layers with the number of rows of each, in the order of the rows
@@ -117,7 +120,8 @@ impl LoraLinear {
     ///
     /// # Panics
     ///
-    /// If there is no part, or the parts do not have as many rows as `x`.
+    /// If there is no part, the parts do not have as many rows as `x`, or adapters are merged into
+    /// the weight of one of several layers.
     #[must_use]
     pub fn forward_mixed(parts: &[(&Self, usize)], x: Tensor<2>) -> Tensor<2> {
         let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
@@ -125,6 +129,10 @@ impl LoraLinear {
         if let [(layer, _)] = parts {
             return layer.forward(x);
         }
+        assert!(
+            !parts.iter().any(|(layer, _)| layer.is_merged()),
+            "a weight with adapters in it is not shared"
+        );
         let base = &parts[0].0.base_layer;
         if rows == 0 {
             return Tensor::zeros([0, base.shape()[1]], (&x.device(), x.dtype()));

@@ -90,6 +90,12 @@ pub enum ModelError {
         /// Expected and found.
         reason: String,
     },
+    /// A mixed batch has a classifier that does not share the decoder of the first.
+    #[error("part {part} of the mixed batch: its classifier is not on the decoder of part 0")]
+    OtherDecoder {
+        /// The part, from 0.
+        part: usize,
+    },
     /// An adapter or a tensor file is at fault.
     #[error(transparent)]
     Lora(#[from] LoraError),

@@ -113,20 +113,14 @@ impl SharedDecoder {
 ///
 /// # Errors
 ///
-/// If there is no batch, or the classifiers are not of one decoder.
+/// If the classifiers are not of one decoder.
 pub fn forward_mixed(parts: &[(&SharedClassifier, &ModelInput)]) -> Result<Vec<Tensor<2>>> {
     let [(first, _), others @ ..] = parts else {
         return Ok(Vec::new());
     };
-    if let Some(row) = others
-        .iter()
-        .position(|(other, _)| !Arc::ptr_eq(&other.decoder, &first.decoder))
-    {
-        let reason = "its classifier is not of the decoder of the first".into();
-        return Err(ModelError::Batch {
-            row: row + 1,
-            reason,
-        });
+    let other = |(part, _): &(&SharedClassifier, _)| !Arc::ptr_eq(&part.decoder, &first.decoder);
+    if let Some(at) = others.iter().position(other) {
+        return Err(ModelError::OtherDecoder { part: at + 1 });
     }
     let models: Vec<&LlamaModel> = parts.iter().map(|(part, _)| &part.model).collect();
     let embedded = models
@@ -297,8 +291,10 @@ fn attend<'k>(
 ) -> Tensor<2> {
     let parts = parts.zip(kinds).zip(batches);
     let parts = parts.map(|((qkv, kind), batch)| {
-        let pooled = batch.pooled.as_ref().filter(|_| batch.is_last_block);
-        batch.context.attend(qkv, kind, pooled)
+        let Batch {
+            context, pooled, ..
+        } = batch;
+        context.attend(qkv, kind, pooled.as_ref().filter(|_| batch.is_last_block))
     });
     Tensor::cat(parts.collect(), 0)
 }
@@ -536,10 +532,7 @@ mod tests {
         let input = input(&tiny, &[&[1, 5]]);
         let error = forward_mixed(&[(&some[0], &input), (&some[1], &input), (&others[0], &input)]);
         let error = error.unwrap_err().to_string();
-        assert!(
-            error.contains("row 2") && error.contains("decoder"),
-            "{error}"
-        );
+        assert!(error.contains("part 2"), "{error}");
 
         let device = Device::flex();
         let base = tiny.classifier("causal", Task::Sequence(Pooling::Last), &device);

@@ -1,5 +1,7 @@
 //! Element types of a model's weights and activations.
 
+use std::fmt;
+
 use burn::tensor::{DType, Device};
 use ls_lora::Quantization;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,16 @@ pub enum ComputeType {
     F32,
     /// Brain floats: half the memory.
     Bf16,
+}
+
+/// As configurations write it.
+impl fmt::Display for ComputeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 impl ComputeType {
@@ -63,6 +75,16 @@ impl Precision {
             ComputeType::F32
         } else {
             self.compute
+        }
+    }
+}
+
+/// What weights are in memory: `bf16`, `f32 packed as int8`.
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.quantization {
+            None => write!(f, "{}", self.compute),
+            Some(format) => write!(f, "{} packed as {format}", self.compute),
         }
     }
 }

@@ -73,8 +73,8 @@ impl BaseModel {
             let reason = format!(
                 "it answers with weights in {}, and the base model is loaded in {}: its answers \
                  would be others",
-                told(&settings.precision()),
-                told(&self.precision)
+                settings.precision(),
+                self.precision
             );
             return Err(TrainError::Settings {
                 path: adapter_dir.into(),
@@ -90,19 +90,6 @@ impl BaseModel {
             &self.device,
         )?;
         Predictor::new(opened, model, Some(adapter), overrides, self.device.clone())
-    }
-}
-
-/// A precision as the configuration writes it.
-fn told(precision: &Precision) -> String {
-    let name = |value: serde_json::Result<serde_json::Value>| match value {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    };
-    let dtype = name(serde_json::to_value(precision.compute));
-    match precision.quantization {
-        Some(format) => format!("{dtype} packed as {}", name(serde_json::to_value(format))),
-        None => dtype,
     }
 }
 

@@ -1,5 +1,7 @@
 //! [`Quantization`]: the codes of packed values, and packing and unpacking them on the host.
 
+use std::fmt;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,16 @@ const NF4: [f32; 16] = [
 
 /// The code of zero in 8 bits; codes below it are negative.
 const INT8_ZERO: i32 = 128;
+
+/// As configurations write it.
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nf4 => "nf4",
+            Self::Int8 => "int8",
+        })
+    }
+}
 
 impl Quantization {
     /// The bits of one code.
