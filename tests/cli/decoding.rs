@@ -376,9 +376,10 @@ fn a_bare_constraint_takes_the_scheme_of_the_tags_that_were_learned() {
         // A run of an earlier version has it in its configuration, if it was said there.
         sandbox.edit_json("out/best/ls_llama.json", json!({"scheme": null}));
         let text = sandbox.run(&["evaluate", "--run", "out", "--constrained"]);
-        let said = match set.contains("scheme") {
-            true => "note: tags are held to iob2 (--constrained=iob2)\n",
-            false => "note: tags are held to iob2 (--constrained=iob2): a guess by the names",
+        let said = if set.contains("scheme") {
+            "note: tags are held to iob2 (--constrained=iob2)\n"
+        } else {
+            "note: tags are held to iob2 (--constrained=iob2): a guess by the names"
         };
         assert_contains(&text.stderr, &[said]);
         let config = sandbox

@@ -41,15 +41,15 @@ pub fn open(
             ..predictor.decoding()
         });
         let is_guess = scheme.is_none() && is_guess(&predictor);
-        held.map_err(|error| match is_guess {
-            true => WithHint {
-                error: error.into(),
-                hint: "nothing records the scheme of its tags, and this one is a guess: name \
-                       another with --constrained=SCHEME"
-                    .into(),
+        held.map_err(|error| {
+            let error = anyhow::Error::from(error);
+            if !is_guess {
+                return error;
             }
-            .into(),
-            false => anyhow::Error::from(error),
+            let hint = "nothing records the scheme of its tags, and this one is a guess: name \
+                        another with --constrained=SCHEME"
+                .into();
+            WithHint { error, hint }.into()
         })?;
     }
     Ok((predictor, config))
@@ -99,9 +99,10 @@ fn loaded(
 pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if let (Some(None), Some(scheme)) = (args.constrained, predictor.decoding().constrained) {
-        let guess = match is_guess(predictor) {
-            true => ": a guess by the names of the labels, as nothing records their scheme",
-            false => "",
+        let guess = if is_guess(predictor) {
+            ": a guess by the names of the labels, as nothing records their scheme"
+        } else {
+            ""
         };
         notes.push(format!(
             "note: tags are held to {0} (--constrained={0}){guess}",

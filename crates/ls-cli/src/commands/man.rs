@@ -41,9 +41,10 @@ pub fn run(args: &ManArgs) -> Result<()> {
 /// Sees that a page can be put in a place: what is no file is not replaced.
 fn expect_file_if_there(path: &Path) -> Result<()> {
     if exists(path)? && !is_file(path)? {
-        let found = match is_folder(path)? {
-            true => "a folder",
-            false => "a pipe or a device",
+        let found = if is_folder(path)? {
+            "a folder"
+        } else {
+            "a pipe or a device"
         };
         let path = path.to_path_buf();
         return Err(FileError::NotRegular { path, found }.into());
