@@ -65,7 +65,7 @@ fn nothing_is_replaced() {
     let outcome = sandbox.run(&CONVERT);
     says(
         &outcome,
-        1,
+        2,
         &["models/out: not a usable folder", "it is not empty"],
     );
     assert_eq!(sandbox.listing("models"), ["out/mine.txt"]);

@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 use crate::problems::{LISTS, NUMBERS, labels_of_both_kinds};
 use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, jsonl};
+use crate::tags::parts_of_speech;
+
+/// What `evaluate` and `score` say of the same answers.
+const AGREED: [&str; 6] = [
+    "accuracy", "f1_macro", "examples", "answered", "left_out", "coverage",
+];
 
 fn score(answer: &Value) -> f64 {
     answer["score"].as_f64().unwrap()
@@ -161,10 +167,11 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
     assert_contains(&sandbox.ok(&evaluate), &[&said]);
     sandbox.write("some.jsonl", crate::runs::json_lines(answers.clone()));
     let of_file = sandbox.ok_json(&["score", "--pred", "some.jsonl", "--format", "json"]);
-    for key in ["accuracy", "f1_macro", "coverage", "left_out"] {
+    for key in AGREED {
         assert_eq!(of_file[key], scores[key], "{key}");
     }
-    assert_eq!(of_file["examples"], 10);
+    assert_eq!(of_file["examples"], 20);
+    assert_eq!(of_file["abstain_below"], Value::Null);
     let text = sandbox.ok(&["score", "--pred", "some.jsonl"]);
     assert_contains(
         &text,
@@ -186,11 +193,7 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
     refused(&sandbox, &gold, 1, &["the gold file has no label here"]);
     // Nothing is answered at all.
     let all_out = ["evaluate", "--run", "out", "--abstain-below", "1"];
-    let scores = sandbox.ok_json(&[&all_out[..], &["--format", "json"]].concat());
-    assert_eq!(
-        (&scores["coverage"], &scores["accuracy"]),
-        (&json!(0.0), &json!(0.0))
-    );
+    refused(&sandbox, &all_out, 1, &["train.csv: no text is answered"]);
 
     // Of a tagger entities go, and their words are outside.
     let tagger = token();
@@ -276,6 +279,65 @@ fn what_is_less_sure_than_asked_for_is_not_answered() {
 }
 
 #[test]
+fn a_word_without_a_sure_label_is_left_out_by_evaluate_and_by_score() {
+    let sandbox = parts_of_speech();
+    train(&sandbox, "out", &["train.epochs=2"]);
+    let answers = sandbox.jsonl("out/predictions.jsonl");
+    let scores = answers
+        .iter()
+        .flat_map(|answer| answer["tag_scores"].as_array().unwrap());
+    let mut scores: Vec<f64> = scores.map(|score| score.as_f64().unwrap()).collect();
+    scores.sort_by(f64::total_cmp);
+    let at = (1..scores.len()).rev();
+    let mut gaps = at.filter(|at| *at < 100 && scores[*at] - scores[at - 1] > 1e-4);
+    let unsure = gaps.next().unwrap();
+    let least = ((scores[unsure - 1] + scores[unsure]) / 2.0).to_string();
+    let evaluate = ["evaluate", "--run", "out", "--abstain-below", &least];
+    let expected = sandbox.ok_json(&[&evaluate[..], &["--format", "json"]].concat());
+    assert_eq!(expected["left_out"], unsure);
+    assert_eq!(expected["examples"], 20);
+    let predict = ["predict", "--run", "out", "--input", "train.conll"];
+    for (file, format) in [("some.jsonl", "jsonl"), ("some.conll", "conll")] {
+        let more = ["--abstain-below", &least, "--format", format];
+        let answers = sandbox.ok(&[&predict[..], &more].concat());
+        sandbox.write(file, answers);
+        let score = ["score", "--gold", "train.conll", "--pred", file];
+        let labels = ["--labels", "ADP,NOUN,PROPN,PUNCT,VERB"];
+        for named in [&[][..], &labels] {
+            let json = [&score[..], named, &["--format", "json"]].concat();
+            let found = sandbox.ok_json(&json);
+            for key in AGREED {
+                assert_eq!(found[key], expected[key], "{file} {key}");
+            }
+            assert!(found.as_object().unwrap().contains_key("abstain_below"));
+        }
+        let said = format!("answered {} of 120 words", 120 - unsure);
+        assert_contains(&sandbox.ok(&score), &[&said, "the scores are of these"]);
+        // Two systems are scored on what both answer.
+        let both = [
+            &score[..],
+            &["--compare", "train.conll", "--format", "json"],
+        ]
+        .concat();
+        let both = sandbox.ok_json(&both);
+        assert_eq!(both["comparison"]["accuracy"]["other"], 1.0);
+        assert_eq!(both["answered"], expected["answered"]);
+    }
+    // A tag of the gold file is a label, whatever it looks like.
+    sandbox.write("gold.conll", "Ann ?\nsold VERB\n");
+    sandbox.write("pred.conll", "Ann ?\nsold ??\n");
+    let score = ["score", "--gold", "gold.conll", "--pred", "pred.conll"];
+    assert_contains(&sandbox.ok(&score), &["answered 1 of 2 words"]);
+    // Nothing is answered at all.
+    let none = [&predict[..], &["--abstain-below", "1", "--format", "conll"]].concat();
+    sandbox.write("none.conll", sandbox.ok(&none));
+    let score = ["score", "--gold", "train.conll", "--pred", "none.conll"];
+    refused(&sandbox, &score, 1, &["none.conll: no word is answered"]);
+    let all_out = ["evaluate", "--run", "out", "--abstain-below", "1"];
+    refused(&sandbox, &all_out, 1, &["train.conll: no word is answered"]);
+}
+
+#[test]
 fn a_bare_constraint_takes_the_scheme_of_the_tags_that_were_learned() {
     // Neighbours of one type, so that IOB1 has a `B-` for its types too.
     let iob1 = "Ann I-PER\nBob B-PER\nsold O\nBern I-LOC\nLima B-LOC\n\n".repeat(8);
@@ -302,14 +364,35 @@ fn a_bare_constraint_takes_the_scheme_of_the_tags_that_were_learned() {
         if recorded.is_null() {
             assert_contains(
                 &text.stderr,
-                &["--constrained: the labels are not of iobes"],
+                &["--constrained: the labels are not of iobes", "is a guess"],
             );
             continue;
         }
         let said = format!("note: tags are held to {held} (--constrained={held})");
         assert_contains(&text.stderr, &[&said]);
+        assert!(!text.stderr.contains("guess"), "{}", text.stderr);
         let inspected = sandbox.ok_json(&["inspect", "out", "--json"]);
         assert_eq!(inspected["scheme"], recorded);
+        // A run of an earlier version has it in its configuration, if it was said there.
+        sandbox.edit_json("out/best/ls_llama.json", json!({"scheme": null}));
+        let text = sandbox.run(&["evaluate", "--run", "out", "--constrained"]);
+        let said = if set.contains("scheme") {
+            "note: tags are held to iob2 (--constrained=iob2)\n"
+        } else {
+            "note: tags are held to iob2 (--constrained=iob2): a guess by the names"
+        };
+        assert_contains(&text.stderr, &[said]);
+        let config = sandbox
+            .read("out/config.toml")
+            .replace("train_scheme", "scheme");
+        let (before, data) = config.split_once("[data]\n").unwrap();
+        let others = data.lines().filter(|line| !line.starts_with("scheme"));
+        let others = others.collect::<Vec<_>>().join("\n");
+        let said_there = format!("{before}[data]\nscheme = \"{held}\"\n{others}\n");
+        sandbox.write("out/config.toml", said_there);
+        let text = sandbox.run(&["evaluate", "--run", "out", "--constrained"]);
+        let said = format!("note: tags are held to {held} (--constrained={held})\n");
+        assert_contains(&text.stderr, &[&said]);
     }
 }
 
@@ -386,7 +469,11 @@ fn tags_are_those_that_their_scheme_allows() {
     assert_ne!(free["span_f1_micro"], held["span_f1_micro"]);
 
     for (sandbox, args, fault) in [
-        (&sandbox, "--constrained=iob3", "unknown tag scheme `iob3`"),
+        (
+            &sandbox,
+            "--constrained=iob3",
+            "[possible values: iob1, iob2, ",
+        ),
         (
             &sandbox,
             "--constrained=ioe2",

@@ -162,6 +162,14 @@ fn a_model_with_its_adapter_is_scored_as_the_run_is() {
         assert_eq!(scores(found), scores(of_run));
         let text = sandbox.ok(&[&of_model[..], &last[..2]].concat());
         assert_contains(&text, &[&format!("data: {data} (")]);
+        // The task is recorded beside the adapter.
+        let recorded = sandbox.ok(&[&of_model[..5], &last[..2]].concat());
+        assert_eq!(recorded, text);
+        let answer = |flags: &[&str]| {
+            let args = [&["predict"], &of_model[1..5], flags, &["the film"]].concat();
+            sandbox.ok(&args)
+        };
+        assert_eq!(answer(&[]), answer(&["--task", task]));
     }
 }
 

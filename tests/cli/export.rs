@@ -885,16 +885,16 @@ fn what_cannot_be_handed_over_leaves_nothing() {
         refused(
             &sandbox,
             &command,
-            1,
+            2,
             &[expected, "name a new folder in it"],
         );
     }
     sandbox.write("given/away/mine.txt", "mine");
     let expected = "given/away: not a usable folder for the exported model: it is not empty";
-    refused(&sandbox, &export, 1, &[expected, "name another"]);
+    refused(&sandbox, &export, 2, &[expected, "name another"]);
     std::fs::remove_dir_all(sandbox.path("given")).unwrap();
     sandbox.write("given/away", "a file");
-    refused(&sandbox, &export, 1, &["it is a file"]);
+    refused(&sandbox, &export, 2, &["it is a file"]);
     std::fs::remove_file(sandbox.path("given/away")).unwrap();
 
     let report = sandbox.read("out/report.json");

@@ -150,6 +150,11 @@ fn bash_completes_commands_flags_and_values() {
         (vec!["ls-cli", "train", "--conf"], vec!["--config"]),
         (vec!["ls-cli", "score", "--mode", "s"], vec!["strict"]),
         (vec!["ls-cli", "completions", "z"], vec!["zsh"]),
+        (vec!["ls-cli", "predict", "--pooling", "me"], vec!["mean"]),
+        (
+            vec!["ls-cli", "evaluate", "--constrained", "bil"],
+            vec!["bilou"],
+        ),
     ];
     // No command is forgotten.
     let commands = commands(&sandbox);

@@ -581,7 +581,7 @@ fn a_bad_command_is_refused_with_the_way_out() {
     sandbox.write("latin1.txt", b"caf\xe9\nthe film\n");
     let adapter = ["predict", "--model", "model", "--adapter", "out/best"];
     let with_adapter = |args: &[&'static str]| [&adapter[..], args].concat();
-    let cases: [(Vec<&str>, i32, &[&str]); 23] = [
+    let cases: [(Vec<&str>, i32, &[&str]); 25] = [
         (
             with_adapter(&["--task", "sequence", "--labels", "a,b,c", "hi"]),
             2,
@@ -601,8 +601,8 @@ fn a_bad_command_is_refused_with_the_way_out() {
             with_adapter(&["--task", "sequence", "--pooling", "first", "hi"]),
             2,
             &[
-                "--pooling: expected one of last, last_not_pad, mean, max",
-                "\"first\"",
+                "invalid value 'first' for '--pooling <P>'",
+                "[possible values: last, last_not_pad, mean, max]",
             ],
         ),
         (
@@ -630,8 +630,29 @@ fn a_bad_command_is_refused_with_the_way_out() {
             1,
             &["none: no such folder"],
         ),
-        (vec!["predict", "--model", "model", "hi"], 2, &["--task"]),
-        (vec!["predict", "hi"], 2, &["--run", "--model"]),
+        (
+            vec!["predict", "--model", "model", "hi"],
+            2,
+            &["model: no settings of ls-llama in it: say what it labels with --task"],
+        ),
+        (
+            vec!["predict", "hi"],
+            2,
+            &["not provided:\n  <--run <DIR>|--model <HF_DIR>>\n\n"],
+        ),
+        (
+            vec!["evaluate"],
+            2,
+            &["not provided:\n  <--run <DIR>|--model <HF_DIR>>\n\n"],
+        ),
+        (
+            vec!["evaluate", "--model", "model"],
+            2,
+            &[
+                "--model: which labelled file is to be scored?",
+                "--data FILE",
+            ],
+        ),
         (
             vec!["predict", "--run", "none", "hi"],
             1,

@@ -253,6 +253,8 @@ fn every_block_of_the_readme_runs() {
     let names = "cargo run -p ls-cli -- train --config demo-ner";
     assert!(page.contains(&format!("`{names}`")));
     sh(&sandbox, names, "README.md, the table");
+    let causal = format!("{names} --set model.attention=causal --run runs/demo-ner-causal");
+    sh(&sandbox, &causal, "README.md, the table");
     shows(
         &sandbox,
         &page,
@@ -269,12 +271,13 @@ fn every_block_of_the_readme_runs() {
     );
 }
 
-/// The row of a demo has the figures of its run: fine-tuned, the head alone, and the majority
-/// class, where that is in the row. Another processor sums in another order, and learns a little
-/// otherwise.
+/// The row of a demo has the figures of its run: fine-tuned, the head alone, and the majority class
+/// or the run with the causal mask, whichever is in the row. Another processor sums in another
+/// order, and learns a little otherwise.
 #[track_caller]
 fn shows(sandbox: &Sandbox, page: &str, row: &str, demo: &str, metric: &str) {
-    let report = sandbox.json(&format!("runs/demo-{demo}/report.json"));
+    let of_run = |run: &str| sandbox.json(&format!("runs/demo-{run}/report.json"));
+    let report = of_run(demo);
     let value = |scores: &Value| scores[metric].as_f64().unwrap();
     let baseline = |name: &str| {
         let all = report["baselines"].as_array().unwrap();
@@ -286,8 +289,11 @@ fn shows(sandbox: &Sandbox, page: &str, row: &str, demo: &str, metric: &str) {
     if line.contains("(majority class)") {
         found.push(baseline("majority class"));
     }
+    if line.contains("(with the causal mask)") {
+        found.push(value(&of_run(&format!("{demo}-causal"))["scores"]));
+    }
     let shown = figures(line, row);
-    assert_eq!(shown.len(), 3, "{line}");
+    assert_eq!(shown.len(), found.len(), "{line}");
     for (shown, found) in shown.iter().zip(found) {
         assert!(
             (shown - found).abs() < 0.05,

@@ -19,8 +19,8 @@ fn with_runs() -> Sandbox {
     let tags = token();
     sandbox.write("tags.toml", tags.read("run.toml"));
     sandbox.write("train.conll", tags.read("train.conll"));
-    let train = ["train", "--config", "tags.toml", "--run", "tags"];
-    sandbox.ok(&[&train[..], &["--set", "train.epochs=1"]].concat());
+    let tagger = ["train", "--config", "tags.toml", "--run", "tags"];
+    sandbox.ok(&[&tagger[..], &["--set", "train.epochs=1"]].concat());
     let rows = reviews();
     sandbox.write("unlabelled.csv", "text\nthe film was good\n");
     sandbox.write("other-labels.csv", csv(&[(rows[0].0.clone(), "neither")]));
@@ -37,6 +37,10 @@ fn with_runs() -> Sandbox {
             .replace("epochs = 2", "epochs = \"two\""),
     );
     sandbox.write("torn.toml", "task = \"sequence\n");
+    sandbox.write("other.csv", csv(&rows));
+    sandbox.write("pages/ls-cli-train.1/mine.txt", "mine");
+    train(&sandbox, "again", &["train.epochs=1"]);
+    sandbox.write("again/report.json", "{}");
     sandbox.write("not.gguf", "GGUF no, this is text");
     sandbox.write("adapter/adapter_config.json", "{\"peft_type\": \"LORA\"}");
     sandbox
@@ -44,7 +48,7 @@ fn with_runs() -> Sandbox {
 
 /// What a command of the shell answers: its exit code, and what it says.
 fn answer(sandbox: &Sandbox, line: &str) -> String {
-    let before = sandbox.files();
+    let before = sandbox.files_and_folders();
     let shell = sandbox.command(&[]);
     let program = shell.get_program().to_owned();
     // By the name that messages show.
@@ -80,7 +84,7 @@ fn answer(sandbox: &Sandbox, line: &str) -> String {
     };
     let said = text(&outcome.stderr);
     assert_no_panic(&said, line);
-    let mut after = sandbox.files();
+    let mut after = sandbox.files_and_folders();
     let mut known = before;
     for files in [&mut after, &mut known] {
         // What is kept of encoded data may come and go, and the program's own link.
@@ -98,7 +102,7 @@ fn answer(sandbox: &Sandbox, line: &str) -> String {
     format!("$ {line}\nexit code {code}\n{printed}{said}\n")
 }
 
-/// The files that were written or removed.
+/// The files and folders that were written or removed.
 fn changed(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let names = before.keys().chain(after.keys());
     let mut changed: Vec<String> = names

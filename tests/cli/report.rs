@@ -275,8 +275,8 @@ fn what_is_no_run_or_is_damaged_leaves_no_page() {
     let refused = |args: &[&str], code, parts: &[&str]| {
         says(&sandbox.run(&[&["report"], args].concat()), code, parts);
     };
-    refused(&["none"], 2, &["none: not a run folder: no such folder"]);
-    refused(&["model"], 2, &["model: not a run folder: no config.toml"]);
+    refused(&["none"], 1, &["none: not a run folder: no such folder"]);
+    refused(&["model"], 1, &["model: not a run folder: no config.toml"]);
     train(&sandbox, "out", &["train.epochs=1"]);
     let folds = ["out", "--label-errors", "--folds", "1"];
     refused(&folds, 2, &["--folds: expected 2 to 9999, found 1"]);
@@ -552,7 +552,7 @@ fn runs_that_say_nothing_about_each_other_are_refused() {
         2,
         &["example 7", "the same text is labelled otherwise"],
     );
-    refused(["whole", "none"], 2, &["none: not a run folder"]);
+    refused(["whole", "none"], 1, &["none: not a run folder"]);
     std::fs::remove_file(sandbox.path("other/report.json")).unwrap();
     refused(
         ["whole", "other"],

@@ -149,19 +149,25 @@ impl Sandbox {
 
     /// Every file by its path and bytes.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = self.files_and_folders();
+        files.retain(|path, _| !path.ends_with('/'));
+        files
+    }
+
+    /// The same, and every folder by its path with a slash behind it.
+    pub fn files_and_folders(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut folders = vec![self.dir.path().to_path_buf()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                let name = path.strip_prefix(self.dir.path()).unwrap();
+                let name = name.to_str().unwrap();
                 if path.is_dir() {
+                    files.insert(format!("{name}/"), Vec::new());
                     folders.push(path);
                 } else {
-                    let name = path.strip_prefix(self.dir.path()).unwrap();
-                    files.insert(
-                        name.to_str().unwrap().to_owned(),
-                        std::fs::read(&path).unwrap(),
-                    );
+                    files.insert(name.to_owned(), std::fs::read(&path).unwrap());
                 }
             }
         }

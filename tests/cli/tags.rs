@@ -23,7 +23,11 @@ fn rows(tag: impl Fn(&str, &str) -> String) -> String {
     sentences().into_iter().map(sentence).collect()
 }
 
-/// Parts of speech.
+/// The sentences of [`token`] with parts of speech.
+pub fn parts_of_speech() -> Sandbox {
+    tagged(speech)
+}
+
 fn speech(word: &str, tag: &str) -> String {
     match (word, tag) {
         (".", _) => "PUNCT",

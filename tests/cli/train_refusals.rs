@@ -8,6 +8,32 @@ use crate::runs::*;
 use crate::sandbox::{Sandbox, assert_contains, weights};
 
 #[test]
+fn a_refused_training_leaves_no_folder() {
+    let sandbox = sequence();
+    sandbox.write("header.csv", "text,label\n");
+    sandbox.write("one.csv", csv(&reviews()[..2]));
+    std::fs::create_dir(sandbox.path("mine")).unwrap();
+    let before = sandbox.files_and_folders();
+    for set in [
+        "data.train=header.csv",
+        "data.train=one.csv",
+        "model.path=nowhere",
+    ] {
+        for run in ["half/run2", "mine", "mine/run"] {
+            refused(&sandbox, &train_args(run, &[set]), 1, &[]);
+            let after = sandbox.files_and_folders();
+            let kept: Vec<_> = after
+                .keys()
+                .filter(|path| !path.starts_with("cache/"))
+                .collect();
+            assert_eq!(kept, before.keys().collect::<Vec<_>>(), "{set} {run}");
+        }
+    }
+    // The name is free for the next try.
+    train(&sandbox, "half/run2", &["train.epochs=1"]);
+}
+
+#[test]
 fn bad_sequence_data_is_refused_by_path_and_line() {
     let sandbox = sequence();
     sandbox.write("empty.csv", "");

@@ -133,7 +133,8 @@ pub enum Command {
     /// and IOE), for tags with types and for files without -DOCSTART- lines, which it counts as
     /// words; for labels of texts or words it is a table. Where a JSONL file of predictions has
     /// the probability of each class (`scores`), log-loss and expected calibration error are among
-    /// the scores.
+    /// the scores. What predict left unanswered is left out, and how much that is is said: texts
+    /// that are `abstained`, and words with ? in place of a label, unless that is a gold label.
     Score(ScoreArgs),
     /// Make a Hugging Face folder of a GGUF file
     ///
@@ -427,7 +428,7 @@ pub struct EvaluateArgs {
     pub split: Option<String>,
     /// A labelled file. With --run it is another one than the run's, with the run's columns; with
     /// --model the columns are found in it
-    #[arg(long, value_name = "FILE", required_unless_present = "run")]
+    #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Set a key of data for --data, such as data.text=review, or data.labels=[\"neg\",\"pos\"] as
     /// the names of integers (may be repeated)
@@ -637,19 +638,25 @@ pub struct ModelArgs {
     /// PEFT folder with the head in it
     #[arg(long, value_name = "PEFT_DIR", requires = "model")]
     pub adapter: Option<PathBuf>,
-    /// What to label: a sequence as a whole, or every token
+    /// What to label: a sequence as a whole, or every token [default: as recorded beside the
+    /// weights]
     #[arg(
         long,
         value_parser = task(),
-        conflicts_with = "run",
-        required_unless_present = "run"
+        conflicts_with = "run"
     )]
     pub task: Option<TaskKind>,
     /// causal, bidirectional, from:16, layers:0-7,24-31 or groups:0011
     #[arg(long, value_name = "MODE", conflicts_with = "run")]
     pub attention: Option<String>,
     /// last, last_not_pad, mean or max
-    #[arg(long, value_name = "P", conflicts_with = "run")]
+    #[arg(
+        long,
+        value_name = "P",
+        value_parser = ["last", "last_not_pad", "mean", "max"],
+        hide_possible_values = true,
+        conflicts_with = "run"
+    )]
     pub pooling: Option<String>,
     /// What the answers for a sequence are: regression (bare values), single_label_classification
     /// (probabilities that sum to 1) or multi_label_classification (a probability each) [default:
@@ -668,7 +675,15 @@ pub struct ModelArgs {
     /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou, behind `=`
     /// (--constrained=iob2) [default scheme: that of the tags it was trained on, else what the
     /// prefixes of the labels say]
-    #[arg(long, value_name = "SCHEME", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        long,
+        value_name = "SCHEME",
+        value_parser = tag_scheme(),
+        ignore_case = true,
+        hide_possible_values = true,
+        num_args = 0..=1,
+        require_equals = true
+    )]
     pub constrained: Option<Option<TagScheme>>,
     /// Label names in the order of the head
     #[arg(
@@ -770,6 +785,13 @@ fn task() -> impl TypedValueParser<Value = TaskKind> {
         })
     };
     PossibleValuesParser::new(TaskKind::ALL.map(value)).try_map(|name| name.parse::<TaskKind>())
+}
+
+/// Reads the scheme of `--constrained`.
+fn tag_scheme() -> impl TypedValueParser<Value = TagScheme> {
+    let value = |scheme: TagScheme| PossibleValue::new(scheme.name()).aliases(scheme.alias());
+    let values = TagScheme::ALL.map(value);
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<TagScheme>())
 }
 
 /// How to print predictions.

@@ -1,7 +1,8 @@
 //! The ls-llama command line: parse, run, print, exit.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed,
-//! 2 bad usage or configuration, 101 a fault of this program, 128 + N ended by signal N.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 the command line or the
+//! configuration has to be changed, 1 something else failed, 101 a fault of this program, 128 + N
+//! ended by signal N. The README tells 1 and 2 apart.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::ModelArgs;
-use crate::error::UsageError;
+use crate::error::{UsageError, WithHint};
 use crate::hub;
 use crate::output::Display;
 
@@ -35,13 +35,30 @@ pub fn open(
         })?;
     }
     if let Some(scheme) = args.constrained {
-        let scheme = scheme.unwrap_or_else(|| predictor.settings.tag_scheme());
-        predictor.set_decoding(Decoding {
-            constrained: Some(scheme),
+        let held = scheme.unwrap_or_else(|| predictor.settings.tag_scheme());
+        let held = predictor.set_decoding(Decoding {
+            constrained: Some(held),
             ..predictor.decoding()
+        });
+        let is_guess = scheme.is_none() && is_guess(&predictor);
+        held.map_err(|error| {
+            let error = anyhow::Error::from(error);
+            if !is_guess {
+                return error;
+            }
+            let hint = "nothing records the scheme of its tags, and this one is a guess: name \
+                        another with --constrained=SCHEME"
+                .into();
+            WithHint { error, hint }.into()
         })?;
     }
     Ok((predictor, config))
+}
+
+/// Whether nothing but the names of the labels says of which scheme a tagger's spans are.
+fn is_guess(predictor: &Predictor) -> bool {
+    let of_spans = predictor.problem() == Problem::Tags(Some(TagKind::Spans));
+    of_spans && predictor.settings.scheme.is_none()
 }
 
 fn loaded(
@@ -82,8 +99,13 @@ fn loaded(
 pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if let (Some(None), Some(scheme)) = (args.constrained, predictor.decoding().constrained) {
+        let guess = if is_guess(predictor) {
+            ": a guess by the names of the labels, as nothing records their scheme"
+        } else {
+            ""
+        };
         notes.push(format!(
-            "note: tags are held to {0} (--constrained={0})",
+            "note: tags are held to {0} (--constrained={0}){guess}",
             scheme.name()
         ));
     }
@@ -106,15 +128,6 @@ pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
         notes.push(format!("note: the run is not finished{at}: {best} is used"));
     }
     Ok(notes)
-}
-
-/// What a model gives answers of, and leaves out where it is too unsure.
-pub fn answered(predictor: &Predictor) -> &'static str {
-    match predictor.problem() {
-        Problem::Tags(Some(TagKind::Spans)) => "entities",
-        Problem::Tags(_) => "words",
-        _ => "texts",
-    }
 }
 
 fn overrides(args: &ModelArgs) -> Result<Overrides> {

@@ -16,6 +16,7 @@ use crate::readers::{
     ColumnRef, FileFormat, SequenceColumns, TokenColumns, begins_as_json, conll_width,
     read_objects, read_sequence_from, read_tokens_from,
 };
+use crate::tag_names::NoLabel;
 use crate::task::TaskKind;
 use crate::text_label::{LabelKind, TextLabel};
 
@@ -152,8 +153,12 @@ fn read(bytes: &[u8], name: &Path, options: &AnswerOptions<'_>) -> Result<Answer
                 }
             }
             Answers::Tags(answers) => {
+                let unsure = NoLabel::Unsure.beside(|mark| names.id(mark).is_some());
                 for answer in answers {
                     for word in 0..answer.tags.len() {
+                        if answer.tags[word] == unsure {
+                            continue;
+                        }
                         let line = answer.line_of(word);
                         answer.tags[word] = named(&answer.tags[word], names, name, line)?;
                     }

@@ -145,9 +145,7 @@ pub use source::{EncodingProgress, SplitSource, TagChanges};
 pub use span::{Span, bilou_as_iobes, decode_spans, decode_spans_strict, has_bilou_tags};
 pub use special_tokens::{PadReason, PadToken};
 pub use split_writer::SplitWriter;
-pub use tag_names::{
-    NO_LABEL, OddTags, Scheme, TagKind, odd_tags, quoted, shown_type, with_hyphen,
-};
+pub use tag_names::{NoLabel, OddTags, Scheme, TagKind, odd_tags, quoted, shown_type, with_hyphen};
 pub use task::TaskKind;
 pub use text_label::{LabelKind, TextLabel};
 pub use tokenize::TextTokenizer;

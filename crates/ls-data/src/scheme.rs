@@ -34,18 +34,10 @@ impl FromStr for TagScheme {
     type Err = DataError;
 
     fn from_str(name: &str) -> Result<Self, DataError> {
-        match name.to_ascii_lowercase().as_str() {
-            "bio" => Ok(Self::Iob2),
-            "ioe" => Ok(Self::Ioe2),
-            "bioes" => Ok(Self::Iobes),
-            name => Self::ALL
-                .into_iter()
-                .find(|scheme| scheme.name() == name)
-                .ok_or(()),
-        }
-        .map_err(|()| DataError::UnknownScheme {
-            name: name.to_string(),
-        })
+        let name = name.to_ascii_lowercase();
+        let is_it = |scheme: &Self| scheme.name() == name || scheme.alias() == Some(&*name);
+        let found = Self::ALL.into_iter().find(is_it);
+        found.ok_or(DataError::UnknownScheme { name })
     }
 }
 
@@ -67,6 +59,16 @@ impl TagScheme {
         Self::Iobes,
         Self::Bilou,
     ];
+
+    /// The other name that it goes by.
+    pub fn alias(self) -> Option<&'static str> {
+        match self {
+            Self::Iob2 => Some("bio"),
+            Self::Ioe2 => Some("ioe"),
+            Self::Iobes => Some("bioes"),
+            Self::Iob1 | Self::Ioe1 | Self::Bilou => None,
+        }
+    }
 
     /// The name used in configs and messages.
     pub fn name(self) -> &'static str {

@@ -89,9 +89,26 @@ impl From<Scheme> for String {
     }
 }
 
-/// In place of the label of a word that got none (it was cut off, or has no sub-word), as CoNLL-U
-/// writes it. Where tags are spans, such a word is `O`.
-pub const NO_LABEL: &str = "_";
+/// Why a word has no label where tags are labels. Where they are spans, such a word is `O`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoLabel {
+    /// It was cut off, or has no sub-word: `_`, as CoNLL-U writes it.
+    Unread,
+    /// The model was less sure than was asked for: `?`.
+    Unsure,
+}
+
+impl NoLabel {
+    /// What stands in the label's place, doubled (or more) where that is a label itself.
+    pub fn beside(self, is_label: impl Fn(&str) -> bool) -> &'static str {
+        let marks = match self {
+            Self::Unread => ["_", "__", "___", "____"],
+            Self::Unsure => ["?", "??", "???", "????"],
+        };
+        let free = marks.into_iter().find(|mark| !is_label(mark));
+        free.unwrap_or(marks[3])
+    }
+}
 
 /// The prefixes of all schemes; `O` is none.
 pub(crate) const PREFIXES: &str = "BIESLU";

@@ -75,6 +75,6 @@ impl ReportError {
 
     /// Whether the command cannot be carried out as written.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NotARun { .. } | Self::Differ { .. })
+        matches!(self, Self::Differ { .. })
     }
 }

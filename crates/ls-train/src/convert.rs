@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use ls_data::{TextTokenizer, tokenizer_from_gguf};
-use ls_files::{Dtype, replace_folder, write_atomic};
+use ls_files::{Dtype, FileError, replace_folder, write_atomic};
 use ls_model::{Checkpoint, GgufModel};
 
 use crate::error::Result;
-use crate::new_folder::{create_above, expect_empty, unusable};
+use crate::new_folder::{create_above, expect_empty};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,12 @@ pub fn convert_gguf(
                 "{vocab_size} tokens, and the model has {}",
                 model.vocab_size()
             );
-            return Err(unusable(from, "tokenizer for this model", &reason).into());
+            return Err(FileError::Unusable {
+                path: from.into(),
+                what: "tokenizer for this model",
+                reason,
+            }
+            .into());
         }
         if from != dir {
             tokenizer.copy_to(dir)?;

@@ -53,6 +53,22 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that a command was told to make cannot be made.
+    #[error("{}: not a usable {what}: {reason}", path.display())]
+    NewFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What it is for.
+        what: &'static str,
+        /// What is there.
+        reason: String,
+    },
+    /// Nothing says what a model from elsewhere labels.
+    #[error("{}: no settings of ls-llama in it: say what it labels with --task", path.display())]
+    TaskNeeded {
+        /// The model's folder.
+        path: PathBuf,
+    },
     /// The run folder holds a run that is not finished.
     #[error("{} holds a run that is not finished{}", path.display(), at_step(*at))]
     Unfinished {
@@ -376,6 +392,8 @@ impl TrainError {
             // What the system does not let be read says nothing of what is in it.
             Self::ConfigFile(error) => !matches!(error, FileError::Read { .. }),
             Self::Config { .. }
+            | Self::NewFolder { .. }
+            | Self::TaskNeeded { .. }
             | Self::RunNotEmpty { .. }
             | Self::Unfinished { .. }
             | Self::Finished { .. }

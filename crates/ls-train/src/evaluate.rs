@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use burn::tensor::Device;
 use ls_data::{
     ClassTally, ClassificationScores, ExampleLabels, IGNORE_INDEX, LabelSet, MultiLabelScores,
-    RegressionScores, SpanMode, SpanScores, TagGrammar, TagKind, sequential_order,
+    NoLabel, RegressionScores, SpanMode, SpanScores, TagGrammar, TagKind, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
 
@@ -403,7 +403,7 @@ fn score_tags(
     of_all: bool,
 ) -> Result<Scores> {
     let names = lenient_names(labels, tags);
-    let none = without_decision(labels, tags);
+    let none = without_decision(labels, tags, NoLabel::Unread);
     let name = |tag: usize| names[tag].as_ref();
     let counted = |word: &Option<Decision>| of_all || word.is_some();
     let (mut gold, mut predicted) = (Vec::new(), Vec::new());

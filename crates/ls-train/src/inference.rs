@@ -39,8 +39,8 @@ pub struct InferenceSettings {
     /// What the tags of a tagger say. Files that do not say it leave it to their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<TagKind>,
-    /// The scheme that the tags it learned from are of together, where they are of one. Files that
-    /// do not say it leave it to their names.
+    /// The scheme that the tags it learned from are of together, where they are of one. Where files
+    /// do not say it, the configuration of the run may, else the names of the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<TagScheme>,
     /// Which layers see to the right.

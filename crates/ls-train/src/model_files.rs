@@ -133,10 +133,7 @@ impl Opened {
         }
         let mut settings = match saved {
             Some(saved) => saved,
-            None => {
-                let adapter = adapter_dir.is_some();
-                default_settings(model_dir, &config, &tokenizer, adapter, overrides)?
-            }
+            None => default_settings(model_dir, adapter_dir, &config, &tokenizer, overrides)?,
         };
         if let Some(task) = overrides.task
             && task != settings.task
@@ -215,24 +212,22 @@ impl AdapterFiles {
 
 fn default_settings(
     model_dir: &Path,
+    adapter_dir: Option<&Path>,
     config: &LlamaConfig,
     tokenizer: &TextTokenizer,
-    adapter: bool,
     overrides: &Overrides,
 ) -> Result<InferenceSettings> {
     let Some(task) = overrides.task else {
-        let reason = "no settings of ls-llama in it: say what it labels with --task".into();
-        return Err(TrainError::Settings {
-            path: model_dir.into(),
-            reason,
-        });
+        let path = adapter_dir.unwrap_or(model_dir).into();
+        return Err(TrainError::TaskNeeded { path });
     };
     // Two are what transformers assumes where a checkpoint names none.
     let labels = config
         .labels
         .clone()
         .unwrap_or_else(|| vec!["LABEL_0".into(), "LABEL_1".into()]);
-    let pooling = (task == TaskKind::Sequence).then(|| default_pooling(config, tokenizer, adapter));
+    let pooling = (task == TaskKind::Sequence)
+        .then(|| default_pooling(config, tokenizer, adapter_dir.is_some()));
     let (pad_token_id, pad_token) = pad_token(pooling, config, tokenizer);
     Ok(InferenceSettings {
         format_version: FORMAT_VERSION,

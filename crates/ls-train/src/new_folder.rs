@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ls_files::{FileError, create_folder, exists, is_folder};
 
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 
 /// Sees that a folder is not there yet or empty; `what` it is for.
 ///
@@ -16,11 +16,11 @@ pub(crate) fn expect_empty(folder: &Path, what: &'static str) -> Result<()> {
         return Ok(());
     }
     if !is_folder(folder)? {
-        return Err(unusable(folder, what, "it is a file").into());
+        return Err(unusable(folder, what, "it is a file"));
     }
     let mut held = std::fs::read_dir(folder).map_err(FileError::reading(folder))?;
     if held.next().is_some() {
-        return Err(unusable(folder, what, "it is not empty; name another").into());
+        return Err(unusable(folder, what, "it is not empty; name another"));
     }
     Ok(())
 }
@@ -36,13 +36,13 @@ pub(crate) fn expect_replaceable(folder: &Path, what: &'static str) -> Result<Pa
     let reason = "which cannot be replaced; name a new folder in it";
     if absolute.file_name().is_none() {
         let reason = format!("its path does not end in a name, but in a folder {reason}");
-        return Err(unusable(folder, what, &reason).into());
+        return Err(unusable(folder, what, &reason));
     }
     let here = std::env::current_dir().and_then(std::fs::canonicalize).ok();
     // What is not there yet is not where this program works.
     if here.is_some() && std::fs::canonicalize(&absolute).ok() == here {
         let reason = format!("it is the working directory, {reason}");
-        return Err(unusable(folder, what, &reason).into());
+        return Err(unusable(folder, what, &reason));
     }
     Ok(absolute)
 }
@@ -59,8 +59,8 @@ pub(crate) fn create_above(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn unusable(path: &Path, what: &'static str, reason: &str) -> FileError {
-    FileError::Unusable {
+fn unusable(path: &Path, what: &'static str, reason: &str) -> TrainError {
+    TrainError::NewFolder {
         path: path.to_owned(),
         what,
         reason: reason.into(),

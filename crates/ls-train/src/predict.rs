@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{CutReport, InputLimits, LabelSet, SplitSource, TagGrammar, TagKind, TextTokenizer};
+use ls_data::{
+    CutReport, InputLimits, LabelSet, NoLabel, SplitSource, TagGrammar, TagKind, TextTokenizer,
+};
 use ls_files::FileStamp;
 use ls_model::{LlamaClassifier, LlamaConfig, SharedClassifier};
 use serde_json::Value;
@@ -64,11 +66,14 @@ impl Predictor {
             ..Overrides::default()
         };
         let best = run.standing_best()?;
+        let said = config.data.scheme_of_labels();
         let (model, adapter) = match config.lora {
             Some(_) => (&*config.model.path, Some(&*best)),
             None => (&*best, None),
         };
-        let predictor = Self::from_pretrained(model, adapter, &overrides, device, observer)?;
+        let mut predictor = Self::from_pretrained(model, adapter, &overrides, device, observer)?;
+        // Earlier versions wrote it into the configuration alone.
+        predictor.settings.scheme = predictor.settings.scheme.or(said);
         if config.data.dataset.is_some() && config.data.known().is_none() {
             // Integers in a labelled file count into them, as the description would say.
             let names = predictor.settings.labels.names();
@@ -242,7 +247,17 @@ impl Predictor {
 
     /// The tag of a word that no answer was given for.
     pub fn no_tag(&self) -> &'static str {
-        without_decision(&self.settings.labels, self.settings.tag_kind())
+        let (settings, why) = (&self.settings, self.why_no_label());
+        without_decision(&settings.labels, settings.tag_kind(), why)
+    }
+
+    /// Why a word may have no label: where unsure ones are left out, what could not be read is
+    /// counted with them.
+    fn why_no_label(&self) -> NoLabel {
+        match self.decoding.abstain_below {
+            Some(_) => NoLabel::Unsure,
+            None => NoLabel::Unread,
+        }
     }
 
     pub(crate) fn pass(&self, protocol: Protocol) -> Pass<'_> {
@@ -324,6 +339,7 @@ impl Predictor {
             None => (Vec::new(), None),
         };
         let (labels, tags) = (&self.settings.labels, self.settings.tag_kind());
+        let why = self.why_no_label();
         let mut predictions = predictions.iter();
         let objects = (0..examples.len()).map(|index| {
             let example = examples.get(index);
@@ -333,7 +349,7 @@ impl Predictor {
             };
             // There is one for each example that is read.
             prediction.map_or(Value::Null, |prediction| {
-                prediction_object(example, None, prediction, labels, tags)
+                prediction_object(example, None, prediction, labels, tags, why)
             })
         });
         let dataset = encoded.dataset.as_ref();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use ls_data::{
-    LabelSet, NO_LABEL, SequenceExample, TagKind, TokenExample, bilou_as_iobes, decode_spans,
+    LabelSet, NoLabel, SequenceExample, TagKind, TokenExample, bilou_as_iobes, decode_spans,
     has_bilou_tags, locate_words,
 };
 use serde_json::{Map, Value, json};
@@ -40,13 +40,10 @@ pub(crate) fn lenient_names(labels: &LabelSet, tags: TagKind) -> Vec<Cow<'_, str
 }
 
 /// The tag of a word without a decision: where tags are labels, none of them.
-pub(crate) fn without_decision(labels: &LabelSet, tags: TagKind) -> &'static str {
+pub(crate) fn without_decision(labels: &LabelSet, tags: TagKind, why: NoLabel) -> &'static str {
     match tags {
         TagKind::Spans => "O",
-        TagKind::Labels => [NO_LABEL, "__", "___"]
-            .into_iter()
-            .find(|name| labels.id(name).is_none())
-            .unwrap_or("____"),
+        TagKind::Labels => why.beside(|mark| labels.id(mark).is_some()),
     }
 }
 
@@ -65,7 +62,8 @@ fn tags_of<'a, N: AsRef<str>>(
 ///
 /// Sequence: `text`, `label` (`null` beside `abstained`), `score`, `scores`, and `labels` where any
 /// number may hold; token: `tokens`, `tags`, `entities` with character offsets into the text (words
-/// given without one count as joined by single spaces), unless tags are labels. Other fields of an
+/// given without one count as joined by single spaces), unless tags are labels; `why` a word may
+/// have none. Other fields of an
 /// input object are kept: a label it came with as `gold`, and a field that has the name of an
 /// answer's under `input_` and that name. `gold` is its label, if it has one.
 pub(crate) fn prediction_object(
@@ -74,6 +72,7 @@ pub(crate) fn prediction_object(
     prediction: &Prediction,
     labels: &LabelSet,
     tags: TagKind,
+    why: NoLabel,
 ) -> Value {
     match (example, prediction) {
         (Example::Sequence(example), Prediction::Sequence(decision)) => {
@@ -94,7 +93,7 @@ pub(crate) fn prediction_object(
             gold.map_or(&[], Gold::classes),
             words,
             labels,
-            tags,
+            (tags, why),
         ),
         // A model answers by its task, which is that of the examples.
         _ => Value::Null,
@@ -134,7 +133,7 @@ pub(crate) fn unreadable_object(
             if why == Unreadable::Missing("tokens") {
                 object.remove("tokens");
             }
-            let none = vec![without_decision(labels, tags); example.tokens.len()];
+            let none = vec![without_decision(labels, tags, NoLabel::Unread); example.tokens.len()];
             answer.insert("tokens".into(), json!(example.tokens));
             answer.insert("tags".into(), json!(none));
             if tags == TagKind::Spans {
@@ -240,7 +239,7 @@ fn token_object(
     gold: &[usize],
     words: &[Option<Decision>],
     labels: &LabelSet,
-    tags: TagKind,
+    (tags, why): (TagKind, NoLabel),
 ) -> Value {
     let mut object = example.extra.clone().unwrap_or_default();
     let names = gold.iter().map(|&tag| labels.name(tag));
@@ -252,7 +251,7 @@ fn token_object(
         answer.insert("text".into(), json!(text));
     }
     answer.insert("tokens".into(), json!(example.tokens));
-    let none = without_decision(labels, tags);
+    let none = without_decision(labels, tags, why);
     let names = tags_of(words, labels.names(), none);
     answer.insert("tags".into(), json!(names));
     if tags == TagKind::Spans {
@@ -394,13 +393,17 @@ mod tests {
 
     #[test]
     fn a_word_without_a_label_gets_none_of_the_labels() {
-        let none = |names: &[&str], tags| {
+        let none = |names: &[&str], tags, why| {
             let names = names.iter().map(|name| name.to_string()).collect();
-            without_decision(&LabelSet::from_names(names).unwrap(), tags)
+            without_decision(&LabelSet::from_names(names).unwrap(), tags, why)
         };
-        assert_eq!(none(&["O", "B-PER"], TagKind::Spans), "O");
-        assert_eq!(none(&["NOUN", "O"], TagKind::Labels), "_");
-        assert_eq!(none(&["NOUN", "_"], TagKind::Labels), "__");
+        let [unread, unsure] = [NoLabel::Unread, NoLabel::Unsure];
+        assert_eq!(none(&["O", "B-PER"], TagKind::Spans, unread), "O");
+        assert_eq!(none(&["O", "B-PER"], TagKind::Spans, unsure), "O");
+        assert_eq!(none(&["NOUN", "O"], TagKind::Labels, unread), "_");
+        assert_eq!(none(&["NOUN", "_"], TagKind::Labels, unread), "__");
+        assert_eq!(none(&["NOUN", "_"], TagKind::Labels, unsure), "?");
+        assert_eq!(none(&["?", "??"], TagKind::Labels, unsure), "???");
     }
 
     #[test]

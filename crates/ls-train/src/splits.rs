@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ls_data::{
-    CutReport, LabelSet, OddTags, Scheme, TagKind, TagScheme, TaskKind, TextTokenizer, draw,
-    odd_tags, quoted, split_fold, split_off, with_hyphen,
+    CutReport, LabelSet, OddTags, TagKind, TagScheme, TaskKind, TextTokenizer, draw, odd_tags,
+    quoted, split_fold, split_off, with_hyphen,
 };
 use ls_report::Distribution;
 
@@ -289,8 +289,7 @@ fn kind_of(
 ///
 /// If the split's file can no longer be read.
 fn scheme_of(data: &DataSettings, train: &Dataset, labels: &LabelSet) -> Result<Option<TagScheme>> {
-    let said = data.train_scheme;
-    let said = said.or_else(|| data.scheme.and_then(Scheme::of_spans));
+    let said = data.scheme_of_labels();
     if said.is_some() {
         return Ok(said);
     }

@@ -1,12 +1,12 @@
 //! A training run, from files to a scored best checkpoint. `fit.rs` holds its loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use ls_data::TextTokenizer;
-use ls_files::{FileError, Hashed, write_atomic};
+use ls_data::{NoLabel, TextTokenizer};
+use ls_files::{FileError, Hashed, exists, write_atomic};
 use ls_lora::{LoraConfig, ParameterCount, TrainableTensor, trainable_tensors};
 use ls_model::{ADAPTER, Checkpoint, LlamaClassifier, LlamaModel, Trained};
 
@@ -64,9 +64,25 @@ fn begin(
     shared: &mut Shared,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    let missing = missing_folders(run);
     let folder = RunDir::create(run)?;
-    let _held = folder.hold()?;
-    carry_out(config, &folder, None, device, shared, observer)
+    let held = folder.hold()?;
+    let result = carry_out(config, &folder, None, device, shared, observer);
+    drop(held);
+    if result.is_err() {
+        // What was refused leaves nothing; a folder that holds something stays.
+        let made = missing.iter();
+        made.take_while(|folder| std::fs::remove_dir(folder).is_ok())
+            .for_each(drop);
+    }
+    result
+}
+
+/// A folder and those above it, as far as they are not there.
+fn missing_folders(folder: &Path) -> Vec<PathBuf> {
+    let above = folder.ancestors();
+    let missing = above.take_while(|folder| matches!(exists(folder), Ok(false)));
+    missing.map(Path::to_path_buf).collect()
 }
 
 /// Goes on with a run that was interrupted or killed: on a CPU everything that it leaves, times
@@ -739,7 +755,8 @@ fn write_predictions(
         let written = dataset.for_each_example(&source, |index, example| {
             let gold = dataset.example(index)?.gold;
             let prediction = &evaluation.predictions[index];
-            let object = prediction_object(example, Some(&gold), prediction, &splits.labels, tags);
+            let (labels, why) = (&splits.labels, NoLabel::Unread);
+            let object = prediction_object(example, Some(&gold), prediction, labels, tags, why);
             let temperature = evaluation.calibration.temperature;
             let object = with_tag_scores(object, prediction, temperature);
             write(&object.to_string())

@@ -5,14 +5,15 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use ls_data::{DataError, FileFormat, TagKind, TaskKind};
+use ls_data::{DataError, FileFormat, TaskKind};
 use ls_files::print;
 use ls_train::config::{DataFiles, check_reading};
 use ls_train::dataset::Dataset;
 use ls_train::sources::{Source, Sources, known_form, named, recorded_format, with_keys};
-use ls_train::{Coverage, Predictor, Problem, RunConfig, TrainError};
+use ls_train::{Predictor, Problem, RunConfig, TrainError};
 use serde_json::{Map, Value, json};
 
+use super::coverage::{self, expect_answers};
 use super::table::table;
 use crate::args::{EvaluateArgs, ScoreFormat, sets};
 use crate::error::UsageError;
@@ -22,6 +23,13 @@ use crate::{device, model};
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
+    if args.model.model.is_some() && args.data.is_none() {
+        return Err(UsageError {
+            message: "--model: which labelled file is to be scored?".into(),
+            hint: Some("name it with --data FILE".into()),
+        }
+        .into());
+    }
     let device = device::select(args.device.as_deref())?;
     let mut display = Display::default();
     let (predictor, of_run) = model::open(&args.model, &device, &mut display)?;
@@ -96,13 +104,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     }
     let coverage = evaluation.coverage.zip(args.model.abstain_below);
     if let Some((coverage, least)) = coverage {
-        let fields = json!({
-            "abstain_below": digits(least),
-            "answered": coverage.answered,
-            "left_out": coverage.left_out(),
-            "coverage": coverage.part(),
-        });
-        how.extend(fields.as_object().cloned().unwrap_or_default());
+        expect_answers(&files, problem, coverage)?;
+        how.extend(coverage::fields(coverage, digits(least)));
     }
     let mut out = Vec::new();
     match args.format {
@@ -131,7 +134,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             let (said, loss) = (said.join(", "), evaluation.loss);
             writeln!(out, "{name}: {files} ({said}), loss {loss:.4}")?;
             if let Some((coverage, least)) = coverage {
-                writeln!(out, "{}", covered(&predictor, coverage, least))?;
+                let at = format!(" at --abstain-below {least}");
+                writeln!(out, "{}", coverage::line(problem, coverage, &at))?;
             }
             table(&mut out, &evaluation.scores)?;
         }
@@ -142,17 +146,6 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 /// A number with the digits that an f32 has; widened to f64 it would print noise after them.
 fn digits(value: f32) -> Value {
     value.to_string().parse().map_or(Value::Null, Value::Number)
-}
-
-/// How much was answered, and what the scores below it are of.
-fn covered(predictor: &Predictor, coverage: Coverage, least: f32) -> String {
-    let (what, part) = (model::answered(predictor), coverage.part());
-    let Coverage { answered, of } = coverage;
-    let scores = match predictor.problem() {
-        Problem::Tags(Some(TagKind::Spans)) => "the others count as not found",
-        _ => "the scores are of these",
-    };
-    format!("answered {answered} of {of} {what} ({part:.4}) at --abstain-below {least}: {scores}")
 }
 
 /// The settings for a file of which no more is said, and what was decided.

@@ -4,6 +4,7 @@ pub mod compare;
 pub mod completions;
 pub mod config;
 pub mod convert;
+mod coverage;
 pub mod estimate;
 pub mod evaluate;
 pub mod export;

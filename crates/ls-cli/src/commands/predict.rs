@@ -24,6 +24,7 @@ use ls_train::sources::{recorded_format, with_keys};
 use ls_train::{Predictor, TrainError};
 use sha2::{Digest, Sha256};
 
+use super::coverage;
 use super::rendering::render;
 use crate::args::{PredictArgs, PredictionFormat};
 use crate::error::{Stopped, UsageError, WithHint, hint};
@@ -417,7 +418,7 @@ fn resume_command(args: &PredictArgs) -> String {
 /// How many answers were too unsure.
 fn abstained(progress: &Progress, least: f32, predictor: &Predictor) -> String {
     let (left_out, inputs) = (progress.left_out, progress.inputs);
-    let what = model::answered(predictor);
+    let what = coverage::answered(predictor.problem());
     let of = match predictor.settings.task {
         TaskKind::Sequence => format!("{left_out} of {inputs} {what}"),
         TaskKind::Token => format!("{left_out} {what} in {inputs} inputs"),

@@ -1,15 +1,16 @@
 //! `ls-cli score`: scores predictions in files against gold labels or tags.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ls_data::{
     AnswerColumn, AnswerOptions, Answers, ClassTally, ClassificationScores, ColumnRef, Comparison,
-    DataError, Drawn, Interval, LabelAnswer, LabelKind, LabelSet, MultiLabelAnswer, Resampling,
-    Scheme, SpanMode, SpanTally, TagAnswer, TagKind, TagScheme, Tally, TaskKind, TextLabel,
-    bilou_as_iobes, bootstrap, check_aligned, class_names, compare, decode_spans_strict,
+    DataError, Drawn, Interval, LabelAnswer, LabelKind, LabelSet, MultiLabelAnswer, NoLabel,
+    Resampling, Scheme, SpanMode, SpanTally, TagAnswer, TagKind, TagScheme, Tally, TaskKind,
+    TextLabel, bilou_as_iobes, bootstrap, check_aligned, class_names, compare, decode_spans_strict,
     has_bilou_tags, odd_tags, predicted_kind, probability_rows, read_answers, span_report,
     with_hyphen,
 };
@@ -17,6 +18,7 @@ use ls_files::{FileError, print};
 use ls_train::{Coverage, Problem, Scores, TrainError};
 use serde_json::{Map, Value, json};
 
+use super::coverage::{self, expect_answers};
 use super::table::table;
 use crate::args::{ReadMode, ScoreArgs, ScoreFormat};
 use crate::error::UsageError;
@@ -42,7 +44,7 @@ struct Files {
     names: Option<LabelSet>,
     /// What the labels of texts are.
     kind: LabelKind,
-    /// How many texts were scored of how many, where a system left some unanswered.
+    /// How many texts are answered, where a system left some unanswered: only these are here.
     coverage: Option<Coverage>,
 }
 
@@ -53,9 +55,16 @@ impl Files {
             .into_iter()
             .flatten()
     }
-}
 
-impl Files {
+    /// The texts or sentences of a file, answered or not.
+    fn examples(&self) -> usize {
+        match (&self.gold.answers, self.coverage) {
+            (_, Some(coverage)) => coverage.of,
+            (Answers::Labels(answers), None) => answers.len(),
+            (Answers::Tags(answers), None) => answers.len(),
+        }
+    }
+
     /// Leaves out the texts to which a system gave no answer, being too unsure.
     fn leave_out_unanswered(&mut self) -> Result<()> {
         if let Answers::Labels(gold) = &self.gold.answers
@@ -83,10 +92,9 @@ impl Files {
         if answered == of {
             return Ok(());
         }
-        if answered == 0 {
-            let path = self.pred.path.display();
-            bail!("{path}: no text is answered (`abstained`), so there is nothing to score");
-        }
+        let coverage = Coverage { answered, of };
+        let path = self.pred.path.display().to_string();
+        expect_answers(&path, Problem::SingleLabel, coverage)?;
         let files = [
             Some(&mut self.gold),
             Some(&mut self.pred),
@@ -98,7 +106,7 @@ impl Files {
                 answers.retain(|_| kept.next().is_none_or(|kept| *kept));
             }
         }
-        self.coverage = Some(Coverage { answered, of });
+        self.coverage = Some(coverage);
         Ok(())
     }
 }
@@ -110,6 +118,8 @@ type Metrics = Vec<(&'static str, f64)>;
 struct Report {
     scores: Scores,
     metrics: Metrics,
+    /// How many texts or words were scored of how many, where a system left some unanswered.
+    coverage: Option<Coverage>,
     /// One per metric, with `--bootstrap`.
     intervals: Option<Vec<Interval>>,
     /// The other system's metrics, and how they differ.
@@ -460,9 +470,19 @@ fn score_words(
     resampling: &Resampling,
     answers: [&[TagAnswer]; 3],
 ) -> Result<Report> {
+    let (kept, coverage) = answered_words(answers);
+    if let Some(coverage) = coverage {
+        let path = files.pred.path.display().to_string();
+        expect_answers(&path, Problem::Tags(Some(TagKind::Labels)), coverage)?;
+    }
     let [gold, pred, other] = answers.map(|answers| {
-        let tags = answers.iter().map(|answer| answer.tags.clone());
-        tags.collect::<Vec<Vec<String>>>()
+        let sentences = answers.iter().zip(&kept);
+        let tags = sentences.map(|(answer, kept)| {
+            let words = answer.tags.iter().zip(kept);
+            let words = words.filter(|(_, kept)| **kept);
+            words.map(|(tag, _)| tag.as_str()).collect()
+        });
+        tags.collect::<Vec<Vec<&str>>>()
     });
     let names = files
         .names
@@ -472,14 +492,33 @@ fn score_words(
     let [pred, other] =
         ClassTally::of_words(&gold, [&pred, &other], names).map_err(TrainError::from)?;
     let scores = pred.scores();
-    report(
+    let report = report(
         args,
         files,
         resampling,
         [pred.tally(), other.tally()],
         |totals| pred.scores_of(totals).metrics(),
         Scores::Classification(scores),
-    )
+    )?;
+    Ok(Report { coverage, ..report })
+}
+
+/// Which words of each sentence are answered by every system, and how many where not all are.
+/// Others have `?` in the place of a label, as `predict --abstain-below` writes it, unless that is
+/// a gold label.
+fn answered_words([gold, systems @ ..]: [&[TagAnswer]; 3]) -> (Vec<Vec<bool>>, Option<Coverage>) {
+    let labels: HashSet<&str> = names(gold).collect();
+    let unsure = NoLabel::Unsure.beside(|mark| labels.contains(mark));
+    let of_sentence = |at: usize| {
+        let words = 0..gold[at].tags.len();
+        let is_kept = |word: usize| systems.iter().all(|system| system[at].tags[word] != unsure);
+        words.map(is_kept).collect::<Vec<bool>>()
+    };
+    let kept: Vec<Vec<bool>> = (0..gold.len()).map(of_sentence).collect();
+    let all = || kept.iter().flatten();
+    let (answered, of) = (all().filter(|kept| **kept).count(), all().count());
+    let coverage = (answered < of).then_some(Coverage { answered, of });
+    (kept, coverage)
 }
 
 /// Checks that every tag is one of the scheme.
@@ -658,6 +697,7 @@ fn report(
     Ok(Report {
         scores,
         metrics: metrics(&tally.totals()),
+        coverage: files.coverage,
         intervals,
         comparison: comparison.map(|rows| (metrics(&other.totals()), rows)),
     })
@@ -667,10 +707,9 @@ fn object(report: &Report, files: &Files, resampling: &Resampling) -> Result<Map
     let mut object = Map::new();
     object.insert("gold".into(), json!(files.gold.path));
     object.insert("pred".into(), json!(files.pred.path));
-    object.insert("examples".into(), json!(examples(&files.gold.answers)));
-    if let Some(coverage) = files.coverage {
-        object.insert("left_out".into(), json!(coverage.left_out()));
-        object.insert("coverage".into(), json!(coverage.part()));
+    object.insert("examples".into(), json!(files.examples()));
+    if let Some(coverage) = report.coverage {
+        object.extend(coverage::fields(coverage, Value::Null));
     }
     if let Value::Object(scores) = serde_json::to_value(&report.scores)? {
         object.extend(scores);
@@ -711,26 +750,18 @@ fn object(report: &Report, files: &Files, resampling: &Resampling) -> Result<Map
     Ok(object)
 }
 
-fn examples(answers: &Answers) -> usize {
-    match answers {
-        Answers::Labels(answers) => answers.len(),
-        Answers::Tags(answers) => answers.len(),
-    }
-}
-
 fn text(
     out: &mut impl Write,
     report: &Report,
     files: &Files,
     resampling: &Resampling,
 ) -> Result<()> {
-    if let Some(coverage) = files.coverage {
-        let Coverage { answered, of } = coverage;
-        let part = coverage.part();
-        writeln!(
-            out,
-            "answered {answered} of {of} texts ({part:.4}): the scores are of these"
-        )?;
+    if let Some(coverage) = report.coverage {
+        let problem = match files.gold.answers {
+            Answers::Labels(_) => Problem::SingleLabel,
+            Answers::Tags(_) => Problem::Tags(Some(TagKind::Labels)),
+        };
+        writeln!(out, "{}", coverage::line(problem, coverage, ""))?;
     }
     match &report.scores {
         Scores::Spans(scores) => write!(out, "{}", span_report(scores))?,

@@ -9,7 +9,7 @@ use ls_files::print;
 use ls_train::sweep::{BEST, Choices, Outcome, Plan, Spread, sweep};
 use ls_train::{RunConfig, TrainError};
 
-use super::train::read_named;
+use super::train::{expect_config, read_named};
 use crate::args::SweepArgs;
 use crate::error::{Stopped, WithHint};
 use crate::output::Display;
@@ -23,7 +23,13 @@ const TYPED: &str = "the command line";
 /// Runs the command.
 pub fn run(args: &SweepArgs) -> Result<()> {
     let signals = Signals::listen();
-    let choices = Choices::new(&args.set, args.seeds, args.folds)?;
+    let choices = match Choices::new(&args.set, args.seeds, args.folds) {
+        Ok(choices) => choices,
+        Err(error) => {
+            expect_config(&args.config)?;
+            return Err(error.into());
+        }
+    };
     let device = device::select(args.device.as_deref())?;
     let mut named = None;
     let plan = match plan(args, choices.clone(), &mut named) {

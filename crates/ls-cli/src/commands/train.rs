@@ -248,21 +248,27 @@ pub(super) fn read_named(
     set: &[String],
     root: impl FnOnce() -> ls_files::Result<PathBuf>,
 ) -> Result<RunConfig> {
-    if !is_file(config)? {
-        if let Some(text) = builtin::config(config) {
+    expect_config(config)?;
+    match builtin::config(config) {
+        Some(text) if !is_file(config)? => {
             let text = builtin::relocate(text, &root()?);
             let name = config.display().to_string();
-            return Ok(RunConfig::from_toml(&text, &name, set)?);
+            Ok(RunConfig::from_toml(&text, &name, set)?)
         }
-        if !exists(config)? {
-            return Err(UsageError {
-                message: format!("configuration {} does not exist", config.display()),
-                hint: Some("name a file, or demo-sentiment or demo-ner".into()),
-            }
-            .into());
-        }
+        _ => Ok(RunConfig::from_file(config, set)?),
     }
-    Ok(RunConfig::from_file(config, set)?)
+}
+
+/// Sees that there is a configuration, a file or a built-in one.
+pub(super) fn expect_config(config: &Path) -> Result<()> {
+    if exists(config)? || builtin::config(config).is_some() {
+        return Ok(());
+    }
+    Err(UsageError {
+        message: format!("configuration {} does not exist", config.display()),
+        hint: Some("name a file, or demo-sentiment or demo-ner".into()),
+    }
+    .into())
 }
 
 /// The name of the configuration.

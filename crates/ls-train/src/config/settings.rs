@@ -542,6 +542,13 @@ impl DataSettings {
         catalog::get(self.dataset.as_deref()?).ok()
     }
 
+    /// The scheme of the spans that are labels, if one is named: that in which tags are written
+    /// anew, else that of the files.
+    pub(crate) fn scheme_of_labels(&self) -> Option<TagScheme> {
+        let of_files = || self.scheme.and_then(Scheme::of_spans);
+        self.train_scheme.or_else(of_files)
+    }
+
     /// How words and special tokens reach the tokenizer.
     pub fn reading(&self) -> Reading {
         Reading {
