@@ -472,11 +472,18 @@ fn a_search_that_was_ended_goes_on_and_no_other_takes_its_place() {
             .replace("epochs = 1\n", "epochs = 60\n"),
     );
     let args = ["report", "out", "--label-errors", "--folds", "2"];
-    let child = sandbox.command_that_heeds_signals(&args).spawn().unwrap();
+    let mut command = sandbox.command_that_heeds_signals(&args);
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let begun = || {
         let folders = std::fs::read_dir(sandbox.path("out/label-errors"));
         let mut folders = folders.into_iter().flatten().flatten();
-        folders.any(|folder| folder.path().join("metrics.jsonl").exists())
+        folders.any(|folder| {
+            let steps = std::fs::metadata(folder.path().join("metrics.jsonl"));
+            steps.is_ok_and(|steps| steps.len() > 0)
+        })
     };
     let began = std::time::Instant::now();
     while !begun() {
@@ -543,15 +550,6 @@ fn by_the_protocol_paper_a_page_and_a_comparison_have_the_scores_of_the_report()
         let page = sandbox.read(&format!("{run}/report.html"));
         assert_contains(section(&page, "scores"), &["95 % interval"]);
     }
-    // Each missed span of the page's table is one of the report's.
-    let page = sandbox.read("one/report.html");
-    let row = part(section(&page, "faults"), "<bdi>LOC</bdi>", "</tr>");
-    let number = |cell: &str| cell.split('<').next().and_then(|n| n.parse::<u64>().ok());
-    let cells: Vec<u64> = row.split('>').filter_map(number).collect();
-    let of_type = &sandbox.json("one/report.json")["scores"]["per_type"]["LOC"];
-    let support = of_type["support"].as_u64().unwrap();
-    assert!(support < 20, "{of_type}");
-    assert!(cells[0] <= support, "{row}: {of_type}");
     // Without these scores nothing says which words were cut off.
     let old = answers.into_iter().map(|mut answer| {
         answer.as_object_mut().unwrap().shift_remove("tag_scores");
@@ -722,7 +720,7 @@ fn runs_that_say_nothing_about_each_other_are_refused() {
     assert_contains(&sandbox.read("chose.html"), &[note]);
     assert!(
         !sandbox
-            .ok(&["compare", "whole", "whole"])
+            .ok(&["compare", "other", "other"])
             .contains("also chose")
     );
     std::fs::remove_file(sandbox.path("other/report.json")).unwrap();

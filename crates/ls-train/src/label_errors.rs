@@ -123,7 +123,8 @@ fn check(plan: &Plan, folds: usize, folder: &RunDir) -> Result<()> {
     let noted: Option<Noted> = optional(ls_files::read_json(folder.environment()))?;
     let noted = noted.unwrap_or_default().sha256;
     let mut shared = Shared::by_runs(BTreeMap::new());
-    for planned in plan.runs() {
+    // The last part is the first that would be empty.
+    for planned in plan.runs().iter().rev() {
         let checkpoint = Checkpoint::open(&planned.config.model.path)?;
         let run = planned.config.clone().resolve(&checkpoint.config);
         let mut opened = Opened::of(run, checkpoint, &mut ())?;

@@ -44,7 +44,7 @@ fn text(compared: &Compared) -> Result<String> {
         // As wide as the longest signed number is.
         writeln!(
             out,
-            "\n{:<width$}     score  difference         95 % interval        p",
+            "\n{:<width$}      score  difference          95 % interval        p",
             title(key)
         )?;
         for run in &compared.runs {

@@ -57,7 +57,7 @@ impl Fitting<'_> {
         let strongest: Vec<usize> = levers.iter().map(|lever| lever.0.len()).collect();
         let tried = |choice: &[usize]| self.tried(&text, &levers, choice);
         for at in 0..levers.len() {
-            let enough = attempts(at, free.min(at), strongest[at]).find_map(|(value, before)| {
+            let enough = attempts(at, free, strongest[at]).find_map(|(value, before)| {
                 let mut choice = vec![0; levers.len()];
                 choice[..before].copy_from_slice(&strongest[..before]);
                 choice[at] = value;
@@ -270,10 +270,10 @@ impl Fitting<'_> {
 }
 
 /// In which order the values of a lever are tried, counted from 1, each with how many levers before
-/// it at their strongest: `free` of the `at` levers before it leave the result as it is.
+/// it at their strongest: the first `free` levers leave the result as it is.
 fn attempts(at: usize, free: usize, values: usize) -> impl Iterator<Item = (usize, usize)> {
     let with = move |before| (1..=values).map(move |value| (value, before));
-    let is_free = free == at;
+    let is_free = at < free;
     let alone_then_free = (1..=values).flat_map(move |value| [(value, 0), (value, free)]);
     let alone: Vec<(usize, usize)> = if is_free {
         with(0).collect()
@@ -296,11 +296,12 @@ mod tests {
     #[test]
     fn what_costs_nothing_is_tried_with_a_change_before_a_stronger_one_is() {
         let order = |at, free, values| attempts(at, free, values).collect::<Vec<_>>();
-        assert_eq!(order(1, 1, 2), [(1, 0), (2, 0), (1, 1), (2, 1)]);
+        assert_eq!(order(1, 3, 2), [(1, 0), (2, 0), (1, 1), (2, 1)]);
         assert_eq!(
             order(3, 2, 2),
             [(1, 0), (1, 2), (2, 0), (2, 2), (1, 3), (2, 3)]
         );
+        assert_eq!(order(2, 2, 1), [(1, 0), (1, 2), (1, 2)]);
         assert_eq!(order(3, 2, 0), []);
     }
 }
