@@ -187,6 +187,46 @@ fn the_change_that_is_named_is_enough_and_no_more_than_is_needed() {
     );
 }
 
+/// Rounding to fewer bits would be enough alone, and loses more.
+#[test]
+fn what_costs_nothing_of_the_result_comes_with_the_mildest_rounding_that_is_enough() {
+    let sandbox = larger();
+    sandbox.write("train.csv", csv(&reviews()));
+    let peak = |set: &[&str]| {
+        let base = ["train.micro_batch_size=8"];
+        let found = estimate(&sandbox, &[&base[..], set].concat(), &["--device", "cuda"]);
+        number(&found["peak"])
+    };
+    let free = [
+        "train.eval_batch_size=1",
+        "train.pass_size=1",
+        "train.gradient_checkpointing=true",
+    ];
+    let bf16 = "model.dtype=bf16";
+    let enough = [
+        peak(&["model.quantization=int8"]),
+        peak(&[&free[..], &[bf16]].concat()),
+    ];
+    let most = enough[0].max(enough[1]);
+    assert!(most < peak(&free) && most < peak(&[bf16]), "{enough:?}");
+    let memory = format!("{:.6}", 1.001 * most as f64 / f64::from(1 << 30));
+    let more = ["--device", "cuda", "--memory", &memory];
+    let found = estimate(&sandbox, &["train.micro_batch_size=8"], &more);
+    let set = found["change"]["set"].as_array().unwrap();
+    assert!(set.contains(&json!(bf16)) && set.len() > 1, "{found}");
+    let set: Vec<&str> = set.iter().map(|set| set.as_str().unwrap()).collect();
+    assert!(!set.join(" ").contains("quantization"), "{set:?}");
+}
+
+#[test]
+fn the_demonstration_is_estimated_and_not_unpacked_here() {
+    let sandbox = Sandbox::empty();
+    let before = sandbox.files();
+    let text = sandbox.ok(&["estimate"]);
+    assert_contains(&text, &["parameters ", "next: ", " train\n"]);
+    assert!(sandbox.files() == before);
+}
+
 /// Of a model of 13 million parameters and long texts, so that the program is a small part of it.
 /// The allocator is glibc's.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -94,7 +94,13 @@ fn a_training_leaves_a_page_that_says_what_the_report_says() {
                 &format!("{temperature:.3}"),
             ],
         ),
-        None => assert_contains(calibration, &["As answered"]),
+        None => assert_contains(
+            calibration,
+            &[
+                "As answered",
+                "train.temperature_scaling is set, but none is best",
+            ],
+        ),
     }
     let counts = &report["distributions"]["test"]["labels"];
     assert_eq!(counts, &json!([["neg", 5], ["pos", 6]]));
@@ -119,6 +125,26 @@ fn a_training_leaves_a_page_that_says_what_the_report_says() {
     assert_eq!(sandbox.read("out/report.html"), page);
     sandbox.ok(&["report", "out", "--out", "elsewhere.html"]);
     assert_eq!(sandbox.read("elsewhere.html"), page);
+    #[cfg(unix)]
+    {
+        sandbox.write("elsewhere.html", "");
+        std::os::unix::fs::symlink("elsewhere.html", sandbox.path("link.html")).unwrap();
+        sandbox.ok(&["report", "out", "--out", "link.html"]);
+        assert_eq!(sandbox.read("elsewhere.html"), page);
+        assert!(sandbox.path("link.html").is_symlink());
+    }
+    sandbox.write("kept.html", "mine");
+    let kept = sandbox.path("kept.html");
+    let mut permissions = std::fs::metadata(&kept).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&kept, permissions).unwrap();
+    let refused = sandbox.run(&["report", "out", "--out", "kept.html"]);
+    says(
+        &refused,
+        1,
+        &["kept.html: cannot write", "the file is read-only"],
+    );
+    assert_eq!(sandbox.read("kept.html"), "mine");
 }
 
 #[test]
@@ -236,7 +262,11 @@ fn lists_of_labels_and_numbers_have_what_fits_them() {
         (
             "lists",
             "multi_label_classification",
-            ["third", "threshold", "Mean average precision"],
+            [
+                "third",
+                "Bars are how often a label holds",
+                "Mean average precision",
+            ],
         ),
         (
             "numbers",
@@ -258,6 +288,9 @@ fn lists_of_labels_and_numbers_have_what_fits_them() {
         let page = sandbox.read(&format!("{run}/report.html"));
         assert_asks_nothing(&page);
         assert_contains(&page, &parts);
+        // What is set is not advised.
+        let advice = "train.temperature_scaling fits one";
+        assert_eq!(page.contains(advice), run == "lists");
         assert!(!page.contains("NaN"));
         let refused = sandbox.run(&["report", run, "--label-errors"]);
         says(
@@ -397,23 +430,76 @@ fn planted_label_errors_are_found() {
     assert!(sandbox.path("out/best").exists());
 }
 
+/// Nothing is trained for them, and nothing is left that another search would find.
+#[test]
+fn searches_that_cannot_come_to_an_end_are_refused_before_they_begin() {
+    let sandbox = sequence();
+    train(&sandbox, "out", &["train.epochs=1"]);
+    let before = sandbox.files();
+    let search = |folds| sandbox.run(&["report", "out", "--label-errors", "--folds", folds]);
+    let too_many = "out: the training split has fewer examples than 21 parts";
+    says(&search("21"), 2, &[too_many, "say fewer --folds"]);
+    let rows = sandbox.read("train.csv");
+    std::fs::remove_file(sandbox.path("train.csv")).unwrap();
+    says(&search("2"), 1, &["train.csv: no such file"]);
+    sandbox.write("train.csv", rows.replacen(",pos", ",neg", 1));
+    let environment = sandbox.json("out/environment.json");
+    let noted = environment["sha256"][0][1].as_str().unwrap();
+    says(
+        &search("2"),
+        2,
+        &[
+            "train.csv: has changed since the run learned from it: its SHA-256 is ",
+            &format!("expected {noted}"),
+            "put the file back",
+        ],
+    );
+    sandbox.write("train.csv", rows);
+    assert!(sandbox.files() == before);
+}
+
+#[cfg(unix)]
 #[test]
 fn a_search_that_was_ended_goes_on_and_no_other_takes_its_place() {
     let sandbox = sequence();
     train(&sandbox, "out", &["train.epochs=1"]);
-    let page = sandbox.read("out/report.html");
     let search = |folds| sandbox.run(&["report", "out", "--label-errors", "--folds", folds]);
-    let [data, away] = ["train.csv", "away.csv"].map(|name| sandbox.path(name));
-    std::fs::rename(&data, &away).unwrap();
-    let outcome = search("2");
-    says(
-        &outcome,
-        1,
-        &["fold=1 was not trained: ", "train.csv: no such file"],
+    // So many epochs that it is ended while it trains.
+    sandbox.write(
+        "out/config.toml",
+        sandbox
+            .read("out/config.toml")
+            .replace("epochs = 1\n", "epochs = 60\n"),
     );
+    let args = ["report", "out", "--label-errors", "--folds", "2"];
+    let mut command = sandbox.command_that_heeds_signals(&args);
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = || {
+        let folders = std::fs::read_dir(sandbox.path("out/label-errors"));
+        let mut folders = folders.into_iter().flatten().flatten();
+        folders.any(|folder| {
+            let steps = std::fs::metadata(folder.path().join("metrics.jsonl"));
+            steps.is_ok_and(|steps| steps.len() > 0)
+        })
+    };
+    let began = std::time::Instant::now();
+    while !begun() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", "INT", &id])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert_contains(&stderr, &["go on with: "]);
     assert!(!sandbox.path("out/label_errors.json").exists());
-    assert_eq!(sandbox.read("out/report.html"), page);
-    std::fs::rename(&away, &data).unwrap();
     let way_out = "remove out/label-errors to begin again, or say the same --folds";
     says(&search("3"), 2, &["--folds was 2, is 3", way_out]);
     says(&search("2"), 0, &["of 20 labels are likely wrong"]);
@@ -434,6 +520,57 @@ fn label_errors_of_a_tagger_are_words() {
     }
 }
 
+/// Words behind the ninth token are cut off, and by the protocol `paper` not scored.
+#[test]
+fn by_the_protocol_paper_a_page_and_a_comparison_have_the_scores_of_the_report() {
+    let sandbox = token();
+    let cut = [
+        "data.protocol=paper",
+        "data.max_length=9",
+        "data.test=train.conll",
+    ];
+    for (run, epochs) in [("one", "train.epochs=1"), ("two", "train.epochs=8")] {
+        train(&sandbox, run, &[&cut[..], &[epochs]].concat());
+    }
+    let unscored = |answer: &Value| {
+        let scores = answer["tag_scores"].as_array().unwrap();
+        scores.iter().filter(|score| score.is_null()).count()
+    };
+    let answers = sandbox.jsonl("one/predictions.jsonl");
+    assert!(answers.iter().map(unscored).sum::<usize>() > 0);
+    let object = sandbox.ok_json(&["compare", "one", "two", "--json"]);
+    for (at, run) in ["one", "two"].iter().enumerate() {
+        let report = sandbox.json(&format!("{run}/report.json"));
+        let found = object["runs"][at]["scores"].as_object().unwrap();
+        assert!(found.len() > 3);
+        for (key, value) in found {
+            let reported = report["scores"][key].as_f64().unwrap();
+            assert!((value.as_f64().unwrap() - reported).abs() < 1e-9, "{key}");
+        }
+        let page = sandbox.read(&format!("{run}/report.html"));
+        assert_contains(section(&page, "scores"), &["95 % interval"]);
+    }
+    // Without these scores nothing says which words were cut off.
+    let old = answers.into_iter().map(|mut answer| {
+        answer.as_object_mut().unwrap().shift_remove("tag_scores");
+        answer
+    });
+    sandbox.write("one/predictions.jsonl", json_lines(old.collect::<Vec<_>>()));
+    let outcome = compared(&sandbox, &["two", "one"]);
+    assert_ne!(outcome.code, 0, "{}", outcome.stdout);
+    assert_contains(&outcome.stderr, &["one", "cannot be compared"]);
+    train(
+        &sandbox,
+        "whole",
+        &["data.protocol=paper", "data.test=train.conll"],
+    );
+    says(
+        &compared(&sandbox, &["two", "whole"]),
+        2,
+        &["the words that are scored differ"],
+    );
+}
+
 /// `compare` of these runs.
 fn compared(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.run(&[&["compare"], args].concat())
@@ -450,6 +587,24 @@ fn runs_compare_as_their_predictions_do() {
         &[test, "train.learning_rate=1e-6", "train.epochs=1"],
     );
     train(&sandbox, "two", &[test, "lora.r=2", "train.epochs=6"]);
+    // The same with the classes the other way round.
+    let reversed = r#"data.labels=["pos", "neg"]"#;
+    let set = [test, "lora.r=2", "train.epochs=6", reversed];
+    train(&sandbox, "reversed", &set);
+    let object = sandbox.ok_json(&["compare", "one", "reversed", "--json"]);
+    let report = sandbox.json("reversed/report.json");
+    let accuracy = report["scores"]["accuracy"].as_f64().unwrap();
+    let first = object["runs"][0]["scores"]["accuracy"].as_f64().unwrap();
+    let run = &object["runs"][1];
+    assert_eq!(run["scores"]["accuracy"], accuracy);
+    let difference = run["differences"]["accuracy"]["difference"]
+        .as_f64()
+        .unwrap();
+    assert!((difference - (accuracy - first)).abs() < 1e-9, "{run}");
+    let right = |key: &str| run["mcnemar"][key].as_f64().unwrap();
+    let by_mcnemar = (right("only_this") - right("only_first")) / 20.0;
+    assert!((difference - by_mcnemar).abs() < 1e-9, "{run}");
+
     let object = sandbox.ok_json(&["compare", "one", "two", "one", "--json"]);
     assert_eq!(
         (&object["examples"], &object["split"]),
@@ -532,6 +687,7 @@ fn runs_that_say_nothing_about_each_other_are_refused() {
     run("other", "other");
     run("changed", "changed");
     run("relabelled", "relabelled");
+    train(&sandbox, "chose", &fast);
     let refused = |runs: [&str; 2], code, parts: &[&str]| {
         let outcome = compared(&sandbox, &[&runs[..], &["--html", "page.html"]].concat());
         says(&outcome, code, parts);
@@ -552,18 +708,47 @@ fn runs_that_say_nothing_about_each_other_are_refused() {
         2,
         &["example 7", "the same text is labelled otherwise"],
     );
+    refused(
+        ["whole", "chose"],
+        2,
+        &["they report the test and the validation split"],
+    );
     refused(["whole", "none"], 1, &["none: not a run folder"]);
+    let both = sandbox.ok(&["compare", "chose", "chose", "--html", "chose.html"]);
+    let note = "The validation split also chose the checkpoint of every run";
+    assert_contains(&both, &[note]);
+    assert_contains(&sandbox.read("chose.html"), &[note]);
+    assert!(
+        !sandbox
+            .ok(&["compare", "other", "other"])
+            .contains("also chose")
+    );
     std::fs::remove_file(sandbox.path("other/report.json")).unwrap();
     refused(
         ["whole", "other"],
         1,
-        &["other: cannot be compared: the run is not finished"],
+        &[
+            "other: cannot be compared: the run is not finished",
+            "train --resume RUN",
+        ],
     );
     std::fs::remove_file(sandbox.path("changed/predictions.jsonl")).unwrap();
     refused(
         ["whole", "changed"],
         1,
-        &["changed: cannot be compared: no predictions.jsonl"],
+        &[
+            "changed: cannot be compared: no predictions.jsonl",
+            "a training writes predictions.jsonl at its end",
+        ],
+    );
+    std::fs::remove_file(sandbox.path("relabelled/best/ls_llama.json")).unwrap();
+    refused(
+        ["whole", "relabelled"],
+        1,
+        &[
+            "relabelled: cannot be compared: no best/ls_llama.json",
+            "take it from a copy of the run",
+        ],
     );
     let alone = compared(&sandbox, &["whole"]);
     assert_eq!(alone.code, 2, "{}", alone.stderr);
@@ -601,4 +786,41 @@ fn a_page_of_ten_thousand_examples_is_small() {
         section(&page, "errors"),
         &["3\u{202f}334 of 10\u{202f}000 texts", "(cut:"],
     );
+}
+
+/// Of numbers in the hundred thousands, whose squares have eleven digits.
+#[test]
+fn large_scores_keep_to_their_columns() {
+    let sandbox = Sandbox::new();
+    sandbox.write("run.toml", SEQUENCE);
+    let rows = reviews().into_iter().enumerate();
+    let rows = rows.map(|(at, (text, _))| json!({"text": text, "label": 100_000 + 7000 * at}));
+    sandbox.write("numbers.jsonl", json_lines(rows.collect::<Vec<_>>()));
+    let set = [
+        "data.train=numbers.jsonl",
+        "data.validation=numbers.jsonl",
+        "data.format=jsonl",
+        "model.problem_type=regression",
+        "train.epochs=1",
+    ];
+    train(&sandbox, "one", &set);
+    train(
+        &sandbox,
+        "two",
+        &[&set[..], &["train.learning_rate=1e-3"]].concat(),
+    );
+    let text = sandbox.ok(&["compare", "one", "two"]);
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("Mean squared error"));
+    let [head, one, two] = [(); 3].map(|()| lines.next().unwrap());
+    let end = head.find("score").unwrap() + "score".len();
+    for line in [one, two] {
+        assert!(line[..end].ends_with("e10"), "{text}");
+        assert!(
+            line[end..].is_empty() || line[end..].starts_with("  "),
+            "{text}"
+        );
+    }
+    assert_eq!(two.chars().count(), head.chars().count(), "{text}");
 }

@@ -71,11 +71,12 @@ pub enum Command {
     ///
     /// Takes what train takes, and refuses what that refuses. The data are read and encoded, since
     /// the largest batch decides; of weights only headers are, unless --measure times a few steps.
-    /// Nothing is written.
+    /// Nothing is written but encoded data into the cache, where train finds them (data.cache).
     ///
     /// Memory is that of the process on the CPU, and on a GPU the device's. Where it is not enough,
     /// changes are tried by what they cost: smaller batches with the same examples in each step,
-    /// gradient checkpointing, narrower frozen weights, shorter inputs, fewer layers that train.
+    /// gradient checkpointing; with as much of these as is needed narrower frozen weights, shorter
+    /// inputs, fewer layers that train.
     ///
     /// Example: ls-cli estimate --config reviews.toml --memory 8 --measure
     Estimate(EstimateArgs),
@@ -116,8 +117,8 @@ pub enum Command {
     /// Prints every score of each run, its difference to the first run's with a 95 % interval over
     /// paired resamples of the examples, and the p value of approximate randomisation; where an
     /// answer is one class also that of McNemar's exact test of right answers. Then the settings
-    /// that differ, time and memory. Runs that were scored on other examples, for another task or
-    /// by another protocol are refused.
+    /// that differ, time and memory. Runs that were scored on another split or other examples, for
+    /// another task or by another protocol are refused.
     Compare(CompareArgs),
     /// Label texts
     Predict(PredictArgs),
@@ -469,8 +470,8 @@ pub struct ReportArgs {
     /// Folder of a run
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Write the page here, in the place of one that is there [default: report.html in the run
-    /// folder]
+    /// Write the page here, in the place of one that is there, or into a pipe [default: report.html
+    /// in the run folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Look for labels of the training split that are likely wrong, by cross-validation
@@ -490,7 +491,7 @@ pub struct CompareArgs {
     /// Folders of finished runs, at least two; the others are compared with the first
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     pub runs: Vec<PathBuf>,
-    /// Write a page too, in the place of one that is there
+    /// Write a page too, in the place of one that is there, or into a pipe
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Print one JSON object

@@ -23,6 +23,45 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     file.commit()
 }
 
+/// Writes what somebody asked for to a path of theirs: as [`write_atomic`] a file, behind a symbolic
+/// link the one that it leads to. A pipe or a device is written to as it is, and a file that is
+/// read-only is left alone, though its folder would let it be replaced.
+///
+/// # Errors
+///
+/// [`FileError::Write`], or [`FileError::NotRegular`] of a folder.
+pub fn write_at(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let path = path.as_ref();
+    let bytes = bytes.as_ref();
+    let writing = || FileError::writing(path);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(FileError::NotRegular {
+            path: path.to_path_buf(),
+            found: "a folder",
+        }),
+        Ok(found) if !found.is_file() => {
+            let written = File::options().write(true).open(path);
+            let written = written.and_then(|mut file| file.write_all(bytes));
+            written.map_err(writing())
+        }
+        Ok(found) if found.permissions().readonly() => {
+            let kind = io::ErrorKind::PermissionDenied;
+            Err(writing()(io::Error::new(kind, "the file is read-only")))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing()(error)),
+        _ => write_atomic(behind_links(path), bytes),
+    }
+}
+
+/// Where a path leads that is a link, maybe to what is not there yet.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    while let Ok(target) = fs::read_link(&path) {
+        path = parent_of(&path).join(target);
+    }
+    path
+}
+
 /// Moves a file that is written to the end to where it is kept, in the place of one that is there:
 /// the file is synced, renamed, and then the folder is synced.
 ///
@@ -174,6 +213,47 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let error = put_in_place(&part, &path).unwrap_err().to_string();
         assert!(error.contains("out.part"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_asked_for_is_written_behind_links_and_into_pipes_and_no_read_only_file() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, new, none, round, pipe] =
+            ["file", "link", "new", "none", "round", "pipe"].map(|name| dir.path().join(name));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        symlink("none", &new).unwrap();
+        symlink("round", &round).unwrap();
+        for (path, at) in [(&link, &file), (&new, &none)] {
+            write_at(path, "page").unwrap();
+            assert!(fs::symlink_metadata(path).unwrap().is_symlink());
+            assert_eq!(fs::read(at).unwrap(), b"page");
+        }
+        for path in [&round, &dir.path().to_path_buf()] {
+            let error = write_at(path, "x").unwrap_err().to_string();
+            assert!(error.starts_with(&path.display().to_string()), "{error}");
+        }
+        assert!(fs::symlink_metadata(&round).unwrap().is_symlink());
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_at(&pipe, "page").unwrap();
+        assert_eq!(reader.join().unwrap(), b"page");
+        assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+        let mut readonly = fs::metadata(&file).unwrap().permissions();
+        readonly.set_readonly(true);
+        fs::set_permissions(&file, readonly).unwrap();
+        for path in [&file, &link] {
+            let error = write_at(path, "more").unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(source, "the file is read-only");
+            assert_eq!(fs::read(&file).unwrap(), b"page");
+        }
     }
 
     #[cfg(unix)]

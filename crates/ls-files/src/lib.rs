@@ -24,7 +24,7 @@ mod standard;
 mod temporary;
 mod tensors;
 
-pub use atomic::{AtomicFile, put_in_place, write_atomic};
+pub use atomic::{AtomicFile, put_in_place, write_at, write_atomic};
 pub use bounds::Bounds;
 pub use error::{FileError, Result};
 pub use finite::{NotAFloat, NotFinite};

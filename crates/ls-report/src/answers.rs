@@ -1,4 +1,5 @@
-//! What a run answered to each example of the split that it reports, from its `predictions.jsonl`.
+//! What a run answered to each example of the split that it reports, from its `predictions.jsonl`:
+//! as its protocol scores it, without words that this leaves out.
 
 use std::path::Path;
 
@@ -9,6 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{ReportError, Result};
 use crate::settings::{Kind, Settings};
+
+/// The protocol that does not score words that were cut off.
+pub(crate) const PAPER: &str = "paper";
 
 /// A text, or two, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl Answers {
     /// # Errors
     ///
     /// If the file cannot be read, or a line is not what a run of these settings writes.
-    pub(crate) fn read(path: &Path, settings: &Settings) -> Result<Self> {
+    pub(crate) fn read(path: &Path, settings: &Settings, protocol: &str) -> Result<Self> {
         let bytes = read(path)?;
         let mut rows = Vec::new();
         for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -113,6 +117,7 @@ impl Answers {
         }
         let labels = &settings.labels;
         let kind = settings.kind();
+        let without_cut = protocol == PAPER;
         let bilou =
             kind == Kind::Spans && has_bilou_tags(labels.names().iter().map(String::as_str));
         fn all<T>(
@@ -133,8 +138,8 @@ impl Answers {
             Kind::Class => Self::Classes(all(path, rows, |row| row.class(labels))?),
             Kind::Labels => Self::Labels(all(path, rows, |row| row.labels(labels))?),
             Kind::Number => Self::Numbers(all(path, rows, |row| row.number())?),
-            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(bilou))?),
-            Kind::Words => Self::Words(all(path, rows, |row| row.tags(false))?),
+            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(bilou, without_cut))?),
+            Kind::Words => Self::Words(all(path, rows, |row| row.tags(false, without_cut))?),
         })
     }
 
@@ -145,6 +150,46 @@ impl Answers {
             Self::Labels(answers) => answers.len(),
             Self::Numbers(answers) => answers.len(),
             Self::Spans(answers) | Self::Words(answers) => answers.len(),
+        }
+    }
+
+    /// The same with the numbers that `to` gives to labels which `from` has by the same names. Tags
+    /// are names already.
+    pub(crate) fn renumbered(&self, from: &LabelSet, to: &LabelSet) -> Self {
+        let names = from.names().iter().enumerate();
+        let numbers: Vec<usize> = names.map(|(at, name)| to.id(name).unwrap_or(at)).collect();
+        let each = |ids: &[usize]| {
+            let mut ids: Vec<usize> = ids.iter().map(|id| numbers[*id]).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let placed = |scores: &[f64]| {
+            let mut placed = vec![0.0; scores.len()];
+            for (number, score) in numbers.iter().zip(scores) {
+                placed[*number] = *score;
+            }
+            placed
+        };
+        match self {
+            Self::Classes(answers) => {
+                let each = answers.iter().map(|one| ClassAnswer {
+                    text: one.text.clone(),
+                    gold: numbers[one.gold],
+                    found: numbers[one.found],
+                    scores: placed(&one.scores),
+                });
+                Self::Classes(each.collect())
+            }
+            Self::Labels(answers) => {
+                let each = answers.iter().map(|one| LabelsAnswer {
+                    text: one.text.clone(),
+                    gold: each(&one.gold),
+                    found: each(&one.found),
+                    scores: placed(&one.scores),
+                });
+                Self::Labels(each.collect())
+            }
+            Self::Numbers(_) | Self::Spans(_) | Self::Words(_) => self.clone(),
         }
     }
 
@@ -266,7 +311,8 @@ impl Row {
         })
     }
 
-    fn tags(self, bilou: bool) -> Result<TagsAnswer, String> {
+    /// `without_cut`: without words that have no probability, where the row says which these are.
+    fn tags(self, bilou: bool, without_cut: bool) -> Result<TagsAnswer, String> {
         let words = self.tokens.ok_or("no `tokens`")?;
         let found = self.tags.ok_or("no `tags`")?;
         let gold = match self.gold {
@@ -300,13 +346,104 @@ impl Row {
                 tag
             }
         };
+        let tells = self.tag_scores.is_some();
+        let scores = sure("tag_scores", self.tag_scores)?;
+        let untempered = sure("tag_scores_untempered", self.tag_scores_untempered)?;
+        let kept: Vec<bool> = scores
+            .iter()
+            .map(|score| score.is_some() || !(without_cut && tells))
+            .collect();
+        fn of<T>(all: Vec<T>, kept: &[bool]) -> impl Iterator<Item = T> {
+            let all = all.into_iter().zip(kept);
+            all.filter_map(|(one, kept)| kept.then_some(one))
+        }
         Ok(TagsAnswer {
-            scores: sure("tag_scores", self.tag_scores)?,
-            untempered: sure("tag_scores_untempered", self.tag_scores_untempered)?,
             text: self.text.and_then(|text| text.as_str().map(str::to_string)),
-            words,
-            gold: gold.into_iter().map(read).collect(),
-            found: found.into_iter().map(read).collect(),
+            words: of(words, &kept).collect(),
+            gold: of(gold, &kept).map(read).collect(),
+            found: of(found, &kept).map(read).collect(),
+            untempered: of(untempered, &kept).collect(),
+            scores: of(scores, &kept).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(task: &str, labels: &[&str]) -> Settings {
+        let settings = json!({"task": task, "labels": labels});
+        serde_json::from_value(settings).unwrap()
+    }
+
+    fn read(settings: &Settings, protocol: &str, rows: &[Value]) -> Answers {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("predictions.jsonl");
+        let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        Answers::read(&path, settings, protocol).unwrap()
+    }
+
+    #[test]
+    fn labels_are_numbered_by_their_names() {
+        let row = json!({"text": "é", "gold": "a", "label": "c",
+                         "scores": {"a": 0.25, "b": 0.125, "c": 0.625}});
+        let [one, other] = [["a", "b", "c"], ["c", "a", "b"]].map(|labels| {
+            let settings = settings("sequence", &labels);
+            let answers = read(&settings, "strict", std::slice::from_ref(&row));
+            (answers, settings.labels)
+        });
+        assert_ne!(one.0, other.0);
+        assert_eq!(one.0, other.0.renumbered(&other.1, &one.1));
+        assert_eq!(other.0, one.0.renumbered(&one.1, &other.1));
+        // Of any number of labels they stay in order.
+        let text = Text {
+            text: "é".into(),
+            pair: None,
+        };
+        let lists = Answers::Labels(vec![LabelsAnswer {
+            text: text.clone(),
+            gold: vec![0, 2],
+            found: vec![1],
+            scores: vec![0.25, 0.5, 0.75],
+        }]);
+        let expected = Answers::Labels(vec![LabelsAnswer {
+            text,
+            gold: vec![0, 1],
+            found: vec![2],
+            scores: vec![0.75, 0.25, 0.5],
+        }]);
+        assert_eq!(lists.renumbered(&one.1, &other.1), expected);
+    }
+
+    #[test]
+    fn the_protocol_paper_leaves_out_words_that_were_cut_off_where_a_row_tells() {
+        let settings = settings("token", &["O", "B-X"]);
+        let mut row = json!({"tokens": ["a", "b", "c"], "tags": ["O", "B-X", "O"],
+                             "gold": ["O", "O", "B-X"], "tag_scores": [0.5, 0.75, null]});
+        let words = |protocol, row: &Value| {
+            let answers = read(&settings, protocol, std::slice::from_ref(row));
+            let Answers::Spans(answers) = answers else {
+                panic!("{answers:?}");
+            };
+            answers.into_iter().next().unwrap()
+        };
+        assert_eq!(words("strict", &row).words, ["a", "b", "c"]);
+        let of_paper = words("paper", &row);
+        assert_eq!(of_paper.words, ["a", "b"]);
+        assert_eq!(
+            (of_paper.gold, of_paper.found),
+            (
+                vec!["O".to_owned(), "O".into()],
+                vec!["O".to_owned(), "B-X".into()],
+            )
+        );
+        assert_eq!(of_paper.scores, [Some(0.5), Some(0.75)]);
+        assert_eq!(of_paper.untempered, [None, None]);
+        row.as_object_mut().unwrap().remove("tag_scores");
+        assert_eq!(words("paper", &row).words, ["a", "b", "c"]);
     }
 }

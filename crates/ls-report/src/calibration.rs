@@ -49,10 +49,21 @@ impl Reliability {
     }
 }
 
+/// What has a probability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// The class that is answered of a text.
+    Text,
+    /// Each label of a text, whether it is answered or not.
+    Label,
+    /// The tag that is answered of a word.
+    Word,
+}
+
 /// What is sure of an answer, for people.
 pub(crate) struct Calibrated {
-    /// Of what: `text`, `word` or `label of a text`.
-    pub(crate) unit: &'static str,
+    /// Of what it is.
+    pub(crate) unit: Unit,
     /// As the model answers.
     pub(crate) after: Reliability,
     /// As it would without the temperature, where one was fitted.
@@ -75,7 +86,7 @@ impl Calibrated {
                     });
                     Reliability::of(each)
                 };
-                ("text", of(1.0), temperature.map(of))
+                (Unit::Text, of(1.0), temperature.map(of))
             }
             Answers::Labels(answers) => {
                 // Of each label its own probability, and whether it holds.
@@ -89,7 +100,7 @@ impl Calibrated {
                     });
                     Reliability::of(each)
                 };
-                ("label of a text", of(1.0), temperature.map(of))
+                (Unit::Label, of(1.0), temperature.map(of))
             }
             Answers::Numbers(_) => return None,
             Answers::Spans(answers) | Answers::Words(answers) => {
@@ -103,7 +114,7 @@ impl Calibrated {
                 };
                 let before = of(|one| &one.untempered);
                 let before = (before.count > 0).then_some(before);
-                ("word", of(|one| &one.scores), before)
+                (Unit::Word, of(|one| &one.scores), before)
             }
         };
         (after.count > 0).then_some(Self {

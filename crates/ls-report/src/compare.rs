@@ -7,7 +7,7 @@ use std::path::Path;
 use ls_data::Comparison;
 use serde::Serialize;
 
-use crate::answers::Answers;
+use crate::answers::{Answers, PAPER};
 use crate::error::{ReportError, Result};
 use crate::folder::{Finished, Run};
 use crate::settings::Settings;
@@ -32,6 +32,8 @@ pub struct Compared {
 pub struct ComparedRun {
     /// Its folder.
     pub run: String,
+    /// Whether the split that the scores are of also chose the run's checkpoint.
+    pub reported_split_chose: bool,
     /// Scores of the whole by their JSON keys.
     pub scores: BTreeMap<&'static str, f64>,
     /// Of each score how it differs from the first run's; empty for the first.
@@ -92,8 +94,8 @@ impl Compared {
     ///
     /// # Errors
     ///
-    /// If a folder holds no finished run with its predictions, or the runs were scored on other
-    /// examples, for another task, by another protocol, or with other labels.
+    /// If a folder holds no finished run with its predictions, or the runs were scored on another
+    /// split or other examples, for another task, by another protocol, or with other labels.
     pub fn new(runs: &[Run]) -> Result<Self> {
         let each = runs.iter().map(Scored::of).collect::<Result<Vec<_>>>()?;
         let Some(first) = each.first() else {
@@ -111,12 +113,23 @@ impl Compared {
         let labels = &first.settings.labels;
         let mut compared = Vec::new();
         for (at, one) in each.iter().enumerate() {
-            let (scores, differences) = one.answers.compared_with(first.answers, labels)?;
+            // Each run numbers its labels in an order of its own.
+            let answers = one.answers.renumbered(&one.settings.labels, labels);
+            let (scores, differences) = answers.compared_with(first.answers, labels)?;
+            if !one.finished.agrees_with(scores.iter().copied()) {
+                return Err(ReportError::Lacks {
+                    path: one.path.into(),
+                    reason: "predictions.jsonl has other scores than report.json",
+                    way_out: "both must be of one training; by the protocol paper those of earlier \
+                              versions do not say which words it leaves out: train again",
+                });
+            }
             let keys: Vec<&'static str> = scores.iter().map(|(key, _)| *key).collect();
             let differences = keys.into_iter().zip(differences).collect();
-            let right = one.answers.right().zip(first.answers.right());
+            let right = answers.right().zip(first.answers.right());
             compared.push(ComparedRun {
                 run: one.path.display().to_string(),
+                reported_split_chose: one.finished.reported_split_chose,
                 scores: scores.into_iter().collect(),
                 differences: if at == 0 {
                     BTreeMap::new()
@@ -138,6 +151,25 @@ impl Compared {
             settings: differing(runs),
             runs: compared,
         })
+    }
+
+    /// What has to be known of the split, where it chose a checkpoint.
+    pub fn note(&self) -> Option<String> {
+        let chose = self.runs.iter().filter(|run| run.reported_split_chose);
+        let chose: Vec<&str> = chose.map(|run| run.run.as_str()).collect();
+        if chose.is_empty() {
+            return None;
+        }
+        let of = if chose.len() == self.runs.len() {
+            "every run".into()
+        } else {
+            chose.join(", ")
+        };
+        Some(format!(
+            "The {} split also chose the checkpoint of {of}, which favours its scores: a test split \
+             (data.test) has no part in that.",
+            self.split
+        ))
     }
 
     /// The scores that are shown to people: without those that are the accuracy in another guise.
@@ -165,21 +197,33 @@ struct Scored<'a> {
 
 impl<'a> Scored<'a> {
     fn of(run: &'a Run) -> Result<Self> {
-        let lacks = |reason| ReportError::Lacks {
+        let lacks = |reason, way_out| ReportError::Lacks {
             path: run.path.clone(),
             reason,
+            way_out,
         };
         Ok(Self {
             path: &run.path,
             finished: run
                 .finished
                 .as_ref()
-                .ok_or(lacks("the run is not finished"))?,
+                .ok_or(lacks(
+                    "the run is not finished (no report.json)",
+                    "finish it: train --resume RUN",
+                ))?,
             settings: run
                 .settings
                 .as_ref()
-                .ok_or(lacks("no best/ls_llama.json"))?,
-            answers: run.answers.as_ref().ok_or(lacks("no predictions.jsonl"))?,
+                .ok_or(lacks(
+                    "no best/ls_llama.json",
+                    "a training writes best/ with its best checkpoint: take it from a copy of the \
+                     run, or train again",
+                ))?,
+            answers: run.answers.as_ref().ok_or(lacks(
+                "no predictions.jsonl",
+                "a training writes predictions.jsonl at its end: take it from a copy of the run, or \
+                 train again",
+            ))?,
         })
     }
 
@@ -202,6 +246,10 @@ impl<'a> Scored<'a> {
         let [a, b] = [self, other].map(|one| &one.finished.protocol);
         if a != b {
             return differ(format!("their protocols are {a} and {b}"));
+        }
+        let [a, b] = [self, other].map(|one| &one.finished.reported_split);
+        if a != b {
+            return differ(format!("they report the {a} and the {b} split"));
         }
         let [a, b] = [self, other].map(|one| one.answers.len());
         if a != b {
@@ -226,8 +274,12 @@ impl<'a> Scored<'a> {
         let Some(at) = at else {
             return Ok(());
         };
+        let tags = matches!(self.answers, Answers::Spans(_) | Answers::Words(_));
         let what = if mine[at].0 == theirs[at].0 {
             "the same text is labelled otherwise"
+        } else if tags && self.finished.protocol == PAPER {
+            "the words that are scored differ (by the protocol paper, those that were cut off are \
+             not)"
         } else {
             "their texts differ"
         };

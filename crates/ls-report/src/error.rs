@@ -43,6 +43,8 @@ pub enum ReportError {
         path: PathBuf,
         /// What is missing.
         reason: &'static str,
+        /// Where it comes from.
+        way_out: &'static str,
     },
     /// Two runs say nothing about each other.
     #[error("{} and {} cannot be compared: {reason}", first.display(), other.display())]
@@ -63,7 +65,7 @@ impl ReportError {
             Self::Line { .. } => {
                 Some("a run writes this file; take it from a copy of the run".into())
             }
-            Self::Lacks { .. } => Some("finish the run (train --resume RUN)".into()),
+            Self::Lacks { way_out, .. } => Some((*way_out).into()),
             Self::Differ { .. } => Some(
                 "compare runs that were scored on the same examples; `evaluate --run RUN --data \
                  FILE` scores a run on others"

@@ -62,6 +62,20 @@ impl Finished {
             key => self.scores.get(key).and_then(Value::as_f64),
         }
     }
+
+    /// Whether these scores are those reported, as far as they are. They are not where the answers
+    /// were written by an earlier version by the protocol `paper`, and say not which words it
+    /// leaves out.
+    pub(crate) fn agrees_with(
+        &self,
+        scores: impl IntoIterator<Item = (&'static str, f64)>,
+    ) -> bool {
+        scores.into_iter().all(|(key, value)| {
+            let reported = self.score(key);
+            reported
+                .is_none_or(|reported| (reported - value).abs() < 1e-6 * reported.abs().max(1.0))
+        })
+    }
 }
 
 /// What a simple answer, or a head on the frozen model, comes to.
@@ -155,10 +169,10 @@ impl Run {
         };
         let finished = report()?;
         let predictions = folder.join("predictions.jsonl");
-        let answers = match &settings {
+        let answers = match (&settings, &finished) {
             // Those of an unfinished run are of an earlier end.
-            Some(settings) if finished.is_some() && is_file(&predictions)? => {
-                Some(Answers::read(&predictions, settings)?)
+            (Some(settings), Some(finished)) if is_file(&predictions)? => {
+                Some(Answers::read(&predictions, settings, &finished.protocol)?)
             }
             _ => None,
         };

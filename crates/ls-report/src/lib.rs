@@ -22,14 +22,13 @@ pub use compare::{Compared, ComparedRun, McNemar};
 pub use distribution::Distribution;
 pub use error::{ReportError, Result};
 pub use folder::{LABEL_ERRORS, PAGE, Run};
-pub use numbers::{p_value, title};
+pub use numbers::{p_value, score, signed, title};
 pub use suspects::{ConfidentJoint, Suspect, Suspects};
 
-use ls_files::write_atomic;
+use ls_files::{write_at, write_atomic};
 use serde::Serialize;
 
-/// Writes the page of a run folder: to `out`, else to [`PAGE`] in the folder. It is there whole or
-/// not at all.
+/// Writes the page of a run folder: to `out`, else to [`PAGE`] in the folder, as [`write_at`] does.
 ///
 /// # Errors
 ///
@@ -37,7 +36,7 @@ use serde::Serialize;
 pub fn write_page(folder: &Path, out: Option<&Path>) -> Result<PathBuf> {
     let page = page::of_run(&Run::read(folder)?)?;
     let out = out.map_or_else(|| folder.join(PAGE), Path::to_path_buf);
-    write_atomic(&out, page)?;
+    write_at(&out, page)?;
     Ok(out)
 }
 
@@ -52,11 +51,11 @@ pub fn write_last_page(folder: &Path, report: &impl Serialize) -> Result<()> {
     Ok(write_atomic(folder.join(PAGE), page)?)
 }
 
-/// Writes the page of a comparison.
+/// Writes the page of a comparison, as [`write_at`] does.
 ///
 /// # Errors
 ///
 /// If it cannot be written.
 pub fn write_comparison(compared: &Compared, out: &Path) -> Result<()> {
-    Ok(write_atomic(out, page::comparison::of_runs(compared))?)
+    Ok(write_at(out, page::comparison::of_runs(compared))?)
 }

@@ -7,17 +7,18 @@ pub(crate) fn between(interval: Interval) -> String {
     format!("{} to {}", score(interval.low), score(interval.high))
 }
 
-/// With so many decimals as scores have.
-pub(crate) fn score(value: f64) -> String {
+/// With so many decimals as scores have, and fewer of large ones, as of errors of large numbers.
+pub fn score(value: f64) -> String {
     match value {
         value if value.is_nan() => "not a number".into(),
+        value if value.abs() >= 1e7 => format!("{value:.3e}"),
         value if value.abs() >= 1000.0 => format!("{value:.1}"),
         value => format!("{value:.4}"),
     }
 }
 
 /// The same with its sign.
-pub(crate) fn signed(value: f64) -> String {
+pub fn signed(value: f64) -> String {
     let sign = if value < 0.0 { "\u{2212}" } else { "+" };
     format!("{sign}{}", score(value.abs()))
 }
@@ -68,16 +69,13 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
-/// A tick of an axis: no digits that say nothing.
+/// A tick of an axis: no digits that say nothing, such as those that multiplying leaves.
 pub(crate) fn tick(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        "0".into()
-    } else if !(1e-3..1e5).contains(&size) {
-        format!("{value:e}")
-    } else {
-        let text = format!("{value:.4}");
-        text.trim_end_matches('0').trim_end_matches('.').into()
+    let value = format!("{value:.5e}").parse().unwrap_or(value);
+    match value.abs() {
+        0.0 => "0".into(),
+        1e-3..1e5 => format!("{value}"),
+        _ => format!("{value:e}"),
     }
 }
 
@@ -131,6 +129,13 @@ mod tests {
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!((count(0), count(999)), ("0".into(), "999".into()));
         assert_eq!(tick(0.25), "0.25");
+        let steps = [3.0 * 2e-4, 3.0 * 0.1, -7.0 * 0.1, 123_450.0, 1e300, -0.0];
+        assert_eq!(
+            steps.map(tick),
+            ["6e-4", "0.3", "-0.7", "1.2345e5", "1e300", "0"]
+        );
+        let large = [27_833_376_351.464, -1e7, 9_999_999.0, 1000.0].map(score);
+        assert_eq!(large, ["2.783e10", "-1.000e7", "9999999.0", "1000.0"]);
         assert_eq!(
             (tick(100.0), tick(1e-5), tick(-0.5)),
             ("100".into(), "1e-5".into(), "-0.5".into())

@@ -47,6 +47,24 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
+    /// The training data of a run are not what it learned from.
+    #[error("{}: has changed since the run learned from it: its SHA-256 is {found}, expected {expected}", path.display())]
+    DataChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its SHA-256.
+        found: String,
+        /// What the run's environment.json has.
+        expected: String,
+    },
+    /// A training split has fewer examples than it is to have parts.
+    #[error("{}: the training split has fewer examples than {folds} parts, one for each", path.display())]
+    TooManyFolds {
+        /// The run folder.
+        path: PathBuf,
+        /// How many.
+        folds: usize,
+    },
     /// The run folder holds something already.
     #[error("run folder {} is not empty", path.display())]
     RunNotEmpty {
@@ -400,6 +418,8 @@ impl TrainError {
             | Self::RunInUse { .. }
             | Self::NoAdapter { .. }
             | Self::NoLabelErrors { .. }
+            | Self::DataChanged { .. }
+            | Self::TooManyFolds { .. }
             | Self::Differs { .. }
             | Self::SweepDiffers { .. }
             | Self::NoSplit { .. }
@@ -465,6 +485,10 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Report(error) => error.hint(),
+            Self::DataChanged { .. } => Some(
+                "put the file back as it was, or train a run on it as it is, and look there".into(),
+            ),
+            Self::TooManyFolds { .. } => Some("say fewer --folds".into()),
             Self::RunNotEmpty { .. } => {
                 Some("name another folder with --run, or move this one away: nothing in it was touched".into())
             }

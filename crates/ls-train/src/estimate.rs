@@ -2,7 +2,7 @@
 //! steps its time.
 //!
 //! It reads everything that the run reads but weights, and refuses what that refuses. Only
-//! [`Wanted::measure_on`] loads weights. Nothing is written.
+//! [`Wanted::measure_on`] loads weights. Nothing is written but encoded data, into their cache.
 
 mod fitting;
 mod measure;

@@ -6,18 +6,23 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_files::{FileError, exists};
+use ls_files::{FileError, exists, optional};
+use ls_model::Checkpoint;
 use ls_report::{ConfidentJoint, Suspect, Suspects};
+use serde::Deserialize;
 
-use crate::config::Protocol;
+use crate::bounds::STEPS;
+use crate::config::{Protocol, RunConfig};
 use crate::dataset::{Dataset, Example};
 use crate::error::{Result, TrainError};
 use crate::events::Observer;
+use crate::opened::Opened;
 use crate::predict::Predictor;
 use crate::prediction::Prediction;
 use crate::problem::Problem;
 use crate::resume::config_of_run;
 use crate::run_dir::RunDir;
+use crate::shared::Shared;
 use crate::sources::{Source, Sources};
 use crate::splits::training;
 use crate::sweep::{Choices, Plan, sweep};
@@ -27,13 +32,18 @@ use crate::sweep::{Choices, Plan, sweep};
 /// probabilities of the model that did not learn from them (confident learning, Northcutt et al.
 /// 2021).
 ///
+/// No label has a part in what judges it: the models are those of the last step, since their
+/// checkpoints would be chosen by the part that they are asked about, and have no temperature, which
+/// would be fitted to it.
+///
 /// The models are a sweep in `label-errors/` of the run folder, which goes on where it was ended,
 /// and is removed once its labels are written.
 ///
 /// # Errors
 ///
-/// If there is no such run, or it learns numbers or labels that do not exclude each other; if a
-/// part cannot be trained; [`TrainError::Interrupted`] if the observer asked to stop.
+/// If there is no such run, or it learns numbers or labels that do not exclude each other; if its
+/// training data are not what they were, or have fewer examples than `folds`; if a part cannot be
+/// trained; [`TrainError::Interrupted`] if the observer asked to stop.
 pub fn label_errors(
     run: &Path,
     folds: usize,
@@ -52,20 +62,21 @@ pub fn label_errors(
         return Err(TrainError::NoLabelErrors { path, what });
     }
     let choices = Choices::new(&[], None, Some(folds))?;
-    let plan = Plan::new(choices, |_| {
-        let mut config = config.clone();
-        // What is looked for needs none of these.
-        config.train.baselines = false;
-        config.train.tensorboard = false;
-        config.train.report = false;
-        if config.data.dataset.is_none() {
-            config.data.test = None;
-        }
-        Ok::<_, TrainError>(config)
-    })?;
+    let plan = Plan::new(choices, |_| Ok::<_, TrainError>(of_judges(config.clone())))?;
+    // Such searches take as long as many trainings, and repeat what the checks would say.
+    let quiet = tracing::subscriber::NoSubscriber::default();
+    tracing::subscriber::with_default(quiet, || check(&plan, folds, &folder))?;
     let place = folder.label_errors_sweep();
     let outcome = sweep(&plan, &place, device, observer)?;
     if let Some((run, reason)) = outcome.failed.first() {
+        let mut begun = false;
+        for planned in plan.runs() {
+            begun |= exists(place.join(&planned.name))?;
+        }
+        if !begun {
+            // Nothing is in it that could go on.
+            fs::remove_dir_all(&place).map_err(FileError::writing(&place))?;
+        }
         let (run, reason) = (run.clone(), reason.clone());
         return Err(TrainError::FoldFailed { run, reason });
     }
@@ -83,6 +94,69 @@ pub fn label_errors(
         fs::remove_dir_all(&place).map_err(FileError::writing(&place))?;
     }
     Ok(found)
+}
+
+/// The configuration of the models that judge: that of the run, without what they do not need, and
+/// without what would let the labels that they judge have a part in them.
+fn of_judges(mut config: RunConfig) -> RunConfig {
+    let train = &mut config.train;
+    train.baselines = false;
+    train.tensorboard = false;
+    train.report = false;
+    train.temperature_scaling = false;
+    train.early_stopping_patience = None;
+    // The one evaluation is that of the last step, whose model is the best so.
+    train.eval_steps = Some(STEPS.most as usize);
+    if config.data.dataset.is_none() {
+        config.data.test = None;
+    }
+    config
+}
+
+/// Sees, before any part is trained, that each can be, and that the data are those that the run
+/// learned from.
+fn check(plan: &Plan, folds: usize, folder: &RunDir) -> Result<()> {
+    #[derive(Default, Deserialize)]
+    struct Noted {
+        sha256: Vec<(String, String)>,
+    }
+    let noted: Option<Noted> = optional(ls_files::read_json(folder.environment()))?;
+    let noted = noted.unwrap_or_default().sha256;
+    let mut shared = Shared::by_runs(BTreeMap::new());
+    // The last part is the first that would be empty.
+    for planned in plan.runs().iter().rev() {
+        let checkpoint = Checkpoint::open(&planned.config.model.path)?;
+        let run = planned.config.clone().resolve(&checkpoint.config);
+        let mut opened = Opened::of(run, checkpoint, &mut ())?;
+        for file in &opened.sources.train.split.files {
+            let path = file.display().to_string();
+            let expected = noted.iter().find(|(noted, _)| *noted == path);
+            let found = opened.read.sha256_of(file);
+            if let (Some((_, expected)), Some(found)) = (expected, found)
+                && *expected != found
+            {
+                return Err(TrainError::DataChanged {
+                    path: file.clone(),
+                    found,
+                    expected: expected.clone(),
+                });
+            }
+        }
+        match opened.splits(&mut shared, &mut ()) {
+            Ok(_) => {}
+            Err(TrainError::EmptySplit { .. }) => {
+                let path = folder.root().into();
+                return Err(TrainError::TooManyFolds { path, folds });
+            }
+            Err(error) => {
+                return Err(TrainError::FoldFailed {
+                    run: planned.name.clone(),
+                    reason: error.chain(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The part of the training split that a model did not learn from, and what it thinks of it.
@@ -207,4 +281,24 @@ fn suspects(folds: usize, held_out: &[HeldOut]) -> Result<Suspects> {
         confident_joint: joint.counts,
         found: found.into_iter().flatten().collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_no_part_in_the_model_that_judges_it() {
+        let text = "task = 'sequence'\nmodel.path = 'm'\ndata.train = 'a.csv'\n\
+                    data.test = 'b.csv'\ntrain.temperature_scaling = true\n\
+                    train.early_stopping_patience = 2\ntrain.eval_steps = 3\n";
+        let config = of_judges(RunConfig::from_toml(text, "", &[]).unwrap());
+        assert!(!config.train.temperature_scaling);
+        assert_eq!(config.train.early_stopping_patience, None);
+        assert_eq!(config.train.eval_steps, Some(1 << 40));
+        assert_eq!(config.data.test, None);
+        // As it is written and read again.
+        let text = config.to_toml().unwrap();
+        assert_eq!(RunConfig::from_toml(&text, "", &[]).unwrap(), config);
+    }
 }

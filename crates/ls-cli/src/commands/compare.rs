@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use ls_files::print;
-use ls_report::{Compared, Run, p_value, title, write_comparison};
+use ls_report::{Compared, Run, p_value, score, signed, title, write_comparison};
 use ls_train::TrainError;
 
 use crate::args::CompareArgs;
@@ -34,23 +34,25 @@ fn text(compared: &Compared) -> Result<String> {
     let mut out = String::new();
     let count = compared.examples;
     writeln!(out, "{count} examples of the {} split", compared.split)?;
+    if let Some(note) = compared.note() {
+        writeln!(out, "{note}")?;
+    }
     let names: Vec<&str> = compared.runs.iter().map(|run| run.run.as_str()).collect();
     let widest = names.iter().map(|name| name.chars().count()).max();
     let width = widest.unwrap_or(0).max(24);
     for key in compared.shown_scores() {
+        // As wide as the longest signed number is.
         writeln!(
             out,
-            "\n{:<width$}   score  difference     95 % interval        p",
+            "\n{:<width$}      score  difference          95 % interval        p",
             title(key)
         )?;
         for run in &compared.runs {
-            write!(out, "  {:<width$}{:>7.4}", run.run, run.scores[key])?;
+            write!(out, "  {:<width$}{:>9}", run.run, score(run.scores[key]))?;
             if let Some(one) = run.differences.get(key) {
-                write!(
-                    out,
-                    "  {:>+10.4}  {:>+8.4} {:>+8.4}  {:>7.4}",
-                    one.difference, one.low, one.high, one.p_value
-                )?;
+                let [difference, low, high] = [one.difference, one.low, one.high].map(signed);
+                let p = one.p_value;
+                write!(out, "  {difference:>10}  {low:>10} {high:>10}  {p:>7.4}")?;
             }
             writeln!(out)?;
         }

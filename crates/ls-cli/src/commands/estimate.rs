@@ -1,10 +1,11 @@
-//! `ls-cli estimate`: what a training would take, before it begins.
+//! `ls-cli estimate`: what a training would take, before it begins. It leaves nothing but encoded
+//! data in the cache, where the training finds them.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use ls_files::print;
+use ls_files::{FileError, print};
 use ls_train::estimate::{Estimate, Measured, Parameters, Wanted, Work, estimate};
 use ls_train::memory::Memory;
 
@@ -13,7 +14,7 @@ use crate::args::{EstimateArgs, RunArgs};
 use crate::numbers::{bytes, duration, grouped};
 use crate::output::Display;
 use crate::screen::say;
-use crate::{device, shell};
+use crate::{builtin, device, shell};
 
 /// Runs the command.
 pub fn run(args: &EstimateArgs) -> Result<()> {
@@ -22,7 +23,10 @@ pub fn run(args: &EstimateArgs) -> Result<()> {
         .measure
         .then(|| device::select(args.device.as_deref()))
         .transpose()?;
-    let (config, decided) = read_new(&args.of)?;
+    // Files of a built-in configuration are there for as long as they are read.
+    let folder = std::env::temp_dir();
+    let unpacked = tempfile::tempdir_in(&folder).map_err(FileError::writing(&folder))?;
+    let (config, decided) = read_new(&args.of, || builtin::unpack(unpacked.path()))?;
     for line in decided {
         say(line);
     }

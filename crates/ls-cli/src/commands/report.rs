@@ -23,9 +23,11 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         look_for_label_errors(args)?;
         out = page()?;
     }
-    let size = std::fs::metadata(&out).map_or(0, |file| file.len());
+    let found = std::fs::metadata(&out).ok().filter(|found| found.is_file());
+    // A pipe has no size.
+    let size = found.map(|found| format!(" ({} kB)", found.len().div_ceil(1000)));
     let out = shell::from_here(&out).display();
-    Ok(print(format!("{out} ({} kB)\n", size.div_ceil(1000)))?)
+    Ok(print(format!("{out}{}\n", size.unwrap_or_default()))?)
 }
 
 fn look_for_label_errors(args: &ReportArgs) -> Result<()> {

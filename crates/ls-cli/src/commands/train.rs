@@ -202,15 +202,18 @@ fn read_config(args: &TrainArgs) -> Result<(RunConfig, Vec<String>)> {
             let config = ls_train::config_of_run(&run, &args.of.set)?;
             Ok((found(config, &args.of)?, Vec::new()))
         }
-        _ => read_new(&args.of),
+        _ => read_new(&args.of, || builtin::unpack(Path::new("runs"))),
     }
 }
 
 /// The configuration of a run that begins, by its name or of files alone, with the folders that it
-/// is of; and what was decided in the second case.
-pub(super) fn read_new(args: &RunArgs) -> Result<(RunConfig, Vec<String>)> {
+/// is of; and what was decided in the second case. `root` puts the files of the built-in ones
+/// somewhere.
+pub(super) fn read_new(
+    args: &RunArgs,
+    root: impl FnOnce() -> ls_files::Result<PathBuf>,
+) -> Result<(RunConfig, Vec<String>)> {
     let Some(train) = &args.data else {
-        let root = || builtin::unpack(Path::new("runs"));
         let config = read_named(name(args), &args.set, root)?;
         return Ok((found(config, args)?, Vec::new()));
     };

@@ -32,7 +32,10 @@ pub(crate) fn of_runs(compared: &Compared) -> String {
             body: settings(compared),
         },
     ];
-    let lead = el("p").class("lead").text(lead).into();
+    let note = compared.note();
+    let note = note.map(|note| Markup::from(el("p").class("note").text(note)));
+    let lead = Markup::from(el("p").class("lead").text(lead));
+    let lead = [lead].into_iter().chain(note).collect();
     document("Runs compared", lead, sections)
 }
 

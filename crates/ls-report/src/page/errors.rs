@@ -228,19 +228,18 @@ fn line(
     while at < shown.end {
         let span = spans.iter().find(|span| span.start <= at && at < span.end);
         let end = span.map_or(at + 1, |span| span.end).min(shown.end);
-        let mut text = one.words[at].clone();
-        for (gap, word) in between[at..].iter().zip(&one.words[at + 1..end]) {
-            text.extend([gap.as_str(), word]);
-        }
         words = match span {
             Some(span) => {
-                let kind = el("small").data(shown_type(&span.entity_type));
-                words.child(el("mark").class(class).text(text).child(kind))
+                let mut mark = with_word(el("mark").class(class), &one.words[at]);
+                for (gap, word) in between[at..].iter().zip(&one.words[at + 1..end]) {
+                    mark = with_word(with_word(mark, gap), word);
+                }
+                words.child(mark.child(el("small").data(shown_type(&span.entity_type))))
             }
-            None => words.text(text),
+            None => with_word(words, &one.words[at]),
         };
         if end < shown.end {
-            words = words.text(&between[end - 1]);
+            words = with_word(words, &between[end - 1]);
         }
         at = end;
     }
@@ -252,6 +251,18 @@ fn line(
         .class("line")
         .child(name)
         .child(el("span").child(words))
+}
+
+/// The element with a word behind its content. One that turns the direction of writing is isolated,
+/// or it would turn all that follows; others are not, since words of one language that stand among
+/// those of another keep their order only together.
+fn with_word(element: Element, word: &str) -> Element {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if word.contains(turns) {
+        element.data(word)
+    } else {
+        element.text(word)
+    }
 }
 
 /// What stands behind each word: what the text has there, else a space.
@@ -303,4 +314,34 @@ fn words(answers: &[TagsAnswer]) -> Markup {
             ))
             .child(verdict)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_turns_the_direction_of_writing_does_so_alone() {
+        let words = ["\u{202e}gnp", "שלום", "new", "\u{2067}york", "<b>"];
+        let one = TagsAnswer {
+            text: None,
+            words: words.map(String::from).to_vec(),
+            gold: vec!["O".into(); 5],
+            found: vec!["O".into(); 5],
+            scores: vec![None; 5],
+            untempered: vec![None; 5],
+        };
+        let span = Span {
+            entity_type: "LOC".into(),
+            start: 2,
+            end: 4,
+        };
+        let line = Markup::from(line("data", &one, &[span], &(0..5), "of-gold"));
+        assert_eq!(
+            line.into_string(),
+            "<p class=\"line\"><span>data</span><span><bdi dir=\"auto\">\
+             <bdi>\u{202e}gnp</bdi> שלום <mark class=\"of-gold\">new <bdi>\u{2067}york</bdi>\
+             <small><bdi>LOC</bdi></small></mark> &lt;b&gt;</bdi></span></p>"
+        );
+    }
 }

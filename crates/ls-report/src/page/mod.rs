@@ -44,8 +44,7 @@ pub(crate) fn of_run(run: &Run) -> Result<String> {
     Ok(document(&run.name(), lead, sections))
 }
 
-/// Scores with intervals, where the answers of the run folder are those that its report scores: by
-/// the protocol `paper` words that were cut off are among them, and were not scored.
+/// Scores with intervals, where the answers of the run folder are those that its report scores.
 fn scored(run: &Run) -> Result<Option<Scored>> {
     let (Some(settings), Some(finished), Some(answers)) =
         (&run.settings, &run.finished, &run.answers)
@@ -53,9 +52,7 @@ fn scored(run: &Run) -> Result<Option<Scored>> {
         return Ok(None);
     };
     let scored = answers.scored(&settings.labels)?;
-    let same = scored.metrics.iter().all(|score| {
-        let reported = finished.score(score.key);
-        reported.is_none_or(|value| (value - score.value).abs() < 1e-6)
-    });
+    let metrics = scored.metrics.iter();
+    let same = finished.agrees_with(metrics.map(|score| (score.key, score.value)));
     Ok(same.then_some(scored))
 }

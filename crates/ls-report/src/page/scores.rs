@@ -71,8 +71,8 @@ fn whole(run: &Run, finished: &Finished, scored: Option<&Scored>) -> Markup {
     if scored.is_none() {
         body.push(missing(match run.answers {
             Some(_) => {
-                "No intervals: predictions.jsonl has other scores than report.json, as by the \
-                 protocol paper, which scores no words that were cut off."
+                "No intervals: predictions.jsonl has other scores than report.json, as those of an \
+                 earlier version by the protocol paper, which scores no words that were cut off."
             }
             None => "No intervals: the run folder has no predictions.jsonl.",
         }));

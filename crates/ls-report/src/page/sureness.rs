@@ -3,7 +3,7 @@
 
 use super::parts::{Section, missing};
 use crate::answers::Answers;
-use crate::calibration::Calibrated;
+use crate::calibration::{Calibrated, Unit};
 use crate::chart::{histogram, reliability, scatter};
 use crate::folder::Run;
 use crate::html::{Markup, el};
@@ -23,10 +23,11 @@ pub(super) fn section(run: &Run) -> Option<Section> {
             body: numbers(&points),
         });
     }
+    let tried = run.setting("train.temperature_scaling") == Some(&toml::Value::Boolean(true));
     let temperature = run.settings.as_ref();
     let temperature = temperature.and_then(|settings| settings.calibration.temperature);
     let body = match Calibrated::of(answers, temperature) {
-        Some(found) => calibrated(&found),
+        Some(found) => calibrated(&found, tried),
         None => missing("The answers of this run do not say how sure each word's tag is."),
     };
     Some(Section {
@@ -36,14 +37,26 @@ pub(super) fn section(run: &Run) -> Option<Section> {
     })
 }
 
-fn calibrated(found: &Calibrated) -> Markup {
+/// `tried`: whether a temperature was to be fitted.
+fn calibrated(found: &Calibrated, tried: bool) -> Markup {
     let error = |reliability: &crate::calibration::Reliability| score(reliability.error());
-    let (unit, answers) = (found.unit, count(found.after.count as u64));
-    let mut text = format!(
-        "Bars are the part of the answers that is right, in 15 bins by the probability of the \
-         answer; on the dotted line both are the same. There are {answers} answers, one to each \
-         {unit}. "
-    );
+    let answers = count(found.after.count as u64);
+    let mut text = match found.unit {
+        Unit::Label => format!(
+            "Bars are how often a label holds, in 15 bins by its probability; on the dotted line \
+             both are the same. There are {answers} probabilities, one of each label of each text. "
+        ),
+        Unit::Text | Unit::Word => format!(
+            "Bars are the part of the answers that is right, in 15 bins by the probability of the \
+             answer; on the dotted line both are the same. There are {answers} answers, one to \
+             each {}. ",
+            if found.unit == Unit::Word {
+                "word"
+            } else {
+                "text"
+            }
+        ),
+    };
     let mut charts = Vec::new();
     match (&found.before, found.temperature) {
         (Some(before), Some(temperature)) => {
@@ -58,9 +71,14 @@ fn calibrated(found: &Calibrated) -> Markup {
         }
         _ => {
             text += &format!(
-                "The calibration error (ECE) is {}. No temperature divides the logits \
-                 (train.temperature_scaling fits one to the validation split).",
-                error(&found.after)
+                "The calibration error (ECE) is {}. No temperature divides the logits ({}).",
+                error(&found.after),
+                if tried {
+                    "train.temperature_scaling is set, but none is best on the validation split, \
+                     as where every answer is right"
+                } else {
+                    "train.temperature_scaling fits one to the validation split"
+                }
             );
             charts.push(reliability("As answered", &found.after));
         }

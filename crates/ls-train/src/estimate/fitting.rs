@@ -1,8 +1,9 @@
 //! The cheapest change by which a run fits the memory that there is.
 //!
-//! Changes are tried by what they cost: first those that leave the result as it is, then one that
-//! takes time, then those that round what is frozen, cut texts, or train less. Of each kind the
-//! mildest that is enough is taken, alone if it can be, else with those before it.
+//! Changes are tried by what they cost: first those that leave the result as it is, of which one
+//! takes time, then those that round what is frozen, cut texts, or train less. Each of the latter is
+//! tried alone, then with those that cost nothing of the result, before a stronger one is, and last
+//! with all before it. Of these no more is taken than is needed.
 
 use ls_data::LongInputs;
 use ls_lora::TrainableTensor;
@@ -50,33 +51,29 @@ impl Fitting<'_> {
     /// If the configuration cannot be written down.
     pub(super) fn cheapest(&self) -> Result<Option<Change>> {
         let text = self.footprint.run.config.to_toml()?;
-        let levers = self.levers();
+        let (mut levers, lossy) = (self.free(), self.lossy());
+        let free = levers.len();
+        levers.extend(lossy);
         let strongest: Vec<usize> = levers.iter().map(|lever| lever.0.len()).collect();
         let tried = |choice: &[usize]| self.tried(&text, &levers, choice);
         for at in 0..levers.len() {
-            for before in [false, true] {
+            let enough = attempts(at, free, strongest[at]).find_map(|(value, before)| {
                 let mut choice = vec![0; levers.len()];
-                if before {
-                    choice[..at].copy_from_slice(&strongest[..at]);
-                }
-                let enough = (1..=strongest[at]).find(|value| {
-                    choice[at] = *value;
-                    tried(&choice).is_some()
+                choice[..before].copy_from_slice(&strongest[..before]);
+                choice[at] = value;
+                tried(&choice).is_some().then_some(choice)
+            });
+            let Some(mut choice) = enough else { continue };
+            // Of those before it no more than is needed, the dearest least.
+            for earlier in (0..at).rev() {
+                let needed = (0..choice[earlier]).find(|value| {
+                    let mut milder = choice.clone();
+                    milder[earlier] = *value;
+                    tried(&milder).is_some()
                 });
-                if enough.is_none() {
-                    continue;
-                }
-                // Of those before it no more than is needed, the dearest least.
-                for earlier in (0..at).rev() {
-                    let needed = (0..choice[earlier]).find(|value| {
-                        let mut milder = choice.clone();
-                        milder[earlier] = *value;
-                        tried(&milder).is_some()
-                    });
-                    choice[earlier] = needed.unwrap_or(choice[earlier]);
-                }
-                return Ok(tried(&choice));
+                choice[earlier] = needed.unwrap_or(choice[earlier]);
             }
+            return Ok(tried(&choice));
         }
         Ok(None)
     }
@@ -141,8 +138,9 @@ impl Fitting<'_> {
         Some(footprint.peak())
     }
 
-    /// Every kind of change that the run leaves open, the cheapest first.
-    fn levers(&self) -> Vec<Lever> {
+    /// The kinds of changes that the run leaves open and that leave its result as it is, the
+    /// cheapest first.
+    fn free(&self) -> Vec<Lever> {
         let run = self.footprint.run;
         let train = &run.config.train;
         let one = |key: &str, value: &dyn ToString| vec![format!("{key}={}", value.to_string())];
@@ -171,10 +169,12 @@ impl Fitting<'_> {
             let set = one("train.gradient_checkpointing", &true);
             levers.push(Lever(vec![(set, cost.into())]));
         }
-        levers.push(self.rounded());
-        levers.push(self.cut());
-        levers.push(self.less_trains());
         levers
+    }
+
+    /// Those that change the result, the mildest first.
+    fn lossy(&self) -> Vec<Lever> {
+        vec![self.rounded(), self.cut(), self.less_trains()]
     }
 
     /// Frozen weights in fewer bits than they have.
@@ -269,8 +269,39 @@ impl Fitting<'_> {
     }
 }
 
+/// In which order the values of a lever are tried, counted from 1, each with how many levers before
+/// it at their strongest: the first `free` levers leave the result as it is.
+fn attempts(at: usize, free: usize, values: usize) -> impl Iterator<Item = (usize, usize)> {
+    let with = move |before| (1..=values).map(move |value| (value, before));
+    let is_free = at < free;
+    let alone_then_free = (1..=values).flat_map(move |value| [(value, 0), (value, free)]);
+    let alone: Vec<(usize, usize)> = if is_free {
+        with(0).collect()
+    } else {
+        alone_then_free.collect()
+    };
+    alone.into_iter().chain(with(at))
+}
+
 /// Half of a number, half of that, down to 1.
 fn halves(from: usize) -> Vec<usize> {
     let next = |size: &usize| (*size > 1).then(|| size.div_ceil(2));
     std::iter::successors(Some(from), next).skip(1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attempts;
+
+    #[test]
+    fn what_costs_nothing_is_tried_with_a_change_before_a_stronger_one_is() {
+        let order = |at, free, values| attempts(at, free, values).collect::<Vec<_>>();
+        assert_eq!(order(1, 3, 2), [(1, 0), (2, 0), (1, 1), (2, 1)]);
+        assert_eq!(
+            order(3, 2, 2),
+            [(1, 0), (1, 2), (2, 0), (2, 2), (1, 3), (2, 3)]
+        );
+        assert_eq!(order(2, 2, 1), [(1, 0), (1, 2), (1, 2)]);
+        assert_eq!(order(3, 2, 0), []);
+    }
 }
