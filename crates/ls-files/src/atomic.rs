@@ -23,9 +23,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     file.commit()
 }
 
-/// Writes what somebody asked for to a path of theirs: as [`write_atomic`] a file, behind a symbolic
-/// link the one that it leads to. A pipe or a device is written to as it is, and a file that is
-/// read-only is left alone, though its folder would let it be replaced.
+/// Writes what somebody asked for to a path of theirs: as [`write_atomic`] a file, behind a
+/// symbolic link the one that it leads to. A pipe or a device is written to as it is, and a file
+/// that is read-only is left alone, though its folder would let it be replaced.
 ///
 /// # Errors
 ///

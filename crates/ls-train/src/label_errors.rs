@@ -33,8 +33,8 @@ use crate::sweep::{Choices, Plan, sweep};
 /// 2021).
 ///
 /// No label has a part in what judges it: the models are those of the last step, since their
-/// checkpoints would be chosen by the part that they are asked about, and have no temperature, which
-/// would be fitted to it.
+/// checkpoints would be chosen by the part that they are asked about, and have no temperature,
+/// which would be fitted to it.
 ///
 /// The models are a sweep in `label-errors/` of the run folder, which goes on where it was ended,
 /// and is removed once its labels are written.

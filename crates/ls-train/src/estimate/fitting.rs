@@ -1,9 +1,9 @@
 //! The cheapest change by which a run fits the memory that there is.
 //!
 //! Changes are tried by what they cost: first those that leave the result as it is, of which one
-//! takes time, then those that round what is frozen, cut texts, or train less. Each of the latter is
-//! tried alone, then with those that cost nothing of the result, before a stronger one is, and last
-//! with all before it. Of these no more is taken than is needed.
+//! takes time, then those that round what is frozen, cut texts, or train less. Each of the latter
+//! is tried alone, then with those that cost nothing of the result, before a stronger one is, and
+//! last with all before it. Of these no more is taken than is needed.
 
 use ls_data::LongInputs;
 use ls_lora::TrainableTensor;
