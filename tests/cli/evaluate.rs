@@ -280,7 +280,7 @@ fn columns_are_found_or_set_and_the_command_is_checked() {
             &["--data", "train.csv", "--split", "test"],
             &["cannot be used with"],
         ),
-        (&[], &["--data <FILE>"]),
+        (&[], &["--data FILE"]),
     ] {
         says(&with(args), 2, parts);
     }
