@@ -151,4 +151,4 @@ pub use text_label::{LabelKind, TextLabel};
 pub use tokenize::TextTokenizer;
 pub use viterbi::TagGrammar;
 pub use windows::{Context, InputLimits, LongInputs};
-pub use words::{TextWord, locate_words, split_words};
+pub use words::{TextWord, locate_words, place_words, split_words};

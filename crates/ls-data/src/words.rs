@@ -168,6 +168,23 @@ pub fn locate_words(text: &str, words: &[String]) -> Option<Vec<(usize, usize)>>
         .collect()
 }
 
+/// The text in which characters of words are counted, and the place of each word there: the text
+/// that came with them, if they stand in it one after the other; else the words joined by spaces.
+pub fn place_words(given: Option<&str>, words: &[String]) -> (String, Vec<(usize, usize)>) {
+    if let Some(text) = given
+        && let Some(places) = locate_words(text, words)
+    {
+        return (text.to_string(), places);
+    }
+    let mut start = 0;
+    let place = |word: &String| {
+        let place = (start, start + word.chars().count());
+        start = place.1 + 1;
+        place
+    };
+    (words.join(" "), words.iter().map(place).collect())
+}
+
 fn opens_name(piece: &[char]) -> bool {
     matches!(piece, ['@' | '#', next, ..] if next.is_alphanumeric() || *next == '_')
 }

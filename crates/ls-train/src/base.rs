@@ -7,16 +7,20 @@ use std::slice::Iter;
 
 use burn::tensor::Device;
 use ls_lora::host_values;
-use ls_model::{AttentionMode, ModelError, ModelInput, Precision, SharedDecoder, forward_mixed};
+use ls_model::{
+    AttentionMode, ComputeType, ModelError, ModelInput, Precision, SharedDecoder, forward_mixed,
+};
 
 use crate::config::Protocol;
 use crate::dataset::Dataset;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{full_in_evaluation, not_finite};
 use crate::events::{Event, Observer};
+use crate::inference::InferenceSettings;
 use crate::model_files::{AdapterFiles, BaseFiles, Opened, Overrides};
 use crate::out_of_memory::caught;
 use crate::predict::{Encoded, Predictor, full_at_loading};
+use crate::run_model::RunModel;
 use crate::tensors::model_input;
 
 /// A pretrained decoder for adapters that stand on it together.
@@ -56,6 +60,52 @@ impl BaseModel {
             precision,
             device,
         })
+    }
+
+    /// Loads the decoder in the precision that the model of a PEFT folder answers with.
+    ///
+    /// # Errors
+    ///
+    /// As [`BaseModel::load`]; if the settings of the adapter cannot be read.
+    pub fn for_adapter(
+        model_dir: &Path,
+        adapter_dir: &Path,
+        overrides: &Overrides,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let saved = InferenceSettings::load(adapter_dir)?;
+        let mut precision = saved.map_or(ComputeType::F32.into(), |saved| saved.precision());
+        precision.compute = overrides.dtype.unwrap_or(precision.compute);
+        Self::load(model_dir, precision, device, observer)
+    }
+
+    /// The folder of the decoder.
+    pub fn model_dir(&self) -> &Path {
+        &self.files.checkpoint.dir
+    }
+
+    /// How the weights are held.
+    pub fn precision(&self) -> &Precision {
+        &self.precision
+    }
+
+    /// The best model of a run on these weights, as [`BaseModel::predictor`] has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`BaseModel::predictor`]; if the run trained without adapters.
+    pub fn predictor_of_run(&self, run: &RunModel) -> Result<Predictor> {
+        let Some(adapter) = &run.adapter else {
+            let reason = "it was trained without adapters, and answers with weights of its own";
+            return Err(TrainError::Settings {
+                path: run.model.clone(),
+                reason: reason.into(),
+            });
+        };
+        let mut predictor = self.predictor(adapter, &RunModel::overrides(&run.config))?;
+        predictor.take_scheme(&run.config);
+        Ok(predictor)
     }
 
     /// The model of a PEFT folder on these weights. It answers as that of
@@ -190,8 +240,6 @@ mod tests {
     use std::path::PathBuf;
 
     use ls_data::{SequenceExample, TokenExample};
-    use ls_model::ComputeType;
-
     use super::*;
     use crate::config::RunConfig;
     use crate::dataset::Examples;

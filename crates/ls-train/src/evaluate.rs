@@ -322,7 +322,7 @@ pub(crate) fn predictions(
 }
 
 /// Element by element; the only row itself.
-fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
+pub(crate) fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
     match rows {
         [row] => row.clone(),
         rows => {

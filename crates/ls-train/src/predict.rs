@@ -15,16 +15,18 @@ use crate::config::{Protocol, RunConfig};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
 use crate::decoding::{Coverage, Decoding};
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, predictions};
+use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, mean, predictions};
 use crate::events::{Event, Observer};
 use crate::inference::InferenceSettings;
 use crate::inputs::Inputs;
 use crate::model_files::{AdapterFiles, BaseFiles, Opened, Overrides};
 use crate::out_of_memory::{OutOfMemory, caught};
-use crate::prediction::{prediction_object, unreadable_object, without_decision};
+use crate::prediction::{
+    Prediction, prediction_object, unreadable_object, with_tag_scores, without_decision,
+};
 use crate::problem::{FunctionToApply, Problem};
 use crate::read_files::ReadFiles;
-use crate::run_dir::RunDir;
+use crate::run_model::RunModel;
 
 /// A model ready to answer.
 pub struct Predictor {
@@ -59,27 +61,27 @@ impl Predictor {
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<(Self, RunConfig)> {
-        let run = RunDir::open(dir)?;
-        let mut config = RunConfig::of_finished(&run.config())?;
-        let overrides = Overrides {
-            task: Some(config.task),
-            ..Overrides::default()
-        };
-        let best = run.standing_best()?;
-        let said = config.data.scheme_of_labels();
-        let (model, adapter) = match config.lora {
-            Some(_) => (&*config.model.path, Some(&*best)),
-            None => (&*best, None),
-        };
-        let mut predictor = Self::from_pretrained(model, adapter, &overrides, device, observer)?;
-        // Earlier versions wrote it into the configuration alone.
-        predictor.settings.scheme = predictor.settings.scheme.or(said);
+        let RunModel {
+            mut config,
+            model,
+            adapter,
+        } = RunModel::open(dir)?;
+        let overrides = RunModel::overrides(&config);
+        let mut predictor =
+            Self::from_pretrained(&model, adapter.as_deref(), &overrides, device, observer)?;
+        predictor.take_scheme(&config);
         if config.data.dataset.is_some() && config.data.known().is_none() {
             // Integers in a labelled file count into them, as the description would say.
             let names = predictor.settings.labels.names();
             config.data.labels.get_or_insert_with(|| names.to_vec());
         }
         Ok((predictor, config))
+    }
+
+    /// The tag scheme of a run. Earlier versions wrote it into the configuration alone.
+    pub(crate) fn take_scheme(&mut self, config: &RunConfig) {
+        let said = config.data.scheme_of_labels();
+        self.settings.scheme = self.settings.scheme.or(said);
     }
 
     /// A Hugging Face folder, with the head in it or in a PEFT folder.
@@ -330,6 +332,33 @@ impl Predictor {
         encoded: &Encoded,
         logits: &[Vec<f32>],
     ) -> Result<Predicted> {
+        self.answered(examples, encoded, logits, |object, _| object)
+    }
+
+    /// The same, and how sure each tag of a tagger is: `tag_scores`, `null` for a word without one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Predictor::answers`].
+    pub fn answers_with_tag_scores(
+        &self,
+        examples: &Examples,
+        encoded: &Encoded,
+        logits: &[Vec<f32>],
+    ) -> Result<Predicted> {
+        self.answered(examples, encoded, logits, |object, prediction| {
+            with_tag_scores(object, prediction, None)
+        })
+    }
+
+    /// The answers, each finished by `finish`.
+    fn answered(
+        &self,
+        examples: &Examples,
+        encoded: &Encoded,
+        logits: &[Vec<f32>],
+        finish: impl Fn(Value, &Prediction) -> Value,
+    ) -> Result<Predicted> {
         let (predictions, coverage) = match &encoded.dataset {
             Some(dataset) => {
                 let (pass, calibration) = (self.pass(Protocol::Strict), &self.settings.calibration);
@@ -349,7 +378,8 @@ impl Predictor {
             };
             // There is one for each example that is read.
             prediction.map_or(Value::Null, |prediction| {
-                prediction_object(example, None, prediction, labels, tags, why)
+                let object = prediction_object(example, None, prediction, labels, tags, why);
+                finish(object, prediction)
             })
         });
         let dataset = encoded.dataset.as_ref();
@@ -359,6 +389,34 @@ impl Predictor {
             left_out: coverage.map_or(0, Coverage::left_out),
             cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
         })
+    }
+
+    /// What the head gives for each text before anything makes scores of it, in the mean of the
+    /// windows in which it is read; `None` for a text that is not read. Empty of a tagger, which
+    /// gives such numbers for words.
+    ///
+    /// # Errors
+    ///
+    /// If the examples are no longer what was encoded.
+    pub fn raw_scores(
+        &self,
+        examples: &Examples,
+        encoded: &Encoded,
+        logits: &[Vec<f32>],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        if matches!(examples, Examples::Token(_)) {
+            return Ok(Vec::new());
+        }
+        let read = match &encoded.dataset {
+            Some(dataset) => dataset.examples()?,
+            None => Vec::new(),
+        };
+        let mut read = read.iter();
+        let of_text = |index| match encoded.unreadable.contains_key(&index) {
+            true => None,
+            false => read.next().map(|text| mean(&logits[text.inputs.clone()])),
+        };
+        Ok((0..examples.len()).map(of_text).collect())
     }
 
     /// Everything besides the inputs that decides the answers, by a name for messages: each

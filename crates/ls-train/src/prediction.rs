@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use ls_data::{
     LabelSet, NoLabel, SequenceExample, TagKind, TokenExample, bilou_as_iobes, decode_spans,
-    has_bilou_tags, locate_words,
+    has_bilou_tags, place_words,
 };
 use serde_json::{Map, Value, json};
 
@@ -246,7 +246,8 @@ fn token_object(
     let gold = (!gold.is_empty()).then(|| json!(names.collect::<Vec<_>>()));
     set_aside_gold(&mut object, "tags", gold);
     let mut answer = Map::new();
-    let (text, places) = places(example);
+    let given = object.get("text").and_then(Value::as_str);
+    let (text, places) = place_words(given, &example.tokens);
     if object.contains_key("text") {
         answer.insert("text".into(), json!(text));
     }
@@ -331,31 +332,6 @@ fn set_aside_gold(object: &mut Map<String, Value>, key: &str, gold: Option<Value
             }
         }
     }
-}
-
-/// The text in which a tagger's answer counts characters, and the place of each word there.
-///
-/// This is the text that came with the words if they stand in it one after the other; else the
-/// words joined by spaces.
-fn places(example: &TokenExample) -> (String, Vec<(usize, usize)>) {
-    let given = example
-        .extra
-        .as_ref()
-        .and_then(|extra| extra.get("text")?.as_str());
-    if let Some(text) = given
-        && let Some(places) = locate_words(text, &example.tokens)
-    {
-        return (text.to_string(), places);
-    }
-    let text = example.tokens.join(" ");
-    let mut start = 0;
-    let places = example.tokens.iter().map(|token| {
-        let place = (start, start + token.chars().count());
-        start = place.1 + 1;
-        place
-    });
-    let places = places.collect();
-    (text, places)
 }
 
 fn entities(

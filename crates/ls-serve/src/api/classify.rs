@@ -1,0 +1,192 @@
+//! `POST /classify`, as vLLM has it: the likeliest label of a text, and the probabilities of all.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::predict::{kind, of_texts};
+use super::{Account, Answered, Body, Of, model, number, readable};
+use crate::error::{ErrorBody, Result};
+use crate::requests::request_id;
+use crate::service::Service;
+
+/// Texts to be classified.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ClassifyRequest {
+    /// A text, or a list of texts.
+    pub input: Texts,
+    /// Which of the models answers, where there are several and the path does not say it.
+    #[serde(default)]
+    pub model: Option<String>,
+}
+
+/// A text, or a list of texts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "Value")]
+#[schema(untagged)]
+pub enum Texts {
+    /// A text.
+    #[schema(example = "a film that stays with you")]
+    One(String),
+    /// A list of texts.
+    List(Vec<String>),
+}
+
+impl TryFrom<Value> for Texts {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let expected = |value: &Value| {
+            format!("expected a text or a list of texts, found {}", kind(value))
+        };
+        match value {
+            Value::String(text) => Ok(Self::One(text)),
+            Value::Array(values) => {
+                let text = |value| match value {
+                    Value::String(text) => Ok(text),
+                    other => Err(format!("{} in a list", expected(&other))),
+                };
+                Ok(Self::List(values.into_iter().map(text).collect::<Result<_, _>>()?))
+            }
+            other => Err(expected(&other)),
+        }
+    }
+}
+
+/// What `/classify` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClassifyResponse {
+    /// The request's.
+    #[schema(example = "classify-7d2f91c0-1")]
+    pub id: String,
+    /// Always `list`.
+    #[schema(example = "list")]
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model that answered.
+    #[schema(example = "sentiment")]
+    pub model: String,
+    /// One for each text.
+    pub data: Vec<Classification>,
+    /// Tokens that were read.
+    pub usage: Usage,
+}
+
+/// The answer for one text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Classification {
+    /// Place of the text in the list, from 0.
+    pub index: usize,
+    /// The likeliest label; of a regression the name of its number.
+    #[schema(example = "positive")]
+    pub label: Option<String>,
+    /// The probability of each label, in the model's order; of a regression its number.
+    pub probs: Vec<f32>,
+    /// How many labels the model has.
+    pub num_classes: usize,
+    /// Those that hold, of a model for which any number of labels may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub labels: Option<Vec<String>>,
+}
+
+/// Tokens that were read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Usage {
+    /// Of all texts together.
+    pub prompt_tokens: usize,
+    /// The same.
+    pub total_tokens: usize,
+    /// None: a classifier writes no text.
+    pub completion_tokens: usize,
+}
+
+async fn answer(
+    service: &Service,
+    path: Option<&Path<String>>,
+    request: ClassifyRequest,
+) -> Result<Answered<ClassifyResponse>> {
+    let model = model(service, path, request.model.as_deref())?;
+    let texts = match request.input {
+        Texts::One(text) => vec![vec![text]],
+        Texts::List(texts) => texts.into_iter().map(|text| vec![text]).collect(),
+    };
+    let answers = of_texts(service, &model, texts).await?;
+    let names = model.predictor.settings.labels.names();
+    let classification = |(index, object): (usize, &serde_json::Map<String, Value>)| {
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        let labels = object.get("labels").and_then(Value::as_array);
+        Classification {
+            index,
+            label: text(&object["label"]),
+            probs: names.iter().map(|name| number(&object["scores"][name])).collect(),
+            num_classes: names.len(),
+            labels: labels.map(|labels| labels.iter().filter_map(text).collect()),
+        }
+    };
+    let objects = readable(&answers.predicted.objects)?;
+    let data = objects.into_iter().enumerate().map(classification).collect();
+    let tokens = answers.cost.tokens;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let body = ClassifyResponse {
+        id: format!("classify-{}", request_id()),
+        object: "list",
+        created: since.map_or(0, |since| since.as_secs()),
+        model: model.name.clone(),
+        data,
+        usage: Usage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+            completion_tokens: 0,
+        },
+    };
+    let (model, cost) = (model.name.clone(), answers.cost);
+    Ok(Answered {
+        body,
+        account: Account { model, cost },
+    })
+}
+
+/// Classifies texts with the only model, or the one that `model` names.
+#[utoipa::path(
+    post,
+    path = "/classify",
+    tag = "Texts",
+    request_body = ClassifyRequest,
+    responses(
+        (status = 200, description = "The likeliest label of each text", body = ClassifyResponse),
+        (status = "4XX", description = "The request cannot be answered", body = ErrorBody),
+        (status = "5XX", description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(crate) async fn classify(
+    State(service): Of,
+    Body(request): Body<ClassifyRequest>,
+) -> Result<Answered<ClassifyResponse>> {
+    answer(&service, None, request).await
+}
+
+/// Classifies texts with the model that the path names.
+#[utoipa::path(
+    post,
+    path = "/models/{model}/classify",
+    tag = "Texts",
+    params(("model" = String, Path, description = "Name of the model")),
+    request_body = ClassifyRequest,
+    responses(
+        (status = 200, description = "The likeliest label of each text", body = ClassifyResponse),
+        (status = "4XX", description = "The request cannot be answered", body = ErrorBody),
+        (status = "5XX", description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(crate) async fn classify_with(
+    State(service): Of,
+    model: Path<String>,
+    Body(request): Body<ClassifyRequest>,
+) -> Result<Answered<ClassifyResponse>> {
+    answer(&service, Some(&model), request).await
+}

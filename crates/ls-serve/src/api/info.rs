@@ -1,0 +1,146 @@
+//! What a service tells of itself: `/health`, `/info`, `/metrics`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use ls_data::TaskKind;
+use ls_train::Problem;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Of;
+use crate::error::{ErrorBody, Result, ServeError};
+use crate::models::Model;
+
+/// Whether the service answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    pub status: &'static str,
+}
+
+/// What the service answers with, and how much it takes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Info {
+    /// Version of the program.
+    #[schema(example = "0.1.0")]
+    pub version: &'static str,
+    /// Element type of the base's weights, and how they are packed; absent of a whole model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "f32")]
+    pub base_dtype: Option<String>,
+    /// The models, by name.
+    pub models: Vec<ModelInfo>,
+    /// Tokens of one pass over the weights.
+    pub max_batch_tokens: usize,
+    /// Tokens of all requests that are taken and not answered.
+    pub max_queue_tokens: usize,
+    /// Requests at once.
+    pub max_concurrent_requests: usize,
+    /// Inputs of one request.
+    pub max_client_batch_size: usize,
+    /// Bytes of the body of one request.
+    pub max_body_bytes: usize,
+    /// Seconds from a request to its answer.
+    pub timeout: f32,
+}
+
+/// A model that answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelInfo {
+    /// By which requests choose it.
+    #[schema(example = "sentiment")]
+    pub name: String,
+    /// `sequence` or `token`.
+    #[schema(example = "sequence")]
+    pub task: String,
+    /// What it has learnt: `single_label_classification`, `multi_label_classification`,
+    /// `regression` or `token_classification`.
+    #[schema(example = "single_label_classification")]
+    pub problem_type: &'static str,
+    /// Its labels, in the order of its outputs.
+    pub labels: Vec<String>,
+    /// Tokens of an input at most; what it does with longer ones is its own.
+    pub max_input_length: usize,
+    /// Which layers see to the right.
+    #[schema(example = "bidirectional")]
+    pub attention: String,
+}
+
+impl From<&Model> for ModelInfo {
+    fn from(model: &Model) -> Self {
+        let settings = &model.predictor.settings;
+        Self {
+            name: model.name.clone(),
+            task: match settings.task {
+                TaskKind::Sequence => "sequence".into(),
+                TaskKind::Token => "token".into(),
+            },
+            problem_type: match model.predictor.problem() {
+                Problem::SingleLabel => "single_label_classification",
+                Problem::MultiLabel => "multi_label_classification",
+                Problem::Regression => "regression",
+                Problem::Tags(_) => "token_classification",
+            },
+            labels: settings.labels.names().to_vec(),
+            max_input_length: settings.max_length,
+            attention: settings.attention.to_string(),
+        }
+    }
+}
+
+/// Whether the service answers; it wants no token.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "Service",
+    security(()),
+    responses(
+        (status = 200, description = "It does", body = Health),
+        (status = 503, description = "It is stopping", body = ErrorBody),
+    )
+)]
+pub(crate) async fn health(State(service): Of) -> Result<Json<Health>> {
+    if service.engine.is_stopped() {
+        return Err(ServeError::Stopping);
+    }
+    Ok(Json(Health { status: "ok" }))
+}
+
+/// What the service answers with, and how much it takes.
+#[utoipa::path(
+    get,
+    path = "/info",
+    tag = "Service",
+    responses((status = 200, description = "Models and limits", body = Info))
+)]
+pub(crate) async fn info(State(service): Of) -> Json<Info> {
+    let (limits, models) = (&service.limits, service.models.all());
+    Json(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        base_dtype: service.models.base().map(|base| base.precision().to_string()),
+        models: models.iter().map(|model| ModelInfo::from(&**model)).collect(),
+        max_batch_tokens: limits.max_batch_tokens,
+        max_queue_tokens: limits.max_queue_tokens,
+        max_concurrent_requests: limits.max_concurrent_requests,
+        max_client_batch_size: limits.max_client_batch_size,
+        max_body_bytes: limits.max_body_bytes,
+        timeout: limits.timeout.as_secs_f32(),
+    })
+}
+
+/// Counters and histograms, in the text format that Prometheus reads.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Service",
+    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"))
+)]
+pub(crate) async fn metrics(State(service): Of) -> Response {
+    const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let waiting = service.engine.waiting_tokens();
+    let text = service.metrics.text(waiting, service.models.count());
+    ([(header::CONTENT_TYPE, TYPE)], text).into_response()
+}

@@ -1,0 +1,294 @@
+//! `POST /predict`, as text-embeddings-inference has it: the score of every label of a text.
+
+use axum::extract::{Path, State};
+use ls_data::{SequenceExample, TaskKind};
+use ls_train::dataset::Examples;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{Account, Answered, Body, Of, model, number, readable};
+use crate::error::{ErrorBody, Result, ServeError};
+use crate::models::Model;
+use crate::service::{Answers, Service};
+
+/// Texts to be classified.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct PredictRequest {
+    /// A text, a pair of texts, or a list of lists of one text or two.
+    pub inputs: Inputs,
+    /// Which of the models answers, where there are several and the path does not say it.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Whether the outputs of the head are wanted as they are, and no probabilities.
+    #[serde(default)]
+    pub raw_scores: bool,
+    /// `false`: a text that is longer than the model reads is refused. Otherwise what it does not
+    /// read is left out, as in its training.
+    #[serde(default)]
+    pub truncate: Option<bool>,
+}
+
+/// A text, a pair of texts, or a list of these.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "Value")]
+#[schema(untagged, value_type = Inputs)]
+pub enum Inputs {
+    /// A text.
+    #[schema(example = "a film that stays with you")]
+    Text(String),
+    /// A pair of texts; a list of one is that text.
+    Pair(Vec<String>),
+    /// A list of texts, each a list of one, and of pairs.
+    Batch(Vec<Vec<String>>),
+}
+
+/// The score of one label.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Prediction {
+    /// Its probability, or the number of a regression, or with `raw_scores` the output of the head.
+    #[schema(example = 0.97)]
+    pub score: f32,
+    /// Its name.
+    #[schema(example = "positive")]
+    pub label: String,
+}
+
+/// The labels of a text, the likeliest first; of a list, one such list for each.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PredictResponse {
+    /// Of one text.
+    Single(Vec<Prediction>),
+    /// Of a list.
+    Batch(Vec<Vec<Prediction>>),
+}
+
+const EXPECTED: &str = "expected a text, a pair of texts [text, text], or a list of them \
+                        [[text], [text, text], ...]";
+
+impl TryFrom<Value> for Inputs {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let texts = |values: Vec<Value>| match values.len() {
+            1 | 2 => values.into_iter().map(text).collect::<Result<Vec<_>, _>>(),
+            found => Err(format!("{EXPECTED}; found a list of {found} values")),
+        };
+        match value {
+            Value::Array(values) if values.first().is_some_and(Value::is_array) => {
+                let of_list = |value| match value {
+                    Value::Array(values) => texts(values),
+                    other => text(other).map(|text| vec![text]),
+                };
+                Ok(Self::Batch(values.into_iter().map(of_list).collect::<Result<_, _>>()?))
+            }
+            Value::Array(values) if values.is_empty() => Ok(Self::Batch(Vec::new())),
+            Value::Array(values) if values.len() > 2 && values.iter().all(Value::is_string) => {
+                let found = values.len();
+                Err(format!("{EXPECTED}; a list of {found} texts is written [[text], [text], ...]"))
+            }
+            Value::Array(values) => Ok(Self::Pair(texts(values)?)),
+            value => text(value).map(Self::Text),
+        }
+    }
+}
+
+fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(format!("{EXPECTED}; found {}", kind(&other))),
+    }
+}
+
+/// What a value is, for messages.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl Inputs {
+    /// The texts of each input, and whether they came as a list.
+    fn parts(self) -> (Vec<Vec<String>>, bool) {
+        match self {
+            Self::Text(text) => (vec![vec![text]], false),
+            Self::Pair(texts) => (vec![texts], false),
+            Self::Batch(all) => (all, true),
+        }
+    }
+}
+
+/// Answers with the model that the path or the body names.
+pub(crate) async fn answer(
+    service: &Service,
+    path: Option<&Path<String>>,
+    request: PredictRequest,
+) -> Result<Answered<PredictResponse>> {
+    let model = model(service, path, request.model.as_deref())?;
+    let (texts, is_list) = request.inputs.parts();
+    let answers = of_texts(service, &model, texts).await?;
+    if request.truncate == Some(false) && answers.predicted.cut.truncated > 0 {
+        let reason = format!(
+            "the model reads {} tokens of a text at most, and {} of these are longer: shorten them, \
+             or leave `truncate` out",
+            model.predictor.settings.max_length, answers.predicted.cut.truncated
+        );
+        return Err(ServeError::Value(reason));
+    }
+    let objects = readable(&answers.predicted.objects)?;
+    let labels = model.predictor.settings.labels.names();
+    let of_text = |(index, object): (usize, &serde_json::Map<String, Value>)| {
+        let raw = answers.raw_scores.get(index).and_then(Option::as_ref);
+        let score = |(at, label): (usize, &String)| match raw {
+            Some(raw) if request.raw_scores => raw[at],
+            _ => number(&object["scores"][label]),
+        };
+        let all = labels.iter().enumerate().map(|(at, label)| Prediction {
+            score: score((at, label)),
+            label: label.clone(),
+        });
+        let mut all: Vec<_> = all.collect();
+        // Of equal ones the first stays the first, as it does in `label`.
+        all.sort_by(|a, b| b.score.total_cmp(&a.score));
+        all
+    };
+    let mut all: Vec<_> = objects.into_iter().enumerate().map(of_text).collect();
+    let body = match all.pop() {
+        Some(only) if !is_list => PredictResponse::Single(only),
+        last => {
+            all.extend(last);
+            PredictResponse::Batch(all)
+        }
+    };
+    let (model, cost) = (model.name.clone(), answers.cost);
+    Ok(Answered {
+        body,
+        account: Account { model, cost },
+    })
+}
+
+/// Answers for texts, each of one part or two.
+pub(super) async fn of_texts(
+    service: &Service,
+    model: &Model,
+    texts: Vec<Vec<String>>,
+) -> Result<Answers> {
+    if model.task() != TaskKind::Sequence {
+        return Err(ServeError::OtherTask {
+            name: model.name.clone(),
+            found: "words",
+            instead: "/ner",
+        });
+    }
+    let example = |(index, parts): (usize, Vec<String>)| {
+        let mut parts = parts.into_iter();
+        SequenceExample {
+            text: parts.next().unwrap_or_default(),
+            text_pair: parts.next(),
+            label: None,
+            line: index + 1,
+            extra: None,
+        }
+    };
+    let examples: Vec<_> = texts.into_iter().enumerate().map(example).collect();
+    if service.log_texts {
+        for example in &examples {
+            tracing::info!(model = model.name, text = example.text, pair = example.text_pair);
+        }
+    }
+    if let Some(pairs) = model.pairs
+        && let Some(at) = examples.iter().position(|of| of.text_pair.is_some() != pairs)
+    {
+        let (name, learnt) = (&model.name, if pairs { "pairs of texts" } else { "single texts" });
+        let reason = format!(
+            "input {at}: the model {name:?} has learnt {learnt}: a pair is written [text, text], \
+             and a list of texts [[text], [text], ...]"
+        );
+        return Err(ServeError::Value(reason));
+    }
+    service.answers(model, Examples::Sequence(examples)).await
+}
+
+/// Classifies texts with the only model, or the one that `model` names.
+#[utoipa::path(
+    post,
+    path = "/predict",
+    tag = "Texts",
+    request_body = PredictRequest,
+    responses(
+        (status = 200, description = "The labels of each text, the likeliest first", body = PredictResponse),
+        (status = "4XX", description = "The request cannot be answered", body = ErrorBody),
+        (status = "5XX", description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(crate) async fn predict(
+    State(service): Of,
+    Body(request): Body<PredictRequest>,
+) -> Result<Answered<PredictResponse>> {
+    answer(&service, None, request).await
+}
+
+/// Classifies texts with the model that the path names.
+#[utoipa::path(
+    post,
+    path = "/models/{model}/predict",
+    tag = "Texts",
+    params(("model" = String, Path, description = "Name of the model")),
+    request_body = PredictRequest,
+    responses(
+        (status = 200, description = "The labels of each text, the likeliest first", body = PredictResponse),
+        (status = "4XX", description = "The request cannot be answered", body = ErrorBody),
+        (status = "5XX", description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(crate) async fn predict_with(
+    State(service): Of,
+    model: Path<String>,
+    Body(request): Body<PredictRequest>,
+) -> Result<Answered<PredictResponse>> {
+    answer(&service, Some(&model), request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parts(value: Value) -> Result<(Vec<Vec<String>>, bool), String> {
+        Inputs::try_from(value).map(Inputs::parts)
+    }
+
+    #[test]
+    fn inputs_are_read_as_text_embeddings_inference_reads_them() {
+        let list = |texts: &[&[&str]]| -> Vec<Vec<String>> {
+            let texts = texts.iter();
+            texts.map(|of| of.iter().map(ToString::to_string).collect()).collect()
+        };
+        assert_eq!(parts(json!("a")), Ok((list(&[&["a"]]), false)));
+        assert_eq!(parts(json!(["a"])), Ok((list(&[&["a"]]), false)));
+        assert_eq!(parts(json!(["a", "b"])), Ok((list(&[&["a", "b"]]), false)));
+        assert_eq!(parts(json!([["a"]])), Ok((list(&[&["a"]]), true)));
+        let mixed = parts(json!([["a"], ["b", "c"], "d"]));
+        assert_eq!(mixed, Ok((list(&[&["a"], &["b", "c"], &["d"]]), true)));
+        assert_eq!(parts(json!([])), Ok((Vec::new(), true)));
+        for (bad, said) in [
+            (json!(["a", "b", "c"]), "a list of 3 texts is written [[text], [text], ...]"),
+            (json!([["a", "b", "c"]]), "found a list of 3 values"),
+            (json!([[]]), "found a list of 0 values"),
+            (json!(7), "found a number"),
+            (json!(["a", 7]), "found a number"),
+            (json!({"text": "a"}), "found an object"),
+            (json!(null), "found null"),
+        ] {
+            let error = parts(bad.clone()).unwrap_err();
+            assert!(error.contains(said), "{bad}: {error}");
+        }
+    }
+}

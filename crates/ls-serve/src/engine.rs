@@ -1,0 +1,267 @@
+//! [`Engine`]: one thread that computes what waits, as much in a pass as fits into it.
+//!
+//! Requests come and go while it works. A pass takes inputs of all that wait, whichever adapter
+//! they are for: there is no batch to be filled, and none to be waited for.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ls_train::{Encoded, Predictor, Share, TrainError, logits_of_shares};
+use tokio::sync::oneshot;
+
+use crate::error::ServeError;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::pass::{Waiting, pack};
+
+/// Computes the logits of requests, those of several in one pass.
+pub struct Engine {
+    /// None once it takes no more.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Tokens of all that was taken and is not answered.
+    tokens: Arc<AtomicUsize>,
+    most: usize,
+    metrics: Arc<Metrics>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The logits of a request, and how long they took.
+#[derive(Debug, Default)]
+pub struct Computed {
+    /// Of each input.
+    pub logits: Vec<Vec<f32>>,
+    /// Until its first pass began.
+    pub queued: Duration,
+    /// From then on.
+    pub computing: Duration,
+}
+
+/// A request on its way.
+struct Job {
+    predictor: Arc<Predictor>,
+    encoded: Arc<Encoded>,
+    /// Of the inputs so far.
+    logits: Vec<Vec<f32>>,
+    taken: Instant,
+    began: Option<Instant>,
+    answer: oneshot::Sender<Result<Computed, ServeError>>,
+    _place: Place,
+}
+
+/// What a request has of the queue. It is given back wherever the request ends.
+struct Place {
+    tokens: Arc<AtomicUsize>,
+    taken: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.tokens.fetch_sub(self.taken, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the system has none.
+    pub fn start(limits: &Limits, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (jobs, arrivals) = mpsc::channel();
+        let (tokens_per_pass, passes) = (limits.max_batch_tokens, metrics.clone());
+        let thread = std::thread::Builder::new().name("compute".into());
+        let thread = thread.spawn(move || compute(&arrivals, tokens_per_pass, &passes))?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            tokens: Arc::default(),
+            most: limits.max_queue_tokens,
+            metrics,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// The logits of the inputs of a request. Whoever no longer waits for them takes the request
+    /// out of the queue.
+    ///
+    /// # Errors
+    ///
+    /// If it is too much for the queue, or for what is free of it; if the engine was stopped; if
+    /// an output is NaN or infinite.
+    pub async fn logits(
+        &self,
+        predictor: Arc<Predictor>,
+        encoded: Arc<Encoded>,
+    ) -> Result<Computed, ServeError> {
+        let place = self.place(encoded.lengths().iter().sum())?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            predictor,
+            encoded,
+            logits: Vec::new(),
+            taken: Instant::now(),
+            began: None,
+            answer,
+            _place: place,
+        };
+        match &*lock(&self.jobs) {
+            Some(jobs) if jobs.send(job).is_ok() => {}
+            _ => return Err(ServeError::Stopping),
+        }
+        answered.await.unwrap_or(Err(ServeError::Stopping))
+    }
+
+    /// Whether it takes no more.
+    pub fn is_stopped(&self) -> bool {
+        lock(&self.jobs).is_none()
+    }
+
+    /// Tokens that wait, or are being computed.
+    pub fn waiting_tokens(&self) -> usize {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, taken: usize) -> Result<Place, ServeError> {
+        let most = self.most;
+        if taken > most {
+            return Err(ServeError::TooLong {
+                tokens: taken,
+                most,
+            });
+        }
+        let add = |waiting: usize| Some(waiting + taken).filter(|all| *all <= most);
+        let order = Ordering::Relaxed;
+        match self.tokens.fetch_update(order, order, add) {
+            Ok(_) => Ok(Place {
+                tokens: self.tokens.clone(),
+                taken,
+            }),
+            Err(waiting) => Err(ServeError::QueueFull {
+                waiting,
+                retry_after: self.metrics.time_for(waiting + taken - most),
+            }),
+        }
+    }
+
+    /// Takes no more, and returns once all that was taken is answered.
+    pub fn stop(&self) {
+        drop(lock(&self.jobs).take());
+        if let Some(thread) = lock(&self.thread).take() {
+            // Whatever went wrong there was told to those who waited.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a lock holds: nothing here panics while it holds one.
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Computes what arrives, until there is nobody left who could send something.
+fn compute(arrivals: &mpsc::Receiver<Job>, tokens_per_pass: usize, metrics: &Metrics) {
+    let mut jobs = VecDeque::new();
+    loop {
+        if jobs.is_empty() {
+            match arrivals.recv() {
+                Ok(job) => jobs.push_back(job),
+                Err(_) => return,
+            }
+        }
+        jobs.extend(arrivals.try_iter());
+        jobs.retain(|job: &Job| !job.answer.is_closed());
+        if pass(&mut jobs, tokens_per_pass, metrics) {
+            // All get to be the first in their turn.
+            jobs.rotate_left(1);
+        }
+    }
+}
+
+/// Computes one pass, and answers the requests that are done. Says whether the first is not.
+fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> bool {
+    let waiting: Vec<_> = jobs
+        .iter()
+        .map(|job| Waiting {
+            lengths: job.encoded.lengths(),
+            done: job.logits.len(),
+        })
+        .collect();
+    let packed = pack(&waiting, tokens_per_pass);
+    let inputs: usize = packed.iter().map(ExactSizeIterator::len).sum();
+    let tokens = packed.iter().zip(&waiting);
+    let tokens = tokens.flat_map(|(inputs, waiting)| &waiting.lengths[inputs.clone()]);
+    let tokens: usize = tokens.sum();
+    let began = Instant::now();
+    for (job, inputs) in jobs.iter_mut().zip(&packed) {
+        if !inputs.is_empty() {
+            job.began.get_or_insert(began);
+        }
+    }
+    let shares: Vec<_> = jobs
+        .iter()
+        .zip(&packed)
+        .map(|(job, inputs)| Share {
+            predictor: &job.predictor,
+            encoded: &job.encoded,
+            inputs: inputs.clone(),
+        })
+        .collect();
+    let computed = match catch_unwind(AssertUnwindSafe(|| logits_of_shares(&shares))) {
+        Ok(Ok(computed)) => {
+            let failed = |error: TrainError| ServeError::Failed(error.to_string());
+            computed.into_iter().map(|of| of.map_err(failed)).collect()
+        }
+        Ok(Err(error)) => all_fail(&packed, &error.to_string()),
+        Err(_) => all_fail(&packed, "a pass ended unexpectedly"),
+    };
+    if inputs > 0 {
+        metrics.passed(inputs, tokens, began.elapsed());
+    }
+    let mut first_stays = false;
+    for (at, (mut job, computed)) in std::mem::take(jobs).into_iter().zip(computed).enumerate() {
+        match computed {
+            Ok(logits) => {
+                job.logits.extend(logits);
+                if job.logits.len() < job.encoded.lengths().len() {
+                    first_stays |= at == 0;
+                    jobs.push_back(job);
+                } else {
+                    job.answer();
+                }
+            }
+            Err(error) => job.refuse(error),
+        }
+    }
+    first_stays
+}
+
+/// What those hear that had a part in a pass. Who had none goes on.
+fn all_fail(packed: &[Range<usize>], reason: &str) -> Vec<Result<Vec<Vec<f32>>, ServeError>> {
+    tracing::error!("a pass failed: {reason}");
+    let of = |inputs: &Range<usize>| match inputs.is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(ServeError::Failed(reason.into())),
+    };
+    packed.iter().map(of).collect()
+}
+
+impl Job {
+    fn answer(self) {
+        let began = self.began.unwrap_or(self.taken);
+        let computed = Computed {
+            logits: self.logits,
+            queued: began - self.taken,
+            computing: began.elapsed(),
+        };
+        // Who no longer waits does not hear it.
+        let _ = self.answer.send(Ok(computed));
+    }
+
+    fn refuse(self, error: ServeError) {
+        let _ = self.answer.send(Err(error));
+    }
+}

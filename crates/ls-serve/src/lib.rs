@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod engine;
+mod error;
+mod limits;
+mod listen;
+mod metrics;
+mod models;
+mod pass;
+mod requests;
+mod router;
+mod service;
+mod token;
+
+pub use engine::{Computed, Engine};
+pub use error::{ErrorBody, Result, ServeError};
+pub use limits::Limits;
+pub use listen::serve;
+pub use metrics::Metrics;
+pub use models::{Model, Models, Source};
+pub use router::router;
+pub use service::Service;
+pub use token::Token;

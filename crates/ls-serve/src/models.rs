@@ -1,0 +1,279 @@
+//! [`Models`]: what a service answers with: adapters on one base in memory, by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use burn::tensor::Device;
+use ls_data::TaskKind;
+use ls_train::{BaseModel, Observer, Overrides, Predictor, RunModel};
+
+use crate::error::{Result, ServeError};
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The best model of a finished run.
+    Run(PathBuf),
+    /// A PEFT folder, on the base of the service.
+    Adapter(PathBuf),
+    /// A Hugging Face folder with a head in it.
+    Model(PathBuf),
+}
+
+/// A model that answers.
+pub struct Model {
+    /// By which requests choose it.
+    pub name: String,
+    /// Where it was loaded from.
+    pub source: Source,
+    /// It, ready to answer.
+    pub predictor: Arc<Predictor>,
+}
+
+/// What a service answers with. Models come and go while it works: a request keeps the one that it
+/// was taken with.
+pub struct Models {
+    /// None where the only model is a whole one.
+    base: Option<BaseModel>,
+    by_name: RwLock<BTreeMap<String, Arc<Model>>>,
+    /// Settings for models that record none.
+    overrides: Overrides,
+    device: Device,
+}
+
+impl Models {
+    /// The best models of finished runs, each by the name of its folder. All stand on one base,
+    /// which is loaded once; a run that trained without adapters is served alone.
+    ///
+    /// # Errors
+    ///
+    /// If there are none; if a run cannot be used; if two have one name, or stand on different
+    /// bases.
+    pub fn of_runs(
+        runs: &[PathBuf],
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let [first, ..] = runs else {
+            return Err(ServeError::NoModels);
+        };
+        let opened = RunModel::open(first)?;
+        let Some(adapter) = &opened.adapter else {
+            if let Some(second) = runs.get(1) {
+                return Err(ServeError::OtherBase {
+                    path: second.clone(),
+                    found: RunModel::open(second)?.model,
+                    base: opened.model,
+                });
+            }
+            let (predictor, _) = Predictor::from_run(first, device, observer)?;
+            let models = Self::new(None, &Overrides::default(), device);
+            models.insert(&name_of(first), Source::Run(first.clone()), predictor)?;
+            return Ok(models);
+        };
+        let overrides = Overrides::default();
+        let base = BaseModel::for_adapter(&opened.model, adapter, &overrides, device, observer)?;
+        let models = Self::new(Some(base), &overrides, device);
+        for run in runs {
+            models.add(&name_of(run), Source::Run(run.clone()))?;
+        }
+        Ok(models)
+    }
+
+    /// Adapters on the decoder of a Hugging Face folder, by name; without any the folder's own
+    /// model, by the folder's name. The overrides are for all.
+    ///
+    /// # Errors
+    ///
+    /// If a folder cannot be used, or two have one name.
+    pub fn of_adapters(
+        model_dir: &Path,
+        adapters: &[(String, PathBuf)],
+        overrides: &Overrides,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let Some((_, first)) = adapters.first() else {
+            let predictor =
+                Predictor::from_pretrained(model_dir, None, overrides, device, observer)?;
+            let models = Self::new(None, overrides, device);
+            let source = Source::Model(model_dir.into());
+            models.insert(&name_of(model_dir), source, predictor)?;
+            return Ok(models);
+        };
+        let base = BaseModel::for_adapter(model_dir, first, overrides, device, observer)?;
+        let models = Self::new(Some(base), overrides, device);
+        for (name, dir) in adapters {
+            models.add(name, Source::Adapter(dir.clone()))?;
+        }
+        Ok(models)
+    }
+
+    fn new(base: Option<BaseModel>, overrides: &Overrides, device: &Device) -> Self {
+        Self {
+            base,
+            by_name: RwLock::default(),
+            overrides: overrides.clone(),
+            device: device.clone(),
+        }
+    }
+
+    /// Loads a model and puts it beside the others.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none or is taken; if its folder cannot be used, or it stands on other weights.
+    pub fn add(&self, name: &str, source: Source) -> Result<Arc<Model>> {
+        if self.read().contains_key(name) {
+            return Err(ServeError::Exists { name: name.into() });
+        }
+        let predictor = self.load(&source)?;
+        self.insert(name, source, predictor)
+    }
+
+    /// Takes a model out. Requests that were taken with it are still answered.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name.
+    pub fn remove(&self, name: &str) -> Result<Arc<Model>> {
+        let mut models = self.write();
+        models.remove(name).ok_or_else(|| ServeError::NoSuchModel {
+            name: name.into(),
+            known: models.keys().cloned().collect(),
+        })
+    }
+
+    /// Loads every model anew from where it came from. One that cannot be loaded stays as it is;
+    /// why is told, by its name.
+    pub fn reload(&self) -> Vec<(String, Result<()>)> {
+        let reload = |model: Arc<Model>| {
+            let loaded = self.load(&model.source).map(|predictor| {
+                let new = Model {
+                    name: model.name.clone(),
+                    source: model.source.clone(),
+                    predictor: Arc::new(predictor),
+                };
+                // One that was removed meanwhile stays so.
+                if let Some(stands) = self.write().get_mut(&model.name) {
+                    *stands = Arc::new(new);
+                }
+            });
+            (model.name.clone(), loaded)
+        };
+        self.all().into_iter().map(reload).collect()
+    }
+
+    /// The model of a name; without one the only model.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name, or without one there are several.
+    pub fn get(&self, name: Option<&str>) -> Result<Arc<Model>> {
+        let models = self.read();
+        let known = || models.keys().cloned().collect();
+        match name {
+            Some(name) => models.get(name).cloned().ok_or_else(|| ServeError::NoSuchModel {
+                name: name.into(),
+                known: known(),
+            }),
+            None => match models.values().next() {
+                Some(only) if models.len() == 1 => Ok(only.clone()),
+                _ => Err(ServeError::ModelNeeded { known: known() }),
+            },
+        }
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<Arc<Model>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.read().len()
+    }
+
+    /// The decoder that adapters stand on.
+    pub fn base(&self) -> Option<&BaseModel> {
+        self.base.as_ref()
+    }
+
+    fn load(&self, source: &Source) -> Result<Predictor> {
+        match (source, &self.base) {
+            (Source::Run(dir), base) => {
+                let run = RunModel::open(dir)?;
+                let Some(base) = base else {
+                    let (predictor, _) = Predictor::from_run(dir, &self.device, &mut ())?;
+                    return Ok(predictor);
+                };
+                if !same_folder(&run.model, base.model_dir()) {
+                    return Err(ServeError::OtherBase {
+                        path: dir.clone(),
+                        found: run.model,
+                        base: base.model_dir().into(),
+                    });
+                }
+                Ok(base.predictor_of_run(&run)?)
+            }
+            (Source::Adapter(dir), Some(base)) => Ok(base.predictor(dir, &self.overrides)?),
+            (Source::Adapter(_), None) => Err(ServeError::NoBase),
+            (Source::Model(dir), _) => {
+                let (overrides, device) = (&self.overrides, &self.device);
+                Ok(Predictor::from_pretrained(dir, None, overrides, device, &mut ())?)
+            }
+        }
+    }
+
+    fn insert(&self, name: &str, source: Source, predictor: Predictor) -> Result<Arc<Model>> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        // `.` and `..` mean folders in an address.
+        let is_dots = name.chars().all(|c| c == '.');
+        if is_dots || name.len() > 128 || !name.chars().all(allowed) {
+            return Err(ServeError::Name { name: name.into() });
+        }
+        let model = Arc::new(Model {
+            name: name.into(),
+            source,
+            predictor: Arc::new(predictor),
+        });
+        let mut models = self.write();
+        if models.contains_key(name) {
+            return Err(ServeError::Exists { name: name.into() });
+        }
+        models.insert(name.into(), model.clone());
+        Ok(model)
+    }
+
+    // Nothing panics while it holds one of these.
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Model>>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Model>>> {
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Model {
+    /// What it labels.
+    pub fn task(&self) -> TaskKind {
+        self.predictor.settings.task
+    }
+}
+
+/// The name of a folder, also of one that is given by `.` or with a link.
+fn name_of(dir: &Path) -> String {
+    let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+    let name = dir.file_name().or(whole.file_name());
+    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// Whether two paths name one folder.
+fn same_folder(a: &Path, b: &Path) -> bool {
+    match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}

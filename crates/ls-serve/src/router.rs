@@ -1,0 +1,87 @@
+//! [`router`]: which address is answered by what; and the OpenAPI document of it.
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use axum::{Json, Router};
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::{adapters, classify, info, ner, predict};
+use crate::requests::{guarded, limited, nowhere, otherwise, watched, with_token_alone};
+use crate::service::Service;
+
+/// The document's head.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ls-llama",
+        description = "Classifiers and taggers: many adapters on one base model.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    modifiers(&Bearer),
+    security(("bearer" = []), ()),
+    tags(
+        (name = "Texts", description = "Labels of texts"),
+        (name = "Words", description = "Labels of words, and entities"),
+        (name = "Adapters", description = "Models that come and go; with the service's token alone"),
+        (name = "Service", description = "How the service is"),
+    )
+)]
+struct Api;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let scheme = scheme.description(Some("The token that the service was started with, if any"));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+/// The parts of the service, and the document that is made of them.
+fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
+    let answering = OpenApiRouter::new()
+        .routes(routes!(predict::predict))
+        .routes(routes!(predict::predict_with))
+        .routes(routes!(classify::classify))
+        .routes(routes!(classify::classify_with))
+        .routes(routes!(ner::ner))
+        .routes(routes!(ner::ner_with))
+        .route_layer(from_fn_with_state(service.clone(), limited));
+    let telling = OpenApiRouter::new()
+        .routes(routes!(info::info))
+        .routes(routes!(info::metrics));
+    let guarded = answering
+        .merge(telling)
+        .route_layer(from_fn_with_state(service.clone(), guarded));
+    let changing = OpenApiRouter::new()
+        .routes(routes!(adapters::list, adapters::add))
+        .routes(routes!(adapters::remove))
+        .route_layer(from_fn_with_state(service.clone(), limited))
+        .route_layer(from_fn_with_state(service.clone(), with_token_alone));
+    OpenApiRouter::with_openapi(Api::openapi())
+        .merge(guarded)
+        .merge(changing)
+        .routes(routes!(info::health))
+        .split_for_parts()
+}
+
+/// Answers with a service; to be mounted, or to be served by [`serve`](crate::serve).
+pub fn router(service: Arc<Service>) -> Router {
+    let (router, document) = parts(&service);
+    router
+        .route("/openapi.json", get(move || async move { Json(document) }))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(otherwise)
+        .layer(DefaultBodyLimit::max(service.limits.max_body_bytes))
+        .layer(from_fn_with_state(service.clone(), watched))
+        .with_state(service)
+}

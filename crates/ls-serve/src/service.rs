@@ -1,0 +1,158 @@
+//! [`Service`]: models, engine and limits: from examples to answers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ls_train::dataset::Examples;
+use ls_train::{Encoded, Predicted};
+use tokio::sync::Semaphore;
+
+use crate::engine::{Computed, Engine};
+use crate::error::{Result, ServeError};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::models::{Model, Models};
+use crate::token::Token;
+
+/// What answers requests.
+pub struct Service {
+    /// What it answers with.
+    pub models: Models,
+    pub(crate) engine: Engine,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) token: Option<Token>,
+    /// Whether texts stand in the log.
+    pub(crate) log_texts: bool,
+    /// Requests that more may be taken.
+    pub(crate) free: Arc<Semaphore>,
+    /// Requests that are being tokenised; as many at once as there are cores.
+    tokenizing: Semaphore,
+}
+
+/// The answers to a request, and what they took.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(crate) predicted: Predicted,
+    /// Of each text, before anything makes scores of it; empty of a tagger.
+    pub(crate) raw_scores: Vec<Option<Vec<f32>>>,
+    pub(crate) cost: Cost,
+}
+
+/// What a request took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(crate) inputs: usize,
+    pub(crate) tokens: usize,
+    pub(crate) queued: Duration,
+    pub(crate) computing: Duration,
+}
+
+impl Service {
+    /// A service within limits. With a token, all that answers with models or changes them wants
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread to compute on.
+    pub fn start(models: Models, limits: Limits, token: Option<Token>) -> Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let engine = Engine::start(&limits, metrics.clone()).map_err(ServeError::Thread)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            models,
+            engine,
+            metrics,
+            token,
+            log_texts: false,
+            free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
+            tokenizing: Semaphore::new(cores),
+            limits,
+        })
+    }
+
+    /// The same with the texts of requests in its log.
+    #[must_use]
+    pub fn with_logged_texts(self) -> Self {
+        Self {
+            log_texts: true,
+            ..self
+        }
+    }
+
+    /// Takes no more requests, and returns once those that it took are answered.
+    pub fn stop(&self) {
+        self.engine.stop();
+    }
+
+    /// Answers for examples of a model's task: bit for bit those of `Predictor::predict`, whatever
+    /// else is asked for at the same time.
+    ///
+    /// # Errors
+    ///
+    /// If there are none or too many; if there is no room for them in the queue.
+    pub(crate) async fn answers(&self, model: &Model, examples: Examples) -> Result<Answers> {
+        let most = self.limits.max_client_batch_size;
+        match examples.len() {
+            0 => return Err(ServeError::Nothing),
+            found if found > most => return Err(ServeError::TooMany { found, most }),
+            _ => {}
+        }
+        self.answers_to_any(model, examples).await
+    }
+
+    /// The same for any number of examples.
+    pub(crate) async fn answers_to_any(
+        &self,
+        model: &Model,
+        examples: Examples,
+    ) -> Result<Answers> {
+        let (predictor, examples) = (model.predictor.clone(), Arc::new(examples));
+        let encoded = {
+            let (predictor, examples) = (predictor.clone(), examples.clone());
+            // It is never closed.
+            let _turn = self.tokenizing.acquire().await;
+            let encode = move || predictor.encode(Path::new("request"), &examples);
+            Arc::new(aside(encode).await?)
+        };
+        let computed = self.computed(model, &encoded).await?;
+        let cost = Cost {
+            inputs: examples.len(),
+            tokens: encoded.lengths().iter().sum(),
+            queued: computed.queued,
+            computing: computed.computing,
+        };
+        aside(move || {
+            let logits = &computed.logits;
+            Ok(Answers {
+                predicted: predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
+                raw_scores: predictor.raw_scores(&examples, &encoded, logits)?,
+                cost,
+            })
+        })
+        .await
+    }
+
+    async fn computed(&self, model: &Model, encoded: &Arc<Encoded>) -> Result<Computed> {
+        if encoded.lengths().is_empty() {
+            return Ok(Computed::default());
+        }
+        let predictor = model.predictor.clone();
+        let computed = self.engine.logits(predictor, encoded.clone()).await?;
+        self.metrics.computed(computed.queued, computed.computing);
+        Ok(computed)
+    }
+}
+
+/// Does on another thread what would keep this one from other requests.
+async fn aside<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> ls_train::Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| ServeError::Failed(error.to_string())),
+        Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
+    }
+}
