@@ -12,7 +12,7 @@ use crate::check::{cargo, report, stdout};
 use crate::circles;
 
 /// What each member may import to be built. Dev-dependencies are free, except xtask's.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("ls-files", &[]),
     ("ls-lora", &["ls-files", "ls-ops"]),
     ("ls-ops", &[]),
@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "ls-report",
         ],
     ),
+    ("ls-serve", &["ls-data", "ls-files", "ls-train"]),
     (
         "ls-cli",
         &[
@@ -39,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "ls-hub",
             "ls-ops",
             "ls-report",
+            "ls-serve",
             "ls-train",
         ],
     ),
@@ -55,7 +57,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 const WITHOUT_BURN: [&str; 5] = ["ls-data", "ls-files", "ls-hub", "ls-report", "xtask"];
 
 /// Members that leave the backend to whoever builds the program.
-const WITHOUT_BACKEND: [&str; 4] = ["ls-lora", "ls-ops", "ls-model", "ls-train"];
+const WITHOUT_BACKEND: [&str; 5] = ["ls-lora", "ls-ops", "ls-model", "ls-serve", "ls-train"];
 
 /// burn's features that are a backend or belong to some.
 const BACKENDS: [&str; 12] = [

@@ -7,6 +7,7 @@ use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ls_data::{Scheme, TagScheme, TaskKind};
 use ls_files::Dtype;
+use ls_serve::Limits;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -122,6 +123,21 @@ pub enum Command {
     Compare(CompareArgs),
     /// Label texts
     Predict(PredictArgs),
+    /// Answer over HTTP: many classifiers and taggers on one base model in memory
+    ///
+    /// Of each --run the best model, or PEFT folders on --model: all stand on one base, and a
+    /// request names the one that answers, by `model` or by the path /models/NAME/. POST /predict
+    /// answers as text-embeddings-inference does, /classify as vLLM does, /ner as the pipeline of
+    /// transformers; /docs lists all. What waits is computed together, whichever adapter it is
+    /// for, and answered as predict answers it, to the bit.
+    ///
+    /// With a token (--token-file, or the variable LS_LLAMA_TOKEN) requests need
+    /// `Authorization: Bearer TOKEN`, and /adapters adds and removes adapters. SIGHUP loads all of
+    /// them anew. SIGTERM and Ctrl-C take no more requests and answer what was taken; then the
+    /// exit code is 0. A second signal ends the program at once.
+    ///
+    /// Example: ls-cli serve --run runs/sentiment --run topics=runs/2026-11/best-topics
+    Serve(ServeArgs),
     /// Score any predictions against gold labels or tags, both in files
     ///
     /// Tags come from CoNLL files (a word a line, its tag in the last column; -DOCSTART- lines are
@@ -639,6 +655,40 @@ pub struct ModelArgs {
     /// PEFT folder with the head in it
     #[arg(long, value_name = "PEFT_DIR", requires = "model")]
     pub adapter: Option<PathBuf>,
+    /// What a model from elsewhere does not record.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Where any number of labels may hold: the score from which on each of them does [default:
+    /// those that training fitted to its validation split, else 0.5]
+    #[arg(long, value_name = "SCORE")]
+    pub threshold: Option<f32>,
+    /// Answer nothing where the score of the label is lower: no label for a text, no entity, no
+    /// label for a word
+    #[arg(long, value_name = "SCORE")]
+    pub abstain_below: Option<f32>,
+    /// Of a tagger of spans: the likeliest tags that the scheme allows together, in place of each
+    /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou, behind `=`
+    /// (--constrained=iob2) [default scheme: that of the tags it was trained on, else what the
+    /// prefixes of the labels say]
+    #[arg(
+        long,
+        value_name = "SCHEME",
+        value_parser = tag_scheme(),
+        ignore_case = true,
+        hide_possible_values = true,
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub constrained: Option<Option<TagScheme>>,
+    /// Longest input in tokens; a tagger reads longer inputs in windows, a classifier cuts their
+    /// end and counts them
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+}
+
+/// Settings of a model that records none, or that replace those that it records.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OverrideArgs {
     /// What to label: a sequence as a whole, or every token [default: as recorded beside the
     /// weights]
     #[arg(
@@ -664,28 +714,6 @@ pub struct ModelArgs {
     /// what config.json says]
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub problem_type: Option<String>,
-    /// Where any number of labels may hold: the score from which on each of them does [default:
-    /// those that training fitted to its validation split, else 0.5]
-    #[arg(long, value_name = "SCORE")]
-    pub threshold: Option<f32>,
-    /// Answer nothing where the score of the label is lower: no label for a text, no entity, no
-    /// label for a word
-    #[arg(long, value_name = "SCORE")]
-    pub abstain_below: Option<f32>,
-    /// Of a tagger of spans: the likeliest tags that the scheme allows together, in place of each
-    /// word's likeliest: iob1, iob2 (bio), ioe1, ioe2 (ioe), iobes (bioes) or bilou, behind `=`
-    /// (--constrained=iob2) [default scheme: that of the tags it was trained on, else what the
-    /// prefixes of the labels say]
-    #[arg(
-        long,
-        value_name = "SCHEME",
-        value_parser = tag_scheme(),
-        ignore_case = true,
-        hide_possible_values = true,
-        num_args = 0..=1,
-        require_equals = true
-    )]
-    pub constrained: Option<Option<TagScheme>>,
     /// Label names in the order of the head
     #[arg(
         long,
@@ -694,10 +722,6 @@ pub struct ModelArgs {
         conflicts_with = "run"
     )]
     pub labels: Option<Vec<String>>,
-    /// Longest input in tokens; a tagger reads longer inputs in windows, a classifier cuts their
-    /// end and counts them
-    #[arg(long, value_name = "N")]
-    pub max_length: Option<usize>,
     /// How words become ids: text (joined by spaces) or split (each by itself, as taggers trained
     /// with is_split_into_words=True have them) [default: as recorded beside the adapter, else
     /// text]
@@ -710,6 +734,69 @@ pub struct ModelArgs {
     /// Element type of the weights: f32 or bf16
     #[arg(long, value_name = "TYPE", conflicts_with = "run")]
     pub dtype: Option<String>,
+}
+
+/// `serve`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(group = clap::ArgGroup::new("served").required(true).args(["run", "model"]))]
+pub struct ServeArgs {
+    /// Folder of a finished run, by its own name or by another one (may be repeated)
+    #[arg(long, value_name = "[NAME=]DIR", conflicts_with = "model")]
+    pub run: Vec<String>,
+    /// Hugging Face folder, or its name on the Hub if it is in the cache: the base of the adapters,
+    /// or without any a whole classifier
+    #[arg(long, value_name = "HF_DIR")]
+    pub model: Option<PathBuf>,
+    /// PEFT folder with the head in it, by the name that requests give (may be repeated)
+    #[arg(long, value_name = "NAME=PEFT_DIR", requires = "model")]
+    pub adapter: Vec<String>,
+    /// What adapters from elsewhere do not record.
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Longest input in tokens, of adapters on --model
+    #[arg(long, value_name = "N", conflicts_with = "run")]
+    pub max_length: Option<usize>,
+    /// Address to listen on. Any but a loopback one is open to others
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+    /// Port to listen on; 0 for a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// File with the token that requests have to show [default: the variable LS_LLAMA_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Write the texts of requests into the log
+    #[arg(long)]
+    pub log_texts: bool,
+    /// Tokens of one pass over the weights: fewer for shorter waiting, more for more answers
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_batch_tokens)]
+    pub max_batch_tokens: usize,
+    /// Tokens that may wait; beyond them requests are refused (429)
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_queue_tokens)]
+    pub max_queue_tokens: usize,
+    /// Requests at once; beyond them more are refused (429)
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_concurrent_requests)]
+    pub max_concurrent_requests: usize,
+    /// Inputs of one request (413)
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_client_batch_size)]
+    pub max_client_batch_size: usize,
+    /// Bytes of the body of one request (413)
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_body_bytes)]
+    pub max_body_bytes: usize,
+    /// Connections at once; more of them wait
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_connections)]
+    pub max_connections: usize,
+    /// Seconds that an answer may take (503)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600), default_value_t = 60)]
+    pub timeout: u32,
+    /// cpu, cuda, cuda:N or wgpu, as built in
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+fn at_least_one() -> impl TypedValueParser<Value = usize> {
+    let parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX));
+    parser.map(|value| value as usize)
 }
 
 /// `predict`.

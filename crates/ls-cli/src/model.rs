@@ -7,7 +7,7 @@ use ls_train::{Decoding, Overrides, Predictor, Problem, RunConfig, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, OverrideArgs};
 use crate::error::{UsageError, WithHint};
 use crate::hub;
 use crate::output::Display;
@@ -78,7 +78,7 @@ fn loaded(
             let predictor = Predictor::from_pretrained(
                 &hub::model(model, false)?,
                 args.adapter.as_deref(),
-                &overrides(args)?,
+                &overrides(&args.overrides, args.max_length)?,
                 device,
                 display,
             )
@@ -110,7 +110,7 @@ pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
         ));
     }
     let tagger = predictor.settings.task == TaskKind::Token;
-    if tagger && !predictor.recorded && args.words.is_none() {
+    if tagger && !predictor.recorded && args.overrides.words.is_none() {
         notes.push(WORDS_ASSUMED.into());
     }
     if let Some(run) = &args.run
@@ -130,7 +130,8 @@ pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-fn overrides(args: &ModelArgs) -> Result<Overrides> {
+/// What the flags say that a model does not record.
+pub fn overrides(args: &OverrideArgs, max_length: Option<usize>) -> Result<Overrides> {
     let pooling = choice("--pooling", "last, last_not_pad, mean, max", &args.pooling)?;
     let problem_type = problem_type(&args.problem_type)?;
     let dtype = choice("--dtype", "f32, bf16", &args.dtype)?;
@@ -146,7 +147,7 @@ fn overrides(args: &ModelArgs) -> Result<Overrides> {
         pooling,
         problem_type,
         labels: args.labels.clone(),
-        max_length: args.max_length,
+        max_length,
         words,
         special_tokens,
         dtype,

@@ -84,7 +84,9 @@ pub enum ServeError {
     #[error("{0}")]
     Value(String),
     /// A request with too many inputs.
-    #[error("{found} inputs in one request, and {most} are the most: send them in parts, or to /batch")]
+    #[error(
+        "{found} inputs in one request, and {most} are the most: send them in parts, or to /batch"
+    )]
     TooMany {
         /// In it.
         found: usize,
@@ -126,7 +128,9 @@ pub enum ServeError {
     #[error("expected the header `Authorization: Bearer TOKEN` with the token of this service")]
     Unauthorized,
     /// What is done with a token alone, in a service without one.
-    #[error("adapters are added and removed with a token alone, and this service was started without one")]
+    #[error(
+        "adapters are added and removed with a token alone, and this service was started without one"
+    )]
     NoToken,
     /// A token with which nothing could be guarded.
     #[error("{origin}: {reason}")]

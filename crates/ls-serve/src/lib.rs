@@ -18,7 +18,7 @@ pub use error::{ErrorBody, Result, ServeError};
 pub use limits::Limits;
 pub use listen::serve;
 pub use metrics::Metrics;
-pub use models::{Model, Models, Source};
+pub use models::{Model, Models, Source, name_of};
 pub use router::router;
 pub use service::Service;
 pub use token::Token;

@@ -62,7 +62,10 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: impl Futu
     }
     drop(listener);
     let all = open.shutdown();
-    if tokio::time::timeout(service.limits.timeout, all).await.is_err() {
+    if tokio::time::timeout(service.limits.timeout, all)
+        .await
+        .is_err()
+    {
         tracing::warn!("connections were cut that took longer than an answer may");
     }
     let stopping = tokio::task::spawn_blocking(move || service.stop());

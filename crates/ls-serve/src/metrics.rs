@@ -49,11 +49,23 @@ impl Default for Metrics {
             per_token: AtomicU64::new(0),
             registry: Registry::default(),
         };
-        registry.register("requests", "Requests that were answered", all.requests.clone());
+        registry.register(
+            "requests",
+            "Requests that were answered",
+            all.requests.clone(),
+        );
         for (name, help, metric) in [
             ("request", "From a request to its answer", &all.seconds),
-            ("queue", "Until the first pass of a request began", &all.queued),
-            ("compute", "From the first pass of a request to its last", &all.computing),
+            (
+                "queue",
+                "Until the first pass of a request began",
+                &all.queued,
+            ),
+            (
+                "compute",
+                "From the first pass of a request to its last",
+                &all.computing,
+            ),
             ("pass", "One pass over the weights", &all.pass_seconds),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
@@ -63,7 +75,11 @@ impl Default for Metrics {
         registry.register("inputs", "Inputs that were computed", all.inputs.clone());
         registry.register("tokens", "Tokens that were computed", all.tokens.clone());
         let waiting = all.waiting.clone();
-        registry.register("queue_tokens", "Tokens that wait or are being computed", waiting);
+        registry.register(
+            "queue_tokens",
+            "Tokens that wait or are being computed",
+            waiting,
+        );
         registry.register("models", "Models that answer", all.models.clone());
         Self { registry, ..all }
     }
@@ -79,7 +95,11 @@ impl Metrics {
         let now = took.as_nanos() as u64 / tokens.max(1) as u64;
         let before = self.per_token.load(Ordering::Relaxed);
         // A mean in which the last passes weigh most.
-        let mean = if before == 0 { now } else { before - before / 8 + now / 8 };
+        let mean = if before == 0 {
+            now
+        } else {
+            before - before / 8 + now / 8
+        };
         self.per_token.store(mean.max(1), Ordering::Relaxed);
     }
 

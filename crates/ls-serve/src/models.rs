@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::tensor::Device;
 use ls_data::TaskKind;
-use ls_train::{BaseModel, Observer, Overrides, Predictor, RunModel};
+use ls_train::{BaseModel, Observer, Overrides, Predictor, RunConfig, RunModel};
 
 use crate::error::{Result, ServeError};
 
@@ -27,8 +27,37 @@ pub struct Model {
     pub name: String,
     /// Where it was loaded from.
     pub source: Source,
+    /// Whether it has learnt pairs of texts, where its run tells.
+    pub pairs: Option<bool>,
     /// It, ready to answer.
     pub predictor: Arc<Predictor>,
+}
+
+/// What a folder holds.
+struct Loaded {
+    predictor: Predictor,
+    pairs: Option<bool>,
+}
+
+impl Loaded {
+    fn of_run(predictor: Predictor, config: &RunConfig) -> Self {
+        let pairs = Some(config.data.text_pair.is_some());
+        Self { predictor, pairs }
+    }
+
+    fn of_folder(predictor: Predictor) -> Self {
+        let pairs = None;
+        Self { predictor, pairs }
+    }
+
+    fn named(self, name: &str, source: Source) -> Arc<Model> {
+        Arc::new(Model {
+            name: name.into(),
+            source,
+            pairs: self.pairs,
+            predictor: Arc::new(self.predictor),
+        })
+    }
 }
 
 /// What a service answers with. Models come and go while it works: a request keeps the one that it
@@ -43,40 +72,41 @@ pub struct Models {
 }
 
 impl Models {
-    /// The best models of finished runs, each by the name of its folder. All stand on one base,
-    /// which is loaded once; a run that trained without adapters is served alone.
+    /// The best models of finished runs, by name. All stand on one base, which is loaded once; a run
+    /// that trained without adapters is served alone.
     ///
     /// # Errors
     ///
     /// If there are none; if a run cannot be used; if two have one name, or stand on different
     /// bases.
     pub fn of_runs(
-        runs: &[PathBuf],
+        runs: &[(String, PathBuf)],
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let [first, ..] = runs else {
+        let [(name, first), ..] = runs else {
             return Err(ServeError::NoModels);
         };
         let opened = RunModel::open(first)?;
         let Some(adapter) = &opened.adapter else {
-            if let Some(second) = runs.get(1) {
+            if let Some((_, second)) = runs.get(1) {
                 return Err(ServeError::OtherBase {
                     path: second.clone(),
                     found: RunModel::open(second)?.model,
                     base: opened.model,
                 });
             }
-            let (predictor, _) = Predictor::from_run(first, device, observer)?;
+            let (predictor, config) = Predictor::from_run(first, device, observer)?;
             let models = Self::new(None, &Overrides::default(), device);
-            models.insert(&name_of(first), Source::Run(first.clone()), predictor)?;
+            let loaded = Loaded::of_run(predictor, &config);
+            models.insert(name, Source::Run(first.clone()), loaded)?;
             return Ok(models);
         };
         let overrides = Overrides::default();
         let base = BaseModel::for_adapter(&opened.model, adapter, &overrides, device, observer)?;
         let models = Self::new(Some(base), &overrides, device);
-        for run in runs {
-            models.add(&name_of(run), Source::Run(run.clone()))?;
+        for (name, run) in runs {
+            models.add(name, Source::Run(run.clone()))?;
         }
         Ok(models)
     }
@@ -99,7 +129,7 @@ impl Models {
                 Predictor::from_pretrained(model_dir, None, overrides, device, observer)?;
             let models = Self::new(None, overrides, device);
             let source = Source::Model(model_dir.into());
-            models.insert(&name_of(model_dir), source, predictor)?;
+            models.insert(&name_of(model_dir), source, Loaded::of_folder(predictor))?;
             return Ok(models);
         };
         let base = BaseModel::for_adapter(model_dir, first, overrides, device, observer)?;
@@ -128,8 +158,8 @@ impl Models {
         if self.read().contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
         }
-        let predictor = self.load(&source)?;
-        self.insert(name, source, predictor)
+        let loaded = self.load(&source)?;
+        self.insert(name, source, loaded)
     }
 
     /// Takes a model out. Requests that were taken with it are still answered.
@@ -149,15 +179,10 @@ impl Models {
     /// why is told, by its name.
     pub fn reload(&self) -> Vec<(String, Result<()>)> {
         let reload = |model: Arc<Model>| {
-            let loaded = self.load(&model.source).map(|predictor| {
-                let new = Model {
-                    name: model.name.clone(),
-                    source: model.source.clone(),
-                    predictor: Arc::new(predictor),
-                };
+            let loaded = self.load(&model.source).map(|loaded| {
                 // One that was removed meanwhile stays so.
                 if let Some(stands) = self.write().get_mut(&model.name) {
-                    *stands = Arc::new(new);
+                    *stands = loaded.named(&model.name, model.source.clone());
                 }
             });
             (model.name.clone(), loaded)
@@ -174,10 +199,13 @@ impl Models {
         let models = self.read();
         let known = || models.keys().cloned().collect();
         match name {
-            Some(name) => models.get(name).cloned().ok_or_else(|| ServeError::NoSuchModel {
-                name: name.into(),
-                known: known(),
-            }),
+            Some(name) => models
+                .get(name)
+                .cloned()
+                .ok_or_else(|| ServeError::NoSuchModel {
+                    name: name.into(),
+                    known: known(),
+                }),
             None => match models.values().next() {
                 Some(only) if models.len() == 1 => Ok(only.clone()),
                 _ => Err(ServeError::ModelNeeded { known: known() }),
@@ -200,13 +228,13 @@ impl Models {
         self.base.as_ref()
     }
 
-    fn load(&self, source: &Source) -> Result<Predictor> {
+    fn load(&self, source: &Source) -> Result<Loaded> {
         match (source, &self.base) {
             (Source::Run(dir), base) => {
                 let run = RunModel::open(dir)?;
                 let Some(base) = base else {
-                    let (predictor, _) = Predictor::from_run(dir, &self.device, &mut ())?;
-                    return Ok(predictor);
+                    let (predictor, config) = Predictor::from_run(dir, &self.device, &mut ())?;
+                    return Ok(Loaded::of_run(predictor, &config));
                 };
                 if !same_folder(&run.model, base.model_dir()) {
                     return Err(ServeError::OtherBase {
@@ -215,29 +243,28 @@ impl Models {
                         base: base.model_dir().into(),
                     });
                 }
-                Ok(base.predictor_of_run(&run)?)
+                Ok(Loaded::of_run(base.predictor_of_run(&run)?, &run.config))
             }
-            (Source::Adapter(dir), Some(base)) => Ok(base.predictor(dir, &self.overrides)?),
+            (Source::Adapter(dir), Some(base)) => {
+                Ok(Loaded::of_folder(base.predictor(dir, &self.overrides)?))
+            }
             (Source::Adapter(_), None) => Err(ServeError::NoBase),
             (Source::Model(dir), _) => {
                 let (overrides, device) = (&self.overrides, &self.device);
-                Ok(Predictor::from_pretrained(dir, None, overrides, device, &mut ())?)
+                let predictor = Predictor::from_pretrained(dir, None, overrides, device, &mut ())?;
+                Ok(Loaded::of_folder(predictor))
             }
         }
     }
 
-    fn insert(&self, name: &str, source: Source, predictor: Predictor) -> Result<Arc<Model>> {
+    fn insert(&self, name: &str, source: Source, loaded: Loaded) -> Result<Arc<Model>> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         // `.` and `..` mean folders in an address.
         let is_dots = name.chars().all(|c| c == '.');
         if is_dots || name.len() > 128 || !name.chars().all(allowed) {
             return Err(ServeError::Name { name: name.into() });
         }
-        let model = Arc::new(Model {
-            name: name.into(),
-            source,
-            predictor: Arc::new(predictor),
-        });
+        let model = loaded.named(name, source);
         let mut models = self.write();
         if models.contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
@@ -263,8 +290,8 @@ impl Model {
     }
 }
 
-/// The name of a folder, also of one that is given by `.` or with a link.
-fn name_of(dir: &Path) -> String {
+/// The name of a folder, also of one that is given by `.`.
+pub fn name_of(dir: &Path) -> String {
     let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
     let name = dir.file_name().or(whole.file_name());
     name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())

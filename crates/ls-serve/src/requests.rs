@@ -1,8 +1,8 @@
 //! What happens to every request around its answer: an id, the token, limits, the log.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -11,8 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::{Account, Of};
-use crate::error::{Result, ServeError};
-use crate::service::Service;
+use crate::error::ServeError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -20,7 +19,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) fn request_id() -> String {
     static PROCESS: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{:08x}-{:x}",
+        *PROCESS,
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Gives a request the id that it came with or a new one, counts it, and writes a line about it
@@ -72,10 +75,11 @@ pub(crate) async fn watched(State(service): Of, request: Request, next: Next) ->
 /// The id that a request came with, if it may stand in a log.
 fn id_of(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    let usable = |id: &&str| {
-        (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic())
-    };
-    given.filter(usable).map_or_else(request_id, ToOwned::to_owned)
+    let usable =
+        |id: &&str| (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic());
+    given
+        .filter(usable)
+        .map_or_else(request_id, ToOwned::to_owned)
 }
 
 /// Milliseconds as text-embeddings-inference writes them.

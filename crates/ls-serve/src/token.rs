@@ -84,12 +84,23 @@ mod tests {
             token.is_in(&headers)
         };
         assert!(shows("Bearer 0123456789abcdef") && shows("bearer  0123456789abcdef"));
-        for other in ["Bearer 0123456789abcdeg", "Bearer 0123456789abcde", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer "] {
+        for other in [
+            "Bearer 0123456789abcdeg",
+            "Bearer 0123456789abcde",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer ",
+        ] {
             assert!(!shows(other), "{other}");
         }
         assert!(!token.is_in(&HeaderMap::new()));
         assert_eq!(format!("{token:?}"), "Token(..)");
-        for bad in ["", "short", "with spaces in between", "0123456789abcd\u{e9}f"] {
+        for bad in [
+            "",
+            "short",
+            "with spaces in between",
+            "0123456789abcd\u{e9}f",
+        ] {
             assert!(Token::new(bad, "TOKEN").is_err(), "{bad}");
         }
     }

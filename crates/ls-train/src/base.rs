@@ -239,11 +239,11 @@ impl Share<'_> {
 mod tests {
     use std::path::PathBuf;
 
-    use ls_data::{SequenceExample, TokenExample};
     use super::*;
     use crate::config::RunConfig;
     use crate::dataset::Examples;
     use crate::train;
+    use ls_data::{SequenceExample, TokenExample};
 
     fn base_dir() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/model")

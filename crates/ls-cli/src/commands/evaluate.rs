@@ -224,7 +224,7 @@ fn labelled(
     let unnamed = source.split.read.label_names.is_none();
     // A model from elsewhere numbers its labels, as does whoever names them in its order. Those of
     // a training here were numbered by their names.
-    let numbered = !predictor.recorded || args.model.labels.is_some();
+    let numbered = !predictor.recorded || args.model.overrides.labels.is_some();
     if integers && unnamed && numbered {
         let mut source = source.clone();
         source.split.read.label_names = Some(names.to_vec());

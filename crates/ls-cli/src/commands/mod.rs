@@ -16,6 +16,7 @@ mod profiles;
 mod rendering;
 pub mod report;
 pub mod score;
+pub mod serve;
 pub mod sweep;
 mod table;
 pub mod train;

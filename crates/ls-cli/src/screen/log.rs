@@ -15,8 +15,9 @@ use crate::colour;
 const VARIABLES: [&str; 2] = ["LS_LLAMA_LOG", "RUST_LOG"];
 
 /// The crates of this project.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "ls_cli", "ls_train", "ls_data", "ls_model", "ls_lora", "ls_ops", "ls_hub", "ls_files",
+    "ls_serve",
 ];
 
 /// Begins to write log lines.
@@ -83,7 +84,8 @@ fn by_flags(args: &ScreenArgs) -> String {
     let others = if args.quiet {
         "error"
     } else {
-        "warn,cubecl=error"
+        // Of a service each request is a line.
+        "warn,cubecl=error,ls_serve=info"
     };
     let level = match args.verbose {
         0 => return others.into(),

@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Path, State};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -24,9 +25,8 @@ pub struct ClassifyRequest {
 }
 
 /// A text, or a list of texts.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value")]
-#[schema(untagged)]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub enum Texts {
     /// A text.
     #[schema(example = "a film that stays with you")]
@@ -35,13 +35,19 @@ pub enum Texts {
     List(Vec<String>),
 }
 
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // By way of a value, so that a fault is told in our words.
+        Self::try_from(Value::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 impl TryFrom<Value> for Texts {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let expected = |value: &Value| {
-            format!("expected a text or a list of texts, found {}", kind(value))
-        };
+        let expected =
+            |value: &Value| format!("expected a text or a list of texts, found {}", kind(value));
         match value {
             Value::String(text) => Ok(Self::One(text)),
             Value::Array(values) => {
@@ -49,7 +55,9 @@ impl TryFrom<Value> for Texts {
                     Value::String(text) => Ok(text),
                     other => Err(format!("{} in a list", expected(&other))),
                 };
-                Ok(Self::List(values.into_iter().map(text).collect::<Result<_, _>>()?))
+                Ok(Self::List(
+                    values.into_iter().map(text).collect::<Result<_, _>>()?,
+                ))
             }
             other => Err(expected(&other)),
         }
@@ -123,13 +131,20 @@ async fn answer(
         Classification {
             index,
             label: text(&object["label"]),
-            probs: names.iter().map(|name| number(&object["scores"][name])).collect(),
+            probs: names
+                .iter()
+                .map(|name| number(&object["scores"][name]))
+                .collect(),
             num_classes: names.len(),
             labels: labels.map(|labels| labels.iter().filter_map(text).collect()),
         }
     };
     let objects = readable(&answers.predicted.objects)?;
-    let data = objects.into_iter().enumerate().map(classification).collect();
+    let data = objects
+        .into_iter()
+        .enumerate()
+        .map(classification)
+        .collect();
     let tokens = answers.cost.tokens;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let body = ClassifyResponse {

@@ -120,8 +120,14 @@ pub(crate) async fn info(State(service): Of) -> Json<Info> {
     let (limits, models) = (&service.limits, service.models.all());
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
-        base_dtype: service.models.base().map(|base| base.precision().to_string()),
-        models: models.iter().map(|model| ModelInfo::from(&**model)).collect(),
+        base_dtype: service
+            .models
+            .base()
+            .map(|base| base.precision().to_string()),
+        models: models
+            .iter()
+            .map(|model| ModelInfo::from(&**model))
+            .collect(),
         max_batch_tokens: limits.max_batch_tokens,
         max_queue_tokens: limits.max_queue_tokens,
         max_concurrent_requests: limits.max_concurrent_requests,

@@ -41,7 +41,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 fn body_fault(rejected: &JsonRejection) -> ServeError {
     let (status, mut reason) = (rejected.status(), rejected.body_text());
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        reason = "the body is larger than this service takes: send it in parts, or to /batch".into();
+        reason =
+            "the body is larger than this service takes: send it in parts, or to /batch".into();
     }
     ServeError::Body { status, reason }
 }

@@ -4,7 +4,8 @@ use axum::extract::{Path, State};
 use ls_data::{SequenceExample, TaskKind, TokenExample, place_words};
 use ls_train::dataset::Examples;
 use ls_train::inputs::words_of;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -31,9 +32,8 @@ pub struct NerRequest {
 }
 
 /// A text, a list of texts or words, or a list of lists of words.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value")]
-#[schema(untagged)]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub enum Words {
     /// A text.
     #[schema(example = "Ada Lovelace met Babbage in London")]
@@ -97,6 +97,13 @@ pub enum NerResponse {
     Batch(Vec<Vec<Entity>>),
 }
 
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // By way of a value, so that a fault is told in our words.
+        Self::try_from(Value::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 impl TryFrom<Value> for Words {
     type Error = String;
 
@@ -116,9 +123,9 @@ impl TryFrom<Value> for Words {
                 let lists = values.into_iter().map(words).collect::<Result<_, _>>()?;
                 Ok(Self::Lists(lists))
             }
-            Value::Array(values) => {
-                Ok(Self::Texts(values.into_iter().map(text).collect::<Result<_, _>>()?))
-            }
+            Value::Array(values) => Ok(Self::Texts(
+                values.into_iter().map(text).collect::<Result<_, _>>()?,
+            )),
             other => Err(format!("{EXPECTED}; found {}", kind(&other))),
         }
     }
@@ -153,7 +160,10 @@ impl Words {
                 extra: None,
             })
         };
-        Ok((texts.into_iter().enumerate().map(example).collect(), is_list))
+        Ok((
+            texts.into_iter().enumerate().map(example).collect(),
+            is_list,
+        ))
     }
 }
 
@@ -236,27 +246,36 @@ fn tagged(object: &Map<String, Value>) -> Vec<Entity> {
     let texts = |key: &str| -> Vec<String> {
         let values = object.get(key).and_then(Value::as_array);
         let texts = values.into_iter().flatten();
-        texts.map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
+        texts
+            .map(|text| text.as_str().unwrap_or_default().to_owned())
+            .collect()
     };
     let (words, tags) = (texts("tokens"), texts("tags"));
     let given = object.get("text").and_then(Value::as_str);
     let (_, places) = place_words(given, &words);
     let are_spans = object.contains_key("entities");
     let scores = object.get("tag_scores").and_then(Value::as_array);
-    let word = |(index, ((word, tag), (start, end))): (usize, ((String, String), (usize, usize)))| {
-        let score = scores?.get(index).filter(|score| !score.is_null())?;
-        let counts = !are_spans || tag != "O";
-        counts.then(|| Entity {
-            entity_group: None,
-            entity: Some(tag),
-            score: number(score),
-            index: Some(index),
-            word,
-            start,
-            end,
-        })
-    };
-    words.into_iter().zip(tags).zip(places).enumerate().filter_map(word).collect()
+    let word =
+        |(index, ((word, tag), (start, end))): (usize, ((String, String), (usize, usize)))| {
+            let score = scores?.get(index).filter(|score| !score.is_null())?;
+            let counts = !are_spans || tag != "O";
+            counts.then(|| Entity {
+                entity_group: None,
+                entity: Some(tag),
+                score: number(score),
+                index: Some(index),
+                word,
+                start,
+                end,
+            })
+        };
+    words
+        .into_iter()
+        .zip(tags)
+        .zip(places)
+        .enumerate()
+        .filter_map(word)
+        .collect()
 }
 
 /// Finds entities with the only model, or the one that `model` names.

@@ -3,7 +3,8 @@
 use axum::extract::{Path, State};
 use ls_data::{SequenceExample, TaskKind};
 use ls_train::dataset::Examples;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -30,9 +31,8 @@ pub struct PredictRequest {
 }
 
 /// A text, a pair of texts, or a list of these.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value")]
-#[schema(untagged, value_type = Inputs)]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub enum Inputs {
     /// A text.
     #[schema(example = "a film that stays with you")]
@@ -67,6 +67,13 @@ pub enum PredictResponse {
 const EXPECTED: &str = "expected a text, a pair of texts [text, text], or a list of them \
                         [[text], [text, text], ...]";
 
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // By way of a value, so that a fault is told in our words.
+        Self::try_from(Value::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 impl TryFrom<Value> for Inputs {
     type Error = String;
 
@@ -81,12 +88,16 @@ impl TryFrom<Value> for Inputs {
                     Value::Array(values) => texts(values),
                     other => text(other).map(|text| vec![text]),
                 };
-                Ok(Self::Batch(values.into_iter().map(of_list).collect::<Result<_, _>>()?))
+                Ok(Self::Batch(
+                    values.into_iter().map(of_list).collect::<Result<_, _>>()?,
+                ))
             }
             Value::Array(values) if values.is_empty() => Ok(Self::Batch(Vec::new())),
             Value::Array(values) if values.len() > 2 && values.iter().all(Value::is_string) => {
                 let found = values.len();
-                Err(format!("{EXPECTED}; a list of {found} texts is written [[text], [text], ...]"))
+                Err(format!(
+                    "{EXPECTED}; a list of {found} texts is written [[text], [text], ...]"
+                ))
             }
             Value::Array(values) => Ok(Self::Pair(texts(values)?)),
             value => text(value).map(Self::Text),
@@ -133,11 +144,11 @@ pub(crate) async fn answer(
     let model = model(service, path, request.model.as_deref())?;
     let (texts, is_list) = request.inputs.parts();
     let answers = of_texts(service, &model, texts).await?;
-    if request.truncate == Some(false) && answers.predicted.cut.truncated > 0 {
+    if request.truncate == Some(false) && answers.predicted.cut.cut_examples > 0 {
         let reason = format!(
             "the model reads {} tokens of a text at most, and {} of these are longer: shorten them, \
              or leave `truncate` out",
-            model.predictor.settings.max_length, answers.predicted.cut.truncated
+            model.predictor.settings.max_length, answers.predicted.cut.cut_examples
         );
         return Err(ServeError::Value(reason));
     }
@@ -199,13 +210,26 @@ pub(super) async fn of_texts(
     let examples: Vec<_> = texts.into_iter().enumerate().map(example).collect();
     if service.log_texts {
         for example in &examples {
-            tracing::info!(model = model.name, text = example.text, pair = example.text_pair);
+            tracing::info!(
+                model = model.name,
+                text = example.text,
+                pair = example.text_pair
+            );
         }
     }
     if let Some(pairs) = model.pairs
-        && let Some(at) = examples.iter().position(|of| of.text_pair.is_some() != pairs)
+        && let Some(at) = examples
+            .iter()
+            .position(|of| of.text_pair.is_some() != pairs)
     {
-        let (name, learnt) = (&model.name, if pairs { "pairs of texts" } else { "single texts" });
+        let (name, learnt) = (
+            &model.name,
+            if pairs {
+                "pairs of texts"
+            } else {
+                "single texts"
+            },
+        );
         let reason = format!(
             "input {at}: the model {name:?} has learnt {learnt}: a pair is written [text, text], \
              and a list of texts [[text], [text], ...]"
@@ -269,7 +293,9 @@ mod tests {
     fn inputs_are_read_as_text_embeddings_inference_reads_them() {
         let list = |texts: &[&[&str]]| -> Vec<Vec<String>> {
             let texts = texts.iter();
-            texts.map(|of| of.iter().map(ToString::to_string).collect()).collect()
+            texts
+                .map(|of| of.iter().map(ToString::to_string).collect())
+                .collect()
         };
         assert_eq!(parts(json!("a")), Ok((list(&[&["a"]]), false)));
         assert_eq!(parts(json!(["a"])), Ok((list(&[&["a"]]), false)));
@@ -279,7 +305,10 @@ mod tests {
         assert_eq!(mixed, Ok((list(&[&["a"], &["b", "c"], &["d"]]), true)));
         assert_eq!(parts(json!([])), Ok((Vec::new(), true)));
         for (bad, said) in [
-            (json!(["a", "b", "c"]), "a list of 3 texts is written [[text], [text], ...]"),
+            (
+                json!(["a", "b", "c"]),
+                "a list of 3 texts is written [[text], [text], ...]",
+            ),
             (json!([["a", "b", "c"]]), "found a list of 3 values"),
             (json!([[]]), "found a list of 0 values"),
             (json!(7), "found a number"),
