@@ -56,6 +56,8 @@ mod resume;
 mod runs;
 mod sandbox;
 mod score;
+mod serve;
+mod serving;
 mod smoke;
 mod stored;
 #[cfg(target_os = "linux")]

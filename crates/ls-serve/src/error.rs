@@ -140,6 +140,14 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The body of a request is larger than is taken.
+    #[error(
+        "the body has more than {most} bytes, which are the most: send it in parts, or to /batch"
+    )]
+    TooLarge {
+        /// Allowed.
+        most: usize,
+    },
     /// The body of a request cannot be used.
     #[error("{reason}")]
     Body {
@@ -218,12 +226,21 @@ impl ServeError {
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NoToken => (StatusCode::FORBIDDEN, "no_token"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body"),
             Self::Body { status, .. } => (*status, "body"),
             Self::NoModels
             | Self::Token { .. }
             | Self::Listen { .. }
             | Self::Thread(_)
             | Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        }
+    }
+
+    /// The same as the body of an answer.
+    pub(crate) fn json(&self) -> ErrorBody {
+        ErrorBody {
+            error: self.to_string(),
+            error_type: self.status().1.into(),
         }
     }
 
@@ -241,12 +258,8 @@ impl ServeError {
 
 impl IntoResponse for ServeError {
     fn into_response(self) -> Response {
-        let (status, code) = self.status();
-        let body = ErrorBody {
-            error: self.to_string(),
-            error_type: code.into(),
-        };
-        let mut response = (status, Json(body)).into_response();
+        let status = self.status().0;
+        let mut response = (status, Json(self.json())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, seconds.into());

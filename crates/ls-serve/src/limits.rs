@@ -10,15 +10,17 @@ pub struct Limits {
     pub max_batch_tokens: usize,
     /// Tokens of all requests that are taken and not answered.
     pub max_queue_tokens: usize,
-    /// Requests at once.
+    /// Requests that are at work at once.
     pub max_concurrent_requests: usize,
+    /// Streams of lines at once (`/batch`), which have no other limit.
+    pub max_streams: usize,
     /// Inputs of one request.
     pub max_client_batch_size: usize,
     /// Bytes of the body of one request.
     pub max_body_bytes: usize,
-    /// From a request's first byte to its answer.
+    /// From a request's headers to its answer.
     pub timeout: Duration,
-    /// Connections at once.
+    /// Connections at once; more of them wait. Processes often have 1024 files at most.
     pub max_connections: usize,
 }
 
@@ -28,10 +30,11 @@ impl Default for Limits {
             max_batch_tokens: 1024,
             max_queue_tokens: 1 << 17,
             max_concurrent_requests: 512,
+            max_streams: 16,
             max_client_batch_size: 1024,
             max_body_bytes: 2 << 20,
             timeout: Duration::from_secs(60),
-            max_connections: 1024,
+            max_connections: 1000,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use burn::tensor::Device;
 use ls_data::TaskKind;
+use ls_train::config::DataSettings;
+use ls_train::sources::with_keys;
 use ls_train::{BaseModel, Observer, Overrides, Predictor, RunConfig, RunModel};
 
 use crate::error::{Result, ServeError};
@@ -29,6 +31,8 @@ pub struct Model {
     pub source: Source,
     /// Whether it has learnt pairs of texts, where its run tells.
     pub pairs: Option<bool>,
+    /// What is read of JSON lines: of a run as its data have it.
+    pub(crate) columns: DataSettings,
     /// It, ready to answer.
     pub predictor: Arc<Predictor>,
 }
@@ -36,25 +40,28 @@ pub struct Model {
 /// What a folder holds.
 struct Loaded {
     predictor: Predictor,
-    pairs: Option<bool>,
+    /// Those of a run.
+    columns: Option<DataSettings>,
 }
 
 impl Loaded {
     fn of_run(predictor: Predictor, config: &RunConfig) -> Self {
-        let pairs = Some(config.data.text_pair.is_some());
-        Self { predictor, pairs }
+        // Of objects columns have no numbers.
+        let columns = Some(with_keys(&config.data, |_| false));
+        Self { predictor, columns }
     }
 
     fn of_folder(predictor: Predictor) -> Self {
-        let pairs = None;
-        Self { predictor, pairs }
+        let columns = None;
+        Self { predictor, columns }
     }
 
     fn named(self, name: &str, source: Source) -> Arc<Model> {
         Arc::new(Model {
             name: name.into(),
             source,
-            pairs: self.pairs,
+            pairs: self.columns.as_ref().map(|of| of.text_pair.is_some()),
+            columns: self.columns.unwrap_or_default(),
             predictor: Arc::new(self.predictor),
         })
     }
@@ -72,8 +79,8 @@ pub struct Models {
 }
 
 impl Models {
-    /// The best models of finished runs, by name. All stand on one base, which is loaded once; a run
-    /// that trained without adapters is served alone.
+    /// The best models of finished runs, by name. All stand on one base, which is loaded once; a
+    /// run that trained without adapters is served alone.
     ///
     /// # Errors
     ///
@@ -153,7 +160,8 @@ impl Models {
     ///
     /// # Errors
     ///
-    /// If the name is none or is taken; if its folder cannot be used, or it stands on other weights.
+    /// If the name is none or is taken; if its folder cannot be used, or it stands on other
+    /// weights.
     pub fn add(&self, name: &str, source: Source) -> Result<Arc<Model>> {
         if self.read().contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });

@@ -104,19 +104,14 @@ pub(crate) async fn with_token_alone(State(service): Of, request: Request, next:
     }
 }
 
-/// Takes no more requests at once than the limit says, and gives each as long as it says. One that
-/// is given up leaves the queue.
-pub(crate) async fn limited(State(service): Of, request: Request, next: Next) -> Response {
-    let answer = async {
-        let Ok(_place) = service.free.clone().try_acquire_owned() else {
-            let most = service.limits.max_concurrent_requests;
-            return Err(ServeError::Busy { most });
-        };
-        let limit = service.limits.timeout;
-        let answered = tokio::time::timeout(limit, next.run(request)).await;
-        answered.map_err(|_| ServeError::Timeout { limit })
-    };
-    answer.await.unwrap_or_else(IntoResponse::into_response)
+/// Gives each request as long as the limit says, from its headers to its answer. One that is given
+/// up leaves the queue.
+pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> Response {
+    let limit = service.limits.timeout;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ServeError::Timeout { limit }.into_response(),
+    }
 }
 
 /// Refuses what is at no path.

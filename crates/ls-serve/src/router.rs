@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{adapters, classify, info, ner, predict};
-use crate::requests::{guarded, limited, nowhere, otherwise, watched, with_token_alone};
+use crate::api::{adapters, batch, classify, info, ner, predict};
+use crate::requests::{guarded, nowhere, otherwise, timed, watched, with_token_alone};
 use crate::service::Service;
 
 /// The document's head.
@@ -29,6 +29,7 @@ use crate::service::Service;
     tags(
         (name = "Texts", description = "Labels of texts"),
         (name = "Words", description = "Labels of words, and entities"),
+        (name = "Lines", description = "Any number of inputs, answered while they are sent"),
         (name = "Adapters", description = "Models that come and go; with the service's token alone"),
         (name = "Service", description = "How the service is"),
     )
@@ -56,17 +57,22 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
         .routes(routes!(classify::classify_with))
         .routes(routes!(ner::ner))
         .routes(routes!(ner::ner_with))
-        .route_layer(from_fn_with_state(service.clone(), limited));
+        .route_layer(from_fn_with_state(service.clone(), timed));
+    // These have limits of their own.
+    let streaming = OpenApiRouter::new()
+        .routes(routes!(batch::batch))
+        .routes(routes!(batch::batch_with));
     let telling = OpenApiRouter::new()
         .routes(routes!(info::info))
         .routes(routes!(info::metrics));
     let guarded = answering
+        .merge(streaming)
         .merge(telling)
         .route_layer(from_fn_with_state(service.clone(), guarded));
     let changing = OpenApiRouter::new()
         .routes(routes!(adapters::list, adapters::add))
         .routes(routes!(adapters::remove))
-        .route_layer(from_fn_with_state(service.clone(), limited))
+        .route_layer(from_fn_with_state(service.clone(), timed))
         .route_layer(from_fn_with_state(service.clone(), with_token_alone));
     OpenApiRouter::with_openapi(Api::openapi())
         .merge(guarded)

@@ -26,7 +26,9 @@ pub struct Service {
     /// Whether texts stand in the log.
     pub(crate) log_texts: bool,
     /// Requests that more may be taken.
-    pub(crate) free: Arc<Semaphore>,
+    free: Semaphore,
+    /// Streams of lines that more may be taken.
+    pub(crate) streams: Arc<Semaphore>,
     /// Requests that are being tokenised; as many at once as there are cores.
     tokenizing: Semaphore,
 }
@@ -66,7 +68,8 @@ impl Service {
             metrics,
             token,
             log_texts: false,
-            free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
+            free: Semaphore::new(limits.max_concurrent_requests),
+            streams: Arc::new(Semaphore::new(limits.max_streams)),
             tokenizing: Semaphore::new(cores),
             limits,
         })
@@ -91,7 +94,8 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If there are none or too many; if there is no room for them in the queue.
+    /// If there are none or too many; if there is no room for them in the queue, or as many requests
+    /// are at work as may be.
     pub(crate) async fn answers(&self, model: &Model, examples: Examples) -> Result<Answers> {
         let most = self.limits.max_client_batch_size;
         match examples.len() {
@@ -99,16 +103,23 @@ impl Service {
             found if found > most => return Err(ServeError::TooMany { found, most }),
             _ => {}
         }
-        self.answers_to_any(model, examples).await
+        // Only now that it is read: a body may be long in coming.
+        let Ok(_place) = self.free.try_acquire() else {
+            let most = self.limits.max_concurrent_requests;
+            return Err(ServeError::Busy { most });
+        };
+        self.answers_to_any(model, Arc::new(examples), true).await
     }
 
-    /// The same for any number of examples.
+    /// The same for any number of examples; `in_detail` with the scores of tags, and of texts what
+    /// the head gives.
     pub(crate) async fn answers_to_any(
         &self,
         model: &Model,
-        examples: Examples,
+        examples: Arc<Examples>,
+        in_detail: bool,
     ) -> Result<Answers> {
-        let (predictor, examples) = (model.predictor.clone(), Arc::new(examples));
+        let predictor = model.predictor.clone();
         let encoded = {
             let (predictor, examples) = (predictor.clone(), examples.clone());
             // It is never closed.
@@ -125,9 +136,16 @@ impl Service {
         };
         aside(move || {
             let logits = &computed.logits;
+            let (predicted, raw_scores) = match in_detail {
+                true => (
+                    predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
+                    predictor.raw_scores(&examples, &encoded, logits)?,
+                ),
+                false => (predictor.answers(&examples, &encoded, logits)?, Vec::new()),
+            };
             Ok(Answers {
-                predicted: predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
-                raw_scores: predictor.raw_scores(&examples, &encoded, logits)?,
+                predicted,
+                raw_scores,
                 cost,
             })
         })

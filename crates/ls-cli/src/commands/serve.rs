@@ -62,6 +62,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         max_body_bytes: args.max_body_bytes,
         timeout: Duration::from_secs(args.timeout.into()),
         max_connections: args.max_connections,
+        ..Limits::default()
     };
     if !args.host.is_loopback() {
         let open = match &token {

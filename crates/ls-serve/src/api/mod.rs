@@ -1,6 +1,7 @@
 //! What is asked for and answered, one file for each kind of question.
 
 pub(crate) mod adapters;
+pub(crate) mod batch;
 pub(crate) mod classify;
 pub(crate) mod info;
 pub(crate) mod ner;
@@ -9,9 +10,8 @@ pub(crate) mod predict;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,24 +27,25 @@ pub(crate) type Of = State<Arc<Service>>;
 /// The JSON body of a request.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Body<T> {
     type Rejection = ServeError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self> {
-        match Json::<T>::from_request(request, state).await {
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self> {
+        let most = service.limits.max_body_bytes;
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        // So that it need not be sent first.
+        if length.is_some_and(|length| length > most as u64) {
+            return Err(ServeError::TooLarge { most });
+        }
+        match Json::<T>::from_request(request, service).await {
             Ok(Json(body)) => Ok(Self(body)),
-            Err(rejected) => Err(body_fault(&rejected)),
+            Err(rejected) => match (rejected.status(), rejected.body_text()) {
+                (StatusCode::PAYLOAD_TOO_LARGE, _) => Err(ServeError::TooLarge { most }),
+                (status, reason) => Err(ServeError::Body { status, reason }),
+            },
         }
     }
-}
-
-fn body_fault(rejected: &JsonRejection) -> ServeError {
-    let (status, mut reason) = (rejected.status(), rejected.body_text());
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        reason =
-            "the body is larger than this service takes: send it in parts, or to /batch".into();
-    }
-    ServeError::Body { status, reason }
 }
 
 /// An answer, and what is written about it in the log and in the headers.

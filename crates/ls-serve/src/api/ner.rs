@@ -52,7 +52,8 @@ pub enum Aggregation {
     None,
     /// The words of an entity are one, and its score is their mean.
     Simple,
-    /// The same: a model of this project gives each word one tag, by the sub-word it was trained on.
+    /// The same: a model of this project gives each word one tag, by the sub-word that it was
+    /// trained on.
     First,
     /// The same.
     Average,

@@ -1,0 +1,862 @@
+//! `serve`: what is answered, to whom, and how it ends.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::runs::{json_lines, numbers, refused, train};
+use crate::sandbox::{Sandbox, assert_contains, jsonl, says};
+use crate::serving::{Reply, Serving, TOKEN_OF_SERVICE, read_reply, runs, write_request};
+
+const ALL: [&str; 6] = ["--run", "texts", "--run", "others", "--run", "tagger=words"];
+
+/// Texts of many lengths and scripts.
+fn texts() -> Vec<String> {
+    let words = [
+        "good",
+        "bad",
+        "Zoë",
+        "東京",
+        "\u{1F600}",
+        "boat",
+        "\"quoted\"",
+        "\u{7}",
+        "é",
+    ];
+    (1..60)
+        .map(|at| {
+            let count = 1 + at * 7 % 23;
+            let words = (0..count).map(|word| words[(at * 5 + word * 3) % words.len()]);
+            words.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+/// What `predict` answers to texts.
+fn predicted(sandbox: &Sandbox, run: &str, texts: &[String]) -> Vec<Value> {
+    let lines = json_lines(texts.iter().map(|text| json!({ "text": text })));
+    let outcome = sandbox.run_with(&["predict", "--run", run, "--input", "-"], &lines);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    jsonl(&outcome.stdout)
+}
+
+#[track_caller]
+fn is_refused(reply: &Reply, status: u16, code: &str, says: &[&str]) {
+    assert_eq!(reply.status, status, "{reply:?}");
+    let body = reply.json();
+    assert_eq!(body["error_type"], code, "{body}");
+    assert_contains(body["error"].as_str().unwrap(), says);
+}
+
+#[test]
+fn each_answer_is_that_of_predict_whatever_else_is_asked() {
+    let sandbox = runs();
+    let texts = texts();
+    // A pass of few tokens, so that requests are taken apart.
+    let args = [&ALL[..], &["--max-batch-tokens", "64"]].concat();
+    let serving = Serving::start(&sandbox, &args);
+    let of = |run: &str| predicted(&sandbox, run, &texts);
+    let expected = [
+        ("texts", of("texts")),
+        ("others", of("others")),
+        ("tagger", of("words")),
+    ];
+
+    // Streams of lines: to the byte.
+    for (name, run) in [("texts", "texts"), ("tagger", "words")] {
+        let lines = json_lines(texts.iter().map(|text| json!({ "text": text, "id": 7 })));
+        let headers = [("Content-Type", "application/x-ndjson")];
+        let path = format!("/models/{name}/batch");
+        let reply = serving.ask("POST", &path, &headers, &lines);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let alone = sandbox.run_with(&["predict", "--run", run, "--input", "-"], &lines);
+        assert_eq!(reply.body, alone.stdout, "{name}");
+    }
+
+    // Many at once, for all models, alone and in lists.
+    std::thread::scope(|scope| {
+        for client in 0..12 {
+            let (serving, texts, expected) = (&serving, &texts, &expected);
+            scope.spawn(move || {
+                for turn in 0..20 {
+                    let (name, expected) = &expected[(client + turn) % 3];
+                    let at = (client * 31 + turn * 17) % texts.len();
+                    let count = if turn % 4 == 3 {
+                        (texts.len() - at).min(9)
+                    } else {
+                        1
+                    };
+                    let (asked, expected) = (&texts[at..at + count], &expected[at..at + count]);
+                    if *name == "tagger" {
+                        let reply = serving.post("/models/tagger/ner", &json!({ "inputs": asked }));
+                        has_entities(&reply.json(), expected);
+                    } else {
+                        let lists: Vec<_> = asked.iter().map(|text| [text]).collect();
+                        let path = format!("/models/{name}/predict");
+                        let reply = serving.post(&path, &json!({ "inputs": lists }));
+                        has_scores(&reply.json(), expected);
+                    }
+                }
+            });
+        }
+    });
+    let said = serving.stop();
+    assert_contains(&said, &["stopped: all that was taken is answered"]);
+    assert!(!said.contains("good"), "a text is in the log");
+}
+
+/// What `/predict` answers to a list, by what `predict` answers.
+#[track_caller]
+fn has_scores(found: &Value, expected: &[Value]) {
+    assert_eq!(
+        found.as_array().map(Vec::len),
+        Some(expected.len()),
+        "{found}"
+    );
+    for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
+        let labels = found.as_array().unwrap();
+        assert_eq!(labels[0]["label"], expected["label"]);
+        assert_eq!(labels.len(), expected["scores"].as_object().unwrap().len());
+        for label in labels {
+            let name = label["label"].as_str().unwrap();
+            assert_eq!(
+                label["score"].as_f64(),
+                expected["scores"][name].as_f64(),
+                "{name}"
+            );
+        }
+        let scores = numbers(found);
+        assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    }
+}
+
+/// What `/ner` answers to a list, by what `predict` answers.
+#[track_caller]
+fn has_entities(found: &Value, expected: &[Value]) {
+    assert_eq!(
+        found.as_array().map(Vec::len),
+        Some(expected.len()),
+        "{found}"
+    );
+    for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
+        let expected = expected["entities"].as_array().unwrap();
+        assert_eq!(found.as_array().unwrap().len(), expected.len());
+        for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
+            for (key, as_predict) in [
+                ("entity_group", "type"),
+                ("score", "score"),
+                ("word", "text"),
+                ("start", "start"),
+                ("end", "end"),
+            ] {
+                assert_eq!(found[key], expected[as_predict], "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn questions_have_the_shapes_that_people_know() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &ALL);
+    let ask = |path: &str, body: Value| serving.post(path, &body);
+
+    // text-embeddings-inference
+    let one = ask(
+        "/predict",
+        json!({ "inputs": "good and warm", "model": "texts" }),
+    )
+    .json();
+    let list = ask(
+        "/predict",
+        json!({ "inputs": [["good and warm"]], "model": "texts" }),
+    )
+    .json();
+    assert_eq!(json!([one]), list);
+    assert_eq!(one.as_array().unwrap().len(), 2);
+    let raw = json!({ "inputs": "good and warm", "model": "texts", "raw_scores": true });
+    let raw = ask("/predict", raw).json();
+    let (raw, scores) = (numbers(&raw), numbers(&one));
+    let total: f64 = raw.iter().map(|score| score.exp()).sum();
+    for (raw, score) in raw.iter().zip(&scores) {
+        assert!(
+            (raw.exp() / total - score).abs() < 1e-6,
+            "{raw} is no logit of {score}"
+        );
+    }
+    assert_ne!(raw, scores);
+
+    // vLLM
+    let texts = ["good and warm", "sad"];
+    let reply = ask("/classify", json!({ "input": texts, "model": "others" }));
+    let body = reply.json();
+    let expected = predicted(&sandbox, "others", &texts.map(String::from));
+    assert_eq!(body["object"], "list");
+    assert_eq!(body["model"], "others");
+    for (at, expected) in expected.iter().enumerate() {
+        let found = &body["data"][at];
+        assert_eq!(found["index"], at);
+        assert_eq!(found["label"], expected["label"]);
+        assert_eq!(found["num_classes"], 2);
+        assert_eq!(numbers(&found["probs"]), numbers(&expected["scores"]));
+    }
+    let tokens = body["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(reply.header("x-compute-tokens"), Some(&*tokens.to_string()));
+    assert_eq!(body["usage"]["total_tokens"], tokens);
+
+    // transformers' pipeline
+    let text = "Zoë sold boats in Élan .";
+    let entities = ask("/models/tagger/ner", json!({ "inputs": text })).json();
+    let found: Vec<_> = entities
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| {
+            let (start, end) = (of["start"].as_u64().unwrap(), of["end"].as_u64().unwrap());
+            let characters = text
+                .chars()
+                .skip(start as usize)
+                .take((end - start) as usize);
+            (
+                of["entity_group"].as_str().unwrap(),
+                characters.collect::<String>(),
+            )
+        })
+        .collect();
+    assert_eq!(found, [("PER", "Zoë".into()), ("LOC", "Élan".into())]);
+    let words: Vec<_> = text.split(' ').collect();
+    let none = json!({
+        "inputs": words, "is_split_into_words": true, "aggregation_strategy": "none"
+    });
+    let tagged = ask("/models/tagger/ner", none).json();
+    assert_eq!(tagged[0]["entity"], "B-PER");
+    assert_eq!(tagged[1]["entity"], "B-LOC");
+    assert_eq!(
+        (&tagged[1]["index"], &tagged[1]["start"]),
+        (&json!(4), &json!(18))
+    );
+    assert_eq!(tagged[0]["score"], entities[0]["score"]);
+    assert_eq!(tagged.as_array().unwrap().len(), 2);
+    let lists = json!({ "inputs": [words, ["Ann"]], "is_split_into_words": true });
+    let lists = ask("/models/tagger/ner", lists).json();
+    assert_eq!(lists[0], entities);
+    // A text without a word has no entities.
+    assert_eq!(
+        ask("/models/tagger/ner", json!({ "inputs": ["", "  "] })).json(),
+        json!([[], []])
+    );
+
+    // What it says of itself.
+    let info = serving.get("/info").json();
+    let names: Vec<_> = info["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| &of["name"])
+        .collect();
+    assert_eq!(names, ["others", "tagger", "texts"]);
+    assert_eq!(info["models"][1]["problem_type"], "token_classification");
+    assert_eq!(info["models"][0]["attention"], "bidirectional");
+    assert_eq!(serving.get("/health").json(), json!({ "status": "ok" }));
+    let metrics = serving.get("/metrics").body;
+    assert_contains(
+        &metrics,
+        &[
+            "ls_llama_requests_total{path=\"/predict\",status=\"200\"} 3",
+            "ls_llama_models 3",
+            "ls_llama_queue_tokens 0",
+            "# EOF",
+        ],
+    );
+    let id = [
+        ("X-Request-Id", "mine-1"),
+        ("Content-Type", "application/json"),
+    ];
+    let reply = serving.ask("POST", "/predict", &id, "{}");
+    assert_eq!(reply.header("x-request-id"), Some("mine-1"));
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    let log = serving.stop();
+    assert_contains(
+        &log,
+        &[
+            "request_id=\"mine-1\"",
+            "status=422",
+            "model=\"others\" inputs=2",
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_with_a_code_and_a_reason() {
+    let sandbox = runs();
+    let args = [
+        &ALL[..],
+        &[
+            "--max-client-batch-size",
+            "3",
+            "--max-body-bytes",
+            "2000",
+            "--max-queue-tokens",
+            "50",
+        ],
+    ]
+    .concat();
+    let serving = Serving::start(&sandbox, &args);
+    let json_of = [("Content-Type", "application/json")];
+    let ask = |path: &str, body: &str| serving.ask("POST", path, &json_of, body);
+    let long = "boat ".repeat(60);
+    for (path, body, status, code, says) in [
+        (
+            "/predict",
+            r#"{"inputs": "a"}"#.to_owned(),
+            422,
+            "model_needed",
+            "others, tagger, texts",
+        ),
+        (
+            "/predict",
+            r#"{"inputs": "a", "model": "spam"}"#.into(),
+            404,
+            "model_not_found",
+            "others, tagger, texts",
+        ),
+        (
+            "/models/spam/predict",
+            r#"{"inputs": "a"}"#.into(),
+            404,
+            "model_not_found",
+            "no model \"spam\"",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": "a", "model": "others"}"#.into(),
+            422,
+            "value",
+            "name one",
+        ),
+        (
+            "/models/tagger/predict",
+            r#"{"inputs": "a"}"#.into(),
+            422,
+            "other_task",
+            "ask /ner",
+        ),
+        (
+            "/models/tagger/classify",
+            r#"{"input": "a"}"#.into(),
+            422,
+            "other_task",
+            "ask /ner",
+        ),
+        (
+            "/models/texts/ner",
+            r#"{"inputs": "a"}"#.into(),
+            422,
+            "other_task",
+            "/predict or /classify",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": ["a", "b"]}"#.into(),
+            422,
+            "value",
+            "a list of texts [[text], [text], ...]",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": ["a", "b", "c"]}"#.into(),
+            422,
+            "body",
+            "[[text], [text], ...]",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": []}"#.into(),
+            422,
+            "empty_input",
+            "the list is empty",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": [["a"], [" "]]}"#.into(),
+            422,
+            "empty_input",
+            "input 1: text is empty",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": 7}"#.into(),
+            422,
+            "body",
+            "found a number",
+        ),
+        (
+            "/models/texts/predict",
+            "{}".into(),
+            422,
+            "body",
+            "missing field `inputs`",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs""#.into(),
+            400,
+            "body",
+            "EOF",
+        ),
+        (
+            "/models/texts/predict",
+            format!(r#"{{"inputs": "{}"}}"#, "a".repeat(2000)),
+            413,
+            "body",
+            "more than 2000 bytes",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": [["a"], ["b"], ["c"], ["d"]]}"#.into(),
+            413,
+            "too_many_inputs",
+            "4 inputs in one request, and 3",
+        ),
+        (
+            "/models/texts/predict",
+            format!(r#"{{"inputs": "{long}"}}"#),
+            413,
+            "too_many_tokens",
+            "and 50 are the most",
+        ),
+        (
+            "/models/texts/classify",
+            r#"{"input": [[1, 2]]}"#.into(),
+            422,
+            "body",
+            "found a list in a list",
+        ),
+        (
+            "/models/tagger/ner",
+            r#"{"inputs": [["a"]]}"#.into(),
+            422,
+            "value",
+            "is_split_into_words",
+        ),
+        (
+            "/models/tagger/ner",
+            r#"{"inputs": "a", "is_split_into_words": true}"#.into(),
+            422,
+            "value",
+            "found a text",
+        ),
+        (
+            "/models/tagger/ner",
+            r#"{"inputs": "a", "aggregation_strategy": "best"}"#.into(),
+            422,
+            "body",
+            "unknown variant `best`",
+        ),
+        (
+            "/nowhere",
+            "{}".into(),
+            404,
+            "not_found",
+            "nothing is at /nowhere",
+        ),
+        (
+            "/info",
+            "{}".into(),
+            405,
+            "method_not_allowed",
+            "/info does not take POST",
+        ),
+        (
+            "/adapters",
+            r#"{"name": "a", "path": "b"}"#.into(),
+            403,
+            "no_token",
+            "started without one",
+        ),
+    ] {
+        is_refused(&ask(path, &body), status, code, &[says]);
+    }
+    let other = serving.ask("POST", "/models/texts/predict", &[], r#"{"inputs": "a"}"#);
+    is_refused(&other, 415, "body", &["Content-Type: application/json"]);
+    let other = serving.ask("POST", "/models/texts/batch", &json_of, "{}");
+    is_refused(&other, 415, "body", &["application/x-ndjson"]);
+    // A line that cannot be used ends a stream, behind the answers to those before it.
+    let lines = "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n{\"text\": \"c\"}\n";
+    let of_lines = [("Content-Type", "application/x-ndjson")];
+    let reply = serving.ask("POST", "/models/texts/batch", &of_lines, lines);
+    let lines = jsonl(&reply.body);
+    assert_eq!((reply.status, lines.len()), (200, 2), "{reply:?}");
+    assert_eq!(
+        (&lines[0]["text"], &lines[1]["error_type"]),
+        (&json!("a"), &json!("value"))
+    );
+    assert_contains(lines[1]["error"].as_str().unwrap(), &["request:2"]);
+    // None of it has hurt it.
+    assert_eq!(
+        ask("/models/texts/predict", r#"{"inputs": "a"}"#).status,
+        200
+    );
+    serving.stop();
+}
+
+#[test]
+fn adapters_come_and_go_with_the_token_alone() {
+    let sandbox = runs();
+    let serving = Serving::start_with(&sandbox, &["--run", "texts"], Some(TOKEN_OF_SERVICE));
+    let bearer = format!("Bearer {TOKEN_OF_SERVICE}");
+    let with = |token: &str, method: &str, path: &str, body: Value| {
+        let headers = [
+            ("Authorization", token),
+            ("Content-Type", "application/json"),
+        ];
+        serving.ask(method, path, &headers, &body.to_string())
+    };
+    let ask = |method: &str, path: &str, body: Value| with(&bearer, method, path, body);
+    let text = json!({ "inputs": "good and warm" });
+
+    let none = serving.post("/predict", &text);
+    is_refused(&none, 401, "unauthorized", &["Authorization: Bearer"]);
+    assert_eq!(none.header("www-authenticate"), Some("Bearer"));
+    for (method, path) in [
+        ("GET", "/adapters"),
+        ("POST", "/adapters"),
+        ("DELETE", "/adapters/texts"),
+        ("GET", "/info"),
+        ("GET", "/metrics"),
+        ("POST", "/batch"),
+    ] {
+        let other = with("Bearer a-token-of-some-lengtH", method, path, json!({}));
+        is_refused(&other, 401, "unauthorized", &[]);
+    }
+    assert_eq!(serving.get("/health").status, 200);
+    assert_eq!(serving.get("/openapi.json").status, 200);
+    assert_eq!(ask("POST", "/predict", text.clone()).status, 200);
+
+    let new =
+        |name: &str, path: &str| ask("POST", "/adapters", json!({ "name": name, "path": path }));
+    let added = new("tagger", "words");
+    assert_eq!(added.status, 201, "{added:?}");
+    assert_eq!(added.json()["task"], "token");
+    // A PEFT folder too.
+    assert_eq!(new("second", "others/best").status, 201);
+    let list = ask("GET", "/adapters", json!({})).json();
+    let found: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| (of["name"].as_str().unwrap(), of["path"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("second", "others/best"),
+            ("tagger", "words"),
+            ("texts", "texts")
+        ]
+    );
+    let expected = predicted(&sandbox, "others", &["good and warm".into()]);
+    let answer = ask(
+        "POST",
+        "/models/second/predict",
+        json!({ "inputs": [["good and warm"]] }),
+    );
+    has_scores(&answer.json(), &expected);
+
+    is_refused(
+        &new("tagger", "words"),
+        409,
+        "model_exists",
+        &["\"tagger\" already"],
+    );
+    is_refused(&new("a/b", "words"), 422, "value", &["\"a/b\" is no name"]);
+    is_refused(&new("..", "words"), 422, "value", &["is no name"]);
+    is_refused(&new("none", "nowhere"), 422, "model_refused", &["nowhere"]);
+    is_refused(
+        &ask(
+            "POST",
+            "/adapters",
+            json!({ "name": "a", "path": "b", "x": 1 }),
+        ),
+        422,
+        "body",
+        &["unknown field `x`"],
+    );
+    assert_eq!(ask("DELETE", "/adapters/second", json!({})).status, 204);
+    is_refused(
+        &ask("DELETE", "/adapters/second", json!({})),
+        404,
+        "model_not_found",
+        &[],
+    );
+    is_refused(
+        &ask("POST", "/models/second/predict", text.clone()),
+        404,
+        "model_not_found",
+        &["tagger, texts"],
+    );
+    assert_eq!(ask("DELETE", "/adapters/tagger", json!({})).status, 204);
+    assert_eq!(ask("POST", "/predict", text).status, 200);
+    let log = serving.stop();
+    assert_contains(
+        &log,
+        &["added model=\"tagger\"", "removed model=\"second\""],
+    );
+    assert!(!log.contains(TOKEN_OF_SERVICE), "the token is in the log");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_loads_what_changed_and_keeps_what_cannot_be_loaded() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--run", "words"]);
+    let answer = || {
+        serving
+            .post("/models/texts/predict", &json!({ "inputs": "sad" }))
+            .json()
+    };
+    let before = answer();
+    std::fs::rename(sandbox.path("texts"), sandbox.path("old")).unwrap();
+    std::fs::rename(sandbox.path("others"), sandbox.path("texts")).unwrap();
+    std::fs::remove_file(sandbox.path("words/best/adapter_model.safetensors")).unwrap();
+    serving.signal("HUP");
+    let since = Instant::now();
+    while answer() == before {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "nothing is loaded anew"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let expected = predicted(&sandbox, "texts", &["sad".into()]);
+    has_scores(&json!([answer()]), &expected);
+    let words = serving.post("/models/words/ner", &json!({ "inputs": "Ann sold boats" }));
+    assert_eq!(words.status, 200);
+    let log = serving.stop();
+    assert_contains(
+        &log,
+        &[
+            "texts is loaded anew",
+            "words stays as it was: ",
+            "adapter_model.safetensors",
+        ],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_answers_what_was_taken_and_refuses_what_comes() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--max-batch-tokens", "1"]);
+    // Each text is a pass of its own, so that it takes a while.
+    let texts: Vec<_> = (0..1000)
+        .map(|at| [format!("good and warm {at}")])
+        .collect();
+    let body = json!({ "inputs": texts }).to_string();
+    let mut stream = serving.connect();
+    let headers = [("Content-Type", "application/json")];
+    write_request(&mut stream, "POST", "/predict", &headers, &body);
+    let since = Instant::now();
+    // Until it is at work.
+    while !serving.get("/metrics").body.lines().any(|line| {
+        line.strip_prefix("ls_llama_inputs_total ")
+            .is_some_and(|count| count != "0")
+    }) {
+        assert!(since.elapsed() < Duration::from_secs(30));
+    }
+    serving.signal("TERM");
+    let reply = read_reply(&mut stream);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.json().as_array().unwrap().len(), 1000);
+    let address = serving.address().to_owned();
+    let outcome = serving.ended();
+    says(
+        &outcome,
+        0,
+        &["stopping: what was taken is answered first", "stopped: all"],
+    );
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn bad_clients_do_not_keep_others_waiting() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--max-body-bytes", "100000"]);
+    let answers = || {
+        let since = Instant::now();
+        let reply = serving.post("/predict", &json!({ "inputs": "good and warm" }));
+        assert_eq!(reply.status, 200);
+        since.elapsed()
+    };
+    answers();
+    // Half a request, and nothing; bytes that are no HTTP; a body that never comes; connections
+    // that are cut in the middle of a request.
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        let mut slow = serving.connect();
+        slow.write_all(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-")
+            .unwrap();
+        let mut waiting = serving.connect();
+        waiting.write_all(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{").unwrap();
+        open.extend([slow, waiting]);
+        let mut cut = serving.connect();
+        write_request(
+            &mut cut,
+            "POST",
+            "/predict",
+            &[("Content-Type", "application/json")],
+            &json!({ "inputs": "cut" }).to_string(),
+        );
+        drop(cut);
+        let mut garbage = serving.connect();
+        garbage
+            .write_all(&[0, 159, 146, 150, 13, 10, 13, 10])
+            .unwrap();
+    }
+    // A body of 100 MB is refused by its length, before it is sent.
+    let mut large = serving.connect();
+    large.write_all(b"POST /predict HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n").unwrap();
+    assert_eq!(read_reply(&mut large).status, 413);
+    let slowest = (0..20).map(|_| answers()).max().unwrap();
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    drop(open);
+    answers();
+    serving.stop();
+}
+
+#[test]
+fn the_document_names_all_that_is_answered() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts"]);
+    let document = serving.get("/openapi.json").json();
+    let paths = document["paths"].as_object().unwrap();
+    let expected = [
+        "/adapters",
+        "/adapters/{name}",
+        "/batch",
+        "/classify",
+        "/health",
+        "/info",
+        "/metrics",
+        "/models/{model}/batch",
+        "/models/{model}/classify",
+        "/models/{model}/ner",
+        "/models/{model}/predict",
+        "/ner",
+        "/predict",
+    ];
+    let mut found: Vec<_> = paths.keys().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    let mut ids = Vec::new();
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().unwrap() {
+            ids.push(operation["operationId"].as_str().unwrap());
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            assert!(
+                operation["responses"]
+                    .as_object()
+                    .is_some_and(|of| !of.is_empty())
+            );
+        }
+    }
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "two operations have one id");
+    // Every schema that is named is there.
+    let text = document.to_string();
+    for named in text.split("#/components/schemas/").skip(1) {
+        let name = named.split('"').next().unwrap();
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name}"
+        );
+    }
+    serving.stop();
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let sandbox = runs();
+    refused(&sandbox, &["serve"], 2, &["--run"]);
+    refused(&sandbox, &["serve", "--run", "nowhere"], 1, &["nowhere"]);
+    refused(
+        &sandbox,
+        &["serve", "--run", "texts", "--run", "texts"],
+        2,
+        &["two models have the name \"texts\"", "--run NAME=DIR"],
+    );
+    refused(
+        &sandbox,
+        &["serve", "--run", "a b=texts"],
+        2,
+        &["\"a b\" is no name for a model"],
+    );
+    refused(
+        &sandbox,
+        &["serve", "--model", "model", "--adapter", "texts/best"],
+        2,
+        &["NAME=texts/best"],
+    );
+    refused(
+        &sandbox,
+        &["serve", "--run", "texts", "--token-file", "missing"],
+        2,
+        &["missing"],
+    );
+    sandbox.write("token", "short");
+    refused(
+        &sandbox,
+        &["serve", "--run", "texts", "--token-file", "token"],
+        2,
+        &["token: expected a token of at least 16"],
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    refused(
+        &sandbox,
+        &["serve", "--run", "texts", "--port", &port],
+        2,
+        &["cannot listen on 127.0.0.1:", "--port"],
+    );
+    // Another base is another process.
+    sandbox.model("model2", 520);
+    train(
+        &sandbox,
+        "elsewhere",
+        &["model.path=model2", "train.epochs=1"],
+    );
+    refused(
+        &sandbox,
+        &["serve", "--run", "texts", "--run", "elsewhere"],
+        2,
+        &["elsewhere: it stands on", "model2", "a process of its own"],
+    );
+}
+
+#[test]
+fn adapters_on_a_named_base_and_whole_models_are_served_too() {
+    let sandbox = runs();
+    let args = [
+        "--model",
+        "model",
+        "--adapter",
+        "a=texts/best",
+        "--adapter",
+        "b=words/best",
+    ];
+    let serving = Serving::start(&sandbox, &args);
+    let expected = predicted(&sandbox, "texts", &["sad".into()]);
+    let answer = serving.post("/models/a/predict", &json!({ "inputs": [["sad"]] }));
+    has_scores(&answer.json(), &expected);
+    serving.stop();
+    sandbox.ok(&["export", "--run", "texts", "--out", "whole", "--merge"]);
+    let serving = Serving::start(&sandbox, &["--model", "whole"]);
+    let lines = json_lines([json!({ "text": "sad" })]);
+    let alone = sandbox.run_with(&["predict", "--model", "whole", "--input", "-"], &lines);
+    let answer = serving.post("/predict", &json!({ "inputs": [["sad"]] }));
+    has_scores(&answer.json(), &jsonl(&alone.stdout));
+    serving.stop();
+}
