@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Embedding;
 use burn::tensor::{DType, Int, Tensor};
+use ls_ops::linear;
 
 use crate::adapter::{LoraAdapter, merged_weight};
 use crate::dtype::{plain, to_dtype};
@@ -86,12 +87,10 @@ impl LoraEmbedding {
         let dtype = rows.dtype();
         let mut y = to_dtype(rows, DType::F32);
         for adapter in self.adapters.iter().filter(|adapter| adapter.active) {
-            let delta = adapter
-                .lora_a
-                .val()
-                .select(0, ids.clone())
-                .mul_scalar(adapter.scaling)
-                .matmul(adapter.lora_b.val());
+            let thin = adapter.lora_a.val().select(0, ids.clone());
+            let thin = thin.mul_scalar(adapter.scaling);
+            // As the layers' products, whose rows do not depend on how many there are.
+            let delta = linear(thin, adapter.lora_b.val());
             let delta = to_dtype(delta, DType::F32);
             y = match &adapter.dora {
                 None => y + delta,

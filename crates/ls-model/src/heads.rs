@@ -8,6 +8,7 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_files::FileError;
 use ls_lora::{LoraConfig, LoraError, PeftAdapter, TaskType, host_values, lora_module};
+use ls_ops::linear;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -348,7 +349,8 @@ impl LlamaClassifier {
     }
 
     fn score(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.score.weight.val());
+        // burn's own product sums a row in an order that depends on how many there are.
+        let logits = linear(hidden, self.score.weight.val());
         match &self.score.bias {
             Some(bias) => logits + bias.val().unsqueeze(),
             None => logits,
@@ -448,6 +450,26 @@ mod tests {
             let pairs = states[0].iter().zip(&states[1]);
             let largest = pairs.fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
             assert!(largest > 1e-3, "{mode}: {largest}");
+        }
+    }
+
+    #[test]
+    fn a_text_has_the_same_logits_alone_and_among_others() {
+        let (tiny, device) = (Tiny::with_head(), Device::flex());
+        let mut model = tiny.classifier("causal", Task::Sequence(Pooling::Last), &device);
+        // As wide as a real one: narrow products are summed in one piece.
+        let values = Distribution::Normal(0.0, 1.0);
+        let weight = Tensor::random([577, LABELS], values, &device);
+        model.score.weight = Param::from_tensor(weight);
+        let hidden = Tensor::<2>::random([33, 577], values, &device);
+        let all = host_values(model.score(hidden.clone()));
+        for (row, expected) in all.chunks(LABELS).enumerate() {
+            let alone = model.score(hidden.clone().narrow(0, row, 1));
+            assert_eq!(host_values(alone), expected, "{row}");
+            if row > 0 {
+                let two = host_values(model.score(hidden.clone().narrow(0, row - 1, 2)));
+                assert_eq!(two[LABELS..], *expected, "{row}");
+            }
         }
     }
 
