@@ -94,8 +94,8 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If there are none or too many; if there is no room for them in the queue, or as many requests
-    /// are at work as may be.
+    /// If there are none or too many; if there is no room for them in the queue, or as many
+    /// requests are at work as may be.
     pub(crate) async fn answers(&self, model: &Model, examples: Examples) -> Result<Answers> {
         let most = self.limits.max_client_batch_size;
         match examples.len() {
