@@ -302,6 +302,43 @@ fn lists_of_labels_and_numbers_have_what_fits_them() {
     }
 }
 
+/// Answers keep the data's own fields, which may have the names of what another kind of run writes.
+#[test]
+fn fields_of_the_data_are_not_taken_for_those_of_a_run() {
+    let sandbox = Sandbox::new();
+    sandbox.write("run.toml", SEQUENCE);
+    let texts = reviews().into_iter();
+    let texts = texts.map(|(text, label)| {
+        json!({"text": text, "label": label, "tokens": 7, "tags": "news;sport", "tag_scores": "x",
+               "tag_scores_untempered": {}})
+    });
+    sandbox.write("rows.jsonl", json_lines(texts));
+    let tagger = token();
+    let sentences = sentences().into_iter();
+    let sentences = sentences.map(|sentence| {
+        let (words, tags): (Vec<&str>, Vec<&str>) = sentence.into_iter().unzip();
+        json!({"tokens": words, "tags": tags, "score": "high", "scores": [1], "label": 3,
+               "labels": "z", "text_pair": 4, "tag_scores_untempered": "x"})
+    });
+    tagger.write("rows.jsonl", json_lines(sentences));
+    let set = [
+        "data.train=rows.jsonl",
+        "data.validation=rows.jsonl",
+        "data.format=jsonl",
+        "train.epochs=1",
+    ];
+    for (sandbox, extra) in [(sandbox, "tokens"), (tagger, "score")] {
+        let outcome = train(&sandbox, "out", &set);
+        assert!(!outcome.stderr.contains("no page"), "{}", outcome.stderr);
+        let [answer, row] = ["out/predictions.jsonl", "rows.jsonl"]
+            .map(|file| sandbox.jsonl(file)[0][extra].clone());
+        assert_eq!(answer, row);
+        assert_contains(&sandbox.read("out/report.html"), &["95 % interval"]);
+        sandbox.ok(&["report", "out"]);
+        sandbox.ok(&["compare", "out", "out"]);
+    }
+}
+
 #[test]
 fn what_is_no_run_or_is_damaged_leaves_no_page() {
     let sandbox = sequence();
