@@ -693,7 +693,11 @@ fn the_card_has_the_scores_with_their_intervals() {
         }
         assert_contains(
             &card,
-            &["validation split, 20 examples", "also chose the checkpoint"],
+            &[
+                "validation split, 20 examples",
+                "also chose the checkpoint",
+                "those of 1000 resamples",
+            ],
         );
         // Without the predictions there are no intervals, and the card says so.
         std::fs::remove_file(sandbox.path("out/predictions.jsonl")).unwrap();

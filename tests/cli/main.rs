@@ -15,6 +15,7 @@ mod browser;
 mod bytes;
 mod changes;
 mod colours;
+mod compare;
 mod config;
 #[cfg(unix)]
 mod continued;

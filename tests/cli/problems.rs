@@ -599,7 +599,7 @@ fn the_predictions_of_lists_and_numbers_give_the_scores_of_the_report() {
         let out = format!("{run}-{}", gold[1]);
         sandbox.ok(&["export", "--run", run, "--out", &out]);
         let card = sandbox.read(&format!("{out}/README.md"));
-        assert_contains(&card, &["The intervals are those of 1,000 resamples"]);
+        assert_contains(&card, &["The intervals are those of 1000 resamples"]);
         assert!(!card.contains("There are no intervals"), "{card}");
     }
     // Numbers of any two files, if it is said that they are some.

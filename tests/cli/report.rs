@@ -1,16 +1,16 @@
-//! `report` and `compare`: the page that a training leaves and what is in it for every kind of
-//! label, pages of runs that lack something, label errors that were planted, and how runs compare.
+//! `report`: the page that a training leaves and what is in it for every kind of label, pages of
+//! runs that lack something, label errors that were planted.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::runs::*;
-use crate::sandbox::{Outcome, Sandbox, assert_contains, says};
+use crate::sandbox::{Sandbox, assert_contains, says};
 
 /// What a page never has: anything that runs, or is asked of somebody.
 #[track_caller]
-fn assert_asks_nothing(page: &str) {
+pub fn assert_asks_nothing(page: &str) {
     assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">"));
     for part in [
         "<script", "http://", "https://", "url(", "@import", "<img", " src=", "onload",
@@ -302,6 +302,43 @@ fn lists_of_labels_and_numbers_have_what_fits_them() {
     }
 }
 
+/// Answers keep the data's own fields, which may have the names of what another kind of run writes.
+#[test]
+fn fields_of_the_data_are_not_taken_for_those_of_a_run() {
+    let sandbox = Sandbox::new();
+    sandbox.write("run.toml", SEQUENCE);
+    let texts = reviews().into_iter();
+    let texts = texts.map(|(text, label)| {
+        json!({"text": text, "label": label, "tokens": 7, "tags": "news;sport", "tag_scores": "x",
+               "tag_scores_untempered": {}})
+    });
+    sandbox.write("rows.jsonl", json_lines(texts));
+    let tagger = token();
+    let sentences = sentences().into_iter();
+    let sentences = sentences.map(|sentence| {
+        let (words, tags): (Vec<&str>, Vec<&str>) = sentence.into_iter().unzip();
+        json!({"tokens": words, "tags": tags, "score": "high", "scores": [1], "label": 3,
+               "labels": "z", "text_pair": 4, "tag_scores_untempered": "x"})
+    });
+    tagger.write("rows.jsonl", json_lines(sentences));
+    let set = [
+        "data.train=rows.jsonl",
+        "data.validation=rows.jsonl",
+        "data.format=jsonl",
+        "train.epochs=1",
+    ];
+    for (sandbox, extra) in [(sandbox, "tokens"), (tagger, "score")] {
+        let outcome = train(&sandbox, "out", &set);
+        assert!(!outcome.stderr.contains("no page"), "{}", outcome.stderr);
+        let [answer, row] = ["out/predictions.jsonl", "rows.jsonl"]
+            .map(|file| sandbox.jsonl(file)[0][extra].clone());
+        assert_eq!(answer, row);
+        assert_contains(&sandbox.read("out/report.html"), &["95 % interval"]);
+        sandbox.ok(&["report", "out"]);
+        sandbox.ok(&["compare", "out", "out"]);
+    }
+}
+
 #[test]
 fn what_is_no_run_or_is_damaged_leaves_no_page() {
     let sandbox = sequence();
@@ -319,6 +356,19 @@ fn what_is_no_run_or_is_damaged_leaves_no_page() {
         1,
         &["nowhere/page.html"],
     );
+    refused(
+        &["out/config.toml"],
+        1,
+        &["it is a file, expected the folder that a training made"],
+    );
+    // What a run keeps is not written over.
+    let config = sandbox.read("out/config.toml");
+    refused(
+        &["out", "--out", "out/config.toml"],
+        2,
+        &["out/config.toml: is in the run out, expected a file that ends in .html"],
+    );
+    assert_eq!(sandbox.read("out/config.toml"), config);
     let page = sandbox.read("out/report.html");
     for (file, damaged, parts) in [
         ("predictions.jsonl", "{\"text\": 3", "predictions.jsonl:1:"),
@@ -326,6 +376,16 @@ fn what_is_no_run_or_is_damaged_leaves_no_page() {
             "predictions.jsonl",
             "{\"text\": \"a\", \"label\": \"pos\"}",
             "predictions.jsonl:1: no `gold`",
+        ),
+        (
+            "predictions.jsonl",
+            "{\"text\": \"a\", \"label\": \"pos\", \"gold\": \"good\"}",
+            "1: gold: found \"good\", expected one of the model's labels: neg, pos",
+        ),
+        (
+            "predictions.jsonl",
+            "{\"text\": \"a\", \"label\": \"pos\", \"gold\": \"pos\", \"scores\": {\"neg\": 2}}",
+            "1: scores: found 2 for \"neg\", expected a probability from 0 to 1",
         ),
         ("predictions.jsonl", "", "no answers"),
         ("report.json", "{\"scores\": 1}", "report.json:"),
@@ -544,7 +604,12 @@ fn by_the_protocol_paper_a_page_and_a_comparison_have_the_scores_of_the_report()
         let found = object["runs"][at]["scores"].as_object().unwrap();
         assert!(found.len() > 3);
         for (key, value) in found {
-            let reported = report["scores"][key].as_f64().unwrap();
+            let of = if key == "loss" {
+                &report
+            } else {
+                &report["scores"]
+            };
+            let reported = of[key].as_f64().unwrap();
             assert!((value.as_f64().unwrap() - reported).abs() < 1e-9, "{key}");
         }
         let page = sandbox.read(&format!("{run}/report.html"));
@@ -556,7 +621,7 @@ fn by_the_protocol_paper_a_page_and_a_comparison_have_the_scores_of_the_report()
         answer
     });
     sandbox.write("one/predictions.jsonl", json_lines(old.collect::<Vec<_>>()));
-    let outcome = compared(&sandbox, &["two", "one"]);
+    let outcome = sandbox.run(&["compare", "two", "one"]);
     assert_ne!(outcome.code, 0, "{}", outcome.stdout);
     assert_contains(&outcome.stderr, &["one", "cannot be compared"]);
     train(
@@ -565,193 +630,10 @@ fn by_the_protocol_paper_a_page_and_a_comparison_have_the_scores_of_the_report()
         &["data.protocol=paper", "data.test=train.conll"],
     );
     says(
-        &compared(&sandbox, &["two", "whole"]),
+        &sandbox.run(&["compare", "two", "whole"]),
         2,
         &["the words that are scored differ"],
     );
-}
-
-/// `compare` of these runs.
-fn compared(sandbox: &Sandbox, args: &[&str]) -> Outcome {
-    sandbox.run(&[&["compare"], args].concat())
-}
-
-#[test]
-fn runs_compare_as_their_predictions_do() {
-    let sandbox = sequence();
-    sandbox.write("test.csv", csv(&reviews()));
-    let test = "data.test=test.csv";
-    train(
-        &sandbox,
-        "one",
-        &[test, "train.learning_rate=1e-6", "train.epochs=1"],
-    );
-    train(&sandbox, "two", &[test, "lora.r=2", "train.epochs=6"]);
-    // The same with the classes the other way round.
-    let reversed = r#"data.labels=["pos", "neg"]"#;
-    let set = [test, "lora.r=2", "train.epochs=6", reversed];
-    train(&sandbox, "reversed", &set);
-    let object = sandbox.ok_json(&["compare", "one", "reversed", "--json"]);
-    let report = sandbox.json("reversed/report.json");
-    let accuracy = report["scores"]["accuracy"].as_f64().unwrap();
-    let first = object["runs"][0]["scores"]["accuracy"].as_f64().unwrap();
-    let run = &object["runs"][1];
-    assert_eq!(run["scores"]["accuracy"], accuracy);
-    let difference = run["differences"]["accuracy"]["difference"]
-        .as_f64()
-        .unwrap();
-    assert!((difference - (accuracy - first)).abs() < 1e-9, "{run}");
-    let right = |key: &str| run["mcnemar"][key].as_f64().unwrap();
-    let by_mcnemar = (right("only_this") - right("only_first")) / 20.0;
-    assert!((difference - by_mcnemar).abs() < 1e-9, "{run}");
-
-    let object = sandbox.ok_json(&["compare", "one", "two", "one", "--json"]);
-    assert_eq!(
-        (&object["examples"], &object["split"]),
-        (&json!(20), &json!("test"))
-    );
-    let runs = object["runs"].as_array().unwrap();
-    assert_eq!(runs[0].get("differences"), None);
-    for (at, run) in ["one", "two", "one"].iter().enumerate() {
-        let report = sandbox.json(&format!("{run}/report.json"));
-        assert_eq!(runs[at]["scores"]["accuracy"], report["scores"]["accuracy"]);
-    }
-    // `score --compare` has the same test, the other way round.
-    let [pred, other] = ["two", "one"].map(|run| format!("{run}/predictions.jsonl"));
-    let score = [
-        "score",
-        "--pred",
-        &pred,
-        "--compare",
-        &other,
-        "--format",
-        "json",
-    ];
-    let expected = sandbox.ok_json(&score);
-    let difference = &runs[1]["differences"]["accuracy"];
-    let theirs = &expected["comparison"]["accuracy"];
-    for key in ["difference", "low", "high", "p_value"] {
-        assert_eq!(difference[key], theirs[key], "{key}: {expected}");
-    }
-    // A run does not differ from itself.
-    assert_eq!(runs[2]["differences"]["accuracy"]["p_value"], 1.0);
-    assert_eq!(
-        runs[2]["mcnemar"],
-        json!({"only_this": 0, "only_first": 0, "p_value": 1.0})
-    );
-    let answers = |run: &str| sandbox.jsonl(&format!("{run}/predictions.jsonl"));
-    let (one, two) = (answers("one"), answers("two"));
-    let right = |answer: &Value| answer["label"] == answer["gold"];
-    let only = one
-        .iter()
-        .zip(&two)
-        .filter(|(a, b)| !right(a) && right(b))
-        .count();
-    assert_eq!(runs[1]["mcnemar"]["only_this"], only);
-    let keys = object["settings"].as_array().unwrap().iter();
-    let keys: Vec<&str> = keys.map(|row| row[0].as_str().unwrap()).collect();
-    assert_eq!(keys, ["lora.r", "train.epochs", "train.learning_rate"]);
-
-    let outcome = compared(&sandbox, &["one", "two", "--html", "both.html"]);
-    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert_contains(
-        &outcome.stdout,
-        &["Accuracy", "McNemar", "lora.r: 4 | 2", "peak memory"],
-    );
-    let page = sandbox.read("both.html");
-    assert_asks_nothing(&page);
-    assert_contains(&page, &["Runs compared", "McNemar", "train.learning_rate"]);
-}
-
-#[test]
-fn runs_that_say_nothing_about_each_other_are_refused() {
-    let sandbox = sequence();
-    let rows = reviews();
-    sandbox.write("other.csv", csv(&rows[..12]));
-    let mut changed = rows.clone();
-    changed[4].0.push('!');
-    sandbox.write("changed.csv", csv(&changed));
-    let mut relabelled = rows;
-    relabelled[6].1 = if relabelled[6].1 == "pos" {
-        "neg"
-    } else {
-        "pos"
-    };
-    sandbox.write("relabelled.csv", csv(&relabelled));
-    let fast = ["train.epochs=1", "train.report=false"];
-    let run = |name: &str, test: &str| {
-        let test = format!("data.test={test}.csv");
-        train(&sandbox, name, &[&fast[..], &[&test]].concat());
-    };
-    run("whole", "train");
-    run("other", "other");
-    run("changed", "changed");
-    run("relabelled", "relabelled");
-    train(&sandbox, "chose", &fast);
-    let refused = |runs: [&str; 2], code, parts: &[&str]| {
-        let outcome = compared(&sandbox, &[&runs[..], &["--html", "page.html"]].concat());
-        says(&outcome, code, parts);
-        assert!(outcome.stdout.is_empty() && !sandbox.path("page.html").exists());
-    };
-    refused(
-        ["whole", "other"],
-        2,
-        &["whole and other cannot be compared", "20 and 12 examples"],
-    );
-    refused(
-        ["whole", "changed"],
-        2,
-        &["example 5 of their splits: their texts differ"],
-    );
-    refused(
-        ["whole", "relabelled"],
-        2,
-        &["example 7", "the same text is labelled otherwise"],
-    );
-    refused(
-        ["whole", "chose"],
-        2,
-        &["they report the test and the validation split"],
-    );
-    refused(["whole", "none"], 1, &["none: not a run folder"]);
-    let both = sandbox.ok(&["compare", "chose", "chose", "--html", "chose.html"]);
-    let note = "The validation split also chose the checkpoint of every run";
-    assert_contains(&both, &[note]);
-    assert_contains(&sandbox.read("chose.html"), &[note]);
-    assert!(
-        !sandbox
-            .ok(&["compare", "other", "other"])
-            .contains("also chose")
-    );
-    std::fs::remove_file(sandbox.path("other/report.json")).unwrap();
-    refused(
-        ["whole", "other"],
-        1,
-        &[
-            "other: cannot be compared: the run is not finished",
-            "train --resume RUN",
-        ],
-    );
-    std::fs::remove_file(sandbox.path("changed/predictions.jsonl")).unwrap();
-    refused(
-        ["whole", "changed"],
-        1,
-        &[
-            "changed: cannot be compared: no predictions.jsonl",
-            "a training writes predictions.jsonl at its end",
-        ],
-    );
-    std::fs::remove_file(sandbox.path("relabelled/best/ls_llama.json")).unwrap();
-    refused(
-        ["whole", "relabelled"],
-        1,
-        &[
-            "relabelled: cannot be compared: no best/ls_llama.json",
-            "take it from a copy of the run",
-        ],
-    );
-    let alone = compared(&sandbox, &["whole"]);
-    assert_eq!(alone.code, 2, "{}", alone.stderr);
 }
 
 #[test]
@@ -786,41 +668,4 @@ fn a_page_of_ten_thousand_examples_is_small() {
         section(&page, "errors"),
         &["3\u{202f}334 of 10\u{202f}000 texts", "(cut:"],
     );
-}
-
-/// Of numbers in the hundred thousands, whose squares have eleven digits.
-#[test]
-fn large_scores_keep_to_their_columns() {
-    let sandbox = Sandbox::new();
-    sandbox.write("run.toml", SEQUENCE);
-    let rows = reviews().into_iter().enumerate();
-    let rows = rows.map(|(at, (text, _))| json!({"text": text, "label": 100_000 + 7000 * at}));
-    sandbox.write("numbers.jsonl", json_lines(rows.collect::<Vec<_>>()));
-    let set = [
-        "data.train=numbers.jsonl",
-        "data.validation=numbers.jsonl",
-        "data.format=jsonl",
-        "model.problem_type=regression",
-        "train.epochs=1",
-    ];
-    train(&sandbox, "one", &set);
-    train(
-        &sandbox,
-        "two",
-        &[&set[..], &["train.learning_rate=1e-3"]].concat(),
-    );
-    let text = sandbox.ok(&["compare", "one", "two"]);
-    let mut lines = text
-        .lines()
-        .skip_while(|line| !line.starts_with("Mean squared error"));
-    let [head, one, two] = [(); 3].map(|()| lines.next().unwrap());
-    let end = head.find("score").unwrap() + "score".len();
-    for line in [one, two] {
-        assert!(line[..end].ends_with("e10"), "{text}");
-        assert!(
-            line[end..].is_empty() || line[end..].starts_with("  "),
-            "{text}"
-        );
-    }
-    assert_eq!(two.chars().count(), head.chars().count(), "{text}");
 }

@@ -115,11 +115,12 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare runs that were scored on the same examples, with paired tests
     ///
-    /// Prints every score of each run, its difference to the first run's with a 95 % interval over
-    /// paired resamples of the examples, and the p value of approximate randomisation; where an
-    /// answer is one class also that of McNemar's exact test of right answers. Then the settings
-    /// that differ, time and memory. Runs that were scored on another split or other examples, for
-    /// another task or by another protocol are refused.
+    /// Prints the scores of each run, and of those that follow from its answers the difference to
+    /// the first run's, with a 95 % interval over paired resamples of the examples and the p value
+    /// of approximate randomisation; where an answer is one class also that of McNemar's exact test
+    /// of right answers. Loss, log-loss and calibration error are shown as the runs report them.
+    /// Then time, memory, parameters that train and the settings that differ. Runs that were scored
+    /// on another split or other examples, for another task or by another protocol are refused.
     Compare(CompareArgs),
     /// Label texts
     Predict(PredictArgs),

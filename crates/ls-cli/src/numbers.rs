@@ -1,14 +1,6 @@
 //! Numbers as one reads them.
 
-/// `1.5 GB`.
-pub fn bytes(n: u64) -> String {
-    let n = n as f64;
-    match n {
-        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
-        n if n >= 1e6 => format!("{:.0} MB", n / 1e6),
-        n => format!("{:.0} kB", n / 1e3),
-    }
-}
+pub use ls_report::bytes;
 
 /// `1,234,567`.
 pub fn grouped(n: usize) -> String {
@@ -21,8 +13,8 @@ pub fn grouped(n: usize) -> String {
     parts.collect()
 }
 
-/// `1:02:03` or `2:03`.
-pub fn duration(seconds: f64) -> String {
+/// `1:02:03` or `2:03`, as wide however it goes on: of what is under way, and of what took minutes.
+pub fn clock(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::json;
 
-use crate::numbers::{bytes, duration};
+use crate::numbers::{bytes, clock};
 use crate::pace::Pace;
 use crate::screen::{Fields, Shown, fields, screen};
 
@@ -22,7 +22,7 @@ struct Speed(Arc<Mutex<(String, String)>>);
 
 impl Speed {
     fn set(&self, rate: String, left: Option<f64>) {
-        let left = left.map_or_else(|| "-:--".into(), duration);
+        let left = left.map_or_else(|| "-:--".into(), clock);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (rate, left);
     }
 
@@ -270,7 +270,7 @@ impl Task {
             Unit::Bytes => ("bytes", self.count()),
         };
         let left = self.seconds_left();
-        let shown_left = left.map(|left| format!(", {} left", duration(left)));
+        let shown_left = left.map(|left| format!(", {} left", clock(left)));
         let name = &self.name;
         Standing {
             event: "progress",

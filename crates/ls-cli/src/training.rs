@@ -5,7 +5,7 @@ use ls_train::environment::resident_memory;
 use ls_train::events::{EvaluationRecord, StepRecord};
 use serde_json::json;
 
-use crate::numbers::{bytes, duration};
+use crate::numbers::{bytes, clock};
 use crate::screen::fields;
 use crate::task::{Standing, Task, Unit};
 
@@ -162,7 +162,7 @@ impl Numbers {
         }
         if let Some(next) = self.next_evaluation(step) {
             let seconds = self.seconds_to(step, next);
-            let seconds = seconds.map(|seconds| format!(" in {}", duration(seconds)));
+            let seconds = seconds.map(|seconds| format!(" in {}", clock(seconds)));
             let seconds = seconds.unwrap_or_default();
             parts.push(format!("evaluation{seconds} (step {next})"));
         }
@@ -176,7 +176,7 @@ impl Numbers {
 
     fn line(&self, record: &StepRecord, task: &Task) -> String {
         let left = task.seconds_left();
-        let left = left.map(|left| format!(", {} left", duration(left)));
+        let left = left.map(|left| format!(", {} left", clock(left)));
         format!(
             "{}: step {} epoch {:.2} {}, {}{}",
             task.name(),

@@ -4,15 +4,18 @@
 use std::path::Path;
 
 use ls_data::{LabelSet, bilou_as_iobes, has_bilou_tags};
-use ls_files::{FileError, read};
+use ls_files::{FileError, listed, read, shown};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::{ReportError, Result};
 use crate::settings::{Kind, Settings};
 
 /// The protocol that does not score words that were cut off.
 pub(crate) const PAPER: &str = "paper";
+
+/// Most labels that a message lists.
+const LISTED: usize = 10;
 
 /// A text, or two, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,20 +80,21 @@ pub(crate) enum Answers {
     Words(Vec<TagsAnswer>),
 }
 
-/// A line of the file; what a row had beside it is passed over.
+/// A line of the file. It has the data's own fields too, and those may have any of these names and
+/// hold anything: what a field must be is asked only where this kind of run writes it.
 #[derive(Deserialize)]
 struct Row {
     text: Option<Value>,
     text_pair: Option<Value>,
     label: Option<Value>,
-    score: Option<f64>,
-    scores: Option<Map<String, Value>>,
+    score: Option<Value>,
+    scores: Option<Value>,
     labels: Option<Value>,
     gold: Option<Value>,
-    tokens: Option<Vec<String>>,
-    tags: Option<Vec<String>>,
-    tag_scores: Option<Vec<Option<f64>>>,
-    tag_scores_untempered: Option<Vec<Option<f64>>>,
+    tokens: Option<Value>,
+    tags: Option<Value>,
+    tag_scores: Option<Value>,
+    tag_scores_untempered: Option<Value>,
 }
 
 impl Answers {
@@ -117,9 +121,11 @@ impl Answers {
         }
         let labels = &settings.labels;
         let kind = settings.kind();
-        let without_cut = protocol == PAPER;
-        let bilou =
-            kind == Kind::Spans && has_bilou_tags(labels.names().iter().map(String::as_str));
+        let of_tags = OfTags {
+            bilou: kind == Kind::Spans && has_bilou_tags(labels.names().iter().map(String::as_str)),
+            without_cut: protocol == PAPER,
+            tempered: settings.calibration.temperature.is_some(),
+        };
         fn all<T>(
             path: &Path,
             rows: Vec<(usize, Row)>,
@@ -138,8 +144,8 @@ impl Answers {
             Kind::Class => Self::Classes(all(path, rows, |row| row.class(labels))?),
             Kind::Labels => Self::Labels(all(path, rows, |row| row.labels(labels))?),
             Kind::Number => Self::Numbers(all(path, rows, |row| row.number())?),
-            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(bilou, without_cut))?),
-            Kind::Words => Self::Words(all(path, rows, |row| row.tags(false, without_cut))?),
+            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(of_tags))?),
+            Kind::Words => Self::Words(all(path, rows, |row| row.tags(of_tags))?),
         })
     }
 
@@ -236,10 +242,11 @@ fn widened(value: f64) -> f64 {
 
 fn id(labels: &LabelSet, value: Option<&Value>, key: &str) -> Result<usize, String> {
     match value {
-        Some(Value::String(name)) => labels
-            .id(name)
-            .ok_or_else(|| format!("{key}: {name:?} is none of the model's labels")),
-        Some(other) => Err(format!("{key}: found {other}, expected a label")),
+        Some(Value::String(name)) => labels.id(name).ok_or_else(|| {
+            let known = listed(labels.names(), LISTED);
+            format!("{key}: found {name:?}, expected one of the model's labels: {known}")
+        }),
+        Some(other) => Err(format!("{key}: found {}, expected a label", shown(other))),
         None => Err(format!("no `{key}`")),
     }
 }
@@ -250,9 +257,30 @@ fn ids(labels: &LabelSet, value: Option<&Value>, key: &str) -> Result<Vec<usize>
             .iter()
             .map(|value| id(labels, Some(value), key))
             .collect(),
-        Some(other) => Err(format!("{key}: found {other}, expected a list of labels")),
+        Some(other) => Err(format!(
+            "{key}: found {}, expected a list of labels",
+            shown(other)
+        )),
         None => Err(format!("no `{key}`")),
     }
+}
+
+/// A list of strings.
+fn strings(key: &str, value: Option<Value>) -> Result<Vec<String>, String> {
+    let value = value.ok_or_else(|| format!("no `{key}`"))?;
+    Vec::deserialize(&value)
+        .map_err(|_| format!("{key}: found {}, expected a list of strings", shown(&value)))
+}
+
+/// How a tagger's rows are read.
+#[derive(Clone, Copy)]
+struct OfTags {
+    /// Its tags are BILOU's.
+    bilou: bool,
+    /// Words without a probability are left out, where a row says which these are.
+    without_cut: bool,
+    /// A temperature divides its logits, so that it writes what was before.
+    tempered: bool,
 }
 
 impl Row {
@@ -270,11 +298,13 @@ impl Row {
     fn scores(&self, labels: &LabelSet) -> Result<Vec<f64>, String> {
         let scores = self.scores.as_ref().ok_or("no `scores`")?;
         let score = |name: &String| {
-            let value = scores.get(name).and_then(Value::as_f64);
+            let found = scores.get(name);
+            let value = found.and_then(Value::as_f64);
             let value = value.filter(|value| (0.0..=1.0).contains(value));
-            value
-                .map(widened)
-                .ok_or_else(|| format!("scores: no probability of {name:?}"))
+            value.map(widened).ok_or_else(|| {
+                let found = found.map_or("nothing".into(), shown);
+                format!("scores: found {found} for {name:?}, expected a probability from 0 to 1")
+            })
         };
         labels.names().iter().map(score).collect()
     }
@@ -298,33 +328,26 @@ impl Row {
     }
 
     fn number(mut self) -> Result<NumberAnswer, String> {
-        let number = |value: Option<f64>, key: &str| {
-            let value = value.filter(|value| value.is_finite());
-            value
-                .map(widened)
-                .ok_or(format!("{key}: expected a number"))
+        let number = |value: Option<&Value>, key: &str| match value {
+            Some(found) => {
+                let value = found.as_f64().filter(|value| value.is_finite());
+                value
+                    .map(widened)
+                    .ok_or_else(|| format!("{key}: found {}, expected a number", shown(found)))
+            }
+            None => Err(format!("no `{key}`")),
         };
         Ok(NumberAnswer {
-            gold: number(self.gold.as_ref().and_then(Value::as_f64), "gold")?,
-            found: number(self.score, "score")?,
+            gold: number(self.gold.as_ref(), "gold")?,
+            found: number(self.score.as_ref(), "score")?,
             text: self.text()?,
         })
     }
 
-    /// `without_cut`: without words that have no probability, where the row says which these are.
-    fn tags(self, bilou: bool, without_cut: bool) -> Result<TagsAnswer, String> {
-        let words = self.tokens.ok_or("no `tokens`")?;
-        let found = self.tags.ok_or("no `tags`")?;
-        let gold = match self.gold {
-            Some(Value::Array(tags)) => {
-                let tag = |tag: Value| match tag {
-                    Value::String(tag) => Ok(tag),
-                    other => Err(format!("gold: found {other}, expected a tag")),
-                };
-                tags.into_iter().map(tag).collect::<Result<Vec<_>, _>>()?
-            }
-            _ => return Err("no list `gold`".into()),
-        };
+    fn tags(self, of: OfTags) -> Result<TagsAnswer, String> {
+        let words = strings("tokens", self.tokens)?;
+        let found = strings("tags", self.tags)?;
+        let gold = strings("gold", self.gold)?;
         let count = words.len();
         let same = |what: &str, length: usize| {
             let differs =
@@ -333,14 +356,19 @@ impl Row {
         };
         same("tags", found.len())?;
         same("gold", gold.len())?;
-        let sure = |what: &str, scores: Option<Vec<Option<f64>>>| {
-            let scores = scores.unwrap_or_else(|| vec![None; count]);
+        let sure = |what: &str, scores: Option<Value>| {
+            let Some(scores) = scores else {
+                return Ok(vec![None; count]);
+            };
+            let expected = "expected a list of numbers, and null where a word was cut off";
+            let scores: Vec<Option<f64>> = Vec::deserialize(&scores)
+                .map_err(|_| format!("{what}: found {}, {expected}", shown(&scores)))?;
             same(what, scores.len())?;
             let scores = scores.into_iter();
             Ok::<_, String>(scores.map(|score| score.map(widened)).collect::<Vec<_>>())
         };
         let read = |tag: String| {
-            if bilou {
+            if of.bilou {
                 bilou_as_iobes(&tag).into_owned()
             } else {
                 tag
@@ -348,22 +376,23 @@ impl Row {
         };
         let tells = self.tag_scores.is_some();
         let scores = sure("tag_scores", self.tag_scores)?;
-        let untempered = sure("tag_scores_untempered", self.tag_scores_untempered)?;
+        let untempered = self.tag_scores_untempered.filter(|_| of.tempered);
+        let untempered = sure("tag_scores_untempered", untempered)?;
         let kept: Vec<bool> = scores
             .iter()
-            .map(|score| score.is_some() || !(without_cut && tells))
+            .map(|score| score.is_some() || !(of.without_cut && tells))
             .collect();
-        fn of<T>(all: Vec<T>, kept: &[bool]) -> impl Iterator<Item = T> {
+        fn left<T>(all: Vec<T>, kept: &[bool]) -> impl Iterator<Item = T> {
             let all = all.into_iter().zip(kept);
             all.filter_map(|(one, kept)| kept.then_some(one))
         }
         Ok(TagsAnswer {
             text: self.text.and_then(|text| text.as_str().map(str::to_string)),
-            words: of(words, &kept).collect(),
-            gold: of(gold, &kept).map(read).collect(),
-            found: of(found, &kept).map(read).collect(),
-            untempered: of(untempered, &kept).collect(),
-            scores: of(scores, &kept).collect(),
+            words: left(words, &kept).collect(),
+            gold: left(gold, &kept).map(read).collect(),
+            found: left(found, &kept).map(read).collect(),
+            untempered: left(untempered, &kept).collect(),
+            scores: left(scores, &kept).collect(),
         })
     }
 }
@@ -417,6 +446,29 @@ mod tests {
             scores: vec![0.75, 0.25, 0.5],
         }]);
         assert_eq!(lists.renumbered(&one.1, &other.1), expected);
+    }
+
+    /// Where no temperature was fitted, a field of its name is the data's own.
+    #[test]
+    fn what_was_before_a_temperature_is_read_where_there_is_one() {
+        let row = |before: Value| {
+            json!({"tokens": ["a"], "tags": ["O"], "gold": ["O"], "tag_scores": [0.5],
+                   "tag_scores_untempered": before})
+        };
+        let untempered = |calibration: Value, before: Value| {
+            let settings =
+                json!({"task": "token", "labels": ["O", "B-X"], "calibration": calibration});
+            let settings = serde_json::from_value(settings).unwrap();
+            match read(&settings, "strict", &[row(before)]) {
+                Answers::Spans(answers) => answers[0].untempered.clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            untempered(json!({"temperature": 2.0}), json!([0.25])),
+            [Some(0.25)]
+        );
+        assert_eq!(untempered(json!({}), json!("mine")), [None]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! [`Compared`]: several runs side by side: scores, what sets each apart from the first and how
 //! likely that is by chance, settings that differ, time and memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ls_data::Comparison;
@@ -10,7 +10,11 @@ use serde::Serialize;
 use crate::answers::{Answers, PAPER};
 use crate::error::{ReportError, Result};
 use crate::folder::{Finished, Run};
-use crate::settings::Settings;
+use crate::scores::Metrics;
+use crate::settings::{Kind, Settings};
+
+/// Scores that are shown as the runs report them, without a test: answers do not say them.
+pub const REPORTED: [&str; 3] = ["loss", "log_loss", "ece"];
 
 /// Runs side by side.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +23,8 @@ pub struct Compared {
     pub split: String,
     /// Its examples.
     pub examples: usize,
+    /// Resamples behind each interval, and shuffles behind each p: fewer of many examples.
+    pub resamples: usize,
     /// The metric that chose the first run's checkpoint.
     pub metric: String,
     /// The runs, in the order of the command.
@@ -34,9 +40,9 @@ pub struct ComparedRun {
     pub run: String,
     /// Whether the split that the scores are of also chose the run's checkpoint.
     pub reported_split_chose: bool,
-    /// Scores of the whole by their JSON keys.
+    /// Scores of the whole by their JSON keys, and those of [`REPORTED`] that the run reports.
     pub scores: BTreeMap<&'static str, f64>,
-    /// Of each score how it differs from the first run's; empty for the first.
+    /// Of each score but [`REPORTED`] how it differs from the first run's; empty for the first.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub differences: BTreeMap<&'static str, Comparison>,
     /// McNemar's exact test of the right answers of this run and of the first, where an answer is
@@ -102,51 +108,34 @@ impl Compared {
             return Ok(Self {
                 split: String::new(),
                 examples: 0,
+                resamples: 0,
                 metric: String::new(),
                 runs: Vec::new(),
                 settings: Vec::new(),
             });
         };
-        for other in &each[1..] {
-            first.check_same(other)?;
-        }
         let labels = &first.settings.labels;
+        let mut resamples = 0;
         let mut compared = Vec::new();
         for (at, one) in each.iter().enumerate() {
-            // Each run numbers its labels in an order of its own.
-            let answers = one.answers.renumbered(&one.settings.labels, labels);
-            let (scores, differences) = answers.compared_with(first.answers, labels)?;
-            if !one.finished.agrees_with(scores.iter().copied()) {
-                return Err(ReportError::Lacks {
-                    path: one.path.into(),
-                    reason: "predictions.jsonl has other scores than report.json",
-                    way_out: "both must be of one training; by the protocol paper those of earlier \
-                              versions do not say which words it leaves out: train again",
-                });
+            let mut run = one.alone();
+            if at > 0 {
+                first.check_same(one)?;
+                // Each run numbers its labels in an order of its own.
+                let answers = one.answers.renumbered(&one.settings.labels, labels);
+                let (differences, taken) = answers.compared_with(first.answers, labels)?;
+                resamples = taken;
+                let keys = one.metrics.iter().map(|(key, _)| *key);
+                run.differences = keys.zip(differences).collect();
+                let right = answers.right().zip(first.answers.right());
+                run.mcnemar = right.map(|(this, first)| McNemar::new(&this, &first));
             }
-            let keys: Vec<&'static str> = scores.iter().map(|(key, _)| *key).collect();
-            let differences = keys.into_iter().zip(differences).collect();
-            let right = answers.right().zip(first.answers.right());
-            compared.push(ComparedRun {
-                run: one.path.display().to_string(),
-                reported_split_chose: one.finished.reported_split_chose,
-                scores: scores.into_iter().collect(),
-                differences: if at == 0 {
-                    BTreeMap::new()
-                } else {
-                    differences
-                },
-                mcnemar: right
-                    .filter(|_| at > 0)
-                    .map(|(this, first)| McNemar::new(&this, &first)),
-                train_seconds: one.finished.train_seconds,
-                peak_memory: one.finished.peak_memory,
-                trainable_parameters: one.finished.trainable_parameters,
-            });
+            compared.push(run);
         }
         Ok(Self {
             split: first.finished.reported_split.clone(),
             examples: first.answers.len(),
+            resamples,
             metric: first.finished.metric.clone(),
             settings: differing(runs),
             runs: compared,
@@ -166,23 +155,21 @@ impl Compared {
             chose.join(", ")
         };
         Some(format!(
-            "The {} split also chose the checkpoint of {of}, which favours its scores: a test split \
-             (data.test) has no part in that.",
+            "The {} split also chose the checkpoint of {of}, which favours its scores: those of a \
+             test split of other examples (data.test) would not be favoured.",
             self.split
         ))
     }
 
     /// The scores that are shown to people: without those that are the accuracy in another guise.
     pub fn shown_scores(&self) -> Vec<&'static str> {
-        let Some(first) = self.runs.first() else {
-            return Vec::new();
-        };
-        let one_class = first.scores.contains_key("accuracy");
-        let keys = first.scores.keys().copied();
+        let keys = self.runs.iter().flat_map(|run| run.scores.keys().copied());
+        let keys: BTreeSet<&'static str> = keys.collect();
+        let one_class = keys.contains("accuracy");
         let own = |key: &&str| !(one_class && key.ends_with("_micro"));
-        let mut keys: Vec<&'static str> = keys.filter(own).collect();
-        // What chose the checkpoint comes first.
-        keys.sort_by_key(|key| *key != self.metric);
+        let mut keys: Vec<&'static str> = keys.into_iter().filter(own).collect();
+        // What chose the checkpoint comes first, and what has no test comes last.
+        keys.sort_by_key(|key| (*key != self.metric, REPORTED.contains(key)));
         keys
     }
 }
@@ -193,74 +180,108 @@ struct Scored<'a> {
     settings: &'a Settings,
     finished: &'a Finished,
     answers: &'a Answers,
+    metrics: Metrics,
 }
 
 impl<'a> Scored<'a> {
+    /// # Errors
+    ///
+    /// If something is missing, or the answers are not those that the run reports.
     fn of(run: &'a Run) -> Result<Self> {
-        let lacks = |reason, way_out| ReportError::Lacks {
+        let lacks = |reason: &str, way_out| ReportError::Lacks {
             path: run.path.clone(),
-            reason,
+            reason: reason.into(),
             way_out,
         };
-        Ok(Self {
-            path: &run.path,
-            finished: run
-                .finished
-                .as_ref()
-                .ok_or(lacks(
-                    "the run is not finished (no report.json)",
-                    "finish it: train --resume RUN",
-                ))?,
-            settings: run
-                .settings
-                .as_ref()
-                .ok_or(lacks(
-                    "no best/ls_llama.json",
-                    "a training writes best/ with its best checkpoint: take it from a copy of the \
-                     run, or train again",
-                ))?,
-            answers: run.answers.as_ref().ok_or(lacks(
-                "no predictions.jsonl",
+        let finished = run.finished.as_ref().ok_or_else(|| {
+            let reason = "the run is not finished (no report.json)";
+            lacks(reason, "finish it: train --resume RUN")
+        })?;
+        let settings = run.settings.as_ref().ok_or_else(|| {
+            lacks(
+                "no best/ls_llama.json, which says what the answers mean",
+                "a training writes best/ with its best checkpoint: take it from a copy of the run, \
+                 or train again",
+            )
+        })?;
+        let answers = run.answers.as_ref().ok_or_else(|| {
+            lacks(
+                "no predictions.jsonl, which has the answers",
                 "a training writes predictions.jsonl at its end: take it from a copy of the run, or \
                  train again",
-            ))?,
+            )
+        })?;
+        // Before runs are compared: a file that was cut off is no other split.
+        let found = answers.len();
+        if let Some(expected) = finished.examples().filter(|expected| *expected != found) {
+            let reason = format!(
+                "predictions.jsonl has {found} answers, and report.json tells of {expected} examples"
+            );
+            let way_out = "take predictions.jsonl from a copy of the run, or train again";
+            return Err(lacks(&reason, way_out));
+        }
+        let metrics = answers.metrics(&settings.labels)?;
+        if !finished.agrees_with(metrics.iter().copied()) {
+            return Err(lacks(
+                "predictions.jsonl has other scores than report.json",
+                "both must be of one training; by the protocol paper those of earlier versions do \
+                 not say which words it leaves out: train again",
+            ));
+        }
+        Ok(Self {
+            path: &run.path,
+            settings,
+            finished,
+            answers,
+            metrics,
         })
+    }
+
+    /// The run without what sets it apart from others.
+    fn alone(&self) -> ComparedRun {
+        let reported = REPORTED.into_iter();
+        let reported = reported.filter_map(|key| Some((key, self.finished.score(key)?)));
+        ComparedRun {
+            run: self.path.display().to_string(),
+            reported_split_chose: self.finished.reported_split_chose,
+            scores: self.metrics.iter().copied().chain(reported).collect(),
+            differences: BTreeMap::new(),
+            mcnemar: None,
+            train_seconds: self.finished.train_seconds,
+            peak_memory: self.finished.peak_memory,
+            trainable_parameters: self.finished.trainable_parameters,
+        }
     }
 
     /// # Errors
     ///
     /// With the first difference.
     fn check_same(&self, other: &Self) -> Result<()> {
-        let differ = |reason: String| {
+        let differ_in = |reason: String, by_answers| {
             Err(ReportError::Differ {
                 first: self.path.into(),
                 other: other.path.into(),
                 reason,
+                by_answers,
             })
         };
+        let differ = |reason| differ_in(reason, false);
         let kinds = [self, other].map(|one| one.settings.kind());
         if kinds[0] != kinds[1] {
-            let [a, b] = kinds.map(|kind| format!("{kind:?}").to_lowercase());
-            return differ(format!("they answer {a} and {b}"));
+            let [a, b] = kinds;
+            return differ(format!("the first answers {a}, the other {b}"));
         }
         let [a, b] = [self, other].map(|one| &one.finished.protocol);
         if a != b {
             return differ(format!("their protocols are {a} and {b}"));
         }
-        let [a, b] = [self, other].map(|one| &one.finished.reported_split);
-        if a != b {
-            return differ(format!("they report the {a} and the {b} split"));
-        }
-        let [a, b] = [self, other].map(|one| one.answers.len());
-        if a != b {
-            return differ(format!("their splits have {a} and {b} examples"));
-        }
+        // What is predicted is a column's name, and two columns may hold the same numbers.
         let [mine, theirs] = [self, other].map(|one| {
             let mut names = one.settings.labels.names().to_vec();
             names.sort();
             names
         });
-        if mine != theirs {
+        if mine != theirs && kinds[0] != Kind::Number {
             let of = |one: &[String], other: &[String]| {
                 let own = one.iter().find(|name| !other.contains(name));
                 own.map(|name| format!("{name:?}"))
@@ -269,21 +290,31 @@ impl<'a> Scored<'a> {
             let only = only.unwrap_or_default();
             return differ(format!("only one of them has the label {only}"));
         }
+        let [a, b] = [self, other].map(|one| &one.finished.reported_split);
+        if a != b {
+            return differ_in(format!("they report the {a} and the {b} split"), true);
+        }
+        let [a, b] = [self, other].map(|one| one.answers.len());
+        if a != b {
+            return differ_in(format!("their splits have {a} and {b} examples"), true);
+        }
         let [mine, theirs] = [self, other].map(|one| one.answers.questions(&one.settings.labels));
         let at = mine.iter().zip(&theirs).position(|(a, b)| a != b);
         let Some(at) = at else {
             return Ok(());
         };
         let tags = matches!(self.answers, Answers::Spans(_) | Answers::Words(_));
-        let what = if mine[at].0 == theirs[at].0 {
-            "the same text is labelled otherwise"
+        let (what, by_answers) = if mine[at].0 == theirs[at].0 {
+            ("the same text is labelled otherwise", true)
         } else if tags && self.finished.protocol == PAPER {
-            "the words that are scored differ (by the protocol paper, those that were cut off are \
-             not)"
+            let what = "the words that are scored differ (by the protocol paper, those that were \
+                        cut off are not)";
+            (what, false)
         } else {
-            "their texts differ"
+            ("their texts differ", true)
         };
-        differ(format!("example {} of their splits: {what}", at + 1))
+        let reason = format!("example {} of their splits: {what}", at + 1);
+        differ_in(reason, by_answers)
     }
 }
 

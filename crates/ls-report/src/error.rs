@@ -41,8 +41,8 @@ pub enum ReportError {
     Lacks {
         /// The run folder.
         path: PathBuf,
-        /// What is missing.
-        reason: &'static str,
+        /// What is missing, or does not fit.
+        reason: String,
         /// Where it comes from.
         way_out: &'static str,
     },
@@ -55,6 +55,16 @@ pub enum ReportError {
         other: PathBuf,
         /// In what, with both values.
         reason: String,
+        /// Whether the model of the other, asked what the first was, could be compared.
+        by_answers: bool,
+    },
+    /// A page would take the place of what a run keeps.
+    #[error("{}: is in the run {}, expected a file that ends in .html", path.display(), run.display())]
+    InRun {
+        /// Where the page was to be written.
+        path: PathBuf,
+        /// The run folder.
+        run: PathBuf,
     },
 }
 
@@ -66,17 +76,28 @@ impl ReportError {
                 Some("a run writes this file; take it from a copy of the run".into())
             }
             Self::Lacks { way_out, .. } => Some((*way_out).into()),
-            Self::Differ { .. } => Some(
-                "compare runs that were scored on the same examples; `evaluate --run RUN --data \
-                 FILE` scores a run on others"
-                    .into(),
-            ),
+            Self::Differ {
+                first,
+                other,
+                by_answers: true,
+                ..
+            } => {
+                let [first, other] = [first, other].map(|run| run.display());
+                Some(format!(
+                    "let the model of {other} answer the file TEST whose scores {first} reports: \
+                     `predict --run {other} --input TEST --output ANSWERS.jsonl`, then `score \
+                     --gold TEST --pred ANSWERS.jsonl --compare {first}/predictions.jsonl`"
+                ))
+            }
+            Self::InRun { .. } => {
+                Some("say a path outside the run, or one that ends in .html".into())
+            }
             _ => None,
         }
     }
 
     /// Whether the command cannot be carried out as written.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Differ { .. })
+        matches!(self, Self::Differ { .. } | Self::InRun { .. })
     }
 }

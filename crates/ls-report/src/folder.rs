@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ls_files::{
-    FileError, is_file, is_folder, optional, parse_json, parse_toml, read, read_text,
+    FileError, exists, is_file, is_folder, optional, parse_json, parse_toml, read, read_text,
     standing_folder,
 };
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::answers::Answers;
 use crate::distribution::Distribution;
 use crate::error::{ReportError, Result};
+use crate::scores::Scored;
 use crate::settings::Settings;
 use crate::suspects::Suspects;
 
@@ -61,6 +62,12 @@ impl Finished {
             "loss" => self.loss,
             key => self.scores.get(key).and_then(Value::as_f64),
         }
+    }
+
+    /// How many examples the reported split has, where that was kept.
+    pub(crate) fn examples(&self) -> Option<usize> {
+        let examples = self.cut.get(&self.reported_split)?.get("examples")?;
+        usize::try_from(examples.as_u64()?).ok()
     }
 
     /// Whether these scores are those reported, as far as they are. They are not where the answers
@@ -156,26 +163,18 @@ impl Run {
             reason,
         };
         if !is_folder(folder)? {
-            return Err(none("no such folder"));
+            return Err(none(if exists(folder)? {
+                "it is a file, expected the folder that a training made"
+            } else {
+                "no such folder"
+            }));
         }
         let config = folder.join("config.toml");
         if !is_file(&config)? {
             return Err(none("no config.toml"));
         }
         let config_text = read_text(&config)?;
-        let settings = match standing_folder(folder.join("best"))? {
-            Some(best) => json(&best.join("ls_llama.json"))?,
-            None => None,
-        };
-        let finished = report()?;
-        let predictions = folder.join("predictions.jsonl");
-        let answers = match (&settings, &finished) {
-            // Those of an unfinished run are of an earlier end.
-            (Some(settings), Some(finished)) if is_file(&predictions)? => {
-                Some(Answers::read(&predictions, settings, &finished.protocol)?)
-            }
-            _ => None,
-        };
+        let (settings, finished, answers) = answered(folder, report)?;
         let (steps, evaluations) = records(&folder.join("metrics.jsonl"))?;
         Ok(Self {
             path: folder.into(),
@@ -191,6 +190,15 @@ impl Run {
         })
     }
 
+    /// Scores with intervals, where the answers of the run folder are those that its report scores.
+    ///
+    /// # Errors
+    ///
+    /// If the answers cannot be scored.
+    pub(crate) fn scored(&self) -> Result<Option<Scored>> {
+        scored_of(&self.settings, &self.finished, &self.answers)
+    }
+
     /// What it is called: the last part of its folder's path.
     pub(crate) fn name(&self) -> String {
         let path = self.path.canonicalize();
@@ -204,6 +212,52 @@ impl Run {
         let (table, key) = key.split_once('.')?;
         self.config.get(table)?.get(key)
     }
+}
+
+/// What a run says of its answers: what they mean, its report, and themselves.
+type Answered = (Option<Settings>, Option<Finished>, Option<Answers>);
+
+fn answered(folder: &Path, report: impl FnOnce() -> Result<Option<Finished>>) -> Result<Answered> {
+    let settings = match standing_folder(folder.join("best"))? {
+        Some(best) => json(&best.join("ls_llama.json"))?,
+        None => None,
+    };
+    let finished = report()?;
+    let predictions = folder.join("predictions.jsonl");
+    let answers = match (&settings, &finished) {
+        // Those of an unfinished run are of an earlier end.
+        (Some(settings), Some(finished)) if is_file(&predictions)? => {
+            Some(Answers::read(&predictions, settings, &finished.protocol)?)
+        }
+        _ => None,
+    };
+    Ok((settings, finished, answers))
+}
+
+fn scored_of(
+    settings: &Option<Settings>,
+    finished: &Option<Finished>,
+    answers: &Option<Answers>,
+) -> Result<Option<Scored>> {
+    let (Some(settings), Some(finished), Some(answers)) = (settings, finished, answers) else {
+        return Ok(None);
+    };
+    let scored = answers.scored(&settings.labels)?;
+    let metrics = scored.metrics.iter();
+    let same = finished.agrees_with(metrics.map(|score| (score.key, score.value)));
+    Ok(same.then_some(scored))
+}
+
+/// The scores of a finished run with their intervals, as its page has them; nothing where its
+/// answers are not there, or are not those that its report scores.
+///
+/// # Errors
+///
+/// If what a run keeps for that is damaged.
+pub fn scored(folder: &Path) -> Result<Option<Scored>> {
+    let report = || json(&folder.join("report.json"));
+    let (settings, finished, answers) = answered(folder, report)?;
+    scored_of(&settings, &finished, &answers)
 }
 
 /// A JSON file, if it is there.

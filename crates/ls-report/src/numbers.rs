@@ -41,8 +41,8 @@ pub(crate) fn percent(value: f64) -> String {
     format!("{:.1} %", value * 100.0)
 }
 
-/// Bytes.
-pub(crate) fn bytes(value: u64) -> String {
+/// Bytes, as `1.5 GB`.
+pub fn bytes(value: u64) -> String {
     match value as f64 {
         value if value >= 1e9 => format!("{:.1} GB", value / 1e9),
         value if value >= 1e6 => format!("{:.0} MB", value / 1e6),
@@ -50,8 +50,9 @@ pub(crate) fn bytes(value: u64) -> String {
     }
 }
 
-/// Minutes and seconds, or hours and minutes.
-pub(crate) fn duration(seconds: f64) -> String {
+/// Seconds with a part, minutes and seconds, or hours and minutes: what took its time. A clock's
+/// `0:00` says nothing of what is short.
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
@@ -60,9 +61,14 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Below it a p value may have become 0, or lost digits: numbers end soon.
+const LEAST_P: f64 = 1e-300;
+
 /// A p value: how likely a difference is by chance.
 pub fn p_value(p: f64) -> String {
-    if p < 0.0005 {
+    if p < LEAST_P {
+        format!("< {LEAST_P:e}")
+    } else if p < 0.0005 {
         format!("{p:.1e}")
     } else {
         format!("{p:.3}")
@@ -148,8 +154,11 @@ mod tests {
             (duration(59.4), duration(59.94)),
             ("59.4 s".into(), "1 min 0 s".into())
         );
-        let p = [0.999e-3, 0.0004, 1.0].map(p_value);
-        assert_eq!(p, ["0.001", "4.0e-4", "1.000"]);
+        let p = [0.999e-3, 0.0004, 1.0, 0.0, 1e-310, 2e-300].map(p_value);
+        let expected = [
+            "0.001", "4.0e-4", "1.000", "< 1e-300", "< 1e-300", "2.0e-300",
+        ];
+        assert_eq!(p, expected);
         assert_eq!(
             (duration(61.0), duration(7260.0)),
             ("1 min 1 s".into(), "2 h 1 min".into())

@@ -248,8 +248,19 @@ impl Answers {
         })
     }
 
-    /// The scores of the whole, and how they differ from those of `first`, whose examples are the
-    /// same: by approximate randomisation, with an interval over paired resamples.
+    /// The scores of the whole.
+    ///
+    /// # Errors
+    ///
+    /// If the answers cannot be scored.
+    pub(crate) fn metrics(&self, labels: &LabelSet) -> Result<Metrics> {
+        let counts = Counts::of([self], labels)?;
+        Ok(counts.scores_of(&counts.tally(0).totals())?.metrics)
+    }
+
+    /// How each score of [`Answers::metrics`] differs from that of `first`, whose examples are the
+    /// same: by approximate randomisation, with an interval over paired resamples. Also how many
+    /// resamples that were.
     ///
     /// # Errors
     ///
@@ -258,9 +269,8 @@ impl Answers {
         &self,
         first: &Answers,
         labels: &LabelSet,
-    ) -> Result<(Metrics, Vec<Comparison>)> {
+    ) -> Result<(Vec<Comparison>, usize)> {
         let counts = Counts::of([self, first], labels)?;
-        let own = counts.scores_of(&counts.tally(0).totals())?;
         let statistics = |totals: &[usize]| {
             let found = counts.scores_of(totals).map(|found| found.metrics);
             let values = found.unwrap_or_default().into_iter();
@@ -268,7 +278,7 @@ impl Answers {
         };
         let resampling = counts.resampling();
         let differences = compare(counts.tally(0), counts.tally(1), &resampling, statistics)?;
-        Ok((own.metrics, differences))
+        Ok((differences, resampling.samples))
     }
 
     /// Which examples have exactly the right answer, where that is one label.
@@ -280,5 +290,57 @@ impl Answers {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers::{NumberAnswer, Text};
+
+    /// Numbers, of which the second half is found otherwise by the second of two runs.
+    fn numbers(examples: usize, off: f64) -> Answers {
+        let answer = |at: usize| NumberAnswer {
+            text: Text {
+                text: at.to_string(),
+                pair: None,
+            },
+            gold: at as f64,
+            found: at as f64 + if at * 2 < examples { 0.0 } else { off },
+        };
+        Answers::Numbers((0..examples).map(answer).collect())
+    }
+
+    #[test]
+    fn large_splits_have_fewer_resamples_and_say_so() {
+        let labels = LabelSet::from_names(vec!["label".into()]).unwrap();
+        for (examples, expected) in [(40, 1000), (10_000, 1000), (20_000, 500), (1_000_000, 100)] {
+            let answers = numbers(examples, 0.0);
+            let counts = Counts::of([&answers], &labels).unwrap();
+            assert_eq!(counts.resampling().samples, expected, "{examples}");
+        }
+        let (first, other) = (numbers(40, 0.0), numbers(40, 2.0));
+        let (differences, resamples) = other.compared_with(&first, &labels).unwrap();
+        assert_eq!((differences.len(), resamples), (4, 1000));
+    }
+
+    #[test]
+    fn differences_are_those_of_the_scores() {
+        let labels = LabelSet::from_names(vec!["label".into()]).unwrap();
+        let (first, other) = (numbers(40, 0.0), numbers(40, 2.0));
+        let metrics = [&first, &other].map(|answers| answers.metrics(&labels).unwrap());
+        let (differences, _) = other.compared_with(&first, &labels).unwrap();
+        for ((found, (key, old)), (_, new)) in differences.iter().zip(&metrics[0]).zip(&metrics[1])
+        {
+            assert!((found.difference - (new - old)).abs() < 1e-12, "{key}");
+        }
+        let mse = metrics[1]
+            .iter()
+            .position(|(key, _)| *key == "mse")
+            .unwrap();
+        assert_eq!(
+            (metrics[1][mse].1, differences[mse].p_value),
+            (2.0, 1.0 / 1001.0)
+        );
     }
 }

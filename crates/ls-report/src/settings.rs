@@ -19,6 +19,18 @@ pub(crate) enum Kind {
     Words,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Class => "with one class of a text",
+            Self::Labels => "with any number of labels of a text",
+            Self::Number => "with a number for a text",
+            Self::Spans => "with spans of words",
+            Self::Words => "with a label of each word",
+        })
+    }
+}
+
 /// What answers of the model mean: `best/ls_llama.json`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Settings {

@@ -144,7 +144,7 @@ pub fn export(
         path: folder.report(),
         reason: format!("scores: {error}"),
     })?;
-    let scores = scores::measured(&of_report, &folder.predictions(), &settings)?;
+    let measured = scores::measured(&of_report, folder.root())?;
     let out = &absolute;
     let name = out.file_name().unwrap_or(out.as_os_str());
     let temperature = settings.calibration.temperature;
@@ -158,7 +158,7 @@ pub fn export(
         tokenizer: &tokenizer,
         decoder: &decoder,
         report,
-        scores,
+        measured,
         base,
         name: name.to_string_lossy().into_owned(),
         no_counterpart: Vec::new(),

@@ -4,16 +4,21 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ls_files::print;
-use ls_report::{Compared, Run, p_value, score, signed, title, write_comparison};
+use ls_files::{plain, print};
+use ls_report::{
+    Compared, Run, bytes, check_page, duration, p_value, score, signed, title, write_comparison,
+};
 use ls_train::TrainError;
 
 use crate::args::CompareArgs;
-use crate::numbers::{bytes, duration};
+use crate::numbers::grouped;
 use crate::screen::say;
 
 /// Runs the command.
 pub fn run(args: &CompareArgs) -> Result<()> {
+    if let Some(out) = &args.html {
+        check_page(out, &args.runs).map_err(TrainError::from)?;
+    }
     let read = |run: &PathBuf| Run::read(run).map_err(TrainError::from);
     let runs = args.runs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let compared = Compared::new(&runs).map_err(TrainError::from)?;
@@ -32,23 +37,39 @@ pub fn run(args: &CompareArgs) -> Result<()> {
 /// The comparison as a table.
 fn text(compared: &Compared) -> Result<String> {
     let mut out = String::new();
-    let count = compared.examples;
-    writeln!(out, "{count} examples of the {} split", compared.split)?;
+    let [examples, resamples] = [compared.examples, compared.resamples].map(grouped);
+    let split = &compared.split;
+    writeln!(
+        out,
+        "{examples} examples of the {split} split; intervals and p from {resamples} resamples"
+    )?;
     if let Some(note) = compared.note() {
-        writeln!(out, "{note}")?;
+        writeln!(out, "{}", plain(&note))?;
     }
-    let names: Vec<&str> = compared.runs.iter().map(|run| run.run.as_str()).collect();
-    let widest = names.iter().map(|name| name.chars().count()).max();
-    let width = widest.unwrap_or(0).max(24);
-    for key in compared.shown_scores() {
+    let keys = compared.shown_scores();
+    let names: Vec<String> = compared.runs.iter().map(|run| plain(&run.run)).collect();
+    let first_column = names.iter().map(|name| format!("  {name}"));
+    let first_column = first_column.chain(keys.iter().map(|key| title(key)));
+    let widest = first_column.map(|cell| cell.chars().count()).max();
+    let width = widest.unwrap_or(0).max(26);
+    for key in keys {
+        let tested = compared
+            .runs
+            .iter()
+            .any(|run| run.differences.contains_key(key));
         // As wide as the longest signed number is.
-        writeln!(
-            out,
-            "\n{:<width$}      score  difference          95 % interval        p",
-            title(key)
-        )?;
-        for run in &compared.runs {
-            write!(out, "  {:<width$}{:>9}", run.run, score(run.scores[key]))?;
+        let of_test = if tested {
+            "  difference          95 % interval        p"
+        } else {
+            ""
+        };
+        writeln!(out, "\n{:<width$}{:>9}{of_test}", title(key), "score")?;
+        for (run, name) in compared.runs.iter().zip(&names) {
+            let value = run
+                .scores
+                .get(key)
+                .map_or("-".into(), |value| score(*value));
+            write!(out, "{:<width$}{value:>9}", format!("  {name}"))?;
             if let Some(one) = run.differences.get(key) {
                 let [difference, low, high] = [one.difference, one.low, one.high].map(signed);
                 let p = one.p_value;
@@ -57,30 +78,39 @@ fn text(compared: &Compared) -> Result<String> {
             writeln!(out)?;
         }
     }
-    for run in &compared.runs {
+    for (run, name) in compared.runs.iter().zip(&names) {
         if let Some(test) = run.mcnemar {
             writeln!(
                 out,
-                "\nMcNemar, {} and the first: {} and {} right alone, p {}",
-                run.run,
+                "\nMcNemar, {name} and the first: {} and {} right alone, p {}",
                 test.only_this,
                 test.only_first,
                 p_value(test.p_value)
             )?;
         }
     }
-    writeln!(out, "\n{:<width$}training time  peak memory", "  cost")?;
-    for run in &compared.runs {
+    writeln!(
+        out,
+        "\n{:<width$}training time  peak memory  parameters that train",
+        "  cost"
+    )?;
+    for (run, name) in compared.runs.iter().zip(&names) {
         let [time, memory] = [run.train_seconds.map(duration), run.peak_memory.map(bytes)]
             .map(Option::unwrap_or_default);
-        writeln!(out, "  {:<width$}{time:>13}  {memory:>11}", run.run)?;
+        let trained = run
+            .trainable_parameters
+            .map(|count| grouped(count as usize));
+        let trained = trained.unwrap_or_default();
+        let name = format!("  {name}");
+        writeln!(out, "{name:<width$}{time:>13}  {memory:>11}  {trained:>21}")?;
     }
     if !compared.settings.is_empty() {
         writeln!(out, "\nsettings that differ")?;
     }
     for (key, values) in &compared.settings {
         let values = values.iter().map(|value| value.as_deref().unwrap_or("-"));
-        writeln!(out, "  {key}: {}", values.collect::<Vec<_>>().join(" | "))?;
+        let values: Vec<String> = values.map(plain).collect();
+        writeln!(out, "  {}: {}", plain(key), values.join(" | "))?;
     }
     Ok(out)
 }

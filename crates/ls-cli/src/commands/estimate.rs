@@ -11,7 +11,7 @@ use ls_train::memory::Memory;
 
 use super::train::read_new;
 use crate::args::{EstimateArgs, RunArgs};
-use crate::numbers::{bytes, duration, grouped};
+use crate::numbers::{bytes, clock, grouped};
 use crate::output::Display;
 use crate::screen::say;
 use crate::{builtin, device, shell};
@@ -172,14 +172,14 @@ fn time(measured: &Measured, work: &Work) -> String {
     format!(
         "{} in all: {} steps in {} ({:.3} s each, {:.0} tokens/s; the largest {:.3} s), {} evaluations \
          and the last scores in {}",
-        duration(measured.train_seconds + measured.evaluation_seconds),
+        clock(measured.train_seconds + measured.evaluation_seconds),
         work.steps,
-        duration(measured.train_seconds),
+        clock(measured.train_seconds),
         measured.step_seconds,
         measured.tokens_per_second,
         measured.largest_step_seconds,
         work.evaluations,
-        duration(measured.evaluation_seconds),
+        clock(measured.evaluation_seconds),
     )
 }
 

@@ -10,7 +10,7 @@ use ls_train::{Report, RunConfig, TrainError};
 
 use crate::args::{RunArgs, TrainArgs, sets};
 use crate::error::{Stopped, UsageError, WithHint};
-use crate::numbers::{bytes, duration};
+use crate::numbers::{bytes, clock};
 use crate::output::Display;
 use crate::screen::{ended, say};
 use crate::signals::Signals;
@@ -375,7 +375,7 @@ fn text(report: &Report, config: &RunConfig) -> Result<Vec<u8>> {
         out,
         "training                 {} steps{skipped} in {}, {:.0} tokens/s{memory}",
         report.steps,
-        duration(report.train_seconds),
+        clock(report.train_seconds),
         report.tokens_per_second
     )?;
     let page = report.run.join(ls_report::PAGE);

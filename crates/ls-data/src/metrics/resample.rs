@@ -173,8 +173,22 @@ pub struct Comparison {
     pub p_value: f64,
 }
 
-/// Differences that are equal but for the order of sums and divisions.
-const SAME: f64 = 1e-12;
+/// The part of a score that the order of sums and divisions may make of it.
+const ROUNDING: f64 = 1e-12;
+/// The part of a difference within which another is as large.
+const AS_LARGE: f64 = 1e-9;
+
+/// The scores of two systems.
+type Pair = (f64, f64);
+
+/// Whether these scores differ at least as much as those. What rounding makes of a score grows with
+/// it, and scores may be of any scale, as errors of large numbers are.
+fn as_far_apart(these: Pair, those: Pair) -> bool {
+    let [these_differ, those_differ] = [these, those].map(|(a, b)| (a - b).abs());
+    let scores = [these.0, these.1, those.0, those.1];
+    let scale = scores.map(f64::abs).into_iter().fold(0.0, f64::max);
+    these_differ >= those_differ - (ROUNDING * scale).max(AS_LARGE * those_differ)
+}
 
 /// Compares two systems by approximate randomisation (Noreen 1989; Yeh 2000): the answers to each
 /// example change sides with probability 1/2, and `p = (1 + #{|difference| >= observed}) / (1 +
@@ -195,11 +209,11 @@ pub fn compare(
     check_length("examples", None, first.len(), second.len())?;
     assert_eq!(first.slots, second.slots, "tallies of the same counts");
     resampling.check(first.len())?;
-    let differences = |a: &[usize], b: &[usize]| -> Vec<f64> {
-        let pairs = statistics(a).into_iter().zip(statistics(b));
-        pairs.map(|(a, b)| a - b).collect()
+    let scores = |a: &[usize], b: &[usize]| -> Vec<Pair> {
+        statistics(a).into_iter().zip(statistics(b)).collect()
     };
-    let observed = differences(&first.totals(), &second.totals());
+    let differences = |pairs: &[Pair]| pairs.iter().map(|(a, b)| a - b).collect::<Vec<f64>>();
+    let observed = scores(&first.totals(), &second.totals());
     let mut at_least = vec![0; observed.len()];
     let mut resampled = Columns::default();
     let (mut swaps, mut draws) = (resampling.rng(1), resampling.rng(0));
@@ -211,9 +225,9 @@ pub fn compare(
             first.add(example, &mut totals[side]);
             second.add(example, &mut totals[1 - side]);
         }
-        let swapped = differences(&totals[0], &totals[1]);
+        let swapped = scores(&totals[0], &totals[1]);
         for ((count, swapped), observed) in at_least.iter_mut().zip(swapped).zip(&observed) {
-            *count += usize::from(swapped.abs() >= observed.abs() - SAME);
+            *count += usize::from(as_far_apart(swapped, *observed));
         }
 
         totals.iter_mut().for_each(|totals| totals.fill(0));
@@ -222,10 +236,11 @@ pub fn compare(
             first.add(example, &mut totals[0]);
             second.add(example, &mut totals[1]);
         }
-        resampled.push(differences(&totals[0], &totals[1]));
+        resampled.push(differences(&scores(&totals[0], &totals[1])));
     }
     let intervals = resampled.intervals(resampling.level);
-    let rows = observed.into_iter().zip(intervals).zip(at_least);
+    let rows = differences(&observed).into_iter();
+    let rows = rows.zip(intervals).zip(at_least);
     Ok(rows
         .map(|((difference, Interval { low, high }), count)| Comparison {
             difference,
@@ -324,6 +339,52 @@ mod tests {
                 .to_string(),
             "2 predictions for 1 gold examples"
         );
+    }
+
+    /// Mean squared and absolute errors of two systems' numbers, as regressions compare them.
+    fn errors_compared(gold: &[f64], found: [&[f64]; 2]) -> [Comparison; 2] {
+        let pairs = |found: &[f64]| gold.iter().zip(found).map(|(g, f)| [*g, *f]).collect();
+        let drawn = super::super::Drawn::<[f64; 2]>::of_systems(found.map(pairs));
+        let statistics = |totals: &[usize]| {
+            let scores = drawn.scores_of(totals).unwrap();
+            vec![scores.mse, scores.mae]
+        };
+        let resampling = Resampling::default();
+        let found = compare(drawn.tally(0), drawn.tally(1), &resampling, statistics);
+        found.unwrap().try_into().unwrap()
+    }
+
+    /// Whichever side it is on, the one differing answer makes the same difference.
+    #[test]
+    fn one_differing_answer_says_nothing_at_any_scale() {
+        let gold: Vec<f64> = (0..40).map(|i| (f64::from(i) * 0.7).sin()).collect();
+        let one: Vec<f64> = gold.iter().map(|g| g + (g * 57.0).cos() / 3.0).collect();
+        let mut other = one.clone();
+        other[6] *= 1.02;
+        for scale in [1e-9, 1e-6, 1.0, 1e6, 1e12] {
+            let [gold, one, other] =
+                [&gold, &one, &other].map(|all| all.iter().map(|x| x * scale).collect::<Vec<_>>());
+            for found in errors_compared(&gold, [&one, &other]) {
+                assert!(found.difference != 0.0);
+                assert_eq!(found.p_value, 1.0, "{scale}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn systems_that_differ_clearly_do_so_at_any_scale() {
+        let gold: Vec<f64> = (0..40).map(|i| (f64::from(i) * 0.7).sin()).collect();
+        let off = |part: f64| {
+            let off = move |g: &f64| g + part * (g * 57.0).cos();
+            gold.iter().map(off).collect::<Vec<_>>()
+        };
+        for scale in [1e-9, 1e-6, 1.0, 1e6, 1e12] {
+            let [gold, one, other] = [&gold, &off(0.1), &off(0.9)]
+                .map(|all| all.iter().map(|x| x * scale).collect::<Vec<_>>());
+            for found in errors_compared(&gold, [&one, &other]) {
+                assert_eq!(found.p_value, 1.0 / 1001.0, "{scale}: {found:?}");
+            }
+        }
     }
 
     #[test]

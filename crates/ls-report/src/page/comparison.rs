@@ -2,7 +2,7 @@
 
 use super::parts::{Section, document, missing};
 use super::table::{Table, data};
-use crate::compare::{Compared, ComparedRun};
+use crate::compare::{Compared, ComparedRun, REPORTED};
 use crate::html::{Markup, el};
 use crate::numbers::{bytes, count, duration, p_value, score, signed, title};
 
@@ -10,10 +10,12 @@ use crate::numbers::{bytes, count, duration, p_value, score, signed, title};
 pub(crate) fn of_runs(compared: &Compared) -> String {
     let lead = format!(
         "{} runs on the same {} examples of the {} split. Differences are to the first run, with \
-         95 % intervals over paired resamples; p is that of approximate randomisation.",
+         95 % intervals over {} paired resamples; p is that of approximate randomisation with as \
+         many shuffles.",
         compared.runs.len(),
         count(compared.examples as u64),
-        compared.split
+        compared.split,
+        count(compared.resamples as u64)
     );
     let sections = vec![
         Section {
@@ -41,16 +43,19 @@ pub(crate) fn of_runs(compared: &Compared) -> String {
 
 fn scores(compared: &Compared) -> Markup {
     let tables = compared.shown_scores().into_iter().map(|key| {
-        let mut table = Table::new(title(key))
-            .texts("run")
-            .numbers("score")
-            .numbers("difference")
-            .numbers("95 % interval")
-            .numbers("p");
+        let mut table = Table::new(title(key)).texts("run").numbers("score");
+        let tested = !REPORTED.contains(&key);
+        if tested {
+            for column in ["difference", "95 % interval", "p"] {
+                table = table.numbers(column);
+            }
+        }
         for run in &compared.runs {
-            let mut cells = vec![data(&run.run), Markup::text(score(run.scores[key]))];
+            let value = run.scores.get(key).copied().map(score);
+            let mut cells = vec![data(&run.run), Markup::text(value.unwrap_or_default())];
             match run.differences.get(key) {
-                None => cells.extend(["", "", ""].map(Markup::text)),
+                None if tested => cells.extend(["", "", ""].map(Markup::text)),
+                None => {}
                 Some(one) => {
                     let interval = format!("{} to {}", signed(one.low), signed(one.high));
                     let texts = [signed(one.difference), interval, p_value(one.p_value)];

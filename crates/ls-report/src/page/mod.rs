@@ -17,7 +17,6 @@ mod table;
 
 use crate::error::Result;
 use crate::folder::Run;
-use crate::scores::Scored;
 use parts::document;
 
 /// The page of a run.
@@ -26,7 +25,7 @@ use parts::document;
 ///
 /// If its answers cannot be scored.
 pub(crate) fn of_run(run: &Run) -> Result<String> {
-    let scored = scored(run)?;
+    let scored = run.scored()?;
     let mut sections = vec![
         overview::section(run),
         scores::section(run, scored.as_ref()),
@@ -42,17 +41,4 @@ pub(crate) fn of_run(run: &Run) -> Result<String> {
     sections.push(origin::environment(run));
     let lead = overview::lead(run, scored.as_ref());
     Ok(document(&run.name(), lead, sections))
-}
-
-/// Scores with intervals, where the answers of the run folder are those that its report scores.
-fn scored(run: &Run) -> Result<Option<Scored>> {
-    let (Some(settings), Some(finished), Some(answers)) =
-        (&run.settings, &run.finished, &run.answers)
-    else {
-        return Ok(None);
-    };
-    let scored = answers.scored(&settings.labels)?;
-    let metrics = scored.metrics.iter();
-    let same = finished.agrees_with(metrics.map(|score| (score.key, score.value)));
-    Ok(same.then_some(scored))
 }

@@ -117,8 +117,8 @@ pub(super) fn section(run: &Run) -> Section {
     }
     if finished.reported_split_chose {
         notes.push(
-            "The reported split also chose the checkpoint: a test split (data.test) gives a score \
-             it had no part in.",
+            "The reported split also chose the checkpoint, which favours its scores: those of a \
+             test split of other examples (data.test) would not be favoured.",
         );
     }
     if finished.reported_split_fitted {

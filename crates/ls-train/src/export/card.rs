@@ -35,7 +35,7 @@ pub(super) struct Handed<'a> {
     /// Its report.
     pub report: Value,
     /// The scores in it.
-    pub scores: Vec<Measured>,
+    pub measured: Measured,
     /// The name of the base model on the Hub.
     pub base: Option<&'a str>,
     /// The name of the folder.
@@ -127,7 +127,12 @@ impl Handed<'_> {
         for tag in tags {
             yaml += &format!("- {tag}\n");
         }
-        let mut metrics: Vec<&str> = self.scores.iter().map(|score| score.metric).collect();
+        let mut metrics: Vec<&str> = self
+            .measured
+            .scores
+            .iter()
+            .map(|score| score.metric)
+            .collect();
         metrics.sort_unstable();
         metrics.dedup();
         yaml += "metrics:\n";
@@ -162,12 +167,12 @@ impl Handed<'_> {
             quoted(&kind),
             quoted(&self.split())
         );
-        for score in &self.scores {
+        for score in &self.measured.scores {
             yaml += &format!(
                 "    - type: {}\n      value: {}\n      name: {}\n",
                 score.metric,
                 json!((score.value * 1e6).round() / 1e6),
-                quoted(score.title)
+                quoted(&score.title)
             );
         }
         yaml
@@ -453,7 +458,7 @@ impl Handed<'_> {
              |\n|---|---|---|\n",
             self.split()
         );
-        for score in &self.scores {
+        for score in &self.measured.scores {
             let interval = score.interval.map_or("-".to_owned(), |interval| {
                 format!("{:.4} to {:.4}", interval.low, interval.high)
             });
@@ -472,9 +477,12 @@ impl Handed<'_> {
             Some(format!("{name} {:.4} ({key})", scores.get(key)?))
         };
         let baselines: Vec<String> = baselines.into_iter().flatten().filter_map(of).collect();
-        if self.scores.iter().any(|score| score.interval.is_some()) {
-            text += "\nThe intervals are those of 1,000 resamples of the examples: they say how sure \
-                     the scores are of these examples, not of other data or another seed.\n";
+        if let Some(resamples) = self.measured.resamples {
+            let _ = writeln!(
+                text,
+                "\nThe intervals are those of {resamples} resamples of the examples: they say how \
+                 sure the scores are of these examples, not of other data or another seed."
+            );
         } else {
             text += "\nThere are no intervals: the run's predictions are not there, or were scored by \
                      another protocol.\n";
