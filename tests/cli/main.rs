@@ -56,6 +56,8 @@ mod resume;
 mod runs;
 mod sandbox;
 mod score;
+#[cfg(unix)]
+mod serve_page;
 mod smoke;
 mod stored;
 #[cfg(target_os = "linux")]
