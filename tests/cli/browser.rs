@@ -72,14 +72,18 @@ const STRUCTURE: &str = r#"(() => {
     if (table.querySelectorAll('th:not([scope])').length) faults.push('a th without a scope');
   }
   for (const svg of all('svg')) if (!svg.getAttribute('aria-label')) faults.push('a mute chart');
-  for (const link of all('nav a')) {
+  for (const field of all('input, select, textarea')) {
+    if (!field.labels.length) faults.push('a field without a label');
+  }
+  for (const link of all("nav a[href^='#']")) {
     if (!document.querySelector(link.getAttribute('href'))) faults.push('a link to nothing');
   }
   return faults;
 })()"#;
 
 /// What keys can reach, in the order of the page.
-const REACHABLE: &str = "[...document.querySelectorAll('a[href], summary, [tabindex]')]\
+const REACHABLE: &str = "[...document.querySelectorAll(\
+                         'a[href], summary, [tabindex], input, select, textarea, button')]\
                          .filter(e => e.checkVisibility())";
 
 /// What is wrong with a page at a width and in a scheme.
@@ -89,8 +93,20 @@ fn faults(
     width: usize,
     scheme: &str,
 ) -> Vec<String> {
-    let mut faults = Vec::new();
     browser.show(file, width, scheme);
+    let own = |url: &str| url.starts_with("file:") && url.ends_with(".html");
+    faults_of_shown(browser, width, 50, own)
+}
+
+/// What is wrong with what is shown. It has more texts than these, and `own` are the addresses that
+/// it may ask.
+pub fn faults_of_shown(
+    browser: &mut Browser,
+    width: usize,
+    texts: u64,
+    own: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut faults = Vec::new();
     let page = browser
         .value("document.documentElement.scrollWidth")
         .as_u64()
@@ -99,7 +115,7 @@ fn faults(
         faults.push(format!("{page} wide"));
     }
     let contrast = browser.value(CONTRAST);
-    assert!(contrast["seen"].as_u64().unwrap() > 50, "{contrast}");
+    assert!(contrast["seen"].as_u64().unwrap() > texts, "{contrast}");
     for fault in contrast["faults"].as_array().unwrap() {
         faults.push(format!("contrast: {fault}"));
     }
@@ -111,7 +127,7 @@ fn faults(
         let fault = match method {
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
-                (!url.starts_with("file:") || !url.ends_with(".html")) && url != "data:,"
+                !own(url) && url != "data:,"
             }
             "Runtime.exceptionThrown" | "Runtime.consoleAPICalled" | "Log.entryAdded" => true,
             _ => false,
@@ -124,7 +140,7 @@ fn faults(
 }
 
 /// The elements that Tab reaches, one after the other, and whether each is seen to be reached.
-fn tabbed(browser: &mut Browser) -> (Vec<i64>, Value) {
+pub fn tabbed(browser: &mut Browser) -> (Vec<i64>, Value) {
     let count = browser
         .value(&format!("{REACHABLE}.length"))
         .as_i64()

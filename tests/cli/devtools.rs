@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -131,12 +131,16 @@ impl Browser {
 
     /// Shows a file at a width and in a scheme, `light` or `dark`.
     pub fn show(&mut self, file: &Path, width: usize, scheme: &str) {
+        self.open(&format!("file://{}", file.display()), width, scheme);
+    }
+
+    /// Shows what is at an address, likewise.
+    pub fn open(&mut self, url: &str, width: usize, scheme: &str) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
         self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
         self.events.clear();
-        let url = format!("file://{}", file.display());
         self.call("Page.navigate", json!({"url": url}));
         let loaded = |event: &Value| event["method"] == "Page.loadEventFired";
         while !self.events.iter().any(loaded) {
@@ -150,19 +154,38 @@ impl Browser {
         &self.events
     }
 
-    /// The value of an expression in the page.
+    /// The value of an expression in the page, or what a promise comes to.
     pub fn value(&mut self, expression: &str) -> Value {
-        let params = json!({"expression": expression, "returnByValue": true});
+        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let found = self.call("Runtime.evaluate", params);
         assert!(found.get("exceptionDetails").is_none(), "{found}");
         found["result"]["value"].clone()
     }
 
+    /// Waits until an expression in the page is true.
+    pub fn wait(&mut self, expression: &str) {
+        let began = Instant::now();
+        while self.value(expression) != true {
+            assert!(began.elapsed() < PATIENCE, "{expression}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Types a text.
+    pub fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({"text": text}));
+    }
+
     /// Presses a key.
     pub fn press(&mut self, key: &str, code: u32) {
+        self.press_with(0, key, code);
+    }
+
+    /// Presses a key together with others; Ctrl is 2.
+    pub fn press_with(&mut self, others: u32, key: &str, code: u32) {
         for kind in ["keyDown", "keyUp"] {
             let event = json!({
-                "type": kind, "key": key, "code": key,
+                "type": kind, "modifiers": others, "key": key, "code": key,
                 "windowsVirtualKeyCode": code, "nativeVirtualKeyCode": code,
             });
             self.call("Input.dispatchKeyEvent", event);

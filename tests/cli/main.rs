@@ -58,6 +58,8 @@ mod runs;
 mod sandbox;
 mod score;
 mod serve;
+#[cfg(unix)]
+mod serve_page;
 mod serving;
 mod smoke;
 mod stored;

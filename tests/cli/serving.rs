@@ -90,6 +90,11 @@ impl Serving {
         &self.address
     }
 
+    /// The address of its page.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
     pub fn id(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }

@@ -242,9 +242,11 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
 /// What those hear that had a part in a pass. Who had none goes on.
 fn all_fail(packed: &[Range<usize>], reason: &str) -> Vec<Result<Vec<Vec<f32>>, ServeError>> {
     tracing::error!("a pass failed: {reason}");
-    let of = |inputs: &Range<usize>| match inputs.is_empty() {
-        true => Ok(Vec::new()),
-        false => Err(ServeError::Failed(reason.into())),
+    let of = |inputs: &Range<usize>| {
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        Err(ServeError::Failed(reason.into()))
     };
     packed.iter().map(of).collect()
 }

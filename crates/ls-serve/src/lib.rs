@@ -7,6 +7,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod models;
+mod page;
 mod pass;
 mod requests;
 mod router;

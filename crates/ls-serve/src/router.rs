@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{adapters, batch, classify, info, ner, predict};
+use crate::page;
 use crate::requests::{guarded, nowhere, otherwise, timed, watched, with_token_alone};
 use crate::service::Service;
 
@@ -85,6 +86,8 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
 pub fn router(service: Arc<Service>) -> Router {
     let (router, document) = parts(&service);
     router
+        .route("/", get(|| async { page::TRY.answer() }))
+        .route("/docs", get(|| async { page::DOCS.answer() }))
         .route("/openapi.json", get(move || async move { Json(document) }))
         .fallback(nowhere)
         .method_not_allowed_fallback(otherwise)

@@ -136,12 +136,13 @@ impl Service {
         };
         aside(move || {
             let logits = &computed.logits;
-            let (predicted, raw_scores) = match in_detail {
-                true => (
+            let (predicted, raw_scores) = if in_detail {
+                (
                     predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
                     predictor.raw_scores(&examples, &encoded, logits)?,
-                ),
-                false => (predictor.answers(&examples, &encoded, logits)?, Vec::new()),
+                )
+            } else {
+                (predictor.answers(&examples, &encoded, logits)?, Vec::new())
             };
             Ok(Answers {
                 predicted,

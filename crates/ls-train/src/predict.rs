@@ -412,9 +412,11 @@ impl Predictor {
             None => Vec::new(),
         };
         let mut read = read.iter();
-        let of_text = |index| match encoded.unreadable.contains_key(&index) {
-            true => None,
-            false => read.next().map(|text| mean(&logits[text.inputs.clone()])),
+        let of_text = |index| {
+            if encoded.unreadable.contains_key(&index) {
+                return None;
+            }
+            read.next().map(|text| mean(&logits[text.inputs.clone()]))
         };
         Ok((0..examples.len()).map(of_text).collect())
     }

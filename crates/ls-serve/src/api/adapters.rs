@@ -51,6 +51,7 @@ impl From<&Model> for Adapter {
     get,
     path = "/adapters",
     tag = "Adapters",
+    security(("bearer" = [])),
     responses(
         (status = 200, description = "All of them", body = [Adapter]),
         (status = "4XX", description = "There is no token, or another", body = ErrorBody),
@@ -66,6 +67,7 @@ pub(crate) async fn list(State(service): Of) -> Json<Vec<Adapter>> {
     post,
     path = "/adapters",
     tag = "Adapters",
+    security(("bearer" = [])),
     request_body = NewAdapter,
     responses(
         (status = 201, description = "It answers from now on", body = Adapter),
@@ -79,9 +81,10 @@ pub(crate) async fn add(
 ) -> Result<(StatusCode, Json<Adapter>)> {
     let NewAdapter { name, path } = new;
     let load = move || {
-        let source = match ls_train::is_run(&path)? {
-            true => Source::Run(path),
-            false => Source::Adapter(path),
+        let source = if ls_train::is_run(&path)? {
+            Source::Run(path)
+        } else {
+            Source::Adapter(path)
         };
         service.models.add(&name, source)
     };
@@ -97,6 +100,7 @@ pub(crate) async fn add(
     delete,
     path = "/adapters/{name}",
     tag = "Adapters",
+    security(("bearer" = [])),
     params(("name" = String, Path, description = "Name of the adapter")),
     responses(
         (status = 204, description = "It is gone"),

@@ -256,27 +256,27 @@ fn tagged(object: &Map<String, Value>) -> Vec<Entity> {
     let (_, places) = place_words(given, &words);
     let are_spans = object.contains_key("entities");
     let scores = object.get("tag_scores").and_then(Value::as_array);
-    let word =
-        |(index, ((word, tag), (start, end))): (usize, ((String, String), (usize, usize)))| {
-            let score = scores?.get(index).filter(|score| !score.is_null())?;
-            let counts = !are_spans || tag != "O";
-            counts.then(|| Entity {
-                entity_group: None,
-                entity: Some(tag),
-                score: number(score),
-                index: Some(index),
-                word,
-                start,
-                end,
-            })
+    let mut all = Vec::new();
+    for (index, (word, (start, end))) in words.into_iter().zip(places).enumerate() {
+        let score = scores.and_then(|scores| scores.get(index));
+        let (Some(tag), Some(score)) = (tags.get(index), score.filter(|score| !score.is_null()))
+        else {
+            continue;
         };
-    words
-        .into_iter()
-        .zip(tags)
-        .zip(places)
-        .enumerate()
-        .filter_map(word)
-        .collect()
+        if are_spans && tag == "O" {
+            continue;
+        }
+        all.push(Entity {
+            entity_group: None,
+            entity: Some(tag.clone()),
+            score: number(score),
+            index: Some(index),
+            word,
+            start,
+            end,
+        });
+    }
+    all
 }
 
 /// Finds entities with the only model, or the one that `model` names.
