@@ -85,4 +85,4 @@ pub use report::Report;
 pub use resume::{Progress, config_of_run, is_run, unfinished};
 pub use scores::{Baseline, Scores};
 pub use starter::starter;
-pub use trainer::{resume, train};
+pub use trainer::{check_free, resume, train};
