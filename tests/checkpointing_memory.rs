@@ -65,8 +65,8 @@ fn expected(depth: usize, task: Task, checkpointing: bool) -> usize {
     let trainable = model.trainable(task, 2, Some((lora, &adapted)), &run.trained);
     let largest = Largest {
         rows: ROWS,
-        pass: vec![LENGTH; ROWS],
-        evaluation: vec![LENGTH; ROWS],
+        passes: vec![vec![LENGTH; ROWS]],
+        evaluations: vec![vec![LENGTH; ROWS]],
     };
     let footprint = Footprint {
         run: &run,

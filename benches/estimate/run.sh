@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `ls-cli estimate` expects of a training, beside what the training takes: memory on the CPU of
-# thirteen configurations, on the first rows of real data; with TIME=1 also the time of training, by
+# sixteen configurations, on the first rows of real data; with TIME=1 also the time of training, by
 # --measure. A table at the end. Needs python3.
 #   run.sh MODEL SMALL_MODEL SST2_DIR WNUT17_DIR AGNEWS_DIR [NAME ...]
 # MODEL and SMALL_MODEL are folders of LLaMAs (SmolLM2-135M, stories260K); the others hold train.tsv
@@ -69,6 +69,9 @@ compare long-checkpointing long train.gradient_checkpointing=true
 compare one-epoch texts train.epochs=1
 compare two-layers texts lora=false 'train.layers="28-29"'
 compare full texts lora=false data.max_train_samples=32
+compare pissa texts "$linear" lora.init_lora_weights=pissa_niter_4
+compare saved-layers texts 'lora.modules_to_save=["layers.28", "layers.29"]'
+compare evaluation words train.micro_batch_size=1 train.eval_batch_size=64
 compare small texts "model.path=$small" lora.r=4
 compare small-full texts "model.path=$small" lora=false data.max_train_samples=400
 

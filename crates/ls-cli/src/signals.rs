@@ -49,11 +49,23 @@ impl Default for Words {
 impl Signals {
     /// Listens for a command that writes a folder, and removes what it began when it is stopped.
     pub fn listen_while_writing() -> Self {
-        let words = Words {
+        Self::listen_with(Words {
             before: "stopped before anything was written",
             after: "stopping, and removing what is written so far (a second signal ends it at once \
                     and leaves it)",
-        };
+        })
+    }
+
+    /// Listens for a command that answers a question, and may have unpacked files to do so.
+    pub fn listen_while_answering() -> Self {
+        Self::listen_with(Words {
+            before: "stopped before the answer",
+            after: "stopping, and removing what was unpacked (a second signal ends it at once and \
+                    leaves it)",
+        })
+    }
+
+    fn listen_with(words: Words) -> Self {
         let state = State {
             words,
             ..State::default()

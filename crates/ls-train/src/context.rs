@@ -35,6 +35,30 @@ pub(crate) struct Context<'a> {
     pub(crate) resumed: Option<(usize, usize)>,
 }
 
+impl<'a> Context<'a> {
+    /// What a run is before its memory is counted. `device` is without autodiff.
+    pub(crate) fn of(
+        run: &'a ResolvedRun,
+        model_config: &'a LlamaConfig,
+        settings: &'a InferenceSettings,
+        splits: &'a Splits,
+        objective: &'a Objective,
+        device: &'a Device,
+    ) -> Self {
+        Self {
+            run,
+            model_config,
+            settings,
+            splits,
+            objective,
+            device,
+            expected_memory: 0,
+            pass_size: run.config.train.largest_pass(),
+            resumed: None,
+        }
+    }
+}
+
 impl Context<'_> {
     pub(crate) fn steps_per_epoch(&self) -> usize {
         let settings = &self.run.config.train;

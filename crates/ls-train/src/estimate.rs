@@ -18,7 +18,7 @@ pub use measure::Measured;
 
 use crate::begun::Begun;
 use crate::config::{ResolvedRun, RunConfig};
-use crate::context::Context;
+use crate::context::{Context, stop_if_asked};
 use crate::error::Result;
 use crate::events::Observer;
 use crate::inference::InferenceSettings;
@@ -143,7 +143,9 @@ pub struct Work {
 /// # Errors
 ///
 /// Whatever the run would be refused for before its weights are loaded; where it is measured, what
-/// ends its first steps.
+/// ends its first steps; [`TrainError::Interrupted`](crate::TrainError::Interrupted) if the
+/// observer asked to stop. Whether the run's folder is free is asked by
+/// [`check_free`](crate::check_free).
 pub fn estimate(
     config: &RunConfig,
     wanted: &Wanted<'_>,
@@ -155,6 +157,9 @@ pub fn estimate(
     let splits = opened.splits(&mut Shared::default(), observer)?;
     // Nobody compares it: a sample is read in milliseconds.
     let weights = opened.checkpoint.fingerprint(Some(Hashed::Sample))?;
+    // What the run would be refused for. What it warns of beside, it says itself.
+    opened.old_head(&weights)?;
+    opened.concerns(&weights)?;
     let Opened {
         run,
         checkpoint,
@@ -169,17 +174,8 @@ pub fn estimate(
     let objective = Objective::of_run(&run.config.train, problem, &settings.labels, &splits.train)?;
     let device = wanted.measure_on.cloned().unwrap_or_default();
     let plain = device.clone().without_autodiff();
-    let mut context = Context {
-        run: &run,
-        model_config: &model_config,
-        settings: &settings,
-        splits: &splits,
-        objective: &objective,
-        device: &plain,
-        expected_memory: 0,
-        pass_size: run.config.train.largest_pass(),
-        resumed: None,
-    };
+    let mut context = Context::of(&run, &model_config, &settings, &splits, &objective, &plain);
+    stop_if_asked(observer, &context)?;
     let trainable = tensors_that_train(&run, &model_config, splits.labels.len(), begun.as_ref())?;
 
     let before = BeforeWeights::now();
@@ -190,10 +186,9 @@ pub fn estimate(
     let free = free.map(|free| free + footprint.program as u64);
     let available = wanted.memory.or(free);
     let beside = available.map(|all| all.saturating_sub(footprint.program as u64));
-    let (pass_size, _) = fitting_pass(&footprint, &lengths, beside);
+    let (pass_size, moment, memory) = fitting_pass(&footprint, &lengths, beside);
     let largest = Largest::of(&run, &lengths, pass_size);
     let footprint = context.footprint(&trainable, &largest, wanted.host, before.resident);
-    let (moment, memory) = footprint.peak();
     let fits = available.map(|available| memory.total() as u64 <= available);
     let change = match (fits, available) {
         (Some(false), Some(available)) => {
@@ -223,8 +218,8 @@ pub fn estimate(
         steps: context.steps(),
         evaluations: context.evaluations(),
         pass_rows: pass_size,
-        pass_tokens: largest.pass.iter().sum(),
-        evaluation_tokens: largest.evaluation.iter().sum(),
+        pass_tokens: largest.pass_tokens(),
+        evaluation_tokens: largest.evaluation_tokens(),
     };
     let mut estimate = Estimate {
         parameters: Parameters::of(&model_config, &trainable),

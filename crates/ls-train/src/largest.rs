@@ -17,16 +17,17 @@ pub struct Lengths<'a> {
     pub evaluated: Vec<&'a [usize]>,
 }
 
-/// The batches with the most tokens, as tokens of each of their inputs, with padding where that
-/// counts as tokens.
+/// The batches that may take the most memory, as tokens of each of their inputs, with padding where
+/// that counts as tokens. Of several none has as many tokens, as many places in the rectangle of
+/// its rows, and as long a row as another: which of them takes the most depends on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Largest {
     /// Most inputs of a pass.
     pub rows: usize,
-    /// The pass with the most tokens, of the first ten epochs.
-    pub pass: Vec<usize>,
-    /// The batch of an evaluation with the most tokens.
-    pub evaluation: Vec<usize>,
+    /// Passes, of the first ten epochs.
+    pub passes: Vec<Vec<usize>>,
+    /// Batches of evaluations.
+    pub evaluations: Vec<Vec<usize>>,
 }
 
 impl Largest {
@@ -41,22 +42,49 @@ impl Largest {
                 vec![width; lengths.len()]
             }
         };
-        let evaluations = lengths.evaluated.iter().filter_map(|lengths| {
-            let batches = sequential_order(lengths, train.eval_batch_size, true);
-            let largest = batches.first()?.iter();
-            Some(seen(largest.map(|input| lengths[*input]).collect()))
+        let mut passes = Vec::new();
+        each_pass(lengths.train, train, rows, |pass| {
+            add_if_largest(&mut passes, seen(pass));
         });
+        let mut evaluations = Vec::new();
+        for lengths in &lengths.evaluated {
+            // The longest inputs come first.
+            let batches = sequential_order(lengths, train.eval_batch_size, true);
+            if let Some(batch) = batches.first() {
+                let batch = batch.iter().map(|input| lengths[*input]);
+                add_if_largest(&mut evaluations, seen(batch.collect()));
+            }
+        }
         Self {
             rows,
-            pass: seen(largest_pass(lengths.train, train, rows)),
-            evaluation: evaluations
-                .max_by_key(|batch| size(batch))
-                .unwrap_or_default(),
+            passes,
+            evaluations,
         }
+    }
+
+    /// Tokens of the pass with the most.
+    pub fn pass_tokens(&self) -> usize {
+        most_tokens(&self.passes)
+    }
+
+    /// Tokens of the batch of an evaluation with the most.
+    pub fn evaluation_tokens(&self) -> usize {
+        most_tokens(&self.evaluations)
     }
 }
 
-fn largest_pass(lengths: &[usize], train: &TrainSettings, rows: usize) -> Vec<usize> {
+fn most_tokens(batches: &[Vec<usize>]) -> usize {
+    let tokens = batches.iter().map(|batch| batch.iter().sum());
+    tokens.max().unwrap_or(0)
+}
+
+/// Calls back with the lengths of each pass of the first epochs.
+fn each_pass(
+    lengths: &[usize],
+    train: &TrainSettings,
+    rows: usize,
+    mut tell: impl FnMut(Vec<usize>),
+) {
     let options = BatchOptions {
         batch_size: train.micro_batch_size.largest(),
         pad_id: 0,
@@ -65,20 +93,28 @@ fn largest_pass(lengths: &[usize], train: &TrainSettings, rows: usize) -> Vec<us
         pad_to: None,
         group_by_length: train.group_by_length,
     };
-    let passes = (0..train.epochs.min(EPOCHS)).filter_map(|epoch| {
+    for epoch in 0..train.epochs.min(EPOCHS) {
         let batches = epoch_order(lengths, &options, train.seed, epoch);
-        let passes = batches.iter().flat_map(|batch| batch.chunks(rows.max(1)));
-        let passes =
-            passes.map(|pass| -> Vec<usize> { pass.iter().map(|input| lengths[*input]).collect() });
-        passes.max_by_key(|pass| size(pass))
-    });
-    passes.max_by_key(|pass| size(pass)).unwrap_or_default()
+        for pass in batches.iter().flat_map(|batch| batch.chunks(rows.max(1))) {
+            tell(pass.iter().map(|input| lengths[*input]).collect());
+        }
+    }
 }
 
-/// By which batches are compared.
-fn size(lengths: &[usize]) -> (usize, usize) {
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    (lengths.iter().sum(), longest)
+/// Adds a batch to those that may take the most memory, unless it is in every way at most one of
+/// them; takes away those that are so beside it.
+fn add_if_largest(found: &mut Vec<Vec<usize>>, batch: Vec<usize>) {
+    let size = |lengths: &[usize]| {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        [lengths.iter().sum(), lengths.len() * longest, longest]
+    };
+    let of_batch: [usize; 3] = size(&batch);
+    let at_most = |a: [usize; 3], b: [usize; 3]| a.iter().zip(b).all(|(a, b)| *a <= b);
+    if found.iter().any(|other| at_most(of_batch, size(other))) {
+        return;
+    }
+    found.retain(|other| !at_most(size(other), of_batch));
+    found.push(batch);
 }
 
 #[cfg(test)]
@@ -113,16 +149,51 @@ mod tests {
             sorted[..count].iter().sum::<usize>()
         };
         let tokens = |set: &[&str], rows| -> (usize, usize) {
-            let pass = largest(set, &lengths, &[], rows).pass;
-            (pass.len(), pass.iter().sum())
+            let found = largest(set, &lengths, &[], rows);
+            let most = found
+                .passes
+                .iter()
+                .max_by_key(|pass| pass.iter().sum::<usize>());
+            (most.unwrap().len(), found.pass_tokens())
         };
         // Fewer than a group, so the longest are together.
         assert_eq!(tokens(&[], 4), (4, longest(4)));
         assert_eq!(tokens(&[], 2), (2, longest(2)));
         let (rows, shuffled) = tokens(&["train.group_by_length=false"], 4);
         assert!(rows == 4 && shuffled < longest(4), "{shuffled}");
-        assert_eq!(largest(&[], &[7], &[], 4).pass, [7]);
-        assert!(largest(&[], &[], &[], 4).pass.is_empty());
+        assert_eq!(largest(&[], &[7], &[], 4).passes, [[7]]);
+        assert!(largest(&[], &[], &[], 4).passes.is_empty());
+    }
+
+    /// Whatever the order of the inputs, the pass with the one long row is there, also where
+    /// another has more tokens.
+    #[test]
+    fn a_pass_with_a_long_row_stands_beside_the_one_with_the_most_tokens() {
+        let mut lengths = vec![70; 40];
+        lengths[7] = 200;
+        lengths[8..30].fill(2);
+        let mut beside = 0;
+        for seed in 0..20 {
+            let seed = format!("train.seed={seed}");
+            let set = ["train.group_by_length=false", "train.epochs=1", &seed];
+            let passes = largest(&set, &lengths, &[], 4).passes;
+            let has_long = |pass: &Vec<usize>| pass.contains(&200);
+            assert_eq!(passes.iter().filter(|pass| has_long(pass)).count(), 1);
+            beside += passes.len() - 1;
+        }
+        assert!(beside > 0);
+
+        let mut found = Vec::new();
+        for (batch, expected) in [
+            (vec![70; 4], vec![vec![70; 4]]),
+            (vec![200, 2, 2, 2], vec![vec![70; 4], vec![200, 2, 2, 2]]),
+            // Fewer tokens, places and a shorter row than one of them; then more than both.
+            (vec![60; 4], vec![vec![70; 4], vec![200, 2, 2, 2]]),
+            (vec![200; 4], vec![vec![200; 4]]),
+        ] {
+            add_if_largest(&mut found, batch);
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
@@ -131,11 +202,14 @@ mod tests {
         let lengths = [3, 9, 5];
         let splits: [&[usize]; 2] = [&[2, 8, 2], &[1, 1, 1, 1, 20]];
         let found = largest(&[attended], &lengths, &splits, 4);
-        assert_eq!((found.pass, found.evaluation), (vec![9; 3], vec![20, 20]));
+        assert_eq!(found.passes, [[9; 3]]);
+        assert_eq!(found.evaluations, [[20, 20]]);
         let padded = [attended, "data.pad_to=64", "data.max_length=64"];
         let found = largest(&padded, &lengths, &splits, 1);
-        assert_eq!((found.pass, found.evaluation), (vec![64], vec![64, 64]));
+        assert_eq!(found.passes, [[64]]);
+        assert_eq!(found.evaluations, [[64, 64]]);
         let found = largest(&[], &lengths, &splits, 4);
-        assert_eq!((found.pass, found.evaluation), (vec![9, 5, 3], vec![20, 1]));
+        assert_eq!(found.passes, [[9, 5, 3]]);
+        assert_eq!(found.evaluations, [[20, 1]]);
     }
 }

@@ -87,4 +87,4 @@ pub use resume::{Progress, config_of_run, is_run, unfinished};
 pub use run_model::RunModel;
 pub use scores::{Baseline, Scores};
 pub use starter::starter;
-pub use trainer::{resume, train};
+pub use trainer::{check_free, resume, train};

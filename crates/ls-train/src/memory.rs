@@ -3,7 +3,9 @@
 //!
 //! Counted from what the operations of a block keep for the backward pass (`ls_model::llama`,
 //! `ls_ops`), and from the buffers of the optimizer (`optim.rs`), of the loop (`fit.rs`) and of a
-//! checkpoint (`saver.rs`). Dropout keeps nothing.
+//! checkpoint (`saver.rs`). Dropout keeps nothing, but where an adapter is written as plain
+//! operations (DoRA; PiSSA and OLoRA, whose start is taken off again): these keep a copy of what
+//! they read, with what was dropped.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +19,7 @@ use serde::Serialize;
 use crate::allocator::MAPPED;
 use crate::config::{MicroBatchSize, ResolvedRun};
 use crate::largest::{Largest, Lengths};
-use crate::optim::padded_len;
+use crate::optim::{factor_buffers, padded_len};
 
 /// Scores of attention that the backward pass forms at a time off the CPU, unless one row has more
 /// (`ls-ops/src/cube/attention.rs`).
@@ -49,6 +51,11 @@ const IN_UPDATE_OFF_HOST: usize = 32;
 /// Code of the program that only a training reads, on the CPU: `RssFile` of one beside that of an
 /// estimate.
 const CODE: usize = 4 << 20;
+/// Buffers of the MLP that an evaluation has at a time: gate, up and their product.
+const WIDE: usize = 3;
+/// Values of a packed weight that are unpacked at a time on the CPU
+/// (`ls-lora/src/quantized/operation.rs`).
+const UNPACKED: usize = 1 << 21;
 /// What of a weight is read from a file at a time (`ls-model/src/pretrained/loader.rs`).
 const BAND: usize = 4 << 20;
 
@@ -83,7 +90,7 @@ impl Moment {
 pub struct Memory {
     /// The program beside what it computes with: its code, the tokenizer, tables of the data.
     pub program: usize,
-    /// What is frozen of the decoder.
+    /// What is frozen: the decoder, and the factors that PiSSA and OLoRA start from.
     pub weights: usize,
     /// What trains: adapters, the head, layers in full.
     pub trained: usize,
@@ -151,7 +158,7 @@ impl Footprint<'_> {
         let values = self.values();
         let standing = Memory {
             program: self.program,
-            weights: self.weights(),
+            weights: self.weights() + self.start(),
             trained: values * F32,
             optimizer: values * self.standing(),
             ..Memory::default()
@@ -193,8 +200,10 @@ impl Footprint<'_> {
         }
     }
 
-    /// Beside what stands: new parameters and moments. What of the pass before it the allocator
-    /// keeps is there too, if these are mapped by themselves.
+    /// Beside what stands: new parameters and moments. On the CPU also what the allocator keeps of
+    /// the pass before it: all, if the new buffers are mapped by themselves; else about half, since
+    /// a buffer needs a free piece as long as itself, and gradients were taken among the
+    /// activations.
     fn in_update(&self, standing: Memory) -> Memory {
         let in_update = if self.host {
             IN_UPDATE
@@ -202,13 +211,13 @@ impl Footprint<'_> {
             IN_UPDATE_OFF_HOST
         };
         let optimizer = standing.optimizer + self.values() * in_update;
-        let kept = self.host && self.is_mapped();
-        let gradients = if kept { self.gradients_kept() } else { 0 };
-        let wide = self.largest.pass.iter().sum::<usize>() * self.model.intermediate_size * F32;
-        let activations = if kept && wide < MAPPED {
-            self.activations().saturating_sub(gradients)
-        } else {
-            0
+        let (gradients, activations) = match (self.host, self.is_mapped()) {
+            (false, _) => (0, 0),
+            (true, true) => {
+                let gradients = self.gradients_kept();
+                (gradients, self.kept_of_pass().saturating_sub(gradients))
+            }
+            (true, false) => (0, self.kept_of_pass() / 2),
         };
         Memory {
             optimizer,
@@ -216,6 +225,13 @@ impl Footprint<'_> {
             activations,
             ..standing
         }
+    }
+
+    /// What of the largest pass stays with the allocator on the CPU, unless the buffers of its MLP
+    /// are mapped by themselves: then what is left is little.
+    fn kept_of_pass(&self) -> usize {
+        let wide = self.largest.pass_tokens() * self.model.intermediate_size * F32;
+        if wide < MAPPED { self.activations() } else { 0 }
     }
 
     /// Whether the allocator maps the optimizer's buffers by themselves.
@@ -257,11 +273,7 @@ impl Footprint<'_> {
             // than a step.
             (true, true) => before.max(checkpoint),
         };
-        // A factor of the learning rate, or of the decay, that is not the same for all: norms do
-        // not decay where the decoder trains, and its layers may learn at rates of their own. An
-        // adapter has none to speak of.
-        let decays = !self.run.trained.is_head() && train.weight_decay > 0.0;
-        let factors = usize::from(decays) + usize::from(train.layerwise_lr_decay < 1.0);
+        let factors = factor_buffers(self.trainable, self.model.num_hidden_layers, train);
         MOMENTS + before + best + factors * F32
     }
 
@@ -273,7 +285,44 @@ impl Footprint<'_> {
         sizes.sum()
     }
 
-    /// What is frozen.
+    /// The factors that adapters start from, where their product is taken off again. They do not
+    /// train.
+    fn start(&self) -> usize {
+        if !starts(self.run) {
+            return 0;
+        }
+        let factors = self.trainable.iter();
+        let factors = factors.filter(|tensor| {
+            ["lora_A", "lora_B"]
+                .iter()
+                .any(|of| tensor.name.contains(of))
+        });
+        let sizes = factors.map(|tensor| tensor.shape.iter().product::<usize>());
+        sizes.sum::<usize>() * F32
+    }
+
+    /// The largest packed weight as it is unpacked to be multiplied: on the CPU a part of it at a
+    /// time.
+    fn unpacked(&self) -> usize {
+        let precision = &self.run.precision;
+        if precision.quantization.is_none() {
+            return 0;
+        }
+        let tensors = self.model.tensors().into_iter();
+        let packed = tensors.filter(|(name, shape)| {
+            let linear = shape.len() == 2 && !name.starts_with("embed_tokens");
+            linear && !precision.in_f32.holds(name)
+        });
+        let sizes = packed.map(|(_, shape)| shape.iter().product::<usize>());
+        let largest = sizes.max().unwrap_or(0);
+        if self.host {
+            largest.min(UNPACKED) * F32
+        } else {
+            largest * precision.compute.size()
+        }
+    }
+
+    /// What is frozen of the decoder.
     fn weights(&self) -> usize {
         let compute = self.run.precision.compute.size();
         let tensors = self.model.tensors().into_iter();
@@ -318,57 +367,116 @@ impl Footprint<'_> {
         });
         Memory {
             program: self.program,
-            weights: self.weights(),
+            weights: self.weights() + self.start(),
             trained: self.values() * F32,
             activations: beside.max().unwrap_or(0),
             ..Memory::default()
         }
     }
 
-    /// What the graph of the largest pass keeps, with the gradients of a block.
+    /// What the graph of the largest pass keeps, with the gradients of a block and the weight that
+    /// is unpacked.
     fn activations(&self) -> usize {
+        let kept = self.kept_per_token();
+        let passes = self.largest.passes.iter();
+        let of_passes = passes.map(|pass| self.in_graph(kept, pass));
+        of_passes.max().unwrap_or(0) + self.unpacked()
+    }
+
+    /// What the graph of a pass keeps, so many values for each token, with the gradients of a
+    /// block.
+    fn in_graph(&self, kept: usize, pass: &[usize]) -> usize {
         let (run, model) = (self.run, self.model);
+        let tokens: usize = pass.iter().sum();
         let compute = run.precision.compute.size();
+        // Of a start that is taken off the gradient is there once more, with the other sign.
+        let turned = if starts(run) {
+            self.widest_adapted()
+        } else {
+            0
+        };
+        let of_mlp = mlp_gradients(model) + turned;
         if self.host {
-            let tokens: usize = self.largest.pass.iter().sum();
-            let head = self.kept_by_head(tokens) * F32;
-            return tokens * (self.kept_per_token() + mlp_gradients(model)) * F32 + head;
+            return (tokens * (kept + of_mlp) + self.kept_by_head(tokens)) * F32;
         }
-        // Rows lie in a rectangle.
-        let (rows, length) = rectangle(&self.largest.pass);
-        let tokens = rows * length;
+        let Rectangle { places, scores } = self.rectangle(pass);
         // Of one block at a time, whichever of its two parts takes more.
-        let gradients = (mlp_gradients(model) * compute).max(attention_gradients(model, compute));
-        let of_a_row = model.num_attention_heads * length * length;
-        let at_once = (SCORES / of_a_row.max(1)).clamp(1, rows.max(1));
+        let of_attention = attention_gradients(model, compute, tokens, places);
+        let gradients = (tokens * of_mlp * compute).max(of_attention);
         // A head that reads every token reads it in f32.
         let head = match run.head {
             head if head.reads_one_token() => 0,
             _ => tokens * model.hidden_size * F32,
         };
-        let kept = tokens * self.kept_per_token() * compute;
-        kept + tokens * gradients + head + at_once * of_a_row * BYTES_OF_A_SCORE
+        tokens * kept * compute + gradients + head + scores * BYTES_OF_A_SCORE
     }
 
     /// What the largest batch of an evaluation takes, without a graph: a block's input, and of its
     /// attention or its MLP whichever is wider.
     fn in_evaluation(&self) -> usize {
-        let (run, model) = (self.run, self.model);
+        if self.host {
+            return self.in_evaluation_on_host();
+        }
+        let model = self.model;
+        let compute = self.run.precision.compute.size();
+        let queries = model.num_attention_heads * model.head_dim;
+        let keys = model.num_key_value_heads * model.head_dim;
+        let batches = self.largest.evaluations.iter().map(|batch| {
+            let tokens: usize = batch.iter().sum();
+            let Rectangle { places, scores } = self.rectangle(batch);
+            // Queries, keys, values and what attention gives as they come, and in f32 in the
+            // rectangle.
+            let come = 2 * queries + 2 * keys;
+            let attention = tokens * (come + model.hidden_size) * compute + places * come * F32;
+            let mlp = tokens * WIDE * model.intermediate_size * compute;
+            let outputs = tokens * self.outputs() * F32;
+            let scores = scores * BYTES_OF_A_SCORE / 2;
+            tokens * model.hidden_size * compute + (attention + scores).max(mlp) + outputs
+        });
+        batches.max().unwrap_or(0) + self.unpacked()
+    }
+
+    /// As [`Self::in_evaluation`], on the CPU, with what the allocator keeps. Beside a block's
+    /// input that is a norm's output and what a part of the block gives; and where the buffers of
+    /// the MLP are mapped by themselves, what the pass before has left, as far as they find no
+    /// place in it.
+    fn in_evaluation_on_host(&self) -> usize {
+        let model = self.model;
         let queries = model.num_attention_heads * model.head_dim;
         let keys = model.num_key_value_heads * model.head_dim;
         // Queries, keys and values as they come and heads first, and what attention gives likewise.
         let attention = 4 * queries + 4 * keys + model.hidden_size;
-        let mlp = 3 * model.intermediate_size;
-        let width = model.hidden_size + attention.max(mlp);
-        if self.host {
-            let tokens: usize = self.largest.evaluation.iter().sum();
-            return tokens * (width + self.outputs()) * F32;
+        let batches = self.largest.evaluations.iter();
+        let tokens: usize = batches.map(|batch| batch.iter().sum()).max().unwrap_or(0);
+        let narrow = tokens * (3 * model.hidden_size + self.outputs()) * F32 + self.unpacked();
+        let wide = tokens * model.intermediate_size * F32;
+        if wide < MAPPED || attention > WIDE * model.intermediate_size {
+            return narrow + (tokens * attention * F32).max(WIDE * wide);
         }
-        let (rows, length) = rectangle(&self.largest.evaluation);
-        let scores = model.num_attention_heads * length * length;
-        let at_once = (SCORES / scores.max(1)).clamp(1, rows.max(1));
-        let compute = run.precision.compute.size();
-        rows * length * width * compute + at_once * scores * BYTES_OF_A_SCORE / 2
+        let kept = narrow.max(self.kept_of_pass());
+        // One that finds a place has a narrow one beside it, which cuts the rest into pieces.
+        let place = wide + tokens * model.hidden_size * F32;
+        let placed = (kept - narrow) / place;
+        kept + WIDE.saturating_sub(placed) * wide
+    }
+
+    /// The rectangle that attention spreads rows to off the CPU.
+    fn rectangle(&self, lengths: &[usize]) -> Rectangle {
+        let (rows, length) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+        let of_a_row = self.model.num_attention_heads * length * length;
+        let at_once = (SCORES / of_a_row.max(1)).clamp(1, rows.max(1));
+        Rectangle {
+            places: rows * length,
+            scores: at_once * of_a_row,
+        }
+    }
+
+    /// The most outputs of a layer with an adapter.
+    fn widest_adapted(&self) -> usize {
+        let factors = self.trainable.iter();
+        let factors = factors.filter(|tensor| tensor.name.contains("lora_B"));
+        let widths = factors.filter_map(|tensor| tensor.shape.first().copied());
+        widths.max().unwrap_or(0)
     }
 
     /// Logits of each token, where the head reads every one.
@@ -395,7 +503,7 @@ impl Footprint<'_> {
         let queries = model.num_attention_heads * model.head_dim;
         let keys = model.num_key_value_heads * model.head_dim;
         let layers = model.num_hidden_layers;
-        let trains = Trains::of(self.trainable, model);
+        let trains = Trains::of(self.trainable, model, keeps_copies(run));
         // Below the first block that trains nothing is on the graph.
         let first = trains.first;
         // What norms read.
@@ -410,7 +518,7 @@ impl Footprint<'_> {
         let kept = |at: usize| {
             // Whether the layers of these names form gradients, for which they keep what they
             // read, and what else their adapters keep.
-            let reads = |names: &[&str]| names.iter().any(|name| trains.holds(at, name));
+            let reads = |names: &[&str]| names.iter().any(|name| trains.reads(at, name));
             let thin = |names: &[&str]| -> usize {
                 names.iter().map(|name| trains.beside(at, name)).sum()
             };
@@ -456,14 +564,23 @@ impl Footprint<'_> {
 struct Trains {
     /// The first block that is on the graph.
     first: usize,
-    /// By block and the name of a layer in it: values that its adapter keeps for each token beside
-    /// its input.
-    layers: BTreeMap<(usize, String), usize>,
+    /// By block and the name of a layer in it.
+    layers: BTreeMap<(usize, String), Kept>,
+}
+
+/// What a layer keeps for each token.
+#[derive(Default)]
+struct Kept {
+    /// Whether its input, as others read it too.
+    input: bool,
+    /// Values of its own.
+    beside: usize,
 }
 
 impl Trains {
-    fn of(trainable: &[TrainableTensor], model: &LlamaConfig) -> Self {
-        let mut layers = BTreeMap::new();
+    /// `copies` says whether an adapter keeps a copy of its input, with what was dropped.
+    fn of(trainable: &[TrainableTensor], model: &LlamaConfig, copies: bool) -> Self {
+        let mut layers: BTreeMap<(usize, String), Kept> = BTreeMap::new();
         let mut first = model.num_hidden_layers;
         for tensor in trainable {
             let mut parts = tensor.name.split('.').skip_while(|part| *part != "layers");
@@ -477,44 +594,57 @@ impl Trains {
             first = first.min(block);
             let name = parts.find(|part| part.ends_with("_proj"));
             let Some(name) = name else { continue };
-            let beside = layers.entry((block, name.to_owned())).or_insert(0);
+            let kept = layers.entry((block, name.to_owned())).or_default();
+            let rows = tensor.shape.first().copied().unwrap_or(0);
             match parts.next() {
-                Some("lora_A") => *beside += tensor.shape.first().copied().unwrap_or(0),
-                // What the base and the adapter give.
-                Some("lora_magnitude_vector") => {
-                    *beside += 2 * tensor.shape.first().copied().unwrap_or(0);
+                Some("lora_A") => {
+                    kept.input |= !copies;
+                    let input = tensor.shape.last().copied().filter(|_| copies);
+                    kept.beside += rows + input.unwrap_or(0);
                 }
+                // What the base and the adapter give.
+                Some("lora_magnitude_vector") => kept.beside += 2 * rows,
+                Some("weight") => kept.input = true,
                 _ => {}
             }
         }
         Self { first, layers }
     }
 
-    fn holds(&self, block: usize, name: &str) -> bool {
-        self.layers.contains_key(&(block, name.to_owned()))
+    fn reads(&self, block: usize, name: &str) -> bool {
+        let kept = self.layers.get(&(block, name.to_owned()));
+        kept.is_some_and(|kept| kept.input)
     }
 
     fn beside(&self, block: usize, name: &str) -> usize {
-        let key = (block, name.to_owned());
-        self.layers.get(&key).copied().unwrap_or(0)
+        let kept = self.layers.get(&(block, name.to_owned()));
+        kept.map_or(0, |kept| kept.beside)
     }
+}
+
+/// Rows of several lengths as attention has them off the CPU.
+struct Rectangle {
+    /// Rows times the longest.
+    places: usize,
+    /// Scores that are formed at a time.
+    scores: usize,
 }
 
 /// Inputs of a pass with which training is expected to take at most `available` bytes beside the
 /// program: what is set, or the largest for `train.micro_batch_size = "auto"`; and the peak that is
-/// expected with it. `lengths` are those of the inputs to learn from.
+/// expected with it, and when that is. `lengths` are those of the inputs to learn from.
 pub(crate) fn fitting_pass(
     footprint: &Footprint<'_>,
     lengths: &Lengths<'_>,
     available: Option<u64>,
-) -> (usize, Memory) {
+) -> (usize, Moment, Memory) {
     let run = footprint.run;
     let train = &run.config.train;
     let open = train.micro_batch_size == MicroBatchSize::Auto && train.pass_size.is_none();
     let mut rows = train.largest_pass();
     loop {
         let largest = &Largest::of(run, lengths, rows);
-        let (_, memory) = Footprint {
+        let (moment, memory) = Footprint {
             largest,
             ..*footprint
         }
@@ -523,7 +653,7 @@ pub(crate) fn fitting_pass(
         // Off the CPU nobody knows before the device says so.
         let chooses = open && footprint.host;
         if fits || !chooses || rows == 1 {
-            return (rows, memory);
+            return (rows, moment, memory);
         }
         rows = rows.div_ceil(2);
     }
@@ -556,9 +686,16 @@ fn packed(shape: &[usize], bits: usize) -> usize {
     blocks * (64 * bits / 8 + 2)
 }
 
-/// Rows, and the longest of them.
-fn rectangle(lengths: &[usize]) -> (usize, usize) {
-    (lengths.len(), lengths.iter().copied().max().unwrap_or(0))
+/// Whether adapters start with a product that is taken off again.
+fn starts(run: &ResolvedRun) -> bool {
+    let lora = run.lora.as_ref();
+    lora.is_some_and(|lora| lora.init_lora_weights.has_start())
+}
+
+/// Whether adapters keep copies of their inputs: plain operations do, of what dropout leaves.
+fn keeps_copies(run: &ResolvedRun) -> bool {
+    let lora = run.lora.as_ref();
+    lora.is_some_and(|lora| lora.lora_dropout > 0.0 && (lora.use_dora || starts(run)))
 }
 
 /// The gradients of gate, up and their product, and of what a block gives, for each token.
@@ -566,15 +703,15 @@ fn mlp_gradients(model: &LlamaConfig) -> usize {
     3 * model.intermediate_size + model.hidden_size
 }
 
-/// Bytes for each token of what attention's backward pass takes off the CPU. In f32: queries, keys
-/// and values, the gradients of these three, that of what attention gives, one more while parts are
-/// joined, and an adapter's input; and in `compute` the gradients as the layers read them and that
-/// of the block.
-fn attention_gradients(model: &LlamaConfig, compute: usize) -> usize {
+/// Bytes of what attention's backward pass takes off the CPU, of so many tokens in a rectangle of
+/// so many places. In f32 in the rectangle: queries, keys and values, the gradients of these three,
+/// that of what attention gives, and one more while parts are joined. Of the tokens an adapter's
+/// input in f32; and in `compute` the gradients as the layers read them and that of the block.
+fn attention_gradients(model: &LlamaConfig, compute: usize, tokens: usize, places: usize) -> usize {
     let queries = model.num_attention_heads * model.head_dim;
     let keys = model.num_key_value_heads * model.head_dim;
-    let wide = 4 * queries + 4 * keys + model.hidden_size;
-    wide * F32 + (queries + 2 * keys + model.hidden_size) * compute
+    let of_tokens = model.hidden_size * F32 + (queries + 2 * keys + model.hidden_size) * compute;
+    places * (4 * queries + 4 * keys) * F32 + tokens * of_tokens
 }
 
 #[cfg(test)]
@@ -636,8 +773,8 @@ mod tests {
             num_labels: 2,
             largest: &Largest {
                 rows: run.config.train.largest_pass(),
-                pass: pass.to_vec(),
-                evaluation: vec![1],
+                passes: vec![pass.to_vec()],
+                evaluations: vec![vec![1]],
             },
             host,
             program: 0,
@@ -668,7 +805,7 @@ mod tests {
                     train: &lengths,
                     evaluated: Vec::new(),
                 };
-                let (rows, memory) = fitting_pass(&footprint, &lengths, available);
+                let (rows, _, memory) = fitting_pass(&footprint, &lengths, available);
                 (rows, memory.total())
             })
         };
@@ -773,5 +910,133 @@ mod tests {
         assert_eq!(found.activations, kept - found.gradients);
         let trained = peak(&["lora.modules_to_save=[\"layers.1\"]"]).1;
         assert_eq!(trained.weights, 4 * (matrices / 2 + rest - 2 * 64));
+
+        // PiSSA's q and v keep a copy of their input each, and no other; its start, four factors of
+        // A and of B, stands beside the weights, and the gradient with the other sign is 64 wide.
+        let start = 4 * (8 * 128);
+        let pissa = "lora.init_lora_weights=pissa";
+        let found = peak(&[pissa]).1;
+        assert_eq!(found.weights, 4 * (matrices + rest) + start);
+        let of_pissa = kept + 14 * 4 * (2 * 64 + 64);
+        assert_eq!(found.activations, of_pissa - found.gradients);
+        // Without dropout they read one tensor.
+        let found = peak(&[pissa, "lora.lora_dropout=0"]).1;
+        assert_eq!(found.activations, kept + 14 * 4 * 64 - found.gradients);
+        // DoRA keeps two outputs more of each.
+        let dora = "lora.use_dora=true";
+        let found = peak(&[dora, "lora.lora_dropout=0"]).1;
+        let of_dora = kept + 14 * 4 * (4 * 2 * 64);
+        assert_eq!(found.activations, of_dora - found.gradients);
+        let found = peak(&[dora]).1;
+        assert_eq!(
+            found.activations,
+            of_dora + 14 * 4 * 2 * 64 - found.gradients
+        );
+    }
+
+    fn at(footprint: &Footprint<'_>, wanted: Moment) -> Memory {
+        let mut moments = footprint.moments().into_iter();
+        moments.find(|(moment, _)| *moment == wanted).unwrap().1
+    }
+
+    /// By hand, of two blocks of width 64. The MLP's buffers of 512 bytes a token are mapped by
+    /// themselves from 65,536 tokens on.
+    #[test]
+    fn an_evaluation_has_what_the_allocator_keeps() {
+        let model = small();
+        let activations = |set: &[&str], pass: &[usize], batch: &[usize]| {
+            with(&model, set, pass, true, |footprint| {
+                let largest = Largest {
+                    evaluations: vec![batch.to_vec()],
+                    ..footprint.largest.clone()
+                };
+                let footprint = Footprint {
+                    largest: &largest,
+                    ..footprint
+                };
+                let memory = at(&footprint, Moment::Evaluation);
+                (memory.activations, footprint.activations())
+            })
+        };
+        // Attention's 576 values are more than three of the MLP's 128.
+        let narrow = |tokens: usize| tokens * 4 * 3 * 64;
+        let (small, _) = activations(&[], &[10], &[30, 20]);
+        assert_eq!(small, narrow(50) + 50 * 4 * 576);
+        let (packed, _) = activations(&["model.quantization=nf4"], &[10], &[30, 20]);
+        assert_eq!(packed, small + 64 * 128 * 4);
+
+        // Of an MLP that is wider than attention.
+        let model = config(
+            r#"{"model_type": "llama", "vocab_size": 100, "hidden_size": 64,
+            "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}"#,
+        );
+        let activations = |pass: usize, batch: usize| {
+            with(&model, &[], &[pass], true, |footprint| {
+                let largest = Largest {
+                    evaluations: vec![vec![batch]],
+                    ..footprint.largest.clone()
+                };
+                let footprint = Footprint {
+                    largest: &largest,
+                    ..footprint
+                };
+                let memory = at(&footprint, Moment::Evaluation);
+                (memory.activations, footprint.activations())
+            })
+        };
+        let wide = 20_000 * 4 * 512;
+        let (found, _) = activations(10, 20_000);
+        assert_eq!(found, narrow(20_000) + 3 * wide);
+        // One of the buffers finds a place in what a larger pass left, the others do not.
+        let (found, pass) = activations(5_000, 20_000);
+        let place = wide + 20_000 * 4 * 64;
+        let free = pass - narrow(20_000);
+        assert!((place..2 * place).contains(&free), "{free} of {place}");
+        assert_eq!(found, pass + 2 * wide);
+        // What a pass left of buffers that are mapped is little.
+        let (found, _) = activations(17_000, 20_000);
+        assert_eq!(found, narrow(20_000) + 3 * wide);
+    }
+
+    /// By hand: kept are real tokens; the rectangle is attention's alone.
+    #[test]
+    fn off_the_cpu_padding_counts_in_attention_alone() {
+        let model = small();
+        let activations = |passes: &[&[usize]]| {
+            with(&model, &["lora.r=2"], &[], false, |footprint| {
+                let largest = Largest {
+                    passes: passes.iter().map(|pass| pass.to_vec()).collect(),
+                    ..footprint.largest.clone()
+                };
+                let footprint = Footprint {
+                    largest: &largest,
+                    ..footprint
+                };
+                at(&footprint, Moment::Pass).activations
+            })
+        };
+        let before = 64 + 64 + 2 * 64 + 4;
+        let of_block = before + 2 * 64 + 64 + 2 * 128;
+        let of_tokens = of_block + before + 64 + (3 * 64 + 64);
+        let expected = 14 * 4 * of_tokens + 20 * 4 * (8 * 64) + 2 * 4 * 10 * 10 * 16;
+        assert_eq!(activations(&[&[10, 4]]), expected);
+        // Whichever takes more, here the one with fewer tokens.
+        let (long, even): (&[usize], &[usize]) = (&[200, 2, 2, 2], &[70, 70, 70, 70]);
+        let each = [activations(&[long]), activations(&[even])];
+        assert!(each[0] > each[1], "{each:?}");
+        assert_eq!(activations(&[even, long]), each[0]);
+    }
+
+    /// New moments and parameters are 16 bytes for each value; about half of what a pass left is in
+    /// pieces too short for them.
+    #[test]
+    fn an_update_has_half_of_what_the_pass_left() {
+        let (update, pass) = with(&small(), &["lora=false"], &[100], true, |footprint| {
+            let standing = at(&footprint, Moment::Evaluation).optimizer;
+            let update = at(&footprint, Moment::Update);
+            assert_eq!(update.optimizer - standing, 16 * footprint.values());
+            (update.activations, footprint.activations())
+        });
+        assert_eq!(update, pass / 2);
     }
 }

@@ -12,6 +12,7 @@ use crate::config::ResolvedRun;
 use crate::error::Result;
 use crate::events::{Event, Observer};
 use crate::identity::Identity;
+use crate::old_head::{OldHead, set_otherwise_than_model};
 use crate::read_files::ReadFiles;
 use crate::shared::{EncodedAs, Shared};
 use crate::sources::{Source, Sources};
@@ -95,6 +96,33 @@ impl Opened {
             tokenizer: self.tokenizer.sha256_of_files(),
             model_config: self.checkpoint.config_sha256.clone(),
             weights,
+        }
+    }
+
+    /// The head whose rows the labels of the run may keep: that of its adapter, or of its model.
+    /// `weights` are the model's.
+    ///
+    /// # Errors
+    ///
+    /// If the head, or the record beside it, cannot be read.
+    pub(crate) fn old_head(&self, weights: &Fingerprint) -> Result<Option<OldHead>> {
+        let (head, checkpoint) = (self.run.head, &self.checkpoint);
+        match &self.begun {
+            Some(begun) => Ok(Some(begun.head(head, checkpoint)?)),
+            None => OldHead::of_model(checkpoint, &weights.sha256, head.task_type()),
+        }
+    }
+
+    /// What may not fit what the adapter or the model has learnt, a phrase each.
+    ///
+    /// # Errors
+    ///
+    /// If what stands beside it cannot be read.
+    pub(crate) fn concerns(&self, weights: &Fingerprint) -> Result<Vec<String>> {
+        let (run, checkpoint) = (&self.run, &self.checkpoint);
+        match &self.begun {
+            Some(begun) => begun.concerns(run, checkpoint, &self.tokenizer, weights),
+            None => set_otherwise_than_model(run, checkpoint),
         }
     }
 

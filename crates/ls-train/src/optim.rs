@@ -8,7 +8,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
-use ls_lora::{LoraModule, LoraPlus};
+use ls_lora::{LoraModule, LoraPlus, LoraPlusGroups, TrainableTensor};
 use ls_ops::{AdamStep, adam_moments, adam_values};
 
 use crate::config::TrainSettings;
@@ -70,16 +70,90 @@ impl Slot {
         padded_len(self.len) - self.len
     }
 
-    /// How often the layer-wise decay applies, in a model of so many blocks: to the last block, and
-    /// what is above the blocks, not at all; to the embeddings once for each block.
-    fn depth(&self, blocks: usize) -> i32 {
-        let depth = match block_of(self.path.split('.')) {
-            Some(block) => blocks - 1 - block,
-            None if self.path.split('.').any(|part| part == "embed_tokens") => blocks,
+    /// What decides its rates. `groups` are those of LoRA+, where it is wanted.
+    fn kind(&self, groups: Option<&LoraPlusGroups>) -> Kind<'_> {
+        let is_of = |group: &ParamGroup| group.matches(&self.id, None);
+        Kind {
+            path: &self.path,
+            faster: groups.is_some_and(|groups| is_of(&groups.faster)),
+            of_table: groups.is_some_and(|groups| is_of(&groups.embedding)),
+        }
+    }
+}
+
+/// What of a parameter decides how fast it learns and whether it decays.
+struct Kind<'a> {
+    /// Its path in the module, or its name in peft.
+    path: &'a str,
+    /// Whether LoRA+ lets it learn faster.
+    faster: bool,
+    /// Whether it is a factor of an adapted table.
+    of_table: bool,
+}
+
+/// How fast each parameter learns, and how it decays.
+struct Rule<'a> {
+    settings: &'a TrainSettings,
+    /// How many blocks the model has.
+    blocks: usize,
+}
+
+impl Rule<'_> {
+    /// Factor of the learning rate.
+    fn rate(&self, of: &Kind<'_>) -> f64 {
+        let settings = self.settings;
+        let rate = match settings.loraplus_lr_ratio.map(LoraPlus::new) {
+            Some(plus) if of.of_table => plus.lr_embedding / settings.learning_rate,
+            Some(plus) if of.faster => plus.lr_ratio,
+            _ => 1.0,
+        };
+        rate * settings.layerwise_lr_decay.powi(self.depth(of))
+    }
+
+    /// Factor of the learning rate by which it decays: biases and norms do not.
+    fn decay(&self, of: &Kind<'_>) -> f64 {
+        let is_bias = of.path == "bias" || of.path.ends_with(".bias");
+        if is_bias || of.path.ends_with("norm.weight") {
+            return 0.0;
+        }
+        self.rate(of) * self.settings.weight_decay
+    }
+
+    /// How often the layer-wise decay applies: to the last block, and what is above the blocks, not
+    /// at all; to the embeddings once for each block.
+    fn depth(&self, of: &Kind<'_>) -> i32 {
+        let depth = match block_of(of.path.split('.')) {
+            Some(block) => self.blocks - 1 - block,
+            None if of.path.split('.').any(|part| part == "embed_tokens") => self.blocks,
             None => 0,
         };
         i32::try_from(depth).unwrap_or(i32::MAX)
     }
+}
+
+/// How many buffers of factors an optimizer of these tensors has, as long as that of their values:
+/// one of rates and one of decays, where they differ.
+pub(crate) fn factor_buffers(
+    trainable: &[TrainableTensor],
+    blocks: usize,
+    settings: &TrainSettings,
+) -> usize {
+    let rule = Rule { settings, blocks };
+    let kinds = trainable.iter().map(|tensor| {
+        let path = tensor.name.as_str();
+        Kind {
+            path,
+            faster: tensor.shape.len() == 1 || path.contains(".lora_B."),
+            of_table: path.contains(".lora_embedding_"),
+        }
+    });
+    let kinds: Vec<Kind<'_>> = kinds.collect();
+    let differ = |of: &dyn Fn(&Kind<'_>) -> f64| {
+        let mut all = kinds.iter().map(of);
+        let first = all.next();
+        all.any(|factor| Some(factor) != first)
+    };
+    usize::from(differ(&|kind| rule.rate(kind))) + usize::from(differ(&|kind| rule.decay(kind)))
 }
 
 /// The number of the block that a parameter is of, by the parts of its path.
@@ -123,29 +197,12 @@ impl AdamW {
         let device = values.first().expect("something trains").device();
         let values = lay_out(&slots, values.into_iter().map(Some), &device);
 
-        let loraplus = settings.loraplus_lr_ratio.map(|ratio| {
-            let plus = LoraPlus::new(ratio);
-            (plus, plus.groups(module))
-        });
-        let rate = |slot: &Slot| {
-            let rate = match &loraplus {
-                Some((plus, groups)) if groups.embedding.matches(&slot.id, None) => {
-                    plus.lr_embedding / settings.learning_rate
-                }
-                Some((plus, groups)) if groups.faster.matches(&slot.id, None) => plus.lr_ratio,
-                _ => 1.0,
-            };
-            rate * settings.layerwise_lr_decay.powi(slot.depth(blocks))
-        };
-        let undecayed =
-            ParamGroup::from_regex(r"(^|\.)bias$|norm\.weight$").expect("a valid pattern");
-        let decay = |slot: &Slot| {
-            if undecayed.matches(&slot.id, Some(&slot.path)) {
-                0.0
-            } else {
-                rate(slot) * settings.weight_decay
-            }
-        };
+        let groups = settings
+            .loraplus_lr_ratio
+            .map(|ratio| LoraPlus::new(ratio).groups(module));
+        let rule = Rule { settings, blocks };
+        let rate = |slot: &Slot| rule.rate(&slot.kind(groups.as_ref()));
+        let decay = |slot: &Slot| rule.decay(&slot.kind(groups.as_ref()));
         Self {
             rate: factors(&slots, &device, rate),
             decay: factors(&slots, &device, decay),
@@ -503,6 +560,57 @@ mod tests {
     }
 
     lora_module!(Stack { embed_tokens, layers } heads { score });
+
+    /// Told by the names of the tensors, before there is a module.
+    #[test]
+    fn buffers_of_factors_are_told_before_they_are_made() {
+        let device = Device::flex().autodiff();
+        let linear = |bias| LinearConfig::new(4, 4).with_bias(bias).init(&device).into();
+        let net = |saved: &[&str], adapted: &[&str], bias| {
+            let mut net = Stack {
+                embed_tokens: EmbeddingConfig::new(5, 4).init(&device).into(),
+                layers: vec![linear(bias), linear(bias)],
+                score: LinearConfig::new(4, 2).with_bias(false).init(&device),
+            };
+            let config = LoraConfig::new(2, 4.0)
+                .with_target_modules(TargetModules::list(adapted.to_vec()))
+                .with_modules_to_save(saved.to_vec());
+            add_adapter(&mut net, "default", &config, 1, &device).unwrap();
+            net
+        };
+        let adapters = net(&["score"], &["layers.0", "layers.1"], false);
+        let table = net(&["score"], &["embed_tokens"], false);
+        let in_full = net(&["score", "layers.1"], &["layers.0"], true);
+        let decays = settings(None, 0.3);
+        let by_layer = |decay| TrainSettings {
+            layerwise_lr_decay: 0.5,
+            ..settings(None, decay)
+        };
+        for (net, settings, expected) in [
+            (&adapters, &decays, 0),
+            (&adapters, &settings(Some(8.0), 0.0), 1),
+            (&adapters, &settings(Some(8.0), 0.3), 2),
+            (&adapters, &by_layer(0.0), 1),
+            (&adapters, &by_layer(0.3), 2),
+            (&table, &decays, 0),
+            (&table, &settings(Some(8.0), 0.0), 1),
+            // A bias does not decay.
+            (&in_full, &decays, 1),
+            (&in_full, &settings(None, 0.0), 0),
+            (&in_full, &settings(Some(8.0), 0.3), 2),
+        ] {
+            let optimizer = AdamW::new(net, settings);
+            let [rate, decay] = [&optimizer.rate, &optimizer.decay].map(|of| of.dims()[0] > 1);
+            let trainable = ls_lora::trainable_tensors(net);
+            let told = factor_buffers(&trainable, 2, settings);
+            assert_eq!(
+                told,
+                usize::from(rate) + usize::from(decay),
+                "{trainable:?}"
+            );
+            assert_eq!(told, expected, "{trainable:?}");
+        }
+    }
 
     /// Adam's first step is as long as the rate, whatever the gradient.
     #[test]

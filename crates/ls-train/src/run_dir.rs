@@ -48,19 +48,29 @@ impl RunDir {
     /// If it exists and is not free, or cannot be created.
     pub(crate) fn create(root: &Path) -> Result<Self> {
         let run = Self::at(root);
-        if !run.is_free()? {
-            let path = root.to_path_buf();
-            return Err(if run.is_locked() {
-                TrainError::RunInUse { path }
-            } else if run.is_begun()? && !run.is_finished()? {
-                let at = run.last_step();
-                TrainError::Unfinished { path, at }
-            } else {
-                TrainError::RunNotEmpty { path }
-            });
-        }
+        run.check_free()?;
         create_folder(root)?;
         Ok(run)
+    }
+
+    /// Sees that a run can begin in the folder.
+    ///
+    /// # Errors
+    ///
+    /// If it is not free.
+    pub(crate) fn check_free(&self) -> Result<()> {
+        if self.is_free()? {
+            return Ok(());
+        }
+        let path = self.root.clone();
+        Err(if self.is_locked() {
+            TrainError::RunInUse { path }
+        } else if self.is_begun()? && !self.is_finished()? {
+            let at = self.last_step();
+            TrainError::Unfinished { path, at }
+        } else {
+            TrainError::RunNotEmpty { path }
+        })
     }
 
     /// Whether there is nothing in the folder, or only what a run left that was killed when it had

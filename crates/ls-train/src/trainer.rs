@@ -23,7 +23,6 @@ use crate::inference::InferenceSettings;
 use crate::largest::Largest;
 use crate::loss::Objective;
 use crate::memory::{fitting_pass, is_host};
-use crate::old_head::{OldHead, set_otherwise_than_model};
 use crate::opened::Opened;
 use crate::out_of_memory::{advice, caught, gigabytes};
 use crate::prediction::{prediction_object, with_tag_scores};
@@ -54,6 +53,15 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Report> {
     begin(config, run, device, &mut Shared::default(), observer)
+}
+
+/// Sees that a run can begin in a folder, as [`train`] does.
+///
+/// # Errors
+///
+/// If the folder is in use, or holds something.
+pub fn check_free(run: &Path) -> Result<()> {
+    RunDir::at(run).check_free()
 }
 
 /// As [`train`], with what other runs of the process have.
@@ -172,6 +180,11 @@ fn carry_out(
         None => None,
     };
     let splits = opened.splits(shared, observer)?;
+    let old_head = opened.old_head(&weights)?;
+    let concerns = match &saved {
+        Some(_) => Vec::new(),
+        None => opened.concerns(&weights)?,
+    };
     let Opened {
         mut run,
         checkpoint,
@@ -187,16 +200,8 @@ fn carry_out(
         earlier.settle_passes(&saved.state, &mut run.config);
     }
     let (labels, tags) = (splits.labels.clone(), splits.tags);
-    let old_head = match &begun {
-        Some(begun) => Some(begun.head(run.head, &checkpoint)?),
-        None => OldHead::of_model(&checkpoint, &weights.sha256, run.head.task_type())?,
-    };
     let kept = old_head.map(|head| head.kept(&labels, run.config.problem()));
     if saved.is_none() {
-        let concerns = match &begun {
-            Some(begun) => begun.concerns(&run, &checkpoint, &tokenizer, &weights)?,
-            None => set_otherwise_than_model(&run, &checkpoint)?,
-        };
         for concern in concerns {
             tracing::warn!("{concern}");
         }
@@ -217,19 +222,10 @@ fn carry_out(
     let problem = settings.problem();
     let objective = Objective::of_run(&run.config.train, problem, &settings.labels, &splits.train)?;
     let plain = device.clone().without_autodiff();
-    let context = Context {
-        run: &run,
-        model_config: &model_config,
-        settings: &settings,
-        splits: &splits,
-        objective: &objective,
-        device: &plain,
-        expected_memory: 0,
-        pass_size: run.config.train.largest_pass(),
-        resumed: saved
-            .as_ref()
-            .map(|saved| (saved.state.step, saved.state.steps)),
-    };
+    let mut context = Context::of(&run, &model_config, &settings, &splits, &objective, &plain);
+    context.resumed = saved
+        .as_ref()
+        .map(|saved| (saved.state.step, saved.state.steps));
     if let Some(saved) = &saved {
         check_steps(&context, &saved.state)?;
         tell_schedule(&context, &saved.state, observer);
@@ -513,7 +509,7 @@ fn with_room<'a>(
     let lengths = context.splits.lengths();
     let largest = Largest::of(context.run, &lengths, context.pass_size);
     let footprint = context.footprint(trainable, &largest, host, before.resident);
-    let (pass_size, memory) = fitting_pass(&footprint, &lengths, available);
+    let (pass_size, _, memory) = fitting_pass(&footprint, &lengths, available);
     let (expected_memory, beside) = (memory.total(), memory.beside_program());
     if let Some(available) = available.filter(|available| beside > *available) {
         tracing::warn!(

@@ -6,31 +6,45 @@ use std::path::Path;
 
 use anyhow::Result;
 use ls_files::{FileError, print};
+use ls_train::RunConfig;
 use ls_train::estimate::{Estimate, Measured, Parameters, Wanted, Work, estimate};
 use ls_train::memory::Memory;
 
 use super::train::read_new;
 use crate::args::{EstimateArgs, RunArgs};
+use crate::error::Stopped;
 use crate::numbers::{bytes, clock, grouped};
 use crate::output::Display;
-use crate::screen::say;
+use crate::screen::{ended, say};
+use crate::signals::Signals;
 use crate::{builtin, device, shell};
 
 /// Runs the command.
 pub fn run(args: &EstimateArgs) -> Result<()> {
+    let signals = Signals::listen_while_answering();
     let host = device::is_host(args.device.as_deref())?;
     let device = args
         .measure
         .then(|| device::select(args.device.as_deref()))
         .transpose()?;
     // Files of a built-in configuration are there for as long as they are read.
-    let folder = std::env::temp_dir();
-    let unpacked = tempfile::tempdir_in(&folder).map_err(FileError::writing(&folder))?;
-    let (config, decided) = read_new(&args.of, || builtin::unpack(unpacked.path()))?;
+    let mut unpacked = None;
+    let (config, decided) = read_new(&args.of, || {
+        // From here on there is something to remove.
+        signals.training();
+        let folder = std::env::temp_dir();
+        let made = tempfile::tempdir_in(&folder).map_err(FileError::writing(&folder))?;
+        let root = builtin::unpack(made.path());
+        unpacked = Some(made);
+        root
+    })?;
+    if let Some(run) = &config.run {
+        ls_train::check_free(run)?;
+    }
     for line in decided {
         say(line);
     }
-    let mut display = Display::default();
+    let mut display = Display::default().stopped_by(&signals);
     let wanted = Wanted {
         host,
         memory: args.memory,
@@ -38,17 +52,23 @@ pub fn run(args: &EstimateArgs) -> Result<()> {
     };
     let found = estimate(&config, &wanted, &mut display);
     display.finish();
+    drop(unpacked);
+    if signals.asked() {
+        ended("stopped before the answer");
+        let code = signals.exit_code();
+        return Err(Stopped { code }.into());
+    }
     let found = found?;
     print(if args.json {
         serde_json::to_string_pretty(&found)? + "\n"
     } else {
-        text(&found, args)
+        text(&found, args, &config)
     })?;
     Ok(())
 }
 
 /// What is printed for people. Writing to a text cannot fail.
-fn text(found: &Estimate, args: &EstimateArgs) -> String {
+fn text(found: &Estimate, args: &EstimateArgs, config: &RunConfig) -> String {
     let mut out = String::new();
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<20} {text}");
@@ -81,9 +101,8 @@ fn text(found: &Estimate, args: &EstimateArgs) -> String {
     if let Some(measured) = &found.measured {
         line("time", time(measured, &found.work));
         if let Some(peak) = measured.peak_memory {
-            let part = found.peak as f64 / peak as f64;
-            let text = format!("{}; the estimate is {part:.2} of it", bytes(peak));
-            line("memory measured", text);
+            let text = "in these steps, without the checkpoints and the best model of a run";
+            line("memory measured", format!("{} {text}", bytes(peak)));
         }
     }
     match &found.change {
@@ -94,10 +113,7 @@ fn text(found: &Estimate, args: &EstimateArgs) -> String {
                 format!("{}: {}", size(change.peak), change.costs.join("; ")),
             );
         }
-        None if found.fits == Some(false) => line(
-            "cheapest change",
-            "none that is known is enough: a smaller model, or more memory".into(),
-        ),
+        None if found.fits == Some(false) => line("cheapest change", none_is_enough(config).into()),
         None => {}
     }
     let set = found.change.as_ref().map(|change| &change.set);
@@ -106,6 +122,17 @@ fn text(found: &Estimate, args: &EstimateArgs) -> String {
         let _ = writeln!(out, "\nnext: {}", train(args, set));
     }
     out
+}
+
+/// What is said where no change that is known is enough. What a configuration says, `--set` cannot
+/// take out of it, so that adapters are not tried where layers are named.
+fn none_is_enough(config: &RunConfig) -> &'static str {
+    if config.lora.is_none() && config.train.layers.is_some() {
+        "none that is known is enough: take train.layers out of the configuration, so that adapters \
+         can be tried (--set lora={}); a smaller model; or more memory"
+    } else {
+        "none that is known is enough: a smaller model, or more memory"
+    }
 }
 
 fn size(n: usize) -> String {

@@ -1,9 +1,10 @@
 //! The cheapest change by which a run fits the memory that there is.
 //!
-//! Changes are tried by what they cost: first those that leave the result as it is, of which one
-//! takes time, then those that round what is frozen, cut texts, or train less. Each of the latter
-//! is tried alone, then with those that cost nothing of the result, before a stronger one is, and
-//! last with all before it. Of these no more is taken than is needed.
+//! Changes are tried by what they cost: first those that leave the scores, the examples of each
+//! step and the gradients as they are but for dropout masks and roundings, of which one takes time,
+//! then those that round what is frozen, cut texts, or train less. Each of the latter is tried
+//! alone, then with those that cost nothing of the result, before a stronger one is, and last with
+//! all before it. Of these no more is taken than is needed.
 
 use ls_data::LongInputs;
 use ls_lora::TrainableTensor;
@@ -13,10 +14,13 @@ use serde::Serialize;
 use crate::config::{ResolvedRun, RunConfig};
 use crate::error::Result;
 use crate::largest::{Largest, Lengths};
-use crate::memory::{Footprint, Memory, Moment};
+use crate::memory::{Footprint, Memory, Moment, fitting_pass};
 
 /// Inputs are not cut shorter than this for memory's sake.
 const SHORTEST: usize = 32;
+
+/// What smaller passes cost.
+const SAME_EXAMPLES: &str = "the same examples in each step, other dropout masks and roundings";
 
 /// A change by which a run fits.
 #[derive(Debug, Clone, Serialize)]
@@ -117,29 +121,32 @@ impl Fitting<'_> {
                 _ => cut.collect(),
             }
         };
-        let largest = if shorter {
-            let train = cut(self.lengths.train);
-            let evaluated = self.lengths.evaluated.iter();
-            let evaluated: Vec<Vec<usize>> = evaluated.map(|lengths| cut(lengths)).collect();
-            let lengths = Lengths {
-                train: &train,
-                evaluated: evaluated.iter().map(Vec::as_slice).collect(),
+        let expected = |lengths: &Lengths<'_>| {
+            let footprint = Footprint {
+                run,
+                trainable: &trainable,
+                largest: &Largest::of(run, lengths, rows),
+                ..self.footprint
             };
-            Largest::of(run, &lengths, rows)
-        } else {
-            Largest::of(run, self.lengths, rows)
+            // A pass that is left open is chosen as the run would choose it.
+            let beside = self.available.saturating_sub(footprint.program as u64);
+            let (_, moment, memory) = fitting_pass(&footprint, lengths, Some(beside));
+            (moment, memory)
         };
-        let footprint = Footprint {
-            run,
-            trainable: &trainable,
-            largest: &largest,
-            ..self.footprint
-        };
-        Some(footprint.peak())
+        if !shorter {
+            return Some(expected(self.lengths));
+        }
+        let train = cut(self.lengths.train);
+        let evaluated = self.lengths.evaluated.iter();
+        let evaluated: Vec<Vec<usize>> = evaluated.map(|lengths| cut(lengths)).collect();
+        Some(expected(&Lengths {
+            train: &train,
+            evaluated: evaluated.iter().map(Vec::as_slice).collect(),
+        }))
     }
 
-    /// The kinds of changes that the run leaves open and that leave its result as it is, the
-    /// cheapest first.
+    /// The kinds of changes that the run leaves open and that leave its result as it is, but for
+    /// dropout masks and roundings, the cheapest first.
     fn free(&self) -> Vec<Lever> {
         let run = self.footprint.run;
         let train = &run.config.train;
@@ -158,14 +165,10 @@ impl Fitting<'_> {
                 train.eval_batch_size,
                 "smaller batches of evaluations: the same scores",
             ),
-            smaller(
-                "train.pass_size",
-                train.largest_pass(),
-                "the same examples in each step, in more passes",
-            ),
+            smaller("train.pass_size", train.largest_pass(), SAME_EXAMPLES),
         ];
         if !train.gradient_checkpointing {
-            let cost = "the same gradients; a step takes about 1.3 times as long";
+            let cost = "the same gradients but for roundings; a step takes about 1.3 times as long";
             let set = one("train.gradient_checkpointing", &true);
             levers.push(Lever(vec![(set, cost.into())]));
         }
@@ -199,6 +202,7 @@ impl Fitting<'_> {
         let kinds = [
             ("bf16", ""),
             (&*dtype, "int8"),
+            ("bf16", "int8"),
             (&*dtype, "nf4"),
             ("bf16", "nf4"),
         ];
@@ -207,15 +211,24 @@ impl Fitting<'_> {
             bits(other, format) < now || narrower
         });
         let named = fewer.map(|(other, format)| {
-            let mut set = Vec::new();
-            if other != dtype {
-                set.push(format!("model.dtype={other}"));
-            }
+            let (mut set, mut costs) = (Vec::new(), Vec::new());
             if !format.is_empty() && *format != packed {
                 set.push(format!("model.quantization={format}"));
+                costs.push(format!("frozen weights are rounded to {format}"));
             }
-            let held = if format.is_empty() { other } else { format };
-            (set, format!("frozen weights are rounded to {held}"))
+            if other != dtype {
+                set.push(format!("model.dtype={other}"));
+                // Packed are the linear layers alone.
+                let held = match format {
+                    "" => "frozen weights",
+                    _ => "frozen embeddings and norms",
+                };
+                costs.push(format!("{held} are rounded to {other}"));
+                if !self.footprint.host {
+                    costs.push(format!("activations are rounded to {other}"));
+                }
+            }
+            (set, costs.join(", "))
         });
         Lever(named.collect())
     }
@@ -270,7 +283,8 @@ impl Fitting<'_> {
 }
 
 /// In which order the values of a lever are tried, counted from 1, each with how many levers before
-/// it at their strongest: the first `free` levers leave the result as it is.
+/// it at their strongest: the first `free` levers leave the result as it is, but for dropout masks
+/// and roundings.
 fn attempts(at: usize, free: usize, values: usize) -> impl Iterator<Item = (usize, usize)> {
     let with = move |before| (1..=values).map(move |value| (value, before));
     let is_free = at < free;

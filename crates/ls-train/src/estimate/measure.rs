@@ -10,12 +10,13 @@ use ls_model::input::mixed_seed;
 use serde::Serialize;
 
 use crate::backward::{Backward, Step};
-use crate::context::Context;
+use crate::context::{Context, stop_if_asked};
 use crate::environment::peak_memory;
 use crate::error::Result;
 use crate::evaluate::full_in_evaluation;
 use crate::events::{Event, Observer};
 use crate::largest::EPOCHS;
+use crate::memory::is_host;
 use crate::optim::AdamW;
 use crate::out_of_memory::{advice, caught};
 use crate::tensors::model_input;
@@ -38,8 +39,8 @@ pub struct Measured {
     pub train_seconds: f64,
     /// All its evaluations, and the scores of the split that is reported.
     pub evaluation_seconds: f64,
-    /// Highest resident memory of this process so far, in bytes, where the system tells: on the CPU
-    /// that of the run, without checkpoints and the best model.
+    /// On the CPU, where the system tells, the highest resident memory of this process so far, in
+    /// bytes. A run takes more: its checkpoints and its best model are not there.
     pub peak_memory: Option<u64>,
 }
 
@@ -48,7 +49,8 @@ pub struct Measured {
 ///
 /// # Errors
 ///
-/// If the data can no longer be read, or the device has no memory left.
+/// If the data can no longer be read, or the device has no memory left; if the observer asks to
+/// stop.
 pub(super) fn measure(
     mut model: LlamaClassifier,
     context: &Context<'_>,
@@ -67,6 +69,7 @@ pub(super) fn measure(
     // The first one finds memory that nothing has used yet: it is not timed.
     let all = [&first, &first].into_iter().chain(&steps);
     for (at, passes) in all.enumerate() {
+        stop_if_asked(observer, context)?;
         before.push_back(optimizer.state());
         let step = Step {
             passes: passes.clone(),
@@ -100,14 +103,13 @@ pub(super) fn measure(
             before.pop_front();
         }
     }
-    let peak_in_steps = peak_memory();
     let tokens_per_second = tokens as f64 / seconds;
     let all_tokens: usize = context.splits.train.lengths().iter().sum();
     let train_seconds = (all_tokens * train.epochs) as f64 / tokens_per_second;
 
     observer.event(&Event::Phase("timed evaluation"));
     let (validation, reported) = (&context.splits.validation, context.splits.reported().1);
-    let per_token = evaluated_per_token(&model, context)?;
+    let per_token = evaluated_per_token(&model, context, observer)?;
     let tokens = |lengths: &[usize]| lengths.iter().sum::<usize>();
     let scored = context.evaluations() * tokens(validation.lengths()) + tokens(reported.lengths());
     Ok(Measured {
@@ -117,7 +119,7 @@ pub(super) fn measure(
         tokens_per_second,
         train_seconds,
         evaluation_seconds: per_token * scored as f64,
-        peak_memory: peak_memory().max(peak_in_steps),
+        peak_memory: peak_memory().filter(|_| is_host(context.device)),
     })
 }
 
@@ -159,11 +161,16 @@ fn spaced<T: Clone>(all: &[T]) -> Vec<T> {
 }
 
 /// Seconds that an evaluation takes for each token.
-fn evaluated_per_token(model: &LlamaClassifier, context: &Context<'_>) -> Result<f64> {
+fn evaluated_per_token(
+    model: &LlamaClassifier,
+    context: &Context<'_>,
+    observer: &dyn Observer,
+) -> Result<f64> {
     let model = model.valid();
     let size = context.run.config.train.eval_batch_size;
     let options = context.settings.batch_options(size, true);
     let run = |dataset: &crate::dataset::Dataset, inputs: &[usize]| -> Result<(f64, usize)> {
+        stop_if_asked(observer, context)?;
         let began = Instant::now();
         let batch = dataset.batch(inputs, &options)?;
         let not_pooled = context.settings.not_pooled();
