@@ -2,6 +2,8 @@
 //! width, and what `/docs` shows is all that the service says of itself. It needs Chromium, as the
 //! tests in `browser` do.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::browser::{faults_of_shown, tabbed};
