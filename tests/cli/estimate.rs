@@ -368,8 +368,8 @@ fn the_peak_of_a_taggers_evaluation_is_told_to_a_tenth() {
     }
 }
 
-/// Trains, and holds the estimate against what that took, which it says. It may be told when that is,
-/// and how many tokens an evaluation has at least.
+/// Trains, and holds the estimate against what that took, which it says. It may be told when that
+/// is, and how many tokens an evaluation has at least.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn holds_to_a_tenth(sandbox: &Sandbox, set: &[&str], of_moment: Option<(&str, u64)>) -> String {
     let found = estimate(sandbox, set, &[]);
