@@ -803,7 +803,7 @@ fn what_cannot_be_served_is_refused() {
     refused(
         &sandbox,
         &["serve", "--run", "texts", "--token-file", "missing"],
-        2,
+        1,
         &["missing"],
     );
     sandbox.write("token", "short");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ls_files::FileError;
 use ls_train::TrainError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -132,6 +133,9 @@ pub enum ServeError {
         "adapters are added and removed with a token alone, and this service was started without one"
     )]
     NoToken,
+    /// A file that cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A token with which nothing could be guarded.
     #[error("{origin}: {reason}")]
     Token {
@@ -229,6 +233,7 @@ impl ServeError {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body"),
             Self::Body { status, .. } => (*status, "body"),
             Self::NoModels
+            | Self::File(_)
             | Self::Token { .. }
             | Self::Listen { .. }
             | Self::Thread(_)

@@ -48,12 +48,7 @@ impl Token {
     ///
     /// If the file cannot be read, or as [`Token::new`].
     pub fn from_file(path: &Path) -> Result<Self> {
-        let origin = path.display().to_string();
-        let text = read_text(path).map_err(|error| ServeError::Token {
-            origin: origin.clone(),
-            reason: error.to_string(),
-        })?;
-        Self::new(&text, &origin)
+        Self::new(&read_text(path)?, &path.display().to_string())
     }
 
     /// Whether a request shows it.
