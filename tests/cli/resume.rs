@@ -783,7 +783,6 @@ fn smaller_passes_may_be_asked_for_and_are_kept() {
         );
         let found = losses(&sandbox, size);
         assert_eq!(found[..2], whole[..2]);
-        assert_ne!(found, whole);
         for (found, whole) in found.iter().zip(&whole) {
             assert!((found / whole - 1.0).abs() < 1e-3, "{found} {whole}");
         }

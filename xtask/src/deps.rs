@@ -329,7 +329,7 @@ mod tests {
             &expected,
         );
         let expected = [
-            "ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-ops, ls-report, ls-train)",
+            "ls-cli imports ls-model (allowed: ls-data, ls-files, ls-hub, ls-ops, ls-report, ls-serve, ls-train)",
         ];
         check(
             &[("ls-cli", &[("ls-model", "build", &[])]), ("ls-model", &[])],
