@@ -353,19 +353,16 @@ fn the_peak_of_a_taggers_evaluation_is_told_to_a_tenth() {
     let words = words.map(|(word, tag)| format!("{word} {tag}\n"));
     let sentence: String = words.cycle().take(200).collect();
     sandbox.write("train.conll", [&*sentence; 24].join("\n"));
-    for set in [
-        &["train.micro_batch_size=1", "train.epochs=2"],
-        // The pass before leaves room for a part of it.
-        &["train.micro_batch_size=4", "train.epochs=1"],
-    ] {
-        let set = [
-            &set[..],
-            &["data.train=train.conll", "data.validation=train.conll"],
-        ]
-        .concat();
-        let of_moment = Some(("evaluation", 5500));
-        println!("{}", holds_to_a_tenth(&sandbox, &set, of_moment));
-    }
+    // After larger passes the allocator finds a place for some of an evaluation's buffers, by luck:
+    // there the same run took 274 and 320 MB.
+    let set = [
+        "train.micro_batch_size=1",
+        "train.epochs=2",
+        "data.train=train.conll",
+        "data.validation=train.conll",
+    ];
+    let of_moment = Some(("evaluation", 5500));
+    println!("{}", holds_to_a_tenth(&sandbox, &set, of_moment));
 }
 
 /// Trains, and holds the estimate against what that took, which it says. It may be told when that

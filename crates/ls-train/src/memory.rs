@@ -454,10 +454,9 @@ impl Footprint<'_> {
             return narrow + (tokens * attention * F32).max(WIDE * wide);
         }
         let kept = narrow.max(self.kept_of_pass());
-        // Those that find a place in it lie beside the block's input and the norm's output; what
-        // the MLP gives comes once some of them have gone.
-        let beside = tokens * 2 * model.hidden_size * F32;
-        let placed = kept.saturating_sub(beside) / wide;
+        // One that finds a place has a narrow one beside it, which cuts the rest into pieces.
+        let place = wide + tokens * model.hidden_size * F32;
+        let placed = (kept - narrow) / place;
         kept + WIDE.saturating_sub(placed) * wide
     }
 
