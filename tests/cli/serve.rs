@@ -361,7 +361,7 @@ fn what_cannot_be_answered_is_refused_with_a_code_and_a_reason() {
             r#"{"inputs": ["a", "b"]}"#.into(),
             422,
             "value",
-            "a list of texts [[text], [text], ...]",
+            "a list of texts is written [[text], [text], ...]",
         ),
         (
             "/models/texts/predict",
@@ -859,4 +859,93 @@ fn adapters_on_a_named_base_and_whole_models_are_served_too() {
     let answer = serving.post("/predict", &json!({ "inputs": [["sad"]] }));
     has_scores(&answer.json(), &jsonl(&alone.stdout));
     serving.stop();
+}
+
+#[test]
+fn beside_a_whole_model_nothing_is_added_and_it_is_loaded_anew_under_load() {
+    let sandbox = runs();
+    train(
+        &sandbox,
+        "full",
+        &[
+            "lora=false",
+            "task=sequence",
+            "train.epochs=1",
+            "data.train=train.csv",
+            "data.validation=train.csv",
+            "model.attention=causal",
+        ],
+    );
+    let serving = Serving::start_with(&sandbox, &["--run", "full"], Some(TOKEN_OF_SERVICE));
+    let bearer = format!("Bearer {TOKEN_OF_SERVICE}");
+    let headers = [
+        ("Authorization", &*bearer),
+        ("Content-Type", "application/json"),
+    ];
+    let new = json!({ "name": "texts", "path": "texts" }).to_string();
+    let refused = serving.ask("POST", "/adapters", &headers, &new);
+    is_refused(&refused, 409, "no_base", &["on which no adapter stands"]);
+    let body = json!({ "inputs": [["good and warm"], ["sad"]] }).to_string();
+    let expected = serving.ask("POST", "/predict", &headers, &body);
+    assert_eq!(expected.status, 200);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    let reply = serving.ask("POST", "/predict", &headers, &body);
+                    assert_eq!((reply.status, &reply.body), (200, &expected.body));
+                }
+            });
+        }
+        for _ in 0..5 {
+            serving.signal("HUP");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    // Once it is gone, it can come again.
+    assert_eq!(
+        serving.ask("DELETE", "/adapters/full", &headers, "").status,
+        204
+    );
+    let none = serving.ask("POST", "/predict", &headers, &body);
+    is_refused(&none, 422, "model_needed", &["there is no model"]);
+    let again = json!({ "name": "again", "path": "full" }).to_string();
+    assert_eq!(
+        serving.ask("POST", "/adapters", &headers, &again).status,
+        201
+    );
+    let reply = serving.ask("POST", "/predict", &headers, &body);
+    assert_eq!(reply.body, expected.body);
+    serving.stop();
+}
+
+#[test]
+fn who_goes_away_is_counted_and_leaves_no_work_behind() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--max-body-bytes", "3000000"];
+    let serving = Serving::start(&sandbox, &args);
+    let body = json!({ "inputs": "a ".repeat(700_000) }).to_string();
+    let headers = [("Content-Type", "application/json")];
+    for _ in 0..24 {
+        let mut cut = serving.connect();
+        write_request(&mut cut, "POST", "/predict", &headers, &body);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // No more of them are read at once than there are cores.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.id()));
+    if let Ok(status) = status {
+        let threads = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Threads:"));
+        let threads: usize = threads.unwrap().trim().parse().unwrap();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert!(threads < 8 + 6 * cores, "{threads} threads");
+    }
+    let reply = serving.post("/predict", &json!({ "inputs": "good" }));
+    assert_eq!(reply.status, 200);
+    let metrics = serving.get("/metrics").body;
+    assert_contains(&metrics, &["path=\"/predict\",status=\"499\""]);
+    let odd = serving.ask("POST", "/models/%FF/predict", &headers, "{}");
+    is_refused(&odd, 422, "value", &["UTF-8"]);
+    assert_contains(&serving.stop(), &["nobody waited for it"]);
 }

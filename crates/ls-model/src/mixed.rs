@@ -46,6 +46,14 @@ impl Deref for SharedClassifier {
     }
 }
 
+impl SharedClassifier {
+    /// Whether both stand on one decoder, so that [`forward_mixed`] takes them together.
+    #[must_use]
+    pub fn is_on_decoder_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.decoder, &other.decoder)
+    }
+}
+
 impl From<LlamaClassifier> for SharedClassifier {
     /// A classifier with a decoder of its own.
     fn from(classifier: LlamaClassifier) -> Self {
@@ -118,7 +126,7 @@ pub fn forward_mixed(parts: &[(&SharedClassifier, &ModelInput)]) -> Result<Vec<T
     let [(first, _), others @ ..] = parts else {
         return Ok(Vec::new());
     };
-    let other = |(part, _): &(&SharedClassifier, _)| !Arc::ptr_eq(&part.decoder, &first.decoder);
+    let other = |(part, _): &(&SharedClassifier, _)| !part.is_on_decoder_of(first);
     if let Some(at) = others.iter().position(other) {
         return Err(ModelError::OtherDecoder { part: at + 1 });
     }

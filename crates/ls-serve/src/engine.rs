@@ -183,10 +183,20 @@ fn compute(arrivals: &mpsc::Receiver<Job>, tokens_per_pass: usize, metrics: &Met
 
 /// Computes one pass, and answers the requests that are done. Says whether the first is not.
 fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> bool {
+    // While a whole model is loaded anew, requests wait for the old one and for the new one.
+    let first = jobs.front().map(|job| job.predictor.clone());
+    let is_of_pass = |job: &Job| {
+        let first = first.as_ref();
+        first.is_some_and(|first| job.predictor.is_on_decoder_of(first))
+    };
     let waiting: Vec<_> = jobs
         .iter()
         .map(|job| Waiting {
-            lengths: job.encoded.lengths(),
+            lengths: if is_of_pass(job) {
+                job.encoded.lengths()
+            } else {
+                &[]
+            },
             done: job.logits.len(),
         })
         .collect();

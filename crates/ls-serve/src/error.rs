@@ -52,7 +52,7 @@ pub enum ServeError {
         known: Vec<String>,
     },
     /// There are several models, and none was named.
-    #[error("which model? Name one of them with `model`: {}", .known.join(", "))]
+    #[error("{}", which(.known))]
     ModelNeeded {
         /// Those that there are.
         known: Vec<String>,
@@ -193,6 +193,24 @@ pub enum ServeError {
     Failed(String),
 }
 
+fn which(known: &[String]) -> String {
+    match known {
+        [] => "there is no model: add one at /adapters".into(),
+        known => format!(
+            "which model? Name one of them with `model`: {}",
+            known.join(", ")
+        ),
+    }
+}
+
+/// Of an answer that is none, for the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) code: &'static str,
+    /// Where the fault is the service's.
+    pub(crate) reason: Option<String>,
+}
+
 /// The body of every answer that is none.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
@@ -263,8 +281,11 @@ impl ServeError {
 
 impl IntoResponse for ServeError {
     fn into_response(self) -> Response {
-        let status = self.status().0;
+        let (status, code) = self.status();
         let mut response = (status, Json(self.json())).into_response();
+        let is_ours = status == StatusCode::INTERNAL_SERVER_ERROR;
+        let reason = is_ours.then(|| self.to_string());
+        response.extensions_mut().insert(Refused { code, reason });
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, seconds.into());

@@ -13,11 +13,14 @@ use prometheus_client::registry::{Registry, Unit};
 /// Of a request: its path as it is declared, and the status of its answer.
 pub(crate) type Labels = [(&'static str, String); 2];
 
+/// Of a request: its path alone.
+pub(crate) type Path = [(&'static str, String); 1];
+
 /// What a service counts.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
-    seconds: Histogram,
+    seconds: Family<Path, Histogram>,
     queued: Histogram,
     computing: Histogram,
     pass_tokens: Histogram,
@@ -34,10 +37,10 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ls_llama");
         // From 1 ms to 32 s.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let all = Self {
             requests: Family::default(),
-            seconds: seconds(),
+            seconds: Family::new_with_constructor(seconds),
             queued: seconds(),
             computing: seconds(),
             pass_tokens: Histogram::new(exponential_buckets(8.0, 2.0, 12)),
@@ -54,8 +57,9 @@ impl Default for Metrics {
             "Requests that were answered",
             all.requests.clone(),
         );
+        let (help, metric) = ("From a request to its answer", all.seconds.clone());
+        registry.register_with_unit("request", help, Unit::Seconds, metric);
         for (name, help, metric) in [
-            ("request", "From a request to its answer", &all.seconds),
             (
                 "queue",
                 "Until the first pass of a request began",
@@ -113,7 +117,10 @@ impl Metrics {
     pub(crate) fn answered(&self, path: &str, status: u16, took: Duration) {
         let labels = [("path", path.to_owned()), ("status", status.to_string())];
         self.requests.get_or_create(&labels).inc();
-        self.seconds.observe(took.as_secs_f64());
+        let path = [("path", path.to_owned())];
+        self.seconds
+            .get_or_create(&path)
+            .observe(took.as_secs_f64());
     }
 
     /// The logits of a request were computed.

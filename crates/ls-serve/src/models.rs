@@ -161,10 +161,13 @@ impl Models {
     /// # Errors
     ///
     /// If the name is none or is taken; if its folder cannot be used, or it stands on other
-    /// weights.
+    /// weights, as all do beside a whole model.
     pub fn add(&self, name: &str, source: Source) -> Result<Arc<Model>> {
         if self.read().contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
+        }
+        if self.base.is_none() && self.count() > 0 {
+            return Err(ServeError::NoBase);
         }
         let loaded = self.load(&source)?;
         self.insert(name, source, loaded)
@@ -188,8 +191,10 @@ impl Models {
     pub fn reload(&self) -> Vec<(String, Result<()>)> {
         let reload = |model: Arc<Model>| {
             let loaded = self.load(&model.source).map(|loaded| {
-                // One that was removed meanwhile stays so.
-                if let Some(stands) = self.write().get_mut(&model.name) {
+                // One that was removed meanwhile stays so, and one that came in its place.
+                if let Some(stands) = self.write().get_mut(&model.name)
+                    && Arc::ptr_eq(stands, &model)
+                {
                     *stands = loaded.named(&model.name, model.source.clone());
                 }
             });

@@ -1,17 +1,20 @@
 //! What happens to every request around its answer: an id, the token, limits, the log.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 
 use crate::api::{Account, Of};
-use crate::error::ServeError;
+use crate::error::{Refused, ServeError};
+use crate::service::Service;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,49 +30,107 @@ pub(crate) fn request_id() -> String {
 }
 
 /// Gives a request the id that it came with or a new one, counts it, and writes a line about it
-/// into the log: never its text.
+/// into the log: never its text. Also of one that nobody waited for, and of one whose work ended
+/// in a panic.
 pub(crate) async fn watched(State(service): Of, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = id_of(request.headers());
-    let method = request.method().clone();
     // Of a path that is not there nothing is kept: whoever asks makes these up.
     let path = request.extensions().get::<MatchedPath>();
-    let path = path.map_or("other", MatchedPath::as_str).to_owned();
-    let mut response = next.run(request).await;
-    let (took, status) = (began.elapsed(), response.status());
-    service.metrics.answered(&path, status.as_u16(), took);
-    let account = response.extensions().get::<Account>().cloned();
-    let headers = response.headers_mut();
-    headers.insert("x-total-time", milliseconds(took));
-    match account {
-        Some(Account { model, cost }) => {
-            headers.insert("x-queue-time", milliseconds(cost.queued));
-            headers.insert("x-inference-time", milliseconds(cost.computing));
-            headers.insert("x-compute-tokens", cost.tokens.into());
-            tracing::info!(
-                request_id = id,
-                %method,
-                path,
-                status = status.as_u16(),
-                model,
-                inputs = cost.inputs,
-                tokens = cost.tokens,
-                queue_ms = cost.queued.as_millis() as u64,
-                compute_ms = cost.computing.as_millis() as u64,
-                total_ms = took.as_millis() as u64,
-                "answered"
-            );
-        }
-        None => {
-            let total_ms = took.as_millis() as u64;
-            let status = status.as_u16();
-            tracing::info!(request_id = id, %method, path, status, total_ms, "answered");
-        }
-    }
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    let mut watch = Watch {
+        id: id_of(request.headers()),
+        method: request.method().clone(),
+        path: path.map_or("other", MatchedPath::as_str).to_owned(),
+        began: Instant::now(),
+        service,
+        is_answered: false,
+    };
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        ServeError::Failed("the work ended unexpectedly".into()).into_response()
+    });
+    watch.answered(&mut response);
     response
+}
+
+/// A request on its way.
+struct Watch {
+    id: String,
+    method: Method,
+    path: String,
+    began: Instant,
+    service: Arc<Service>,
+    is_answered: bool,
+}
+
+/// What proxies call a request whose client has gone.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+impl Watch {
+    fn answered(&mut self, response: &mut Response) {
+        self.is_answered = true;
+        let (took, status) = (self.began.elapsed(), response.status().as_u16());
+        self.service.metrics.answered(&self.path, status, took);
+        let account = response.extensions().get::<Account>().cloned();
+        let refused = response.extensions().get::<Refused>().cloned();
+        let headers = response.headers_mut();
+        headers.insert("x-total-time", milliseconds(took));
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        let Self {
+            id, method, path, ..
+        } = self;
+        let total_ms = took.as_millis() as u64;
+        match (account, refused) {
+            (Some(Account { model, cost }), _) => {
+                headers.insert("x-queue-time", milliseconds(cost.queued));
+                headers.insert("x-inference-time", milliseconds(cost.computing));
+                headers.insert("x-compute-tokens", cost.tokens.into());
+                let (inputs, tokens) = (cost.inputs, cost.tokens);
+                let queue_ms = cost.queued.as_millis() as u64;
+                let compute_ms = cost.computing.as_millis() as u64;
+                tracing::info!(
+                    request_id = id,
+                    %method,
+                    path,
+                    status,
+                    model,
+                    inputs,
+                    tokens,
+                    queue_ms,
+                    compute_ms,
+                    total_ms,
+                    "answered"
+                );
+            }
+            (None, Some(Refused { code, reason })) => match reason {
+                None => {
+                    let error_type = code;
+                    tracing::info!(request_id = id, %method, path, status, error_type, total_ms, "refused");
+                }
+                Some(reason) => {
+                    tracing::error!(request_id = id, %method, path, status, total_ms, reason, "failed");
+                }
+            },
+            (None, None) => {
+                tracing::info!(request_id = id, %method, path, status, total_ms, "answered");
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let (took, status) = (self.began.elapsed(), CLIENT_CLOSED_REQUEST);
+        self.service.metrics.answered(&self.path, status, took);
+        let Self {
+            id, method, path, ..
+        } = self;
+        let total_ms = took.as_millis() as u64;
+        tracing::info!(request_id = id, %method, path, status, total_ms, "nobody waited for it");
+    }
 }
 
 /// The id that a request came with, if it may stand in a log.

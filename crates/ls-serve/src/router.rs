@@ -73,7 +73,6 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
     let changing = OpenApiRouter::new()
         .routes(routes!(adapters::list, adapters::add))
         .routes(routes!(adapters::remove))
-        .route_layer(from_fn_with_state(service.clone(), timed))
         .route_layer(from_fn_with_state(service.clone(), with_token_alone));
     OpenApiRouter::with_openapi(Api::openapi())
         .merge(guarded)

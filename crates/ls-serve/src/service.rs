@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ls_train::dataset::Examples;
 use ls_train::{Encoded, Predicted};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Computed, Engine};
 use crate::error::{Result, ServeError};
@@ -26,11 +26,11 @@ pub struct Service {
     /// Whether texts stand in the log.
     pub(crate) log_texts: bool,
     /// Requests that more may be taken.
-    free: Semaphore,
+    free: Arc<Semaphore>,
     /// Streams of lines that more may be taken.
     pub(crate) streams: Arc<Semaphore>,
     /// Requests that are being tokenised; as many at once as there are cores.
-    tokenizing: Semaphore,
+    tokenizing: Arc<Semaphore>,
 }
 
 /// The answers to a request, and what they took.
@@ -41,6 +41,9 @@ pub(crate) struct Answers {
     pub(crate) raw_scores: Vec<Option<Vec<f32>>>,
     pub(crate) cost: Cost,
 }
+
+/// One of the requests that may be at work at once.
+pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 /// What a request took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,9 +71,9 @@ impl Service {
             metrics,
             token,
             log_texts: false,
-            free: Semaphore::new(limits.max_concurrent_requests),
+            free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             streams: Arc::new(Semaphore::new(limits.max_streams)),
-            tokenizing: Semaphore::new(cores),
+            tokenizing: Arc::new(Semaphore::new(cores)),
             limits,
         })
     }
@@ -104,29 +107,49 @@ impl Service {
             _ => {}
         }
         // Only now that it is read: a body may be long in coming.
-        let Ok(_place) = self.free.try_acquire() else {
+        let Ok(place) = self.free.clone().try_acquire_owned() else {
             let most = self.limits.max_concurrent_requests;
             return Err(ServeError::Busy { most });
         };
-        self.answers_to_any(model, Arc::new(examples), true).await
+        let (examples, place) = (Arc::new(examples), Some(Arc::new(place)));
+        let encoded = self.encoded(model, &examples, place.clone()).await?;
+        self.answers_to_encoded(model, examples, encoded, true, place)
+            .await
     }
 
-    /// The same for any number of examples; `in_detail` with the scores of tags, and of texts what
+    /// Examples as a model reads them. No more are read at once than there are cores, also of
+    /// requests whose clients have gone: the work itself has the turn, and the request's place.
+    pub(crate) async fn encoded(
+        &self,
+        model: &Model,
+        examples: &Arc<Examples>,
+        place: Option<Place>,
+    ) -> Result<Arc<Encoded>> {
+        let (predictor, examples) = (model.predictor.clone(), examples.clone());
+        // It is never closed.
+        let turn = self.tokenizing.clone().acquire_owned().await;
+        let encode = move || {
+            let _held = (turn, place);
+            predictor.encode(Path::new("request"), &examples)
+        };
+        Ok(Arc::new(aside(encode).await?))
+    }
+
+    /// Answers to examples that are encoded; `in_detail` with the scores of tags, and of texts what
     /// the head gives.
-    pub(crate) async fn answers_to_any(
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for them in the queue.
+    pub(crate) async fn answers_to_encoded(
         &self,
         model: &Model,
         examples: Arc<Examples>,
+        encoded: Arc<Encoded>,
         in_detail: bool,
+        place: Option<Place>,
     ) -> Result<Answers> {
         let predictor = model.predictor.clone();
-        let encoded = {
-            let (predictor, examples) = (predictor.clone(), examples.clone());
-            // It is never closed.
-            let _turn = self.tokenizing.acquire().await;
-            let encode = move || predictor.encode(Path::new("request"), &examples);
-            Arc::new(aside(encode).await?)
-        };
         let computed = self.computed(model, &encoded).await?;
         let cost = Cost {
             inputs: examples.len(),
@@ -135,6 +158,7 @@ impl Service {
             computing: computed.computing,
         };
         aside(move || {
+            let _held = place;
             let logits = &computed.logits;
             let (predicted, raw_scores) = if in_detail {
                 (

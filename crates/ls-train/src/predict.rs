@@ -492,6 +492,12 @@ impl Predictor {
         }
     }
 
+    /// Whether both stand on one decoder, so that
+    /// [`logits_of_shares`](crate::logits_of_shares) takes them together.
+    pub fn is_on_decoder_of(&self, other: &Self) -> bool {
+        self.model.is_on_decoder_of(&other.model)
+    }
+
     /// What the model has learnt of an example.
     pub fn problem(&self) -> Problem {
         self.settings.problem()

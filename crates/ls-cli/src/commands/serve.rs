@@ -146,14 +146,13 @@ async fn reload(service: &Arc<Service>) {
 
 /// The token of the flags or the environment.
 fn token(args: &ServeArgs) -> Result<Option<Token>> {
-    let token = match &args.token_file {
-        Some(file) => Some(Token::from_file(file)),
-        None => std::env::var(VARIABLE)
-            .ok()
-            .filter(|value| !value.is_empty())
-            .map(|value| Token::new(&value, VARIABLE)),
+    let token = match (&args.token_file, std::env::var_os(VARIABLE)) {
+        (Some(file), _) => Token::from_file(file),
+        (None, None) => return Ok(None),
+        // Also one that is empty, as where a secret was not filled in: without a token all is open.
+        (None, Some(value)) => Token::new(&value.to_string_lossy(), VARIABLE),
     };
-    token.transpose().map_err(usage)
+    token.map(Some).map_err(usage)
 }
 
 /// Folders with names: `NAME=DIR`, or where none is needed `DIR` by its own.

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::info::ModelInfo;
-use super::{Body, Of};
+use super::{Body, Named, Of};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::{Model, Source};
 
@@ -107,7 +107,7 @@ pub(crate) async fn add(
         (status = "4XX", description = "There is none of this name, or no token", body = ErrorBody),
     )
 )]
-pub(crate) async fn remove(State(service): Of, Path(name): Path<String>) -> Result<StatusCode> {
+pub(crate) async fn remove(State(service): Of, Named(name): Named) -> Result<StatusCode> {
     let model = service.models.remove(&name)?;
     tracing::info!(model = model.name, "removed");
     Ok(StatusCode::NO_CONTENT)

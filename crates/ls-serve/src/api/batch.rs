@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Of, model};
+use super::{Named, Of, model};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
 use crate::service::{Answers, Service};
@@ -67,11 +67,7 @@ enum Part {
     Fault(ServeError),
 }
 
-fn answer(
-    service: Arc<Service>,
-    path: Option<&Path<String>>,
-    request: Request,
-) -> Result<Response> {
+fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Result<Response> {
     if !is_lines(request.headers()) {
         return Err(ServeError::Body {
             status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -161,11 +157,11 @@ impl Stream {
 /// The answers to a part, which waits where the queue is full.
 async fn answers(service: Arc<Service>, model: Arc<Model>, examples: Examples) -> Result<Answers> {
     let examples = Arc::new(examples);
+    let encoded = service.encoded(&model, &examples, None).await?;
     loop {
-        match service
-            .answers_to_any(&model, examples.clone(), false)
-            .await
-        {
+        let (examples, encoded) = (examples.clone(), encoded.clone());
+        let answered = service.answers_to_encoded(&model, examples, encoded, false, None);
+        match answered.await {
             Err(ServeError::QueueFull { .. }) => tokio::time::sleep(BREATH).await,
             answered => return answered,
         }
@@ -290,7 +286,7 @@ pub(crate) async fn batch(State(service): Of, request: Request) -> Result<Respon
 )]
 pub(crate) async fn batch_with(
     State(service): Of,
-    model: Path<String>,
+    model: Named,
     request: Request,
 ) -> Result<Response> {
     answer(service, Some(&model), request)

@@ -2,14 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::predict::{kind, of_texts};
-use super::{Account, Answered, Body, Of, model, number, readable};
+use super::{Account, Answered, Body, Named, Of, model, number, readable};
 use crate::error::{ErrorBody, Result};
 use crate::requests::request_id;
 use crate::service::Service;
@@ -115,7 +115,7 @@ pub struct Usage {
 
 async fn answer(
     service: &Service,
-    path: Option<&Path<String>>,
+    path: Option<&Named>,
     request: ClassifyRequest,
 ) -> Result<Answered<ClassifyResponse>> {
     let model = model(service, path, request.model.as_deref())?;
@@ -200,7 +200,7 @@ pub(crate) async fn classify(
 )]
 pub(crate) async fn classify_with(
     State(service): Of,
-    model: Path<String>,
+    model: Named,
     Body(request): Body<ClassifyRequest>,
 ) -> Result<Answered<ClassifyResponse>> {
     answer(&service, Some(&model), request).await

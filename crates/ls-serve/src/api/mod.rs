@@ -10,7 +10,8 @@ pub(crate) mod predict;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -48,6 +49,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Body<T> {
     }
 }
 
+/// A name in the path of a request.
+pub(crate) struct Named(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ServeError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejected) => Err(ServeError::Value(rejected.body_text())),
+        }
+    }
+}
+
 /// An answer, and what is written about it in the log and in the headers.
 pub(crate) struct Answered<T> {
     pub(crate) body: T,
@@ -72,10 +87,10 @@ impl<T: Serialize> IntoResponse for Answered<T> {
 /// The model that a request names: in its path or in its body, or else the only one.
 pub(crate) fn model(
     service: &Service,
-    path: Option<&Path<String>>,
+    path: Option<&Named>,
     body: Option<&str>,
 ) -> Result<Arc<Model>> {
-    let path = path.map(|Path(name)| name.as_str());
+    let path = path.map(|Named(name)| name.as_str());
     if let (Some(path), Some(body)) = (path, body)
         && path != body
     {

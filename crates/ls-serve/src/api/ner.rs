@@ -1,6 +1,6 @@
 //! `POST /ner`: the entities in a text or in given words, as the pipeline of transformers has them.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use ls_data::{SequenceExample, TaskKind, TokenExample, place_words};
 use ls_train::dataset::Examples;
 use ls_train::inputs::words_of;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::predict::kind;
-use super::{Account, Answered, Body, Of, model, number};
+use super::{Account, Answered, Body, Named, Of, model, number};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::service::Service;
 
@@ -179,7 +179,7 @@ fn of_words(index: usize, tokens: Vec<String>) -> TokenExample {
 
 async fn answer(
     service: &Service,
-    path: Option<&Path<String>>,
+    path: Option<&Named>,
     request: NerRequest,
 ) -> Result<Answered<NerResponse>> {
     let model = model(service, path, request.model.as_deref())?;
@@ -313,7 +313,7 @@ pub(crate) async fn ner(
 )]
 pub(crate) async fn ner_with(
     State(service): Of,
-    model: Path<String>,
+    model: Named,
     Body(request): Body<NerRequest>,
 ) -> Result<Answered<NerResponse>> {
     answer(&service, Some(&model), request).await

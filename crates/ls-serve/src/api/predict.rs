@@ -1,6 +1,6 @@
 //! `POST /predict`, as text-embeddings-inference has it: the score of every label of a text.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use ls_data::{SequenceExample, TaskKind};
 use ls_train::dataset::Examples;
 use serde::de::Error as _;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Account, Answered, Body, Of, model, number, readable};
+use super::{Account, Answered, Body, Named, Of, model, number, readable};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
 use crate::service::{Answers, Service};
@@ -138,7 +138,7 @@ impl Inputs {
 /// Answers with the model that the path or the body names.
 pub(crate) async fn answer(
     service: &Service,
-    path: Option<&Path<String>>,
+    path: Option<&Named>,
     request: PredictRequest,
 ) -> Result<Answered<PredictResponse>> {
     let model = model(service, path, request.model.as_deref())?;
@@ -222,18 +222,18 @@ pub(super) async fn of_texts(
             .iter()
             .position(|of| of.text_pair.is_some() != pairs)
     {
-        let (name, learnt) = (
-            &model.name,
-            if pairs {
-                "pairs of texts"
-            } else {
-                "single texts"
-            },
-        );
-        let reason = format!(
-            "input {at}: the model {name:?} has learnt {learnt}: a pair is written [text, text], \
-             and a list of texts [[text], [text], ...]"
-        );
+        let name = &model.name;
+        let reason = if pairs {
+            format!(
+                "input {at}: the model {name:?} has learnt pairs of texts: ask /predict for [text, \
+                 text]"
+            )
+        } else {
+            format!(
+                "input {at}: the model {name:?} has learnt single texts, and this is a pair: a list \
+                 of texts is written [[text], [text], ...]"
+            )
+        };
         return Err(ServeError::Value(reason));
     }
     service.answers(model, Examples::Sequence(examples)).await
@@ -273,7 +273,7 @@ pub(crate) async fn predict(
 )]
 pub(crate) async fn predict_with(
     State(service): Of,
-    model: Path<String>,
+    model: Named,
     Body(request): Body<PredictRequest>,
 ) -> Result<Answered<PredictResponse>> {
     answer(&service, Some(&model), request).await
