@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# `ls-cli serve` beside transformers' pipeline behind FastAPI: the same classifier, the same texts, the
-# same clients, one after the other on an idle machine.
+# `ls-cli serve` beside transformers' pipeline behind FastAPI: the same classifier, the same texts,
+# the same clients, one after the other on an idle machine.
 #
 #   benches/serve/run.sh MODEL TEXTS PYTHON OUT
 #
-# MODEL is a folder of a LLaMA in Hugging Face's layout (SmolLM2-135M), TEXTS has a text a line, PYTHON
-# has torch, transformers, fastapi and uvicorn. OUT gets runs, answers and results.jsonl; a run that is
-# there is taken. SECONDS_EACH (20) is how long each is asked, ADAPTERS (8) how many are asked at once.
+# MODEL is a folder of a LLaMA in Hugging Face's layout (SmolLM2-135M), TEXTS has a text a line,
+# PYTHON has torch, transformers, fastapi and uvicorn. OUT gets runs, answers and results.jsonl; a
+# run that is there is taken. SECONDS_EACH (20) is how long each is asked, ADAPTERS (8) how many are
+# asked at once.
 set -euo pipefail
 model=$(realpath "$1") texts=$(realpath "$2") python=$3 out=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
