@@ -1,5 +1,6 @@
 //! [`Service`]: models, engine and limits: from examples to answers.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::error::{Result, ServeError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
+use crate::stopping::Stopping;
 use crate::token::Token;
 
 /// What answers requests.
@@ -31,6 +33,7 @@ pub struct Service {
     pub(crate) streams: Arc<Semaphore>,
     /// Requests that are being tokenised; as many at once as there are cores.
     tokenizing: Semaphore,
+    pub(crate) stopping: Stopping,
 }
 
 /// The answers to a request, and what they took.
@@ -71,6 +74,7 @@ impl Service {
             free: Semaphore::new(limits.max_concurrent_requests),
             streams: Arc::new(Semaphore::new(limits.max_streams)),
             tokenizing: Semaphore::new(cores),
+            stopping: Stopping::default(),
             limits,
         })
     }
@@ -86,6 +90,7 @@ impl Service {
 
     /// Takes no more requests, and returns once those that it took are answered.
     pub fn stop(&self) {
+        self.stopping.ask();
         self.engine.stop();
     }
 
@@ -108,26 +113,59 @@ impl Service {
             let most = self.limits.max_concurrent_requests;
             return Err(ServeError::Busy { most });
         };
-        self.answers_to_any(model, Arc::new(examples), true).await
+        let examples = Arc::new(examples);
+        let encoded = self.encoded(model, examples.clone()).await?;
+        let computed = self.computed(model, &encoded).await?;
+        self.finished(model, examples, encoded, computed, true)
+            .await
     }
 
-    /// The same for any number of examples; `in_detail` with the scores of tags, and of texts what
-    /// the head gives.
-    pub(crate) async fn answers_to_any(
+    /// Answers for some examples of a stream. They wait for room in the queue instead of being
+    /// refused, and have as much of it at once as leaves some to others.
+    ///
+    /// # Errors
+    ///
+    /// If an input is longer than the queue.
+    pub(crate) async fn answers_in_turn(
         &self,
         model: &Model,
         examples: Arc<Examples>,
+    ) -> Result<Answers> {
+        let encoded = self.encoded(model, examples.clone()).await?;
+        let mut all = Computed::default();
+        for inputs in slices(encoded.lengths(), self.engine.slice()) {
+            let (predictor, encoded) = (model.predictor.clone(), encoded.clone());
+            let computed = self
+                .engine
+                .logits_in_turn(predictor, encoded, inputs)
+                .await?;
+            self.metrics.computed(computed.queued, computed.computing);
+            all.logits.extend(computed.logits);
+            all.queued += computed.queued;
+            all.computing += computed.computing;
+        }
+        self.finished(model, examples, encoded, all, false).await
+    }
+
+    async fn encoded(&self, model: &Model, examples: Arc<Examples>) -> Result<Arc<Encoded>> {
+        let predictor = model.predictor.clone();
+        // It is never closed.
+        let _turn = self.tokenizing.acquire().await;
+        let encode = move || predictor.encode(Path::new("request"), &examples);
+        Ok(Arc::new(aside(encode).await?))
+    }
+
+    /// The answers that logits give; `in_detail` with the scores of tags, and of texts what the
+    /// head gives.
+    async fn finished(
+        &self,
+        model: &Model,
+        examples: Arc<Examples>,
+        encoded: Arc<Encoded>,
+        computed: Computed,
         in_detail: bool,
     ) -> Result<Answers> {
         let predictor = model.predictor.clone();
-        let encoded = {
-            let (predictor, examples) = (predictor.clone(), examples.clone());
-            // It is never closed.
-            let _turn = self.tokenizing.acquire().await;
-            let encode = move || predictor.encode(Path::new("request"), &examples);
-            Arc::new(aside(encode).await?)
-        };
-        let computed = self.computed(model, &encoded).await?;
         let cost = Cost {
             inputs: examples.len(),
             tokens: encoded.lengths().iter().sum(),
@@ -164,6 +202,22 @@ impl Service {
     }
 }
 
+/// Inputs of these lengths, in their order, so many tokens at a time; a longer input alone.
+fn slices(lengths: &[usize], tokens: usize) -> Vec<Range<usize>> {
+    let (mut slices, mut first, mut sum) = (Vec::new(), 0, 0);
+    for (at, length) in lengths.iter().enumerate() {
+        if at > first && sum + length > tokens {
+            slices.push(first..at);
+            (first, sum) = (at, 0);
+        }
+        sum += length;
+    }
+    if first < lengths.len() {
+        slices.push(first..lengths.len());
+    }
+    slices
+}
+
 /// Does on another thread what would keep this one from other requests.
 async fn aside<T, F>(work: F) -> Result<T>
 where
@@ -173,5 +227,20 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| ServeError::Failed(error.to_string())),
         Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_full_but_no_fuller_and_leave_nothing_out() {
+        assert_eq!(
+            slices(&[3, 3, 4, 1, 20, 2, 2], 10),
+            [0..3, 3..4, 4..5, 5..7]
+        );
+        assert_eq!(slices(&[5], 1), [0..1]);
+        assert!(slices(&[], 10).is_empty());
     }
 }
