@@ -1,13 +1,16 @@
 //! `serve`: what is answered, to whom, and how it ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::runs::{json_lines, numbers, refused, train};
 use crate::sandbox::{Sandbox, assert_contains, jsonl, says};
-use crate::serving::{Reply, Serving, TOKEN_OF_SERVICE, read_reply, runs, write_request};
+use crate::serving::{
+    Reply, Serving, TOKEN_OF_SERVICE, begin_lines, read_lines, read_reply, read_until, runs,
+    send_piece, write_request,
+};
 
 const ALL: [&str; 6] = ["--run", "texts", "--run", "others", "--run", "tagger=words"];
 
@@ -723,6 +726,351 @@ fn bad_clients_do_not_keep_others_waiting() {
     drop(open);
     answers();
     serving.stop();
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_cut_so_that_its_reader_sees_it() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--timeout", "1"]);
+    let mut stream = begin_lines(&serving, "/batch");
+    // More than all buffers on the way hold: what else is in a line is kept.
+    let line = format!(
+        "{}\n",
+        json!({ "text": "good", "pad": "x".repeat(400_000) })
+    );
+    let mut sending = stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..100 {
+            if send_piece(&mut sending, &line).is_err() {
+                return;
+            }
+        }
+        let _ = send_piece(&mut sending, "");
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    let (lines, is_whole) = read_lines(&mut stream);
+    assert!(lines.len() < 100, "the buffers hold all of it");
+    assert!(!is_whole, "{} of 100 lines, and a proper end", lines.len());
+    sender.join().unwrap();
+    // The next reader has all.
+    let lines = json_lines((0..100).map(|id| json!({ "text": "sad", "id": id })));
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let reply = serving.ask("POST", "/batch", &headers, &lines);
+    assert_eq!(jsonl(&reply.body).len(), 100);
+    assert_contains(
+        &serving.stop(),
+        &["a stream was cut: nobody reads it", "inputs=100"],
+    );
+}
+
+#[test]
+fn clients_that_never_read_lose_their_connections() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--timeout", "1", "--max-connections", "2"];
+    let serving = Serving::start(&sandbox, &args);
+    let never_read = |_| {
+        let mut stream = serving.connect();
+        let until = Some(Duration::from_millis(300));
+        stream.set_write_timeout(until).unwrap();
+        let requests = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20_000);
+        // Until nothing is taken any more.
+        let _ = stream.write_all(requests.as_bytes());
+        stream
+    };
+    let _open: Vec<_> = (0..2).map(never_read).collect();
+    let since = Instant::now();
+    assert_eq!(serving.get("/health").status, 200);
+    let waited = since.elapsed();
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    serving.stop();
+}
+
+/// The tokens that wait in a service, and the inputs that it has computed.
+fn waiting_and_computed(serving: &Serving) -> (u64, u64) {
+    let metrics = serving.get("/metrics").body;
+    let number = |name: &str| {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().trim().parse().unwrap()
+    };
+    (
+        number("ls_llama_queue_tokens "),
+        number("ls_llama_inputs_total "),
+    )
+}
+
+#[test]
+fn a_stream_that_is_cut_leaves_the_queue_and_its_place_at_once() {
+    let sandbox = runs();
+    let args = [
+        "--run",
+        "texts",
+        "--max-batch-tokens",
+        "1",
+        "--max-streams",
+        "1",
+    ];
+    let serving = Serving::start(&sandbox, &args);
+    let long = "good and warm ".repeat(60);
+    let lines = json_lines((0..400).map(|id| json!({ "text": long, "id": id })));
+    let mut cut = begin_lines(&serving, "/batch");
+    send_piece(&mut cut, &lines).unwrap();
+    let since = Instant::now();
+    while !matches!(waiting_and_computed(&serving), (1.., 1..)) {
+        assert!(since.elapsed() < Duration::from_secs(30), "nothing waits");
+    }
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let another = || serving.ask("POST", "/batch", &headers, "{\"text\": \"sad\"}\n");
+    is_refused(
+        &another(),
+        429,
+        "overloaded",
+        &["1 streams of lines are at work already", "`max_streams`"],
+    );
+    let (_, before) = waiting_and_computed(&serving);
+    drop(cut);
+    let since = Instant::now();
+    while another().status == 429 {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "it keeps its place"
+        );
+    }
+    let (waiting, computed) = waiting_and_computed(&serving);
+    assert_eq!(waiting, 0);
+    // Four parts of 64 lines were at work.
+    let computed = computed - before;
+    assert!(
+        computed < 100,
+        "{computed} inputs were computed all the same"
+    );
+    serving.stop();
+}
+
+#[test]
+fn a_stream_goes_on_where_the_queue_is_small_and_others_ask_all_the_time() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--max-queue-tokens", "48"];
+    let serving = Serving::start(&sandbox, &args);
+    let texts: Vec<_> = (0..150).map(|at| format!("good and warm {at}")).collect();
+    let lines = json_lines(texts.iter().map(|text| json!({ "text": text })));
+    let alone = sandbox.run_with(&["predict", "--run", "texts", "--input", "-"], &lines);
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut others = Vec::new();
+        for _ in 0..6 {
+            others.push(scope.spawn(|| {
+                let mut answered = 0;
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let reply = serving.post("/predict", &json!({ "inputs": "good and warm" }));
+                    answered += usize::from(reply.status == 200);
+                }
+                answered
+            }));
+        }
+        let reply = serving.ask("POST", "/batch", &headers, &lines);
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(reply.body, alone.stdout);
+        let answered: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
+        assert!(answered > 0, "the stream keeps all others out");
+    });
+    // What is longer than the queue is no fault of the lines beside it.
+    let long = "boat ".repeat(60);
+    let lines = json_lines(["sad", &long, "warm"].map(|text| json!({ "text": text })));
+    let reply = serving.ask("POST", "/batch", &headers, &lines);
+    let found = jsonl(&reply.body);
+    let expected = predicted(&sandbox, "texts", &["sad".into(), "warm".into()]);
+    assert_eq!(found.len(), 3, "{reply:?}");
+    assert_eq!([&found[0], &found[2]], [&expected[0], &expected[1]]);
+    assert_eq!(found[1]["error_type"], "too_many_tokens");
+    serving.stop();
+}
+
+#[test]
+fn a_stream_without_whole_lines_leaves_its_place() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--timeout", "1", "--max-streams", "1"];
+    let serving = Serving::start(&sandbox, &args);
+    let mut trickle = begin_lines(&serving, "/batch");
+    send_piece(&mut trickle, "{\"text\": \"sad\"}\n").unwrap();
+    let since = Instant::now();
+    // A byte now and then, and empty lines.
+    while send_piece(&mut trickle, " \n").is_ok() {
+        if since.elapsed() > Duration::from_secs(4) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let headers = [("Content-Type", "application/x-ndjson")];
+    let reply = serving.ask("POST", "/batch", &headers, "{\"text\": \"sad\"}\n");
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let (lines, _) = read_lines(&mut trickle);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_contains(&lines[1], &["no whole line in 1 s"]);
+    serving.stop();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_tells_open_streams_and_waits_for_nobody_who_asked_nothing() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts"]);
+    let mut stream = begin_lines(&serving, "/batch");
+    send_piece(&mut stream, "{\"text\": \"sad\"}\n{\"text\": \"warm\"}\n").unwrap();
+    let first = read_until(&mut stream, "}\n");
+    assert_contains(&first, &["200 OK", "\"text\":\"sad\""]);
+    let mut half = serving.connect();
+    half.write_all(b"GET /health HTT").unwrap();
+    let idle = serving.connect();
+    let mut asking = serving.connect();
+    let mut health = || {
+        let request = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+        asking.write_all(request).unwrap();
+        read_until(&mut asking, "}")
+    };
+    assert_contains(&health(), &["200 OK"]);
+    serving.signal("TERM");
+    let since = Instant::now();
+    // Somebody who is connected is told.
+    let refused = loop {
+        let answer = health();
+        if !answer.contains("200 OK") {
+            break answer;
+        }
+    };
+    assert_contains(&refused, &["503 ", "\"stopping\"", "connection: close"]);
+    let (lines, is_whole) = read_lines(&mut stream);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_contains(&lines[0], &["\"text\":\"warm\""]);
+    assert_contains(&lines[1], &["\"error_type\":\"stopping\""]);
+    assert!(is_whole);
+    let outcome = serving.ended();
+    says(&outcome, 0, &["stopped: all that was taken is answered"]);
+    // The time-out is a minute.
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    drop((half, idle));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_that_cuts_somebody_says_so() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--timeout", "3"]);
+    let mut stream = serving.connect();
+    let until = Some(Duration::from_millis(500));
+    stream.set_write_timeout(until).unwrap();
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20_000);
+    let _ = stream.write_all(requests.as_bytes());
+    // Until the buffers on the way are full.
+    let answered = || {
+        let metrics = serving.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.contains("/openapi.json"));
+        line.map(ToOwned::to_owned)
+    };
+    let mut before = None;
+    while before.is_none() || answered() != before {
+        before = answered();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    serving.signal("TERM");
+    let outcome = serving.ended();
+    says(&outcome, 0, &["stopped: 1 connections were cut"]);
+    assert!(!outcome.stderr.contains("all that was taken"));
+}
+
+#[test]
+fn who_is_refused_early_reads_why_though_he_still_sends() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts"]);
+    let body = vec![b' '; 6 << 20];
+    for _ in 0..10 {
+        let mut stream = serving.connect();
+        let head = format!(
+            "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        assert_eq!(read_reply(&mut stream).status, 413);
+    }
+    // Who sends no end of it is not listened to for ever.
+    let mut stream = serving.connect();
+    stream
+        .write_all(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n")
+        .unwrap();
+    let since = Instant::now();
+    assert_eq!(read_reply(&mut stream).status, 413);
+    while stream.write_all(b" ").is_ok() {
+        assert!(since.elapsed() < Duration::from_secs(20), "it listens on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    serving.stop();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_does_not_wait_for_models_that_are_being_loaded() {
+    let sandbox = runs();
+    let names: Vec<_> = (0..60).map(|at| format!("m{at}=texts")).collect();
+    let args: Vec<_> = names.iter().flat_map(|name| ["--run", name]).collect();
+    let serving = Serving::start(&sandbox, &args);
+    serving.signal("HUP");
+    serving.signal("TERM");
+    let outcome = serving.ended();
+    says(&outcome, 0, &["stopping: ", "stopped: all"]);
+    let (before, _) = outcome.stderr.split_once("stopping: ").unwrap();
+    assert!(!before.contains("is loaded anew"), "{before}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_while_models_are_loaded_does_not_end_it() {
+    let sandbox = runs();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let port = address.port().to_string();
+    let mut args: Vec<_> = ["serve", "--port", &port].map(String::from).into();
+    for at in 0..60 {
+        args.extend(["--run".into(), format!("m{at}=texts")]);
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let mut command = sandbox.command_that_heeds_signals(&args);
+    command.env_remove("LS_LLAMA_TOKEN");
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let since = Instant::now();
+    // The address is taken before models are loaded.
+    let mut stream = loop {
+        match std::net::TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(since.elapsed() < Duration::from_secs(60), "{error}"),
+        }
+    };
+    let signal = |name: &str, id: u32| {
+        let mut kill = std::process::Command::new("kill");
+        let sent = kill.args([&format!("-{name}"), &id.to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("HUP", child.id());
+    write_request(&mut stream, "GET", "/health", &[], "");
+    let reply = read_reply(&mut stream);
+    assert_eq!(reply.status, 200);
+    signal("TERM", child.id());
+    assert!(child.wait().unwrap().success());
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_contains(&said, &["stopped: all that was taken is answered"]);
 }
 
 #[test]

@@ -210,6 +210,45 @@ pub fn read_reply(stream: &mut TcpStream) -> Reply {
     }
 }
 
+/// Begins a stream of lines, of which more may be sent.
+pub fn begin_lines(serving: &Serving, path: &str) -> TcpStream {
+    let mut stream = serving.connect();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+/// Sends a piece of a stream; an empty one is its end.
+pub fn send_piece(stream: &mut TcpStream, piece: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+}
+
+/// What is left of an answer in chunks: its lines, and whether it has a proper end.
+pub fn read_lines(stream: &mut TcpStream) -> (Vec<String>, bool) {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    // Objects alone begin so: the rest is sizes and headers.
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    let lines = lines.map(ToOwned::to_owned).collect();
+    (lines, text.ends_with("\r\n0\r\n\r\n"))
+}
+
+/// Reads until a text has come.
+pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let (mut read, mut byte) = (Vec::new(), [0]);
+    while !read.ends_with(text.as_bytes()) {
+        let count = stream.read(&mut byte).unwrap();
+        let read_so_far = String::from_utf8_lossy(&read);
+        assert_eq!(count, 1, "the end came before {text:?}: {read_so_far:?}");
+        read.push(byte[0]);
+    }
+    String::from_utf8(read).unwrap()
+}
+
 /// Runs of a classifier, `texts` and of seed 2 `others`, and of a tagger, `words`, on one base.
 pub fn runs() -> Sandbox {
     let sandbox = sequence();

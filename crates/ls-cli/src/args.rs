@@ -778,6 +778,9 @@ pub struct ServeArgs {
     /// Requests at once; beyond them more are refused (429)
     #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_concurrent_requests)]
     pub max_concurrent_requests: usize,
+    /// Streams of lines (/batch) at once; beyond them more are refused (429)
+    #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_streams)]
+    pub max_streams: usize,
     /// Inputs of one request (413)
     #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_client_batch_size)]
     pub max_client_batch_size: usize,

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,14 +17,14 @@ use crate::error::ServeError;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pass::{Waiting, pack};
+use crate::room::{Place, Room};
 
 /// Computes the logits of requests, those of several in one pass.
 pub struct Engine {
     /// None once it takes no more.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    /// Tokens of all that was taken and is not answered.
-    tokens: Arc<AtomicUsize>,
-    most: usize,
+    /// For all that is taken and not answered.
+    room: Room,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -45,24 +44,14 @@ pub struct Computed {
 struct Job {
     predictor: Arc<Predictor>,
     encoded: Arc<Encoded>,
+    /// Those of the encoded that it asks for.
+    inputs: Range<usize>,
     /// Of the inputs so far.
     logits: Vec<Vec<f32>>,
     taken: Instant,
     began: Option<Instant>,
     answer: oneshot::Sender<Result<Computed, ServeError>>,
     _place: Place,
-}
-
-/// What a request has of the queue. It is given back wherever the request ends.
-struct Place {
-    tokens: Arc<AtomicUsize>,
-    taken: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.tokens.fetch_sub(self.taken, Ordering::Relaxed);
-    }
 }
 
 impl Engine {
@@ -78,8 +67,7 @@ impl Engine {
         let thread = thread.spawn(move || compute(&arrivals, tokens_per_pass, &passes))?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
-            tokens: Arc::default(),
-            most: limits.max_queue_tokens,
+            room: Room::of(limits.max_queue_tokens),
             metrics,
             thread: Mutex::new(Some(thread)),
         })
@@ -98,10 +86,39 @@ impl Engine {
         encoded: Arc<Encoded>,
     ) -> Result<Computed, ServeError> {
         let place = self.place(encoded.lengths().iter().sum())?;
+        let inputs = 0..encoded.lengths().len();
+        self.computed(predictor, encoded, inputs, place).await
+    }
+
+    /// The logits of some of the inputs of a stream, which waits for room until it is its turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::logits`], but for the room.
+    pub(crate) async fn logits_in_turn(
+        &self,
+        predictor: Arc<Predictor>,
+        encoded: Arc<Encoded>,
+        inputs: Range<usize>,
+    ) -> Result<Computed, ServeError> {
+        let tokens = encoded.lengths()[inputs.clone()].iter().sum();
+        self.fits(tokens)?;
+        let place = self.room.wait_for(tokens).await;
+        self.computed(predictor, encoded, inputs, place).await
+    }
+
+    async fn computed(
+        &self,
+        predictor: Arc<Predictor>,
+        encoded: Arc<Encoded>,
+        inputs: Range<usize>,
+        place: Place,
+    ) -> Result<Computed, ServeError> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             predictor,
             encoded,
+            inputs,
             logits: Vec::new(),
             taken: Instant::now(),
             began: None,
@@ -115,36 +132,34 @@ impl Engine {
         answered.await.unwrap_or(Err(ServeError::Stopping))
     }
 
-    /// Whether it takes no more.
-    pub fn is_stopped(&self) -> bool {
-        lock(&self.jobs).is_none()
-    }
-
     /// Tokens that wait, or are being computed.
     pub fn waiting_tokens(&self) -> usize {
-        self.tokens.load(Ordering::Relaxed)
+        self.room.taken()
+    }
+
+    /// Tokens that a stream best asks for at once.
+    pub(crate) fn slice(&self) -> usize {
+        self.room.slice()
+    }
+
+    fn fits(&self, tokens: usize) -> Result<(), ServeError> {
+        let most = self.room.most();
+        if tokens > most {
+            return Err(ServeError::TooLong { tokens, most });
+        }
+        Ok(())
     }
 
     fn place(&self, taken: usize) -> Result<Place, ServeError> {
-        let most = self.most;
-        if taken > most {
-            return Err(ServeError::TooLong {
-                tokens: taken,
-                most,
-            });
-        }
-        let add = |waiting: usize| Some(waiting + taken).filter(|all| *all <= most);
-        let order = Ordering::Relaxed;
-        match self.tokens.fetch_update(order, order, add) {
-            Ok(_) => Ok(Place {
-                tokens: self.tokens.clone(),
-                taken,
-            }),
-            Err(waiting) => Err(ServeError::QueueFull {
+        self.fits(taken)?;
+        self.room.take(taken).ok_or_else(|| {
+            let waiting = self.room.taken();
+            let over = (waiting + taken).saturating_sub(self.room.most());
+            ServeError::QueueFull {
                 waiting,
-                retry_after: self.metrics.time_for(waiting + taken - most),
-            }),
-        }
+                retry_after: self.metrics.time_for(over),
+            }
+        })
     }
 
     /// Takes no more, and returns once all that was taken is answered.
@@ -192,11 +207,7 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
     let waiting: Vec<_> = jobs
         .iter()
         .map(|job| Waiting {
-            lengths: if is_of_pass(job) {
-                job.encoded.lengths()
-            } else {
-                &[]
-            },
+            lengths: if is_of_pass(job) { job.lengths() } else { &[] },
             done: job.logits.len(),
         })
         .collect();
@@ -217,7 +228,7 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
         .map(|(job, inputs)| Share {
             predictor: &job.predictor,
             encoded: &job.encoded,
-            inputs: inputs.clone(),
+            inputs: job.inputs.start + inputs.start..job.inputs.start + inputs.end,
         })
         .collect();
     let computed = match catch_unwind(AssertUnwindSafe(|| logits_of_shares(&shares))) {
@@ -236,7 +247,7 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
         match computed {
             Ok(logits) => {
                 job.logits.extend(logits);
-                if job.logits.len() < job.encoded.lengths().len() {
+                if job.logits.len() < job.inputs.len() {
                     first_stays |= at == 0;
                     jobs.push_back(job);
                 } else {
@@ -262,6 +273,10 @@ fn all_fail(packed: &[Range<usize>], reason: &str) -> Vec<Result<Vec<Vec<f32>>, 
 }
 
 impl Job {
+    fn lengths(&self) -> &[usize] {
+        &self.encoded.lengths()[self.inputs.clone()]
+    }
+
     fn answer(self) {
         let began = self.began.unwrap_or(self.taken);
         let computed = Computed {

@@ -111,8 +111,14 @@ pub enum ServeError {
         retry_after: Duration,
     },
     /// As many requests as are taken at once.
-    #[error("{most} requests are at work already, which is the most")]
+    #[error("{most} requests are at work already, which is the most (`max_concurrent_requests`)")]
     Busy {
+        /// Allowed.
+        most: usize,
+    },
+    /// As many streams of lines as are taken at once.
+    #[error("{most} streams of lines are at work already, which is the most (`max_streams`)")]
+    BusyStreams {
         /// Allowed.
         most: usize,
     },
@@ -243,7 +249,9 @@ impl ServeError {
             Self::TooMany { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs"),
             Self::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens"),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
-            Self::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            Self::Busy { .. } | Self::BusyStreams { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "overloaded")
+            }
             Self::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
@@ -271,7 +279,7 @@ impl ServeError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::QueueFull { retry_after, .. } => Some(retry_after.as_secs_f64().ceil() as u64),
-            Self::Busy { .. } | Self::Timeout { .. } => Some(1),
+            Self::Busy { .. } | Self::BusyStreams { .. } | Self::Timeout { .. } => Some(1),
             Self::Stopping => Some(10),
             _ => None,
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod api;
+mod connection;
 mod engine;
 mod error;
 mod limits;
@@ -10,8 +11,10 @@ mod models;
 mod page;
 mod pass;
 mod requests;
+mod room;
 mod router;
 mod service;
+mod stopping;
 mod token;
 
 pub use engine::{Computed, Engine};

@@ -1,16 +1,24 @@
 //! [`serve`]: connections, each with a limit of time, and their end.
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tower::ServiceExt;
 
+use crate::connection::{Answer, Asked, AtWork, State, Wire};
 use crate::router::router;
 use crate::service::Service;
 
@@ -19,16 +27,51 @@ use crate::service::Service;
 const SILENCE: Duration = Duration::from_secs(75);
 /// How long is waited where no connection can be taken, as where the process has no more files.
 const BREATH: Duration = Duration::from_millis(100);
+/// How long connections stay open at the end for those who ask whether it is near.
+const GRACE: Duration = Duration::from_millis(700);
+/// How often is looked, at the end, whether a connection is at nothing any more.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How near the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// Connections end once they are at nothing.
+    Closing,
+    /// They end.
+    Over,
+}
+
+/// What connections have in common.
+struct Connections {
+    router: Router,
+    service: Arc<Service>,
+    http: http1::Builder,
+    phase: watch::Sender<Phase>,
+    cut: AtomicUsize,
+}
 
 /// Answers what comes in at a socket until `stop` is done. Then it takes no more, and returns once
-/// what it took is answered, or after the time that an answer may take.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: impl Future<Output = ()>) {
-    let router = router(service.clone());
-    let places = Arc::new(Semaphore::new(service.limits.max_connections));
-    let open = GracefulShutdown::new();
+/// what it took is answered, or after the time that an answer may take. Says how many connections
+/// it cut before their answers were there.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    stop: impl Future<Output = ()>,
+) -> usize {
+    // As many as can be waited for at once.
+    let most = u32::try_from(service.limits.max_connections).unwrap_or(u32::MAX);
+    let places = Arc::new(Semaphore::new(most as usize));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
-    let mut stop = std::pin::pin!(stop);
+    let connections = Arc::new(Connections {
+        router: router(service.clone()),
+        service: service.clone(),
+        http,
+        phase: watch::Sender::new(Phase::Open),
+        cut: AtomicUsize::new(0),
+    });
+    let mut stop = pin!(stop);
     loop {
         let next = async {
             // It is never closed.
@@ -49,26 +92,85 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: impl Futu
         };
         // Answers are short, and are wanted at once. Without it they are only slower.
         let _ = stream.set_nodelay(true);
-        let answering = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), answering);
-        let connection = open.watch(connection);
+        let connections = connections.clone();
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
-                // The other side went away, or wrote no HTTP.
-                tracing::debug!("a connection ended: {error}");
-            }
+            connections.answer(stream).await;
         });
     }
     drop(listener);
-    let all = open.shutdown();
-    if tokio::time::timeout(service.limits.timeout, all)
-        .await
-        .is_err()
-    {
-        tracing::warn!("connections were cut that took longer than an answer may");
-    }
+    service.stopping.ask();
+    let all_ended = || places.acquire_many(most);
+    // Open ones hear of it if they ask.
+    let _ = timeout(GRACE, all_ended()).await;
+    connections.phase.send_replace(Phase::Closing);
+    let _ = timeout(service.limits.timeout, all_ended()).await;
+    connections.phase.send_replace(Phase::Over);
+    let _ = all_ended().await;
     let stopping = tokio::task::spawn_blocking(move || service.stop());
     // Whatever went wrong there was told to those who waited.
     let _ = stopping.await;
+    connections.cut.load(Ordering::Relaxed)
+}
+
+impl Connections {
+    /// Answers what comes in at a connection, until one side ends it.
+    async fn answer(&self, stream: TcpStream) {
+        let state = Arc::new(State::default());
+        let wire = Wire::new(stream, state.clone(), self.service.limits.timeout);
+        let answer = service_fn(|request: Request<Incoming>| {
+            let at_work = AtWork::at(&state);
+            let request = request.map(|body| Asked::new(body, &state));
+            let answering = self
+                .router
+                .clone()
+                .oneshot(request.map(axum::body::Body::new));
+            async move {
+                let response = answering.await?;
+                Ok::<_, Infallible>(response.map(|body| Answer {
+                    body,
+                    _at_work: at_work,
+                }))
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), answer));
+        let mut phase = self.phase.subscribe();
+        let mut look = tokio::time::interval(LOOK);
+        let ended = loop {
+            let now = *phase.borrow_and_update();
+            if now == Phase::Over {
+                self.cut(&state);
+                return;
+            }
+            let is_closing = now == Phase::Closing;
+            if is_closing {
+                connection.as_mut().graceful_shutdown();
+            }
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => break ended,
+                // The sender is in self.
+                _ = phase.changed() => {}
+                // Half of a request's headers are nothing that could be answered.
+                _ = look.tick(), if is_closing => if state.is_idle() {
+                    return;
+                },
+            }
+        };
+        if let Err(error) = ended {
+            // The other side went away, or wrote no HTTP.
+            tracing::debug!("a connection ended: {error}");
+            let is_ours = state.has_stalled() || error.is_user();
+            if is_ours && self.service.stopping.is_asked() {
+                self.cut.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn cut(&self, state: &State) {
+        if !state.is_idle() {
+            self.cut.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("a connection was cut that took longer than an answer may");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::api::{adapters, batch, classify, info, ner, predict};
 use crate::page;
 use crate::requests::{guarded, nowhere, otherwise, timed, watched, with_token_alone};
 use crate::service::Service;
+use crate::stopping::before_stopping;
 
 /// The document's head.
 #[derive(OpenApi)]
@@ -91,6 +92,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(otherwise)
         .layer(DefaultBodyLimit::max(service.limits.max_body_bytes))
+        .layer(from_fn_with_state(service.clone(), before_stopping))
         .layer(from_fn_with_state(service.clone(), watched))
         .with_state(service)
 }

@@ -1,5 +1,6 @@
 //! [`Service`]: models, engine and limits: from examples to answers.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::error::{Result, ServeError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
+use crate::stopping::Stopping;
 use crate::token::Token;
 
 /// What answers requests.
@@ -31,6 +33,7 @@ pub struct Service {
     pub(crate) streams: Arc<Semaphore>,
     /// Requests that are being tokenised; as many at once as there are cores.
     tokenizing: Arc<Semaphore>,
+    pub(crate) stopping: Stopping,
 }
 
 /// The answers to a request, and what they took.
@@ -74,6 +77,7 @@ impl Service {
             free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             streams: Arc::new(Semaphore::new(limits.max_streams)),
             tokenizing: Arc::new(Semaphore::new(cores)),
+            stopping: Stopping::default(),
             limits,
         })
     }
@@ -89,6 +93,7 @@ impl Service {
 
     /// Takes no more requests, and returns once those that it took are answered.
     pub fn stop(&self) {
+        self.stopping.ask();
         self.engine.stop();
     }
 
@@ -113,13 +118,41 @@ impl Service {
         };
         let (examples, place) = (Arc::new(examples), Some(Arc::new(place)));
         let encoded = self.encoded(model, &examples, place.clone()).await?;
-        self.answers_to_encoded(model, examples, encoded, true, place)
+        let computed = self.computed(model, &encoded).await?;
+        self.finished(model, examples, encoded, computed, place)
             .await
+    }
+
+    /// Answers for some examples of a stream. They wait for room in the queue instead of being
+    /// refused, and have as much of it at once as leaves some to others.
+    ///
+    /// # Errors
+    ///
+    /// If an input is longer than the queue.
+    pub(crate) async fn answers_in_turn(
+        &self,
+        model: &Model,
+        examples: Arc<Examples>,
+    ) -> Result<Answers> {
+        let encoded = self.encoded(model, &examples, None).await?;
+        let mut all = Computed::default();
+        for inputs in slices(encoded.lengths(), self.engine.slice()) {
+            let (predictor, encoded) = (model.predictor.clone(), encoded.clone());
+            let computed = self
+                .engine
+                .logits_in_turn(predictor, encoded, inputs)
+                .await?;
+            self.metrics.computed(computed.queued, computed.computing);
+            all.logits.extend(computed.logits);
+            all.queued += computed.queued;
+            all.computing += computed.computing;
+        }
+        self.finished(model, examples, encoded, all, None).await
     }
 
     /// Examples as a model reads them. No more are read at once than there are cores, also of
     /// requests whose clients have gone: the work itself has the turn, and the request's place.
-    pub(crate) async fn encoded(
+    async fn encoded(
         &self,
         model: &Model,
         examples: &Arc<Examples>,
@@ -135,22 +168,17 @@ impl Service {
         Ok(Arc::new(aside(encode).await?))
     }
 
-    /// Answers to examples that are encoded; `in_detail` with the scores of tags, and of texts what
-    /// the head gives.
-    ///
-    /// # Errors
-    ///
-    /// If there is no room for them in the queue.
-    pub(crate) async fn answers_to_encoded(
+    /// The answers that logits give; those of a request, which has a place, with the scores of tags,
+    /// and of texts with what the head gives.
+    async fn finished(
         &self,
         model: &Model,
         examples: Arc<Examples>,
         encoded: Arc<Encoded>,
-        in_detail: bool,
+        computed: Computed,
         place: Option<Place>,
     ) -> Result<Answers> {
         let predictor = model.predictor.clone();
-        let computed = self.computed(model, &encoded).await?;
         let cost = Cost {
             inputs: examples.len(),
             tokens: encoded.lengths().iter().sum(),
@@ -158,9 +186,8 @@ impl Service {
             computing: computed.computing,
         };
         aside(move || {
-            let _held = place;
             let logits = &computed.logits;
-            let (predicted, raw_scores) = if in_detail {
+            let (predicted, raw_scores) = if place.is_some() {
                 (
                     predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
                     predictor.raw_scores(&examples, &encoded, logits)?,
@@ -188,6 +215,22 @@ impl Service {
     }
 }
 
+/// Inputs of these lengths, in their order, so many tokens at a time; a longer input alone.
+fn slices(lengths: &[usize], tokens: usize) -> Vec<Range<usize>> {
+    let (mut slices, mut first, mut sum) = (Vec::new(), 0, 0);
+    for (at, length) in lengths.iter().enumerate() {
+        if at > first && sum + length > tokens {
+            slices.push(first..at);
+            (first, sum) = (at, 0);
+        }
+        sum += length;
+    }
+    if first < lengths.len() {
+        slices.push(first..lengths.len());
+    }
+    slices
+}
+
 /// Does on another thread what would keep this one from other requests.
 async fn aside<T, F>(work: F) -> Result<T>
 where
@@ -197,5 +240,20 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| ServeError::Failed(error.to_string())),
         Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_full_but_no_fuller_and_leave_nothing_out() {
+        assert_eq!(
+            slices(&[3, 3, 4, 1, 20, 2, 2], 10),
+            [0..3, 3..4, 4..5, 5..7]
+        );
+        assert_eq!(slices(&[5], 1), [0..1]);
+        assert!(slices(&[], 10).is_empty());
     }
 }

@@ -25,12 +25,13 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let token = token(args)?;
     let runs = named(&args.run, "--run", false)?;
     let adapters = named(&args.adapter, "--adapter", true)?;
-    // Before weights are loaded, so that an address that is taken is told at once.
-    let address = SocketAddr::new(args.host, args.port);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no threads can be had")?;
+    let hangups = runtime.block_on(async { Hangups::heard() })?;
+    // Before weights are loaded, so that an address that is taken is told at once.
+    let address = SocketAddr::new(args.host, args.port);
     let listener = runtime.block_on(TcpListener::bind(address));
     let listener = listener.map_err(|error| UsageError {
         message: format!("cannot listen on {address}: {error}"),
@@ -58,11 +59,11 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         max_batch_tokens: args.max_batch_tokens,
         max_queue_tokens: args.max_queue_tokens,
         max_concurrent_requests: args.max_concurrent_requests,
+        max_streams: args.max_streams,
         max_client_batch_size: args.max_client_batch_size,
         max_body_bytes: args.max_body_bytes,
         timeout: Duration::from_secs(args.timeout.into()),
         max_connections: args.max_connections,
-        ..Limits::default()
     };
     if !args.host.is_loopback() {
         let open = match &token {
@@ -78,37 +79,74 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         service = service.with_logged_texts();
     }
     let service = Arc::new(service);
+    // Before it is said that it answers: who reads that may ask it to stop.
+    let stop = runtime.block_on(async { stop() })?;
     say(format!(
         "http://{address} answers with {} ({:.1} s)",
         names.join(", "),
         began.elapsed().as_secs_f32()
     ));
-    runtime.block_on(async {
-        let stop = stop(service.clone())?;
-        serve(listener, service, stop).await;
-        Ok::<_, anyhow::Error>(())
-    })?;
-    say("stopped: all that was taken is answered");
+    let cut = runtime.block_on(async {
+        // Beside it, so that who asks to stop does not wait until models are loaded.
+        tokio::spawn(hangups.reload(service.clone()));
+        serve(listener, service, stop).await
+    });
+    // Nobody waits for models that are being loaded any more.
+    runtime.shutdown_background();
+    match cut {
+        0 => say("stopped: all that was taken is answered"),
+        cut => warn(format!(
+            "stopped: {cut} connections were cut before all was answered that was taken there"
+        )),
+    }
     Ok(())
 }
 
-/// Ends at the first signal that asks to stop; a second one ends the program. On SIGHUP models are
-/// loaded anew.
+/// Signals on which models are loaded anew: SIGHUP.
+struct Hangups {
+    #[cfg(unix)]
+    signals: tokio::signal::unix::Signal,
+}
+
 #[cfg(unix)]
-fn stop(service: Arc<Service>) -> Result<impl Future<Output = ()>> {
+impl Hangups {
+    /// Hears them from now on: one that comes while models are loaded would end the program.
+    fn heard() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let signals = signal(SignalKind::hangup()).context("signals cannot be heard")?;
+        Ok(Self { signals })
+    }
+
+    /// Loads models anew at each of them, one at a time.
+    async fn reload(mut self, service: Arc<Service>) {
+        while self.signals.recv().await.is_some() {
+            reload(&service).await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn heard() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn reload(self, _: Arc<Service>) {}
+}
+
+/// Ends at the first signal that asks to stop; a second one ends the program.
+#[cfg(unix)]
+fn stop() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let heard = |kind| signal(kind).context("signals cannot be heard");
     let mut interrupt = heard(SignalKind::interrupt())?;
     let mut terminate = heard(SignalKind::terminate())?;
-    let mut hangup = heard(SignalKind::hangup())?;
     Ok(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = hangup.recv() => reload(&service).await,
-            }
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
         say("stopping: what was taken is answered first (a second signal ends it at once)");
         tokio::spawn(async move {
@@ -123,7 +161,7 @@ fn stop(service: Arc<Service>) -> Result<impl Future<Output = ()>> {
 
 /// Ends at Ctrl-C.
 #[cfg(not(unix))]
-fn stop(_: Arc<Service>) -> Result<impl Future<Output = ()>> {
+fn stop() -> Result<impl Future<Output = ()>> {
     Ok(async {
         // Where it cannot be heard, it ends the program as it ends others.
         if tokio::signal::ctrl_c().await.is_err() {

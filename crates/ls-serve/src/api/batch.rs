@@ -3,10 +3,10 @@
 //! Nothing is kept: lines are read as they come and answered in their order, and where nobody reads
 //! the answers, no more lines are read.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path as FilePath;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -20,14 +20,14 @@ use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows};
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Named, Of, model};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
-use crate::service::{Answers, Service};
+use crate::service::{Answers, Cost, Service};
 
 /// Parts of a stream that are at work at once: the next one waits while one is computed.
 const PARTS: usize = 3;
@@ -40,8 +40,6 @@ const LINES: ChunkLimits = ChunkLimits {
         most: Duration::from_millis(50),
     }),
 };
-/// How long is waited for room in the queue before it is asked again.
-const BREATH: Duration = Duration::from_millis(20);
 /// What is read of a body or written to one ahead of the other side.
 const AHEAD: usize = 4;
 const TYPES: [&str; 3] = [
@@ -57,14 +55,33 @@ struct Stream {
     runtime: Handle,
     /// Its parts, in their order.
     parts: mpsc::Sender<Part>,
-    _place: OwnedSemaphorePermit,
+    refusal: Refusal,
 }
+
+/// Why no more of a body is read, where it is not the body's fault.
+type Refusal = Arc<Mutex<Option<ServeError>>>;
 
 /// A part of the answers.
 enum Part {
-    Answers(JoinHandle<Result<Answers>>),
+    Answers(Work<Result<Lines>>),
     /// Behind which nothing comes.
     Fault(ServeError),
+}
+
+/// Answers as they are written, a line each.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    cost: Cost,
+}
+
+/// Work that ends where nobody waits for it any more: so it leaves the queue.
+struct Work<T>(JoinHandle<T>);
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Result<Response> {
@@ -77,28 +94,37 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
     let model = model(&service, path, None)?;
     let Ok(place) = service.streams.clone().try_acquire_owned() else {
         let most = service.limits.max_streams;
-        return Err(ServeError::Busy { most });
+        return Err(ServeError::BusyStreams { most });
     };
     let limit = service.limits.timeout;
     let (parts, in_order) = mpsc::channel(PARTS);
-    let (out, lines) = mpsc::channel::<Bytes>(AHEAD);
-    let reader = reader(request.into_body(), limit);
+    let (out, lines) = mpsc::channel(AHEAD);
+    let refusal = Refusal::default();
+    let (reader, reading) = reader(request.into_body(), service.clone(), refusal.clone());
     let name = model.name.clone();
     let stream = Stream {
         service,
         model,
         runtime: Handle::current(),
         parts,
-        _place: place,
+        refusal,
     };
     let thread = std::thread::Builder::new().name("batch".into());
     thread
         .spawn(move || stream.run(reader))
         .map_err(ServeError::Thread)?;
-    tokio::spawn(write(in_order, out, limit, name));
-    let lines = unfold(lines, |mut lines| async {
-        let line = lines.recv().await?;
-        Some((Ok::<_, io::Error>(line), lines))
+    tokio::spawn(async move {
+        let _place = place;
+        write(in_order, reading, out, limit, name).await;
+    });
+    let lines = unfold(Some(lines), |lines| async {
+        let mut lines = lines?;
+        match lines.recv().await {
+            Some(Piece::Text(text)) => Some((Ok(text), Some(lines))),
+            Some(Piece::End) => None,
+            // Nobody is to take what came for all.
+            None => Some((Err(io::Error::other("a stream was cut")), None)),
+        }
     });
     Ok(([(header::CONTENT_TYPE, TYPES[0])], Body::from_stream(lines)).into_response())
 }
@@ -117,7 +143,7 @@ fn is_lines(headers: &HeaderMap) -> bool {
 
 impl Stream {
     /// Reads the lines and hands them on, part by part.
-    fn run(self, reader: impl Read + Send + 'static) {
+    fn run(self, reader: impl io::Read + Send + 'static) {
         let (name, task) = (FilePath::new("request"), self.model.task());
         let format = InputFormat::File(FileFormat::Jsonl);
         let answered = match Inputs::open(reader, name, format, task, &self.model.columns) {
@@ -126,7 +152,8 @@ impl Stream {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = answered {
-            let error = match error {
+            let refusal = lock(&self.refusal).take();
+            let error = match refusal.unwrap_or(error) {
                 ServeError::Model(TrainError::Data(fault)) => ServeError::Value(fault.to_string()),
                 other => other,
             };
@@ -143,10 +170,13 @@ impl Stream {
             if chunk.is_empty() {
                 break;
             }
-            let answers = answers(self.service.clone(), self.model.clone(), examples(chunk));
-            let part = Part::Answers(self.runtime.spawn(answers));
+            let lines = answered(self.service.clone(), self.model.clone(), examples(chunk));
+            let part = Part::Answers(Work(self.runtime.spawn(lines)));
             if self.parts.blocking_send(part).is_err() {
                 return Ok(());
+            }
+            if self.service.stopping.is_asked() {
+                return Err(ServeError::Stopping);
             }
         }
         sieve.finish().map_err(TrainError::from)?;
@@ -154,80 +184,221 @@ impl Stream {
     }
 }
 
-/// The answers to a part, which waits where the queue is full.
-async fn answers(service: Arc<Service>, model: Arc<Model>, examples: Examples) -> Result<Answers> {
+/// The answers to a part. Where an input is longer than the queue, its line has no answer but why,
+/// and the others have theirs.
+async fn answered(service: Arc<Service>, model: Arc<Model>, examples: Examples) -> Result<Lines> {
     let examples = Arc::new(examples);
-    let encoded = service.encoded(&model, &examples, None).await?;
-    loop {
-        let (examples, encoded) = (examples.clone(), encoded.clone());
-        let answered = service.answers_to_encoded(&model, examples, encoded, false, None);
-        match answered.await {
-            Err(ServeError::QueueFull { .. }) => tokio::time::sleep(BREATH).await,
-            answered => return answered,
+    let mut lines = Lines::default();
+    match service.answers_in_turn(&model, examples.clone()).await {
+        Err(ServeError::TooLong { .. }) => {}
+        answers => {
+            lines.push(&answers?);
+            return Ok(lines);
+        }
+    }
+    for one in one_by_one(&examples) {
+        match service.answers_in_turn(&model, Arc::new(one)).await {
+            Err(error @ ServeError::TooLong { .. }) => lines.push_error(&error),
+            answers => lines.push(&answers?),
+        }
+    }
+    Ok(lines)
+}
+
+fn one_by_one(examples: &Examples) -> Vec<Examples> {
+    match examples {
+        Examples::Sequence(all) => {
+            let one = |of: &_| Examples::Sequence(vec![Clone::clone(of)]);
+            all.iter().map(one).collect()
+        }
+        Examples::Token(all) => {
+            let one = |of: &_| Examples::Token(vec![Clone::clone(of)]);
+            all.iter().map(one).collect()
         }
     }
 }
 
-/// Writes the answers of the parts in their order, until they end or nobody reads them.
+impl Lines {
+    fn push(&mut self, answers: &Answers) {
+        for object in &answers.predicted.objects {
+            self.text.push_str(&format!("{object}\n"));
+        }
+        self.cost.inputs += answers.cost.inputs;
+        self.cost.tokens += answers.cost.tokens;
+    }
+
+    fn push_error(&mut self, error: &ServeError) {
+        self.text.push_str(&format!("{}\n", json!(error.json())));
+    }
+}
+
+/// What is written of a stream.
+enum Piece {
+    Text(Bytes),
+    /// It has all that was to be written. Where it is missing, the stream was cut.
+    End,
+}
+
+/// Writes the answers of the parts in their order, until they end or nobody reads them. Then the
+/// parts that are left end, and leave the queue.
 async fn write(
     mut parts: mpsc::Receiver<Part>,
-    out: mpsc::Sender<Bytes>,
+    mut reading: Work<Read>,
+    out: mpsc::Sender<Piece>,
     limit: Duration,
     model: String,
 ) {
-    let (mut inputs, mut tokens) = (0, 0);
+    let mut cost = Cost::default();
+    let is_whole = tokio::select! {
+        () = out.closed() => false,
+        () = reading.is_broken() => false,
+        is_whole = written(&mut parts, &out, limit, &mut cost) => is_whole,
+    };
+    let Cost { inputs, tokens, .. } = cost;
+    if is_whole {
+        tracing::info!(model, inputs, tokens, "streamed");
+    } else {
+        tracing::info!(model, inputs, tokens, "a stream was cut: nobody reads it");
+    }
+}
+
+/// Whether all of it was handed on; `cost` is that of what was.
+async fn written(
+    parts: &mut mpsc::Receiver<Part>,
+    out: &mpsc::Sender<Piece>,
+    limit: Duration,
+    cost: &mut Cost,
+) -> bool {
+    let is_sent = async |piece| matches!(timeout(limit, out.send(piece)).await, Ok(Ok(())));
     while let Some(part) = parts.recv().await {
         let answered = match part {
             Part::Fault(error) => Err(error),
-            Part::Answers(work) => match work.await {
+            Part::Answers(mut work) => match (&mut work.0).await {
                 Ok(answered) => answered,
                 Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
             },
         };
         let is_fault = answered.is_err();
-        let text = match answered {
-            Ok(answers) => {
-                inputs += answers.cost.inputs;
-                tokens += answers.cost.tokens;
-                let objects = answers.predicted.objects.iter();
-                objects.map(|object| format!("{object}\n")).collect()
-            }
-            Err(error) => format!("{}\n", json!(error.json())),
-        };
-        let sent = timeout(limit, out.send(Bytes::from(text))).await;
-        if is_fault || !matches!(sent, Ok(Ok(()))) {
+        let lines = answered.unwrap_or_else(|error| {
+            let mut lines = Lines::default();
+            lines.push_error(&error);
+            lines
+        });
+        if !is_sent(Piece::Text(lines.text.into())).await {
+            return false;
+        }
+        cost.inputs += lines.cost.inputs;
+        cost.tokens += lines.cost.tokens;
+        if is_fault {
             break;
         }
     }
-    tracing::info!(model, inputs, tokens, "streamed");
+    is_sent(Piece::End).await
 }
 
-/// A body to be read where reading may wait: on a thread of its own, and no longer than the limit
-/// for each piece.
-fn reader(mut body: Body, limit: Duration) -> impl Read + Send + 'static {
+/// A body to be read where reading may wait: on a thread of its own, no longer than the limit for
+/// each line, and until the service stops.
+fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, Work<Read>) {
     let (pieces, read) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
-    tokio::spawn(async move {
+    let limit = service.limits.timeout;
+    let read_on = async move {
+        let mut patience = PatienceForLines::new(limit);
         loop {
-            let piece = match timeout(limit, body.frame()).await {
-                Ok(None) => return,
+            let waits = Instant::now();
+            let piece = tokio::select! {
+                piece = timeout(patience.left, body.frame()) => piece,
+                () = service.stopping.asked() => {
+                    *lock(&refusal) = Some(ServeError::Stopping);
+                    let _ = pieces.send(Err(io::Error::other("the service is stopping"))).await;
+                    return Read::Ended;
+                }
+            };
+            let piece = match piece {
+                Ok(None) => return Read::Ended,
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => Ok(data),
+                    Ok(data) => {
+                        patience.heard(&data, waits.elapsed());
+                        Ok(data)
+                    }
                     // Trailers say nothing here.
                     Err(_) => continue,
                 },
-                Ok(Some(Err(error))) => Err(io::Error::other(error)),
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                Ok(Some(Err(_))) => return Read::Broken,
+                Err(_) => {
+                    let seconds = limit.as_secs_f32();
+                    *lock(&refusal) = Some(ServeError::Body {
+                        status: StatusCode::REQUEST_TIMEOUT,
+                        reason: format!(
+                            "no whole line in {seconds} s, which is how long one may take"
+                        ),
+                    });
+                    Err(io::ErrorKind::TimedOut.into())
+                }
             };
             let is_last = piece.is_err();
             if pieces.send(piece).await.is_err() || is_last {
-                return;
+                return Read::Ended;
             }
         }
-    });
-    Pieces {
+    };
+    let pieces = Pieces {
         read,
         piece: Bytes::new(),
+    };
+    (pieces, Work(tokio::spawn(read_on)))
+}
+
+/// How reading a body ended.
+#[derive(PartialEq, Eq)]
+enum Read {
+    Ended,
+    /// In the middle of it: the other side is gone.
+    Broken,
+}
+
+impl Work<Read> {
+    /// Waits until it is, for ever where it is not.
+    async fn is_broken(&mut self) {
+        if !matches!((&mut self.0).await, Ok(Read::Broken)) {
+            std::future::pending::<()>().await;
+        }
     }
+}
+
+/// How long is still waited for a line. Lines in which nothing stands do not count, and neither do
+/// bytes: who sends one of them now and then would hold a stream for ever.
+struct PatienceForLines {
+    limit: Duration,
+    left: Duration,
+    /// Whether something stands in the line that is not whole.
+    has_begun: bool,
+}
+
+impl PatienceForLines {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            left: limit,
+            has_begun: false,
+        }
+    }
+
+    /// This came after so long.
+    fn heard(&mut self, bytes: &[u8], after: Duration) {
+        self.left = self.left.saturating_sub(after);
+        for byte in bytes {
+            if !byte.is_ascii_whitespace() {
+                self.has_begun = true;
+            } else if *byte == b'\n' && std::mem::take(&mut self.has_begun) {
+                self.left = self.limit;
+            }
+        }
+    }
+}
+
+fn lock(refusal: &Refusal) -> MutexGuard<'_, Option<ServeError>> {
+    // Nothing panics while it holds one.
+    refusal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The pieces of a body, end to end.
@@ -236,7 +407,7 @@ struct Pieces {
     piece: Bytes,
 }
 
-impl Read for Pieces {
+impl io::Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.read.blocking_recv() {
@@ -255,7 +426,8 @@ impl Read for Pieces {
 /// Each line is a JSON object with `text` (and `text_pair`), for a tagger with `text` or `tokens`;
 /// what else is in it is kept. There may be any number of them: answers come while lines are sent,
 /// in their order, and are those of `ls-cli predict`. A line that cannot be used ends the stream,
-/// with an error as its last line.
+/// with an error as its last line, and so does a service that stops. Where the body has no proper
+/// end, answers are missing.
 #[utoipa::path(
     post,
     path = "/batch",
@@ -290,4 +462,25 @@ pub(crate) async fn batch_with(
     request: Request,
 ) -> Result<Response> {
     answer(service, Some(&model), request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_with_something_in_it_gives_more_time() {
+        let second = Duration::from_secs(1);
+        let mut patience = PatienceForLines::new(5 * second);
+        let mut left = |bytes: &[u8]| {
+            patience.heard(bytes, second);
+            patience.left.as_secs()
+        };
+        assert_eq!(left(b" "), 4);
+        assert_eq!(left(b"\n \r\n"), 3);
+        assert_eq!(left(b"{"), 2);
+        assert_eq!(left(b"}\n {"), 5);
+        assert_eq!(left(b"}"), 4);
+        assert_eq!(left(b"\n"), 5);
+    }
 }

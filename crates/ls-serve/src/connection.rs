@@ -1,0 +1,253 @@
+//! A connection: what it is at, so that it can be ended without loss, and how long it may keep what
+//! it has.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// Who was refused before all was sent sends on before it reads why. So much of it is read and
+/// dropped, for so long: a connection that is closed before may lose the answer.
+const DROPPED: usize = 8 << 20;
+const DROPPING: Duration = Duration::from_secs(2);
+
+/// What a connection is at.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Requests whose answers are not made.
+    at_work: AtomicUsize,
+    /// The other side does not read, and something is left to be written.
+    is_blocked: AtomicBool,
+    /// It did not read for as long as it may take.
+    has_stalled: AtomicBool,
+    /// A request was answered before all of it was there.
+    is_unread: AtomicBool,
+}
+
+impl State {
+    /// Whether nothing is lost if it ends now.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed) == 0 && !self.is_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it ended because the other side did not read.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.has_stalled.load(Ordering::Relaxed)
+    }
+}
+
+/// A request at work, until this ends.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<State>);
+
+impl AtWork {
+    pub(crate) fn at(state: &Arc<State>) -> Self {
+        state.at_work.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of a request, which tells whether it was read to its end.
+pub(crate) struct Asked<B: HttpBody> {
+    body: B,
+    has_ended: bool,
+    state: Arc<State>,
+}
+
+impl<B: HttpBody> Asked<B> {
+    pub(crate) fn new(body: B, state: &Arc<State>) -> Self {
+        Self {
+            body,
+            has_ended: false,
+            state: state.clone(),
+        }
+    }
+}
+
+impl<B: HttpBody> Drop for Asked<B> {
+    fn drop(&mut self) {
+        if !self.has_ended && !self.body.is_end_stream() {
+            self.state.is_unread.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Asked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.has_ended |= frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer, with which a request is at work no longer.
+pub(crate) struct Answer<B> {
+    pub(crate) body: B,
+    pub(crate) _at_work: AtWork,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Answer<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The bytes of a connection. Where the other side takes none of them for longer than the limit, it
+/// is at an end.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    state: Arc<State>,
+    limit: Duration,
+    /// Until when something has to be taken; none where nothing waits.
+    stalled: Option<Pin<Box<Sleep>>>,
+    dropping: Option<Dropping>,
+}
+
+/// What is read and dropped behind the last answer.
+struct Dropping {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream, state: Arc<State>, limit: Duration) -> Self {
+        Self {
+            stream,
+            state,
+            limit,
+            stalled: None,
+            dropping: None,
+        }
+    }
+
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let is_blocked = written.is_pending();
+        self.state.is_blocked.store(is_blocked, Ordering::Relaxed);
+        if !is_blocked {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(stalled.as_mut().poll(context));
+        self.state.has_stalled.store(true, Ordering::Relaxed);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self {
+            stream,
+            state,
+            dropping,
+            ..
+        } = &mut *self;
+        if dropping.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+            if !state.is_unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Dropping { until, left } = dropping.get_or_insert_with(|| Dropping {
+            until: Box::pin(sleep(DROPPING)),
+            left: DROPPED,
+        });
+        if until.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; 1 << 14];
+        while *left > 0 {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer));
+            let count = buffer.filled().len();
+            if read.is_err() || count == 0 {
+                break;
+            }
+            *left = left.saturating_sub(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
