@@ -168,8 +168,8 @@ impl Service {
         Ok(Arc::new(aside(encode).await?))
     }
 
-    /// The answers that logits give; those of a request, which has a place, with the scores of tags,
-    /// and of texts with what the head gives.
+    /// The answers that logits give; those of a request, which has a place, with the scores of
+    /// tags, and of texts with what the head gives.
     async fn finished(
         &self,
         model: &Model,
