@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -112,6 +112,17 @@ pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> R
         Ok(response) => response,
         Err(_) => ServeError::Timeout { limit }.into_response(),
     }
+}
+
+/// Refuses what comes once the service was asked to end, and then closes the connection.
+pub(crate) async fn before_stopping(State(service): Of, request: Request, next: Next) -> Response {
+    if !service.stopping.is_asked() {
+        return next.run(request).await;
+    }
+    let mut response = ServeError::Stopping.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Refuses what is at no path.

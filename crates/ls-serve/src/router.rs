@@ -14,9 +14,10 @@ use utoipa_axum::routes;
 
 use crate::api::{adapters, batch, classify, info, ner, predict};
 use crate::page;
-use crate::requests::{guarded, nowhere, otherwise, timed, watched, with_token_alone};
+use crate::requests::{
+    before_stopping, guarded, nowhere, otherwise, timed, watched, with_token_alone,
+};
 use crate::service::Service;
-use crate::stopping::before_stopping;
 
 /// The document's head.
 #[derive(OpenApi)]
