@@ -28,7 +28,7 @@ pub(crate) struct State {
     is_blocked: AtomicBool,
     /// It did not read for as long as it may take.
     has_stalled: AtomicBool,
-    /// A request was answered before all of it was there.
+    /// The body of the last request was not read to its end.
     is_unread: AtomicBool,
 }
 
@@ -62,26 +62,18 @@ impl Drop for AtWork {
 }
 
 /// The body of a request, which tells whether it was read to its end.
-pub(crate) struct Asked<B: HttpBody> {
+pub(crate) struct Asked<B> {
     body: B,
-    has_ended: bool,
     state: Arc<State>,
 }
 
 impl<B: HttpBody> Asked<B> {
     pub(crate) fn new(body: B, state: &Arc<State>) -> Self {
+        let is_unread = !body.is_end_stream();
+        state.is_unread.store(is_unread, Ordering::Relaxed);
         Self {
             body,
-            has_ended: false,
             state: state.clone(),
-        }
-    }
-}
-
-impl<B: HttpBody> Drop for Asked<B> {
-    fn drop(&mut self) {
-        if !self.has_ended && !self.body.is_end_stream() {
-            self.state.is_unread.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -95,7 +87,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Asked<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.has_ended |= frame.is_none();
+        let is_unread = frame.is_some() && !self.body.is_end_stream();
+        self.state.is_unread.store(is_unread, Ordering::Relaxed);
         Poll::Ready(frame)
     }
 

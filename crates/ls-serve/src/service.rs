@@ -253,7 +253,7 @@ mod tests {
             slices(&[3, 3, 4, 1, 20, 2, 2], 10),
             [0..3, 3..4, 4..5, 5..7]
         );
-        assert_eq!(slices(&[5], 1), [0..1]);
+        assert_eq!(slices(&[5, 6], 1), [0..1, 1..2]);
         assert!(slices(&[], 10).is_empty());
     }
 }

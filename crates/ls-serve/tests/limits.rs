@@ -154,6 +154,34 @@ fn who_is_given_up_leaves_the_queue() {
     service.stop();
 }
 
+/// Else a reader that was too slow would take what it has for all.
+#[test]
+fn a_stream_that_nobody_reads_has_no_proper_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = adapter(dir.path());
+    let limits = Limits {
+        timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let service = service(&adapter, limits);
+    let stream = async || {
+        let lines = "{\"text\": \"a sad film\"}\n".repeat(1000);
+        let request = Request::post("/batch").header(header::CONTENT_TYPE, "application/x-ndjson");
+        let request = request.body(Body::from(lines)).unwrap();
+        let response = router(service.clone()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body()
+    };
+    run(async {
+        let all = to_bytes(stream().await, 1 << 20).await.unwrap();
+        assert_eq!(all.iter().filter(|byte| **byte == b'\n').count(), 1000);
+        let slow = stream().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(to_bytes(slow, 1 << 20).await.is_err());
+    });
+    service.stop();
+}
+
 #[test]
 fn more_requests_than_may_be_at_work_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -96,7 +96,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     match cut {
         0 => say("stopped: all that was taken is answered"),
         cut => warn(format!(
-            "stopped: {cut} connections were cut before all was answered that was taken there"
+            "stopped: not all that was taken is answered; connections that were cut: {cut}"
         )),
     }
     Ok(())

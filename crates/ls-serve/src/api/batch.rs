@@ -323,7 +323,7 @@ fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, W
                     // Trailers say nothing here.
                     Err(_) => continue,
                 },
-                Ok(Some(Err(_))) => return Read::Broken,
+                Ok(Some(Err(_))) => return Read::Broken { _pieces: pieces },
                 Err(_) => {
                     let seconds = limit.as_secs_f32();
                     *lock(&refusal) = Some(ServeError::Body {
@@ -349,17 +349,19 @@ fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, W
 }
 
 /// How reading a body ended.
-#[derive(PartialEq, Eq)]
 enum Read {
     Ended,
-    /// In the middle of it: the other side is gone.
-    Broken,
+    /// In the middle of it: the other side is gone. The pieces stay open, so that what came is not
+    /// taken for all.
+    Broken {
+        _pieces: mpsc::Sender<io::Result<Bytes>>,
+    },
 }
 
 impl Work<Read> {
     /// Waits until it is, for ever where it is not.
     async fn is_broken(&mut self) {
-        if !matches!((&mut self.0).await, Ok(Read::Broken)) {
+        if !matches!((&mut self.0).await, Ok(Read::Broken { .. })) {
             std::future::pending::<()>().await;
         }
     }
