@@ -39,6 +39,8 @@ pub struct Info {
     pub max_queue_tokens: usize,
     /// Requests at once.
     pub max_concurrent_requests: usize,
+    /// Streams of lines at once.
+    pub max_streams: usize,
     /// Inputs of one request.
     pub max_client_batch_size: usize,
     /// Bytes of the body of one request.
@@ -128,6 +130,7 @@ pub(crate) async fn info(State(service): Of) -> Json<Info> {
         max_batch_tokens: limits.max_batch_tokens,
         max_queue_tokens: limits.max_queue_tokens,
         max_concurrent_requests: limits.max_concurrent_requests,
+        max_streams: limits.max_streams,
         max_client_batch_size: limits.max_client_batch_size,
         max_body_bytes: limits.max_body_bytes,
         timeout: limits.timeout.as_secs_f32(),
