@@ -1228,7 +1228,9 @@ fn beside_a_whole_model_nothing_is_added_and_it_is_loaded_anew_under_load() {
             "model.attention=causal",
         ],
     );
-    let serving = Serving::start_with(&sandbox, &["--run", "full"], Some(TOKEN_OF_SERVICE));
+    // Each text is a pass of its own, so that requests are half done when the model changes.
+    let args = ["--run", "full", "--max-batch-tokens", "1"];
+    let serving = Serving::start_with(&sandbox, &args, Some(TOKEN_OF_SERVICE));
     let bearer = format!("Bearer {TOKEN_OF_SERVICE}");
     let headers = [
         ("Authorization", &*bearer),

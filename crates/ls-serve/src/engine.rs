@@ -204,13 +204,20 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
         let first = first.as_ref();
         first.is_some_and(|first| job.predictor.is_on_decoder_of(first))
     };
-    let waiting: Vec<_> = jobs
-        .iter()
-        .map(|job| Waiting {
-            lengths: if is_of_pass(job) { job.lengths() } else { &[] },
+    let none = Waiting {
+        lengths: &[],
+        done: 0,
+    };
+    let waiting = jobs.iter().map(|job| {
+        if !is_of_pass(job) {
+            return none;
+        }
+        Waiting {
+            lengths: job.lengths(),
             done: job.logits.len(),
-        })
-        .collect();
+        }
+    });
+    let waiting: Vec<_> = waiting.collect();
     let packed = pack(&waiting, tokens_per_pass);
     let inputs: usize = packed.iter().map(ExactSizeIterator::len).sum();
     let tokens = packed.iter().zip(&waiting);
