@@ -173,7 +173,7 @@ fn drift(
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::Device;
     use ls_files::ShardIndex;
     use ls_lora::{LoraConfig, Quantization, TargetModules, add_adapter};
 
@@ -181,7 +181,7 @@ mod tests {
     use crate::heads::{ADAPTER, Pooling, Task};
     use crate::input::ModelInput;
     use crate::precision::{ComputeType, Precision};
-    use crate::tiny::{FAMILIES, LABELS, Tiny, assert_close};
+    use crate::tiny::{FAMILIES, LABELS, Normal, Tiny, assert_close};
     use crate::trained::Trained;
     use crate::{AttentionMode, Checkpoint};
 
@@ -205,13 +205,12 @@ mod tests {
             .with_task_type(TASK.task_type());
         lora.use_dora = dora;
         add_adapter(&mut model, ADAPTER, &lora, 7, &device).unwrap();
+        let mut normal = Normal::new(5);
         for (_, layer) in model.layers_mut() {
             for adapter in layer.adapters_mut() {
                 for factor in [&mut adapter.lora_a, &mut adapter.lora_b] {
                     let shape = factor.val().dims();
-                    let normal = Distribution::Normal(0.0, 0.3);
-                    let values = Tensor::random(shape, normal, (&device, DType::F32));
-                    *factor = Param::from_tensor(values);
+                    *factor = Param::from_tensor(normal.next(shape, 0.3, &device));
                 }
             }
         }
@@ -287,6 +286,7 @@ mod tests {
                     (Dtype::F16, usize::MAX, 2e-2),
                 ] {
                     let found = reloaded(&model, &checkpoint, dtype, most);
+                    println!("{case} as {dtype:?}: {found:?}");
                     assert_close(&found, &expected, tolerance);
                 }
             }

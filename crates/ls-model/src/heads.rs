@@ -416,7 +416,7 @@ mod tests {
     use ls_lora::{HostTensor, LoraModel, LoraModule, TargetModules, add_adapter};
 
     use super::*;
-    use crate::tiny::{FAMILIES, HIDDEN, LABELS, Tiny, assert_close};
+    use crate::tiny::{FAMILIES, HIDDEN, LABELS, Normal, Tiny, assert_close};
 
     const ROWS: [&[u32]; 3] = [&[1, 5, 12, 7], &[3], &[9, 2, 4]];
 
@@ -458,10 +458,9 @@ mod tests {
         let (tiny, device) = (Tiny::with_head(), Device::flex());
         let mut model = tiny.classifier("causal", Task::Sequence(Pooling::Last), &device);
         // As wide as a real one: narrow products are summed in one piece.
-        let values = Distribution::Normal(0.0, 1.0);
-        let weight = Tensor::random([577, LABELS], values, &device);
-        model.score.weight = Param::from_tensor(weight);
-        let hidden = Tensor::<2>::random([33, 577], values, &device);
+        let mut normal = Normal::new(1);
+        model.score.weight = Param::from_tensor(normal.next([577, LABELS], 1.0, &device));
+        let hidden = normal.next([33, 577], 1.0, &device);
         let all = host_values(model.score(hidden.clone()));
         for (row, expected) in all.chunks(LABELS).enumerate() {
             let alone = model.score(hidden.clone().narrow(0, row, 1));
@@ -586,11 +585,11 @@ mod tests {
                 .len(),
             21
         );
+        let mut normal = Normal::new(3);
         for (_, layer) in classifier.layers_mut() {
             for lora in layer.adapters_mut() {
                 let shape = lora.lora_b.val().dims();
-                let b = Tensor::random(shape, Distribution::Normal(0.0, 0.3), (device, DType::F32));
-                lora.lora_b = Param::from_tensor(b);
+                lora.lora_b = Param::from_tensor(normal.next(shape, 0.3, device));
             }
         }
         (classifier, config)

@@ -341,7 +341,6 @@ fn mlp(layers: &[&DecoderLayer], x: Tensor<2>, rows: &Rows) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
-    use burn::tensor::{DType, Distribution};
     use ls_lora::{
         HostTensor, LoraConfig, LoraModule, Quantization, TargetModules, add_adapter, host_values,
     };
@@ -349,7 +348,7 @@ mod tests {
     use super::*;
     use crate::heads::{ADAPTER, Pooling};
     use crate::precision::ComputeType;
-    use crate::tiny::{FAMILIES, LABELS, Tiny, mode};
+    use crate::tiny::{FAMILIES, LABELS, Normal, Tiny, mode};
 
     const TASKS: [(Task, &str); 5] = [
         (Task::Sequence(Pooling::Last), "causal"),
@@ -376,12 +375,11 @@ mod tests {
             .with_dora(dora)
             .with_task_type(task.task_type());
         add_adapter(&mut made, ADAPTER, &config, rank as u64, &device).unwrap();
+        let mut normal = Normal::new(rank as u64);
         for (_, layer) in made.layers_mut() {
             for lora in layer.adapters_mut() {
-                let values = Distribution::Normal(0.0, 0.3);
                 let shape = lora.lora_b.val().dims();
-                lora.lora_b =
-                    Param::from_tensor(Tensor::random(shape, values, (&device, DType::F32)));
+                lora.lora_b = Param::from_tensor(normal.next(shape, 0.3, &device));
             }
         }
         made.to_adapter(&config)

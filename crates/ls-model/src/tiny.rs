@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use ls_lora::HostTensor;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -145,6 +147,22 @@ pub(crate) fn logits_of(dir: &Path, compute: ComputeType) -> Vec<f32> {
     let rows = [vec![1u32, 5, 12, 7], vec![3, 2]];
     let input = ModelInput::new(&rows, &checkpoint.config, &device).unwrap();
     ls_lora::host_values(model.forward(&input))
+}
+
+/// Values around 0, f32. A device's own generator would give others in each run: tests of one
+/// program draw from it at once.
+pub(crate) struct Normal(ChaCha8Rng);
+
+impl Normal {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    pub(crate) fn next(&mut self, shape: [usize; 2], deviation: f64, device: &Device) -> Tensor<2> {
+        let values = Distribution::Normal(0.0, deviation);
+        let data = TensorData::random::<f32, _, _>(shape, values, &mut self.0);
+        Tensor::from_data(data, (device, DType::F32))
+    }
 }
 
 #[track_caller]
