@@ -11,7 +11,7 @@ IGNORED = {
     "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
     "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
     "train.group_by_length", "train.save_seconds",
-    "train.save_steps", "train.save_total_limit", "train.tensorboard", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
+    "train.save_steps", "train.save_total_limit", "train.report", "train.tensorboard", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
 }
 # What it may say in one way alone.
 FIXED = {

@@ -24,6 +24,8 @@ mod crash;
 mod data;
 mod decoding;
 #[cfg(unix)]
+mod deploy;
+#[cfg(unix)]
 mod devtools;
 mod estimate;
 mod evaluate;
@@ -58,6 +60,10 @@ mod runs;
 mod sandbox;
 mod score;
 mod serve;
+#[cfg(unix)]
+mod serve_decoding;
+#[cfg(unix)]
+mod serve_outside;
 #[cfg(unix)]
 mod serve_page;
 mod serving;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::python::python_with;
 use crate::runs::{json_lines, numbers, refused, train};
 use crate::sandbox::{Sandbox, assert_contains, jsonl, says};
 use crate::serving::{
@@ -1302,102 +1301,4 @@ fn who_goes_away_is_counted_and_leaves_no_work_behind() {
     let odd = serving.ask("POST", "/models/%FF/predict", &headers, "{}");
     is_refused(&odd, 422, "value", &["UTF-8"]);
     assert_contains(&serving.stop(), &["nobody waited for it"]);
-}
-
-/// The commands with `curl` of README.md and docs/serve.md, as they stand there.
-#[cfg(unix)]
-#[test]
-#[allow(clippy::print_stderr)]
-fn the_documents_commands_are_answered() {
-    use std::process::Command;
-
-    if Command::new("curl").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no curl");
-        return;
-    }
-    let sandbox = runs();
-    let args = ["--run", "sentiment=texts", "--run", "ner=words"];
-    let serving = Serving::start(&sandbox, &args);
-    sandbox.write("reviews.jsonl", json_lines([json!({ "text": "sad" })]));
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut count = 0;
-    for document in ["README.md", "docs/serve.md"] {
-        let text = std::fs::read_to_string(root.join(document)).unwrap();
-        let commands = text
-            .replace("\\\n", " ")
-            .replace("localhost:8080", serving.address());
-        for command in commands.lines().filter(|line| line.starts_with("curl ")) {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("{command} --silent --fail-with-body")]);
-            let output = shell.current_dir(sandbox.path("")).output().unwrap();
-            let answer = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success(), "{command}: {answer}");
-            assert!(!jsonl(&answer).is_empty(), "{command}: {answer}");
-            count += 1;
-        }
-    }
-    assert_eq!(count, 4);
-    serving.stop();
-}
-
-/// The document is good enough for a client in Python to be made of it.
-#[test]
-#[allow(clippy::print_stderr)]
-fn a_client_that_is_made_of_the_document_gets_the_same_answers() {
-    use std::process::Command;
-
-    let Some(python) = python_with("openapi_python_client") else {
-        eprintln!("SKIPPED: no python with openapi-python-client (LS_LLAMA_PYTHON names one)");
-        return;
-    };
-    let sandbox = runs();
-    let serving = Serving::start(&sandbox, &["--run", "texts", "--run", "words"]);
-    sandbox.write("openapi.json", serving.get("/openapi.json").body);
-    let make = [
-        "-m",
-        "openapi_python_client",
-        "generate",
-        "--meta",
-        "none",
-        "--path",
-        "openapi.json",
-        "--output-path",
-        "client/ls_llama_client",
-    ];
-    std::fs::create_dir(sandbox.path("client")).unwrap();
-    let mut command = Command::new(&python);
-    let made = command
-        .args(make)
-        .current_dir(sandbox.path(""))
-        .output()
-        .unwrap();
-    // Its exit code also says whether tools that format were found.
-    let said = String::from_utf8_lossy(&made.stdout).into_owned();
-    let script =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cli/use_client.py");
-    let mut command = Command::new(&python);
-    let asked = command
-        .arg(script)
-        .arg(sandbox.path("client"))
-        .arg(serving.url().trim_end_matches('/'))
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&asked.stderr);
-    assert!(asked.status.success(), "{said}\n{stderr}");
-    let answers: Value = serde_json::from_slice(&asked.stdout).unwrap();
-
-    let ask = |path: &str, body: Value| serving.post(path, &body).json();
-    let texts = json!({ "inputs": [["good and warm"], ["sad"]] });
-    let texts = ask("/models/texts/predict", texts);
-    assert_eq!(answers["texts"], texts);
-    assert_eq!(answers["text"], texts[0]);
-    let classes = json!({ "input": ["good and warm", "sad"] });
-    assert_eq!(
-        answers["classes"],
-        ask("/models/texts/classify", classes)["data"]
-    );
-    let entities = json!({ "inputs": "Ann sold boats in Bern ." });
-    assert_eq!(answers["entities"], ask("/models/words/ner", entities));
-    assert_eq!(answers["refused"]["error_type"], "model_not_found");
-    serving.stop();
 }

@@ -50,8 +50,12 @@ impl Serving {
 
     /// The same with a token in the environment.
     pub fn start_with(sandbox: &Sandbox, args: &[&str], token: Option<&str>) -> Self {
-        let args = [&["serve", "--port", "0"], args].concat();
-        let mut command = sandbox.command_that_heeds_signals(&args);
+        Self::of(sandbox, &[&["serve", "--port", "0"], args].concat(), token)
+    }
+
+    /// That of a whole command line, with a token in the environment.
+    pub fn of(sandbox: &Sandbox, args: &[&str], token: Option<&str>) -> Self {
+        let mut command = sandbox.command_that_heeds_signals(args);
         command.env_remove("LS_LLAMA_TOKEN");
         if let Some(token) = token {
             command.env("LS_LLAMA_TOKEN", token);
@@ -64,8 +68,10 @@ impl Serving {
         let stderr = std::thread::spawn(move || {
             let mut all = String::new();
             for line in stderr.lines().map_while(Result::ok) {
-                let address = line.strip_prefix("http://");
-                if let Some((address, _)) = address.and_then(|at| at.split_once(" answers with ")) {
+                // In whichever form the log is written.
+                let address = line.split_once("http://");
+                if let Some((address, _)) = address.and_then(|at| at.1.split_once(" answers with "))
+                {
                     let _ = said.send(address.to_owned());
                 }
                 all.push_str(&line);

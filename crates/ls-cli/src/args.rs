@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use ls_data::{Scheme, TagScheme, TaskKind};
 use ls_files::Dtype;
 use ls_serve::Limits;
+use ls_train::Answering;
 
 /// Turn LLaMA-family decoders into classifiers and taggers.
 #[derive(Debug, Parser)]
@@ -659,6 +660,18 @@ pub struct ModelArgs {
     /// What a model from elsewhere does not record.
     #[command(flatten)]
     pub overrides: OverrideArgs,
+    /// How it answers.
+    #[command(flatten)]
+    pub answering: AnsweringArgs,
+    /// Longest input in tokens; a tagger reads longer inputs in windows, a classifier cuts their
+    /// end and counts them
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+}
+
+/// How models answer.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnsweringArgs {
     /// Where any number of labels may hold: the score from which on each of them does [default:
     /// those that training fitted to its validation split, else 0.5]
     #[arg(long, value_name = "SCORE")]
@@ -681,10 +694,17 @@ pub struct ModelArgs {
         require_equals = true
     )]
     pub constrained: Option<Option<TagScheme>>,
-    /// Longest input in tokens; a tagger reads longer inputs in windows, a classifier cuts their
-    /// end and counts them
-    #[arg(long, value_name = "N")]
-    pub max_length: Option<usize>,
+}
+
+impl AnsweringArgs {
+    /// What they ask of models.
+    pub fn asked(&self) -> Answering {
+        Answering {
+            threshold: self.threshold,
+            abstain_below: self.abstain_below,
+            constrained: self.constrained,
+        }
+    }
 }
 
 /// Settings of a model that records none, or that replace those that it records.
@@ -757,6 +777,9 @@ pub struct ServeArgs {
     /// Longest input in tokens, of adapters on --model
     #[arg(long, value_name = "N", conflicts_with = "run")]
     pub max_length: Option<usize>,
+    /// How they answer: each of these is for those models that it fits.
+    #[command(flatten)]
+    pub answering: AnsweringArgs,
     /// Address to listen on. Any but a loopback one is open to others
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use ls_data::{TagKind, TaskKind};
-use ls_train::{Decoding, Overrides, Predictor, Problem, RunConfig, TrainError};
+use ls_data::TaskKind;
+use ls_train::{Overrides, Predictor, RunConfig, TrainError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::{ModelArgs, OverrideArgs};
-use crate::error::{UsageError, WithHint};
+use crate::error::UsageError;
 use crate::hub;
 use crate::output::Display;
 
@@ -25,40 +25,8 @@ pub fn open(
     display: &mut Display,
 ) -> Result<(Predictor, Option<RunConfig>)> {
     let (mut predictor, config) = loaded(args, device, display)?;
-    if let Some(threshold) = args.threshold {
-        predictor.set_threshold(threshold)?;
-    }
-    if args.abstain_below.is_some() {
-        predictor.set_decoding(Decoding {
-            abstain_below: args.abstain_below,
-            ..predictor.decoding()
-        })?;
-    }
-    if let Some(scheme) = args.constrained {
-        let held = scheme.unwrap_or_else(|| predictor.settings.tag_scheme());
-        let held = predictor.set_decoding(Decoding {
-            constrained: Some(held),
-            ..predictor.decoding()
-        });
-        let is_guess = scheme.is_none() && is_guess(&predictor);
-        held.map_err(|error| {
-            let error = anyhow::Error::from(error);
-            if !is_guess {
-                return error;
-            }
-            let hint = "nothing records the scheme of its tags, and this one is a guess: name \
-                        another with --constrained=SCHEME"
-                .into();
-            WithHint { error, hint }.into()
-        })?;
-    }
+    predictor.set_answering(args.answering.asked())?;
     Ok((predictor, config))
-}
-
-/// Whether nothing but the names of the labels says of which scheme a tagger's spans are.
-fn is_guess(predictor: &Predictor) -> bool {
-    let of_spans = predictor.problem() == Problem::Tags(Some(TagKind::Spans));
-    of_spans && predictor.settings.scheme.is_none()
 }
 
 fn loaded(
@@ -98,8 +66,10 @@ fn loaded(
 /// that it is not the best of a finished run.
 pub fn notes(args: &ModelArgs, predictor: &Predictor) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    if let (Some(None), Some(scheme)) = (args.constrained, predictor.decoding().constrained) {
-        let guess = if is_guess(predictor) {
+    if let (Some(None), Some(scheme)) =
+        (args.answering.constrained, predictor.decoding().constrained)
+    {
+        let guess = if predictor.guesses_scheme() {
             ": a guess by the names of the labels, as nothing records their scheme"
         } else {
             ""

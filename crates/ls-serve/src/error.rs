@@ -166,6 +166,14 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something is asked of models that is for none of them.
+    #[error("{flag}: there is no model here {models}: leave it out")]
+    ForNone {
+        /// What.
+        flag: &'static str,
+        /// The models that it is for.
+        models: &'static str,
+    },
     /// Nothing is there.
     #[error("nothing is at {path}: see /docs")]
     NoSuchPath {
@@ -259,6 +267,7 @@ impl ServeError {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body"),
             Self::Body { status, .. } => (*status, "body"),
             Self::NoModels
+            | Self::ForNone { .. }
             | Self::File(_)
             | Self::Token { .. }
             | Self::Listen { .. }

@@ -8,7 +8,9 @@ use burn::tensor::Device;
 use ls_data::TaskKind;
 use ls_train::config::DataSettings;
 use ls_train::sources::with_keys;
-use ls_train::{BaseModel, Observer, Overrides, Predictor, RunConfig, RunModel};
+use ls_train::{
+    Answering, BaseModel, Observer, Overrides, Predictor, Problem, RunConfig, RunModel,
+};
 
 use crate::error::{Result, ServeError};
 
@@ -56,14 +58,17 @@ impl Loaded {
         Self { predictor, columns }
     }
 
-    fn named(self, name: &str, source: Source) -> Arc<Model> {
-        Arc::new(Model {
+    /// The model of this name, which is asked to answer so as far as that is for its kind.
+    fn named(mut self, name: &str, source: Source, asked: Answering) -> Result<Arc<Model>> {
+        let asked = asked.for_problem(self.predictor.problem());
+        self.predictor.set_answering(asked)?;
+        Ok(Arc::new(Model {
             name: name.into(),
             source,
             pairs: self.columns.as_ref().map(|of| of.text_pair.is_some()),
             columns: self.columns.unwrap_or_default(),
             predictor: Arc::new(self.predictor),
-        })
+        }))
     }
 }
 
@@ -75,19 +80,23 @@ pub struct Models {
     by_name: RwLock<BTreeMap<String, Arc<Model>>>,
     /// Settings for models that record none.
     overrides: Overrides,
+    /// How those answer that it is for.
+    answering: Answering,
     device: Device,
 }
 
 impl Models {
     /// The best models of finished runs, by name. All stand on one base, which is loaded once; a
-    /// run that trained without adapters is served alone.
+    /// run that trained without adapters is served alone. Each is asked to answer so as far as that
+    /// is for models of its kind.
     ///
     /// # Errors
     ///
     /// If there are none; if a run cannot be used; if two have one name, or stand on different
-    /// bases.
+    /// bases; if something is asked for that is for none of them.
     pub fn of_runs(
         runs: &[(String, PathBuf)],
+        answering: Answering,
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
@@ -104,56 +113,88 @@ impl Models {
                 });
             }
             let (predictor, config) = Predictor::from_run(first, device, observer)?;
-            let models = Self::new(None, &Overrides::default(), device);
+            let models = Self::new(None, &Overrides::default(), answering, device);
             let loaded = Loaded::of_run(predictor, &config);
             models.insert(name, Source::Run(first.clone()), loaded)?;
-            return Ok(models);
+            return models.checked();
         };
         let overrides = Overrides::default();
         let base = BaseModel::for_adapter(&opened.model, adapter, &overrides, device, observer)?;
-        let models = Self::new(Some(base), &overrides, device);
+        let models = Self::new(Some(base), &overrides, answering, device);
         for (name, run) in runs {
             models.add(name, Source::Run(run.clone()))?;
         }
-        Ok(models)
+        models.checked()
     }
 
     /// Adapters on the decoder of a Hugging Face folder, by name; without any the folder's own
-    /// model, by the folder's name. The overrides are for all.
+    /// model, by the folder's name. The overrides are for all; each is asked to answer so as far as
+    /// that is for models of its kind.
     ///
     /// # Errors
     ///
-    /// If a folder cannot be used, or two have one name.
+    /// If a folder cannot be used, or two have one name; if something is asked for that is for none
+    /// of them.
     pub fn of_adapters(
         model_dir: &Path,
         adapters: &[(String, PathBuf)],
         overrides: &Overrides,
+        answering: Answering,
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let Some((_, first)) = adapters.first() else {
             let predictor =
                 Predictor::from_pretrained(model_dir, None, overrides, device, observer)?;
-            let models = Self::new(None, overrides, device);
+            let models = Self::new(None, overrides, answering, device);
             let source = Source::Model(model_dir.into());
             models.insert(&name_of(model_dir), source, Loaded::of_folder(predictor))?;
-            return Ok(models);
+            return models.checked();
         };
         let base = BaseModel::for_adapter(model_dir, first, overrides, device, observer)?;
-        let models = Self::new(Some(base), overrides, device);
+        let models = Self::new(Some(base), overrides, answering, device);
         for (name, dir) in adapters {
             models.add(name, Source::Adapter(dir.clone()))?;
         }
-        Ok(models)
+        models.checked()
     }
 
-    fn new(base: Option<BaseModel>, overrides: &Overrides, device: &Device) -> Self {
+    fn new(
+        base: Option<BaseModel>,
+        overrides: &Overrides,
+        answering: Answering,
+        device: &Device,
+    ) -> Self {
         Self {
             base,
             by_name: RwLock::default(),
             overrides: overrides.clone(),
+            answering,
             device: device.clone(),
         }
+    }
+
+    /// Itself, unless something is asked of its models that is for none of them.
+    fn checked(self) -> Result<Self> {
+        let problems: Vec<_> = self.all().iter().map(|of| of.predictor.problem()).collect();
+        let for_none = |is_asked: &dyn Fn(Answering) -> bool| {
+            let of = |problem: &Problem| is_asked(self.answering.for_problem(*problem));
+            is_asked(self.answering) && !problems.iter().any(of)
+        };
+        let useless = if for_none(&|of| of.threshold.is_some()) {
+            ("--threshold", "for which any number of labels may hold")
+        } else if for_none(&|of| of.abstain_below.is_some()) {
+            (
+                "--abstain-below",
+                "that gives a text or a word one of several labels",
+            )
+        } else if for_none(&|of| of.constrained.is_some()) {
+            ("--constrained", "that gives words the tags of spans")
+        } else {
+            return Ok(self);
+        };
+        let (flag, models) = useless;
+        Err(ServeError::ForNone { flag, models })
     }
 
     /// Loads a model and puts it beside the others.
@@ -189,18 +230,20 @@ impl Models {
     /// Loads every model anew from where it came from. One that cannot be loaded stays as it is;
     /// why is told, by its name.
     pub fn reload(&self) -> Vec<(String, Result<()>)> {
-        let reload = |model: Arc<Model>| {
-            let loaded = self.load(&model.source).map(|loaded| {
-                // One that was removed meanwhile stays so, and one that came in its place.
-                if let Some(stands) = self.write().get_mut(&model.name)
-                    && Arc::ptr_eq(stands, &model)
-                {
-                    *stands = loaded.named(&model.name, model.source.clone());
-                }
-            });
-            (model.name.clone(), loaded)
+        let reload = |model: &Arc<Model>| {
+            let loaded = self.load(&model.source)?;
+            let loaded = loaded.named(&model.name, model.source.clone(), self.answering)?;
+            // One that was removed meanwhile stays so, and one that came in its place.
+            if let Some(stands) = self.write().get_mut(&model.name)
+                && Arc::ptr_eq(stands, model)
+            {
+                *stands = loaded;
+            }
+            Ok(())
         };
-        self.all().into_iter().map(reload).collect()
+        let all = self.all().into_iter();
+        all.map(|model| (model.name.clone(), reload(&model)))
+            .collect()
     }
 
     /// The model of a name; without one the only model.
@@ -277,7 +320,7 @@ impl Models {
         if is_dots || name.len() > 128 || !name.chars().all(allowed) {
             return Err(ServeError::Name { name: name.into() });
         }
-        let model = loaded.named(name, source);
+        let model = loaded.named(name, source, self.answering)?;
         let mut models = self.write();
         if models.contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });

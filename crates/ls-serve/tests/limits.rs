@@ -12,7 +12,7 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use burn::tensor::Device;
 use ls_serve::{Limits, Models, Service, router};
-use ls_train::{Overrides, RunConfig, train};
+use ls_train::{Answering, Overrides, RunConfig, train};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -39,7 +39,15 @@ fn base() -> PathBuf {
 fn service(adapter: &Path, limits: Limits) -> Arc<Service> {
     let adapters = [("texts".to_owned(), adapter.to_owned())];
     let (overrides, device) = (Overrides::default(), Device::flex());
-    let models = Models::of_adapters(&base(), &adapters, &overrides, &device, &mut ()).unwrap();
+    let models = Models::of_adapters(
+        &base(),
+        &adapters,
+        &overrides,
+        Answering::default(),
+        &device,
+        &mut (),
+    )
+    .unwrap();
     Arc::new(Service::start(models, limits, None).unwrap())
 }
 

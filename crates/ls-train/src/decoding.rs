@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use crate::decision::Decision;
 use crate::prediction::{Prediction, lenient_names};
+use crate::problem::Problem;
 
-/// How answers are chosen.
+/// How a model answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Decoding {
     /// The score under which nothing is answered: no label for a text, no entity for the words that
@@ -14,6 +15,33 @@ pub struct Decoding {
     pub abstain_below: Option<f32>,
     /// The scheme that the tags of a sentence have to be of together.
     pub constrained: Option<TagScheme>,
+}
+
+/// How a model is asked to answer. Nothing is asked of it by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Answering {
+    /// Where any number of labels may hold: the score from which on each of them does, in place of
+    /// those that training fitted (`--threshold`).
+    pub threshold: Option<f32>,
+    /// The score under which nothing is answered (`--abstain-below`).
+    pub abstain_below: Option<f32>,
+    /// The scheme that the tags of a sentence have to be of together; without a name the one that
+    /// the model was trained on (`--constrained`).
+    pub constrained: Option<Option<TagScheme>>,
+}
+
+impl Answering {
+    /// That of it which can be asked of models of such problems: the rest is refused by
+    /// [`Predictor::set_answering`](crate::Predictor::set_answering).
+    #[must_use]
+    pub fn for_problem(self, problem: Problem) -> Self {
+        let of_one_label = !matches!(problem, Problem::MultiLabel | Problem::Regression);
+        Self {
+            threshold: self.threshold.filter(|_| problem == Problem::MultiLabel),
+            abstain_below: self.abstain_below.filter(|_| of_one_label),
+            constrained: self.constrained.filter(|_| problem.is_of_spans()),
+        }
+    }
 }
 
 /// How many answers there are, where unsure ones are left out: of texts, of words that have a

@@ -69,7 +69,7 @@ pub use calibration::Calibration;
 pub use config::RunConfig;
 pub use convert::{Converted, convert_gguf};
 pub use decision::Decision;
-pub use decoding::{Coverage, Decoding};
+pub use decoding::{Answering, Coverage, Decoding};
 pub use error::{Result, TrainError};
 pub use events::{Event, Observer};
 pub use export::{ExportForm, Exported, export};

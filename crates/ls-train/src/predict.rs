@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{
-    CutReport, InputLimits, LabelSet, NoLabel, SplitSource, TagGrammar, TagKind, TextTokenizer,
-};
+use ls_data::{CutReport, InputLimits, LabelSet, NoLabel, SplitSource, TagGrammar, TextTokenizer};
 use ls_files::FileStamp;
 use ls_model::{LlamaClassifier, LlamaConfig, SharedClassifier};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig};
 use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
-use crate::decoding::{Coverage, Decoding};
+use crate::decoding::{Answering, Coverage, Decoding};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, mean, predictions};
 use crate::events::{Event, Observer};
@@ -176,31 +174,6 @@ impl Predictor {
         })
     }
 
-    /// From now on a label holds from this score on, each label the same, whatever was fitted.
-    ///
-    /// # Errors
-    ///
-    /// If the model gives each text one label, or a number; if the threshold is not from 0 to 1.
-    pub fn set_threshold(&mut self, threshold: f32) -> Result<()> {
-        let labels = self.settings.labels.len();
-        let calibration = std::mem::take(&mut self.settings.calibration);
-        self.settings.calibration = calibration.with_threshold(threshold, labels);
-        let fault = match self.problem() {
-            Problem::MultiLabel if (0.0..=1.0).contains(&threshold) => None,
-            Problem::MultiLabel => {
-                Some(format!("expected a number from 0 to 1, found {threshold}"))
-            }
-            _ => Some("this model says of no label whether it holds: leave it out".into()),
-        };
-        match fault {
-            None => Ok(()),
-            Some(fault) => Err(TrainError::Config {
-                origin: "--threshold".into(),
-                faults: vec![fault],
-            }),
-        }
-    }
-
     /// How answers are chosen.
     pub fn decoding(&self) -> Decoding {
         self.decoding
@@ -210,41 +183,71 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// If a tag scheme is asked for and the model gives no words tags of spans, or tags that are
-    /// not of that scheme; if a score is asked for that is none from 0 to 1, or the model does not
-    /// answer with the label of the highest.
-    pub fn set_decoding(&mut self, decoding: Decoding) -> Result<()> {
+    /// If something is asked for that is not for models of this problem; if a score is none from 0
+    /// to 1, or the labels are not of the tag scheme.
+    pub fn set_answering(&mut self, asked: Answering) -> Result<()> {
+        let problem = self.problem();
         let fault = |flag: &str, fault: String| {
             Err(TrainError::Config {
                 origin: flag.into(),
                 faults: vec![fault],
             })
         };
-        if decoding.constrained.is_some() && self.problem() != Problem::Tags(Some(TagKind::Spans)) {
+        for (flag, score) in [
+            ("--threshold", asked.threshold),
+            ("--abstain-below", asked.abstain_below),
+        ] {
+            if let Some(score) = score.filter(|score| !(0.0..=1.0).contains(score)) {
+                return fault(
+                    flag,
+                    format!("expected a number from 0 to 1, found {score}"),
+                );
+            }
+        }
+        let fitting = asked.for_problem(problem);
+        if asked.threshold != fitting.threshold {
+            let text = "this model says of no label whether it holds: leave it out";
+            return fault("--threshold", text.into());
+        }
+        if asked.abstain_below != fitting.abstain_below {
+            let text = "it is for models that give a text or a word one of several labels: leave \
+                        it out (--threshold says from when on labels hold)";
+            return fault("--abstain-below", text.into());
+        }
+        if asked.constrained != fitting.constrained {
             let text = "only tags of spans have a scheme, and this model gives none: leave it out";
             return fault("--constrained", text.into());
         }
-        if let Some(least) = decoding.abstain_below {
-            if matches!(self.problem(), Problem::MultiLabel | Problem::Regression) {
-                let text = "it is for models that give a text or a word one of several labels: leave \
-                            it out (--threshold says from when on labels hold)";
-                return fault("--abstain-below", text.into());
-            }
-            if !(0.0..=1.0).contains(&least) {
-                let text = format!("expected a number from 0 to 1, found {least}");
-                return fault("--abstain-below", text);
-            }
-        }
-        let names = self.settings.labels.names();
-        let grammar = decoding
-            .constrained
-            .map(|scheme| TagGrammar::new(names, scheme));
-        self.grammar = match grammar.transpose() {
+        let labels = &self.settings.labels;
+        let scheme = asked.constrained;
+        let scheme = scheme.map(|named| named.unwrap_or_else(|| self.settings.tag_scheme()));
+        let grammar = scheme.map(|scheme| TagGrammar::new(labels.names(), scheme));
+        let grammar = match grammar.transpose() {
             Ok(grammar) => grammar,
+            Err(misfit) if asked.constrained == Some(None) && self.guesses_scheme() => {
+                let text = format!(
+                    "{misfit}; nothing records the scheme of its tags, and this one is a guess: \
+                     name another with --constrained=SCHEME"
+                );
+                return fault("--constrained", text);
+            }
             Err(misfit) => return fault("--constrained", misfit.to_string()),
         };
-        self.decoding = decoding;
+        if let Some(threshold) = asked.threshold {
+            let calibration = std::mem::take(&mut self.settings.calibration);
+            self.settings.calibration = calibration.with_threshold(threshold, labels.len());
+        }
+        self.grammar = grammar;
+        self.decoding = Decoding {
+            abstain_below: asked.abstain_below,
+            constrained: scheme,
+        };
         Ok(())
+    }
+
+    /// Whether nothing but the names of the labels says of which scheme a tagger's spans are.
+    pub fn guesses_scheme(&self) -> bool {
+        self.problem().is_of_spans() && self.settings.scheme.is_none()
     }
 
     /// The tag of a word that no answer was given for.

@@ -50,6 +50,11 @@ impl Problem {
         }
     }
 
+    /// Whether words have the tags of spans.
+    pub fn is_of_spans(self) -> bool {
+        self == Self::Tags(Some(TagKind::Spans))
+    }
+
     /// What turns the logits of a head of so many labels into scores: the choice of
     /// `TextClassificationPipeline`, and of `TokenClassificationPipeline`.
     pub(crate) fn function_to_apply(self, num_labels: usize) -> FunctionToApply {

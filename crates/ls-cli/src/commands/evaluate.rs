@@ -88,7 +88,10 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         let names = predictor.settings.labels.names();
         let holds = evaluation.calibration.thresholds(names.len());
         said.push(
-            match (&evaluation.calibration.thresholds, args.model.threshold) {
+            match (
+                &evaluation.calibration.thresholds,
+                args.model.answering.threshold,
+            ) {
                 (_, Some(threshold)) => format!("labels hold from {threshold} on (--threshold)"),
                 (Some(_), None) => {
                     "each label holds from its own threshold on (`inspect` lists them)".into()
@@ -102,7 +105,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             .map(|(name, from)| (name.clone(), digits(from)));
         how.insert("thresholds".into(), each.collect::<Map<_, _>>().into());
     }
-    let coverage = evaluation.coverage.zip(args.model.abstain_below);
+    let coverage = evaluation.coverage.zip(args.model.answering.abstain_below);
     if let Some((coverage, least)) = coverage {
         expect_answers(&files, problem, coverage)?;
         how.extend(coverage::fields(coverage, digits(least)));

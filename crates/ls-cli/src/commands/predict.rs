@@ -150,7 +150,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         part.finish(&progress)?;
     }
     output::skipped((&skipped.shown, skipped.count));
-    if let Some(least) = args.model.abstain_below {
+    if let Some(least) = args.model.answering.abstain_below {
         say(abstained(&progress, least, &predictor));
     }
     for warning in warnings(&progress, args.format, &predictor) {

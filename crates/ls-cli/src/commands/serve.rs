@@ -40,13 +40,14 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let address = listener.local_addr().unwrap_or(address);
 
     let mut display = Display::default();
+    let asked = args.answering.asked();
     let models = match &args.model {
         Some(base) => {
             let base = hub::model(base, false)?;
             let overrides = model::overrides(&args.overrides, args.max_length)?;
-            Models::of_adapters(&base, &adapters, &overrides, &device, &mut display)
+            Models::of_adapters(&base, &adapters, &overrides, asked, &device, &mut display)
         }
-        None => Models::of_runs(&runs, &device, &mut display),
+        None => Models::of_runs(&runs, asked, &device, &mut display),
     };
     let models = models.map_err(usage)?;
     display.finish();
@@ -220,9 +221,10 @@ fn usage(error: ServeError) -> anyhow::Error {
             hint: Some("give it another: --run NAME=DIR".into()),
         }
         .into(),
-        ServeError::Token { .. } | ServeError::OtherBase { .. } | ServeError::NoModels => {
-            UsageError::new(error.to_string()).into()
-        }
+        ServeError::Token { .. }
+        | ServeError::OtherBase { .. }
+        | ServeError::ForNone { .. }
+        | ServeError::NoModels => UsageError::new(error.to_string()).into(),
         other => other.into(),
     }
 }

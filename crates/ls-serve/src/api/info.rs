@@ -66,6 +66,18 @@ pub struct ModelInfo {
     pub labels: Vec<String>,
     /// Tokens of an input at most; what it does with longer ones is its own.
     pub max_input_length: usize,
+    /// Where any number of labels may hold: the score from which on each of them does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub thresholds: Option<Vec<f32>>,
+    /// The score under which it answers nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub abstain_below: Option<f32>,
+    /// The scheme that the tags of a sentence are of together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "iob2")]
+    pub constrained: Option<&'static str>,
     /// Which layers see to the right.
     #[schema(example = "bidirectional")]
     pub attention: String,
@@ -74,13 +86,15 @@ pub struct ModelInfo {
 impl From<&Model> for ModelInfo {
     fn from(model: &Model) -> Self {
         let settings = &model.predictor.settings;
+        let (problem, decoding) = (model.predictor.problem(), model.predictor.decoding());
+        let thresholds = || settings.calibration.thresholds(settings.labels.len());
         Self {
             name: model.name.clone(),
             task: match settings.task {
                 TaskKind::Sequence => "sequence".into(),
                 TaskKind::Token => "token".into(),
             },
-            problem_type: match model.predictor.problem() {
+            problem_type: match problem {
                 Problem::SingleLabel => "single_label_classification",
                 Problem::MultiLabel => "multi_label_classification",
                 Problem::Regression => "regression",
@@ -88,6 +102,9 @@ impl From<&Model> for ModelInfo {
             },
             labels: settings.labels.names().to_vec(),
             max_input_length: settings.max_length,
+            thresholds: (problem == Problem::MultiLabel).then(thresholds),
+            abstain_below: decoding.abstain_below,
+            constrained: decoding.constrained.map(|scheme| scheme.name()),
             attention: settings.attention.to_string(),
         }
     }
