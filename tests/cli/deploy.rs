@@ -98,11 +98,14 @@ impl Proxy {
 
         let lines = ["-H", "Content-Type: application/x-ndjson", "-H", "Expect:"];
         let sends = ["--http1.1", "--no-buffer", "--request", "POST"];
-        // Reads what is answered while it waits for more to send.
+        // Reads what is answered while it waits for more to send, which it looks for when it tells
+        // its progress: it may not be silent.
         let upload = ["--upload-file", "."];
         let args = [&lines[..], &sends, &upload].concat();
         let mut curl = self.curl("/models/texts/batch", &args);
-        curl.stdin(Stdio::piped()).stdout(Stdio::piped());
+        curl.stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut curl = curl.spawn().unwrap();
         let mut to = curl.stdin.take().unwrap();
         let mut from = BufReader::new(curl.stdout.take().unwrap());
