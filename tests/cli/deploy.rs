@@ -77,7 +77,7 @@ impl Proxy {
     fn curl(&self, path: &str, args: &[&str]) -> Command {
         let mut curl = Command::new("curl");
         let at = format!("{HOST}:{}", self.port);
-        curl.args(["--silent", "--show-error", "--insecure", "--fail-with-body"])
+        curl.args(["--insecure", "--fail-with-body"])
             .args(["--max-time", "60", "--resolve", &format!("{at}:127.0.0.1")])
             .args(args)
             .arg(format!("https://{at}{path}"));

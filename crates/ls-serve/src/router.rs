@@ -6,8 +6,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::schema::AnyOf;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -76,11 +77,28 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
         .routes(routes!(adapters::list, adapters::add))
         .routes(routes!(adapters::remove))
         .route_layer(from_fn_with_state(service.clone(), with_token_alone));
-    OpenApiRouter::with_openapi(Api::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
         .merge(guarded)
         .merge(changing)
         .routes(routes!(info::health))
-        .split_for_parts()
+        .split_for_parts();
+    say_any_of(&mut document);
+    (router, document)
+}
+
+/// An empty list is of texts and of lists: what may be one of several forms need not be of one
+/// alone, as utoipa says it of every untagged enum.
+fn say_any_of(document: &mut Document) {
+    let schemas = document.components.iter_mut();
+    for schema in schemas.flat_map(|of| of.schemas.values_mut()) {
+        if let RefOr::T(Schema::OneOf(one)) = schema {
+            let mut any = AnyOf::new();
+            any.items = std::mem::take(&mut one.items);
+            any.description = one.description.take();
+            any.example = one.example.take();
+            *schema = any.into();
+        }
+    }
 }
 
 /// Answers with a service; to be mounted, or to be served by [`serve`](crate::serve).
