@@ -96,7 +96,7 @@ fn say_any_of(document: &mut Document) {
             any.items = std::mem::take(&mut one.items);
             any.description = one.description.take();
             any.example = one.example.take();
-            *schema = any.into();
+            *schema = Schema::AnyOf(any).into();
         }
     }
 }
