@@ -2,7 +2,7 @@
 //! the proxies, lines both ways at once.
 
 use std::fs::read_to_string;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::sandbox::{Sandbox, assert_contains};
-use crate::serving::{Serving, TOKEN_OF_SERVICE, runs};
+use crate::serving::{Serving, TOKEN_OF_SERVICE, runs, send_piece, write_lines_head};
 
 const HOST: &str = "llama.example.org";
 
@@ -29,7 +29,7 @@ fn with(mut text: String, changes: &[(&str, &str)]) -> String {
     text
 }
 
-/// A program, also where only root's path has it, if it and curl are there.
+/// A program, also where only root's path has it, if it, curl and openssl are there.
 #[allow(clippy::print_stderr)]
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -37,7 +37,9 @@ fn program(name: &str) -> Option<PathBuf> {
         let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
         folders.map(|dir| dir.join(name)).find(|at| at.is_file())
     };
-    let missing = [name, "curl"].into_iter().find(|name| find(name).is_none());
+    let missing = [name, "curl", "openssl"]
+        .into_iter()
+        .find(|name| find(name).is_none());
     if let Some(missing) = missing {
         eprintln!("SKIPPED: there is no {missing}");
         return None;
@@ -84,8 +86,9 @@ impl Proxy {
         curl
     }
 
-    /// Answers come through as they are, and of streams each before the next line is sent.
-    fn hands_on(&self, serving: &Serving) {
+    /// Answers come through as they are, and of streams, if it hands both ways on at once, each
+    /// before the next line is sent.
+    fn hands_on(&self, serving: &Serving, both_ways_at_once: bool) {
         let body = json!({ "model": "texts", "inputs": "good and warm" });
         let data = body.to_string();
         let json = ["-H", "Content-Type: application/json", "--data", &data];
@@ -96,28 +99,41 @@ impl Proxy {
         assert!(output.status.success(), "{answer} {said} {log}");
         assert_eq!(answer, serving.post("/predict", &body).body);
 
-        let lines = ["-H", "Content-Type: application/x-ndjson", "-H", "Expect:"];
-        let sends = ["--http1.1", "--no-buffer", "--request", "POST"];
-        // Reads what is answered while it waits for more to send, which it looks for when it tells
-        // its progress: it may not be silent.
-        let upload = ["--upload-file", "."];
-        let args = [&lines[..], &sends, &upload].concat();
-        let mut curl = self.curl("/models/texts/batch", &args);
-        curl.stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut curl = curl.spawn().unwrap();
-        let mut to = curl.stdin.take().unwrap();
-        let mut from = BufReader::new(curl.stdout.take().unwrap());
-        for text in ["good", "bad", "Zoë"] {
-            writeln!(to, "{}", json!({ "text": text })).unwrap();
-            to.flush().unwrap();
-            let mut line = String::new();
-            from.read_line(&mut line).unwrap();
+        // By hand: curl reads no answers while it waits for more to send.
+        let mut client = Command::new("openssl");
+        let at = format!("127.0.0.1:{}", self.port);
+        client.args(["s_client", "-quiet", "-servername", HOST, "-connect", &at]);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = client.stderr(Stdio::null()).spawn().unwrap();
+        let mut to = client.stdin.take().unwrap();
+        let from = BufReader::new(client.stdout.take().unwrap());
+        let mut answers = from.lines().map_while(Result::ok);
+        write_lines_head(&mut to, HOST, "/models/texts/batch");
+        let mut is_answered = |text: &str| {
+            // Objects alone begin so: the rest is sizes and headers.
+            let line = answers
+                .find(|line| line.starts_with('{'))
+                .unwrap_or_default();
             assert_contains(&line, &[text, "\"label\""]);
+        };
+        let texts = ["good", "bad", "Zoë"];
+        for text in texts {
+            send_piece(&mut to, &format!("{}\n", json!({ "text": text }))).unwrap();
+            if both_ways_at_once {
+                is_answered(text);
+            }
         }
+        send_piece(&mut to, "").unwrap();
+        if !both_ways_at_once {
+            texts.iter().for_each(|text| is_answered(text));
+        }
+        assert_eq!(
+            answers.last().as_deref(),
+            Some(""),
+            "the stream has no proper end"
+        );
         drop(to);
-        assert!(curl.wait().unwrap().success());
+        client.wait().unwrap();
     }
 }
 
@@ -135,12 +151,12 @@ fn free_port() -> u16 {
 
 #[test]
 fn nginx_hands_on_what_it_is_asked() {
-    let (Some(nginx), Some(openssl)) = (program("nginx"), program("openssl")) else {
+    let Some(nginx) = program("nginx") else {
         return;
     };
     let sandbox = runs();
     let serving = Serving::start(&sandbox, &["--run", "texts", "--run", "words"]);
-    let mut certificate = Command::new(openssl);
+    let mut certificate = Command::new("openssl");
     certificate
         .args([
             "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
@@ -185,7 +201,7 @@ fn nginx_hands_on_what_it_is_asked() {
         .args(["-e", "stderr", "-c", "nginx.conf", "-p"])
         .arg(sandbox.path(""));
     let proxy = Proxy::start(&sandbox, command, port);
-    proxy.hands_on(&serving);
+    proxy.hands_on(&serving, true);
 
     // What the service would not read, it is not sent.
     sandbox.write("large", "x".repeat(3 << 20));
@@ -210,19 +226,23 @@ fn caddy_hands_on_what_it_is_asked() {
     let sandbox = runs();
     let serving = Serving::start(&sandbox, &["--run", "texts", "--run", "words"]);
     let port = free_port();
+    let mut site = deployed("Caddyfile");
+    let says_version = Command::new(&caddy).arg("version").output().unwrap();
+    let version = String::from_utf8_lossy(&says_version.stdout).into_owned();
+    let has_full_duplex = !["v2.4.", "v2.5.", "v2.6.", "2.4.", "2.5.", "2.6."]
+        .iter()
+        .any(|old| version.starts_with(old));
+    if !has_full_duplex {
+        site = with(site, &[("enable_full_duplex", "")]);
+    }
     let local = format!(
         "admin off\n\tlocal_certs\n\tskip_install_trust\n\tauto_https disable_redirects\n\
          \thttps_port {port}\n\tservers {{"
     );
+    let to = format!("bind 127.0.0.1\n\treverse_proxy {}", serving.address());
     let site = with(
-        deployed("Caddyfile"),
-        &[
-            ("servers {", &local),
-            (
-                "reverse_proxy 127.0.0.1:8080",
-                &format!("bind 127.0.0.1\n\treverse_proxy {}", serving.address()),
-            ),
-        ],
+        site,
+        &[("servers {", &local), ("reverse_proxy 127.0.0.1:8080", &to)],
     );
     sandbox.write("Caddyfile", site);
     let mut command = Command::new(caddy);
@@ -230,7 +250,7 @@ fn caddy_hands_on_what_it_is_asked() {
     for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
         command.env(variable, sandbox.path(""));
     }
-    Proxy::start(&sandbox, command, port).hands_on(&serving);
+    Proxy::start(&sandbox, command, port).hands_on(&serving, has_full_duplex);
     serving.stop();
 }
 

@@ -219,17 +219,23 @@ pub fn read_reply(stream: &mut TcpStream) -> Reply {
 /// Begins a stream of lines, of which more may be sent.
 pub fn begin_lines(serving: &Serving, path: &str) -> TcpStream {
     let mut stream = serving.connect();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
-         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
+    write_lines_head(&mut stream, "a", path);
     stream
 }
 
+/// The head of a stream of lines.
+pub fn write_lines_head(to: &mut impl Write, host: &str, path: &str) {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    to.write_all(head.as_bytes()).unwrap();
+}
+
 /// Sends a piece of a stream; an empty one is its end.
-pub fn send_piece(stream: &mut TcpStream, piece: &str) -> std::io::Result<()> {
-    stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+pub fn send_piece(to: &mut impl Write, piece: &str) -> std::io::Result<()> {
+    to.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())?;
+    to.flush()
 }
 
 /// What is left of an answer in chunks: its lines, and whether it has a proper end.
