@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::runs::{json_lines, numbers, refused, train};
-use crate::sandbox::{Sandbox, assert_contains, jsonl};
+use crate::runs::{json_lines, numbers, refused};
+use crate::sandbox::{Sandbox, jsonl};
 use crate::serving::{Serving, TOKEN_OF_SERVICE, runs};
 
 const TEXTS: [&str; 6] = [
