@@ -5,7 +5,8 @@
 #   benches/serve/soak.sh OUT [REQUESTS] [CLIENTS]
 #
 # Three adapters of the demonstration's model (two classifiers and a tagger) are asked at random for
-# texts of 1 to 40 words, by 200 clients, a million times. OUT gets runs, questions and memory.tsv.
+# texts of 1 to 40 words, by 200 clients, a million times: as fast as they are answered, or RATE times
+# a second (RATE=290 makes it an hour). OUT gets runs, questions and memory.tsv.
 set -euo pipefail
 out=$1 requests=${2:-1000000} clients=${3:-200}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -63,7 +64,7 @@ done
   echo "$(date +%s) $(awk '/VmRSS/ { print $2 }' "/proc/$service/status")"
 done > memory.tsv 2> /dev/null) &
 "$programs/ls-bench-serve" --address 127.0.0.1:18082 --questions questions.jsonl \
-  --clients "$clients" --requests "$requests"
+  --clients "$clients" --requests "$requests" ${RATE:+--rate "$RATE"}
 kill -TERM $service
 wait $service
 python3 - <<'MEMORY'

@@ -161,3 +161,31 @@ fn the_first_line_may_name_the_schema() {
     sandbox.write("run.toml", format!("#:schema ls-llama.schema.json\n{text}"));
     assert_eq!(sandbox.ok(&show), without);
 }
+
+/// A setting that `run_data.py` does not know stops every comparison with transformers + peft.
+#[test]
+fn the_script_of_comparisons_knows_what_configs_come_to() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let script = std::fs::read_to_string(root.join("benches/vs_peft/run_data.py")).unwrap();
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if !name.starts_with("smollm2-") {
+            continue;
+        }
+        let path = path.to_str().unwrap();
+        let shown = Sandbox::empty().ok(&["config", "show", "--config", path]);
+        let mut section = String::new();
+        for line in shown.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = format!("{}.", name.trim_end_matches(']'));
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                let key = format!("\"{section}{key}\"");
+                assert!(script.contains(&key), "{name}: {key}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 300, "{count}");
+}
