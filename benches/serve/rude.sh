@@ -11,8 +11,8 @@ set -euo pipefail
 out=$1 rate=${2:-200} seconds=${SECONDS_EACH:-20}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root="$here/../.."
-cargo build --manifest-path "$root/Cargo.toml" -p ls-cli --bin ls-cli
-cargo build --manifest-path "$root/Cargo.toml" -p ls-benches --bin ls-bench-serve
+# At once: each alone would be built with other features of what both use.
+cargo build --manifest-path "$root/Cargo.toml" -p ls-cli --bin ls-cli -p ls-benches --bin ls-bench-serve
 programs="$(realpath "${CARGO_TARGET_DIR:-$root/target}/debug")"
 mkdir -p "$out"
 cd "$out"

@@ -14,8 +14,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root="$here/../.."
 seconds=${SECONDS_EACH:-20} adapters=${ADAPTERS:-8}
 threads=$(nproc)
-cargo build --manifest-path "$root/Cargo.toml" -p ls-cli --bin ls-cli
-cargo build --manifest-path "$root/Cargo.toml" -p ls-benches --bin ls-bench-serve
+# At once: each alone would be built with other features of what both use.
+cargo build --manifest-path "$root/Cargo.toml" -p ls-cli --bin ls-cli -p ls-benches --bin ls-bench-serve
 programs="$(realpath "${CARGO_TARGET_DIR:-$root/target}/debug")"
 data="$(realpath "$root/datasets/demo/sentiment")"
 mkdir -p "$out"

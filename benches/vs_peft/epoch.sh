@@ -22,8 +22,8 @@ while [ $# -gt 0 ]; do
 done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 manifest="$here/../../Cargo.toml"
-cargo build --manifest-path "$manifest" -p ls-cli --bin ls-cli
-cargo build --manifest-path "$manifest" -p ls-benches --bin ls-bench-epoch
+# At once: each alone would be built with other features of what both use.
+cargo build --manifest-path "$manifest" -p ls-cli --bin ls-cli -p ls-benches --bin ls-bench-epoch
 programs="${CARGO_TARGET_DIR:-$here/../../target}/debug"
 mkdir -p "$out"
 out=$(cd "$out" && pwd)

@@ -12,8 +12,8 @@ set -euo pipefail
 python=$1 model=$2 data=$3 out=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 manifest="$here/../../Cargo.toml" threads=${THREADS:-$(nproc)}
-cargo build --manifest-path "$manifest" -p ls-cli --bin ls-cli
-cargo build --manifest-path "$manifest" -p ls-benches --bin ls-bench-epoch
+# At once: each alone would be built with other features of what both use.
+cargo build --manifest-path "$manifest" -p ls-cli --bin ls-cli -p ls-benches --bin ls-bench-epoch
 programs="${CARGO_TARGET_DIR:-$here/../../target}/debug"
 mkdir -p "$out"
 settings=(--config "$here/epoch.toml" --set "model.path=$model" --set "data.train=$data/train.tsv"
