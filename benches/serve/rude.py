@@ -2,9 +2,10 @@
 
     python rude.py KIND PORT
 
-KIND is slow (500 connections, a byte of a header every five seconds each), cut (half a request, and gone),
-garbage (bytes that are no HTTP), large (bodies of 100 MB, with their length and in chunks) or flood (lists of
-long texts from 64 clients, more than the queue takes). Prints what it was answered, by status.
+KIND is slow (500 connections, a byte of a header every five seconds each), cut (half a request,
+and gone), garbage (bytes that are no HTTP), large (bodies of 100 MB, with their length and in
+chunks) or flood (lists of long texts from 64 clients, more than the queue takes). Prints what it
+was answered, by status; where nothing listens any more it ends with 1.
 """
 
 import collections
@@ -63,8 +64,11 @@ def cut():
     while True:
         with connect() as stream:
             # Sometimes all of it, so that it is at work when its client is gone.
-            stream.sendall(whole[: random.randint(1, len(whole))].encode())
-        count("cut")
+            try:
+                stream.sendall(whole[: random.randint(1, len(whole))].encode())
+                count("cut")
+            except OSError as error:
+                count(type(error).__name__)
         time.sleep(0.01)
 
 
@@ -107,16 +111,35 @@ def flood():
             answer = connection.getresponse()
             answer.read()
             count(answer.status)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             count(type(error).__name__)
             connection.close()
         # A client that waits as long as it is told to would be none of these.
         time.sleep(0.01)
 
 
-work, threads = {"slow": (slow, 1), "cut": (cut, 2), "garbage": (garbage, 2), "large": (large, 4), "flood": (flood, 64)}[kind]
-signal.signal(signal.SIGTERM, lambda *_: (print(json.dumps({str(of): n for of, n in answers.items()})), sys.stdout.flush(), os._exit(0)))
+KINDS = {"slow": (slow, 1), "cut": (cut, 2), "garbage": (garbage, 2), "large": (large, 4), "flood": (flood, 64)}
+work, threads = KINDS[kind]
+
+
+def at_work():
+    try:
+        work()
+    except OSError as error:
+        print(f"{kind}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def end():
+    with lock:
+        print(json.dumps({str(of): n for of, n in answers.items()}), flush=True)
+    os._exit(0)
+
+
+# Waited for, not handled: a handler could wait for a lock that its own thread holds. Threads take
+# over what is blocked.
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 for _ in range(threads):
-    threading.Thread(target=work, daemon=True).start()
-while True:
-    time.sleep(1)
+    threading.Thread(target=at_work, daemon=True).start()
+signal.sigwait([signal.SIGTERM])
+end()

@@ -5,8 +5,9 @@
 #   benches/serve/rude.sh OUT [RATE]
 #
 # Sixteen clients ask the demonstration's classifier RATE (200) times a second for SECONDS_EACH (20)
-# seconds, with nobody else and beside each kind of rude ones; they and the service share a machine. A
-# polite client whose request is refused (429) is counted apart. OUT gets the run and results.jsonl.
+# seconds, with nobody else and beside each kind of rude ones; they and the service share a machine.
+# A polite client whose request is refused (429) is counted apart. OUT gets the run and
+# results.jsonl.
 set -euo pipefail
 out=$1 rate=${2:-200} seconds=${SECONDS_EACH:-20}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -34,10 +35,14 @@ QUESTIONS
 serving() {
   "$programs/ls-cli" serve --run run --port 18083 -q "$@" &
   service=$!
-  until (exec 3<> /dev/tcp/127.0.0.1/18083) 2> /dev/null; do sleep 0.05; done
+  until (exec 3<> /dev/tcp/127.0.0.1/18083) 2> /dev/null; do
+    kill -0 $service
+    sleep 0.05
+  done
 }
 trap 'kill ${service:-} ${rude:-} 2> /dev/null || true' EXIT
-ended() { kill -TERM "$1"; wait "$1" || true; }
+# ended PROCESS: asks it to, and fails where it does not end well.
+ended() { kill -TERM "$1" && wait "$1"; }
 # polite NAME: one line of results; the peak of memory is that since it was started.
 polite() {
   line=$("$programs/ls-bench-serve" --address 127.0.0.1:18083 --questions questions.jsonl \
@@ -55,8 +60,13 @@ for kind in nobody slow cut garbage large flood; do
     sleep 2
   fi
   polite "$kind"
-  if [ "$kind" != nobody ]; then ended "$rude"; echo "$kind were answered: $(cat "$kind.json")"; fi
+  if [ "$kind" != nobody ]; then
+    ended "$rude"
+    rude=
+    echo "$kind were answered: $(cat "$kind.json")"
+  fi
   ended "$service"
+  service=
 done
 
 # From the start of the program to its first answer, and of the same answer by predict, which loads

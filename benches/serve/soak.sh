@@ -5,8 +5,8 @@
 #   benches/serve/soak.sh OUT [REQUESTS] [CLIENTS]
 #
 # Three adapters of the demonstration's model (two classifiers and a tagger) are asked at random for
-# texts of 1 to 40 words, by 200 clients, a million times: as fast as they are answered, or RATE times
-# a second (RATE=290 makes it an hour). OUT gets runs, questions and memory.tsv.
+# texts of 1 to 40 words, by 200 clients, a million times: as fast as they are answered, or RATE
+# times a second (RATE=280 makes it an hour). OUT gets runs, questions and memory.tsv.
 set -euo pipefail
 out=$1 requests=${2:-1000000} clients=${3:-200}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -55,14 +55,15 @@ QUESTIONS
 
 "$programs/ls-cli" serve --run first --run second --run words --port 18082 -q &
 service=$!
-trap 'kill $service 2> /dev/null || true' EXIT
+trap 'kill $service ${watch:-} 2> /dev/null || true' EXIT
 for _ in $(seq 100); do
   (exec 3<> /dev/tcp/127.0.0.1/18082) 2> /dev/null && break
   sleep 0.1
 done
-(while sleep 5; do
+(while sleep 5 && kill -0 $service; do
   echo "$(date +%s) $(awk '/VmRSS/ { print $2 }' "/proc/$service/status")"
 done > memory.tsv 2> /dev/null) &
+watch=$!
 "$programs/ls-bench-serve" --address 127.0.0.1:18082 --questions questions.jsonl \
   --clients "$clients" --requests "$requests" ${RATE:+--rate "$RATE"}
 kill -TERM $service

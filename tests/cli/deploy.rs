@@ -3,7 +3,7 @@
 
 use std::fs::read_to_string;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it answers: it may listen before it has its certificate.
     fn start(sandbox: &Sandbox, mut command: Command, port: u16) -> Self {
         let said = sandbox.path("said");
         let log = std::fs::File::create(&said).unwrap();
@@ -66,7 +66,13 @@ impl Proxy {
         let child = command.stderr(log).spawn().unwrap();
         let mut proxy = Self { child, port, said };
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !proxy
+            .curl("/health", &[])
+            .output()
+            .unwrap()
+            .status
+            .success()
+        {
             let ended = proxy.child.try_wait().unwrap();
             let said = || read_to_string(&proxy.said).unwrap();
             assert!(ended.is_none(), "{}", said());
@@ -127,11 +133,8 @@ impl Proxy {
         if !both_ways_at_once {
             texts.iter().for_each(|text| is_answered(text));
         }
-        assert_eq!(
-            answers.last().as_deref(),
-            Some(""),
-            "the stream has no proper end"
-        );
+        let rest: Vec<_> = answers.collect();
+        assert!(rest.ends_with(&["0".into(), String::new()]), "{rest:?}");
         drop(to);
         client.wait().unwrap();
     }
@@ -179,6 +182,7 @@ fn nginx_hands_on_what_it_is_asked() {
                 "server 127.0.0.1:8080;",
                 &format!("server {};", serving.address()),
             ),
+            ("    listen [::]:443 ssl;\n", ""),
             ("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;")),
             ("/etc/ssl/certs/llama.example.org.pem", "cert.pem"),
             ("/etc/ssl/private/llama.example.org.key", "key.pem"),
@@ -219,6 +223,7 @@ fn nginx_hands_on_what_it_is_asked() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn caddy_hands_on_what_it_is_asked() {
     let Some(caddy) = program("caddy") else {
         return;
@@ -227,12 +232,15 @@ fn caddy_hands_on_what_it_is_asked() {
     let serving = Serving::start(&sandbox, &["--run", "texts", "--run", "words"]);
     let port = free_port();
     let mut site = deployed("Caddyfile");
-    let says_version = Command::new(&caddy).arg("version").output().unwrap();
-    let version = String::from_utf8_lossy(&says_version.stdout).into_owned();
-    let has_full_duplex = !["v2.4.", "v2.5.", "v2.6.", "2.4.", "2.5.", "2.6."]
-        .iter()
-        .any(|old| version.starts_with(old));
-    if !has_full_duplex {
+    sandbox.write("Caddyfile", &site);
+    let mut adapt = Command::new(&caddy);
+    adapt.args(["adapt", "--adapter", "caddyfile", "--config", "Caddyfile"]);
+    let adapted = adapt.current_dir(sandbox.path("")).output().unwrap();
+    let said = String::from_utf8_lossy(&adapted.stderr).into_owned();
+    let both_ways_at_once = adapted.status.success();
+    if !both_ways_at_once {
+        assert_contains(&said, &["unrecognized", "enable_full_duplex"]);
+        eprintln!("SKIPPED: lines both ways at once, which this Caddy (before 2.7) has not");
         site = with(site, &[("enable_full_duplex", "")]);
     }
     let local = format!(
@@ -250,7 +258,7 @@ fn caddy_hands_on_what_it_is_asked() {
     for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
         command.env(variable, sandbox.path(""));
     }
-    Proxy::start(&sandbox, command, port).hands_on(&serving, has_full_duplex);
+    Proxy::start(&sandbox, command, port).hands_on(&serving, both_ways_at_once);
     serving.stop();
 }
 
@@ -309,8 +317,9 @@ fn systemd_takes_the_unit_and_its_command_serves() {
     assert!(output.status.success(), "{said}");
 }
 
+/// It is not built here: no image can be fetched.
 #[test]
-fn the_container_runs_what_is_built_and_not_as_root() {
+fn the_container_has_one_program_not_as_root_and_its_command_serves() {
     let file = deployed("Dockerfile");
     let line = |prefix: &str| {
         let found = file.lines().find(|line| line.starts_with(prefix));
@@ -323,22 +332,21 @@ fn the_container_runs_what_is_built_and_not_as_root() {
         .find_map(|line| line.strip_prefix("rust-version = "));
     let version = version.unwrap().trim_matches('"');
     assert_contains(line("FROM rust:"), &[&format!("FROM rust:{version}-slim-")]);
-    let (_, build) = file.split_once("cargo build ").unwrap();
-    let (_, target) = build
-        .lines()
-        .next()
-        .unwrap()
-        .split_once("--target ")
-        .unwrap();
-    let built = format!("/src/target/{target}/release/ls-cli /ls-cli");
-    assert_contains(line("COPY --from=build"), &[&built]);
-    assert!(build.contains("--release") && file.contains("+crt-static"));
-    assert_eq!(
-        file.lines().filter(|line| *line == "FROM scratch").count(),
-        1
+    assert_contains(
+        &file,
+        &[
+            "target-feature=+crt-static",
+            "cargo build --locked --release -p ls-cli",
+        ],
     );
-    assert_eq!(line("USER "), "USER 65534:65534");
-    assert_eq!(line("ENTRYPOINT "), "ENTRYPOINT [\"/ls-cli\"]");
+    assert_contains(&file, &["mv target/*/release/ls-cli /ls-cli\n"]);
+    let (_, image) = file.split_once("\nFROM scratch\n").unwrap();
+    let copies: Vec<_> = image
+        .lines()
+        .filter(|line| line.starts_with("COPY "))
+        .collect();
+    assert_eq!(copies, ["COPY --from=build /ls-cli /ls-cli"]);
+    assert_contains(image, &["USER 65534:65534\n", "ENTRYPOINT [\"/ls-cli\"]\n"]);
 
     // The command that its head shows.
     let sandbox = runs();

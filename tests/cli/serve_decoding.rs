@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::runs::{json_lines, numbers, refused};
-use crate::sandbox::{Sandbox, jsonl};
+use crate::problems::{LISTS, labels_of_both_kinds};
+use crate::runs::{SEQUENCE, json_lines, numbers, refused, train};
+use crate::sandbox::{Sandbox, assert_contains, jsonl};
 use crate::serving::{Serving, TOKEN_OF_SERVICE, runs};
 
 const TEXTS: [&str; 6] = [
@@ -129,6 +130,54 @@ fn each_model_answers_as_it_is_asked_to_as_far_as_that_is_for_it() {
 }
 
 #[test]
+fn labels_hold_from_the_threshold_that_is_said() {
+    let sandbox = runs();
+    labels_of_both_kinds(&sandbox);
+    sandbox.write("run.toml", SEQUENCE);
+    train(&sandbox, "lists", &LISTS);
+    let fitted = predicted(&sandbox, "lists", &[]);
+    let flags = ["--threshold", "0.05"];
+    let expected = predicted(&sandbox, "lists", &flags);
+    assert_ne!(fitted, expected);
+
+    let args = ["--run", "lists", "--run", "texts"];
+    let serving = Serving::start_with(
+        &sandbox,
+        &[&args[..], &flags].concat(),
+        Some(TOKEN_OF_SERVICE),
+    );
+    assert_eq!(streamed(&serving, "lists"), expected);
+    assert_eq!(
+        streamed(&serving, "texts"),
+        predicted(&sandbox, "texts", &[])
+    );
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Authorization", &*format!("Bearer {TOKEN_OF_SERVICE}")),
+    ];
+    let body = json!({ "input": TEXTS }).to_string();
+    let answers = serving
+        .ask("POST", "/models/lists/classify", &headers, &body)
+        .json();
+    let labels = |answers: &mut dyn Iterator<Item = &Value>| -> Vec<Value> {
+        answers.map(|answer| answer["labels"].clone()).collect()
+    };
+    let found = labels(&mut answers["data"].as_array().unwrap().iter());
+    assert_eq!(found, labels(&mut expected.iter()));
+    let info = serving.ask("GET", "/info", &headers, "").json();
+    assert_eq!(info["models"][0]["name"], "lists");
+    let thresholds = numbers_of(&info["models"][0]["thresholds"]);
+    assert!(thresholds.len() > 1 && thresholds.iter().all(|score| *score == 0.05_f32));
+    assert_eq!(info["models"][1].get("thresholds"), None);
+    serving.stop();
+}
+
+fn numbers_of(list: &Value) -> Vec<f32> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|score| score.as_f64().unwrap() as f32).collect()
+}
+
+#[test]
 fn what_is_for_none_of_the_models_is_refused() {
     let sandbox = runs();
     for (args, says) in [
@@ -142,7 +191,7 @@ fn what_is_for_none_of_the_models_is_refused() {
         ),
         (
             &["--run", "texts", "--run", "words", "--constrained=bilou"],
-            "--constrained: the labels are not of bilou",
+            "the model \"words\" cannot answer so: --constrained: the labels are not of bilou",
         ),
         (
             &["--run", "texts", "--abstain-below", "1.5"],
@@ -156,4 +205,12 @@ fn what_is_for_none_of_the_models_is_refused() {
             &[says],
         );
     }
+    // With a token, a model that it is for may come.
+    let args = ["--run", "texts", "--constrained"];
+    let serving = Serving::start_with(&sandbox, &args, Some(TOKEN_OF_SERVICE));
+    let said = serving.stop();
+    assert_contains(
+        &said,
+        &["--constrained: there is no model here that gives words"],
+    );
 }

@@ -103,7 +103,7 @@ fn a_client_that_is_made_of_the_document_gets_the_same_answers() {
     serving.stop();
 }
 
-/// Whatever the document allows is answered as it says, and whatever it does not is refused: nothing
+/// Whatever the document allows is answered as it says, and all else is refused: nothing
 /// makes the service fail.
 #[test]
 #[allow(clippy::print_stderr)]

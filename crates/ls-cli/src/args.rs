@@ -133,6 +133,9 @@ pub enum Command {
     /// transformers; /docs lists all. What waits is computed together, whichever adapter it is
     /// for, and answered as predict answers it, to the bit.
     ///
+    /// --threshold, --abstain-below and --constrained are each for those models that they fit, also
+    /// for those that come later; one that fits none is refused, unless there is a token.
+    ///
     /// With a token (--token-file, or the variable LS_LLAMA_TOKEN) requests need
     /// `Authorization: Bearer TOKEN`, and /adapters adds and removes adapters. SIGHUP loads all of
     /// them anew. SIGTERM and Ctrl-C take no more requests and answer what was taken; then the
@@ -777,7 +780,7 @@ pub struct ServeArgs {
     /// Longest input in tokens, of adapters on --model
     #[arg(long, value_name = "N", conflicts_with = "run")]
     pub max_length: Option<usize>,
-    /// How they answer: each of these is for those models that it fits.
+    /// How they answer.
     #[command(flatten)]
     pub answering: AnsweringArgs,
     /// Address to listen on. Any but a loopback one is open to others

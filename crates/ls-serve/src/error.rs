@@ -166,8 +166,16 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A model cannot answer as it is asked to.
+    #[error("the model {name:?} cannot answer so: {source}")]
+    Answering {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: TrainError,
+    },
     /// Something is asked of models that is for none of them.
-    #[error("{flag}: there is no model here {models}: leave it out")]
+    #[error("{flag}: there is no model here {models}")]
     ForNone {
         /// What.
         flag: &'static str,
@@ -251,7 +259,7 @@ impl ServeError {
                 (StatusCode::UNPROCESSABLE_ENTITY, "empty_input")
             }
             Self::Value(_) | Self::Name { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "value"),
-            Self::Model(_) | Self::OtherBase { .. } => {
+            Self::Model(_) | Self::Answering { .. } | Self::OtherBase { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "model_refused")
             }
             Self::TooMany { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs"),

@@ -61,7 +61,21 @@ impl Loaded {
     /// The model of this name, which is asked to answer so as far as that is for its kind.
     fn named(mut self, name: &str, source: Source, asked: Answering) -> Result<Arc<Model>> {
         let asked = asked.for_problem(self.predictor.problem());
-        self.predictor.set_answering(asked)?;
+        let set = self.predictor.set_answering(asked);
+        set.map_err(|source| ServeError::Answering {
+            name: name.into(),
+            source,
+        })?;
+        if let (Some(None), Some(scheme)) =
+            (asked.constrained, self.predictor.decoding().constrained)
+            && self.predictor.guesses_scheme()
+        {
+            let scheme = scheme.name();
+            tracing::warn!(
+                model = name,
+                "its tags are held to {scheme}, a guess by their names"
+            );
+        }
         Ok(Arc::new(Model {
             name: name.into(),
             source,
@@ -93,7 +107,7 @@ impl Models {
     /// # Errors
     ///
     /// If there are none; if a run cannot be used; if two have one name, or stand on different
-    /// bases; if something is asked for that is for none of them.
+    /// bases; if one cannot answer so.
     pub fn of_runs(
         runs: &[(String, PathBuf)],
         answering: Answering,
@@ -116,7 +130,7 @@ impl Models {
             let models = Self::new(None, &Overrides::default(), answering, device);
             let loaded = Loaded::of_run(predictor, &config);
             models.insert(name, Source::Run(first.clone()), loaded)?;
-            return models.checked();
+            return Ok(models);
         };
         let overrides = Overrides::default();
         let base = BaseModel::for_adapter(&opened.model, adapter, &overrides, device, observer)?;
@@ -124,7 +138,7 @@ impl Models {
         for (name, run) in runs {
             models.add(name, Source::Run(run.clone()))?;
         }
-        models.checked()
+        Ok(models)
     }
 
     /// Adapters on the decoder of a Hugging Face folder, by name; without any the folder's own
@@ -133,8 +147,7 @@ impl Models {
     ///
     /// # Errors
     ///
-    /// If a folder cannot be used, or two have one name; if something is asked for that is for none
-    /// of them.
+    /// If a folder cannot be used, or two have one name; if one cannot answer so.
     pub fn of_adapters(
         model_dir: &Path,
         adapters: &[(String, PathBuf)],
@@ -149,14 +162,14 @@ impl Models {
             let models = Self::new(None, overrides, answering, device);
             let source = Source::Model(model_dir.into());
             models.insert(&name_of(model_dir), source, Loaded::of_folder(predictor))?;
-            return models.checked();
+            return Ok(models);
         };
         let base = BaseModel::for_adapter(model_dir, first, overrides, device, observer)?;
         let models = Self::new(Some(base), overrides, answering, device);
         for (name, dir) in adapters {
             models.add(name, Source::Adapter(dir.clone()))?;
         }
-        models.checked()
+        Ok(models)
     }
 
     fn new(
@@ -174,14 +187,18 @@ impl Models {
         }
     }
 
-    /// Itself, unless something is asked of its models that is for none of them.
-    fn checked(self) -> Result<Self> {
+    /// Whether all that is asked of the models is for one of them at least.
+    ///
+    /// # Errors
+    ///
+    /// If something is for none of them: what.
+    pub fn check_answering(&self) -> Result<()> {
         let problems: Vec<_> = self.all().iter().map(|of| of.predictor.problem()).collect();
         let for_none = |is_asked: &dyn Fn(Answering) -> bool| {
             let of = |problem: &Problem| is_asked(self.answering.for_problem(*problem));
             is_asked(self.answering) && !problems.iter().any(of)
         };
-        let useless = if for_none(&|of| of.threshold.is_some()) {
+        let (flag, models) = if for_none(&|of| of.threshold.is_some()) {
             ("--threshold", "for which any number of labels may hold")
         } else if for_none(&|of| of.abstain_below.is_some()) {
             (
@@ -191,9 +208,8 @@ impl Models {
         } else if for_none(&|of| of.constrained.is_some()) {
             ("--constrained", "that gives words the tags of spans")
         } else {
-            return Ok(self);
+            return Ok(());
         };
-        let (flag, models) = useless;
         Err(ServeError::ForNone { flag, models })
     }
 

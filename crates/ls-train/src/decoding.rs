@@ -1,4 +1,5 @@
-//! [`Decoding`]: what is chosen by scores where that is said at prediction, beside the highest.
+//! [`Answering`] is what may be asked of models at prediction, [`Decoding`] what one of them makes of
+//! it: what is chosen by scores, beside the highest.
 
 use ls_data::{LabelSet, TagGrammar, TagKind, TagScheme, decode_spans};
 use serde::Serialize;
@@ -7,7 +8,7 @@ use crate::decision::Decision;
 use crate::prediction::{Prediction, lenient_names};
 use crate::problem::Problem;
 
-/// How a model answers.
+/// How a model answers: of what it was asked, what is for it, with the tag scheme named.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Decoding {
     /// The score under which nothing is answered: no label for a text, no entity for the words that

@@ -179,7 +179,7 @@ impl Predictor {
         self.decoding
     }
 
-    /// From now on answers are chosen so.
+    /// From now on answers are chosen so. A threshold stands until another one is asked for.
     ///
     /// # Errors
     ///
@@ -193,17 +193,6 @@ impl Predictor {
                 faults: vec![fault],
             })
         };
-        for (flag, score) in [
-            ("--threshold", asked.threshold),
-            ("--abstain-below", asked.abstain_below),
-        ] {
-            if let Some(score) = score.filter(|score| !(0.0..=1.0).contains(score)) {
-                return fault(
-                    flag,
-                    format!("expected a number from 0 to 1, found {score}"),
-                );
-            }
-        }
         let fitting = asked.for_problem(problem);
         if asked.threshold != fitting.threshold {
             let text = "this model says of no label whether it holds: leave it out";
@@ -217,6 +206,17 @@ impl Predictor {
         if asked.constrained != fitting.constrained {
             let text = "only tags of spans have a scheme, and this model gives none: leave it out";
             return fault("--constrained", text.into());
+        }
+        for (flag, score) in [
+            ("--threshold", asked.threshold),
+            ("--abstain-below", asked.abstain_below),
+        ] {
+            if let Some(score) = score.filter(|score| !(0.0..=1.0).contains(score)) {
+                return fault(
+                    flag,
+                    format!("expected a number from 0 to 1, found {score}"),
+                );
+            }
         }
         let labels = &self.settings.labels;
         let scheme = asked.constrained;

@@ -51,6 +51,13 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     };
     let models = models.map_err(usage)?;
     display.finish();
+    if let Err(error) = models.check_answering() {
+        // With a token, models that it is for may come later.
+        if token.is_none() {
+            return Err(usage(error));
+        }
+        warn(error);
+    }
     let names: Vec<_> = models
         .all()
         .iter()
@@ -173,13 +180,16 @@ fn stop() -> Result<impl Future<Output = ()>> {
 
 #[cfg(unix)]
 async fn reload(service: &Arc<Service>) {
-    let service = service.clone();
-    let reloaded = tokio::task::spawn_blocking(move || service.models.reload()).await;
+    let at_work = service.clone();
+    let reloaded = tokio::task::spawn_blocking(move || at_work.models.reload()).await;
     for (name, loaded) in reloaded.unwrap_or_default() {
         match loaded {
             Ok(()) => say(format!("{name} is loaded anew")),
             Err(error) => warn(format!("{name} stays as it was: {error}")),
         }
+    }
+    if let Err(error) = service.models.check_answering() {
+        warn(error);
     }
 }
 
@@ -222,6 +232,7 @@ fn usage(error: ServeError) -> anyhow::Error {
         }
         .into(),
         ServeError::Token { .. }
+        | ServeError::Answering { .. }
         | ServeError::OtherBase { .. }
         | ServeError::ForNone { .. }
         | ServeError::NoModels => UsageError::new(error.to_string()).into(),
