@@ -56,7 +56,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         if token.is_none() {
             return Err(usage(error));
         }
-        warn(error);
+        warn(error.to_string());
     }
     let names: Vec<_> = models
         .all()
@@ -189,7 +189,7 @@ async fn reload(service: &Arc<Service>) {
         }
     }
     if let Err(error) = service.models.check_answering() {
-        warn(error);
+        warn(error.to_string());
     }
 }
 
