@@ -194,16 +194,16 @@ impl Predictor {
             })
         };
         let fitting = asked.for_problem(problem);
-        if asked.threshold != fitting.threshold {
+        if asked.threshold.is_some() != fitting.threshold.is_some() {
             let text = "this model says of no label whether it holds: leave it out";
             return fault("--threshold", text.into());
         }
-        if asked.abstain_below != fitting.abstain_below {
+        if asked.abstain_below.is_some() != fitting.abstain_below.is_some() {
             let text = "it is for models that give a text or a word one of several labels: leave \
                         it out (--threshold says from when on labels hold)";
             return fault("--abstain-below", text.into());
         }
-        if asked.constrained != fitting.constrained {
+        if asked.constrained.is_some() != fitting.constrained.is_some() {
             let text = "only tags of spans have a scheme, and this model gives none: leave it out";
             return fault("--constrained", text.into());
         }
