@@ -2,6 +2,7 @@
 //! width, and what `/docs` shows is all that the service says of itself. It needs Chromium, as the
 //! tests in `browser` do.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ fn marks(browser: &mut Browser) -> (Vec<(String, String, u64)>, String) {
 }
 
 /// Five models on one base, one for each kind of answer.
-fn models() -> (Sandbox, Serving) {
+fn models(flags: &[&str]) -> (Sandbox, Serving) {
     let sandbox = token();
     train(&sandbox, "names", &[]);
     sandbox.write("speech.conll", parts_of_speech().read("train.conll"));
@@ -127,6 +128,7 @@ fn models() -> (Sandbox, Serving) {
     for run in ["names", "speech", "texts", "topics", "stars"] {
         args.extend(["--run", run]);
     }
+    args.extend(flags);
     let served = Serving::start(&sandbox, &args);
     (sandbox, served)
 }
@@ -134,7 +136,7 @@ fn models() -> (Sandbox, Serving) {
 #[test]
 fn a_text_is_typed_and_its_answer_is_seen() {
     let Some(mut browser) = browser() else { return };
-    let (sandbox, served) = models();
+    let (sandbox, served) = models(&[]);
     open_page(&mut browser, &served.url(), VIEWS[3]);
 
     // One label: as the command line has it.
@@ -173,6 +175,7 @@ fn a_text_is_typed_and_its_answer_is_seen() {
     let said = ask(&mut browser, "topics", &[text]);
     assert_contains(&said, &["judged by itself"]);
     let answer = predicted(&sandbox, "topics", text);
+    assert_eq!(holding(&said), holding_in(&answer));
     assert_eq!(bars(&mut browser), likeliest_first(&answer));
     let said = ask(&mut browser, "stars", &[text]);
     let answer = predicted(&sandbox, "stars", text)["scores"]["stars"]
@@ -231,10 +234,71 @@ fn a_text_is_typed_and_its_answer_is_seen() {
     assert_contains(&said, &["Error: nothing answers"]);
 }
 
+/// The labels that the page says hold.
+fn holding(said: &str) -> BTreeSet<&str> {
+    let labels = said.strip_prefix("Holds: ");
+    let labels = labels.and_then(|said| said.split_once(". Each "));
+    assert!(
+        labels.is_some() || said.starts_with("No label holds. "),
+        "{said}"
+    );
+    labels.map_or_else(BTreeSet::new, |(labels, _)| labels.split(", ").collect())
+}
+
+/// Those that the program says hold.
+fn holding_in(answer: &Value) -> BTreeSet<&str> {
+    let labels = answer["labels"].as_array().unwrap().iter();
+    labels.map(|label| label.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_text_is_judged_as_the_service_was_told_to() {
+    let Some(mut browser) = browser() else { return };
+    let flags = [
+        "--abstain-below",
+        "0.99",
+        "--threshold",
+        "0.05",
+        "--constrained",
+    ];
+    let (sandbox, served) = models(&flags);
+    open_page(&mut browser, &served.url(), VIEWS[0]);
+    let text = "the \"old\" sea was bright, wasn't it";
+    let facts = "document.getElementById('about').textContent";
+    let mut about =
+        |browser: &mut Browser| -> String { browser.value(facts).as_str().unwrap().to_owned() };
+
+    let said = ask(&mut browser, "texts", &[text]);
+    let (label, score) = &likeliest_first(&predicted(&sandbox, "texts", text))[0];
+    assert_eq!(
+        said,
+        format!("No answer: {label}, {score} is not sure enough")
+    );
+    assert_contains(&about(&mut browser), &["where it is at least 99.0 % sure"]);
+
+    let said = ask(&mut browser, "topics", &[text]);
+    let args = [
+        "predict",
+        "--run",
+        "topics",
+        "--threshold",
+        "0.05",
+        "--format",
+        "jsonl",
+        text,
+    ];
+    let answer: Value = serde_json::from_str(sandbox.ok(&args).trim()).unwrap();
+    assert_eq!(holding(&said), holding_in(&answer));
+    assert!(!about(&mut browser).contains("sure"));
+
+    ask(&mut browser, "names", &["Ann sold boats in Bern ."]);
+    assert_contains(&about(&mut browser), &["of the scheme iob2"]);
+}
+
 #[test]
 fn the_pages_of_a_service_are_without_fault() {
     let Some(mut browser) = browser() else { return };
-    let (_sandbox, served) = models();
+    let (_sandbox, served) = models(&[]);
     for view in VIEWS {
         let check = |browser: &mut Browser, texts: u64, what: &str| {
             let own = |url: &str| url.starts_with(&served.url());
