@@ -265,7 +265,7 @@ fn a_text_is_judged_as_the_service_was_told_to() {
     open_page(&mut browser, &served.url(), VIEWS[0]);
     let text = "the \"old\" sea was bright, wasn't it";
     let facts = "document.getElementById('about').textContent";
-    let mut about =
+    let about =
         |browser: &mut Browser| -> String { browser.value(facts).as_str().unwrap().to_owned() };
 
     let said = ask(&mut browser, "texts", &[text]);
