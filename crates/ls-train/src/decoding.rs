@@ -1,5 +1,5 @@
-//! [`Answering`] is what may be asked of models at prediction, [`Decoding`] what one of them makes of
-//! it: what is chosen by scores, beside the highest.
+//! What is chosen by scores beside the highest: [`Answering`], what may be asked of models at
+//! prediction, and [`Decoding`], what one of them makes of it.
 
 use ls_data::{LabelSet, TagGrammar, TagKind, TagScheme, decode_spans};
 use serde::Serialize;
