@@ -172,7 +172,7 @@ pub enum ServeError {
         /// Its name.
         name: String,
         /// Why.
-        source: TrainError,
+        source: Box<TrainError>,
     },
     /// Something is asked of models that is for none of them.
     #[error("{flag}: there is no model here {models}")]

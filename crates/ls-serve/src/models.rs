@@ -64,7 +64,7 @@ impl Loaded {
         let set = self.predictor.set_answering(asked);
         set.map_err(|source| ServeError::Answering {
             name: name.into(),
-            source,
+            source: source.into(),
         })?;
         if let (Some(None), Some(scheme)) =
             (asked.constrained, self.predictor.decoding().constrained)
