@@ -4,7 +4,7 @@
 #
 #   benches/serve/rude.sh OUT [RATE]
 #
-# Sixteen clients ask the demonstration's classifier RATE (200) times a second for SECONDS_EACH (20)
+# 128 clients ask the demonstration's classifier RATE (200) times a second for SECONDS_EACH (20)
 # seconds, with nobody else and beside each kind of rude ones; they and the service share a machine.
 # A polite client whose request is refused (429) is counted apart. OUT gets the run and
 # results.jsonl.
@@ -46,7 +46,7 @@ ended() { kill -TERM "$1" && wait "$1"; }
 # polite NAME: one line of results; the peak of memory is that since it was started.
 polite() {
   line=$("$programs/ls-bench-serve" --address 127.0.0.1:18083 --questions questions.jsonl \
-    --seconds "$seconds" --clients 16 --rate "$rate") || true
+    --seconds "$seconds" --clients 128 --rate "$rate") || true
   peak=$(awk '/VmHWM/ { print $2 }' "/proc/$service/status")
   python3 -c 'import json, sys; print(json.dumps({"name": sys.argv[1], **json.loads(sys.argv[2]), "peak_mib": int(sys.argv[3]) // 1024}))' \
     "$1" "$line" "$peak" | tee -a results.jsonl
