@@ -31,7 +31,7 @@ with open("questions.jsonl", "w") as out:
 QUESTIONS
 : > results.jsonl
 
-# serving NAME FLAGS...: starts it, and waits until it listens.
+# serving FLAGS...: starts it, and waits until it listens.
 serving() {
   "$programs/ls-cli" serve --run run --port 18083 -q "$@" &
   service=$!
