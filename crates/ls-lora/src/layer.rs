@@ -58,8 +58,14 @@ pub trait LoraLayer {
         let _ = format;
         Ok(())
     }
-    /// How many values the frozen weight has if it is packed, which burn does not count as
-    /// parameters; else 0.
+    /// Cuts the frozen weight into the tiles that the CPU's product reads, as [`TiledWeight`] has
+    /// it: for a model that only answers, as the weight is no parameter from then on. Does nothing
+    /// where that is of no use, nor to a layer that is not linear.
+    ///
+    /// [`TiledWeight`]: ls_ops::TiledWeight
+    fn tile(&mut self) {}
+    /// How many values the frozen weight has if it is packed or in tiles, which burn does not count
+    /// as parameters; else 0.
     fn packed_parameters(&self) -> usize {
         0
     }

@@ -34,14 +34,15 @@
 //! # }
 //! ```
 //!
-//! Reading order: `linear.rs` and `adapter.rs` (what an adapter computes), `module.rs` and
-//! `place.rs` (placing adapters on a model), `model.rs` (several named adapters), `config.rs` and
-//! `target.rs` (PEFT's fields and matching rules), `peft/` (the files), `quantized/` (4 and 8
-//! bits).
+//! Reading order: `linear.rs`, `base_layer.rs` and `adapter.rs` (what a layer and an adapter
+//! compute), `module.rs` and `place.rs` (placing adapters on a model), `model.rs` (several named
+//! adapters), `config.rs` and `target.rs` (PEFT's fields and matching rules), `peft/` (the files),
+//! `quantized/` (4 and 8 bits).
 
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod base_layer;
 mod combine;
 mod config;
 mod draws;
@@ -65,6 +66,7 @@ mod target;
 mod trainable;
 
 pub use adapter::{Dora, LoraAdapter, Start};
+pub use base_layer::{BaseLayer, QuantizedLinear, TiledLinear};
 pub use combine::Combination;
 pub use config::{Bias, InitLoraWeights, LoraConfig, TargetModules, TaskType};
 pub use dtype::host_values;
@@ -76,14 +78,14 @@ pub use ls_files::{Dtype, HostTensor};
 pub use ls_ops::{dropout, seed_dropout};
 pub use merge::MergeReport;
 pub use model::LoraModel;
-pub use module::{LoraModule, ModulePath};
+pub use module::{LoraModule, ModulePath, tile};
 pub use optim::{LoraPlus, LoraPlusGroups};
 pub use parameters::{parameters, set_trainable};
 pub use peft::{
     AdapterTensors, CONFIG_FILE, PICKLED_WEIGHTS_FILE, PeftAdapter, WEIGHTS_FILE, weights_file,
 };
 pub use place::{adapter_tensors, add_adapter, load_adapter, to_peft, trained_in_full};
-pub use quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
+pub use quantized::{Quantization, QuantizedWeight};
 pub use target::{
     LARGEST_ALPHA, LARGEST_RANK, MOST_PATTERNS, ModuleMatcher, modules_of_adapter, select_modules,
 };

@@ -4,15 +4,17 @@
 //! product `A B` is only formed to merge, and the frozen weight never receives a gradient, because
 //! it is an untracked constant in the graph.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
+use ls_ops::TiledWeight;
 
 use crate::adapter::{LoraAdapter, column_norm_squared, merged_weight};
+use crate::base_layer::{BaseLayer, QuantizedLinear, TiledLinear};
 use crate::dtype::to_dtype;
 use crate::error::{LoraError, Result};
 use crate::layer::{LayerKind, LoraLayer, MergeDrift};
-use crate::quantized::{BaseLayer, Quantization, QuantizedLinear, QuantizedWeight};
+use crate::quantized::{Quantization, QuantizedWeight};
 
 /// A linear layer with frozen base weights and any number of named adapters: a drop-in for
 /// [`burn::nn::Linear`].
@@ -271,6 +273,10 @@ impl LoraLayer for LoraLinear {
                 weight: QuantizedWeight::quantize(exact.clone(), linear.weight.format())?,
                 bias: linear.bias.clone(),
             }),
+            BaseLayer::Tiled(linear) => BaseLayer::Dense(Linear {
+                weight: Param::from_tensor(exact.clone()).set_require_grad(false),
+                bias: linear.bias.clone(),
+            }),
         };
         let drift = MergeDrift::between(base, exact, merged.weight())?;
         self.unmerged = Some(Box::new(std::mem::replace(&mut self.base_layer, merged)));
@@ -293,6 +299,9 @@ impl LoraLayer for LoraLinear {
                 BaseLayer::Quantized(QuantizedLinear { weight, .. }) => {
                     BaseLayer::Quantized(QuantizedLinear { weight, bias })
                 }
+                BaseLayer::Tiled(TiledLinear { weight, .. }) => {
+                    BaseLayer::Tiled(TiledLinear { weight, bias })
+                }
             };
         }
     }
@@ -313,10 +322,10 @@ impl LoraLayer for LoraLinear {
                 reason: "adapters are merged into it: unmerge first".to_owned(),
             });
         }
-        if let BaseLayer::Dense(linear) = &self.base_layer {
+        if !matches!(self.base_layer, BaseLayer::Quantized(_)) {
             self.base_layer = BaseLayer::Quantized(QuantizedLinear {
-                weight: QuantizedWeight::quantize(linear.weight.val(), format)?,
-                bias: linear.bias.clone(),
+                weight: QuantizedWeight::quantize(self.base_layer.weight(), format)?,
+                bias: self.base_layer.bias().cloned(),
             });
             let norm = column_norm_squared(self.base_layer.weight());
             for dora in self
@@ -330,10 +339,23 @@ impl LoraLayer for LoraLinear {
         Ok(())
     }
 
+    fn tile(&mut self) {
+        if let BaseLayer::Dense(linear) = &mut self.base_layer
+            && TiledWeight::is_for(&linear.weight.val())
+        {
+            // Taken out, as a weight that the layer still had would be copied.
+            let nothing = Param::from_tensor(Tensor::empty([0, 0], &linear.weight.val().device()));
+            let weight = std::mem::replace(&mut linear.weight, nothing).into_value();
+            let bias = linear.bias.take();
+            let weight = TiledWeight::of(weight).expect("tiles are for this weight");
+            self.base_layer = BaseLayer::Tiled(TiledLinear { weight, bias });
+        }
+    }
+
     fn packed_parameters(&self) -> usize {
         match &self.base_layer {
             BaseLayer::Dense(_) => 0,
-            BaseLayer::Quantized(linear) => linear.weight.shape().iter().product(),
+            BaseLayer::Quantized(_) | BaseLayer::Tiled(_) => self.shape().iter().product(),
         }
     }
 }

@@ -88,6 +88,17 @@ pub trait LoraModule: Module + ModuleDisplay {
     }
 }
 
+/// Cuts the frozen weights of all linear layers into tiles ([`LoraLayer::tile`]): for a model that
+/// only answers. Each weight is freed as soon as its tiles are there, unless others share it, and
+/// the next tiles take its place.
+pub fn tile<M: LoraModule>(module: &mut M) {
+    // One after the other, by the thread that loaded them: another would have a heap of its own,
+    // and what this one frees would lie idle.
+    for (_, layer) in module.layers_mut() {
+        layer.tile();
+    }
+}
+
 /// The dotted name of the module that a visit is at.
 #[derive(Debug, Clone, Default)]
 pub struct ModulePath(String);

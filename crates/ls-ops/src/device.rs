@@ -35,6 +35,26 @@ pub fn prepare(cache: Option<&Path>) {
     }
 }
 
+/// Runs `work`, which computes on `device`, in a thread of the pool that the CPU's kernels share
+/// their work with. From any other thread each operation hands its work to the pool, sleeps and is
+/// woken, which for the few rows of a sentence takes longer than the work. On other devices it runs
+/// where it is.
+///
+/// While an operation waits for its last part, the thread may take up what others have given to the
+/// pool, such as the `work` of another call. So `work` holds no lock, and counts on no value of its
+/// thread to stay as it was, as the seed of [`seed_dropout`](crate::seed_dropout) is.
+///
+/// # Panics
+///
+/// Where `work` does.
+pub fn on_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    if crate::is_host(device) {
+        rayon::scope(|_| work())
+    } else {
+        work()
+    }
+}
+
 /// Why a device that a program was built for cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

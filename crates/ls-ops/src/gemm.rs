@@ -1,6 +1,8 @@
 //! Matrix products over slices, by rten-gemm.
 
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions};
+use rten_gemm::{
+    GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix,
+};
 use rten_tensor::NdTensorView;
 
 use crate::uninit::written;
@@ -65,10 +67,81 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// The right side of a product, cut into the tiles that the kernel reads.
+pub(crate) struct Tiles(PackedBMatrix<f32>);
+
+impl Tiles {
+    /// None of an empty matrix.
+    pub(crate) fn of(b: Matrix<'_>) -> Option<Self> {
+        let cut = || Self(EXECUTOR.with(|executor| executor.prepack_b(b.view())));
+        (!b.is_empty()).then(cut)
+    }
+
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.0.rows(), self.0.cols()]
+    }
+
+    /// The matrix again, rows end to end. The order of the tiles is the kernel's own affair, so a
+    /// matrix of places is cut as well, and says which value went where.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        let len = self.shape().iter().product();
+        let places: Vec<f32> = (1..=len as u32).map(f32::from_bits).collect();
+        let places = Self::of(Matrix::new(&places, self.shape()));
+        let places = places.map(|places| places.0.into_vec()).unwrap_or_default();
+        let mut values = vec![0.0; len];
+        for (place, value) in places.into_iter().zip(self.0.clone().into_vec()) {
+            // Zero is what fills the last tiles up.
+            if let Some(at) = (place as usize).checked_sub(1) {
+                values[at] = f32::from_bits(value);
+            }
+        }
+        values
+    }
+}
+
+/// The right side of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// Cut into tiles for this product.
+    Matrix(Matrix<'a>),
+    /// Cut before.
+    Tiles(&'a Tiles),
+}
+
+impl<'a> Right<'a> {
+    fn shape(self) -> [usize; 2] {
+        match self {
+            Self::Matrix(matrix) => matrix.shape,
+            Self::Tiles(tiles) => tiles.shape(),
+        }
+    }
+
+    fn input(self) -> GemmInputB<'a, f32> {
+        match self {
+            Self::Matrix(matrix) => GemmInputB::Unpacked(matrix.view()),
+            Self::Tiles(tiles) => GemmInputB::Packed(&tiles.0),
+        }
+    }
+}
+
+impl<'a> From<Matrix<'a>> for Right<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self::Matrix(matrix)
+    }
+}
+
+impl<'a> From<&'a Tiles> for Right<'a> {
+    fn from(tiles: &'a Tiles) -> Self {
+        Self::Tiles(tiles)
+    }
+}
+
 /// `a b`.
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    let len = a.shape[0] * b.shape[1];
-    if a.is_empty() || b.is_empty() {
+pub(crate) fn product<'b>(a: Matrix<'_>, b: impl Into<Right<'b>>) -> Vec<f32> {
+    let b = b.into();
+    let [inner, columns] = b.shape();
+    let len = a.shape[0] * columns;
+    if a.is_empty() || inner * columns == 0 {
         return vec![0.0; len];
     }
     if let Some(doubled) = a.doubled() {
@@ -78,12 +151,8 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     }
     written(len, |out| {
         EXECUTOR.with(|executor| {
-            executor.gemm_uninit(
-                out,
-                GemmInputA::Unpacked(a.view()),
-                GemmInputB::Unpacked(b.view()),
-                GemmUninitOptions::default(),
-            )
+            let a = GemmInputA::Unpacked(a.view());
+            executor.gemm_uninit(out, a, b.input(), GemmUninitOptions::default())
         })
     })
     .expect("shapes fit each other")
@@ -122,6 +191,7 @@ pub(crate) fn accumulate(out: &mut [f32], alpha: f32, a: Matrix<'_>, b: Matrix<'
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -149,6 +219,40 @@ mod tests {
             let mut out = vec![0.0; n];
             accumulate(&mut out, 1.0, row, b, 0.0);
             assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn tiles_give_the_same_products_to_the_bit_and_the_matrix_again() {
+        let shapes = [[1, 1], [5, 2], [70, 33], [300, 67], [257, 130]];
+        for [k, n] in shapes {
+            if cfg!(miri) && k * n > 2_500 {
+                continue;
+            }
+            let thirds =
+                |len, seed| -> Vec<f32> { values(len, seed).iter().map(|v| v / 3.0).collect() };
+            let (a, mut b) = (thirds(9 * k, 1), thirds(k * n, 5));
+            for (at, odd) in [-0.0, f32::MIN_POSITIVE / 3.0, f32::MAX]
+                .into_iter()
+                .enumerate()
+            {
+                if let Some(value) = b.get_mut(3 * at + 1) {
+                    *value = odd;
+                }
+            }
+            let b = Matrix::new(&b, [k, n]);
+            let tiles = Tiles::of(b).unwrap();
+            assert_eq!(tiles.shape(), [k, n]);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&tiles.values()), bits(b.values), "{k} {n}");
+            for m in [0, 1, 2, 9] {
+                let a = Matrix::new(&a[..m * k], [m, k]);
+                assert_eq!(
+                    bits(&product(a, &tiles)),
+                    bits(&product(a, b)),
+                    "{m} {k} {n}"
+                );
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! | operation | what it computes |
 //! |---|---|
 //! | [`linear`] | `x W`, the weight in f32, f16 or bf16 in memory |
+//! | [`TiledWeight`] | `x W`, the weight cut into the tiles of the CPU's product |
 //! | [`add_low_rank`] | `y + scaling * (dropout(x) A) B` |
 //! | [`rms_norm`] | root mean square normalisation |
 //! | [`glu`], [`joined_glu`] | `silu(gate) * up`, or GELU for SiLU |
@@ -37,6 +38,7 @@ mod low_rank;
 mod norm_scale;
 mod pull_back;
 mod rms_norm;
+mod tiled;
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -58,6 +60,7 @@ pub use low_rank::add_low_rank;
 pub use norm_scale::NormScale;
 pub use pull_back::pull_back;
 pub use rms_norm::rms_norm;
+pub use tiled::TiledWeight;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

@@ -10,6 +10,7 @@ use ls_lora::host_values;
 use ls_model::{
     AttentionMode, ComputeType, ModelError, ModelInput, Precision, SharedDecoder, forward_mixed,
 };
+use ls_ops::device::on_pool;
 
 use crate::config::Protocol;
 use crate::dataset::Dataset;
@@ -49,9 +50,10 @@ impl BaseModel {
         let load = || {
             // Each classifier has a mode of its own.
             let mode = AttentionMode::Causal;
-            files
-                .checkpoint
-                .load_model(&mode, precision.clone(), &device, loading)
+            let checkpoint = &files.checkpoint;
+            let mut decoder = checkpoint.load_model(&mode, precision.clone(), &device, loading)?;
+            ls_lora::tile(&mut decoder);
+            Ok::<_, ModelError>(decoder)
         };
         let decoder = caught(load).map_err(full_at_loading)??;
         Ok(Self {
@@ -180,10 +182,14 @@ pub fn logits_of_shares(shares: &[Share<'_>]) -> Result<Vec<Result<Vec<Vec<f32>>
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     let models = parts.iter().map(|part| &shares[part[0]].predictor.model);
     let batch: Vec<_> = models.zip(&inputs).collect();
-    let computed = caught(|| {
+    let compute = || {
         let logits = forward_mixed(&batch)?.into_iter();
         Ok::<_, ModelError>(logits.map(host_values).collect::<Vec<_>>())
-    });
+    };
+    let computed = match shares.first() {
+        Some(share) => on_pool(&share.predictor.device, || caught(compute)),
+        None => return Ok(Vec::new()),
+    };
     let rows: usize = inputs.iter().map(ModelInput::batch_size).sum();
     let computed = computed.map_err(|full| full_in_evaluation(full, rows))??;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use ls_data::{CutReport, InputLimits, LabelSet, NoLabel, SplitSource, TagGrammar, TextTokenizer};
 use ls_files::FileStamp;
-use ls_model::{LlamaClassifier, LlamaConfig, SharedClassifier};
+use ls_model::{LlamaClassifier, LlamaConfig, ModelError, SharedClassifier};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig};
@@ -108,12 +108,18 @@ impl Predictor {
         let (task, mode) = (settings.head(config), &settings.attention);
         let (checkpoint, precision) = (&opened.base.checkpoint, settings.precision());
         let loading = |done, total| observer.event(&Event::Loading { done, total });
-        let load = || match &adapter {
-            Some(AdapterFiles { dir, adapter, .. }) => {
-                let decoder = checkpoint.load_model(mode, precision, &device, loading)?;
-                LlamaClassifier::with_adapter(decoder, config, task, adapter, dir, &device)
-            }
-            None => checkpoint.load_classifier_watched(mode, task, precision, &device, loading),
+        let load = || {
+            let mut model = match &adapter {
+                Some(AdapterFiles { dir, adapter, .. }) => {
+                    let decoder = checkpoint.load_model(mode, precision, &device, loading)?;
+                    LlamaClassifier::with_adapter(decoder, config, task, adapter, dir, &device)?
+                }
+                None => {
+                    checkpoint.load_classifier_watched(mode, task, precision, &device, loading)?
+                }
+            };
+            ls_lora::tile(&mut model);
+            Ok::<_, ModelError>(model)
         };
         let model = caught(load).map_err(full_at_loading)??.into();
         Self::new(opened, model, adapter, overrides, device)

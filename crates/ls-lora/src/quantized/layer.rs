@@ -1,13 +1,12 @@
-//! [`QuantizedWeight`], and [`BaseLayer`]: a frozen linear layer, whose weight is packed or not.
+//! [`QuantizedWeight`]: a frozen weight in few bits, and its product with an input.
 
 use burn::backend::Dispatch;
-use burn::module::{Module, Param};
-use burn::nn::Linear;
+use burn::module::Module;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::codes::{BLOCK, Packed, Quantization, pack};
 use super::operation::QuantizedOps;
-use crate::dtype::{host_values, plain, to_dtype};
+use crate::dtype::{host_values, plain};
 use crate::error::{LoraError, Result};
 
 /// A frozen `[in, out]` weight in 4 or 8 bits per value. Its tensors are constants: no optimizer
@@ -158,79 +157,5 @@ impl QuantizedWeight {
             self.format.bits(),
             with_value,
         ))
-    }
-}
-
-/// What a linear layer computes with its frozen weight.
-#[derive(Module, Debug)]
-// A few hundred bytes a layer, beside its weight.
-#[allow(clippy::large_enum_variant)]
-pub enum BaseLayer {
-    /// The weight as it is, f32, f16 or bf16.
-    Dense(Linear),
-    /// The weight in 4 or 8 bits.
-    Quantized(QuantizedLinear),
-}
-
-/// A linear layer with a quantised weight.
-#[derive(Module, Debug)]
-pub struct QuantizedLinear {
-    /// The packed weight.
-    pub weight: QuantizedWeight,
-    /// The bias, `[out]`, as the layer had it.
-    pub bias: Option<Param<Tensor<1>>>,
-}
-
-impl BaseLayer {
-    /// `[in, out]`.
-    #[must_use]
-    pub fn shape(&self) -> [usize; 2] {
-        match self {
-            Self::Dense(linear) => linear.weight.lazy_shape().dims(),
-            Self::Quantized(linear) => linear.weight.shape(),
-        }
-    }
-
-    /// The product with the weight alone, in the input's dtype.
-    #[must_use]
-    pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(linear) => ls_ops::linear(x, linear.weight.val()),
-            Self::Quantized(linear) => linear.weight.matmul(x),
-        }
-    }
-
-    /// Builds the graph of [`BaseLayer::matmul`]; the returned values are meaningless.
-    pub(crate) fn matmul_graph(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(linear) => ls_ops::linear_graph(x, linear.weight.val()),
-            Self::Quantized(linear) => linear.weight.matmul_graph(x),
-        }
-    }
-
-    /// The product of a plain f32 matrix with the weight, in f32.
-    pub(crate) fn matmul_f32(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(linear) => ls_ops::linear(x, linear.weight.val()),
-            Self::Quantized(linear) => linear.weight.matmul(x),
-        }
-    }
-
-    /// The bias, `[out]`.
-    #[must_use]
-    pub fn bias(&self) -> Option<&Param<Tensor<1>>> {
-        match self {
-            Self::Dense(linear) => linear.bias.as_ref(),
-            Self::Quantized(linear) => linear.bias.as_ref(),
-        }
-    }
-
-    /// The weight in f32 `[in, out]`, off the graph.
-    #[must_use]
-    pub fn weight(&self) -> Tensor<2> {
-        match self {
-            Self::Dense(linear) => to_dtype(plain(linear.weight.val()), DType::F32),
-            Self::Quantized(linear) => linear.weight.dequantize(),
-        }
     }
 }

@@ -16,4 +16,4 @@ mod layer;
 mod operation;
 
 pub use codes::Quantization;
-pub use layer::{BaseLayer, QuantizedLinear, QuantizedWeight};
+pub use layer::QuantizedWeight;
