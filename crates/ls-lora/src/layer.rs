@@ -59,8 +59,9 @@ pub trait LoraLayer {
         Ok(())
     }
     /// Cuts the frozen weight into the tiles that the CPU's product reads, as [`TiledWeight`] has
-    /// it: for a model that only answers, as the weight is no parameter from then on. Does nothing
-    /// where that is of no use, nor to a layer that is not linear.
+    /// it: for a model that only answers, as the weight is no parameter from then on, and stays on
+    /// the host wherever the module moves. Does nothing where that is of no use, nor to a layer
+    /// that is not linear.
     ///
     /// [`TiledWeight`]: ls_ops::TiledWeight
     fn tile(&mut self) {}

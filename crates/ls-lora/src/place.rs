@@ -417,7 +417,7 @@ fn select<M: LoraModule>(
     {
         return Err(LoraError::Incompatible {
             action: "train a module in full",
-            reason: format!("the weight of {name} is packed, and packed weights do not train"),
+            reason: format!("the weight of {name} is packed or in tiles, and such do not train"),
         });
     }
     if unmatched == Unmatched::Refused {

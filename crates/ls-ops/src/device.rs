@@ -41,8 +41,10 @@ pub fn prepare(cache: Option<&Path>) {
 /// where it is.
 ///
 /// While an operation waits for its last part, the thread may take up what others have given to the
-/// pool, such as the `work` of another call. So `work` holds no lock, and counts on no value of its
-/// thread to stay as it was, as the seed of [`seed_dropout`](crate::seed_dropout) is.
+/// pool, the `work` of another call among it, and comes back when that is done. So `work` holds no
+/// lock, and counts on no value of its thread to stay as it was, as the seed of
+/// [`seed_dropout`](crate::seed_dropout) is. It is for programs in which one thread computes at a
+/// time: with many callers the later ones are served first, on the stack of the earlier.
 ///
 /// # Panics
 ///

@@ -71,10 +71,10 @@ impl<'a> Matrix<'a> {
 pub(crate) struct Tiles(PackedBMatrix<f32>);
 
 impl Tiles {
-    /// None of an empty matrix.
+    /// None of an empty matrix, or of one whose places 32 bits cannot count.
     pub(crate) fn of(b: Matrix<'_>) -> Option<Self> {
         let cut = || Self(EXECUTOR.with(|executor| executor.prepack_b(b.view())));
-        (!b.is_empty()).then(cut)
+        (!b.is_empty() && b.values.len() < u32::MAX as usize).then(cut)
     }
 
     pub(crate) fn shape(&self) -> [usize; 2] {
@@ -85,9 +85,11 @@ impl Tiles {
     /// matrix of places is cut as well, and says which value went where.
     pub(crate) fn values(&self) -> Vec<f32> {
         let len = self.shape().iter().product();
-        let places: Vec<f32> = (1..=len as u32).map(f32::from_bits).collect();
-        let places = Self::of(Matrix::new(&places, self.shape()));
-        let places = places.map(|places| places.0.into_vec()).unwrap_or_default();
+        let places = {
+            let places: Vec<f32> = (1..=len as u32).map(f32::from_bits).collect();
+            let places = Self::of(Matrix::new(&places, self.shape()));
+            places.map(|places| places.0.into_vec()).unwrap_or_default()
+        };
         let mut values = vec![0.0; len];
         for (place, value) in places.into_iter().zip(self.0.clone().into_vec()) {
             // Zero is what fills the last tiles up.
@@ -224,14 +226,14 @@ mod tests {
 
     #[test]
     fn tiles_give_the_same_products_to_the_bit_and_the_matrix_again() {
-        let shapes = [[1, 1], [5, 2], [70, 33], [300, 67], [257, 130]];
+        let shapes = [[1, 1], [5, 2], [70, 33], [300, 67], [257, 130], [9, 1100]];
         for [k, n] in shapes {
             if cfg!(miri) && k * n > 2_500 {
                 continue;
             }
             let thirds =
                 |len, seed| -> Vec<f32> { values(len, seed).iter().map(|v| v / 3.0).collect() };
-            let (a, mut b) = (thirds(9 * k, 1), thirds(k * n, 5));
+            let (a, mut b) = (thirds(70 * k, 1), thirds(k * n, 5));
             for (at, odd) in [-0.0, f32::MIN_POSITIVE / 3.0, f32::MAX]
                 .into_iter()
                 .enumerate()
@@ -241,11 +243,13 @@ mod tests {
                 }
             }
             let b = Matrix::new(&b, [k, n]);
-            let tiles = Tiles::of(b).unwrap();
+            // In another thread than the one that multiplies.
+            let tiles = std::thread::scope(|scope| scope.spawn(|| Tiles::of(b)).join());
+            let tiles = tiles.unwrap().unwrap();
             assert_eq!(tiles.shape(), [k, n]);
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&tiles.values()), bits(b.values), "{k} {n}");
-            for m in [0, 1, 2, 9] {
+            for m in [0, 1, 2, 9, 70] {
                 let a = Matrix::new(&a[..m * k], [m, k]);
                 assert_eq!(
                     bits(&product(a, &tiles)),

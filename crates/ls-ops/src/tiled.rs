@@ -59,13 +59,14 @@ impl fmt::Debug for TiledWeight {
 }
 
 impl TiledWeight {
-    /// Whether cutting a weight is of use: it is f32, on the CPU, off the graph, and not empty.
+    /// Whether cutting a weight is of use: it is f32, on the CPU, off the graph, not empty, and of
+    /// less than 2^32 values.
     #[must_use]
     pub fn is_for(weight: &Tensor<2>) -> bool {
         let device = weight.device();
-        let is_empty = weight.dims().contains(&0);
+        let values: usize = weight.dims().iter().product();
         weight.dtype() == DType::F32
-            && !is_empty
+            && (1..u32::MAX as usize).contains(&values)
             && !device.is_autodiff()
             && crate::is_host(&device)
     }

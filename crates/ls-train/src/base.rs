@@ -156,6 +156,11 @@ pub struct Share<'a> {
     pub inputs: Range<usize>,
 }
 
+/// A pass of so many tokens is computed in the kernels' pool, where its operations need not be
+/// handed over. Of more the handing over takes no part worth speaking of, while each thread of the
+/// pool would keep buffers of the pass for the next.
+const FEW_TOKENS: usize = 256;
+
 /// Logits of the inputs of each share, as [`Predictor::answers`] takes them. All are computed in
 /// one pass; bit for bit (on the CPU) they are those that each input has alone.
 ///
@@ -186,9 +191,10 @@ pub fn logits_of_shares(shares: &[Share<'_>]) -> Result<Vec<Result<Vec<Vec<f32>>
         let logits = forward_mixed(&batch)?.into_iter();
         Ok::<_, ModelError>(logits.map(host_values).collect::<Vec<_>>())
     };
+    let tokens: usize = inputs.iter().map(ModelInput::tokens).sum();
     let computed = match shares.first() {
-        Some(share) => on_pool(&share.predictor.device, || caught(compute)),
-        None => return Ok(Vec::new()),
+        Some(share) if tokens <= FEW_TOKENS => on_pool(&share.predictor.device, || caught(compute)),
+        _ => caught(compute),
     };
     let rows: usize = inputs.iter().map(ModelInput::batch_size).sum();
     let computed = computed.map_err(|full| full_in_evaluation(full, rows))??;
@@ -316,6 +322,7 @@ mod tests {
                 "sequence",
                 vec!["model.attention=from:1", "lora.r=3", short, windows],
             ),
+            ("dora", "sequence", vec!["lora.use_dora=true"]),
             (
                 "tags",
                 "token",
@@ -339,7 +346,7 @@ mod tests {
         let requests = [
             (0, texts(&["good", "a very sad film", ""])),
             (
-                3,
+                4,
                 sentences(&[
                     &["Ann", "met", "Élodie", "Doe", "and", "Jo", "in", "Paris"],
                     &["Jo"],
@@ -349,6 +356,7 @@ mod tests {
             (0, texts(&[long])),
             (1, texts(&[long, "sad", "\u{1F600} fine"])),
             (1, texts(&["  "])),
+            (3, texts(&["good", long])),
         ];
         let path = Path::new("request");
         let encoded: Vec<Encoded> = requests

@@ -8,7 +8,6 @@ use ls_data::{
     NoLabel, RegressionScores, SpanMode, SpanScores, TagGrammar, TagKind, sequential_order,
 };
 use ls_model::{LlamaClassifier, LlamaConfig};
-use ls_ops::device::on_pool;
 
 use crate::calibration::Calibration;
 use crate::config::Protocol;
@@ -203,9 +202,8 @@ pub(crate) fn logits(
     for indices in sequential_order(lengths, options.batch_size, true) {
         let batch = dataset.batch(&indices, &options)?;
         let input = model_input(&batch, pass.config, pass.settings.not_pooled(), pass.device)?;
-        let compute = || caught(|| ls_lora::host_values(model.forward(&input)));
-        let rows = on_pool(pass.device, compute)
-            .map_err(|full| full_in_evaluation(full, indices.len()))?;
+        let rows = caught(|| ls_lora::host_values(model.forward(&input)));
+        let rows = rows.map_err(|full| full_in_evaluation(full, indices.len()))?;
         if let Some(&value) = rows.iter().find(|value| !value.is_finite()) {
             // Pooling may multiply rows by zeros, so that another row than its own is at fault.
             return Err(not_finite(model, dataset, pass, &indices, value)?);
