@@ -70,8 +70,8 @@ pub struct ParameterCount {
 }
 
 impl ParameterCount {
-    /// Counts a model's parameters, packed weights and those in tiles by their values. Trainable are those that
-    /// require gradients, so count on the model that trains.
+    /// Counts a model's parameters, packed weights and those in tiles by their values. Trainable
+    /// are those that require gradients, so count on the model that trains.
     pub fn of<M: LoraModule>(module: &M) -> Self {
         let mut counter = Counter::default();
         module.visit(&mut counter);
