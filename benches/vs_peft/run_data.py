@@ -8,7 +8,7 @@ from pathlib import Path
 
 # What a run may say besides, because it changes no result or nothing that is compared.
 IGNORED = {
-    "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.protocol", "data.cache", "data.padding",
+    "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.cache",
     "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
     "train.group_by_length", "train.save_seconds",
     "train.save_steps", "train.save_total_limit", "train.report", "train.tensorboard", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
@@ -18,9 +18,9 @@ FIXED = {
     "model.quantization": ["none"], "train.label_smoothing_factor": [0.0], "train.focal_gamma": [0.0], "train.temperature_scaling": [False],
     "lora.init_lora_weights": [True], "lora.bias": ["none"], "lora.modules_to_save": [[]], "lora.use_dora": [False, True],
     "lora.use_rslora": [False, True], "data.long_inputs": ["truncate", "window"],
-    "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
+    "data.protocol": ["strict"], "data.padding": ["masked"], "data.words": ["text"], "data.special_tokens": ["text"], "data.skip_bad_rows": [False],
     "train.layerwise_lr_decay": [1.0], "data.label_position": ["first", "first_visible", "last"],
-    "model.pooling": ["last", "mean"], "train.metric_for_best_model": ["accuracy", "f1_macro", "span_f1_micro"],
+    "model.pooling": ["last", "mean"],
 }  # fmt: skip
 USED = {
     "model.attention",
@@ -32,6 +32,10 @@ USED = {
 }  # fmt: skip
 
 
+# The metrics that choose the best epoch, for tags and for texts.
+METRICS = {True: ["span_f1_micro"], False: ["accuracy", "f1_macro"]}
+
+
 def flat(table, before=""):
     for key, value in table.items():
         yield from flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
@@ -39,10 +43,11 @@ def flat(table, before=""):
 
 def settings_of(run):
     settings = dict(flat(tomllib.loads((run / "config.toml").read_text())))
+    fixed = FIXED | {"train.metric_for_best_model": METRICS[is_token(run)]}
     for key, value in settings.items():
-        if key in FIXED and value not in FIXED[key]:
-            raise SystemExit(f"{run}/config.toml: {key} = {value!r} is not repeated here, only {FIXED[key]}")
-        if key not in FIXED and key not in USED and key not in IGNORED:
+        if key in fixed and value not in fixed[key]:
+            raise SystemExit(f"{run}/config.toml: {key} = {value!r} is not repeated here, only {fixed[key]}")
+        if key not in fixed and key not in USED and key not in IGNORED:
             raise SystemExit(f"{run}/config.toml: {key} is not repeated here")
     if "data.dataset" in settings:
         settings |= of_form(settings, json.loads((run / "report.json").read_text())["form"])
