@@ -112,6 +112,82 @@ fn set(name: &str, of: &str, value: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
+/// A value of the metadata: its type and its bytes.
+type Typed = (u32, Vec<u8>);
+
+fn float(value: f32) -> Typed {
+    (6, value.to_le_bytes().to_vec())
+}
+
+fn text(value: &str) -> Typed {
+    (8, key(value))
+}
+
+/// The file with further keys before its own, and one that fills them up to whole blocks: the
+/// weights stand at multiples of 32 bytes.
+fn with_keys(name: &str, keys: &[(&str, Typed)]) -> Vec<u8> {
+    let mut bytes = fixture(name);
+    let mut added = Vec::new();
+    for (of, (kind, value)) in keys {
+        added.extend(key(of));
+        added.extend(kind.to_le_bytes());
+        added.extend(value);
+    }
+    let (filler, empty) = (key("filler"), text("").1.len());
+    let fills = (added.len() + filler.len() + 4 + empty).next_multiple_of(32);
+    let length = fills - added.len() - filler.len() - 4 - empty;
+    added.extend(filler);
+    added.extend(8u32.to_le_bytes());
+    added.extend(key(&"x".repeat(length)));
+    let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + keys.len() as u64 + 1;
+    bytes[16..24].copy_from_slice(&count.to_le_bytes());
+    bytes.splice(24..24, added);
+    bytes
+}
+
+#[test]
+fn what_a_file_says_of_its_mask_and_its_positions_is_kept() {
+    let config = |name: &str, keys: &[(&str, Typed)]| {
+        let sandbox = with("llama.gguf", with_keys(name, keys));
+        sandbox.ok(&CONVERT);
+        sandbox.json("models/out/config.json")
+    };
+    let plain = config("llama.gguf", &[]);
+    assert!(plain.get("is_causal").is_none(), "{plain}");
+    let none = (4, u32::MAX.to_le_bytes().to_vec());
+    let both = config(
+        "llama.gguf",
+        &[
+            ("llama.attention.causal", (7, vec![0])),
+            ("tokenizer.ggml.padding_token_id", none),
+            // Nothing but what is so by itself.
+            ("llama.attention.clamp_kqv", float(0.0)),
+            (
+                "llama.attention.sliding_window",
+                (4, 131_072u32.to_le_bytes().to_vec()),
+            ),
+            ("llama.rope.scaling.attn_factor", float(1.0)),
+        ],
+    );
+    assert_eq!(both["is_causal"], false, "{both}");
+    assert!(both.get("pad_token_id").is_none(), "{both}");
+    let yarn = config(
+        "qwen2.gguf",
+        &[
+            ("qwen2.rope.scaling.type", text("yarn")),
+            ("qwen2.rope.scaling.factor", float(4.0)),
+            ("qwen2.rope.scaling.yarn_beta_fast", float(8.0)),
+            ("qwen2.rope.scaling.yarn_beta_slow", float(-1.0)),
+        ],
+    );
+    let expected = serde_json::json!({"rope_type": "yarn", "factor": 4, "beta_fast": 8});
+    for (field, expected) in expected.as_object().unwrap() {
+        let found = &yarn["rope_scaling"][field];
+        assert_eq!(found.as_f64(), expected.as_f64(), "{field}: {yarn}");
+    }
+    assert!(yarn["rope_scaling"].get("beta_slow").is_none(), "{yarn}");
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_named() {
     let whole = fixture("llama.gguf");
@@ -214,6 +290,27 @@ fn what_is_wrong_with_a_file_is_named() {
                 520u32.to_le_bytes(),
             ),
             &["tokenizer.ggml.bos_token_id: expected an id under 520"],
+        ),
+        (
+            with_keys("llama.gguf", &[("llama.attention.scale", float(0.5))]),
+            &["llama.attention.scale \"0.5\" is not supported (supported: 0)"],
+        ),
+        (
+            with_keys(
+                "llama.gguf",
+                &[("llama.rope.scaling.attn_factor", float(2.0))],
+            ),
+            &["llama.rope.scaling.attn_factor \"2\" is not supported (supported: 1)"],
+        ),
+        (
+            with_keys(
+                "llama.gguf",
+                &[(
+                    "llama.attention.sliding_window",
+                    (4, 4u32.to_le_bytes().to_vec()),
+                )],
+            ),
+            &["llama.attention.sliding_window \"4\" is not supported"],
         ),
     ];
     for (bytes, parts) in cases {

@@ -218,6 +218,16 @@ fn no_run_changes_what_the_next_one_begins_from() {
         let set = ["train.epochs=1", &init, &bias];
         is_as_alone(&sandbox, &format!("out/{run}"), &set);
     }
+    // Nor does its mask.
+    let more = ["--set", "model.attention=bidirectional,from:1,causal"];
+    swept(&sandbox, "masks", &more);
+    for (run, attention) in [
+        ("02_attention=from-1", "from:1"),
+        ("03_attention=causal", "causal"),
+    ] {
+        let attention = format!("model.attention={attention}");
+        is_as_alone(&sandbox, &format!("masks/{run}"), &[&attention]);
+    }
     // Nor does one that trains the base itself.
     let more = ["--set", "lora=false,{r=4}", "--seeds", "2"];
     swept(&sandbox, "whole", &more);
@@ -267,6 +277,10 @@ fn weights_are_loaded_once_for_all_runs_of_one_model() {
         (plan.runs().len(), loads.0)
     };
     assert_eq!(loads("ranks", &["lora.r=2,4"], 2), (4, 1));
+    assert_eq!(
+        loads("masks", &["model.attention=groups:01,causal"], 1),
+        (2, 1)
+    );
     let set = ["train.learning_rate=1e-3,1e-2", "model.dtype=f32,bf16"];
     assert_eq!(loads("types", &set, 1), (4, 2));
 }

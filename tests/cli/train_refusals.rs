@@ -392,6 +392,7 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         ),
         (
             |s| {
+                std::fs::remove_file(s.path(WEIGHTS)).unwrap();
                 s.write(
                     "model/model.safetensors.index.json",
                     r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#,
@@ -484,7 +485,7 @@ fn a_broken_checkpoint_is_refused_by_file_and_tensor() {
         sandbox.model("model", 520);
         damage(&sandbox);
         refused(&sandbox, &train_args("out", &[]), 1, says);
-        // Where there is an index, it counts.
+        // Where there is no single file, an index counts.
         let _ = std::fs::remove_file(sandbox.path("model/model.safetensors.index.json"));
     }
 }

@@ -1,9 +1,10 @@
 //! A model in every form that transformers, peft and `torch.save` leave on a disk
 //! (`fixtures/forms/make.py`) computes what the reference computes from it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ls_files::TensorFile;
+use ls_files::{HostTensor, TensorFile};
 use ls_lora::{PeftAdapter, TaskType, WEIGHTS_FILE};
 use ls_model::{
     AttentionMode, Checkpoint, ComputeType, LlamaClassifier, ModelInput, Pooling, Task,
@@ -50,6 +51,48 @@ fn whole_classifiers_of_transformers_load_with_their_heads() {
         let found = logits(&forms().join(form), task);
         assert_close(form, &found, &expected, LOGITS, false);
     }
+}
+
+/// What transformers calls the head of each family is what is read as one.
+#[test]
+fn heads_of_every_family_load() {
+    type Heads = BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<usize>>>>;
+    let heads = std::fs::read(forms().join("heads.json")).unwrap();
+    let heads: Heads = serde_json::from_slice(&heads).unwrap();
+    let mut loaded = 0;
+    for (model, tasks) in &heads {
+        let decoder = forms().join("../parity/models").join(model);
+        let file = TensorFile::open(decoder.join("model.safetensors")).unwrap();
+        for (task, head) in tasks {
+            let case = format!("{model} {task}");
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::copy(decoder.join("config.json"), dir.path().join("config.json")).unwrap();
+            let of_decoder = file.names().map(|name| (name, file.read(name).unwrap()));
+            let mut tensors: BTreeMap<&str, HostTensor> = of_decoder.collect();
+            for (name, shape) in head {
+                let count = shape.iter().product::<usize>();
+                let values: Vec<f32> = (0..count).map(|at| at as f32 / 8.0 - 1.0).collect();
+                tensors.insert(name, HostTensor::from_f32(shape.clone(), &values));
+            }
+            let written = tensors.iter().map(|(name, tensor)| (*name, tensor));
+            ls_files::write_tensors(dir.path().join("model.safetensors"), written).unwrap();
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert_eq!(checkpoint.surplus(), [""; 0], "{case}");
+            let (task, has_bias) = match task.as_str() {
+                "sequence" => (SEQUENCE, false),
+                _ => (Task::Token { dropout: 0.1 }, true),
+            };
+            let (causal, f32) = (AttentionMode::Causal, ComputeType::F32);
+            let model = checkpoint.load_classifier(&causal, task, f32, &of_tests());
+            let score = model.unwrap().score;
+            assert_eq!(score.weight.dims()[1], 3, "{case}");
+            let weight = tensors["score.weight"].to_f32().unwrap();
+            assert_eq!(values(score.weight.val().transpose()), weight, "{case}");
+            assert_eq!(score.bias.is_some(), has_bias, "{case}");
+            loaded += 1;
+        }
+    }
+    assert_eq!(loaded, 16);
 }
 
 #[test]

@@ -147,6 +147,9 @@ fn missing_of_model(snapshot: &Path) -> Result<Vec<String>> {
 fn missing_weights(snapshot: &Path) -> Result<Vec<String>> {
     let has = |name: &str| exists(snapshot.join(name));
     for (single, index) in WEIGHTS {
+        if has(single)? {
+            return Ok(Vec::new());
+        }
         match optional(ShardIndex::read(snapshot.join(index))) {
             Ok(Some(index)) => {
                 let mut missing = Vec::new();
@@ -157,7 +160,6 @@ fn missing_weights(snapshot: &Path) -> Result<Vec<String>> {
                 }
                 return Ok(missing);
             }
-            Ok(None) if has(single)? => return Ok(Vec::new()),
             Ok(None) => {}
             Err(error @ FileError::Read { .. }) => return Err(error),
             // A file that cannot be understood is as good as none.
@@ -276,9 +278,12 @@ mod tests {
             look_up(&parts, "org/name").unwrap_err(),
             ["s-2.safetensors"]
         );
-        let (_dir, both) = with(&[(pickle, "x"), (index, INDEXED), (single, "x")]);
+        let (_dir, both) = with(&[(pickle, "x"), (index, INDEXED)]);
         let expected = ["s-1.safetensors", "s-2.safetensors"];
         assert_eq!(look_up(&both, "org/name").unwrap_err(), expected);
+        // An index that a larger model left behind.
+        let (_dir, left) = with(&[(index, INDEXED), (single, "x")]);
+        assert!(look_up(&left, "org/name").is_ok());
     }
 
     #[test]

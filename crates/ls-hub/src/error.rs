@@ -142,7 +142,7 @@ pub enum HubError {
         nearest: Option<String>,
     },
     /// The repository holds no weights that can be read here.
-    #[error("{repo}: no model.safetensors and no model.safetensors.index.json{}", if found.is_empty() { String::new() } else { format!("; it holds {}: ask its authors for safetensors, or convert it (load and save_pretrained in transformers) and give the folder", list(found)) })]
+    #[error("{repo}: no model.safetensors and no model.safetensors.index.json{}", if found.is_empty() { String::new() } else { format!("; it holds {}, and only safetensors are fetched: download the repository yourself and give its folder (pytorch_model.bin is read as it is, a GGUF file after `ls-cli convert`)", list(found)) })]
     NoWeights {
         /// Repository.
         repo: String,

@@ -2,8 +2,8 @@
 
 /// The weights in one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
-/// The list of the files that the weights are spread over; it wins over [`SINGLE`], as in the
-/// loader.
+/// The list of the files that the weights are spread over, where there is no [`SINGLE`]: that one
+/// wins, as in the loader.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Every form of weights that the loader reads, a single file and its list of several, the one that
 /// is preferred first. Pickles are read where they are in the cache, and not fetched.

@@ -369,6 +369,23 @@ impl LlamaModel {
             .collect())
     }
 
+    /// The same weights, each layer of `config` under another attention.
+    ///
+    /// # Errors
+    ///
+    /// If the mode does not fit the model's layers.
+    pub fn with_attention(
+        mut self,
+        config: &LlamaConfig,
+        attention: &AttentionMode,
+    ) -> Result<Self> {
+        let visibility = Self::visibility(config, attention)?;
+        for (layer, visibility) in self.layers.iter_mut().zip(visibility) {
+            layer.self_attn.kind_mut().visibility = visibility;
+        }
+        Ok(self)
+    }
+
     /// Hidden states of every real token after the final norm, `[tokens, hidden_size]`; in f32 on
     /// the CPU, in the weights' dtype elsewhere.
     pub fn forward(&self, input: &ModelInput) -> Tensor<2> {

@@ -103,11 +103,7 @@ impl SharedDecoder {
             let action = "share the model";
             return Err(LoraError::Incompatible { action, reason }.into());
         }
-        let mut model = self.model.clone();
-        let visibility = LlamaModel::visibility(config, attention)?;
-        for (layer, visibility) in model.layers.iter_mut().zip(visibility) {
-            layer.self_attn.kind_mut().visibility = visibility;
-        }
+        let model = self.model.clone().with_attention(config, attention)?;
         let classifier = LlamaClassifier::with_adapter(model, config, task, adapter, dir, device)?;
         Ok(SharedClassifier {
             classifier,

@@ -39,6 +39,9 @@ pub struct Checkpoint {
     /// `model.` if the files hold a classifier or a language model, empty if they hold a bare
     /// decoder.
     prefix: &'static str,
+    /// What the files call a head: `score` as transformers does, or `classifier` as the reference's
+    /// token model does.
+    head: &'static str,
 }
 
 impl Checkpoint {
@@ -57,6 +60,12 @@ impl Checkpoint {
             ""
         } else {
             "model."
+        };
+        let has = |name: &str| files.shape(name).is_some();
+        let head = if has("classifier.weight") && !has("score.weight") {
+            "classifier"
+        } else {
+            "score"
         };
         let layers = files.layers(prefix);
         // Where there is none, the names are others, and the missing tensor says so.
@@ -80,7 +89,13 @@ impl Checkpoint {
             config_sha256: sha256(text.as_bytes()),
             files,
             prefix,
+            head,
         })
+    }
+
+    /// The names of the head's weight and bias in the files.
+    fn head_names(&self) -> [String; 2] {
+        ["weight", "bias"].map(|part| format!("{}.{part}", self.head))
     }
 
     /// By what the weights are known again: it depends on every tensor that the files hold, on
@@ -104,10 +119,12 @@ impl Checkpoint {
     pub fn surplus(&self) -> Vec<String> {
         let decoder = self.config.tensors();
         let decoder: HashSet<&str> = decoder.iter().map(|(name, _)| name.as_str()).collect();
+        let head = self.head_names();
         let known = |name: &str| {
             let stripped = name.strip_prefix(self.prefix);
             stripped.is_some_and(|name| decoder.contains(name))
-                || matches!(name, "lm_head.weight" | "score.weight" | "score.bias")
+                || name == "lm_head.weight"
+                || head.iter().any(|of_head| of_head == name)
                 // Older exports carry the computed frequencies.
                 || name.ends_with("rotary_emb.inv_freq")
         };
@@ -168,7 +185,8 @@ impl Checkpoint {
     ///
     /// If they hold none.
     pub fn num_labels(&self) -> Result<usize> {
-        let (_, shape) = self.files.get("score.weight")?;
+        let [weight, _] = self.head_names();
+        let (_, shape) = self.files.get(&weight)?;
         Ok(shape.first().copied().unwrap_or_default())
     }
 
@@ -178,7 +196,7 @@ impl Checkpoint {
     ///
     /// If a file cannot be read, or a value is NaN or infinite.
     pub fn saved_head(&self, task: TaskType) -> Result<Option<SavedHead>> {
-        let [weight, bias] = ["score.weight", "score.bias"];
+        let [weight, bias] = &self.head_names();
         let of_texts = self.config.sequence_class().is_some();
         let fits = match task {
             TaskType::TokenCls => !of_texts,
@@ -282,18 +300,11 @@ impl Checkpoint {
         progress: impl FnMut(usize, usize),
     ) -> Result<LlamaClassifier> {
         let listing = || self.files.listing.clone();
-        let missing = || {
-            ModelError::File(FileError::TensorMissing {
-                path: listing(),
-                name: "score.weight".into(),
-                nearest: None,
-            })
-        };
-        let shape = self.files.shape("score.weight").ok_or_else(missing)?;
-        let num_labels = shape.first().copied().unwrap_or(1).max(1);
+        let [weight, bias] = &self.head_names();
+        let num_labels = self.num_labels()?.max(1);
         let shape = [num_labels, self.config.hidden_size];
-        self.files.check("score.weight", &shape)?;
-        let has_bias = self.files.shape("score.bias").is_some();
+        self.files.check(weight, &shape)?;
+        let has_bias = self.files.shape(bias).is_some();
         if has_bias {
             if matches!(task, Task::Sequence(_)) {
                 return Err(ModelError::NotACheckpoint {
@@ -301,7 +312,7 @@ impl Checkpoint {
                     reason: "the head has a bias, as a token classifier's has: this is not a sequence classifier".into(),
                 });
             }
-            self.files.check("score.bias", &[num_labels])?;
+            self.files.check(bias, &[num_labels])?;
         }
         if let (Task::Token { .. }, Some(class)) = (task, self.config.sequence_class()) {
             return Err(ModelError::NotACheckpoint {
@@ -320,9 +331,9 @@ impl Checkpoint {
             progress: &mut |_, _| (),
             buffer: Vec::new(),
         };
-        let weight = loader.matrix("score.weight", shape, true)?;
+        let weight = loader.matrix(weight, shape, true)?;
         let bias = if has_bias {
-            Some(loader.vector("score.bias", num_labels)?)
+            Some(loader.vector(bias, num_labels)?)
         } else {
             None
         };
@@ -406,9 +417,34 @@ mod tests {
     }
 
     #[test]
+    fn a_head_by_the_name_that_the_reference_gives_it_loads_the_same() {
+        let mut tiny = Tiny::with_head();
+        tiny.put("score.bias", &[LABELS]);
+        let other = tiny.renamed(|name| name.replace("score", "classifier"));
+        let (one, other) = (tiny.write(), other.write());
+        let device = Device::flex();
+        let [one, other] = [&one, &other].map(|dir| {
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert!(checkpoint.surplus().is_empty());
+            let saved = checkpoint.saved_head(TaskType::TokenCls).unwrap().unwrap();
+            let precision = ComputeType::F32;
+            let causal = AttentionMode::Causal;
+            let model = checkpoint.load_classifier(&causal, TOKEN, precision, &device);
+            let score = model.unwrap().score;
+            let values = ls_lora::host_values(score.weight.val());
+            let bias = ls_lora::host_values(score.bias.unwrap().val());
+            (saved.weight, saved.bias, values, bias)
+        });
+        assert_eq!(one, other);
+    }
+
+    #[test]
     fn a_head_that_does_not_fit_is_refused() {
         let error = load_error(&Tiny::new(), SEQUENCE).to_string();
         assert!(error.contains("score.weight is missing"), "{error}");
+        let named = Tiny::with_head().renamed(|name| name.replace("score", "scores"));
+        let error = load_error(&named, SEQUENCE).to_string();
+        assert!(error.contains("scores.weight"), "{error}");
 
         let mut tiny = Tiny::with_head();
         tiny.put("score.bias", &[LABELS]);
@@ -476,6 +512,7 @@ mod tests {
             config_sha256: String::new(),
             files: WeightFiles::default(),
             prefix: "model.",
+            head: "score",
         };
         assert_eq!(checkpoint.num_parameters(), 3_836_021_760);
         let check = |names: &[&str]| {
@@ -503,6 +540,7 @@ mod tests {
             config_sha256: String::new(),
             files: WeightFiles::default(),
             prefix: "model.",
+            head: "score",
         };
         assert_eq!(checkpoint.num_parameters(), 6_738_415_616 - 32000 * 4096);
         let lora = LoraConfig::new(12, 32.0);

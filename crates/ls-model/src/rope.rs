@@ -106,6 +106,11 @@ pub struct RopeConfig {
     pub max_position_embeddings: usize,
 }
 
+/// Whether it is an object without fields, which in Python is false.
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty)
+}
+
 impl RopeConfig {
     /// Reads `rope_parameters` (transformers 5), or `rope_scaling` beside `rope_theta` (before), of
     /// a `config.json`; `theta` is the base of a file without one.
@@ -118,9 +123,12 @@ impl RopeConfig {
     ) -> Result<Self> {
         let (name, map) = match (
             fields.map.get("rope_parameters"),
-            fields.map.get("rope_scaling"),
+            fields
+                .map
+                .get("rope_scaling")
+                .filter(|scaling| !is_empty(scaling)),
         ) {
-            // transformers prefers the old spelling.
+            // transformers prefers the old spelling where it says something.
             (_, Some(Value::Object(map))) => ("rope_scaling", Some(map)),
             (Some(Value::Object(map)), _) => ("rope_parameters", Some(map)),
             (None | Some(Value::Null), None | Some(Value::Null)) => ("rope_parameters", None),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::inference::InferenceSettings;
 use crate::problem::Problem;
-use crate::whole::{class, pad_token_id};
+use crate::whole::{no_counterpart, pipeline_tag};
 
 /// How a tagger's words were encoded and where their tags are read, in transformers' terms.
 pub(crate) fn words_read(settings: &InferenceSettings) -> String {
@@ -103,9 +103,10 @@ pub(crate) fn model_card(
     decoder: &LlamaConfig,
     tokenizer: &TextTokenizer,
 ) -> String {
-    let (tag, auto) = match settings.task {
-        TaskKind::Sequence => ("text-classification", "AutoModelForSequenceClassification"),
-        TaskKind::Token => ("token-classification", "AutoModelForTokenClassification"),
+    let tag = pipeline_tag(settings.task);
+    let auto = match settings.task {
+        TaskKind::Sequence => "AutoModelForSequenceClassification",
+        TaskKind::Token => "AutoModelForTokenClassification",
     };
     let base = settings.base_model.display();
     let answers = answers_line(settings);
@@ -133,13 +134,6 @@ pub(crate) fn model_card(
             "- special tokens that a text spells out (`</s>`): tokens, as in transformers\n"
         }
     };
-    let (pad, one_at_a_time) = match pad_token_id(settings, tokenizer) {
-        Some(id) => (id.to_string(), ""),
-        None => (
-            "None".into(),
-            "  # one text at a time: the end token is pooled, and no other token is free to pad",
-        ),
-    };
     let (title, library, tag_of_kind, trained, with_ls_llama, with_python) = match lora {
         Some(lora) => {
             let mask = mask(decoder, &settings.attention);
@@ -156,46 +150,47 @@ pub(crate) fn model_card(
                 format!(
                     "from transformers import AutoConfig, {auto}\nfrom peft import PeftModel\n\n\
                      config = AutoConfig.from_pretrained(\"{base}\", num_labels={}, \
-                     pad_token_id={pad}){one_at_a_time}\n{problem}{mask}\
+                     pad_token_id={})\n{problem}{mask}\
                      model = {auto}.from_pretrained(\"{base}\", config=config, \
                      dtype=\"float32\")\n\
                      model = PeftModel.from_pretrained(model, \".\")\n",
-                    labels.len()
+                    labels.len(),
+                    settings.pad_token_id
                 ),
             )
         }
-        None => {
-            let mask = match settings.attention {
-                AttentionMode::Causal | AttentionMode::Bidirectional => "",
-                _ => IN_SOME_LAYERS,
-            };
-            (
-                "Decoder with a classification head",
-                "transformers",
-                "",
-                match &settings.trained {
-                    Trained::Head => "- trained: the head\n".into(),
-                    Trained::Layers(layers) => {
-                        format!("- trained in full: layers {layers} and the head\n")
-                    }
-                    Trained::All => "- trained in full: every weight\n".into(),
-                },
-                format!("--model . --task {}", settings.task),
-                format!(
-                    "from transformers import {auto}\n\n{mask}\
-                     model = {auto}.from_pretrained(\".\"){one_at_a_time}\n"
-                ),
-            )
-        }
+        None => (
+            "Decoder with a classification head",
+            "transformers",
+            "",
+            match &settings.trained {
+                Trained::Head => "- trained: the head\n".into(),
+                Trained::Layers(layers) => {
+                    format!("- trained in full: layers {layers} and the head\n")
+                }
+                Trained::All => "- trained in full: every weight\n".into(),
+            },
+            format!("--model . --task {}", settings.task),
+            format!(
+                "from transformers import {auto}\n\n\
+                     model = {auto}.from_pretrained(\".\")\n"
+            ),
+        ),
     };
     let python = if lora.is_some() {
         "transformers and peft"
     } else {
         "transformers"
     };
-    let with_python = match class(decoder, settings.task) {
-        Some(_) => format!("With {python}:\n\n```python\n{with_python}```\n"),
-        None => "transformers has no class for this task: run it with ls-llama.\n".into(),
+    let reasons = no_counterpart(decoder, settings, tokenizer);
+    let with_python = if reasons.is_empty() {
+        format!("With {python}:\n\n```python\n{with_python}```\n")
+    } else {
+        let reasons: String = reasons.iter().map(|why| format!("- {why}\n")).collect();
+        format!(
+            "transformers by itself would answer otherwise:\n\n{reasons}\n\
+             `ls-cli export` writes the model with the Python code that answers as it does.\n"
+        )
     };
     format!(
         "---\nbase_model: {base}\nlibrary_name: {library}\npipeline_tag: {tag}\ntags:\n\

@@ -11,12 +11,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Device;
-use ls_data::{ForTransformers, LongInputs, PaddingMode, TextTokenizer};
+use ls_data::{ForTransformers, LongInputs, TextTokenizer};
 use ls_files::{Dtype, HostTensor, read_json, replace_folder, write_atomic};
 use ls_lora::{LoraError, MergeReport, PeftAdapter};
 use ls_model::{
-    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Pooling,
-    Trained,
+    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Trained,
 };
 use serde_json::{Value, json};
 
@@ -163,7 +162,7 @@ pub fn export(
         name: name.to_string_lossy().into_owned(),
         no_counterpart: Vec::new(),
     };
-    hand.no_counterpart = no_counterpart(&hand);
+    hand.no_counterpart = whole::no_counterpart(hand.decoder, &hand.settings, hand.tokenizer);
     let mut exported = Exported {
         num_parameters: checkpoint.num_parameters(),
         merged: MergeReport::default(),
@@ -263,45 +262,6 @@ fn base_name(settings: &InferenceSettings, base: Option<&str>) -> String {
     base.map_or_else(|| folder.to_string_lossy().into_owned(), Into::into)
 }
 
-/// Why the classes of transformers would answer otherwise.
-fn no_counterpart(hand: &Handed<'_>) -> Vec<String> {
-    let (settings, mut reasons) = (&hand.settings, Vec::new());
-    if whole::class(hand.decoder, settings.task).is_none() {
-        let family = hand.decoder.raw.get("model_type").and_then(Value::as_str);
-        let task = scores::pipeline_tag(settings.task);
-        let family = family.unwrap_or("this architecture");
-        reasons.push(format!("it has no class for {task} with {family}"));
-    }
-    match settings.pooling {
-        Some(pooling @ (Pooling::Mean | Pooling::Max)) => {
-            reasons.push(format!(
-                "its classes pool the last token, this one `{pooling}`"
-            ));
-        }
-        Some(Pooling::Last) if whole::pad_token_id(settings, hand.tokenizer).is_none() => {
-            let pad = &settings.pad_token;
-            reasons.push(format!(
-                "its classes pool the last token that is not the pad token, and {pad}, which stands \
-                 at the end of each text, is the only one that is free to pad"
-            ));
-        }
-        _ => {}
-    }
-    if !matches!(
-        settings.attention,
-        AttentionMode::Causal | AttentionMode::Bidirectional
-    ) {
-        let mode = &settings.attention;
-        reasons.push(format!(
-            "it removes the causal mask in all layers or in none, this one in some (`{mode}`)"
-        ));
-    }
-    if settings.padding == PaddingMode::Attended {
-        reasons.push("its classes do not attend to padding, this one was trained to".into());
-    }
-    reasons
-}
-
 /// The model as the run computes with it, adapters beside the weights.
 fn loaded(
     checkpoint: &Checkpoint,
@@ -377,8 +337,6 @@ fn write_whole(
         config.remove(key);
     }
     if !hand.no_counterpart.is_empty() {
-        // Programs that serve models go by it.
-        config.remove("architectures");
         write_atomic(dir.join(CLASSIFIER_FILE), CLASSIFIER)?;
     }
     settings.config_sha256 = Some(whole::write_config(&config, dir)?);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ls_data::{InputLimits, LabelPosition, Reading, SplitSource, TaskKind};
 use ls_files::Fingerprint;
-use ls_model::{AttentionMode, LlamaModel, Precision, Trained};
+use ls_model::{LlamaModel, Precision, Trained};
 
 use crate::available::available_memory;
 use crate::dataset::Dataset;
@@ -59,13 +59,12 @@ pub(crate) struct EncodedAs {
     pub(crate) vocab_size: usize,
 }
 
-/// All that decides what a loaded decoder is.
+/// All that decides what a loaded decoder is; each run sets its mask.
 #[derive(Debug, PartialEq)]
 pub(crate) struct DecoderOf {
     pub(crate) path: PathBuf,
     pub(crate) config_sha256: String,
     pub(crate) weights: Fingerprint,
-    pub(crate) attention: AttentionMode,
     pub(crate) precision: Precision,
 }
 

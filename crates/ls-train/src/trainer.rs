@@ -238,10 +238,10 @@ fn carry_out(
         path: run.config.model.path.clone(),
         config_sha256: identity.model_config.clone(),
         weights: identity.weights.clone(),
-        attention: run.attention.clone(),
         precision: run.precision.clone(),
     };
     let backbone = shared.decoder(of, || load_backbone(&checkpoint, &context, observer))?;
+    let backbone = backbone.with_attention(&checkpoint.config, &run.attention)?;
     let to_compare = run.config.train.baselines && saved.is_none();
     let to_compare = to_compare.then(|| backbone.clone());
     let mut model = with_new_head(backbone, &context);

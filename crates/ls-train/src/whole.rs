@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ls_data::{TaskKind, TextTokenizer};
+use ls_data::{PaddingMode, TaskKind, TextTokenizer};
 use ls_files::{Dtype, FileError, sha256, write_atomic};
 use ls_model::{AttentionMode, Checkpoint, LlamaClassifier, LlamaConfig, Pooling, Task};
 use serde_json::{Map, Value, json};
@@ -92,7 +92,10 @@ pub(crate) fn config(
         ("pad_token_id", json!(pad_token_id(settings, tokenizer))),
     ];
     config.extend(fields.map(|(key, value)| (key.to_owned(), value)));
-    if let Some(class) = class(base, settings.task) {
+    // Programs that serve models go by it.
+    if let Some(class) = class(base, settings.task)
+        && no_counterpart(base, settings, tokenizer).is_empty()
+    {
         config.insert("architectures".into(), json!([class]));
     }
     match task {
@@ -113,6 +116,57 @@ pub(crate) fn class(base: &LlamaConfig, task: TaskKind) -> Option<String> {
         TaskKind::Sequence => base.classes.sequence(),
         TaskKind::Token => base.classes.token(),
     }
+}
+
+/// What the Hub calls a task.
+pub(crate) fn pipeline_tag(task: TaskKind) -> &'static str {
+    match task {
+        TaskKind::Sequence => "text-classification",
+        TaskKind::Token => "token-classification",
+    }
+}
+
+/// Why the classes of transformers would answer otherwise than this model, a phrase each.
+pub(crate) fn no_counterpart(
+    base: &LlamaConfig,
+    settings: &InferenceSettings,
+    tokenizer: &TextTokenizer,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if class(base, settings.task).is_none() {
+        let family = base.raw.get("model_type").and_then(Value::as_str);
+        let task = pipeline_tag(settings.task);
+        let family = family.unwrap_or("this architecture");
+        reasons.push(format!("it has no class for {task} with {family}"));
+    }
+    match settings.pooling {
+        Some(pooling @ (Pooling::Mean | Pooling::Max)) => {
+            reasons.push(format!(
+                "its classes pool the last token, this one `{pooling}`"
+            ));
+        }
+        Some(Pooling::Last) if pad_token_id(settings, tokenizer).is_none() => {
+            let pad = &settings.pad_token;
+            reasons.push(format!(
+                "its classes pool the last token that is not the pad token, and {pad}, which stands \
+                 at the end of each text, is the only one that is free to pad"
+            ));
+        }
+        _ => {}
+    }
+    if !matches!(
+        settings.attention,
+        AttentionMode::Causal | AttentionMode::Bidirectional
+    ) {
+        let mode = &settings.attention;
+        reasons.push(format!(
+            "it removes the causal mask in all layers or in none, this one in some (`{mode}`)"
+        ));
+    }
+    if settings.padding == PaddingMode::Attended {
+        reasons.push("its classes do not attend to padding, this one was trained to".into());
+    }
+    reasons
 }
 
 /// The `config.json` of the base, with the mask that its decoder was trained with.

@@ -30,13 +30,13 @@ pub(super) fn weights<'a>(
 ) -> Result<Vec<&'a RemoteFile>> {
     let repo = || run.repo.to_string();
     let names: BTreeSet<&str> = tree.keys().map(String::as_str).collect();
-    let weights = if let Some(index) = tree.get(INDEX) {
+    let weights = if names.contains(SINGLE) {
+        vec![SINGLE.into()]
+    } else if let Some(index) = tree.get(INDEX) {
         run.fetch(commit, index)?;
         let mut weights = ShardIndex::read(run.snapshot(commit).join(INDEX))?.shards;
         weights.push(INDEX.into());
         weights
-    } else if names.contains(SINGLE) {
-        vec![SINGLE.into()]
     } else {
         let other = |path: &&str| {
             [

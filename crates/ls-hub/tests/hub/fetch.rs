@@ -845,7 +845,10 @@ fn a_repository_that_is_no_model_for_us_says_why() {
     let pickle = RepoFile::large("pytorch_model.bin", "x");
     let message = error(vec![config(), tokenizer(), pickle]);
     assert!(message.starts_with("org/name: no model.safetensors and no model.safetensors.index.json; it holds pytorch_model.bin"), "{message}");
-    assert!(message.contains("convert it"), "{message}");
+    assert!(
+        message.contains("download the repository yourself"),
+        "{message}"
+    );
     let weights = || RepoFile::large("model.safetensors", "x");
     assert!(error(vec![tokenizer(), weights()]).starts_with("org/name: no config.json"));
     assert!(error(vec![config(), weights()]).starts_with("org/name: no tokenizer.json"));

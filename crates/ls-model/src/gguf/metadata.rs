@@ -44,6 +44,21 @@ const LOW_FREQ_FACTOR: f64 = 1.0;
 const HIGH_FREQ_FACTOR: f64 = 4.0;
 const ORIGINAL_MAX_POSITION_EMBEDDINGS: f64 = 8192.0;
 
+/// Keys of a model with which it would be another function than what is converted, the value that
+/// changes nothing, and one more such.
+const NEUTRAL: [(&str, f64, f64); 9] = [
+    ("expert_count", 0.0, 0.0),
+    ("attention.clamp_kqv", 0.0, 0.0),
+    ("attention.max_alibi_bias", 0.0, 0.0),
+    ("attention.scale", 0.0, 0.0),
+    ("rope.scaling.alpha", 0.0, 1.0),
+    ("rope.scaling.attn_factor", 1.0, 1.0),
+    ("rope.scaling.yarn_attn_factor", 1.0, 1.0),
+    ("rope.scaling.yarn_log_multiplier", 0.0, 0.0),
+    // -1 leaves it to the kind of the scaling, for which it is 1 where that is `yarn`.
+    ("rope.scaling.yarn_ext_factor", -1.0, 1.0),
+];
+
 /// The fields of `config.json`, and whether query and key projections are reordered in the file.
 pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
     let name = text(file, "general.architecture")?;
@@ -65,14 +80,18 @@ pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
         .into());
     }
     let of = Model { file, architecture };
-    if let Some(experts) = of.number("expert_count")?.filter(|experts| *experts > 0.0) {
-        let key = of.key("expert_count");
-        return Err(unsupported(file, &key, &experts.to_string(), "none"));
-    }
+    of.expect_neutral()?;
     let heads = of.required("attention.head_count")?;
     let key_value_heads = of.number("attention.head_count_kv")?.unwrap_or(heads);
     let head_dim = of.head_dim(heads)?;
     let base = of.number("rope.freq_base")?.unwrap_or(10_000.0);
+    let context = of.required("context_length")?;
+    let window = of.number("attention.sliding_window")?.unwrap_or(0.0);
+    if window != 0.0 && window < context {
+        let key = of.key("attention.sliding_window");
+        let supported = format!("none (0, or the context length, {context})");
+        return Err(unsupported(file, &key, &window.to_string(), &supported));
+    }
     let table = file.tensor(EMBEDDINGS)?;
     let mut config = json!({
         "architectures": [architecture.class],
@@ -85,7 +104,7 @@ pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
         "num_key_value_heads": whole(key_value_heads),
         "head_dim": whole(head_dim),
         "hidden_act": "silu",
-        "max_position_embeddings": whole(of.required("context_length")?),
+        "max_position_embeddings": whole(context),
         "rms_norm_eps": of.required("attention.layer_norm_rms_epsilon")?,
         "rope_theta": whole(base),
         "tie_word_embeddings": !file.tensors().contains_key(OUTPUT),
@@ -98,12 +117,18 @@ pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
     if let Some(scaling) = of.rope_scaling(base, head_dim)? {
         config["rope_scaling"] = scaling;
     }
+    if let Some(GgufValue::Bool(false)) = file.metadata().get(&of.key("attention.causal")) {
+        config["is_causal"] = false.into();
+    }
     for (field, key) in [
         ("bos_token_id", "bos"),
         ("eos_token_id", "eos"),
         ("pad_token_id", "padding"),
     ] {
-        if let Some(id) = number(file, &format!("tokenizer.ggml.{key}_token_id"))? {
+        let id = number(file, &format!("tokenizer.ggml.{key}_token_id"))?;
+        // Older converters write a number past the vocabulary, or -1, for none.
+        let vocabulary = 0.0..table.rows() as f64;
+        if let Some(id) = id.filter(|id| vocabulary.contains(id)) {
             config[field] = whole(id);
         }
     }
@@ -140,6 +165,19 @@ impl Model<'_> {
     fn required(&self, key: &str) -> Result<f64> {
         let missing = || wrong(self.file, &self.key(key), "is missing");
         self.number(key)?.ok_or_else(missing)
+    }
+
+    /// Refuses what would make it another function.
+    fn expect_neutral(&self) -> Result<()> {
+        for (key, neutral, other) in NEUTRAL {
+            let found = self.number(key)?;
+            if let Some(found) = found.filter(|found| ![neutral, other].contains(found)) {
+                let supported = neutral.to_string();
+                let (file, key) = (self.file, self.key(key));
+                return Err(unsupported(file, &key, &found.to_string(), &supported));
+            }
+        }
+        Ok(())
     }
 
     /// The width of a head.
@@ -187,6 +225,13 @@ impl Model<'_> {
                 let mut scaling = json!({"rope_type": kind, "factor": factor});
                 if let Some(length) = self.number("rope.scaling.original_context_length")? {
                     scaling["original_max_position_embeddings"] = whole(length);
+                }
+                for beta in ["beta_fast", "beta_slow"] {
+                    let key = format!("rope.scaling.yarn_{beta}");
+                    // Below 0 it is left to whoever reads.
+                    if let Some(value) = self.number(&key)?.filter(|value| *value >= 0.0) {
+                        scaling[beta] = whole(value);
+                    }
                 }
                 Some(scaling)
             }

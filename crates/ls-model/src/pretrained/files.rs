@@ -45,17 +45,14 @@ pub(super) struct WeightFiles {
 
 impl WeightFiles {
     /// Opens the weights of a folder in the first form that is there: safetensors before what
-    /// `torch.save` wrote, and several files with an index before a single one.
+    /// `torch.save` wrote, and a single one before several with an index, as in transformers:
+    /// saving a smaller model over a larger one leaves the index behind.
     ///
     /// # Errors
     ///
     /// If there are none, a shard is absent, or a file is truncated or corrupt.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         for form in &FORMS {
-            let index = dir.join(form.index);
-            if exists(&index)? {
-                return Self::open_shards(dir, index, form.open);
-            }
             let single = dir.join(form.single);
             if exists(&single)? {
                 let file = (form.open)(&single)?;
@@ -64,6 +61,10 @@ impl WeightFiles {
                     files: vec![file],
                     listing: single,
                 });
+            }
+            let index = dir.join(form.index);
+            if exists(&index)? {
+                return Self::open_shards(dir, index, form.open);
             }
         }
         let [one, other] = FORMS.map(|form| format!("{} or {}", form.single, form.index));
@@ -340,7 +341,13 @@ mod tests {
         ] {
             let dir = Tiny::new().write();
             let path = dir.path().join(name);
-            let _ = std::fs::remove_file(&path);
+            let single = dir.path().join("model.safetensors");
+            let instead = if name == "config.json" {
+                &path
+            } else {
+                &single
+            };
+            std::fs::remove_file(instead).unwrap();
             std::os::unix::fs::symlink(name, &path).unwrap();
             let error = Checkpoint::open(dir.path()).unwrap_err();
             match error {
@@ -348,6 +355,16 @@ mod tests {
                 other => panic!("{name}: {other}"),
             }
         }
+    }
+
+    #[test]
+    fn a_single_file_wins_over_an_index_that_was_left_behind() {
+        let tiny = Tiny::new();
+        let (dir, _) = sharded(&tiny);
+        std::fs::remove_file(dir.path().join("model-1.safetensors")).unwrap();
+        assert!(Checkpoint::open(dir.path()).is_err());
+        tiny.write_tensors(&dir.path().join("model.safetensors"), |_| true);
+        Checkpoint::open(dir.path()).unwrap();
     }
 
     #[test]

@@ -13,12 +13,12 @@ use ls_model::rope::RopeScaling;
 use ls_model::{AttentionMode, ComputeType, LlamaConfig};
 use serde_json::{Value, json};
 
-use super::scores::{Measured, pipeline_tag};
+use super::scores::Measured;
 use crate::card::{answers_line, mask, problem_line, words_read};
 use crate::config::{ClassWeight, Files, RunConfig};
 use crate::inference::InferenceSettings;
 use crate::problem::Problem;
-use crate::whole::{class, pad_token_id};
+use crate::whole::{class, pad_token_id, pipeline_tag};
 
 /// A run that is handed over, with all that decides how.
 pub(super) struct Handed<'a> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ls_data::{Interval, TaskKind};
+use ls_data::Interval;
 
 use crate::error::Result;
 use crate::scores::Scores;
@@ -84,12 +84,4 @@ pub(super) fn measured(scores: &Scores, run: &Path) -> Result<Measured> {
         scores: known.collect(),
         resamples: scored.as_ref().map(|scored| scored.resamples),
     })
-}
-
-/// What the Hub calls a task.
-pub(super) fn pipeline_tag(task: TaskKind) -> &'static str {
-    match task {
-        TaskKind::Sequence => "text-classification",
-        TaskKind::Token => "token-classification",
-    }
 }
