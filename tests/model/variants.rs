@@ -20,6 +20,9 @@ use crate::golden::{Expected, assert_close, at_tokens, check_training, values};
 
 /// f32 against f32, of the largest logit.
 const LOGITS: f32 = 1e-5;
+/// The same of values that are drawn anew, and computed on both sides by whatever processor is
+/// there.
+const DRAWN_ANEW: f32 = 1e-4;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -48,7 +51,7 @@ fn models() -> PathBuf {
 fn cases() -> Vec<Case> {
     let text = std::fs::read_to_string(fixtures().join("variants/cases.json")).unwrap();
     let Cases { cases } = serde_json::from_str(&text).unwrap();
-    assert_eq!(cases.len(), 36);
+    assert_eq!(cases.len(), 46);
     cases
 }
 
@@ -231,7 +234,7 @@ fn the_loop_through_real_peft_is_closed() {
         let (input, mask) = input(&expected, &checkpoint, &device);
         let found = values(model.forward(&input));
         let reference = wanted(&expected, field("task"), &mask, num_labels);
-        assert_close(field("name"), &found, &reference, LOGITS, true);
+        assert_close(field("name"), &found, &reference, DRAWN_ANEW, true);
 
         // Other values than peft's, so that nothing of its own files could pass for ours.
         let mut saved = model.to_adapter(&adapter.config);
@@ -270,7 +273,7 @@ fn the_loop_through_real_peft_is_closed() {
     let list = dir.path().join("ours.json");
     std::fs::write(&list, Value::from(ours).to_string()).unwrap();
     run(&python, &["read", &text(&list)]);
-    assert_eq!(compared.len(), 36);
+    assert_eq!(compared.len(), 46);
     for (name, task, found, mask, num_labels, output) in compared {
         assert!(TensorFile::open(&output).unwrap().get("logits").is_some());
         let pefts = wanted(&Expected::open(&output), &task, &mask, num_labels);
@@ -278,7 +281,7 @@ fn the_loop_through_real_peft_is_closed() {
             &format!("{name}, read by peft"),
             &found,
             &pefts,
-            LOGITS,
+            DRAWN_ANEW,
             true,
         );
     }
