@@ -239,6 +239,7 @@ def main():
     model.load_state_dict(kept, strict=False)
     record = {
         "side": "transformers + peft",
+        "config": (args.run / "config.toml").read_text(),
         "versions": versions(),
         "seed": args.seed,
         "threads": args.threads,

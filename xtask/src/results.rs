@@ -1,14 +1,17 @@
-//! `cargo xtask results`: the table of measured results in `configs/README.md`, made from finished
+//! `cargo xtask results`: the tables of measured results in `configs/README.md`, made from finished
 //! runs and never typed.
 //!
-//! What was measured is kept in `configs/results.json`, one record for each config, side and seed.
-//! A run is given as its folder, `NAME.SEED` for `configs/NAME.toml`, and what others made of the
-//! same data as files: `NAME.SEED.json` of `benches/vs_peft/same_run.py` for transformers + peft,
-//! and `NAME.SEED.tfidf.json` of `benches/vs_peft/tfidf.py` for a linear model over n-grams.
+//! What was measured is kept in `configs/results.json`, one record for each config, side, seed and
+//! what was set otherwise than in the config. A run is given as its folder, `NAME.SEED` for
+//! `configs/NAME.toml`, and what others made of the same data as files: `NAME.SEED.json` of
+//! `benches/vs_peft/same_run.py` for transformers + peft, and `NAME.SEED.tfidf.json` of
+//! `benches/vs_peft/tfidf.py` for a linear model over n-grams. With `--config NAME` folders may
+//! have any name, as those of a sweep.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -29,19 +32,23 @@ const LINEAR: &str = "n-grams, linear";
 #[derive(clap::Args)]
 pub struct Args {
     /// Folders of finished runs (`NAME.SEED`), and files of benches/vs_peft/same_run.py
-    /// (`NAME.SEED.json`) and tfidf.py (`NAME.SEED.tfidf.json`); none makes the table anew.
+    /// (`NAME.SEED.json`) and tfidf.py (`NAME.SEED.tfidf.json`); none makes the tables anew.
     runs: Vec<PathBuf>,
+    /// The config of which all of them are, where their names do not say it.
+    #[arg(long, value_name = "NAME")]
+    config: Option<String>,
 }
 
-/// Config, side and seed.
-type Key = (String, String, u64);
+/// Config, side, seed and what was set otherwise than in the config.
+type Key = (String, String, u64, String);
 
-/// Adds what was measured, and writes the table.
+/// Adds what was measured, and writes the tables.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let mut records = read(root)?;
+    let (mut records, mut resolved) = (read(root)?, BTreeMap::new());
     for path in &args.runs {
-        let (key, record) = measured(root, path).with_context(|| path.display().to_string())?;
-        records.insert(key, record);
+        let record = measured(root, path, args.config.as_deref(), &mut resolved);
+        let record = record.with_context(|| path.display().to_string())?;
+        records.insert(key(&record)?, record);
     }
     report("results", &at_odds(&records))?;
     let list: Vec<&Value> = records.values().collect();
@@ -50,20 +57,20 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     let path = root.join(TEXT);
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    fs::write(&path, with_table(&text, &table(&records))?)
+    fs::write(&path, with_table(&text, &tables(&records))?)
         .with_context(|| format!("write {}", path.display()))?;
     say(format_args!("{TEXT}: {} records", records.len()));
     Ok(())
 }
 
-/// Whether the table is that of the records.
+/// Whether the tables are those of the records.
 pub fn check(root: &Path) -> Result<()> {
     let text = fs::read_to_string(root.join(TEXT)).with_context(|| format!("read {TEXT}"))?;
     let records = read(root)?;
     let mut faults = at_odds(&records);
-    if with_table(&text, &table(&records))? != text {
+    if with_table(&text, &tables(&records))? != text {
         faults.push(format!(
-            "{TEXT}: the table is not that of {RECORDS} (`cargo xtask results` writes it)"
+            "{TEXT}: the tables are not those of {RECORDS} (`cargo xtask results` writes them)"
         ));
     }
     report("results", &faults)
@@ -72,23 +79,38 @@ pub fn check(root: &Path) -> Result<()> {
 fn read(root: &Path) -> Result<BTreeMap<Key, Value>> {
     let text = fs::read_to_string(root.join(RECORDS)).with_context(|| format!("read {RECORDS}"))?;
     let records: Vec<Value> = serde_json::from_str(&text).with_context(|| RECORDS.to_string())?;
-    let keyed = records.into_iter().map(|record| {
-        let text = |key: &str| {
-            let value = record[key]
-                .as_str()
-                .with_context(|| format!("{RECORDS}: no {key}"));
-            Ok::<_, anyhow::Error>(value?.to_string())
-        };
-        let seed = record["seed"]
-            .as_u64()
-            .with_context(|| format!("{RECORDS}: no seed"))?;
-        Ok(((text("config")?, text("side")?, seed), record))
-    });
-    keyed.collect()
+    records
+        .into_iter()
+        .map(|record| Ok((key(&record)?, record)))
+        .collect()
 }
 
-/// The record of a run folder, or of a file of `same_run.py`.
-fn measured(root: &Path, path: &Path) -> Result<(Key, Value)> {
+fn key(record: &Value) -> Result<Key> {
+    let text = |key: &str| {
+        let value = record[key].as_str();
+        value
+            .map(String::from)
+            .with_context(|| format!("a record has no {key}"))
+    };
+    let seed = record["seed"].as_u64().context("a record has no seed")?;
+    Ok((text("config")?, text("side")?, seed, set_of(record)))
+}
+
+/// What was set otherwise than in the config: empty where nothing was.
+fn set_of(record: &Value) -> String {
+    let set = record["set"].as_object().into_iter().flatten();
+    let set = set.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    set.collect::<Vec<_>>().join(" ")
+}
+
+/// The record of a run folder, or of a file of a script. `config` says of which config it is, if
+/// its name does not; `resolved` holds those that were asked for.
+fn measured(
+    root: &Path,
+    path: &Path,
+    config: Option<&str>,
+    resolved: &mut BTreeMap<String, Resolved>,
+) -> Result<Value> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.context("has no name")?;
     let (side, stem) = if let Some(stem) = name.strip_suffix(".tfidf.json") {
@@ -98,19 +120,109 @@ fn measured(root: &Path, path: &Path) -> Result<(Key, Value)> {
     } else {
         (OURS, name)
     };
-    let (config, seed) = stem.rsplit_once('.').context("expected NAME.SEED")?;
-    let seed: u64 = seed.parse().context("expected NAME.SEED")?;
+    let named = stem.rsplit_once('.');
+    let named = named.and_then(|(config, seed)| Some((config, seed.parse::<u64>().ok()?)));
+    let config = config.or(named.map(|(config, _)| config));
+    let config = config.context("expected NAME.SEED, or --config NAME")?;
     let file = root.join("configs").join(format!("{config}.toml"));
     ensure!(file.is_file(), "there is no configs/{config}.toml");
-    let record = match side {
-        OURS => of_run(path, seed)?,
-        _ => of_script(path, side, seed)?,
+    let (mut record, settings) = match side {
+        OURS => of_run(path)?,
+        _ => of_script(path, side)?,
     };
-    let mut record: Map<String, Value> = record;
+    if let Some((_, seed)) = named {
+        ensure!(
+            record["seed"] == seed,
+            "was trained with seed {}",
+            record["seed"]
+        );
+    }
+    if let Some(settings) = settings {
+        if !resolved.contains_key(config) {
+            resolved.insert(config.into(), Resolved::of(root, config)?);
+        }
+        let set = resolved[config].unlike(&settings);
+        if !set.is_empty() {
+            record.insert("set".into(), json!(set));
+        }
+    }
     record.insert("config".into(), config.into());
     record.insert("side".into(), side.into());
-    record.insert("seed".into(), seed.into());
-    Ok(((config.into(), side.into(), seed), Value::Object(record)))
+    Ok(Value::Object(record))
+}
+
+/// What differs from run to run and decides no score.
+const OF_A_RUN: [&str; 12] = [
+    "run",
+    "model.path",
+    "model.hash_weights",
+    "data.dir",
+    "data.cache",
+    "train.seed",
+    "train.baselines",
+    "train.report",
+    "train.tensorboard",
+    "train.save_seconds",
+    "train.save_steps",
+    "train.save_total_limit",
+];
+
+/// A config with all that it leaves to be filled in, as `ls-cli config show` prints it.
+struct Resolved {
+    settings: BTreeMap<String, String>,
+    /// Keys that a run fills in by its data or its model.
+    open: Vec<String>,
+}
+
+impl Resolved {
+    fn of(root: &Path, config: &str) -> Result<Self> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let file = format!("configs/{config}.toml");
+        let output = Command::new(cargo)
+            .current_dir(root)
+            .args([
+                "run", "-q", "-p", "ls-cli", "--", "config", "show", "--config", &file,
+            ])
+            .output()
+            .context("run ls-cli config show")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "ls-cli config show: {said}");
+        let open = said.lines().filter_map(|line| {
+            let (_, key) = line.split_once("open until train decides it: ")?;
+            Some(key.split_once(':')?.0.to_string())
+        });
+        Ok(Self {
+            settings: settings(&String::from_utf8_lossy(&output.stdout)),
+            open: open.collect(),
+        })
+    }
+
+    /// What a run's own configuration says otherwise.
+    fn unlike(&self, run: &str) -> BTreeMap<String, String> {
+        let mut set = settings(run);
+        set.retain(|key, value| {
+            let same = self.settings.get(key) == Some(value);
+            !same && !self.open.contains(key) && !OF_A_RUN.contains(&&**key)
+        });
+        set
+    }
+}
+
+/// The values of a resolved configuration by their keys, as it writes them: one on each line.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    let (mut section, mut settings) = (String::new(), BTreeMap::new());
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = format!("{name}.");
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let value = value.trim_matches(['"', '\'']);
+            settings.insert(format!("{section}{key}"), value.to_string());
+        }
+    }
+    settings
 }
 
 fn json_of(path: &Path) -> Result<Value> {
@@ -125,14 +237,14 @@ fn object(value: Value) -> Result<Map<String, Value>> {
     }
 }
 
-fn of_run(run: &Path, seed: u64) -> Result<Map<String, Value>> {
+/// The record of a run folder, and its configuration.
+fn of_run(run: &Path) -> Result<(Map<String, Value>, Option<String>)> {
     let found = json_of(&run.join("report.json"))?;
     let environment = json_of(&run.join("environment.json"))?;
-    ensure!(
-        environment["seed"] == seed,
-        "was trained with seed {}",
-        environment["seed"]
-    );
+    let text = |name: &str| {
+        let path = run.join(name);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    };
     let metric = found["metric"].as_str().context("no metric")?;
     let baselines: Map<String, Value> = found["baselines"]
         .as_array()
@@ -143,100 +255,174 @@ fn of_run(run: &Path, seed: u64) -> Result<Map<String, Value>> {
             Some((baseline["name"].as_str()?.to_string(), score))
         })
         .collect();
-    object(json!({
+    let metrics = text("metrics.jsonl")?;
+    let metrics = metrics
+        .lines()
+        .filter(|line| line.contains("\"evaluation\""));
+    let mut validation = Vec::new();
+    for line in metrics {
+        let line: Value = serde_json::from_str(line).context("metrics.jsonl")?;
+        if line["kind"] == "evaluation" && line["split"] == "validation" {
+            validation.push(number(&line, "value")?);
+        }
+    }
+    let cut = found["cut"].as_object().into_iter().flatten();
+    let rows = cut.map(|(split, cut)| (split.clone(), cut["examples"].clone()));
+    let record = json!({
+        "seed": environment["seed"],
         "metric": metric,
         "split": found["reported_split"],
         "score": number(&found["scores"], metric)?,
+        "validation": validation,
+        "rows": Value::Object(rows.collect()),
         "minutes": number(&found, "train_seconds")? / 60.0,
         "memory_mib": number(&found, "peak_memory")? / 1_048_576.0,
         "baselines": baselines,
         "versions": {"ls-llama": found["version"]},
         "threads": environment["threads"],
-    }))
+    });
+    Ok((object(record)?, Some(text("config.toml")?)))
 }
 
-fn of_script(path: &Path, side: &str, seed: u64) -> Result<Map<String, Value>> {
+/// The record of what a script wrote, and the configuration of the run that it repeated.
+fn of_script(path: &Path, side: &str) -> Result<(Map<String, Value>, Option<String>)> {
     let found = json_of(path)?;
     ensure!(
         found["side"] == side,
         "its side is {}, its name says {side}",
         found["side"]
     );
-    ensure!(
-        found["seed"] == seed,
-        "was trained with seed {}",
-        found["seed"]
-    );
     let metric = found["metric"].as_str().context("no metric")?;
-    object(json!({
+    let record = json!({
+        "seed": found["seed"],
         "metric": metric,
         "split": found["split"],
         "score": number(&found["scores"], metric)?,
+        "validation": found["validation"],
+        "rows": found["sizes"],
         "minutes": number(&found, "train_seconds")? / 60.0,
         "memory_mib": found["peak_rss_mib"],
         "versions": found["versions"],
         "threads": found["threads"],
-    }))
+    });
+    Ok((object(record)?, found["config"].as_str().map(String::from)))
 }
 
 fn number(of: &Value, key: &str) -> Result<f64> {
     of[key].as_f64().with_context(|| format!("no number {key}"))
 }
 
-/// The records of one config, of one side.
-fn values<'a>(
-    records: &'a BTreeMap<Key, Value>,
-    config: &'a str,
-    side: &'a str,
-    key: &'a str,
-) -> impl Iterator<Item = f64> + 'a {
-    let of = records
+/// The tables, and what they do not say of themselves.
+fn tables(records: &BTreeMap<Key, Value>) -> String {
+    let mut text = table(records);
+    let theirs = records
         .iter()
-        .filter(move |((of, by, _), _)| of == config && by == side);
-    of.filter_map(move |(_, record)| record[key].as_f64())
+        .filter(|((_, side, _, set), _)| side == THEIRS && !set.is_empty());
+    for ((config, side, seed, set), _) in theirs {
+        text.push_str(&format!(
+            "\n{side}, `{config}`, seed {seed}: with `{set}`.\n"
+        ));
+    }
+    let varied = varied(records);
+    if !varied.is_empty() {
+        text.push_str(&format!("\nThe same with other settings:\n\n{varied}"));
+    }
+    text
 }
 
-/// A row for each config: mean and sample standard deviation over the seeds, the minutes of the
-/// seed that waited least for what else ran on the machine, the highest memory.
+/// A row for each config as it is: mean and sample standard deviation over the seeds, the minutes
+/// of the seed that waited least for what else ran on the machine, the highest memory.
 fn table(records: &BTreeMap<Key, Value>) -> String {
     let mut table = String::from(
-        "| config | score of | this project | transformers + peft | n-grams, linear | majority | frozen backbone | threads | minutes | MiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| config | score of | rows | this project | transformers + peft | n-grams, linear | majority | frozen backbone | threads | minutes | MiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut configs: Vec<&str> = records.keys().map(|(config, ..)| config.as_str()).collect();
     configs.dedup();
     for config in configs {
-        let of = |side: &'static str, key: &'static str| -> Vec<f64> {
-            values(records, config, side, key).collect()
+        let of = |side: &str| -> Vec<&Value> {
+            let of_side = records.iter().filter(|((of, by, _, set), _)| {
+                of == config && by == side && (set.is_empty() || by == THEIRS)
+            });
+            of_side.map(|(_, record)| record).collect()
         };
-        let both = |shown: &dyn Fn(&[f64]) -> String, key: &'static str| {
-            format!("{} / {}", shown(&of(OURS, key)), shown(&of(THEIRS, key)))
+        let values = |side: &str, key: &str| -> Vec<f64> {
+            of(side)
+                .iter()
+                .filter_map(|record| record[key].as_f64())
+                .collect()
         };
-        let record = records
-            .iter()
-            .find(|((of, by, _), _)| of == config && by == OURS);
+        let both = |shown: &dyn Fn(&[f64]) -> String, key: &str| {
+            format!(
+                "{} / {}",
+                shown(&values(OURS, key)),
+                shown(&values(THEIRS, key))
+            )
+        };
+        let ours = of(OURS);
+        let Some(first) = ours.first() else { continue };
         let baseline = |name: &str| {
-            let found = record.and_then(|(_, record)| record["baselines"][name].as_f64());
-            rounded_score(found)
+            let found = ours
+                .iter()
+                .filter_map(|record| record["baselines"][name].as_f64());
+            rounded_score(mean(&found.collect::<Vec<_>>()))
         };
-        let threads = record.and_then(|(_, record)| record["threads"].as_u64());
-        let text = |key: &str| {
-            let found = record.and_then(|(_, record)| record[key].as_str());
-            found.unwrap_or("-").to_string()
-        };
+        let text = |key: &str| first[key].as_str().unwrap_or("-");
+        let rows = ["train", "validation", "test"].map(|split| {
+            let counted = ours
+                .iter()
+                .find_map(|record| record["rows"][split].as_u64());
+            counted.map_or("-".into(), |rows| rows.to_string())
+        });
         let row = [
             format!("`{config}`"),
             format!("{}, {}", text("metric"), text("split")),
-            mean_and_deviation(&of(OURS, "score")),
-            mean_and_deviation(&of(THEIRS, "score")),
-            rounded_score(mean(&of(LINEAR, "score"))),
+            rows.join(" / "),
+            mean_and_deviation(&values(OURS, "score")),
+            mean_and_deviation(&values(THEIRS, "score")),
+            rounded_score(mean(&values(LINEAR, "score"))),
             baseline("majority class"),
             baseline("frozen backbone"),
-            threads.map_or("-".into(), |threads| threads.to_string()),
+            first["threads"]
+                .as_u64()
+                .map_or("-".into(), |threads| threads.to_string()),
             both(&|values| least_or_most(values, f64::min), "minutes"),
             both(&|values| least_or_most(values, f64::max), "memory_mib"),
         ];
         table.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    table
+}
+
+/// A row for each config and what was set otherwise, beside the config as it is: the best epoch on
+/// the validation split, and the score. Empty where nothing was set otherwise.
+fn varied(records: &BTreeMap<Key, Value>) -> String {
+    let ours = || records.iter().filter(|((_, side, ..), _)| side == OURS);
+    let mut rows: BTreeMap<[&str; 2], [Vec<f64>; 2]> = BTreeMap::new();
+    for ((config, _, _, set), record) in ours() {
+        if !ours().any(|((other, _, _, set), _)| other == config && !set.is_empty()) {
+            continue;
+        }
+        let epochs = record["validation"].as_array().into_iter().flatten();
+        let best = epochs.filter_map(Value::as_f64).reduce(f64::max);
+        let [validation, scores] = rows.entry([config, set]).or_default();
+        validation.extend(best);
+        scores.extend(record["score"].as_f64());
+    }
+    let mut table = String::new();
+    if !rows.is_empty() {
+        table.push_str("| config | with | validation | score |\n|---|---|---|---|\n");
+    }
+    for ([config, set], [validation, scores]) in &rows {
+        let set = if set.is_empty() {
+            String::new()
+        } else {
+            format!("`{set}`")
+        };
+        let [validation, scores] = [validation, scores].map(|values| mean_and_deviation(values));
+        table.push_str(&format!(
+            "| `{config}` | {set} | {validation} | {scores} |\n"
+        ));
     }
     table
 }
@@ -271,12 +457,13 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3} ({count})")
 }
 
-/// What cannot be one row: records of a config whose metric or split differ, or threads where both
-/// name them.
+/// What cannot be one row: records of a config whose metric or split differ, or
+/// threads where both name them and nothing was set otherwise.
 fn at_odds(records: &BTreeMap<Key, Value>) -> Vec<String> {
     let mut first: BTreeMap<&str, &Value> = BTreeMap::new();
     let mut faults = Vec::new();
-    for ((config, side, seed), record) in records {
+    for ((config, side, seed, _), record) in records.iter().filter(|((.., set), _)| set.is_empty())
+    {
         let other = *first.entry(config).or_insert(record);
         for key in ["metric", "split", "threads"] {
             if other[key] != record[key] && !other[key].is_null() && !record[key].is_null() {
@@ -304,38 +491,44 @@ fn with_table(text: &str, table: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn record(config: &str, side: &str, seed: u64, score: f64) -> (Key, Value) {
-        let record = json!({
+    fn record(config: &str, side: &str, seed: u64, score: f64) -> Value {
+        json!({
             "config": config, "side": side, "seed": seed, "score": score, "metric": "accuracy",
             "split": "test", "minutes": 8.96 + seed as f64, "memory_mib": 700.4 + seed as f64,
-            "baselines": {"majority class": 0.5}, "threads": 2,
-        });
-        ((config.into(), side.into(), seed), record)
+            "baselines": {"majority class": 0.25 * seed as f64}, "threads": 2,
+            "validation": [0.5, score, 0.25], "rows": {"train": 90, "test": 20},
+        })
+    }
+
+    fn keyed(records: impl IntoIterator<Item = Value>) -> BTreeMap<Key, Value> {
+        let keyed = records
+            .into_iter()
+            .map(|record| (key(&record).unwrap(), record));
+        keyed.collect()
     }
 
     #[test]
     fn the_table_has_means_and_deviations_of_each_side() {
-        let records: BTreeMap<Key, Value> = [
+        let records = keyed([
             record("a", OURS, 1, 0.8),
             record("a", OURS, 2, 0.9),
             record("a", THEIRS, 1, 0.85),
             record("a", LINEAR, 1, 0.75),
             record("b", OURS, 1, 1.0),
-        ]
-        .into();
+        ]);
         assert!(at_odds(&records).is_empty());
-        let table = table(&records);
+        let table = tables(&records);
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
             rows,
             [
-                "| `a` | accuracy, test | 0.850 ± 0.071 (2) | 0.850 (1) | 0.750 | 0.500 | - | 2 | 10.0 / 10.0 | 702 / 701 |",
-                "| `b` | accuracy, test | 1.000 (1) | - | - | 0.500 | - | 2 | 10.0 / - | 701 / - |",
+                "| `a` | accuracy, test | 90 / - / 20 | 0.850 ± 0.071 (2) | 0.850 (1) | 0.750 | 0.375 | - | 2 | 10.0 / 10.0 | 702 / 701 |",
+                "| `b` | accuracy, test | 90 / - / 20 | 1.000 (1) | - | - | 0.250 | - | 2 | 10.0 / - | 701 / - |",
             ]
         );
-        let mut other = records.clone();
-        let key = ("a".to_string(), OURS.to_string(), 2);
-        other.get_mut(&key).unwrap()["split"] = "validation".into();
+        let mut other = record("a", OURS, 2, 0.9);
+        other["split"] = "validation".into();
+        let other = keyed([record("a", OURS, 1, 0.8), other]);
         assert_eq!(at_odds(&other).len(), 1);
         let text = format!("before\n{BEGIN}\nold\n{END}\nbehind\n");
         let written = with_table(&text, &table).unwrap();
@@ -343,5 +536,53 @@ mod tests {
         assert!(written.starts_with("before\n") && written.ends_with("\nbehind\n"));
         assert!(written.contains("(2)") && !written.contains("old"));
         assert!(with_table("nothing", &table).is_err());
+    }
+
+    #[test]
+    fn what_was_set_otherwise_has_rows_of_its_own() {
+        let with = |mut record: Value, set: Value| {
+            record["set"] = set;
+            record
+        };
+        let longer = json!({"data.max_length": "256"});
+        let masked = json!({"model.attention": "causal", "train.epochs": "1"});
+        let records = keyed([
+            record("a", OURS, 1, 0.8),
+            with(record("a", OURS, 1, 0.6), masked),
+            with(record("a", THEIRS, 1, 0.7), longer),
+            record("b", OURS, 1, 0.9),
+        ]);
+        let tables = tables(&records);
+        for part in [
+            "| `a` | accuracy, test | 90 / - / 20 | 0.800 (1) | 0.700 (1) |",
+            "\ntransformers + peft, `a`, seed 1: with `data.max_length=256`.\n",
+            "| `a` |  | 0.800 (1) | 0.800 (1) |\n\
+             | `a` | `model.attention=causal train.epochs=1` | 0.600 (1) | 0.600 (1) |\n",
+        ] {
+            assert!(tables.contains(part), "{part}\n{tables}");
+        }
+        assert!(!tables.contains("| `b` |  |"), "{tables}");
+    }
+
+    #[test]
+    fn a_run_is_compared_with_its_config_key_by_key() {
+        let expected = "task = \"token\"\nrun = \"runs/a\"\n\n[model]\npath = \"m\"\n\
+                        attention = \"from:15\"\n\n[train]\nseed = 42\nepochs = 2\n";
+        let resolved = Resolved {
+            settings: settings(expected),
+            open: vec!["train.metric_for_best_model".into()],
+        };
+        let run = "task = \"token\"\nrun = \"elsewhere\"\n\n[model]\npath = \"other\"\n\
+                   attention = \"from:15\"\n\n[train]\nseed = 1\nepochs = 2\n\
+                   metric_for_best_model = \"span_f1_micro\"\n";
+        assert!(resolved.unlike(run).is_empty());
+        let run = run.replace("from:15", "groups:0001");
+        let run = run.replace("[train]", "[data]\nmax_train_samples = 1000\n\n[train]");
+        let set = [
+            ("data.max_train_samples", "1000"),
+            ("model.attention", "groups:0001"),
+        ];
+        let set = set.map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(resolved.unlike(&run), BTreeMap::from(set));
     }
 }
