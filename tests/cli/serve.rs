@@ -1,6 +1,7 @@
 //! `serve`: what is answered, to whom, and how it ends.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 use crate::runs::{json_lines, numbers, refused, train};
 use crate::sandbox::{Sandbox, assert_contains, jsonl, says};
 use crate::serving::{
-    Reply, Serving, TOKEN_OF_SERVICE, begin_lines, read_lines, read_reply, read_until, runs,
-    send_piece, write_request,
+    Reply, Serving, TOKEN_OF_SERVICE, begin_lines, has_entities, read_lines, read_reply,
+    read_until, runs, send_piece, write_request,
 };
 
 const ALL: [&str; 6] = ["--run", "texts", "--run", "others", "--run", "tagger=words"];
@@ -131,31 +132,6 @@ fn has_scores(found: &Value, expected: &[Value]) {
         }
         let scores = numbers(found);
         assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
-    }
-}
-
-/// What `/ner` answers to a list, by what `predict` answers.
-#[track_caller]
-fn has_entities(found: &Value, expected: &[Value]) {
-    assert_eq!(
-        found.as_array().map(Vec::len),
-        Some(expected.len()),
-        "{found}"
-    );
-    for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
-        let expected = expected["entities"].as_array().unwrap();
-        assert_eq!(found.as_array().unwrap().len(), expected.len());
-        for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
-            for (key, as_predict) in [
-                ("entity_group", "type"),
-                ("score", "score"),
-                ("word", "text"),
-                ("start", "start"),
-                ("end", "end"),
-            ] {
-                assert_eq!(found[key], expected[as_predict], "{key}");
-            }
-        }
     }
 }
 
@@ -647,6 +623,63 @@ fn a_hangup_loads_what_changed_and_keeps_what_cannot_be_loaded() {
     );
 }
 
+#[test]
+fn adapters_come_and_go_while_they_and_others_are_asked() {
+    let sandbox = runs();
+    let serving = Serving::start_with(&sandbox, &["--run", "texts"], Some(TOKEN_OF_SERVICE));
+    let bearer = format!("Bearer {TOKEN_OF_SERVICE}");
+    let ask = |method: &str, path: &str, body: &Value| {
+        let headers = [
+            ("Authorization", &*bearer),
+            ("Content-Type", "application/json"),
+        ];
+        serving.ask(method, path, &headers, &body.to_string())
+    };
+    let question = json!({ "inputs": [["good and warm"], ["sad"]] });
+    let texts: [String; 2] = ["good and warm", "sad"].map(Into::into);
+    let [of_texts, of_others] = ["texts", "others"].map(|run| predicted(&sandbox, run, &texts));
+    let is_over = AtomicBool::new(false);
+    // Answers of the one that comes and goes.
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let reply = ask("POST", "/models/texts/predict", &question);
+                    has_scores(&reply.json(), &of_texts);
+                    let reply = ask("POST", "/models/second/predict", &question);
+                    if reply.status == 404 {
+                        is_refused(&reply, 404, "model_not_found", &[]);
+                    } else {
+                        has_scores(&reply.json(), &of_others);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let new = json!({ "name": "second", "path": "others" });
+        let since = Instant::now();
+        let mut rounds = Vec::new();
+        while (rounds.len() < 10 || answered.load(Ordering::Relaxed) < 10)
+            && since.elapsed() < Duration::from_secs(30)
+        {
+            let added = ask("POST", "/adapters", &new).status;
+            rounds.push([added, ask("DELETE", "/adapters/second", &json!({})).status]);
+        }
+        // Before anything else, or the others would go on for ever.
+        is_over.store(true, Ordering::Relaxed);
+        assert!(
+            rounds.len() >= 10 && rounds.iter().all(|round| *round == [201, 204]),
+            "{rounds:?}"
+        );
+    });
+    assert!(
+        answered.into_inner() > 0,
+        "it was never asked while it was there"
+    );
+    serving.stop();
+}
+
 #[cfg(unix)]
 #[test]
 fn a_stop_answers_what_was_taken_and_refuses_what_comes() {
@@ -757,9 +790,16 @@ fn a_stream_that_nobody_reads_is_cut_so_that_its_reader_sees_it() {
     let headers = [("Content-Type", "application/x-ndjson")];
     let reply = serving.ask("POST", "/batch", &headers, &lines);
     assert_eq!(jsonl(&reply.body).len(), 100);
-    assert_contains(
-        &serving.stop(),
-        &["a stream was cut: nobody reads it", "inputs=100"],
+    let log = serving.stop();
+    assert_contains(&log, &["a stream was cut: nobody reads it", "inputs=100"]);
+    // By the id of its request, with what it took.
+    let end = log.lines().find(|line| line.contains("streamed")).unwrap();
+    assert_contains(end, &["request_id=", "tokens=", "queue_ms=", "compute_ms="]);
+    let id = end.split("request_id=").nth(1).unwrap();
+    let id = id.split_whitespace().next().unwrap();
+    assert!(
+        log.lines().filter(|line| line.contains(id)).count() == 2,
+        "{log}"
     );
 }
 
@@ -782,6 +822,26 @@ fn clients_that_never_read_lose_their_connections() {
     assert_eq!(serving.get("/health").status, 200);
     let waited = since.elapsed();
     assert!(waited < Duration::from_secs(20), "{waited:?}");
+    serving.stop();
+}
+
+#[test]
+fn clients_that_say_nothing_make_way_for_those_that_ask() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--max-connections", "2"];
+    let serving = Serving::start(&sandbox, &args);
+    let mut silent: Vec<_> = (0..4).map(|_| serving.connect()).collect();
+    // Half of a request is nothing either.
+    silent[3]
+        .write_all(b"GET /health HTTP/1.1\r\nHost")
+        .unwrap();
+    let since = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(serving.get("/health").status, 200);
+    }
+    let waited = since.elapsed();
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    drop(silent);
     serving.stop();
 }
 
@@ -855,13 +915,13 @@ fn a_stream_goes_on_where_the_queue_is_small_and_others_ask_all_the_time() {
     let lines = json_lines(texts.iter().map(|text| json!({ "text": text })));
     let alone = sandbox.run_with(&["predict", "--run", "texts", "--input", "-"], &lines);
     let headers = [("Content-Type", "application/x-ndjson")];
-    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut others = Vec::new();
         for _ in 0..6 {
             others.push(scope.spawn(|| {
                 let mut answered = 0;
-                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !is_done.load(Ordering::Relaxed) {
                     let reply = serving.post("/predict", &json!({ "inputs": "good and warm" }));
                     answered += usize::from(reply.status == 200);
                 }
@@ -869,7 +929,7 @@ fn a_stream_goes_on_where_the_queue_is_small_and_others_ask_all_the_time() {
             }));
         }
         let reply = serving.ask("POST", "/batch", &headers, &lines);
-        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        is_done.store(true, Ordering::Relaxed);
         assert_eq!(reply.body, alone.stdout);
         let answered: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
         assert!(answered > 0, "the stream keeps all others out");

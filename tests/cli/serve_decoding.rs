@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::problems::{LISTS, labels_of_both_kinds};
 use crate::runs::{SEQUENCE, json_lines, numbers, refused, train};
 use crate::sandbox::{Sandbox, assert_contains, jsonl};
-use crate::serving::{Serving, TOKEN_OF_SERVICE, runs};
+use crate::serving::{Serving, TOKEN_OF_SERVICE, has_entities, runs};
 
 const TEXTS: [&str; 6] = [
     "good and warm",
@@ -84,13 +84,7 @@ fn each_model_answers_as_it_is_asked_to_as_far_as_that_is_for_it() {
     assert_eq!(numbers(&lists[0]).len(), 2);
 
     let found = ask("/models/words/ner", json!({ "inputs": TEXTS }));
-    let counts = |answers: &mut dyn Iterator<Item = &Value>| -> Vec<usize> {
-        answers.map(|of| of.as_array().unwrap().len()).collect()
-    };
-    assert_eq!(
-        counts(&mut found.as_array().unwrap().iter()),
-        counts(&mut words.iter().map(|answer| &answer["entities"]))
-    );
+    has_entities(&found, &words);
 
     // Of those that come later too, and of those that are loaded anew.
     ask(

@@ -416,6 +416,47 @@ fn the_reference_shows_the_whole_document() {
 }
 
 #[test]
+fn the_answer_of_one_model_is_not_shown_beside_the_name_of_another() {
+    let Some(mut browser) = browser() else { return };
+    let sandbox = sequence();
+    for run in ["first", "second"] {
+        train(&sandbox, run, &["train.epochs=1"]);
+    }
+    let served = Serving::start(&sandbox, &["--run", "first", "--run", "second"]);
+    open_page(&mut browser, &served.url(), (360, "light"));
+    // Answers come when they are let go.
+    browser.value(
+        "(() => {
+            const real = window.fetch;
+            window.fetch = async (path, init) => {
+                await new Promise(release => window.release = release);
+                return real(path, init);
+            };
+            document.getElementById('model').value = 'first';
+            document.getElementById('text').select();
+        })()",
+    );
+    browser.write("the film was good");
+    browser.press_with(CTRL, "Enter", 13);
+    browser.wait("window.release !== undefined");
+    browser.value(
+        "(async () => {
+            const model = document.getElementById('model');
+            model.value = 'second';
+            model.dispatchEvent(new Event('change'));
+            window.release();
+            await new Promise(after => setTimeout(after, 500));
+        })()",
+    );
+    assert!(bars(&mut browser).is_empty());
+    let said = browser.value(SAID);
+    assert!(
+        said.as_str().unwrap().starts_with("What the model says"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_token_is_asked_for_and_kept_for_the_tab() {
     let Some(mut browser) = browser() else { return };
     let sandbox = sequence();

@@ -281,3 +281,28 @@ pub fn runs() -> Sandbox {
     train(&sandbox, "words", &[]);
     sandbox
 }
+
+/// What `/ner` answers to a list, by what `predict` answers.
+#[track_caller]
+pub fn has_entities(found: &Value, expected: &[Value]) {
+    assert_eq!(
+        found.as_array().map(Vec::len),
+        Some(expected.len()),
+        "{found}"
+    );
+    for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
+        let expected = expected["entities"].as_array().unwrap();
+        assert_eq!(found.as_array().unwrap().len(), expected.len());
+        for (found, expected) in found.as_array().unwrap().iter().zip(expected) {
+            for (key, as_predict) in [
+                ("entity_group", "type"),
+                ("score", "score"),
+                ("word", "text"),
+                ("start", "start"),
+                ("end", "end"),
+            ] {
+                assert_eq!(found[key], expected[as_predict], "{key}");
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! The exit code stays Rust's, 101, which no other end of a command has.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::screen;
@@ -16,16 +16,12 @@ pub fn report() {
         if SAID.swap(true, Ordering::Relaxed) {
             return;
         }
-        let message = ls_files::message_of(info.payload());
-        let place = info
-            .location()
-            .map(|at| format!(" ({at})"))
-            .unwrap_or_default();
+        let message = what_and_where(info);
         let backtrace = Backtrace::capture();
         let backtrace =
             (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
         screen::fault(&screen::Fault {
-            message: format!("internal error: {message}{place}"),
+            message,
             causes: Vec::new(),
             hint: Some(format!(
                 "this is a fault of ls-cli {}, please report it with the command; \
@@ -36,4 +32,15 @@ pub fn report() {
             backtrace,
         });
     }));
+}
+
+/// Says it of every panic: for a program that goes on after one.
+pub fn report_each() {
+    panic::set_hook(Box::new(|info| screen::warn(what_and_where(info))));
+}
+
+fn what_and_where(info: &PanicHookInfo<'_>) -> String {
+    let message = ls_files::message_of(info.payload());
+    let place = info.location().map(|at| format!(" ({at})"));
+    format!("internal error: {message}{}", place.unwrap_or_default())
 }

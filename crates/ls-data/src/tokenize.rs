@@ -39,7 +39,8 @@ const FILES: [&str; 4] = [TOKENIZER_FILE, CONFIG_FILE, MAP_FILE, MODEL_FILE];
 /// A tokenizer from a Hugging Face folder.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
+    /// Copies of it share this, its largest part.
+    tokenizer: Arc<Tokenizer>,
     reading: Reading,
     /// Whether its class decides over its file.
     by_class: bool,
@@ -181,7 +182,7 @@ impl TextTokenizer {
             model_max_length: config.model_max_length(),
             files: Arc::default(),
             path: path.to_path_buf(),
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
         })
     }
 

@@ -3,15 +3,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
 /// Who was refused before all was sent sends on before it reads why. So much of it is read and
@@ -20,7 +21,7 @@ const DROPPED: usize = 8 << 20;
 const DROPPING: Duration = Duration::from_secs(2);
 
 /// What a connection is at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     /// Requests whose answers are not made.
     at_work: AtomicUsize,
@@ -30,9 +31,48 @@ pub(crate) struct State {
     has_stalled: AtomicBool,
     /// The body of the last request was not read to its end.
     is_unread: AtomicBool,
+    /// Since when it is at nothing, if it is.
+    idle_since: Mutex<Instant>,
+    /// Another one is to have its place.
+    is_to_end: Notify,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            at_work: AtomicUsize::default(),
+            is_blocked: AtomicBool::default(),
+            has_stalled: AtomicBool::default(),
+            is_unread: AtomicBool::default(),
+            idle_since: Mutex::new(Instant::now()),
+            is_to_end: Notify::new(),
+        }
+    }
 }
 
 impl State {
+    /// Since when it is at nothing; none where it is at something.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then(|| *self.since())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Instant> {
+        // Nothing panics while it is held.
+        self.idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks it to end, if it is still at nothing then.
+    pub(crate) fn ask_to_end(&self) {
+        self.is_to_end.notify_one();
+    }
+
+    /// Waits until it is asked to end.
+    pub(crate) async fn is_asked_to_end(&self) {
+        self.is_to_end.notified().await;
+    }
+
     /// Whether nothing is lost if it ends now.
     pub(crate) fn is_idle(&self) -> bool {
         self.at_work.load(Ordering::Relaxed) == 0 && !self.is_blocked.load(Ordering::Relaxed)
@@ -57,6 +97,7 @@ impl AtWork {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
+        *self.0.since() = Instant::now();
         self.0.at_work.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::ServeError;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::pass::{Waiting, pack};
+use crate::pass::{Waiting, in_turn, pack};
 use crate::room::{Place, Room};
 
 /// Computes the logits of requests, those of several in one pass.
@@ -25,6 +25,8 @@ pub struct Engine {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     /// For all that is taken and not answered.
     room: Room,
+    /// How long a request waits at most.
+    timeout: Duration,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -68,6 +70,7 @@ impl Engine {
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             room: Room::of(limits.max_queue_tokens),
+            timeout: limits.timeout,
             metrics,
             thread: Mutex::new(Some(thread)),
         })
@@ -150,8 +153,19 @@ impl Engine {
         Ok(())
     }
 
+    /// A place, if there is one that is worth waiting for: work that would begin only when its time
+    /// is over would be done for nobody.
     fn place(&self, taken: usize) -> Result<Place, ServeError> {
         self.fits(taken)?;
+        let waiting = self.room.taken();
+        let wait = self.metrics.time_for(waiting);
+        if wait > self.timeout {
+            let retry_after = wait - self.timeout;
+            return Err(ServeError::QueueFull {
+                waiting,
+                retry_after,
+            });
+        }
         self.room.take(taken).ok_or_else(|| {
             let waiting = self.room.taken();
             let over = (waiting + taken).saturating_sub(self.room.most());
@@ -160,6 +174,12 @@ impl Engine {
                 retry_after: self.metrics.time_for(over),
             }
         })
+    }
+
+    /// Whether there is who computes. It ends where it was asked to, or by a fault of the program.
+    pub fn is_alive(&self) -> bool {
+        let thread = lock(&self.thread);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Takes no more, and returns once all that was taken is answered.
@@ -189,15 +209,12 @@ fn compute(arrivals: &mpsc::Receiver<Job>, tokens_per_pass: usize, metrics: &Met
         }
         jobs.extend(arrivals.try_iter());
         jobs.retain(|job: &Job| !job.answer.is_closed());
-        if pass(&mut jobs, tokens_per_pass, metrics) {
-            // All get to be the first in their turn.
-            jobs.rotate_left(1);
-        }
+        jobs = pass(jobs, tokens_per_pass, metrics);
     }
 }
 
-/// Computes one pass, and answers the requests that are done. Says whether the first is not.
-fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> bool {
+/// Computes one pass, and answers the requests that are done; those that are left, in their turn.
+fn pass(mut jobs: VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> VecDeque<Job> {
     // While a whole model is loaded anew, requests wait for the old one and for the new one.
     let first = jobs.front().map(|job| job.predictor.clone());
     let is_of_pass = |job: &Job| {
@@ -238,25 +255,17 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
             inputs: job.inputs.start + inputs.start..job.inputs.start + inputs.end,
         })
         .collect();
-    let computed = match catch_unwind(AssertUnwindSafe(|| logits_of_shares(&shares))) {
-        Ok(Ok(computed)) => {
-            let failed = |error: TrainError| ServeError::Failed(error.to_string());
-            computed.into_iter().map(|of| of.map_err(failed)).collect()
-        }
-        Ok(Err(error)) => all_fail(&packed, &error.to_string()),
-        Err(_) => all_fail(&packed, "a pass ended unexpectedly"),
-    };
+    let computed = computed(&shares);
     if inputs > 0 {
         metrics.passed(inputs, tokens, began.elapsed());
     }
-    let mut first_stays = false;
-    for (at, (mut job, computed)) in std::mem::take(jobs).into_iter().zip(computed).enumerate() {
+    let mut left = Vec::new();
+    for ((mut job, computed), inputs) in jobs.into_iter().zip(computed).zip(&packed) {
         match computed {
             Ok(logits) => {
                 job.logits.extend(logits);
                 if job.logits.len() < job.inputs.len() {
-                    first_stays |= at == 0;
-                    jobs.push_back(job);
+                    left.push((job, !inputs.is_empty()));
                 } else {
                     job.answer();
                 }
@@ -264,19 +273,39 @@ fn pass(jobs: &mut VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> 
             Err(error) => job.refuse(error),
         }
     }
-    first_stays
+    in_turn(left)
 }
 
-/// What those hear that had a part in a pass. Who had none goes on.
-fn all_fail(packed: &[Range<usize>], reason: &str) -> Vec<Result<Vec<Vec<f32>>, ServeError>> {
-    tracing::error!("a pass failed: {reason}");
-    let of = |inputs: &Range<usize>| {
-        if inputs.is_empty() {
-            return Ok(Vec::new());
+/// Of the inputs of one share.
+type Logits = Result<Vec<Vec<f32>>, ServeError>;
+
+/// The logits of each share. Where a pass fails, each is computed by itself: the fault of one is
+/// not that of all.
+fn computed(shares: &[Share<'_>]) -> Vec<Logits> {
+    match attempt(shares) {
+        Ok(computed) => computed,
+        Err(reason) => {
+            tracing::error!("a pass failed: {reason}");
+            let [_] = shares else {
+                let alone = shares.chunks(1).flat_map(computed);
+                return alone.collect();
+            };
+            vec![Err(ServeError::Failed(reason))]
         }
-        Err(ServeError::Failed(reason.into()))
-    };
-    packed.iter().map(of).collect()
+    }
+}
+
+/// The logits of each share, in one pass, or why it failed.
+fn attempt(shares: &[Share<'_>]) -> Result<Vec<Logits>, String> {
+    let failed = |error: TrainError| ServeError::Failed(error.to_string());
+    match catch_unwind(AssertUnwindSafe(|| logits_of_shares(shares))) {
+        Ok(Ok(computed)) => Ok(computed.into_iter().map(|of| of.map_err(failed)).collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!(
+            "it ended unexpectedly: {}",
+            ls_files::message_of(&*panic)
+        )),
+    }
 }
 
 impl Job {
@@ -297,5 +326,38 @@ impl Job {
 
     fn refuse(self, error: ServeError) {
         let _ = self.answer.send(Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_begin_too_late_is_refused_at_once() {
+        let limits = Limits {
+            timeout: Duration::from_secs(5),
+            ..Limits::default()
+        };
+        let metrics = Arc::new(Metrics::default());
+        let engine = Engine::start(&limits, metrics.clone()).unwrap();
+        // Before the first pass nobody knows.
+        let places: Vec<_> = (0..10).map(|_| engine.place(1000).unwrap()).collect();
+        metrics.passed(1, 1, Duration::from_secs(1));
+        let Err(ServeError::QueueFull {
+            waiting: 10_000,
+            retry_after,
+        }) = engine.place(1)
+        else {
+            panic!("it was taken");
+        };
+        assert_eq!(retry_after, Duration::from_secs(9_995));
+        drop(places);
+        let _five_seconds = engine.place(5).unwrap();
+        let _behind = engine.place(1000).unwrap();
+        assert!(engine.place(1).is_err());
+        assert!(engine.is_alive());
+        engine.stop();
+        assert!(!engine.is_alive());
     }
 }

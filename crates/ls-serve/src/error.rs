@@ -122,6 +122,9 @@ pub enum ServeError {
         /// Allowed.
         most: usize,
     },
+    /// As many large bodies as are taken at once.
+    #[error("too many large requests are at work already: send this one later, or in parts")]
+    BusyBodies,
     /// It took too long.
     #[error("no answer in {} s, which is how long one may take", limit.as_secs_f32())]
     Timeout {
@@ -265,7 +268,7 @@ impl ServeError {
             Self::TooMany { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs"),
             Self::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens"),
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
-            Self::Busy { .. } | Self::BusyStreams { .. } => {
+            Self::Busy { .. } | Self::BusyStreams { .. } | Self::BusyBodies => {
                 (StatusCode::TOO_MANY_REQUESTS, "overloaded")
             }
             Self::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
@@ -296,7 +299,10 @@ impl ServeError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::QueueFull { retry_after, .. } => Some(retry_after.as_secs_f64().ceil() as u64),
-            Self::Busy { .. } | Self::BusyStreams { .. } | Self::Timeout { .. } => Some(1),
+            Self::Busy { .. }
+            | Self::BusyStreams { .. }
+            | Self::BusyBodies
+            | Self::Timeout { .. } => Some(1),
             Self::Stopping => Some(10),
             _ => None,
         }

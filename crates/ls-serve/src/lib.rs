@@ -16,6 +16,7 @@ mod router;
 mod service;
 mod stopping;
 mod token;
+mod tokenizing;
 
 pub use engine::{Computed, Engine};
 pub use error::{ErrorBody, Result, ServeError};

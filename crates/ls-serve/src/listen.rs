@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
@@ -49,6 +50,7 @@ struct Connections {
     http: http1::Builder,
     phase: watch::Sender<Phase>,
     cut: AtomicUsize,
+    open: Mutex<Vec<Weak<State>>>,
 }
 
 /// Answers what comes in at a socket until `stop` is done. Then it takes no more, and returns once
@@ -70,20 +72,20 @@ pub async fn serve(
         http,
         phase: watch::Sender::new(Phase::Open),
         cut: AtomicUsize::new(0),
+        open: Mutex::default(),
     });
     let mut stop = pin!(stop);
     loop {
         let next = async {
-            // It is never closed.
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            let (stream, _) = listener.accept().await?;
+            Ok::<_, io::Error>((stream, connections.place(&places).await))
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stop => break,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("a connection cannot be taken: {error}");
                 tokio::time::sleep(BREATH).await;
@@ -114,9 +116,45 @@ pub async fn serve(
 }
 
 impl Connections {
+    /// A place for one more connection. Where there is none, the one that was at nothing for
+    /// longest makes way, so that those who say nothing keep nobody out.
+    async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if let Ok(place) = places.clone().try_acquire_owned() {
+                return Some(place);
+            }
+            if let Some(idlest) = self.idlest() {
+                idlest.ask_to_end();
+            }
+            if let Ok(place) = timeout(LOOK, places.clone().acquire_owned()).await {
+                // It is never closed.
+                return place.ok();
+            }
+        }
+    }
+
+    /// The connection that has been at nothing for longest.
+    fn idlest(&self) -> Option<Arc<State>> {
+        let open = self.open();
+        let open = open.iter().filter_map(Weak::upgrade);
+        let idle = open.filter_map(|state| Some((state.idle_since()?, state)));
+        let idlest = idle.min_by_key(|(since, _)| *since);
+        idlest.map(|(_, state)| state)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Weak<State>>> {
+        // Nothing panics while it is held.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Answers what comes in at a connection, until one side ends it.
     async fn answer(&self, stream: TcpStream) {
         let state = Arc::new(State::default());
+        {
+            let mut open = self.open();
+            open.retain(|other| other.strong_count() > 0);
+            open.push(Arc::downgrade(&state));
+        }
         let wire = Wire::new(stream, state.clone(), self.service.limits.timeout);
         let answer = service_fn(|request: Request<Incoming>| {
             let at_work = AtWork::at(&state);
@@ -151,6 +189,9 @@ impl Connections {
                 ended = connection.as_mut() => break ended,
                 // The sender is in self.
                 _ = phase.changed() => {}
+                () = state.is_asked_to_end() => if state.is_idle() {
+                    return;
+                },
                 // Half of a request's headers are nothing that could be answered.
                 _ = look.tick(), if is_closing => if state.is_idle() {
                     return;

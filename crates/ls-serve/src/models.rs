@@ -223,9 +223,7 @@ impl Models {
         if self.read().contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
         }
-        if self.base.is_none() && self.count() > 0 {
-            return Err(ServeError::NoBase);
-        }
+        self.expect_room_beside(self.count())?;
         let loaded = self.load(&source)?;
         self.insert(name, source, loaded)
     }
@@ -341,8 +339,18 @@ impl Models {
         if models.contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
         }
+        // Another one may have come while this one was loaded.
+        self.expect_room_beside(models.len())?;
         models.insert(name.into(), model.clone());
         Ok(model)
+    }
+
+    /// Without a base there is one model alone, a whole one.
+    fn expect_room_beside(&self, others: usize) -> Result<()> {
+        if self.base.is_none() && others > 0 {
+            return Err(ServeError::NoBase);
+        }
+        Ok(())
     }
 
     // Nothing panics while it holds one of these.

@@ -1,5 +1,6 @@
 //! What the next pass computes: by tokens, of each request one input in turn.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// A request of which inputs wait.
@@ -36,9 +37,50 @@ pub(crate) fn pack(waiting: &[Waiting<'_>], tokens_per_pass: usize) -> Vec<Range
     packed
 }
 
+/// Who has inputs left after a pass, in the order of the next one: those that had no part in it,
+/// and behind them those that had. Each comes with whether it had one.
+pub(crate) fn in_turn<T>(left: impl IntoIterator<Item = (T, bool)>) -> VecDeque<T> {
+    let (mut next, mut behind) = (VecDeque::new(), VecDeque::new());
+    for (of, had_part) in left {
+        let part = if had_part { &mut behind } else { &mut next };
+        part.push_back(of);
+    }
+    next.append(&mut behind);
+    next
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lists_do_not_keep_a_single_text_waiting() {
+        // More lists than a pass has inputs, and one text behind them.
+        let lists = (0..60).map(|_| (vec![25; 87], 0));
+        let mut jobs: VecDeque<_> = lists.chain([(vec![25], 0)]).collect();
+        for pass in 1.. {
+            let of = |(lengths, done): &(Vec<usize>, usize)| (lengths.clone(), *done);
+            let held: Vec<_> = jobs.iter().map(of).collect();
+            let waiting: Vec<_> = held
+                .iter()
+                .map(|(lengths, done)| Waiting {
+                    lengths,
+                    done: *done,
+                })
+                .collect();
+            let packed = pack(&waiting, 1024);
+            let after = std::mem::take(&mut jobs).into_iter().zip(packed);
+            let after = after.map(|((lengths, _), inputs)| {
+                let had_part = !inputs.is_empty();
+                ((lengths, inputs.end), had_part)
+            });
+            jobs = in_turn(after.filter(|((lengths, done), _)| *done < lengths.len()));
+            if jobs.iter().all(|(lengths, _)| lengths.len() > 1) {
+                assert_eq!(pass, 2);
+                return;
+            }
+        }
+    }
 
     /// The inputs that a pass takes of requests of which nothing is computed.
     fn taken(lengths: &[&[usize]], tokens_per_pass: usize) -> Vec<usize> {

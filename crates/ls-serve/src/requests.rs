@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -14,7 +15,7 @@ use futures_util::FutureExt;
 
 use crate::api::{Account, Of};
 use crate::error::{Refused, ServeError};
-use crate::service::Service;
+use crate::service::{SMALL_BODY, Service};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -32,7 +33,7 @@ pub(crate) fn request_id() -> String {
 /// Gives a request the id that it came with or a new one, counts it, and writes a line about it
 /// into the log: never its text. Also of one that nobody waited for, and of one whose work ended
 /// in a panic.
-pub(crate) async fn watched(State(service): Of, request: Request, next: Next) -> Response {
+pub(crate) async fn watched(State(service): Of, mut request: Request, next: Next) -> Response {
     // Of a path that is not there nothing is kept: whoever asks makes these up.
     let path = request.extensions().get::<MatchedPath>();
     let mut watch = Watch {
@@ -43,6 +44,8 @@ pub(crate) async fn watched(State(service): Of, request: Request, next: Next) ->
         service,
         is_answered: false,
     };
+    let id = RequestId(watch.id.clone());
+    request.extensions_mut().insert(id);
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         ServeError::Failed("the work ended unexpectedly".into()).into_response()
@@ -50,6 +53,10 @@ pub(crate) async fn watched(State(service): Of, request: Request, next: Next) ->
     watch.answered(&mut response);
     response
 }
+
+/// The id of a request, for those who write about it later.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// A request on its way.
 struct Watch {
@@ -173,6 +180,20 @@ pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> R
         Ok(response) => response,
         Err(_) => ServeError::Timeout { limit }.into_response(),
     }
+}
+
+/// Has room for a large body and for what is made of it, or refuses it.
+pub(crate) async fn with_room(State(service): Of, request: Request, next: Next) -> Response {
+    // One that does not say how long it is may be as long as any.
+    let bytes = request.body().size_hint().upper();
+    let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BODY);
+    if is_small {
+        return next.run(request).await;
+    }
+    let Ok(_place) = service.large_bodies.try_acquire() else {
+        return ServeError::BusyBodies.into_response();
+    };
+    next.run(request).await
 }
 
 /// Refuses what comes once the service was asked to end, and then closes the connection.

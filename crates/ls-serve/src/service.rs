@@ -1,6 +1,6 @@
 //! [`Service`]: models, engine and limits: from examples to answers.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,13 @@ use crate::metrics::Metrics;
 use crate::models::{Model, Models};
 use crate::stopping::Stopping;
 use crate::token::Token;
+use crate::tokenizing::Tokenizing;
+
+/// Bodies over [`SMALL_BODY`] that are in memory at once: what is made of one takes several times
+/// its size.
+const LARGE_BODIES: usize = 64;
+/// Bytes of a body that any connection may have in memory.
+pub(crate) const SMALL_BODY: u64 = 1 << 16;
 
 /// What answers requests.
 pub struct Service {
@@ -31,8 +38,9 @@ pub struct Service {
     free: Arc<Semaphore>,
     /// Streams of lines that more may be taken.
     pub(crate) streams: Arc<Semaphore>,
-    /// Requests that are being tokenised; as many at once as there are cores.
-    tokenizing: Arc<Semaphore>,
+    /// Large bodies that more may be taken.
+    pub(crate) large_bodies: Arc<Semaphore>,
+    tokenizing: Tokenizing,
     pub(crate) stopping: Stopping,
 }
 
@@ -57,6 +65,15 @@ pub(crate) struct Cost {
     pub(crate) computing: Duration,
 }
 
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.inputs += other.inputs;
+        self.tokens += other.tokens;
+        self.queued += other.queued;
+        self.computing += other.computing;
+    }
+}
+
 impl Service {
     /// A service within limits. With a token, all that answers with models or changes them wants
     /// it.
@@ -67,7 +84,6 @@ impl Service {
     pub fn start(models: Models, limits: Limits, token: Option<Token>) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::start(&limits, metrics.clone()).map_err(ServeError::Thread)?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             models,
             engine,
@@ -76,7 +92,8 @@ impl Service {
             log_texts: false,
             free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
             streams: Arc::new(Semaphore::new(limits.max_streams)),
-            tokenizing: Arc::new(Semaphore::new(cores)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)),
+            tokenizing: Tokenizing::start().map_err(ServeError::Thread)?,
             stopping: Stopping::default(),
             limits,
         })
@@ -150,8 +167,8 @@ impl Service {
         self.finished(model, examples, encoded, all, None).await
     }
 
-    /// Examples as a model reads them. No more are read at once than there are cores, also of
-    /// requests whose clients have gone: the work itself has the turn, and the request's place.
+    /// Examples as a model reads them. The work itself has the request's place, also where the
+    /// client has gone meanwhile. What cannot be read is the request's fault.
     async fn encoded(
         &self,
         model: &Model,
@@ -159,13 +176,14 @@ impl Service {
         place: Option<Place>,
     ) -> Result<Arc<Encoded>> {
         let (predictor, examples) = (model.predictor.clone(), examples.clone());
-        // It is never closed.
-        let turn = self.tokenizing.clone().acquire_owned().await;
+        let bytes = examples.bytes();
         let encode = move || {
-            let _held = (turn, place);
-            predictor.encode(Path::new("request"), &examples)
+            let _held = place;
+            predictor.encode_here(Path::new("request"), &examples)
         };
-        Ok(Arc::new(aside(encode).await?))
+        let encoded = self.tokenizing.run(bytes, encode).await?;
+        let encoded = encoded.map_err(|error| ServeError::Value(error.to_string()))?;
+        Ok(Arc::new(encoded))
     }
 
     /// The answers that logits give; those of a request, which has a place, with the scores of

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use axum::http::{HeaderMap, header};
-use ls_files::read_text;
+use ls_files::{read_text, sha256};
 use subtle::ConstantTimeEq;
 
 use crate::error::{Result, ServeError};
 
-/// A bearer token. It is never shown, also not by `{:?}`.
+/// A bearer token, of which its SHA-256 alone is kept: all of these are of one length, so that
+/// comparing them tells not even that of the token.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -39,7 +40,7 @@ impl Token {
         if token.len() < 16 {
             return fault("expected a token of at least 16 characters: a shorter one is guessed");
         }
-        Ok(Self(token.into()))
+        Ok(Self(sha256(token.as_bytes())))
     }
 
     /// The token in a file.
@@ -60,7 +61,8 @@ impl Token {
         let Some((_, shown)) = shown else {
             return false;
         };
-        shown.trim().as_bytes().ct_eq(self.0.as_bytes()).into()
+        let shown = sha256(shown.trim().as_bytes());
+        shown.as_bytes().ct_eq(self.0.as_bytes()).into()
     }
 }
 

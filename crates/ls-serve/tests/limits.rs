@@ -18,6 +18,11 @@ use tower::ServiceExt;
 
 /// A classifier that was trained for a few steps on the demonstration's model.
 fn adapter(dir: &Path) -> PathBuf {
+    adapter_with(dir, &[])
+}
+
+fn adapter_with(dir: &Path, set: &[&str]) -> PathBuf {
+    let set: Vec<String> = set.iter().map(ToString::to_string).collect();
     let data = dir.join("train.tsv");
     let rows = "text\tlabel\nthe film was good\ta\na sad play\tb\n".repeat(6);
     std::fs::write(&data, rows).unwrap();
@@ -26,7 +31,7 @@ fn adapter(dir: &Path) -> PathBuf {
          data.validation = {data:?}\ndata.cache = false\ntrain.epochs = 1\n",
         base()
     );
-    let config = RunConfig::from_toml(&text, "", &[]).unwrap();
+    let config = RunConfig::from_toml(&text, "", &set).unwrap();
     let run = dir.join("run");
     train(&config, &run, &Device::flex(), &mut ()).unwrap();
     run.join("best")
@@ -55,9 +60,12 @@ async fn predict(service: &Arc<Service>, texts: usize) -> Response {
     let inputs: Vec<_> = (0..texts)
         .map(|at| [format!("a very sad film {at}")])
         .collect();
-    let body = json!({ "inputs": inputs }).to_string();
+    ask(service, Body::from(json!({ "inputs": inputs }).to_string())).await
+}
+
+async fn ask(service: &Arc<Service>, body: Body) -> Response {
     let request = Request::post("/predict").header(header::CONTENT_TYPE, "application/json");
-    let request = request.body(Body::from(body)).unwrap();
+    let request = request.body(body).unwrap();
     router(service.clone()).oneshot(request).await.unwrap()
 }
 
@@ -214,4 +222,66 @@ fn more_requests_than_may_be_at_work_are_refused() {
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(code(refused).await, "stopping");
     });
+}
+
+/// A text that a model cannot read is the request's fault, and no fault of the service.
+#[test]
+fn what_a_model_cannot_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = ["data.max_length=8", "data.long_inputs=window"];
+    let adapter = adapter_with(dir.path(), &set);
+    let service = service(&adapter, Limits::default());
+    run(async {
+        let long = "a very sad film ".repeat(8);
+        let one = json!({ "inputs": [[long]] }).to_string();
+        assert_eq!(
+            ask(&service, Body::from(one)).await.status(),
+            StatusCode::OK
+        );
+        let pair = json!({ "inputs": [[long, "b"]] }).to_string();
+        let refused = ask(&service, Body::from(pair)).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(code(refused).await, "value");
+    });
+    service.stop();
+}
+
+#[test]
+fn large_bodies_that_are_slow_keep_no_small_one_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = adapter(dir.path());
+    let service = service(&adapter, Limits::default());
+    run(async {
+        // Bodies of which nothing comes, and that do not say how long they are.
+        let slow = |_| {
+            let service = service.clone();
+            let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            tokio::spawn(async move { ask(&service, Body::from_stream(never)).await })
+        };
+        let mut waiting: Vec<_> = (0..64).map(slow).collect();
+        let since = std::time::Instant::now();
+        let large = || {
+            let text = "a very sad film ".repeat(1 << 13);
+            ask(&service, Body::from(json!({ "inputs": text }).to_string()))
+        };
+        let refused = loop {
+            let response = large().await;
+            if response.status() != StatusCode::OK {
+                break response;
+            }
+            // It had the place of one that came meanwhile.
+            waiting.push(slow(0));
+            assert!(since.elapsed() < Duration::from_secs(30), "all are taken");
+        };
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(code(refused).await, "overloaded");
+        assert_eq!(predict(&service, 1).await.status(), StatusCode::OK);
+        for one in waiting {
+            one.abort();
+            let _ = one.await;
+        }
+        assert_eq!(large().await.status(), StatusCode::OK);
+    });
+    service.stop();
 }

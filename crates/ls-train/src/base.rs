@@ -1,11 +1,14 @@
 //! [`BaseModel`]: frozen weights that are in memory once, for the models of any number of adapters,
 //! and a batch for several of these in one pass.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::slice::Iter;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
+use ls_data::{Reading, TextTokenizer};
 use ls_lora::host_values;
 use ls_model::{
     AttentionMode, ComputeType, ModelError, ModelInput, Precision, SharedDecoder, forward_mixed,
@@ -30,6 +33,8 @@ pub struct BaseModel {
     decoder: SharedDecoder,
     precision: Precision,
     device: Device,
+    /// Of its models, by what is in their files and how they read: most have the same one.
+    tokenizers: Mutex<HashMap<(String, Reading), TextTokenizer>>,
 }
 
 impl BaseModel {
@@ -61,6 +66,7 @@ impl BaseModel {
             files,
             precision,
             device,
+            tokenizers: Mutex::default(),
         })
     }
 
@@ -111,7 +117,8 @@ impl BaseModel {
     }
 
     /// The model of a PEFT folder on these weights. It answers as that of
-    /// [`Predictor::from_pretrained`] does, and takes the memory of its adapter alone.
+    /// [`Predictor::from_pretrained`] does, and takes the memory of its adapter alone, where
+    /// another model has the same tokenizer.
     ///
     /// # Errors
     ///
@@ -119,7 +126,8 @@ impl BaseModel {
     /// otherwise packed, or holds a part of the decoder in full.
     pub fn predictor(&self, adapter_dir: &Path, overrides: &Overrides) -> Result<Predictor> {
         let adapter = AdapterFiles::read(adapter_dir)?;
-        let opened = Opened::read(self.files.clone(), Some(&adapter), overrides)?;
+        let mut opened = Opened::read(self.files.clone(), Some(&adapter), overrides)?;
+        opened.tokenizer = self.shared(opened.tokenizer);
         let settings = &opened.settings;
         if settings.precision() != self.precision {
             let reason = format!(
@@ -142,6 +150,17 @@ impl BaseModel {
             &self.device,
         )?;
         Predictor::new(opened, model, Some(adapter), overrides, self.device.clone())
+    }
+
+    /// The tokenizer that another model has, if it is the same.
+    fn shared(&self, tokenizer: TextTokenizer) -> TextTokenizer {
+        let key = (tokenizer.sha256_of_copy(), tokenizer.reading());
+        // Nothing panics while it is held.
+        let mut known = self
+            .tokenizers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.entry(key).or_insert(tokenizer).clone()
     }
 }
 
@@ -230,20 +249,20 @@ impl Share<'_> {
     fn logits(&self, seen: &mut Iter<'_, usize>, values: &mut &[f32]) -> Result<Vec<Vec<f32>>> {
         let dataset = self.dataset();
         let labels = self.predictor.model.num_labels();
-        let of_input = |index: usize| {
+        let mut rows = Vec::with_capacity(self.inputs.len());
+        for index in self.inputs.clone() {
             let seen = seen.next().copied().unwrap_or_default();
-            let row = dataset.logits_of_input(index, seen, labels, values);
-            match row.iter().find(|value| !value.is_finite()) {
-                None => Ok(row.to_vec()),
-                Some(&value) => {
-                    let pass = self.predictor.pass(Protocol::Strict);
-                    let model = &self.predictor.model;
-                    Err(not_finite(model, dataset, pass, &[index], value)?)
-                }
-            }
-        };
-        let rows: Vec<_> = self.inputs.clone().map(of_input).collect();
-        rows.into_iter().collect()
+            rows.push(dataset.logits_of_input(index, seen, labels, values));
+        }
+        // Where it comes from takes a pass to see: of the first one alone.
+        let is_fault = |value: &&f32| !value.is_finite();
+        let mut faults = self.inputs.clone().zip(&rows);
+        let fault = faults.find_map(|(index, row)| Some((index, *row.iter().find(is_fault)?)));
+        if let Some((index, value)) = fault {
+            let (pass, model) = (self.predictor.pass(Protocol::Strict), &self.predictor.model);
+            return Err(not_finite(model, dataset, pass, &[index], value)?);
+        }
+        Ok(rows.into_iter().map(<[f32]>::to_vec).collect())
     }
 }
 
@@ -391,6 +410,28 @@ mod tests {
                 assert_eq!(together.objects, expected.objects, "{}", models[*of].0);
                 assert_eq!(together.unreadable, expected.unreadable);
             }
+        }
+    }
+
+    #[test]
+    fn models_that_read_alike_have_one_tokenizer() {
+        let dir = tempfile::tempdir().unwrap();
+        let base =
+            BaseModel::load(&base_dir(), ComputeType::F32, &Device::flex(), &mut ()).unwrap();
+        let first = trained(dir.path(), "first", "sequence", &[]);
+        let second = trained(dir.path(), "second", "sequence", &["train.seed=2"]);
+        let parse = Overrides {
+            special_tokens: Some(ls_data::SpecialTokensAs::Parse),
+            ..Overrides::default()
+        };
+        let known = || base.tokenizers.lock().unwrap().len();
+        for (folder, overrides, expected) in [
+            (&first, Overrides::default(), 1),
+            (&second, Overrides::default(), 1),
+            (&second, parse, 2),
+        ] {
+            base.predictor(folder, &overrides).unwrap();
+            assert_eq!(known(), expected);
         }
     }
 

@@ -35,6 +35,14 @@ impl Examples {
         }
     }
 
+    /// About the bytes that they take in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Sequence(examples) => examples.iter().map(InputRow::bytes).sum(),
+            Self::Token(examples) => examples.iter().map(InputRow::bytes).sum(),
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -45,6 +53,30 @@ impl Examples {
         match self {
             Self::Sequence(examples) => Example::Sequence(&examples[index]),
             Self::Token(examples) => Example::Token(&examples[index]),
+        }
+    }
+}
+
+/// Where examples are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// On all of them, in the pool in which the kernels compute too.
+    All,
+    /// On the thread that asks.
+    This,
+}
+
+impl Cores {
+    /// Calls `each` with the examples on which `work` was done, in their order.
+    fn each<T: InputRow + Sync, R: Send, X>(
+        self,
+        examples: &[T],
+        work: impl Fn(&T) -> Result<R, DataError> + Sync,
+        each: impl FnOnce(&mut dyn Iterator<Item = Result<R, DataError>>) -> X,
+    ) -> X {
+        match self {
+            Self::All => in_parallel(examples.iter().map(Ok), |row| row.bytes(), work, each),
+            Self::This => each(&mut examples.iter().map(work)),
         }
     }
 }
@@ -403,9 +435,9 @@ impl Dataset {
         Self::new(split, encoding)
     }
 
-    /// Examples in memory; `path` is for messages. Their labels are not looked at. Those that leave
-    /// the model nothing to read are left out: why, by their numbers. If all of them do, there is
-    /// no data set.
+    /// Examples in memory, encoded on all cores or on this thread alone; `path` is for messages.
+    /// Their labels are not looked at. Those that leave the model nothing to read are left out:
+    /// why, by their numbers. If all of them do, there is no data set.
     ///
     /// # Errors
     ///
@@ -414,6 +446,7 @@ impl Dataset {
         path: &Path,
         examples: &Examples,
         encoding: Encoding<'_>,
+        on: Cores,
     ) -> Result<(Option<Self>, BTreeMap<usize, Unreadable>)> {
         let (tokenizer, limits) = (encoding.tokenizer, &encoding.limits);
         let mut left_out = BTreeMap::new();
@@ -430,26 +463,20 @@ impl Dataset {
                             .map(Ok),
                     }
                 };
-                in_parallel(
-                    examples.iter().map(Ok),
-                    |row| row.bytes(),
-                    encode,
-                    |encoded| {
-                        for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate()
-                        {
-                            match encoded? {
-                                Ok(encoded) if encoded.text_tokens > 0 => {
-                                    writer.push_sequence(number, example, &encoded)?;
-                                }
-                                encoded => {
-                                    let why = encoded.err().unwrap_or(Unreadable::NoTokens);
-                                    left_out.insert(number, why);
-                                }
+                on.each(examples, encode, |encoded| {
+                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
+                        match encoded? {
+                            Ok(encoded) if encoded.text_tokens > 0 => {
+                                writer.push_sequence(number, example, &encoded)?;
+                            }
+                            encoded => {
+                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                left_out.insert(number, why);
                             }
                         }
-                        Ok::<_, TrainError>(())
-                    },
-                )?;
+                    }
+                    Ok::<_, TrainError>(())
+                })?;
                 writer
             }
             Examples::Token(examples) => {
@@ -459,26 +486,20 @@ impl Dataset {
                     Some(blank) => Ok(Err(blank)),
                     None => tokenizer.word_inputs(&example.tokens, limits).map(Ok),
                 };
-                in_parallel(
-                    examples.iter().map(Ok),
-                    |row| row.bytes(),
-                    encode,
-                    |encoded| {
-                        for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate()
-                        {
-                            match encoded? {
-                                Ok(encoded) if encoded.empty_words < example.tokens.len() => {
-                                    writer.push_words(number, example, &encoded)?;
-                                }
-                                encoded => {
-                                    let why = encoded.err().unwrap_or(Unreadable::NoTokens);
-                                    left_out.insert(number, why);
-                                }
+                on.each(examples, encode, |encoded| {
+                    for (number, (example, encoded)) in examples.iter().zip(encoded).enumerate() {
+                        match encoded? {
+                            Ok(encoded) if encoded.empty_words < example.tokens.len() => {
+                                writer.push_words(number, example, &encoded)?;
+                            }
+                            encoded => {
+                                let why = encoded.err().unwrap_or(Unreadable::NoTokens);
+                                left_out.insert(number, why);
                             }
                         }
-                        Ok::<_, TrainError>(())
-                    },
-                )?;
+                    }
+                    Ok::<_, TrainError>(())
+                })?;
                 writer
             }
         };

@@ -57,6 +57,14 @@ impl BaseFiles {
     /// If it cannot be used.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
+        let surplus = checkpoint.surplus();
+        if let [first, ..] = &surplus[..] {
+            let (dir, count) = (dir.display(), surplus.len());
+            tracing::warn!(
+                "{dir}: {WRONG_ANSWERS}, for config.json has no use for {count} of its tensors: \
+                 {first} and such"
+            );
+        }
         let stamped = |path: &Path| Ok::<_, TrainError>((path.to_path_buf(), FileStamp::of(path)?));
         let stamps = checkpoint.weight_files().map(stamped);
         Ok(Self {
@@ -82,6 +90,8 @@ pub(crate) struct Opened {
     pub(crate) settings: InferenceSettings,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) recorded: bool,
+    /// What is not as it was in the training.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Opened {
@@ -116,7 +126,7 @@ impl Opened {
         reading.words = overrides.words.unwrap_or(reading.words);
         reading.special_tokens = overrides.special_tokens.unwrap_or(reading.special_tokens);
         let tokenizer = TextTokenizer::for_reading(tokenizer_dir, reading)?;
-        let recorded = saved.is_some();
+        let (recorded, mut warnings) = (saved.is_some(), Vec::new());
         if let Some(saved) = &saved {
             if overrides.attention.is_none() {
                 saved.check_attention(&config, own_dir)?;
@@ -128,7 +138,9 @@ impl Opened {
                 None,
                 WRONG_ANSWERS,
             )? {
-                tracing::warn!("{other}, which {} was trained with", own_dir.display());
+                let warning = format!("{other}, which {} was trained with", own_dir.display());
+                tracing::warn!("{warning}");
+                warnings.push(warning);
             }
         }
         let mut settings = match saved {
@@ -173,6 +185,7 @@ impl Opened {
             settings,
             tokenizer,
             recorded,
+            warnings,
         })
     }
 }

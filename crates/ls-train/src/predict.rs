@@ -10,7 +10,7 @@ use ls_model::{LlamaClassifier, LlamaConfig, ModelError, SharedClassifier};
 use serde_json::Value;
 
 use crate::config::{Protocol, RunConfig};
-use crate::dataset::{Dataset, Encoding, Examples, Unreadable};
+use crate::dataset::{Cores, Dataset, Encoding, Examples, Unreadable};
 use crate::decoding::{Answering, Coverage, Decoding};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Evaluation, Fits, Pass, evaluate, logits, mean, predictions};
@@ -45,6 +45,8 @@ pub struct Predictor {
     /// Whether that stood beside the weights, as ls-llama writes it. Otherwise what a checkpoint
     /// cannot say (how words were encoded) is assumed.
     pub recorded: bool,
+    /// What is not as it was in the training, which may make its answers wrong; it was logged too.
+    pub warnings: Vec<String>,
 }
 
 impl Predictor {
@@ -177,6 +179,7 @@ impl Predictor {
             decoding: Decoding::default(),
             grammar: None,
             recorded: opened.recorded,
+            warnings: opened.warnings,
         })
     }
 
@@ -321,9 +324,24 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// If a token is past the vocabulary.
+    /// If a token is past the vocabulary; if a pair is to be read in windows.
     pub fn encode(&self, path: &Path, examples: &Examples) -> Result<Encoded> {
-        let (dataset, unreadable) = Dataset::encode_examples(path, examples, self.encoding())?;
+        self.encoded(path, examples, Cores::All)
+    }
+
+    /// The same on the thread that asks alone: others may compute meanwhile, and are not kept from
+    /// their cores.
+    ///
+    /// # Errors
+    ///
+    /// As [`Predictor::encode`].
+    pub fn encode_here(&self, path: &Path, examples: &Examples) -> Result<Encoded> {
+        self.encoded(path, examples, Cores::This)
+    }
+
+    fn encoded(&self, path: &Path, examples: &Examples, on: Cores) -> Result<Encoded> {
+        let encoding = self.encoding();
+        let (dataset, unreadable) = Dataset::encode_examples(path, examples, encoding, on)?;
         Ok(Encoded {
             dataset,
             unreadable,

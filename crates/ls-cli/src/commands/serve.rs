@@ -13,7 +13,7 @@ use crate::args::ServeArgs;
 use crate::error::UsageError;
 use crate::output::Display;
 use crate::screen::{say, warn};
-use crate::{device, hub, model};
+use crate::{device, hub, model, panics};
 
 /// Holds the token, where no file does.
 const VARIABLE: &str = "LS_LLAMA_TOKEN";
@@ -87,6 +87,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         service = service.with_logged_texts();
     }
     let service = Arc::new(service);
+    // From now on one is the end of a request, and not of the program.
+    panics::report_each();
     // Before it is said that it answers: who reads that may ask it to stop.
     let stop = runtime.block_on(async { stop() })?;
     say(format!(
@@ -182,7 +184,11 @@ fn stop() -> Result<impl Future<Output = ()>> {
 async fn reload(service: &Arc<Service>) {
     let at_work = service.clone();
     let reloaded = tokio::task::spawn_blocking(move || at_work.models.reload()).await;
-    for (name, loaded) in reloaded.unwrap_or_default() {
+    let reloaded = reloaded.unwrap_or_else(|_| {
+        warn("models could not be loaded anew: it ended unexpectedly");
+        Vec::new()
+    });
+    for (name, loaded) in reloaded {
         match loaded {
             Ok(()) => say(format!("{name} is loaded anew")),
             Err(error) => warn(format!("{name} stays as it was: {error}")),

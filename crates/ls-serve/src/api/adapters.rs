@@ -34,6 +34,9 @@ pub struct Adapter {
     /// The folder that it was loaded from.
     #[schema(example = "/srv/runs/topics")]
     pub path: String,
+    /// What of base and tokenizer is not as it was in its training: its answers may be wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl From<&Model> for Adapter {
@@ -42,6 +45,7 @@ impl From<&Model> for Adapter {
         Self {
             model: model.into(),
             path: path.display().to_string(),
+            warnings: model.predictor.warnings.clone(),
         }
     }
 }
@@ -55,6 +59,7 @@ impl From<&Model> for Adapter {
     responses(
         (status = 200, description = "All of them", body = [Adapter]),
         (status = "4XX", description = "There is no token, or another", body = ErrorBody),
+        (status = "5XX", description = "It is stopping", body = ErrorBody),
     )
 )]
 pub(crate) async fn list(State(service): Of) -> Json<Vec<Adapter>> {
@@ -73,6 +78,7 @@ pub(crate) async fn list(State(service): Of) -> Json<Vec<Adapter>> {
         (status = 201, description = "It answers from now on", body = Adapter),
         (status = 409, description = "There is one of this name", body = ErrorBody),
         (status = "4XX", description = "It cannot be loaded, or there is no token", body = ErrorBody),
+        (status = "5XX", description = "It is stopping, or failed; the log says why", body = ErrorBody),
     )
 )]
 pub(crate) async fn add(
@@ -105,6 +111,7 @@ pub(crate) async fn add(
     responses(
         (status = 204, description = "It is gone"),
         (status = "4XX", description = "There is none of this name, or no token", body = ErrorBody),
+        (status = "5XX", description = "It is stopping", body = ErrorBody),
     )
 )]
 pub(crate) async fn remove(State(service): Of, Named(name): Named) -> Result<StatusCode> {

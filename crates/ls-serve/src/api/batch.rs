@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::{Named, Of, model};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
+use crate::requests::RequestId;
 use crate::service::{Answers, Cost, Service};
 
 /// Parts of a stream that are at work at once: the next one waits while one is computed.
@@ -66,6 +67,8 @@ enum Part {
     Answers(Work<Result<Lines>>),
     /// Behind which nothing comes.
     Fault(ServeError),
+    /// All lines were handed on. Where it is missing, who read them ended unexpectedly.
+    End,
 }
 
 /// Answers as they are written, a line each.
@@ -100,8 +103,15 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
     let (parts, in_order) = mpsc::channel(PARTS);
     let (out, lines) = mpsc::channel(AHEAD);
     let refusal = Refusal::default();
+    let id = request.extensions().get().cloned().unwrap_or_default();
     let (reader, reading) = reader(request.into_body(), service.clone(), refusal.clone());
-    let name = model.name.clone();
+    let told = Told {
+        id,
+        model: model.name.clone(),
+        began: Instant::now(),
+        cost: Cost::default(),
+        fault: None,
+    };
     let stream = Stream {
         service,
         model,
@@ -115,7 +125,7 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
         .map_err(ServeError::Thread)?;
     tokio::spawn(async move {
         let _place = place;
-        write(in_order, reading, out, limit, name).await;
+        write(in_order, reading, out, limit, told).await;
     });
     let lines = unfold(Some(lines), |lines| async {
         let mut lines = lines?;
@@ -151,15 +161,20 @@ impl Stream {
             Ok(Inputs::Token(rows)) => self.all(rows, Examples::Token),
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = answered {
-            let refusal = lock(&self.refusal).take();
-            let error = match refusal.unwrap_or(error) {
-                ServeError::Model(TrainError::Data(fault)) => ServeError::Value(fault.to_string()),
-                other => other,
-            };
-            // Who no longer waits does not hear it.
-            let _ = self.parts.blocking_send(Part::Fault(error));
-        }
+        let last = match answered {
+            Ok(()) => Part::End,
+            Err(error) => {
+                let refusal = lock(&self.refusal).take();
+                Part::Fault(match refusal.unwrap_or(error) {
+                    ServeError::Model(TrainError::Data(fault)) => {
+                        ServeError::Value(fault.to_string())
+                    }
+                    other => other,
+                })
+            }
+        };
+        // Who no longer waits does not hear it.
+        let _ = self.parts.blocking_send(last);
     }
 
     fn all<T: InputRow>(&self, rows: Rows<T>, examples: fn(Vec<T>) -> Examples) -> Result<()> {
@@ -223,8 +238,7 @@ impl Lines {
         for object in &answers.predicted.objects {
             self.text.push_str(&format!("{object}\n"));
         }
-        self.cost.inputs += answers.cost.inputs;
-        self.cost.tokens += answers.cost.tokens;
+        self.cost += answers.cost;
     }
 
     fn push_error(&mut self, error: &ServeError) {
@@ -239,6 +253,72 @@ enum Piece {
     End,
 }
 
+/// What is written about a stream into the log, once it has ended.
+struct Told {
+    id: RequestId,
+    model: String,
+    began: Instant,
+    /// Of what was handed on.
+    cost: Cost,
+    /// By which it ended, if there was one.
+    fault: Option<ServeError>,
+}
+
+impl Told {
+    /// `end` says how it ended, where no fault does.
+    fn tell(self, end: &str) {
+        let Self {
+            id: RequestId(id),
+            model,
+            began,
+            cost,
+            fault,
+        } = self;
+        let Cost { inputs, tokens, .. } = cost;
+        let [queue_ms, compute_ms, total_ms] =
+            [cost.queued, cost.computing, began.elapsed()].map(|time| time.as_millis() as u64);
+        let fault = fault.map(|fault| (fault.status(), fault));
+        match fault {
+            None => tracing::info!(
+                request_id = id,
+                model,
+                inputs,
+                tokens,
+                queue_ms,
+                compute_ms,
+                total_ms,
+                "{end}"
+            ),
+            Some(((status, error_type), reason)) if status.is_server_error() => {
+                tracing::error!(
+                    request_id = id,
+                    model,
+                    inputs,
+                    tokens,
+                    queue_ms,
+                    compute_ms,
+                    total_ms,
+                    error_type,
+                    %reason,
+                    "a stream failed"
+                );
+            }
+            // What the reason says may be of its text.
+            Some(((_, error_type), _)) => tracing::info!(
+                request_id = id,
+                model,
+                inputs,
+                tokens,
+                queue_ms,
+                compute_ms,
+                total_ms,
+                error_type,
+                "a stream was refused"
+            ),
+        }
+    }
+}
+
 /// Writes the answers of the parts in their order, until they end or nobody reads them. Then the
 /// parts that are left end, and leave the queue.
 async fn write(
@@ -246,54 +326,54 @@ async fn write(
     mut reading: Work<Read>,
     out: mpsc::Sender<Piece>,
     limit: Duration,
-    model: String,
+    mut told: Told,
 ) {
-    let mut cost = Cost::default();
-    let is_whole = tokio::select! {
-        () = out.closed() => false,
-        () = reading.is_broken() => false,
-        is_whole = written(&mut parts, &out, limit, &mut cost) => is_whole,
+    let end = tokio::select! {
+        () = out.closed() => "a stream was cut: nobody reads it",
+        () = reading.is_broken() => "a stream was cut: its lines have no end",
+        end = written(&mut parts, &out, limit, &mut told) => end,
     };
-    let Cost { inputs, tokens, .. } = cost;
-    if is_whole {
-        tracing::info!(model, inputs, tokens, "streamed");
-    } else {
-        tracing::info!(model, inputs, tokens, "a stream was cut: nobody reads it");
-    }
+    told.tell(end);
 }
 
-/// Whether all of it was handed on; `cost` is that of what was.
+/// How it ended; what was handed on is added to what is told.
 async fn written(
     parts: &mut mpsc::Receiver<Part>,
     out: &mpsc::Sender<Piece>,
     limit: Duration,
-    cost: &mut Cost,
-) -> bool {
+    told: &mut Told,
+) -> &'static str {
+    const UNREAD: &str = "a stream was cut: nobody reads it";
     let is_sent = async |piece| matches!(timeout(limit, out.send(piece)).await, Ok(Ok(())));
-    while let Some(part) = parts.recv().await {
-        let answered = match part {
-            Part::Fault(error) => Err(error),
-            Part::Answers(mut work) => match (&mut work.0).await {
+    loop {
+        let answered = match parts.recv().await {
+            None => return "a stream was cut: who read its lines ended unexpectedly",
+            Some(Part::End) => break,
+            Some(Part::Fault(error)) => Err(error),
+            Some(Part::Answers(mut work)) => match (&mut work.0).await {
                 Ok(answered) => answered,
                 Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
             },
         };
-        let is_fault = answered.is_err();
         let lines = answered.unwrap_or_else(|error| {
             let mut lines = Lines::default();
             lines.push_error(&error);
+            told.fault = Some(error);
             lines
         });
         if !is_sent(Piece::Text(lines.text.into())).await {
-            return false;
+            return UNREAD;
         }
-        cost.inputs += lines.cost.inputs;
-        cost.tokens += lines.cost.tokens;
-        if is_fault {
+        told.cost += lines.cost;
+        if told.fault.is_some() {
             break;
         }
     }
-    is_sent(Piece::End).await
+    if is_sent(Piece::End).await {
+        "streamed"
+    } else {
+        UNREAD
+    }
 }
 
 /// A body to be read where reading may wait: on a thread of its own, no longer than the limit for
@@ -425,8 +505,9 @@ impl io::Read for Pieces {
 
 /// Answers lines with the only model.
 ///
-/// Each line is a JSON object with `text` (and `text_pair`), for a tagger with `text` or `tokens`;
-/// what else is in it is kept. There may be any number of them: answers come while lines are sent,
+/// Each line is a JSON object with `text`, for a tagger with `text` or `tokens`; the model of a run
+/// reads the fields that its data have, as that of the second text of a pair. What else is in it is
+/// kept. There may be any number of them: answers come while lines are sent,
 /// in their order, and are those of `ls-cli predict`. A line that cannot be used ends the stream,
 /// with an error as its last line, and so does a service that stops. Where the body has no proper
 /// end, answers are missing.

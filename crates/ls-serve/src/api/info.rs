@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Of;
-use crate::error::ErrorBody;
+use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
 
 /// Whether the service answers.
@@ -118,11 +118,16 @@ impl From<&Model> for ModelInfo {
     security(()),
     responses(
         (status = 200, description = "It does", body = Health),
+        (status = 500, description = "It cannot any more: start it anew", body = ErrorBody),
         (status = 503, description = "It is stopping", body = ErrorBody),
     )
 )]
-pub(crate) async fn health() -> Json<Health> {
-    Json(Health { status: "ok" })
+pub(crate) async fn health(State(service): Of) -> Result<Json<Health>> {
+    if !service.engine.is_alive() {
+        let reason = "nothing computes any more: start the service anew";
+        return Err(ServeError::Failed(reason.into()));
+    }
+    Ok(Json(Health { status: "ok" }))
 }
 
 /// What the service answers with, and how much it takes.
@@ -130,7 +135,11 @@ pub(crate) async fn health() -> Json<Health> {
     get,
     path = "/info",
     tag = "Service",
-    responses((status = 200, description = "Models and limits", body = Info))
+    responses(
+        (status = 200, description = "Models and limits", body = Info),
+        (status = "4XX", description = "There is no token, or another", body = ErrorBody),
+        (status = "5XX", description = "It is stopping", body = ErrorBody),
+    )
 )]
 pub(crate) async fn info(State(service): Of) -> Json<Info> {
     let (limits, models) = (&service.limits, service.models.all());
@@ -159,7 +168,11 @@ pub(crate) async fn info(State(service): Of) -> Json<Info> {
     get,
     path = "/metrics",
     tag = "Service",
-    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"),
+        (status = "4XX", description = "There is no token, or another", body = ErrorBody),
+        (status = "5XX", description = "It is stopping", body = ErrorBody),
+    )
 )]
 pub(crate) async fn metrics(State(service): Of) -> Response {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

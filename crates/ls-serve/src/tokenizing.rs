@@ -1,0 +1,102 @@
+//! [`Tokenizing`]: threads that turn texts into ids, apart from the pool in which the kernels
+//! compute. A text may take long, and no pass waits for it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::error::{Result, ServeError};
+
+/// Bytes of text from which on a request has a large one.
+const LARGE: usize = 1 << 16;
+
+/// The threads.
+pub(crate) struct Tokenizing {
+    pool: ThreadPool,
+    /// Large texts have one thread, in turn: the others are left to those that take no time.
+    large: Arc<Semaphore>,
+}
+
+impl Tokenizing {
+    /// Starts as many as there are cores, two at least.
+    ///
+    /// # Errors
+    ///
+    /// If the system has none.
+    pub(crate) fn start() -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(cores.max(2))
+            .thread_name(|_| "tokenize".into());
+        Ok(Self {
+            pool: pool.build().map_err(io::Error::other)?,
+            large: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Does work on so many bytes of text. It is not begun where nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// If it panics.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let turn = if bytes < LARGE {
+            None
+        } else {
+            // It is never closed.
+            self.large.clone().acquire_owned().await.ok()
+        };
+        let (done, found) = oneshot::channel();
+        self.pool.spawn(move || {
+            let _turn = turn;
+            if done.is_closed() {
+                return;
+            }
+            if let Ok(found) = catch_unwind(AssertUnwindSafe(work)) {
+                // Who no longer waits does not hear it.
+                let _ = done.send(found);
+            }
+        });
+        let unexpected = |_| ServeError::Failed("the work ended unexpectedly".into());
+        found.await.map_err(unexpected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn small_texts_do_not_wait_for_large_ones() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let tokenizing = Arc::new(Tokenizing::start().unwrap());
+        let (free, held) = mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let large = |_| {
+            let (tokenizing, held) = (tokenizing.clone(), held.clone());
+            let work = move || held.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            runtime.spawn(async move { tokenizing.run(LARGE, work).await })
+        };
+        // More of them than there are threads.
+        let all: Vec<_> = (0..64).map(large).collect();
+        std::thread::sleep(Duration::from_millis(50));
+        let small = runtime.block_on(tokenizing.run(LARGE - 1, || 7));
+        assert_eq!(small.unwrap(), 7);
+        drop(free);
+        for one in all {
+            assert!(runtime.block_on(one).unwrap().unwrap().is_err());
+        }
+        let panics = runtime.block_on(tokenizing.run(1, || panic!("in a test")));
+        assert!(matches!(panics, Err::<(), _>(ServeError::Failed(_))));
+    }
+}
