@@ -1,5 +1,5 @@
-//! Peak resident memory of loading a checkpoint: at most 1.2 times its size in the compute type
-//! plus 200 MB.
+//! Peak resident memory of loading a checkpoint, and of cutting its weights into tiles as for a
+//! model that only answers: at most 1.2 times its size in the compute type plus 200 MB.
 //!
 //! `cargo test -p ls-cli --test model memory -- --nocapture` shows the numbers.
 
@@ -79,7 +79,8 @@ fn compute_type(name: &str) -> ComputeType {
     serde_json::from_value(name.into()).unwrap()
 }
 
-/// The child's part: loads, and prints the peak in kilobytes as the kernel counts it.
+/// The child's part: loads, cuts into tiles what tiles are for, and prints the peak in kilobytes as
+/// the kernel counts it.
 fn load_and_report(dir: &Path, compute: &str) {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let model = checkpoint.load_model(
@@ -88,8 +89,10 @@ fn load_and_report(dir: &Path, compute: &str) {
         &Device::flex(),
         |_, _| (),
     );
+    let mut model = model.unwrap();
+    ls_lora::tile(&mut model);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    drop(model.unwrap());
+    drop(model);
     let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
     println!("\n{}", peak.unwrap());
 }

@@ -213,3 +213,26 @@ pub fn tests_are_on_the_cpu(otherwise: &str) -> bool {
     }
     cpu
 }
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_the_cpu_runs_in_the_kernels_pool_and_its_panics_come_out() {
+        let device = Device::flex();
+        assert!(rayon::current_thread_index().is_none());
+        let text = String::from("borrowed");
+        let (place, length) = on_pool(&device, || (rayon::current_thread_index(), text.len()));
+        assert!(place.is_some());
+        assert_eq!(length, 8);
+        // From a thread of the pool it is that one.
+        let [outer, inner] = on_pool(&device, || {
+            let outer = rayon::current_thread_index();
+            [outer, on_pool(&device, rayon::current_thread_index)]
+        });
+        assert_eq!(outer, inner);
+        let panics = std::panic::catch_unwind(|| on_pool(&device, || panic!("in a test")));
+        assert!(panics.is_err());
+    }
+}
