@@ -14,13 +14,16 @@ pub fn python() -> Option<PathBuf> {
     found
 }
 
-/// The same Python, if it has these modules.
+/// The same Python, if it has these modules, or else that of `LS_LLAMA_OTHER_PYTHON`, which need
+/// not have transformers.
 pub fn python_with(modules: &str) -> Option<PathBuf> {
-    let given = std::env::var_os("LS_LLAMA_PYTHON").map(PathBuf::from);
-    let python = given.unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python)
-        .args(["-c", &format!("import {modules}")])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    found.then_some(python)
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let python = of("LS_LLAMA_PYTHON").unwrap_or_else(|| "python3".into());
+    let all = [Some(python), of("LS_LLAMA_OTHER_PYTHON")];
+    all.into_iter().flatten().find(|python| {
+        let asked = Command::new(python)
+            .args(["-c", &format!("import {modules}")])
+            .output();
+        asked.is_ok_and(|output| output.status.success())
+    })
 }

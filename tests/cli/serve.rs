@@ -657,6 +657,7 @@ fn adapters_come_and_go_while_they_and_others_are_asked() {
                 }
             });
         }
+        let over = OverAtLast(&is_over);
         let new = json!({ "name": "second", "path": "others" });
         let since = Instant::now();
         let mut rounds = Vec::new();
@@ -666,8 +667,7 @@ fn adapters_come_and_go_while_they_and_others_are_asked() {
             let added = ask("POST", "/adapters", &new).status;
             rounds.push([added, ask("DELETE", "/adapters/second", &json!({})).status]);
         }
-        // Before anything else, or the others would go on for ever.
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         assert!(
             rounds.len() >= 10 && rounds.iter().all(|round| *round == [201, 204]),
             "{rounds:?}"
@@ -845,6 +845,40 @@ fn clients_that_say_nothing_make_way_for_those_that_ask() {
     serving.stop();
 }
 
+/// Who was refused, and whose body nobody read, keeps nobody out either.
+#[test]
+fn clients_without_a_token_make_way_for_those_that_ask() {
+    let sandbox = runs();
+    let args = ["--run", "texts", "--max-connections", "2"];
+    let serving = Serving::start_with(&sandbox, &args, Some(TOKEN_OF_SERVICE));
+    let refused: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = serving.connect();
+            let request = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                           Content-Length: 2\r\n\r\n{}";
+            stream.write_all(request.as_bytes()).unwrap();
+            assert_contains(&read_until(&mut stream, "unauthorized"), &["401"]);
+            stream
+        })
+        .collect();
+    let since = Instant::now();
+    assert_eq!(serving.get("/health").status, 200);
+    let waited = since.elapsed();
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    drop(refused);
+    serving.stop();
+}
+
+/// Says that something is over wherever this ends, so that nobody goes on for ever where a check
+/// fails.
+struct OverAtLast<'a>(&'a AtomicBool);
+
+impl Drop for OverAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The tokens that wait in a service, and the inputs that it has computed.
 fn waiting_and_computed(serving: &Serving) -> (u64, u64) {
     let metrics = serving.get("/metrics").body;
@@ -928,8 +962,9 @@ fn a_stream_goes_on_where_the_queue_is_small_and_others_ask_all_the_time() {
                 answered
             }));
         }
+        let done = OverAtLast(&is_done);
         let reply = serving.ask("POST", "/batch", &headers, &lines);
-        is_done.store(true, Ordering::Relaxed);
+        drop(done);
         assert_eq!(reply.body, alone.stdout);
         let answered: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
         assert!(answered > 0, "the stream keeps all others out");

@@ -813,7 +813,7 @@ pub struct ServeArgs {
     /// Bytes of the body of one request (413)
     #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_body_bytes)]
     pub max_body_bytes: usize,
-    /// Connections at once; more of them wait
+    /// Connections at once; more of them wait, or take the place of one that is silent
     #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_connections)]
     pub max_connections: usize,
     /// Seconds that an answer may take (503)

@@ -186,6 +186,27 @@ impl TextTokenizer {
         })
     }
 
+    /// This one with the parts of another, which was read from the same bytes and reads alike: what
+    /// both have is in memory once.
+    #[must_use]
+    pub fn sharing(self, other: &Self) -> Self {
+        let path = self.path;
+        Self {
+            path,
+            ..other.clone()
+        }
+    }
+
+    /// Whether it is in memory once with another.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tokenizer, &other.tokenizer)
+    }
+
+    /// Whether any other shares it.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.tokenizer) > 1
+    }
+
     /// One past the highest id: the least number of rows of a matching embedding.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

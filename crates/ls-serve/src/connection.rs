@@ -19,6 +19,8 @@ use tokio::time::{Sleep, sleep};
 /// dropped, for so long: a connection that is closed before may lose the answer.
 const DROPPED: usize = 8 << 20;
 const DROPPING: Duration = Duration::from_secs(2);
+/// Nothing is done for so long by who is closed for another one.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What a connection is at.
 #[derive(Debug)]
@@ -51,9 +53,13 @@ impl Default for State {
 }
 
 impl State {
-    /// Since when it is at nothing; none where it is at something.
+    /// Since when it is at nothing, if for as long as lets another one have its place: its request
+    /// may be on the way, or it may still send a body that was refused, and read why.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        self.is_idle().then(|| *self.since())
+        let since = *self.since();
+        let is_told = self.is_unread.load(Ordering::Relaxed);
+        let least = if is_told { 2 * DROPPING } else { IDLE };
+        (self.is_idle() && since.elapsed() >= least).then_some(since)
     }
 
     fn since(&self) -> MutexGuard<'_, Instant> {

@@ -19,14 +19,15 @@ use crate::metrics::Metrics;
 use crate::pass::{Waiting, in_turn, pack};
 use crate::room::{Place, Room};
 
+/// What is said where the thread that computes has ended by itself.
+pub(crate) const NOBODY: &str = "nothing computes any more: start the service anew";
+
 /// Computes the logits of requests, those of several in one pass.
 pub struct Engine {
     /// None once it takes no more.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     /// For all that is taken and not answered.
     room: Room,
-    /// How long a request waits at most.
-    timeout: Duration,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -70,7 +71,6 @@ impl Engine {
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             room: Room::of(limits.max_queue_tokens),
-            timeout: limits.timeout,
             metrics,
             thread: Mutex::new(Some(thread)),
         })
@@ -128,11 +128,19 @@ impl Engine {
             answer,
             _place: place,
         };
-        match &*lock(&self.jobs) {
-            Some(jobs) if jobs.send(job).is_ok() => {}
-            _ => return Err(ServeError::Stopping),
+        let sent = lock(&self.jobs).as_ref().map(|jobs| jobs.send(job));
+        match sent {
+            Some(Ok(())) => answered.await.unwrap_or_else(|_| Err(self.gone())),
+            _ => Err(self.gone()),
         }
-        answered.await.unwrap_or(Err(ServeError::Stopping))
+    }
+
+    /// Why nobody computes: it was stopped, or its thread has ended by a fault of the program.
+    fn gone(&self) -> ServeError {
+        match *lock(&self.jobs) {
+            None => ServeError::Stopping,
+            Some(_) => ServeError::Failed(NOBODY.into()),
+        }
     }
 
     /// Tokens that wait, or are being computed.
@@ -153,19 +161,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A place, if there is one that is worth waiting for: work that would begin only when its time
-    /// is over would be done for nobody.
     fn place(&self, taken: usize) -> Result<Place, ServeError> {
         self.fits(taken)?;
-        let waiting = self.room.taken();
-        let wait = self.metrics.time_for(waiting);
-        if wait > self.timeout {
-            let retry_after = wait - self.timeout;
-            return Err(ServeError::QueueFull {
-                waiting,
-                retry_after,
-            });
-        }
         self.room.take(taken).ok_or_else(|| {
             let waiting = self.room.taken();
             let over = (waiting + taken).saturating_sub(self.room.most());
@@ -185,7 +182,9 @@ impl Engine {
     /// Takes no more, and returns once all that was taken is answered.
     pub fn stop(&self) {
         drop(lock(&self.jobs).take());
-        if let Some(thread) = lock(&self.thread).take() {
+        // Not held while it is waited for.
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
             // Whatever went wrong there was told to those who waited.
             let _ = thread.join();
         }
@@ -199,22 +198,27 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Computes what arrives, until there is nobody left who could send something.
 fn compute(arrivals: &mpsc::Receiver<Job>, tokens_per_pass: usize, metrics: &Metrics) {
-    let mut jobs = VecDeque::new();
+    let (mut jobs, mut had_part) = (VecDeque::new(), VecDeque::new());
     loop {
-        if jobs.is_empty() {
+        if jobs.is_empty() && had_part.is_empty() {
             match arrivals.recv() {
                 Ok(job) => jobs.push_back(job),
                 Err(_) => return,
             }
         }
-        jobs.extend(arrivals.try_iter());
+        jobs = in_turn(jobs, arrivals.try_iter(), had_part);
         jobs.retain(|job: &Job| !job.answer.is_closed());
-        jobs = pass(jobs, tokens_per_pass, metrics);
+        (jobs, had_part) = pass(jobs, tokens_per_pass, metrics);
     }
 }
 
-/// Computes one pass, and answers the requests that are done; those that are left, in their turn.
-fn pass(mut jobs: VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> VecDeque<Job> {
+/// Computes one pass, and answers the requests that are done. What is left: those that had no part
+/// in it, which are the first in the next one, and those that had.
+fn pass(
+    mut jobs: VecDeque<Job>,
+    tokens_per_pass: usize,
+    metrics: &Metrics,
+) -> (VecDeque<Job>, VecDeque<Job>) {
     // While a whole model is loaded anew, requests wait for the old one and for the new one.
     let first = jobs.front().map(|job| job.predictor.clone());
     let is_of_pass = |job: &Job| {
@@ -259,21 +263,23 @@ fn pass(mut jobs: VecDeque<Job>, tokens_per_pass: usize, metrics: &Metrics) -> V
     if inputs > 0 {
         metrics.passed(inputs, tokens, began.elapsed());
     }
-    let mut left = Vec::new();
+    let (mut had_none, mut had_part) = (VecDeque::new(), VecDeque::new());
     for ((mut job, computed), inputs) in jobs.into_iter().zip(computed).zip(&packed) {
         match computed {
             Ok(logits) => {
                 job.logits.extend(logits);
-                if job.logits.len() < job.inputs.len() {
-                    left.push((job, !inputs.is_empty()));
-                } else {
+                if job.logits.len() == job.inputs.len() {
                     job.answer();
+                } else if inputs.is_empty() {
+                    had_none.push_back(job);
+                } else {
+                    had_part.push_back(job);
                 }
             }
             Err(error) => job.refuse(error),
         }
     }
-    in_turn(left)
+    (had_none, had_part)
 }
 
 /// Of the inputs of one share.
@@ -334,28 +340,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_begin_too_late_is_refused_at_once() {
-        let limits = Limits {
-            timeout: Duration::from_secs(5),
-            ..Limits::default()
-        };
-        let metrics = Arc::new(Metrics::default());
-        let engine = Engine::start(&limits, metrics.clone()).unwrap();
-        // Before the first pass nobody knows.
-        let places: Vec<_> = (0..10).map(|_| engine.place(1000).unwrap()).collect();
-        metrics.passed(1, 1, Duration::from_secs(1));
-        let Err(ServeError::QueueFull {
-            waiting: 10_000,
-            retry_after,
-        }) = engine.place(1)
-        else {
-            panic!("it was taken");
-        };
-        assert_eq!(retry_after, Duration::from_secs(9_995));
-        drop(places);
-        let _five_seconds = engine.place(5).unwrap();
-        let _behind = engine.place(1000).unwrap();
-        assert!(engine.place(1).is_err());
+    fn it_is_alive_until_it_is_stopped() {
+        let engine = Engine::start(&Limits::default(), Arc::default()).unwrap();
         assert!(engine.is_alive());
         engine.stop();
         assert!(!engine.is_alive());

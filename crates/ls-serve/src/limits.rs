@@ -20,7 +20,8 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// From a request's headers to its answer.
     pub timeout: Duration,
-    /// Connections at once; more of them wait. Processes often have 1024 files at most.
+    /// Connections at once; more of them wait for one that ends, or that has been at nothing for a
+    /// second and is closed for them. Processes often have 1024 files at most.
     pub max_connections: usize,
 }
 

@@ -189,7 +189,7 @@ impl Connections {
                 ended = connection.as_mut() => break ended,
                 // The sender is in self.
                 _ = phase.changed() => {}
-                () = state.is_asked_to_end() => if state.is_idle() {
+                () = state.is_asked_to_end() => if state.idle_since().is_some() {
                     return;
                 },
                 // Half of a request's headers are nothing that could be answered.

@@ -37,50 +37,21 @@ pub(crate) fn pack(waiting: &[Waiting<'_>], tokens_per_pass: usize) -> Vec<Range
     packed
 }
 
-/// Who has inputs left after a pass, in the order of the next one: those that had no part in it,
-/// and behind them those that had. Each comes with whether it had one.
-pub(crate) fn in_turn<T>(left: impl IntoIterator<Item = (T, bool)>) -> VecDeque<T> {
-    let (mut next, mut behind) = (VecDeque::new(), VecDeque::new());
-    for (of, had_part) in left {
-        let part = if had_part { &mut behind } else { &mut next };
-        part.push_back(of);
-    }
-    next.append(&mut behind);
-    next
+/// The order of the next pass: who had no part in the last one, who came meanwhile, who had one. So
+/// neither lists keep a single text waiting nor single texts a list.
+pub(crate) fn in_turn<T>(
+    mut had_none: VecDeque<T>,
+    came: impl IntoIterator<Item = T>,
+    mut had_part: VecDeque<T>,
+) -> VecDeque<T> {
+    had_none.extend(came);
+    had_none.append(&mut had_part);
+    had_none
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_lists_do_not_keep_a_single_text_waiting() {
-        // More lists than a pass has inputs, and one text behind them.
-        let lists = (0..60).map(|_| (vec![25; 87], 0));
-        let mut jobs: VecDeque<_> = lists.chain([(vec![25], 0)]).collect();
-        for pass in 1.. {
-            let of = |(lengths, done): &(Vec<usize>, usize)| (lengths.clone(), *done);
-            let held: Vec<_> = jobs.iter().map(of).collect();
-            let waiting: Vec<_> = held
-                .iter()
-                .map(|(lengths, done)| Waiting {
-                    lengths,
-                    done: *done,
-                })
-                .collect();
-            let packed = pack(&waiting, 1024);
-            let after = std::mem::take(&mut jobs).into_iter().zip(packed);
-            let after = after.map(|((lengths, _), inputs)| {
-                let had_part = !inputs.is_empty();
-                ((lengths, inputs.end), had_part)
-            });
-            jobs = in_turn(after.filter(|((lengths, done), _)| *done < lengths.len()));
-            if jobs.iter().all(|(lengths, _)| lengths.len() > 1) {
-                assert_eq!(pass, 2);
-                return;
-            }
-        }
-    }
 
     /// The inputs that a pass takes of requests of which nothing is computed.
     fn taken(lengths: &[&[usize]], tokens_per_pass: usize) -> Vec<usize> {
@@ -97,6 +68,36 @@ mod tests {
         assert_eq!(taken(&[&[10; 100], &[10], &[10; 3]], 60), [3, 1, 2]);
         assert_eq!(taken(&[&[10; 100], &[10], &[10; 3]], 1000), [96, 1, 3]);
         assert_eq!(taken(&[&[10; 2], &[10]], 1000), [2, 1]);
+    }
+
+    #[test]
+    fn long_lists_keep_no_single_text_waiting() {
+        // More lists than a pass has inputs, and a text that comes while the first one is computed.
+        let list = vec![25; 87];
+        let mut jobs: VecDeque<(&[usize], usize)> = vec![(&list[..], 0); 60].into();
+        let mut came: Option<(&[usize], usize)> = Some((&[25], 0));
+        for _ in 0..2 {
+            let waiting = jobs
+                .iter()
+                .map(|&(lengths, done)| Waiting { lengths, done });
+            let packed = pack(&waiting.collect::<Vec<_>>(), 1024);
+            let (mut had_none, mut had_part) = (VecDeque::new(), VecDeque::new());
+            for ((lengths, _), inputs) in jobs.into_iter().zip(packed) {
+                if inputs.end == lengths.len() {
+                    continue;
+                }
+                let part = if inputs.is_empty() {
+                    &mut had_none
+                } else {
+                    &mut had_part
+                };
+                part.push_back((lengths, inputs.end));
+            }
+            jobs = in_turn(had_none, came.take(), had_part);
+        }
+        // The pass after that in which it came had it.
+        assert!(jobs.iter().all(|(lengths, _)| lengths.len() > 1));
+        assert_eq!(jobs.len(), 60);
     }
 
     #[test]

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use tokio::sync::SemaphorePermit;
 
 use crate::api::{Account, Of};
-use crate::error::{Refused, ServeError};
+use crate::error::{Refused, Result, ServeError};
 use crate::service::{SMALL_BODY, Service};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -182,18 +184,47 @@ pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> R
     }
 }
 
-/// Has room for a large body and for what is made of it, or refuses it.
-pub(crate) async fn with_room(State(service): Of, request: Request, next: Next) -> Response {
-    // One that does not say how long it is may be as long as any.
-    let bytes = request.body().size_hint().upper();
-    let is_small = bytes.is_some_and(|bytes| bytes <= SMALL_BODY);
-    if is_small {
-        return next.run(request).await;
+/// Reads the body of a request, and has a place for one that is large, until the request is
+/// answered and what was made of it is gone.
+pub(crate) async fn with_body(State(service): Of, request: Request, next: Next) -> Response {
+    let ((parts, body), limit) = (request.into_parts(), service.limits.timeout);
+    match tokio::time::timeout(limit, read(body, &service)).await {
+        Ok(Ok((bytes, _place))) => {
+            let request = Request::from_parts(parts, Body::from(bytes));
+            next.run(request).await
+        }
+        Ok(Err(error)) => error.into_response(),
+        Err(_) => ServeError::Timeout { limit }.into_response(),
     }
-    let Ok(_place) = service.large_bodies.try_acquire() else {
-        return ServeError::BusyBodies.into_response();
-    };
-    next.run(request).await
+}
+
+async fn read(mut body: Body, service: &Service) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>)> {
+    let most = service.limits.max_body_bytes;
+    // So that it need not be sent first.
+    if body.size_hint().lower() > most as u64 {
+        return Err(ServeError::TooLarge { most });
+    }
+    let (mut bytes, mut place) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ServeError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason: format!("the body cannot be read: {error}"),
+        })?;
+        // Trailers say nothing here.
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > most {
+            return Err(ServeError::TooLarge { most });
+        }
+        // Not before: who sends slowly takes no more of it than anybody may.
+        if bytes.len() > SMALL_BODY && place.is_none() {
+            let free = service.large_bodies.try_acquire();
+            place = Some(free.map_err(|_| ServeError::BusyBodies)?);
+        }
+    }
+    Ok((bytes, place))
 }
 
 /// Refuses what comes once the service was asked to end, and then closes the connection.

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::api::{adapters, batch, classify, info, ner, predict};
 use crate::page;
 use crate::requests::{
-    before_stopping, guarded, nowhere, otherwise, timed, watched, with_room, with_token_alone,
+    before_stopping, guarded, nowhere, otherwise, timed, watched, with_body, with_token_alone,
 };
 use crate::service::Service;
 
@@ -61,7 +61,7 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
         .routes(routes!(classify::classify_with))
         .routes(routes!(ner::ner))
         .routes(routes!(ner::ner_with))
-        .route_layer(from_fn_with_state(service.clone(), with_room))
+        .route_layer(from_fn_with_state(service.clone(), with_body))
         .route_layer(from_fn_with_state(service.clone(), timed));
     // These have limits of their own.
     let streaming = OpenApiRouter::new()
@@ -77,6 +77,7 @@ fn parts(service: &Arc<Service>) -> (Router<Arc<Service>>, Document) {
     let changing = OpenApiRouter::new()
         .routes(routes!(adapters::list, adapters::add))
         .routes(routes!(adapters::remove))
+        .route_layer(from_fn_with_state(service.clone(), with_body))
         .route_layer(from_fn_with_state(service.clone(), with_token_alone));
     let (router, mut document) = OpenApiRouter::with_openapi(Api::openapi())
         .merge(guarded)

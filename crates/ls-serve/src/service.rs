@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ls_data::DataError;
 use ls_train::dataset::Examples;
-use ls_train::{Encoded, Predicted};
+use ls_train::{Encoded, Predicted, TrainError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Computed, Engine};
@@ -22,7 +23,7 @@ use crate::tokenizing::Tokenizing;
 /// its size.
 const LARGE_BODIES: usize = 64;
 /// Bytes of a body that any connection may have in memory.
-pub(crate) const SMALL_BODY: u64 = 1 << 16;
+pub(crate) const SMALL_BODY: usize = 1 << 16;
 
 /// What answers requests.
 pub struct Service {
@@ -176,14 +177,13 @@ impl Service {
         place: Option<Place>,
     ) -> Result<Arc<Encoded>> {
         let (predictor, examples) = (model.predictor.clone(), examples.clone());
-        let bytes = examples.bytes();
+        let bytes = examples.text_bytes();
         let encode = move || {
             let _held = place;
             predictor.encode_here(Path::new("request"), &examples)
         };
         let encoded = self.tokenizing.run(bytes, encode).await?;
-        let encoded = encoded.map_err(|error| ServeError::Value(error.to_string()))?;
-        Ok(Arc::new(encoded))
+        Ok(Arc::new(encoded.map_err(unreadable)?))
     }
 
     /// The answers that logits give; those of a request, which has a place, with the scores of
@@ -230,6 +230,21 @@ impl Service {
         let computed = self.engine.logits(predictor, encoded.clone()).await?;
         self.metrics.computed(computed.queued, computed.computing);
         Ok(computed)
+    }
+}
+
+/// Why examples cannot be read, of which their text is no part: the reason of what is the service's
+/// fault stands in the log.
+fn unreadable(error: TrainError) -> ServeError {
+    match error {
+        // The request asks for what this model has not learnt, or spells out what it does not know.
+        TrainError::Data(DataError::WindowsOfPair | DataError::MaxLength { .. })
+        | TrainError::TokenId { .. } => ServeError::Value(error.to_string()),
+        // What it says may quote the text.
+        TrainError::Data(DataError::Encode { .. }) => {
+            ServeError::Failed("the tokenizer breaks down on an input".into())
+        }
+        other => ServeError::Failed(other.to_string()),
     }
 }
 

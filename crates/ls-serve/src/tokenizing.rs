@@ -16,7 +16,7 @@ const LARGE: usize = 1 << 16;
 /// The threads.
 pub(crate) struct Tokenizing {
     pool: ThreadPool,
-    /// Large texts have one thread, in turn: the others are left to those that take no time.
+    /// Large texts have all threads but one, in turn: that one is left to those that take no time.
     large: Arc<Semaphore>,
 }
 
@@ -28,12 +28,13 @@ impl Tokenizing {
     /// If the system has none.
     pub(crate) fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.max(2);
         let pool = ThreadPoolBuilder::new()
-            .num_threads(cores.max(2))
+            .num_threads(threads)
             .thread_name(|_| "tokenize".into());
         Ok(Self {
             pool: pool.build().map_err(io::Error::other)?,
-            large: Arc::new(Semaphore::new(1)),
+            large: Arc::new(Semaphore::new(threads - 1)),
         })
     }
 
@@ -71,6 +72,7 @@ impl Tokenizing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -78,23 +80,32 @@ mod tests {
 
     #[test]
     fn small_texts_do_not_wait_for_large_ones() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.enable_time().build().unwrap();
         let tokenizing = Arc::new(Tokenizing::start().unwrap());
-        let (free, held) = mpsc::channel::<()>();
-        let held = Arc::new(std::sync::Mutex::new(held));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (begins, has_begun) = mpsc::channel();
         let large = |_| {
-            let (tokenizing, held) = (tokenizing.clone(), held.clone());
-            let work = move || held.lock().unwrap().recv_timeout(Duration::from_secs(30));
+            let (tokenizing, is_over) = (tokenizing.clone(), is_over.clone());
+            let begins = begins.clone();
+            let work = move || {
+                let _ = begins.send(());
+                while !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            };
             runtime.spawn(async move { tokenizing.run(LARGE, work).await })
         };
         // More of them than there are threads.
         let all: Vec<_> = (0..64).map(large).collect();
-        std::thread::sleep(Duration::from_millis(50));
-        let small = runtime.block_on(tokenizing.run(LARGE - 1, || 7));
-        assert_eq!(small.unwrap(), 7);
-        drop(free);
+        has_begun.recv_timeout(Duration::from_secs(30)).unwrap();
+        let limit = Duration::from_secs(20);
+        let small = async { tokio::time::timeout(limit, tokenizing.run(LARGE - 1, || 7)).await };
+        let small = runtime.block_on(small);
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(small.unwrap().unwrap(), 7);
         for one in all {
-            assert!(runtime.block_on(one).unwrap().unwrap().is_err());
+            runtime.block_on(one).unwrap().unwrap();
         }
         let panics = runtime.block_on(tokenizing.run(1, || panic!("in a test")));
         assert!(matches!(panics, Err::<(), _>(ServeError::Failed(_))));

@@ -3,6 +3,7 @@
 // clippy.toml allows it in the tests themselves only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use burn::tensor::Device;
+use futures_util::StreamExt;
+use futures_util::stream::{once, pending};
 use ls_serve::{Limits, Models, Service, router};
 use ls_train::{Answering, Overrides, RunConfig, train};
 use serde_json::{Value, json};
@@ -252,13 +255,15 @@ fn large_bodies_that_are_slow_keep_no_small_one_out() {
     let adapter = adapter(dir.path());
     let service = service(&adapter, Limits::default());
     run(async {
-        // Bodies of which nothing comes, and that do not say how long they are.
-        let slow = |_| {
+        // Bodies that are large and have no end, and as many of which nothing comes.
+        let slow = |at: usize| {
             let service = service.clone();
-            let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-            tokio::spawn(async move { ask(&service, Body::from_stream(never)).await })
+            let begun = vec![b' '; if at.is_multiple_of(2) { 1 << 17 } else { 0 }];
+            let begun = once(ready(Ok::<_, std::io::Error>(begun)));
+            let body = Body::from_stream(begun.chain(pending()));
+            tokio::spawn(async move { ask(&service, body).await })
         };
-        let mut waiting: Vec<_> = (0..64).map(slow).collect();
+        let mut waiting: Vec<_> = (0..128).map(slow).collect();
         let since = std::time::Instant::now();
         let large = || {
             let text = "a very sad film ".repeat(1 << 13);

@@ -160,7 +160,15 @@ impl BaseModel {
             .tokenizers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        known.entry(key).or_insert(tokenizer).clone()
+        // Those of models that are gone go too.
+        known.retain(|_, other| other.is_shared());
+        match known.get(&key) {
+            Some(other) => tokenizer.sharing(other),
+            None => {
+                known.insert(key, tokenizer.clone());
+                tokenizer
+            }
+        }
     }
 }
 
@@ -424,15 +432,20 @@ mod tests {
             special_tokens: Some(ls_data::SpecialTokensAs::Parse),
             ..Overrides::default()
         };
-        let known = || base.tokenizers.lock().unwrap().len();
-        for (folder, overrides, expected) in [
-            (&first, Overrides::default(), 1),
-            (&second, Overrides::default(), 1),
-            (&second, parse, 2),
-        ] {
-            base.predictor(folder, &overrides).unwrap();
-            assert_eq!(known(), expected);
-        }
+        let load = |best: &Path, overrides: &Overrides| base.predictor(best, overrides).unwrap();
+        let usual = Overrides::default();
+        let [one, two, other] = [
+            load(&first, &usual),
+            load(&second, &usual),
+            load(&second, &parse),
+        ];
+        assert!(one.tokenizer.shares_with(&two.tokenizer));
+        assert!(!one.tokenizer.shares_with(&other.tokenizer));
+        // Nothing stays of models that are gone.
+        drop((one, two, other));
+        let kept = load(&first, &usual);
+        assert!(kept.tokenizer.is_shared());
+        assert_eq!(base.tokenizers.lock().unwrap().len(), 1);
     }
 
     #[test]

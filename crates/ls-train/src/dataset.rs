@@ -35,11 +35,17 @@ impl Examples {
         }
     }
 
-    /// About the bytes that they take in memory.
-    pub fn bytes(&self) -> usize {
+    /// The bytes of their texts or words.
+    pub fn text_bytes(&self) -> usize {
         match self {
-            Self::Sequence(examples) => examples.iter().map(InputRow::bytes).sum(),
-            Self::Token(examples) => examples.iter().map(InputRow::bytes).sum(),
+            Self::Sequence(examples) => {
+                let pair = |of: &SequenceExample| of.text_pair.as_ref().map_or(0, String::len);
+                examples.iter().map(|of| of.text.len() + pair(of)).sum()
+            }
+            Self::Token(examples) => {
+                let words = examples.iter().flat_map(|of| &of.tokens);
+                words.map(String::len).sum()
+            }
         }
     }
 

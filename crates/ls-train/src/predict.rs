@@ -35,7 +35,7 @@ pub struct Predictor {
     base: BaseFiles,
     /// Those of the adapter, as they were loaded.
     adapter: ReadFiles,
-    tokenizer: TextTokenizer,
+    pub(crate) tokenizer: TextTokenizer,
     pub(crate) device: Device,
     /// How it reads and answers.
     pub settings: InferenceSettings,

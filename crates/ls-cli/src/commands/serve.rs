@@ -88,7 +88,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     let service = Arc::new(service);
     // From now on one is the end of a request, and not of the program.
-    panics::report_each();
+    panics::of_each();
     // Before it is said that it answers: who reads that may ask it to stop.
     let stop = runtime.block_on(async { stop() })?;
     say(format!(

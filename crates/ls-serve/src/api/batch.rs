@@ -329,6 +329,8 @@ async fn write(
     mut told: Told,
 ) {
     let end = tokio::select! {
+        // What was cut is not to be taken for whole.
+        biased;
         () = out.closed() => "a stream was cut: nobody reads it",
         () = reading.is_broken() => "a stream was cut: its lines have no end",
         end = written(&mut parts, &out, limit, &mut told) => end,
@@ -439,9 +441,9 @@ enum Read {
 }
 
 impl Work<Read> {
-    /// Waits until it is, for ever where it is not.
+    /// Waits until it is, or has ended unexpectedly; for ever where it is not.
     async fn is_broken(&mut self) {
-        if !matches!((&mut self.0).await, Ok(Read::Broken { .. })) {
+        if matches!((&mut self.0).await, Ok(Read::Ended)) {
             std::future::pending::<()>().await;
         }
     }

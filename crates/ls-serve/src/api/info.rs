@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Of;
+use crate::engine::NOBODY;
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
 
@@ -124,8 +125,7 @@ impl From<&Model> for ModelInfo {
 )]
 pub(crate) async fn health(State(service): Of) -> Result<Json<Health>> {
     if !service.engine.is_alive() {
-        let reason = "nothing computes any more: start the service anew";
-        return Err(ServeError::Failed(reason.into()));
+        return Err(ServeError::Failed(NOBODY.into()));
     }
     Ok(Json(Health { status: "ok" }))
 }

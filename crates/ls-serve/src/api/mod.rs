@@ -12,7 +12,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,19 +31,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Body<T> {
     type Rejection = ServeError;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self> {
-        let most = service.limits.max_body_bytes;
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        // So that it need not be sent first.
-        if length.is_some_and(|length| length > most as u64) {
-            return Err(ServeError::TooLarge { most });
-        }
         match Json::<T>::from_request(request, service).await {
             Ok(Json(body)) => Ok(Self(body)),
-            Err(rejected) => match (rejected.status(), rejected.body_text()) {
-                (StatusCode::PAYLOAD_TOO_LARGE, _) => Err(ServeError::TooLarge { most }),
-                (status, reason) => Err(ServeError::Body { status, reason }),
-            },
+            Err(rejected) => Err(ServeError::Body {
+                status: rejected.status(),
+                reason: rejected.body_text(),
+            }),
         }
     }
 }
