@@ -298,6 +298,17 @@ fn what_is_wrong_with_a_file_is_named() {
         (
             with_keys(
                 "llama.gguf",
+                &[("llama.rope.scaling.yarn_ext_factor", float(1.0))],
+            ),
+            &["llama.rope.scaling.yarn_ext_factor \"1\" is not supported (supported: 0, -1)"],
+        ),
+        (
+            with_keys("llama.gguf", &[("llama.attention.causal", float(0.0))]),
+            &["llama.attention.causal: expected true or false"],
+        ),
+        (
+            with_keys(
+                "llama.gguf",
                 &[("llama.rope.scaling.attn_factor", float(2.0))],
             ),
             &["llama.rope.scaling.attn_factor \"2\" is not supported (supported: 1)"],

@@ -1,9 +1,10 @@
 //! Runs without adapters: the decoder itself trains, and `best/` is a whole model.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use ls_files::TensorFile;
+use ls_files::{HostTensor, TensorFile};
 use serde_json::{Value, json};
 
 use crate::python::python;
@@ -86,6 +87,23 @@ fn a_whole_model_is_trained_saved_answered_and_scored() {
     let loads = "model = AutoModelForSequenceClassification.from_pretrained(\".\")\n";
     assert!(card.contains(loads) && !card.contains("peft"), "{card}");
 
+    // What nothing uses may be a part of what it should compute.
+    let mut tensors: BTreeMap<String, HostTensor> = {
+        let file = best(&sandbox, "out");
+        let names: Vec<String> = file.names().map(Into::into).collect();
+        names
+            .into_iter()
+            .map(|name| (name.clone(), file.read(&name).unwrap()))
+            .collect()
+    };
+    let bias = "model.layers.0.self_attn.q_proj.bias";
+    tensors.insert(bias.into(), HostTensor::from_f32([16], &[0.5; 16]));
+    let all = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    ls_files::write_tensors(sandbox.path("out/best/model.safetensors"), all).unwrap();
+    let outcome = sandbox.run(&["predict", "--run", "out", "bad"]);
+    let told = format!("answers may be wrong: config.json has no use for tensor {bias}");
+    says(&outcome, 0, &[&told]);
+
     // Whoever edits it is told.
     sandbox.edit_json("out/best/config.json", json!({"rms_norm_eps": 0.5}));
     let outcome = sandbox.run(&["predict", "--run", "out", "bad"]);
@@ -127,6 +145,8 @@ fn families() -> Vec<(&'static str, Value, &'static str, Value)> {
         // A mask in some layers, and another pooling: transformers' class would answer otherwise.
         ("gemma3_text", both, "from:1", Value::Null),
         ("llama", json!({}), "causal model.pooling=mean", Value::Null),
+        // Both layers, by their numbers.
+        ("llama", json!({}), "from:0", class("Llama")),
         (
             "gemma3_text",
             both_said_twice,

@@ -142,7 +142,10 @@ pub enum HubError {
         nearest: Option<String>,
     },
     /// The repository holds no weights that can be read here.
-    #[error("{repo}: no model.safetensors and no model.safetensors.index.json{}", if found.is_empty() { String::new() } else { format!("; it holds {}, and only safetensors are fetched: download the repository yourself and give its folder (pytorch_model.bin is read as it is, a GGUF file after `ls-cli convert`)", list(found)) })]
+    #[error(
+        "{repo}: no model.safetensors and no model.safetensors.index.json{}",
+        instead(found)
+    )]
     NoWeights {
         /// Repository.
         repo: String,
@@ -269,6 +272,25 @@ impl HubError {
                 | Self::NoSuchLanguage(_)
         )
     }
+}
+
+/// The weights that a repository holds in place of safetensors, and what to do with them.
+fn instead(found: &[String]) -> String {
+    if found.is_empty() {
+        return String::new();
+    }
+    let any = |is: fn(&String) -> bool| found.iter().any(is);
+    let way_out = if any(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
+        "only safetensors are fetched: download the repository yourself and give its folder, where \
+         pytorch_model.bin is read too"
+    } else if any(|name| name.ends_with(".gguf")) {
+        "only safetensors are fetched: download a GGUF file yourself and make a folder of it \
+         (`ls-cli convert`)"
+    } else {
+        "ask its authors for safetensors, or convert it (load and save_pretrained in transformers) \
+         and give the folder"
+    };
+    format!("; it holds {}: {way_out}", list(found))
 }
 
 fn list(names: &[String]) -> String {

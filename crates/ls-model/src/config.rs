@@ -115,11 +115,17 @@ impl LlamaConfig {
         }
     }
 
-    /// The name of the class in transformers, if the file names one that labels sequences.
+    /// By what the file says that it is of a model that labels sequences, if it does: the name of a
+    /// class in transformers, or its `problem_type` where no class is of taggers.
     pub(crate) fn sequence_class(&self) -> Option<&str> {
-        let classes = self.raw.get("architectures")?.as_array()?;
-        let mut names = classes.iter().filter_map(Value::as_str);
-        names.find(|name| name.ends_with("ForSequenceClassification"))
+        let classes = self.raw.get("architectures").and_then(Value::as_array);
+        let names = classes.into_iter().flatten().filter_map(Value::as_str);
+        let of = |task: &str| names.clone().find(|name| name.ends_with(task));
+        let problem_type = || match of("ForTokenClassification") {
+            None => self.raw.get("problem_type")?.as_str(),
+            Some(_) => None,
+        };
+        of("ForSequenceClassification").or_else(problem_type)
     }
 
     /// The linear layers of a block.

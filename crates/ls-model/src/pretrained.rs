@@ -317,7 +317,7 @@ impl Checkpoint {
         if let (Task::Token { .. }, Some(class)) = (task, self.config.sequence_class()) {
             return Err(ModelError::NotACheckpoint {
                 path: listing(),
-                reason: format!("its class is {class}: this is not a token classifier"),
+                reason: format!("config.json names {class}: this is not a token classifier"),
             });
         }
         let model = self.load_model(attention, precision, device, progress)?;
@@ -450,10 +450,25 @@ mod tests {
         tiny.put("score.bias", &[LABELS]);
         let error = load_error(&tiny, SEQUENCE).to_string();
         assert!(error.contains("not a sequence classifier"), "{error}");
-        let mut tiny = Tiny::with_head();
-        tiny.config["architectures"] = json!(["LlamaForSequenceClassification"]);
-        let error = load_error(&tiny, TOKEN).to_string();
-        assert!(error.contains("not a token classifier"), "{error}");
+        let tiny = Tiny::with_head();
+        for (key, value) in [
+            ("architectures", json!(["LlamaForSequenceClassification"])),
+            ("problem_type", json!("single_label_classification")),
+        ] {
+            let mut tiny = tiny.clone();
+            tiny.config[key] = value;
+            let error = load_error(&tiny, TOKEN).to_string();
+            assert!(error.contains("not a token classifier"), "{error}");
+        }
+        // transformers keeps it in a tagger that was tuned from a classifier of texts.
+        let mut tagger = tiny.clone();
+        tagger.config["problem_type"] = json!("single_label_classification");
+        tagger.config["architectures"] = json!(["LlamaForTokenClassification"]);
+        let (dir, device) = (tagger.write(), Device::flex());
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let causal = AttentionMode::Causal;
+        let model = checkpoint.load_classifier(&causal, TOKEN, ComputeType::F32, &device);
+        assert!(model.is_ok());
 
         for (name, shape) in [
             ("score.weight", vec![LABELS, HIDDEN + 1]),

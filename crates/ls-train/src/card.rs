@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::inference::InferenceSettings;
 use crate::problem::Problem;
-use crate::whole::{no_counterpart, pipeline_tag};
+use crate::whole::{mask_of, no_counterpart, pipeline_tag};
 
 /// How a tagger's words were encoded and where their tags are read, in transformers' terms.
 pub(crate) fn words_read(settings: &InferenceSettings) -> String {
@@ -136,7 +136,7 @@ pub(crate) fn model_card(
     };
     let (title, library, tag_of_kind, trained, with_ls_llama, with_python) = match lora {
         Some(lora) => {
-            let mask = mask(decoder, &settings.attention);
+            let mask = mask(decoder, &mask_of(decoder, &settings.attention));
             let problem = problem_line(settings);
             (
                 "LoRA adapter with a classification head",

@@ -14,15 +14,14 @@ use burn::tensor::Device;
 use ls_data::{ForTransformers, LongInputs, TextTokenizer};
 use ls_files::{Dtype, HostTensor, read_json, replace_folder, write_atomic};
 use ls_lora::{LoraError, MergeReport, PeftAdapter};
-use ls_model::{
-    AttentionMode, Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Trained,
-};
+use ls_model::{Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Trained};
 use serde_json::{Value, json};
 
 use crate::config::RunConfig;
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Observer};
 use crate::inference::{InferenceSettings, WRONG_ANSWERS};
+use crate::model_files::warn_of_surplus;
 use crate::new_folder::{create_above, expect_empty, expect_replaceable};
 use crate::out_of_memory::{OutOfMemory, caught};
 use crate::run_dir::RunDir;
@@ -116,6 +115,7 @@ pub fn export(
         None => &best,
     };
     let checkpoint = Checkpoint::open(model_dir)?;
+    warn_of_surplus(&checkpoint);
     let tokenizer = TextTokenizer::for_reading(&best, settings.reading())?;
     let others =
         settings.not_those_of_training(&checkpoint, &tokenizer, &best, None, WRONG_ANSWERS)?;
@@ -152,7 +152,7 @@ pub fn export(
     }
     let mut hand = Handed {
         config: &config,
-        settings: for_others(settings, &decoder, base)?,
+        settings: for_others(settings, &decoder, base),
         temperature,
         tokenizer: &tokenizer,
         decoder: &decoder,
@@ -236,24 +236,17 @@ fn divide_head(adapter: &mut PeftAdapter, temperature: Option<f32>) -> Result<()
     Ok(())
 }
 
-/// The settings of a run as those have them who know nothing of its folders. A mask that is removed
-/// in every layer by their numbers is removed, and the temperature is in the head.
+/// The settings of a run as those have them who know nothing of its folders. The temperature is in
+/// the head.
 fn for_others(
     mut settings: InferenceSettings,
     decoder: &LlamaConfig,
     base: Option<&str>,
-) -> Result<InferenceSettings> {
-    let layers = settings
-        .attention
-        .bidirectional_layers(decoder.num_hidden_layers)?;
-    if layers.iter().all(|both| *both) {
-        settings.attention = AttentionMode::Bidirectional;
-    } else if !layers.contains(&true) {
-        settings.attention = AttentionMode::Causal;
-    }
+) -> InferenceSettings {
+    settings.attention = whole::mask_of(decoder, &settings.attention);
     settings.base_model = base_name(&settings, base).into();
     settings.calibration.temperature = None;
-    Ok(settings)
+    settings
 }
 
 /// What a base model is called: on the Hub, or else its folder, without what is above it.

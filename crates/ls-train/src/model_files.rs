@@ -40,6 +40,22 @@ pub struct Overrides {
     pub dtype: Option<ComputeType>,
 }
 
+/// Says that a checkpoint holds tensors that its configuration has no use for, where it does:
+/// biases that are not added, say, make other answers.
+pub(crate) fn warn_of_surplus(checkpoint: &Checkpoint) {
+    let (dir, surplus) = (checkpoint.dir.display(), checkpoint.surplus());
+    match &surplus[..] {
+        [] => {}
+        [one] => tracing::warn!("{dir}: {WRONG_ANSWERS}: config.json has no use for tensor {one}"),
+        [first, others @ ..] => {
+            let count = others.len();
+            tracing::warn!(
+                "{dir}: {WRONG_ANSWERS}: config.json has no use for tensor {first} and {count} more"
+            );
+        }
+    }
+}
+
 /// A base model's files.
 #[derive(Debug, Clone)]
 pub(crate) struct BaseFiles {
@@ -57,14 +73,7 @@ impl BaseFiles {
     /// If it cannot be used.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
-        let surplus = checkpoint.surplus();
-        if let [first, ..] = &surplus[..] {
-            let (dir, count) = (dir.display(), surplus.len());
-            tracing::warn!(
-                "{dir}: {WRONG_ANSWERS}, for config.json has no use for {count} of its tensors: \
-                 {first} and such"
-            );
-        }
+        warn_of_surplus(&checkpoint);
         let stamped = |path: &Path| Ok::<_, TrainError>((path.to_path_buf(), FileStamp::of(path)?));
         let stamps = checkpoint.weight_files().map(stamped);
         Ok(Self {

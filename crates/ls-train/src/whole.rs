@@ -70,7 +70,7 @@ pub(crate) fn config(
     dtype: Dtype,
 ) -> Map<String, Value> {
     let labels = settings.labels.names();
-    let mut config = of_decoder(base, &settings.attention);
+    let mut config = of_decoder(base, &mask_of(base, &settings.attention));
     for key in OF_THE_BASE {
         config.remove(key);
     }
@@ -154,11 +154,8 @@ pub(crate) fn no_counterpart(
         }
         _ => {}
     }
-    if !matches!(
-        settings.attention,
-        AttentionMode::Causal | AttentionMode::Bidirectional
-    ) {
-        let mode = &settings.attention;
+    let mode = mask_of(base, &settings.attention);
+    if !matches!(mode, AttentionMode::Causal | AttentionMode::Bidirectional) {
         reasons.push(format!(
             "it removes the causal mask in all layers or in none, this one in some (`{mode}`)"
         ));
@@ -167,6 +164,16 @@ pub(crate) fn no_counterpart(
         reasons.push("its classes do not attend to padding, this one was trained to".into());
     }
     reasons
+}
+
+/// A mask that is removed in every layer by their numbers is removed, and one in none is kept.
+pub(crate) fn mask_of(base: &LlamaConfig, attention: &AttentionMode) -> AttentionMode {
+    match attention.bidirectional_layers(base.num_hidden_layers) {
+        Ok(layers) if layers.iter().all(|both| *both) => AttentionMode::Bidirectional,
+        Ok(layers) if !layers.contains(&true) => AttentionMode::Causal,
+        // Which layers are not there was told when the model was loaded.
+        _ => attention.clone(),
+    }
 }
 
 /// The `config.json` of the base, with the mask that its decoder was trained with.

@@ -44,19 +44,17 @@ const LOW_FREQ_FACTOR: f64 = 1.0;
 const HIGH_FREQ_FACTOR: f64 = 4.0;
 const ORIGINAL_MAX_POSITION_EMBEDDINGS: f64 = 8192.0;
 
-/// Keys of a model with which it would be another function than what is converted, the value that
-/// changes nothing, and one more such.
-const NEUTRAL: [(&str, f64, f64); 9] = [
-    ("expert_count", 0.0, 0.0),
-    ("attention.clamp_kqv", 0.0, 0.0),
-    ("attention.max_alibi_bias", 0.0, 0.0),
-    ("attention.scale", 0.0, 0.0),
-    ("rope.scaling.alpha", 0.0, 1.0),
-    ("rope.scaling.attn_factor", 1.0, 1.0),
-    ("rope.scaling.yarn_attn_factor", 1.0, 1.0),
-    ("rope.scaling.yarn_log_multiplier", 0.0, 0.0),
-    // -1 leaves it to the kind of the scaling, for which it is 1 where that is `yarn`.
-    ("rope.scaling.yarn_ext_factor", -1.0, 1.0),
+/// Keys of a model with which it would be another function than what is converted, and the values
+/// that change nothing.
+const NEUTRAL: [(&str, &[f64]); 8] = [
+    ("expert_count", &[0.0]),
+    ("attention.clamp_kqv", &[0.0]),
+    ("attention.max_alibi_bias", &[0.0]),
+    ("attention.scale", &[0.0]),
+    ("rope.scaling.alpha", &[0.0, 1.0]),
+    ("rope.scaling.attn_factor", &[1.0]),
+    ("rope.scaling.yarn_attn_factor", &[1.0]),
+    ("rope.scaling.yarn_log_multiplier", &[0.0]),
 ];
 
 /// The fields of `config.json`, and whether query and key projections are reordered in the file.
@@ -117,8 +115,16 @@ pub(super) fn config(file: &GgufFile) -> Result<(Map<String, Value>, bool)> {
     if let Some(scaling) = of.rope_scaling(base, head_dim)? {
         config["rope_scaling"] = scaling;
     }
-    if let Some(GgufValue::Bool(false)) = file.metadata().get(&of.key("attention.causal")) {
-        config["is_causal"] = false.into();
+    match file.metadata().get(&of.key("attention.causal")) {
+        None | Some(GgufValue::Bool(true)) => {}
+        Some(GgufValue::Bool(false)) => config["is_causal"] = false.into(),
+        Some(_) => {
+            return Err(wrong(
+                file,
+                &of.key("attention.causal"),
+                "expected true or false",
+            ));
+        }
     }
     for (field, key) in [
         ("bos_token_id", "bos"),
@@ -169,12 +175,21 @@ impl Model<'_> {
 
     /// Refuses what would make it another function.
     fn expect_neutral(&self) -> Result<()> {
-        for (key, neutral, other) in NEUTRAL {
+        // -1 leaves it to the kind of the scaling.
+        let is_yarn = text(self.file, &self.key("rope.scaling.type"))? == Some("yarn");
+        let extrapolated: &[f64] = if is_yarn { &[1.0, -1.0] } else { &[0.0, -1.0] };
+        let all = NEUTRAL.into_iter();
+        for (key, neutral) in all.chain([("rope.scaling.yarn_ext_factor", extrapolated)]) {
             let found = self.number(key)?;
-            if let Some(found) = found.filter(|found| ![neutral, other].contains(found)) {
-                let supported = neutral.to_string();
+            if let Some(found) = found.filter(|found| !neutral.contains(found)) {
+                let supported: Vec<_> = neutral.iter().map(f64::to_string).collect();
                 let (file, key) = (self.file, self.key(key));
-                return Err(unsupported(file, &key, &found.to_string(), &supported));
+                return Err(unsupported(
+                    file,
+                    &key,
+                    &found.to_string(),
+                    &supported.join(", "),
+                ));
             }
         }
         Ok(())
