@@ -8,7 +8,7 @@
 //! `benches/vs_peft/tfidf.py` for a linear model over n-grams. With `--config NAME` folders may
 //! have any name, as those of a sweep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,10 +45,17 @@ type Key = (String, String, u64, String);
 /// Adds what was measured, and writes the tables.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     let (mut records, mut resolved) = (read(root)?, BTreeMap::new());
+    let mut added = BTreeSet::new();
     for path in &args.runs {
         let record = measured(root, path, args.config.as_deref(), &mut resolved);
         let record = record.with_context(|| path.display().to_string())?;
-        records.insert(key(&record)?, record);
+        let key = key(&record)?;
+        ensure!(
+            added.insert(key.clone()),
+            "{}: another one given has the same config, side, seed and settings",
+            path.display()
+        );
+        records.insert(key, record);
     }
     report("results", &at_odds(&records))?;
     let list: Vec<&Value> = records.values().collect();
@@ -109,7 +116,7 @@ fn measured(
     root: &Path,
     path: &Path,
     config: Option<&str>,
-    resolved: &mut BTreeMap<String, Resolved>,
+    resolved: &mut BTreeMap<(String, [Option<String>; 2]), Resolved>,
 ) -> Result<Value> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.context("has no name")?;
@@ -124,9 +131,11 @@ fn measured(
     let named = named.and_then(|(config, seed)| Some((config, seed.parse::<u64>().ok()?)));
     let config = config.or(named.map(|(config, _)| config));
     let config = config.context("expected NAME.SEED, or --config NAME")?;
+    // Folders of a sweep have points in their names too.
+    let named = named.filter(|(of, _)| *of == config);
     let file = root.join("configs").join(format!("{config}.toml"));
     ensure!(file.is_file(), "there is no configs/{config}.toml");
-    let (mut record, settings) = match side {
+    let (mut record, run) = match side {
         OURS => of_run(path)?,
         _ => of_script(path, side)?,
     };
@@ -137,11 +146,15 @@ fn measured(
             record["seed"]
         );
     }
-    if let Some(settings) = settings {
-        if !resolved.contains_key(config) {
-            resolved.insert(config.into(), Resolved::of(root, config)?);
+    if let Some(run) = run {
+        let of_run = settings(&run);
+        let by = ["model.path", "data.dir"].map(|key| of_run.get(key).cloned());
+        let key = (config.to_string(), by);
+        if !resolved.contains_key(&key) {
+            let found = Resolved::of(root, config, &of_run)?;
+            resolved.insert(key.clone(), found);
         }
-        let set = resolved[config].unlike(&settings);
+        let set = resolved[&key].unlike(&run);
         if !set.is_empty() {
             record.insert("set".into(), json!(set));
         }
@@ -151,7 +164,8 @@ fn measured(
     Ok(Value::Object(record))
 }
 
-/// What differs from run to run and decides no score.
+/// What differs from run to run. Which model it was is seen by the hash of its configuration, and
+/// which data by the number of rows.
 const OF_A_RUN: [&str; 12] = [
     "run",
     "model.path",
@@ -166,6 +180,8 @@ const OF_A_RUN: [&str; 12] = [
     "train.save_steps",
     "train.save_total_limit",
 ];
+/// Files, of which their names are compared and not where they are.
+const FILES: [&str; 3] = ["data.train", "data.validation", "data.test"];
 
 /// A config with all that it leaves to be filled in, as `ls-cli config show` prints it.
 struct Resolved {
@@ -175,25 +191,26 @@ struct Resolved {
 }
 
 impl Resolved {
-    fn of(root: &Path, config: &str) -> Result<Self> {
+    /// As a run has it that is of its model and its data: these fill some of it in.
+    fn of(root: &Path, config: &str, run: &BTreeMap<String, String>) -> Result<Self> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let file = format!("configs/{config}.toml");
-        let output = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        command
             .current_dir(root)
-            .args([
-                "run", "-q", "-p", "ls-cli", "--", "config", "show", "--config", &file,
-            ])
-            .output()
-            .context("run ls-cli config show")?;
+            .args(["run", "-q", "-p", "ls-cli", "--", "config", "show"])
+            .args(["--config", &file]);
+        for key in ["model.path", "data.dir"] {
+            if let Some(value) = run.get(key) {
+                command.args(["--set", &format!("{key}={value}")]);
+            }
+        }
+        let output = command.output().context("run ls-cli config show")?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "ls-cli config show: {said}");
-        let open = said.lines().filter_map(|line| {
-            let (_, key) = line.split_once("open until train decides it: ")?;
-            Some(key.split_once(':')?.0.to_string())
-        });
         Ok(Self {
             settings: settings(&String::from_utf8_lossy(&output.stdout)),
-            open: open.collect(),
+            open: open_keys(&said),
         })
     }
 
@@ -201,11 +218,31 @@ impl Resolved {
     fn unlike(&self, run: &str) -> BTreeMap<String, String> {
         let mut set = settings(run);
         set.retain(|key, value| {
-            let same = self.settings.get(key) == Some(value);
+            let shown = |value: &String| {
+                if FILES.contains(&&**key) {
+                    value.rsplit('/').next().map(str::to_owned)
+                } else {
+                    Some(value.clone())
+                }
+            };
+            let same = self.settings.get(key).and_then(shown) == shown(value);
             !same && !self.open.contains(key) && !OF_A_RUN.contains(&&**key)
         });
         set
     }
+}
+
+/// The keys that `ls-cli config show` leaves open. Those with one reason stand in one line: `KEY,
+/// KEY (what that is): reason`.
+fn open_keys(said: &str) -> Vec<String> {
+    let lines = said.lines();
+    let lists = lines.filter_map(|line| Some(line.split_once("open until train decides it: ")?.1));
+    let words = lists.flat_map(|list| list.split(", "));
+    let words = words.filter_map(|part| part.split_whitespace().next());
+    let keys = words.map(|word| word.trim_end_matches(':'));
+    keys.filter(|key| key.contains('.'))
+        .map(Into::into)
+        .collect()
 }
 
 /// The values of a resolved configuration by their keys, as it writes them: one on each line.
@@ -268,12 +305,19 @@ fn of_run(run: &Path) -> Result<(Map<String, Value>, Option<String>)> {
     }
     let cut = found["cut"].as_object().into_iter().flatten();
     let rows = cut.map(|(split, cut)| (split.clone(), cut["examples"].clone()));
+    let hashes = environment["sha256"].as_array().into_iter().flatten();
+    let mut model = hashes.filter_map(|hash| {
+        let is_model = hash[0].as_str()?.ends_with("/config.json");
+        is_model.then(|| hash[1].clone())
+    });
     let record = json!({
+        "model_config_sha256": model.next_back(),
         "seed": environment["seed"],
         "metric": metric,
         "split": found["reported_split"],
         "score": number(&found["scores"], metric)?,
         "validation": validation,
+        "best": found["best"]["value"],
         "rows": Value::Object(rows.collect()),
         "minutes": number(&found, "train_seconds")? / 60.0,
         "memory_mib": number(&found, "peak_memory")? / 1_048_576.0,
@@ -315,9 +359,9 @@ fn number(of: &Value, key: &str) -> Result<f64> {
 /// The tables, and what they do not say of themselves.
 fn tables(records: &BTreeMap<Key, Value>) -> String {
     let mut text = table(records);
-    let theirs = records
-        .iter()
-        .filter(|((_, side, _, set), _)| side == THEIRS && !set.is_empty());
+    let theirs = records.iter().filter(|((config, side, _, set), _)| {
+        side == THEIRS && set == set_of_theirs(records, config) && !set.is_empty()
+    });
     for ((config, side, seed, set), _) in theirs {
         text.push_str(&format!(
             "\n{side}, `{config}`, seed {seed}: with `{set}`.\n"
@@ -328,6 +372,18 @@ fn tables(records: &BTreeMap<Key, Value>) -> String {
         text.push_str(&format!("\nThe same with other settings:\n\n{varied}"));
     }
     text
+}
+
+/// What was set in the records of transformers + peft that are shown: nothing, if there is one in
+/// which nothing was.
+fn set_of_theirs<'a>(records: &'a BTreeMap<Key, Value>, config: &str) -> &'a str {
+    let theirs = records
+        .keys()
+        .filter(|(of, side, ..)| of == config && side == THEIRS);
+    theirs
+        .map(|(.., set)| set.as_str())
+        .min()
+        .unwrap_or_default()
 }
 
 /// A row for each config as it is: mean and sample standard deviation over the seeds, the minutes
@@ -342,7 +398,12 @@ fn table(records: &BTreeMap<Key, Value>) -> String {
     for config in configs {
         let of = |side: &str| -> Vec<&Value> {
             let of_side = records.iter().filter(|((of, by, _, set), _)| {
-                of == config && by == side && (set.is_empty() || by == THEIRS)
+                let shown = if by == THEIRS {
+                    set_of_theirs(records, config)
+                } else {
+                    ""
+                };
+                of == config && by == side && set == shown
             });
             of_side.map(|(_, record)| record).collect()
         };
@@ -365,7 +426,7 @@ fn table(records: &BTreeMap<Key, Value>) -> String {
             let found = ours
                 .iter()
                 .filter_map(|record| record["baselines"][name].as_f64());
-            rounded_score(mean(&found.collect::<Vec<_>>()))
+            mean_and_deviation(&found.collect::<Vec<_>>())
         };
         let text = |key: &str| first[key].as_str().unwrap_or("-");
         let rows = ["train", "validation", "test"].map(|split| {
@@ -403,10 +464,11 @@ fn varied(records: &BTreeMap<Key, Value>) -> String {
         if !ours().any(|((other, _, _, set), _)| other == config && !set.is_empty()) {
             continue;
         }
-        let epochs = record["validation"].as_array().into_iter().flatten();
-        let best = epochs.filter_map(Value::as_f64).reduce(f64::max);
         let [validation, scores] = rows.entry([config, set]).or_default();
-        validation.extend(best);
+        // Records of earlier versions have each epoch alone.
+        let epochs = record["validation"].as_array().into_iter().flatten();
+        let highest = epochs.filter_map(Value::as_f64).reduce(f64::max);
+        validation.extend(record["best"].as_f64().or(highest));
         scores.extend(record["score"].as_f64());
     }
     let mut table = String::new();
@@ -417,7 +479,7 @@ fn varied(records: &BTreeMap<Key, Value>) -> String {
         let set = if set.is_empty() {
             String::new()
         } else {
-            format!("`{set}`")
+            format!("`{}`", set.replace('|', "\\|"))
         };
         let [validation, scores] = [validation, scores].map(|values| mean_and_deviation(values));
         table.push_str(&format!(
@@ -457,15 +519,19 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3} ({count})")
 }
 
-/// What cannot be one row: records of a config whose metric or split differ, or
-/// threads where both name them and nothing was set otherwise.
+/// What cannot be one row: records of a config whose metric or split differ, or, where nothing was
+/// set otherwise, the threads, the rows or the model, if both name them.
 fn at_odds(records: &BTreeMap<Key, Value>) -> Vec<String> {
-    let mut first: BTreeMap<&str, &Value> = BTreeMap::new();
     let mut faults = Vec::new();
-    for ((config, side, seed, _), record) in records.iter().filter(|((.., set), _)| set.is_empty())
-    {
-        let other = *first.entry(config).or_insert(record);
-        for key in ["metric", "split", "threads"] {
+    for ((config, side, seed, set), record) in records {
+        let mut of_config = records.iter().filter(|((of, ..), _)| of == config);
+        let plain = of_config.clone().find(|((.., set), _)| set.is_empty());
+        let Some((_, other)) = plain.or_else(|| of_config.next()) else {
+            continue;
+        };
+        let keys = ["metric", "split", "threads", "rows", "model_config_sha256"];
+        let count = if set.is_empty() { keys.len() } else { 2 };
+        for key in &keys[..count] {
             if other[key] != record[key] && !other[key].is_null() && !record[key].is_null() {
                 let (found, expected) = (&record[key], &other[key]);
                 faults.push(format!(
@@ -496,7 +562,7 @@ mod tests {
             "config": config, "side": side, "seed": seed, "score": score, "metric": "accuracy",
             "split": "test", "minutes": 8.96 + seed as f64, "memory_mib": 700.4 + seed as f64,
             "baselines": {"majority class": 0.25 * seed as f64}, "threads": 2,
-            "validation": [0.5, score, 0.25], "rows": {"train": 90, "test": 20},
+            "best": score, "rows": {"train": 90, "test": 20},
         })
     }
 
@@ -522,12 +588,16 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| `a` | accuracy, test | 90 / - / 20 | 0.850 ± 0.071 (2) | 0.850 (1) | 0.750 | 0.375 | - | 2 | 10.0 / 10.0 | 702 / 701 |",
-                "| `b` | accuracy, test | 90 / - / 20 | 1.000 (1) | - | - | 0.250 | - | 2 | 10.0 / - | 701 / - |",
+                "| `a` | accuracy, test | 90 / - / 20 | 0.850 ± 0.071 (2) | 0.850 (1) | 0.750 | 0.375 ± 0.177 (2) | - | 2 | 10.0 / 10.0 | 702 / 701 |",
+                "| `b` | accuracy, test | 90 / - / 20 | 1.000 (1) | - | - | 0.250 (1) | - | 2 | 10.0 / - | 701 / - |",
             ]
         );
         let mut other = record("a", OURS, 2, 0.9);
         other["split"] = "validation".into();
+        let other = keyed([record("a", OURS, 1, 0.8), other]);
+        assert_eq!(at_odds(&other).len(), 1);
+        let mut other = record("a", OURS, 2, 0.9);
+        other["rows"]["train"] = 91.into();
         let other = keyed([record("a", OURS, 1, 0.8), other]);
         assert_eq!(at_odds(&other).len(), 1);
         let text = format!("before\n{BEGIN}\nold\n{END}\nbehind\n");
@@ -549,9 +619,17 @@ mod tests {
         let records = keyed([
             record("a", OURS, 1, 0.8),
             with(record("a", OURS, 1, 0.6), masked),
-            with(record("a", THEIRS, 1, 0.7), longer),
+            with(record("a", THEIRS, 1, 0.7), longer.clone()),
             record("b", OURS, 1, 0.9),
+            record("b", THEIRS, 2, 0.3),
+            // Beside one as it is, it is not shown.
+            with(record("b", THEIRS, 1, 0.7), longer),
+            with(
+                record("b", OURS, 1, 0.5),
+                json!({"lora.target_modules": "a|b"}),
+            ),
         ]);
+        assert!(at_odds(&records).is_empty());
         let tables = tables(&records);
         for part in [
             "| `a` | accuracy, test | 90 / - / 20 | 0.800 (1) | 0.700 (1) |",
@@ -561,23 +639,43 @@ mod tests {
         ] {
             assert!(tables.contains(part), "{part}\n{tables}");
         }
-        assert!(!tables.contains("| `b` |  |"), "{tables}");
+        assert!(tables.contains("| `b` | accuracy, test | 90 / - / 20 | 0.900 (1) | 0.300 (1) |"));
+        assert!(
+            tables.contains("| `b` | `lora.target_modules=a\\|b` | 0.500 (1) |"),
+            "{tables}"
+        );
+        assert!(!tables.contains("`b`, seed 1: with"), "{tables}");
+    }
+
+    #[test]
+    fn keys_that_are_left_open_are_found_in_what_is_said_of_them() {
+        let said = "ls-cli 0.1.0\nopen until train decides it: data.scheme (`labels` where no tag \
+                    has a prefix such as B-), train.metric_for_best_model: by the training data\n\
+                    open until train decides it: model.classifier_dropout: by the model's \
+                    config.json, and a/b is not here\n";
+        let expected = [
+            "data.scheme",
+            "train.metric_for_best_model",
+            "model.classifier_dropout",
+        ];
+        assert_eq!(open_keys(said), expected);
     }
 
     #[test]
     fn a_run_is_compared_with_its_config_key_by_key() {
         let expected = "task = \"token\"\nrun = \"runs/a\"\n\n[model]\npath = \"m\"\n\
-                        attention = \"from:15\"\n\n[train]\nseed = 42\nepochs = 2\n";
+                        attention = \"from:15\"\n\n[data]\ntrain = \"/a/train.tsv\"\n\n[train]\n\
+                        seed = 42\nepochs = 2\n";
         let resolved = Resolved {
             settings: settings(expected),
             open: vec!["train.metric_for_best_model".into()],
         };
         let run = "task = \"token\"\nrun = \"elsewhere\"\n\n[model]\npath = \"other\"\n\
-                   attention = \"from:15\"\n\n[train]\nseed = 1\nepochs = 2\n\
-                   metric_for_best_model = \"span_f1_micro\"\n";
+                   attention = \"from:15\"\n\n[data]\ntrain = \"/b/c/train.tsv\"\n\n[train]\n\
+                   seed = 1\nepochs = 2\nmetric_for_best_model = \"span_f1_micro\"\n";
         assert!(resolved.unlike(run).is_empty());
         let run = run.replace("from:15", "groups:0001");
-        let run = run.replace("[train]", "[data]\nmax_train_samples = 1000\n\n[train]");
+        let run = run.replace("[data]\n", "[data]\nmax_train_samples = 1000\n");
         let set = [
             ("data.max_train_samples", "1000"),
             ("model.attention", "groups:0001"),
