@@ -10,11 +10,7 @@ fn a_name_of_the_hub_is_found_in_the_cache_or_says_how_to_fetch_it() {
         &sandbox,
         &train_args("out", &["model.path=meta-llama/Llama-2-7b-hf"]),
         2,
-        &[
-            "not in the cache",
-            "cargo xtask fetch-weights",
-            "--download",
-        ],
+        &["not in the cache", "cargo xtask fetch-weights"],
     );
     refused(
         &sandbox,

@@ -9,7 +9,7 @@ use ls_hub::{Files, HubError, Progress, RepoKind, RepoRef, Settings};
 use ls_train::config::{DataSettings, ModelSettings};
 
 use crate::downloads::Downloads;
-use crate::error::UsageError;
+use crate::error::{UsageError, WithHint};
 
 /// The folder of a model: itself, or the snapshot of a short name or `org/name` in the cache.
 ///
@@ -34,7 +34,7 @@ pub fn model(path: &Path, download: bool) -> Result<PathBuf> {
 ///
 /// As [`model`].
 pub fn configured(settings: &ModelSettings, download: bool) -> Result<PathBuf> {
-    let found = model(&settings.path, download);
+    let found = model(&settings.path, download).map_err(with_download);
     let Some(adapter) = &settings.adapter else {
         return found;
     };
@@ -46,6 +46,18 @@ pub fn configured(settings: &ModelSettings, download: bool) -> Result<PathBuf> {
         )),
         _ => error,
     })
+}
+
+/// The way out that commands with `--download` have besides, where this build can fetch.
+fn with_download(error: anyhow::Error) -> anyhow::Error {
+    let is_missing = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(HubError::NotCached { .. }))
+    };
+    if !cfg!(feature = "hub") || !error.chain().any(is_missing) {
+        return error;
+    }
+    let hint = "or let this command fetch it: --download".into();
+    WithHint { error, hint }.into()
 }
 
 /// The folder of a model that was named for its tokenizer: as [`model`] finds it, and there.

@@ -53,6 +53,14 @@ impl Display {
         }
     }
 
+    /// Takes away the bars of files that did not come: they would be drawn over what is said next.
+    pub fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, bar) in state.files.drain() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn say(&self, line: &str) {
         match &self.bars {
             // A line that cannot be shown is no reason to end a download.

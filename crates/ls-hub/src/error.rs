@@ -42,7 +42,7 @@ pub enum HubError {
         given: String,
     },
     /// A model that the cache does not hold.
-    #[error("{repo}{}: not in the cache {}: {} missing; fetch it with `{command}`, or pass --download", at(revision), cache.display(), are(missing))]
+    #[error("{repo}{}: not in the cache {}: {} missing; fetch it with `{command}`", at(revision), cache.display(), are(missing))]
     NotCached {
         /// Repository.
         repo: String,

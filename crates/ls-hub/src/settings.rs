@@ -42,7 +42,7 @@ impl Settings {
     /// | cache | `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `<HF_HOME>/hub` |
     /// | `HF_HOME` | itself, `<XDG_CACHE_HOME>/huggingface`, `~/.cache/huggingface` |
     /// | Hub | `HF_ENDPOINT`, `https://huggingface.co` |
-    /// | token | `HF_TOKEN`, the file `HF_TOKEN_PATH`, the file `<HF_HOME>/token`; none with `HF_HUB_DISABLE_IMPLICIT_TOKEN` |
+    /// | token | `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, the file `HF_TOKEN_PATH`, the file `<HF_HOME>/token`; none with `HF_HUB_DISABLE_IMPLICIT_TOKEN` |
     /// | offline | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` |
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var_os(name))
@@ -66,11 +66,16 @@ impl Settings {
             caches.join("huggingface")
         });
         let token_path = path("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token"));
-        let token = text("HF_TOKEN")
-            .or_else(|| std::fs::read_to_string(token_path).ok())
-            // Pasted tokens come with line ends.
-            .map(|token| token.trim().to_string())
-            .filter(|token| !token.is_empty() && !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
+        // Pasted tokens come with line ends, also in their middle.
+        let clean = |token: String| {
+            let token = token.replace(['\r', '\n'], "").trim().to_string();
+            (!token.is_empty()).then_some(token)
+        };
+        let token = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
+            .into_iter()
+            .find_map(|name| text(name).and_then(clean))
+            .or_else(|| clean(std::fs::read_to_string(token_path).ok()?))
+            .filter(|_| !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
         Self {
             cache_dir: path("HF_HUB_CACHE")
@@ -133,6 +138,15 @@ mod tests {
         let token = ("HF_TOKEN", " hf_variable\n");
         let all = [home, token_path, token];
         assert_eq!(settings(&all).token.unwrap(), "hf_variable");
+        let broken = ("HF_TOKEN", "hf_var\r\niable");
+        assert_eq!(settings(&[home, broken]).token.unwrap(), "hf_variable");
+        let (blank, older) = (("HF_TOKEN", " \n"), ("HUGGING_FACE_HUB_TOKEN", "hf_older"));
+        assert_eq!(settings(&[home, blank]).token.unwrap(), "hf_file");
+        assert_eq!(settings(&[home, blank, older]).token.unwrap(), "hf_older");
+        assert_eq!(
+            settings(&[home, token, older]).token.unwrap(),
+            "hf_variable"
+        );
         let disabled = ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1");
         assert_eq!(settings(&[home, token, disabled]).token, None);
         let not_disabled = ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0");

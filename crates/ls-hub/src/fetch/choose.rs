@@ -33,7 +33,7 @@ pub(super) fn weights<'a>(
     let weights = if names.contains(SINGLE) {
         vec![SINGLE.into()]
     } else if let Some(index) = tree.get(INDEX) {
-        run.fetch(commit, index)?;
+        run.fetch(commit, index, true)?;
         let mut weights = ShardIndex::read(run.snapshot(commit).join(INDEX))?.shards;
         weights.push(INDEX.into());
         weights

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ls_files::{create_folder, sweep, write_atomic};
+use ls_files::{AtomicFile, FileError, create_folder, sweep, write_atomic};
 
 use super::hub::{Again, Failure, Hub, RemoteFile};
 use super::lock;
@@ -57,9 +57,9 @@ impl Run<'_> {
     }
 
     /// Bytes of a file that are still to come.
-    pub(super) fn missing(&self, file: &RemoteFile) -> u64 {
+    pub(super) fn missing(&self, commit: &str, file: &RemoteFile) -> u64 {
         let len = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len()).ok();
-        if len(&self.blob(file)) == Some(file.size) {
+        if self.is_there(commit, file) {
             return 0;
         }
         // One that is too long is thrown away.
@@ -67,10 +67,23 @@ impl Run<'_> {
         file.size - there.unwrap_or(0)
     }
 
-    /// Brings a file to its place in the snapshot.
-    pub(super) fn fetch(&self, commit: &str, file: &RemoteFile) -> Result<()> {
+    /// Whether a file is in the cache: its blob, or, where links are not to be had and Python moves
+    /// the blob there, the file itself in the snapshot.
+    fn is_there(&self, commit: &str, file: &RemoteFile) -> bool {
+        let blob = std::fs::metadata(self.blob(file));
+        blob.is_ok_and(|found| found.len() == file.size) || self.stands_itself(commit, file)
+    }
+
+    /// Whether the file itself, and no link to it, is in the snapshot.
+    fn stands_itself(&self, commit: &str, file: &RemoteFile) -> bool {
+        let found = std::fs::symlink_metadata(self.snapshot(commit).join(&file.path));
+        found.is_ok_and(|found| found.is_file() && found.len() == file.size)
+    }
+
+    /// Brings a file to its place in the snapshot. `is_last`: of those that have its content.
+    pub(super) fn fetch(&self, commit: &str, file: &RemoteFile, is_last: bool) -> Result<()> {
         let blob = self.blob(file);
-        let is_there = || std::fs::metadata(&blob).is_ok_and(|found| found.len() == file.size);
+        let is_there = || self.is_there(commit, file);
         if !is_there() {
             create_dir(&self.blobs())?;
             create_dir(&self.locks_dir)?;
@@ -89,7 +102,7 @@ impl Run<'_> {
                 self.download(commit, file, &blob)?;
             }
         }
-        self.link(commit, file)?;
+        self.link(commit, file, is_last)?;
         (self.progress)(Event::Finished { file: &file.path });
         Ok(())
     }
@@ -208,45 +221,42 @@ impl Run<'_> {
 
     /// Puts a blob into the snapshot: a relative link, as Python makes it, so that the cache can be
     /// moved.
-    fn link(&self, commit: &str, file: &RemoteFile) -> Result<()> {
+    fn link(&self, commit: &str, file: &RemoteFile, is_last: bool) -> Result<()> {
         let place = self.snapshot(commit).join(&file.path);
         let up = "../".repeat(2 + file.path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{}", file.content.id()));
-        let is_file = || {
-            // Where links are not to be had, Python puts the file itself there.
-            let found = std::fs::symlink_metadata(&place);
-            found.is_ok_and(|found| found.is_file() && found.len() == file.size)
-        };
-        if std::fs::read_link(&place).is_ok_and(|found| found == target) || is_file() {
+        let is_linked = std::fs::read_link(&place).is_ok_and(|found| found == target);
+        if is_linked || self.stands_itself(commit, file) {
             return Ok(());
         }
         if let Some(folder) = place.parent() {
             create_dir(folder)?;
         }
-        self.place(file, &target, &place)
-    }
-
-    #[cfg(unix)]
-    fn place(&self, _file: &RemoteFile, target: &Path, place: &Path) -> Result<()> {
-        // Beside the blobs, because whatever is in a snapshot counts as a file of it.
-        Ok(ls_files::put_link(target, place, self.blobs())?)
-    }
-
-    /// Symbolic links need a privilege there.
-    #[cfg(not(unix))]
-    fn place(&self, file: &RemoteFile, _target: &Path, place: &Path) -> Result<()> {
-        use ls_files::FileError;
-        let blob = self.blob(file);
-        // What stands there is not this file, so nobody misses it.
-        let _ = std::fs::remove_file(place);
-        if std::fs::hard_link(&blob, place).is_ok() {
+        if self.has_link(&target, &place)? {
             return Ok(());
         }
-        sweep(place.parent().unwrap_or(place));
-        let mut from = std::fs::File::open(&blob).map_err(FileError::reading(&blob))?;
-        let mut to = ls_files::AtomicFile::create(place)?;
-        std::io::copy(&mut from, &mut to).map_err(FileError::writing(place))?;
-        Ok(to.commit()?)
+        put_itself(&self.blob(file), &place, is_last)
+    }
+
+    /// Whether a link could be put there. Not every file system has them: exFAT, for one.
+    #[cfg(unix)]
+    fn has_link(&self, target: &Path, place: &Path) -> Result<bool> {
+        use std::io::ErrorKind::{PermissionDenied, Unsupported};
+        // Beside the blobs, because whatever is in a snapshot counts as a file of it.
+        match ls_files::put_link(target, place, self.blobs()) {
+            Err(FileError::Write { source, .. })
+                if matches!(source.kind(), PermissionDenied | Unsupported) =>
+            {
+                Ok(false)
+            }
+            made => Ok(made.map(|()| true)?),
+        }
+    }
+
+    /// They need a privilege there.
+    #[cfg(not(unix))]
+    fn has_link(&self, _target: &Path, _place: &Path) -> Result<bool> {
+        Ok(false)
     }
 
     /// Notes which commit a branch or tag stands for.
@@ -263,6 +273,44 @@ impl Run<'_> {
     }
 }
 
+/// Puts the file itself where there can be no link to it: the blob, as Python does, or a copy if
+/// others need that too.
+fn put_itself(blob: &Path, place: &Path, is_last: bool) -> Result<()> {
+    // What stands there is not this file, so nobody misses it.
+    let _ = std::fs::remove_file(place);
+    if is_last {
+        return Ok(std::fs::rename(blob, place).map_err(FileError::writing(place))?);
+    }
+    if std::fs::hard_link(blob, place).is_ok() {
+        return Ok(());
+    }
+    sweep(place.parent().unwrap_or(place));
+    let mut from = std::fs::File::open(blob).map_err(FileError::reading(blob))?;
+    let mut to = AtomicFile::create(place)?;
+    std::io::copy(&mut from, &mut to).map_err(FileError::writing(place))?;
+    Ok(to.commit()?)
+}
+
 pub(super) fn create_dir(path: &Path) -> Result<()> {
     Ok(create_folder(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_are_no_links_the_file_itself_takes_the_place_of_what_stands_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blob, place) = (dir.path().join("blob"), dir.path().join("config.json"));
+        std::fs::write(&blob, "new").unwrap();
+        std::fs::write(&place, "what stands there").unwrap();
+        let other = dir.path().join("other");
+        for (to, is_last) in [(&other, false), (&place, true)] {
+            put_itself(&blob, to, is_last).unwrap();
+            assert_eq!(std::fs::read_to_string(to).unwrap(), "new");
+            assert_eq!(blob.exists(), !is_last);
+        }
+        assert!(put_itself(&blob, &place, false).is_err());
+    }
 }

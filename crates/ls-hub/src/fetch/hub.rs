@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use hf_hub::repository::download::HFByteStream;
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeDataset, RepoTypeModel, split_id};
 use ls_files::nearest;
-use reqwest::header::{HeaderMap, LINK, RETRY_AFTER};
-use reqwest::{StatusCode, Url};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, LINK, RANGE, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
 use tokio::runtime::Runtime;
 
 use super::part::{Content, Part};
@@ -237,25 +235,21 @@ impl<'a> Hub<'a> {
         };
         self.runtime.block_on(async {
             let begun = part.begin_attempt();
-            let range = (begun > 0).then_some(begun..file.size);
-            let (length, mut stream) = self
-                .stream(commit, &file.path, range)
-                .await
-                .map_err(|error| self.failure(what(), Asked::File(&file.path), error))?;
+            let mut answer = self.file(commit, &file.path, begun, file.size).await?;
             // A server that does not know ranges sends the file from its beginning: that much is
             // passed over.
-            let mut pass = match length {
-                Some(length) if length == file.size => begun,
-                Some(length) if length != file.size - begun => {
-                    let expected = file.size - begun;
-                    let message = format!("expected {expected} bytes, the answer has {length}");
-                    return Err(malformed(message).into());
-                }
-                _ => 0,
+            let first = first_byte(&answer).map_err(malformed)?;
+            let Some(mut pass) = begun.checked_sub(first) else {
+                let message = format!("expected byte {begun} and what follows, found {first}");
+                return Err(malformed(message).into());
             };
-            while let Some(piece) = stream.next().await {
-                let piece =
-                    piece.map_err(|error| self.failure(what(), Asked::File(&file.path), error))?;
+            let expected = file.size - first;
+            if let Some(length) = answer.content_length().filter(|length| *length != expected) {
+                let message = format!("expected {expected} bytes, the answer has {length}");
+                return Err(malformed(message).into());
+            }
+            let cut = |error| broken(what(), &error);
+            while let Some(piece) = answer.chunk().await.map_err(cut)? {
                 let passed = pass.min(piece.len() as u64);
                 pass -= passed;
                 let piece = &piece[passed as usize..];
@@ -276,22 +270,52 @@ impl<'a> Hub<'a> {
         })
     }
 
-    async fn stream(
+    /// The answer to a request for a file from a byte on.
+    ///
+    /// hf-hub asks for files too, but of an answer it tells neither where it begins nor how long it
+    /// is: a mirror that names the size of the whole file beside a part of it looks like a server
+    /// without ranges.
+    async fn file(
         &self,
         commit: &str,
         path: &str,
-        range: Option<std::ops::Range<u64>>,
-    ) -> Result<(Option<u64>, HFByteStream), HFError> {
-        match &self.repository {
-            Repository::Model(repo) => {
-                let stream = repo.download_file_stream().filename(path).revision(commit);
-                stream.maybe_range(range).send().await
-            }
-            Repository::Dataset(repo) => {
-                let stream = repo.download_file_stream().filename(path).revision(commit);
-                stream.maybe_range(range).send().await
-            }
+        first: u64,
+        size: u64,
+    ) -> Result<Response, Failure> {
+        let what = || format!("{}: {path}", self.repo);
+        let Settings {
+            endpoint, token, ..
+        } = self.settings;
+        let folder = match self.kind {
+            RepoKind::Model => "",
+            RepoKind::Dataset => "datasets/",
+        };
+        let url = format!("{endpoint}/{folder}{}/resolve/{commit}", self.repo);
+        let malformed = |message: String| HubError::Malformed {
+            what: what(),
+            message,
+        };
+        let mut url = Url::parse(&url).map_err(|error| malformed(error.to_string()))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path.split('/'));
         }
+        // As it is stored, so that the bytes can be counted.
+        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
+        if first > 0 {
+            request = request.header(RANGE, format!("bytes={first}-{}", size - 1));
+        }
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let broken = |error| broken(what(), &error);
+        let answer = request.send().await.map_err(broken)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.text().await.map_err(broken)?;
+        let refusal = Refusal::new(status, &headers, &body);
+        Err(self.refused(what(), Asked::File(path), refusal))
     }
 
     /// What an error of hf-hub means.
@@ -333,10 +357,6 @@ impl<'a> Hub<'a> {
                 self.refused(what, asked, refusal)
             }
             HFError::Request { source, .. } => broken(what, &source),
-            HFError::Xet { .. } => {
-                let message = root(&error);
-                Failure::new(HubError::Network { what, message }, Again::Soon)
-            }
             error => {
                 let message = root(&error);
                 HubError::Malformed { what, message }.into()
@@ -491,7 +511,13 @@ fn broken(what: String, error: &reqwest::Error) -> Failure {
         Some(server) if error.is_connect() => format!("no connection to {server}: {}", root(error)),
         _ => root(error),
     };
-    Failure::new(HubError::Network { what, message }, Again::Soon)
+    // What cannot be asked at all is as wrong the next time.
+    let again = if error.is_builder() {
+        Again::Never
+    } else {
+        Again::Soon
+    };
+    Failure::new(HubError::Network { what, message }, again)
 }
 
 /// What an error comes from in the end: what wraps it says only that something was being read or
@@ -502,6 +528,20 @@ fn root(error: &dyn Error) -> String {
         root = cause;
     }
     root.to_string()
+}
+
+/// Where in a file an answer begins.
+fn first_byte(answer: &Response) -> Result<u64, String> {
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Ok(0);
+    }
+    let range = answer.headers().get(CONTENT_RANGE);
+    let range = range.and_then(|range| range.to_str().ok()).unwrap_or("");
+    let first = range.trim().strip_prefix("bytes ").and_then(|range| {
+        let (first, _) = range.split_once('-')?;
+        first.trim().parse().ok()
+    });
+    first.ok_or_else(|| format!("expected the range of a part, found {range:?}"))
 }
 
 /// The address in `Link: <address>; rel="next"`.

@@ -1,9 +1,9 @@
 //! Fetching: from a repository's revision to a complete snapshot in the cache.
 //!
-//! hf-hub resolves revisions, knows addresses and tokens, and streams files. What it leaves to its
-//! callers is here: a list of files with their SHA-256 (`hub`), which of them are needed
-//! (`choose`), room on the disk, and for each file a lock that is waited for, a download that goes
-//! on where it stopped, and a check of what arrived (`download`).
+//! hf-hub resolves revisions. What it leaves to its callers is here: a list of files with their
+//! SHA-256, and their bytes from any place on (`hub`), which of them are needed (`choose`), room on
+//! the disk, and for each file a lock that is waited for, a download that goes on where it stopped,
+//! and a check of what arrived (`download`).
 
 mod choose;
 mod download;
@@ -149,7 +149,7 @@ impl Fetcher {
 
         let missing = contents(&chosen)
             .iter()
-            .map(|same| run.missing(same[0]))
+            .map(|same| run.missing(&commit, same[0]))
             .sum();
         progress(Event::Plan {
             at,
@@ -191,7 +191,10 @@ impl Fetcher {
                         let Some(same) = queue.lock().unwrap_or_else(unlock).pop_front() else {
                             break;
                         };
-                        let result = same.iter().try_for_each(|file| run.fetch(commit, file));
+                        let last = same.len() - 1;
+                        let mut each = same.iter().enumerate();
+                        let result =
+                            each.try_for_each(|(at, file)| run.fetch(commit, file, at == last));
                         if let Err(error) = result {
                             let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                             failed.get_or_insert(error);

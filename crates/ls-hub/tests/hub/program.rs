@@ -15,6 +15,7 @@ fn program(hub: &LoopbackHub) -> Command {
         let text = name.to_string_lossy();
         if text.starts_with("HF_")
             || text.starts_with("HUGGINGFACE_")
+            || text.starts_with("HUGGING_FACE_")
             || text.to_lowercase().ends_with("_proxy")
         {
             command.env_remove(name);

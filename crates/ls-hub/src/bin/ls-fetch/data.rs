@@ -29,6 +29,10 @@ pub fn request(name: &str, languages: &[String]) -> Result<FetchRequest, HubErro
             let at = RepoRef::new(&source.repo, revision.unwrap_or(&source.revision))?;
             (at, Files::Named(files))
         }
+        None if is_repo_id(name) && !languages.is_empty() => {
+            let reason = "--language is for the data sets of --list, whose files it chooses";
+            return Err(HubError::NoSuchLanguage(format!("{name}: {reason}")));
+        }
         None if is_repo_id(name) => (RepoRef::new(name, revision.unwrap_or(MAIN))?, Files::Data),
         None => {
             return Err(HubError::NotARepo {
@@ -114,6 +118,11 @@ mod tests {
         assert_eq!(one.len() * spec.languages.len(), named(&[]).len());
         let message = request(&spec.name, &["xx".into()]).unwrap_err().to_string();
         assert!(message.contains("no language `xx`"), "{message}");
+        let error = request("org/name", &["de".into()]).unwrap_err();
+        assert!(
+            error.to_string().starts_with("org/name: --language"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -141,7 +141,9 @@ fn main() -> ExitCode {
     let display = Display::new(shown);
     let mut code = ExitCode::SUCCESS;
     for request in requests {
-        match fetcher.fetch(&request, &|event| display.show(event)) {
+        let fetched = fetcher.fetch(&request, &|event| display.show(event));
+        display.end();
+        match fetched {
             Ok(fetched) => {
                 let (path, repo) = (fetched.path.display(), &request.at.repo);
                 let line = format!("{path}\t{repo}@{}\n", fetched.commit);
