@@ -267,6 +267,44 @@ fn questions_have_the_shapes_that_people_know() {
 }
 
 #[test]
+fn texts_stand_in_the_log_where_that_is_asked_for_with_the_id_of_their_request() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &[&ALL[..], &["--log-texts"]].concat());
+    let ask = |id: &str, path: &str, kind: &str, body: &str| {
+        let headers = [("X-Request-Id", id), ("Content-Type", kind)];
+        let reply = serving.ask("POST", path, &headers, body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply
+    };
+    let json = "application/json";
+    let list = r#"{"inputs": [["good\nfilm"], ["bad"]]}"#;
+    ask("one", "/models/texts/predict", json, list);
+    let classified = ask(
+        "two",
+        "/models/others/classify",
+        json,
+        r#"{"input": "Zoë"}"#,
+    );
+    assert_eq!(classified.json()["id"], "classify-two");
+    let words = r#"{"inputs": ["東京", "boat"], "is_split_into_words": true}"#;
+    ask("three", "/models/tagger/ner", json, words);
+    let lines = "{\"text\": \"first line\"}\n{\"text\": \"second\"}\n";
+    ask("four", "/models/texts/batch", "application/x-ndjson", lines);
+    let log = serving.stop();
+    assert_contains(
+        &log,
+        &[
+            "request_id=\"one\" model=\"texts\" text=\"good\\nfilm\"",
+            "request_id=\"one\" model=\"texts\" text=\"bad\"",
+            "request_id=\"two\" model=\"others\" text=\"Zoë\"",
+            "request_id=\"three\" model=\"tagger\" text=\"東京 boat\"",
+            "request_id=\"four\" model=\"texts\" text=\"first line\"",
+            "request_id=\"four\" model=\"texts\" text=\"second\"",
+        ],
+    );
+}
+
+#[test]
 fn what_cannot_be_answered_is_refused_with_a_code_and_a_reason() {
     let sandbox = runs();
     let args = [

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::python::python_with;
-use crate::runs::json_lines;
+use crate::runs::{json_lines, train};
 use crate::sandbox::{assert_contains, jsonl};
 use crate::serving::{Serving, TOKEN_OF_SERVICE, runs};
 
@@ -21,27 +21,33 @@ fn the_documents_commands_are_answered() {
     }
     let sandbox = runs();
     let args = ["--run", "sentiment=texts", "--run", "ner=words"];
-    let serving = Serving::start(&sandbox, &args);
+    let open = Serving::start(&sandbox, &args);
+    let guarded = Serving::start_with(&sandbox, &args, Some(TOKEN_OF_SERVICE));
+    train(&sandbox, "runs/topics", &[]);
     sandbox.write("reviews.jsonl", json_lines([json!({ "text": "sad" })]));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut count = 0;
     for document in ["README.md", "docs/serve.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
-        let commands = text
-            .replace("\\\n", " ")
-            .replace("localhost:8080", serving.address());
+        let commands = text.replace("\\\n", " ");
         for command in commands.lines().filter(|line| line.starts_with("curl ")) {
+            let has_token = command.contains("$LS_LLAMA_TOKEN");
+            let serving = if has_token { &guarded } else { &open };
+            let command = command.replace("localhost:8080", serving.address());
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("{command} --silent --fail-with-body")]);
+            shell.env("LS_LLAMA_TOKEN", TOKEN_OF_SERVICE);
             let output = shell.current_dir(sandbox.path("")).output().unwrap();
             let answer = String::from_utf8(output.stdout).unwrap();
             assert!(output.status.success(), "{command}: {answer}");
-            assert!(!jsonl(&answer).is_empty(), "{command}: {answer}");
+            let is_answered = !jsonl(&answer).is_empty() || command.contains("DELETE");
+            assert!(is_answered, "{command}: {answer}");
             count += 1;
         }
     }
-    assert_eq!(count, 4);
-    serving.stop();
+    assert_eq!(count, 7);
+    open.stop();
+    guarded.stop();
 }
 
 /// The document is good enough for a client in Python to be made of it.

@@ -222,7 +222,7 @@ fn which(known: &[String]) -> String {
     match known {
         [] => "there is no model: add one at /adapters".into(),
         known => format!(
-            "which model? Name one of them with `model`: {}",
+            "which model? Name one of them as `model`, or in the path (/models/NAME/...): {}",
             known.join(", ")
         ),
     }

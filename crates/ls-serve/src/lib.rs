@@ -10,6 +10,7 @@ mod metrics;
 mod models;
 mod page;
 mod pass;
+mod request_id;
 mod requests;
 mod room;
 mod router;

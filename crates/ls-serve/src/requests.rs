@@ -1,14 +1,12 @@
 //! What happens to every request around its answer: an id, the token, limits, the log.
 
-use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -17,20 +15,8 @@ use tokio::sync::SemaphorePermit;
 
 use crate::api::{Account, Of};
 use crate::error::{Refused, Result, ServeError};
+use crate::request_id::{REQUEST_ID, RequestId};
 use crate::service::{SMALL_BODY, Service};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// A name that no other request of this process has, nor likely one of another.
-pub(crate) fn request_id() -> String {
-    static PROCESS: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(0) as u32);
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!(
-        "{:08x}-{:x}",
-        *PROCESS,
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
-}
 
 /// Gives a request the id that it came with or a new one, counts it, and writes a line about it
 /// into the log: never its text. Also of one that nobody waited for, and of one whose work ended
@@ -39,15 +25,14 @@ pub(crate) async fn watched(State(service): Of, mut request: Request, next: Next
     // Of a path that is not there nothing is kept: whoever asks makes these up.
     let path = request.extensions().get::<MatchedPath>();
     let mut watch = Watch {
-        id: id_of(request.headers()),
+        id: RequestId::of(request.headers()),
         method: request.method().clone(),
         path: path.map_or("other", MatchedPath::as_str).to_owned(),
         began: Instant::now(),
         service,
         is_answered: false,
     };
-    let id = RequestId(watch.id.clone());
-    request.extensions_mut().insert(id);
+    request.extensions_mut().insert(watch.id.clone());
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         ServeError::Failed("the work ended unexpectedly".into()).into_response()
@@ -56,13 +41,9 @@ pub(crate) async fn watched(State(service): Of, mut request: Request, next: Next
     response
 }
 
-/// The id of a request, for those who write about it later.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RequestId(pub(crate) String);
-
 /// A request on its way.
 struct Watch {
-    id: String,
+    id: RequestId,
     method: Method,
     path: String,
     began: Instant,
@@ -82,11 +63,14 @@ impl Watch {
         let refused = response.extensions().get::<Refused>().cloned();
         let headers = response.headers_mut();
         headers.insert("x-total-time", milliseconds(took));
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
+        if let Ok(id) = HeaderValue::from_str(&self.id.0) {
             headers.insert(REQUEST_ID, id);
         }
         let Self {
-            id, method, path, ..
+            id: RequestId(id),
+            method,
+            path,
+            ..
         } = self;
         let total_ms = took.as_millis() as u64;
         match (account, refused) {
@@ -135,21 +119,14 @@ impl Drop for Watch {
         let (took, status) = (self.began.elapsed(), CLIENT_CLOSED_REQUEST);
         self.service.metrics.answered(&self.path, status, took);
         let Self {
-            id, method, path, ..
+            id: RequestId(id),
+            method,
+            path,
+            ..
         } = self;
         let total_ms = took.as_millis() as u64;
         tracing::info!(request_id = id, %method, path, status, total_ms, "nobody waited for it");
     }
-}
-
-/// The id that a request came with, if it may stand in a log.
-fn id_of(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    let usable =
-        |id: &&str| (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic());
-    given
-        .filter(usable)
-        .map_or_else(request_id, ToOwned::to_owned)
 }
 
 /// Milliseconds as text-embeddings-inference writes them.

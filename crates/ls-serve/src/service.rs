@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ls_data::DataError;
+use ls_data::{DataError, SequenceExample, TokenExample};
 use ls_train::dataset::Examples;
 use ls_train::{Encoded, Predicted, TrainError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use crate::error::{Result, ServeError};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
+use crate::request_id::RequestId;
 use crate::stopping::Stopping;
 use crate::token::Token;
 use crate::tokenizing::Tokenizing;
@@ -34,7 +35,7 @@ pub struct Service {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Option<Token>,
     /// Whether texts stand in the log.
-    pub(crate) log_texts: bool,
+    log_texts: bool,
     /// Requests that more may be taken.
     free: Arc<Semaphore>,
     /// Streams of lines that more may be taken.
@@ -122,7 +123,13 @@ impl Service {
     ///
     /// If there are none or too many; if there is no room for them in the queue, or as many
     /// requests are at work as may be.
-    pub(crate) async fn answers(&self, model: &Model, examples: Examples) -> Result<Answers> {
+    pub(crate) async fn answers(
+        &self,
+        id: &RequestId,
+        model: &Model,
+        examples: Examples,
+    ) -> Result<Answers> {
+        self.write_texts(id, model, &examples);
         let most = self.limits.max_client_batch_size;
         match examples.len() {
             0 => return Err(ServeError::Nothing),
@@ -166,6 +173,29 @@ impl Service {
             all.computing += computed.computing;
         }
         self.finished(model, examples, encoded, all, None).await
+    }
+
+    /// Writes texts into the log, if they are to stand there.
+    pub(crate) fn write_texts(&self, RequestId(id): &RequestId, model: &Model, of: &Examples) {
+        if !self.log_texts {
+            return;
+        }
+        let model = &model.name;
+        match of {
+            Examples::Sequence(all) => {
+                for SequenceExample {
+                    text, text_pair, ..
+                } in all
+                {
+                    tracing::info!(request_id = id, model, text, pair = text_pair);
+                }
+            }
+            Examples::Token(all) => {
+                for TokenExample { tokens, .. } in all {
+                    tracing::info!(request_id = id, model, text = tokens.join(" "));
+                }
+            }
+        }
     }
 
     /// Examples as a model reads them. The work itself has the request's place, also where the

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::{Named, Of, model};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
-use crate::requests::RequestId;
+use crate::request_id::RequestId;
 use crate::service::{Answers, Cost, Service};
 
 /// Parts of a stream that are at work at once: the next one waits while one is computed.
@@ -52,6 +52,7 @@ const TYPES: [&str; 3] = [
 /// A stream of lines at work.
 struct Stream {
     service: Arc<Service>,
+    id: RequestId,
     model: Arc<Model>,
     runtime: Handle,
     /// Its parts, in their order.
@@ -103,10 +104,10 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
     let (parts, in_order) = mpsc::channel(PARTS);
     let (out, lines) = mpsc::channel(AHEAD);
     let refusal = Refusal::default();
-    let id = request.extensions().get().cloned().unwrap_or_default();
+    let id: RequestId = request.extensions().get().cloned().unwrap_or_default();
     let (reader, reading) = reader(request.into_body(), service.clone(), refusal.clone());
     let told = Told {
-        id,
+        id: id.clone(),
         model: model.name.clone(),
         began: Instant::now(),
         cost: Cost::default(),
@@ -114,6 +115,7 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
     };
     let stream = Stream {
         service,
+        id,
         model,
         runtime: Handle::current(),
         parts,
@@ -185,7 +187,9 @@ impl Stream {
             if chunk.is_empty() {
                 break;
             }
-            let lines = answered(self.service.clone(), self.model.clone(), examples(chunk));
+            let chunk = examples(chunk);
+            self.service.write_texts(&self.id, &self.model, &chunk);
+            let lines = answered(self.service.clone(), self.model.clone(), chunk);
             let part = Part::Answers(Work(self.runtime.spawn(lines)));
             if self.parts.blocking_send(part).is_err() {
                 return Ok(());
@@ -278,18 +282,10 @@ impl Told {
         let [queue_ms, compute_ms, total_ms] =
             [cost.queued, cost.computing, began.elapsed()].map(|time| time.as_millis() as u64);
         let fault = fault.map(|fault| (fault.status(), fault));
+        // An info has no reason, which may be of its text.
+        let error_type = fault.as_ref().map(|((_, error_type), _)| *error_type);
         match fault {
-            None => tracing::info!(
-                request_id = id,
-                model,
-                inputs,
-                tokens,
-                queue_ms,
-                compute_ms,
-                total_ms,
-                "{end}"
-            ),
-            Some(((status, error_type), reason)) if status.is_server_error() => {
+            Some(((status, _), reason)) if status.is_server_error() => {
                 tracing::error!(
                     request_id = id,
                     model,
@@ -303,8 +299,7 @@ impl Told {
                     "a stream failed"
                 );
             }
-            // What the reason says may be of its text.
-            Some(((_, error_type), _)) => tracing::info!(
+            refused => tracing::info!(
                 request_id = id,
                 model,
                 inputs,
@@ -313,7 +308,12 @@ impl Told {
                 compute_ms,
                 total_ms,
                 error_type,
-                "a stream was refused"
+                "{}",
+                if refused.is_some() {
+                    "a stream was refused"
+                } else {
+                    end
+                }
             ),
         }
     }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::predict::{kind, of_texts};
 use super::{Account, Answered, Body, Named, Of, model, number, readable};
 use crate::error::{ErrorBody, Result};
-use crate::requests::request_id;
+use crate::request_id::RequestId;
 use crate::service::Service;
 
 /// Texts to be classified.
@@ -115,6 +115,7 @@ pub struct Usage {
 
 async fn answer(
     service: &Service,
+    id: &RequestId,
     path: Option<&Named>,
     request: ClassifyRequest,
 ) -> Result<Answered<ClassifyResponse>> {
@@ -123,7 +124,7 @@ async fn answer(
         Texts::One(text) => vec![vec![text]],
         Texts::List(texts) => texts.into_iter().map(|text| vec![text]).collect(),
     };
-    let answers = of_texts(service, &model, texts).await?;
+    let answers = of_texts(service, id, &model, texts).await?;
     let names = model.predictor.settings.labels.names();
     let classification = |(index, object): (usize, &serde_json::Map<String, Value>)| {
         let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
@@ -148,7 +149,7 @@ async fn answer(
     let tokens = answers.cost.tokens;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let body = ClassifyResponse {
-        id: format!("classify-{}", request_id()),
+        id: format!("classify-{}", id.0),
         object: "list",
         created: since.map_or(0, |since| since.as_secs()),
         model: model.name.clone(),
@@ -180,9 +181,10 @@ async fn answer(
 )]
 pub(crate) async fn classify(
     State(service): Of,
+    id: RequestId,
     Body(request): Body<ClassifyRequest>,
 ) -> Result<Answered<ClassifyResponse>> {
-    answer(&service, None, request).await
+    answer(&service, &id, None, request).await
 }
 
 /// Classifies texts with the model that the path names.
@@ -200,8 +202,9 @@ pub(crate) async fn classify(
 )]
 pub(crate) async fn classify_with(
     State(service): Of,
+    id: RequestId,
     model: Named,
     Body(request): Body<ClassifyRequest>,
 ) -> Result<Answered<ClassifyResponse>> {
-    answer(&service, Some(&model), request).await
+    answer(&service, &id, Some(&model), request).await
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::predict::kind;
 use super::{Account, Answered, Body, Named, Of, model, number};
 use crate::error::{ErrorBody, Result, ServeError};
+use crate::request_id::RequestId;
 use crate::service::Service;
 
 /// Texts in which entities are looked for.
@@ -179,6 +180,7 @@ fn of_words(index: usize, tokens: Vec<String>) -> TokenExample {
 
 async fn answer(
     service: &Service,
+    id: &RequestId,
     path: Option<&Named>,
     request: NerRequest,
 ) -> Result<Answered<NerResponse>> {
@@ -191,12 +193,9 @@ async fn answer(
         });
     }
     let (examples, is_list) = request.inputs.examples(request.is_split_into_words)?;
-    if service.log_texts {
-        for example in &examples {
-            tracing::info!(model = model.name, text = example.tokens.join(" "));
-        }
-    }
-    let answers = service.answers(&model, Examples::Token(examples)).await?;
+    let answers = service
+        .answers(id, &model, Examples::Token(examples))
+        .await?;
     let entities = |object: &Value| -> Result<Vec<Entity>> {
         let Some(object) = object.as_object() else {
             return Ok(Vec::new());
@@ -293,9 +292,10 @@ fn tagged(object: &Map<String, Value>) -> Vec<Entity> {
 )]
 pub(crate) async fn ner(
     State(service): Of,
+    id: RequestId,
     Body(request): Body<NerRequest>,
 ) -> Result<Answered<NerResponse>> {
-    answer(&service, None, request).await
+    answer(&service, &id, None, request).await
 }
 
 /// Finds entities with the model that the path names.
@@ -313,8 +313,9 @@ pub(crate) async fn ner(
 )]
 pub(crate) async fn ner_with(
     State(service): Of,
+    id: RequestId,
     model: Named,
     Body(request): Body<NerRequest>,
 ) -> Result<Answered<NerResponse>> {
-    answer(&service, Some(&model), request).await
+    answer(&service, &id, Some(&model), request).await
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{Account, Answered, Body, Named, Of, model, number, readable};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
+use crate::request_id::RequestId;
 use crate::service::{Answers, Service};
 
 /// Texts to be classified.
@@ -138,12 +139,13 @@ impl Inputs {
 /// Answers with the model that the path or the body names.
 pub(crate) async fn answer(
     service: &Service,
+    id: &RequestId,
     path: Option<&Named>,
     request: PredictRequest,
 ) -> Result<Answered<PredictResponse>> {
     let model = model(service, path, request.model.as_deref())?;
     let (texts, is_list) = request.inputs.parts();
-    let answers = of_texts(service, &model, texts).await?;
+    let answers = of_texts(service, id, &model, texts).await?;
     if request.truncate == Some(false) && answers.predicted.cut.cut_examples > 0 {
         let reason = format!(
             "the model reads {} tokens of a text at most, and {} of these are longer: shorten them, \
@@ -187,6 +189,7 @@ pub(crate) async fn answer(
 /// Answers for texts, each of one part or two.
 pub(super) async fn of_texts(
     service: &Service,
+    id: &RequestId,
     model: &Model,
     texts: Vec<Vec<String>>,
 ) -> Result<Answers> {
@@ -208,15 +211,6 @@ pub(super) async fn of_texts(
         }
     };
     let examples: Vec<_> = texts.into_iter().enumerate().map(example).collect();
-    if service.log_texts {
-        for example in &examples {
-            tracing::info!(
-                model = model.name,
-                text = example.text,
-                pair = example.text_pair
-            );
-        }
-    }
     if let Some(pairs) = model.pairs
         && let Some(at) = examples
             .iter()
@@ -236,7 +230,9 @@ pub(super) async fn of_texts(
         };
         return Err(ServeError::Value(reason));
     }
-    service.answers(model, Examples::Sequence(examples)).await
+    service
+        .answers(id, model, Examples::Sequence(examples))
+        .await
 }
 
 /// Classifies texts with the only model, or the one that `model` names.
@@ -253,9 +249,10 @@ pub(super) async fn of_texts(
 )]
 pub(crate) async fn predict(
     State(service): Of,
+    id: RequestId,
     Body(request): Body<PredictRequest>,
 ) -> Result<Answered<PredictResponse>> {
-    answer(&service, None, request).await
+    answer(&service, &id, None, request).await
 }
 
 /// Classifies texts with the model that the path names.
@@ -273,10 +270,11 @@ pub(crate) async fn predict(
 )]
 pub(crate) async fn predict_with(
     State(service): Of,
+    id: RequestId,
     model: Named,
     Body(request): Body<PredictRequest>,
 ) -> Result<Answered<PredictResponse>> {
-    answer(&service, Some(&model), request).await
+    answer(&service, &id, Some(&model), request).await
 }
 
 #[cfg(test)]
