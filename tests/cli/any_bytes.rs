@@ -2,6 +2,7 @@
 //! `fuzz/` with the feature `model`, and the test `bytes.rs`, run these functions. Those of
 //! tokenizers, weights and data stand in `crates/ls-data/tests/it/any_bytes.rs`.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ls_lora::{LoraConfig, PeftAdapter, WEIGHTS_FILE, select_modules};
@@ -93,7 +94,8 @@ pub fn gguf_model(data: &[u8]) {
         return;
     };
     let to = dir.path().join("model.safetensors");
-    if model.write_weights(&to, model.dtype(), |_, _| ()).is_ok() {
+    let progress = |_, _| ControlFlow::Continue(());
+    if model.write_weights(&to, model.dtype(), progress).is_ok() {
         std::fs::write(
             dir.path().join("config.json"),
             model.config_json(model.dtype()),

@@ -72,6 +72,69 @@ fn nothing_is_replaced() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written() {
+    let sandbox = with("llama.gguf", fixture("llama.gguf"));
+    std::fs::create_dir(sandbox.path("models")).unwrap();
+    for folder in [".", "..", "/", "models/.."] {
+        let outcome = sandbox.run(&["convert", "llama.gguf", folder]);
+        let said = [
+            "not a usable folder for the converted model",
+            "a new folder in it",
+        ];
+        says(&outcome, 2, &said);
+    }
+    assert!(sandbox.files().keys().eq(["llama.gguf"]));
+}
+
+/// As a volume of a container is one.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_mount_point_is_refused_before_anything_is_written() {
+    let sandbox = with("llama.gguf", fixture("llama.gguf"));
+    std::fs::create_dir(sandbox.path("out")).unwrap();
+    let mounted = |then: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        command.args(["mount -t tmpfs tmpfs out && exec \"$@\"", "sh"]);
+        command.args(then).current_dir(sandbox.path(""));
+        command.output()
+    };
+    if !mounted(&["true"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: nothing can be mounted here");
+        return;
+    }
+    let program = sandbox.command(&[]).get_program().to_owned();
+    let output = mounted(&[program.to_str().unwrap(), "convert", "llama.gguf", "out"]).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let said =
+        "out: not a usable folder for the converted model: it cannot be replaced by another (";
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(sandbox.files().keys().eq(["llama.gguf"]));
+}
+
+#[test]
+#[cfg(unix)]
+fn what_a_link_leads_to_is_replaced_and_not_the_link() {
+    use std::os::unix::fs::symlink;
+    // One that is there and empty, and one that is not there yet.
+    for (is_there, folder) in [true, false].into_iter().zip(["models/out", "models/out/"]) {
+        let sandbox = with("llama.gguf", fixture("llama.gguf"));
+        for folder in ["models", "large"] {
+            std::fs::create_dir(sandbox.path(folder)).unwrap();
+        }
+        if is_there {
+            std::fs::create_dir(sandbox.path("large/out")).unwrap();
+        }
+        symlink("../large/out", sandbox.path("models/out")).unwrap();
+        sandbox.ok(&["convert", "llama.gguf", folder]);
+        assert!(sandbox.path("models/out").is_symlink());
+        assert_eq!(sandbox.listing("large").len(), 4);
+        assert!(sandbox.path("large/out/config.json").is_file());
+    }
+}
+
+#[test]
 fn a_gguf_file_in_the_place_of_a_folder_is_told_what_to_do() {
     let sandbox = with("m/llama.gguf", fixture("llama.gguf"));
     sandbox.write("a.csv", "text,label\na,x\nb,y\n");

@@ -433,6 +433,46 @@ fn a_windowed_text_weighs_as_much_as_a_short_one() {
         [&report["loss"], &report["scores"]["log_loss"]].map(|v| v.as_f64().unwrap());
     assert!((loss - log_loss).abs() < 1e-5, "{loss} {log_loss}");
     assert_eq!(report["reported_split_chose"], true);
+
+    // Over an epoch in which nothing is learnt, the losses of the steps are those of the texts in
+    // the mean, also where a step has windows of long texts alone. All windows are alike, since a
+    // text is answered by the mean of their logits.
+    let long = ["warm"; 200].join(" ");
+    let rows = (0..20).map(|i| match i % 2 {
+        0 => "a dull sad day,neg\n".to_string(),
+        _ => format!("{long},pos\n"),
+    });
+    sandbox.write("t.csv", format!("text,label\n{}", rows.collect::<String>()));
+    let set = [
+        "train.epochs=1",
+        "train.micro_batch_size=1",
+        "train.learning_rate=1e-12",
+    ];
+    train(&sandbox, "still", &set);
+    let (steps, loss) = (
+        losses(&sandbox, "still"),
+        &sandbox.json("still/report.json")["loss"],
+    );
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let loss = loss.as_f64().unwrap();
+    assert!(
+        (mean(&steps) - loss).abs() < 1e-4,
+        "{} {loss}",
+        mean(&steps)
+    );
+    // Each input by itself would have another mean.
+    let (texts, inputs) = (20.0, steps.len() as f64);
+    let windows = (inputs - 10.0) / 10.0;
+    let alone = |loss: &f64| match loss * texts / inputs {
+        of_text if *loss > 1.0 => of_text,
+        of_window => of_window * windows,
+    };
+    let alone: Vec<f64> = steps.iter().map(alone).collect();
+    assert!(
+        (mean(&alone) - loss).abs() > 1e-3,
+        "{} {loss}",
+        mean(&alone)
+    );
 }
 
 #[test]

@@ -111,6 +111,66 @@ fn a_temperature_is_fitted_to_the_validation_split_and_divides_the_logits() {
     );
 }
 
+/// Of words of several sub-words, all of which are labelled, the temperature is that of the
+/// answers, one for each word: any other makes the words' log-loss higher.
+#[test]
+fn the_temperature_of_words_is_that_of_their_answers() {
+    let sandbox = token();
+    // Words of one piece and of many; of which every third has the
+    // label of the others.
+    let words = [
+        "the",
+        "sea",
+        "Zürichberg",
+        "boat",
+        "incomprehensible",
+        "a",
+        "Przemyśl",
+    ];
+    let lines = (0..420).map(|at| {
+        let word = words[at * 3 % words.len()];
+        let label = if word.len() > 4 && at % 3 > 0 {
+            "LONG"
+        } else {
+            "SHORT"
+        };
+        format!("{word} {label}\n{}", if at % 7 == 6 { "\n" } else { "" })
+    });
+    sandbox.write("train.conll", lines.collect::<String>());
+    let set = [
+        "train.epochs=2",
+        "train.temperature_scaling=true",
+        "data.label_position=all",
+        "data.scheme=labels",
+    ];
+    train(&sandbox, "out", &set);
+    let calibration = sandbox.json("out/best/ls_llama.json")["calibration"].clone();
+    let temperature = calibration["temperature"].as_f64().unwrap();
+    // Of two labels the score of the one that was answered says that of the other.
+    let mut logits = Vec::new();
+    for line in sandbox.jsonl("out/predictions.jsonl") {
+        let list = |key: &str| line[key].as_array().unwrap().clone();
+        let scores = list("tag_scores_untempered")
+            .into_iter()
+            .map(|p| p.as_f64().unwrap());
+        for ((score, tag), gold) in scores.zip(list("tags")).zip(list("gold")) {
+            let logit = (score / (1.0 - score)).ln();
+            logits.push(if tag == gold { logit } else { -logit });
+        }
+    }
+    assert_eq!(logits.len(), 420);
+    let log_loss = |temperature: f64| -> f64 {
+        let losses = logits
+            .iter()
+            .map(|logit| (-logit / temperature).exp().ln_1p());
+        losses.sum()
+    };
+    let fitted = log_loss(temperature);
+    for other in [temperature * 1.02, temperature / 1.02, 1.0] {
+        assert!(fitted <= log_loss(other), "{temperature} {other}");
+    }
+}
+
 #[test]
 fn what_is_less_sure_than_asked_for_is_not_answered() {
     let sandbox = sequence();

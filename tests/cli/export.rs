@@ -818,6 +818,62 @@ fn over_bf16_the_card_names_the_device_of_its_probabilities() {
     }
 }
 
+#[test]
+fn the_card_tells_what_was_read_and_done_and_not_what_was_only_said() {
+    let sandbox = sequence();
+    sandbox.write("test.csv", sandbox.read("train.csv"));
+    // Some texts have both labels, so that nobody can be sure of them.
+    let both = reviews().into_iter().step_by(3);
+    let both: String = both
+        .map(|(text, _)| format!("{text},neg\n{text},pos\n"))
+        .collect();
+    sandbox.write("train.csv", csv(&reviews()) + &both);
+    let card = |run: &str, set: &[&str]| {
+        train(
+            &sandbox,
+            run,
+            &[&["data.validation=gone.csv"], set].concat(),
+        );
+        let out = format!("{run}-out");
+        sandbox.ok(&["export", "--run", run, "--out", &out]);
+        let card = sandbox.read(&format!("{out}/README.md"));
+        assert!(!card.contains("gone.csv"), "{card}");
+        card
+    };
+    // The validation split is a part of train, whatever else is named.
+    let fold = [
+        "data.fold=1/2",
+        "train.epochs=6",
+        "train.early_stopping_patience=1",
+        "train.temperature_scaling=true",
+    ];
+    let folded = card("folded", &fold);
+    let row = folded
+        .lines()
+        .find(|line| line.starts_with("| validation |"));
+    assert!(row.unwrap().ends_with("| a part of train |"), "{folded}");
+    let said = "at most 6 epochs, ";
+    assert_contains(
+        &folded,
+        &[
+            said,
+            "The temperature of the probabilities was fitted to it",
+        ],
+    );
+    // As the published code has it, the test split chooses.
+    let paper = [
+        "data.protocol=paper",
+        "data.test=test.csv",
+        "train.epochs=1",
+    ];
+    let paper = card("paper", &paper);
+    let row = paper
+        .lines()
+        .find(|line| line.starts_with("| validation |"));
+    assert!(row.unwrap().ends_with("| test.csv |"), "{paper}");
+    assert_contains(&paper, &["\n- 1 epochs, "]);
+}
+
 /// Of many GB nothing may be left.
 #[test]
 #[cfg(unix)]

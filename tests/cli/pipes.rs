@@ -201,6 +201,10 @@ fn an_answer_is_the_same_to_the_last_digit_with_any_neighbours() {
         ),
         (
             sequence(),
+            &["model.pooling=mean", "model.attention=bidirectional"],
+        ),
+        (
+            sequence(),
             &[
                 "model.dtype=bf16",
                 "data.long_inputs=window",

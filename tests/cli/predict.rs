@@ -78,6 +78,27 @@ fn predict_reads_arguments_files_and_stdin_and_keeps_fields_and_order() {
     let readers = |name: &str| std::fs::metadata(sandbox.path(name)).unwrap().permissions();
     assert_eq!(readers("out.jsonl"), readers("in.jsonl"));
 
+    #[cfg(unix)]
+    {
+        // Behind a link, to what is not there yet and then to what is.
+        std::fs::create_dir(sandbox.path("far")).unwrap();
+        std::os::unix::fs::symlink("far/away.jsonl", sandbox.path("link.jsonl")).unwrap();
+        let args = [
+            "predict",
+            "--run",
+            "out",
+            "--input",
+            "in.jsonl",
+            "--output",
+            "link.jsonl",
+        ];
+        for _ in 0..2 {
+            sandbox.ok(&args);
+            assert!(sandbox.path("link.jsonl").is_symlink());
+            assert_eq!(sandbox.jsonl("far/away.jsonl"), from_file);
+        }
+    }
+
     let text = sandbox.ok(&[&["predict", "--run", "out", "--format", "text"], &texts[..]].concat());
     for (line, answer) in text.lines().zip(&answers) {
         let score = answer["score"].as_f64().unwrap();

@@ -180,6 +180,34 @@ fn every_command_names_a_full_stdout_and_leaves_a_closed_one_quietly() {
     }
 }
 
+#[test]
+fn what_is_written_and_what_failed_does_not_depend_on_who_reads_what_is_printed() {
+    let sandbox = sequence();
+    let init = [
+        "init",
+        "train.csv",
+        "--model",
+        "model",
+        "--set",
+        "lora.r=4",
+        "--out",
+    ];
+    let of = |out| [&init[..], &[out]].concat();
+    let usual = run(&sandbox, &of("a.toml"), Stdio::piped(), Stdio::piped());
+    assert_eq!(usual.code, Some(0), "{}", usual.stderr);
+    let ended = run(&sandbox, &of("b.toml"), closed(), Stdio::piped());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(sandbox.read("a.toml"), sandbox.read("b.toml"));
+
+    let set = "train.learning_rate=1e30,1e-2";
+    let sweep = [
+        "sweep", "--config", "run.toml", "--run", "swept", "--set", set,
+    ];
+    let ended = run(&sandbox, &sweep, closed(), Stdio::piped());
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_contains(&ended.stderr, &["1 of 2 runs failed"]);
+}
+
 /// Log lines come from a library, and the bar of a terminal from another.
 #[test]
 fn log_lines_are_lost_as_quietly() {

@@ -2,6 +2,7 @@
 //! (`fixtures/gguf/make.py`).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ls_data::{InputLimits, Reading, SpecialTokensAs, TextTokenizer, tokenizer_from_gguf};
@@ -26,8 +27,32 @@ fn json(name: &str) -> Value {
 fn converted(name: &str, dtype: Option<Dtype>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let file = fixtures().join(format!("{name}.gguf"));
-    convert_gguf(&file, &dir.path().join("out"), None, dtype, |_, _| ()).unwrap();
+    convert_gguf(&file, &dir.path().join("out"), None, dtype, |_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     dir
+}
+
+#[test]
+fn a_conversion_that_is_broken_off_leaves_nothing() {
+    let file = fixtures().join("llama.gguf");
+    for last in [0, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut seen = Vec::new();
+        let broken = convert_gguf(&file, &dir.path().join("out"), None, None, |done, all| {
+            seen.push((done, all > 3));
+            if done == last {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert!(broken.unwrap_err().is_stopped());
+        let expected: Vec<_> = (0..=last).map(|done| (done, true)).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
 }
 
 #[test]

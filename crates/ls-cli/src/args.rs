@@ -131,7 +131,7 @@ pub enum Command {
     /// request names the one that answers, by `model` or by the path /models/NAME/. POST /predict
     /// answers as text-embeddings-inference does, /classify as vLLM does, /ner as the pipeline of
     /// transformers; /docs lists all. What waits is computed together, whichever adapter it is
-    /// for, and answered as predict answers it, to the bit.
+    /// for, and answered as predict answers it, on the CPU to the bit.
     ///
     /// --threshold, --abstain-below and --constrained are each for those models that they fit, also
     /// for those that come later; one that fits none is refused, unless there is a token.
@@ -161,8 +161,8 @@ pub enum Command {
     /// Make a Hugging Face folder of a GGUF file
     ///
     /// It gets config.json, model.safetensors, tokenizer.json and tokenizer_config.json, as train,
-    /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's) and
-    /// qwen2. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
+    /// evaluate, predict and transformers read them. Architectures: llama (with Mistral's), qwen2
+    /// and qwen3. Weights: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K, unpacked.
     Convert(ConvertArgs),
     /// Write the best model of a finished run for others, who have transformers or peft
     ///

@@ -28,7 +28,11 @@ pub fn program() -> OsString {
 /// A path relative to here where it is below.
 pub fn from_here(path: &Path) -> &Path {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path)
+    match path.strip_prefix(here) {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
 }
 
 /// Bytes that are no UTF-8, as names of files may have, are printed by the shell.
@@ -64,6 +68,15 @@ mod tests {
         let words = ["ls-cli", "--set", "data.text=my text", "it's", "", "$HOME"];
         let expected = r"ls-cli --set 'data.text=my text' 'it'\''s' '' '$HOME'";
         assert_eq!(command(words), expected);
+    }
+
+    #[test]
+    fn a_path_is_told_from_here() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(from_here(&here), Path::new("."));
+        assert_eq!(from_here(&here.join("runs/a")), Path::new("runs/a"));
+        assert_eq!(from_here(Path::new("a")), Path::new("a"));
+        assert_eq!(from_here(Path::new("/")), Path::new("/"));
     }
 
     #[cfg(unix)]

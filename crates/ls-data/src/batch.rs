@@ -275,7 +275,8 @@ fn pad<T: Copy>(row: &[T], width: usize, fill: T, side: PaddingSide) -> Vec<T> {
 /// Parts `fraction` of `n` examples from the rest: `(rest, part)`, both ascending.
 ///
 /// With `strata` (a class per example) each class gives its share, rounded so that the part has
-/// `fraction * n` examples, and keeps at least one.
+/// `fraction * n` examples, and keeps at least one. Where that is too few, because many classes
+/// have no more than one, the others give more, up to half of what they have.
 ///
 /// # Panics
 /// If `fraction` is not in `0.0..1.0`, or `strata` is not of length `n`.
@@ -328,11 +329,23 @@ fn in_equal_shares(
     let wanted = (fraction * n as f64).round() as usize;
     let mut missing = wanted.saturating_sub(shares.iter().map(|s| s.2).sum());
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-    for (stratum, _, share) in &mut shares {
-        if missing > 0 && *share + keep < groups[stratum].len() {
-            *share += 1;
-            missing -= 1;
+    // Where many classes have too few to give one, the others give more than one, but keep half.
+    let (mut before, mut is_first) = (usize::MAX, true);
+    while missing > 0 && missing < before {
+        before = missing;
+        for (stratum, _, share) in &mut shares {
+            let len = groups[stratum].len();
+            let most = match keep {
+                0 => len,
+                _ if is_first => len.saturating_sub(keep),
+                _ => len / 2,
+            };
+            if missing > 0 && *share < most {
+                *share += 1;
+                missing -= 1;
+            }
         }
+        is_first = false;
     }
     shares.sort_by_key(|s| s.0);
 
@@ -561,6 +574,14 @@ mod tests {
             assert_eq!(draw(9, most, 7, None), each);
         }
         assert_eq!(draw(0, 3, 7, None), [0usize; 0]);
+        // Classes of one keep it, and the large one gives what they do not.
+        let strata: Vec<usize> = (0..100).map(|i| i.min(60)).collect();
+        let (rest, part) = split_off(100, 0.1, 7, Some(&strata));
+        assert_eq!((rest.len(), part.len()), (90, 10));
+        assert!(part.iter().all(|i| strata[*i] == 60));
+        assert_eq!(split_off(9, 0.5, 7, Some(&each)).1, [0usize; 0]);
+        let strata: Vec<usize> = (0..1050).map(|i| i.min(1000)).collect();
+        assert_eq!(split_off(1050, 0.1, 7, Some(&strata)).1.len(), 25);
     }
 
     #[test]

@@ -53,10 +53,16 @@ pub fn write_at(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
     }
 }
 
-/// Where a path leads that is a link, maybe to what is not there yet.
-fn behind_links(path: &Path) -> PathBuf {
-    let mut path = path.to_path_buf();
-    while let Ok(target) = fs::read_link(&path) {
+/// Where a path leads that is a link, maybe to what is not there yet: what is put there takes the
+/// place of that, and the link stays.
+pub fn behind_links(path: impl Into<PathBuf>) -> PathBuf {
+    /// As many as Linux follows: links that lead in a circle lead nowhere.
+    const MOST: usize = 40;
+    let mut path = path.into();
+    for _ in 0..MOST {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
         path = parent_of(&path).join(target);
     }
     path

@@ -96,6 +96,23 @@ pub fn replace_folder<E: From<FileError>>(
     filled
 }
 
+/// Sees that [`replace_folder`] could put another in the place of this folder, by renaming it as
+/// that does, and back: a mount point cannot be renamed, nor what is in a folder where nothing may
+/// be written.
+///
+/// # Errors
+///
+/// [`FileError::Write`] with what the system says.
+pub fn expect_replaceable(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let last = sibling(path, "last");
+    // What a stop has left there is removed by what replaces the folder.
+    remove_folder(&last)?;
+    fs::rename(path, &last)
+        .and_then(|()| fs::rename(&last, path))
+        .map_err(FileError::writing(path))
+}
+
 /// Where the folder is that [`replace_folder`] replaces: `path`, or, where a stop came between two
 /// renames, beside it. None if there is none yet.
 ///
@@ -282,6 +299,23 @@ mod tests {
         }
         replace_folder(&best, fill("new")).unwrap();
         assert_eq!((text(&best).as_str(), count(dir.path())), ("new", 1));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_cannot_be_renamed_is_not_replaceable() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        expect_replaceable(&folder).unwrap();
+        assert_eq!((folder.is_dir(), count(dir.path())), (true, 1));
+        // A mount point of every system.
+        let error = expect_replaceable("/proc").unwrap_err();
+        assert!(
+            error.to_string().starts_with("/proc: cannot write"),
+            "{error}"
+        );
+        assert!(Path::new("/proc/self").exists());
     }
 
     #[cfg(target_os = "linux")]

@@ -24,11 +24,13 @@ mod standard;
 mod temporary;
 mod tensors;
 
-pub use atomic::{AtomicFile, put_in_place, write_at, write_atomic};
+pub use atomic::{AtomicFile, behind_links, put_in_place, write_at, write_atomic};
 pub use bounds::Bounds;
 pub use error::{FileError, Result};
 pub use finite::{NotAFloat, NotFinite};
-pub use folders::{create_folder, parent_of, replace_folder, standing_folder, sync_folder};
+pub use folders::{
+    create_folder, expect_replaceable, parent_of, replace_folder, standing_folder, sync_folder,
+};
 pub use found::{FileStamp, exists, is_file, is_folder};
 pub use gguf::{GgufFile, GgufTensor, GgufType, GgufValue};
 pub use guard::{Panicked, guarded, message_of};
@@ -37,11 +39,12 @@ pub use hash::{hex, sha256, sha256_of_file, sha256_of_parts};
 pub use links::put_link;
 pub use listed::listed;
 pub use nearest::{did_you_mean, nearest, similar};
-pub use parse::{parse_json, parse_toml, read_json, read_toml, write_json};
+pub use parse::{parse_json, parse_toml, read_json, read_own_json, read_toml, write_json};
 pub use permissions::same_permissions;
 pub use plain::plain;
 pub use read::{
-    MAX_BYTES, MAX_TEXT_BYTES, open_regular, optional, read, read_exact_at, read_text, utf8,
+    MAX_BYTES, MAX_TEXT_BYTES, for_each_line, open_regular, optional, read, read_exact_at,
+    read_text, utf8,
 };
 pub use shards::{ShardIndex, write_shards};
 pub use shown::shown;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{FileError, Result};
-use crate::read::{MAX_TEXT_BYTES, place, read_text, read_up_to};
+use crate::read::{MAX_TEXT_BYTES, place, read, read_text, read_up_to};
 use crate::{shown, write_atomic};
 
 /// Reads a JSON file.
@@ -17,6 +17,17 @@ use crate::{shown, write_atomic};
 pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
     let path = path.as_ref();
     parse_json(&read_up_to(path, MAX_TEXT_BYTES)?, path)
+}
+
+/// Reads a JSON file that this project wrote, which may be larger than what others wrote is taken
+/// to be: the report of a run has a confusion matrix, the record of a sweep every configuration.
+///
+/// # Errors
+///
+/// As [`read`]; [`FileError::Malformed`].
+pub fn read_own_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
+    let path = path.as_ref();
+    parse_json(&read(path)?, path)
 }
 
 /// Reads a TOML file.

@@ -1,7 +1,7 @@
 //! Reads regular files whole, up to a limit, and parts of files by position.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use crate::error::{FileError, Result};
@@ -48,6 +48,39 @@ pub fn open_regular(path: impl AsRef<Path>) -> Result<(File, u64)> {
 /// As [`open_regular`]; [`FileError::TooLarge`] past [`MAX_BYTES`].
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     read_up_to(path.as_ref(), MAX_BYTES)
+}
+
+/// Hands the lines of a regular file of any size on, one at a time: the number of each, from 1, its
+/// bytes without its end, and whether it has one. The last of a file that is being written may have
+/// none.
+///
+/// # Errors
+///
+/// As [`open_regular`]; [`FileError::TooLarge`] of a line past [`MAX_BYTES`]; what `each` says.
+pub fn for_each_line<E: From<FileError>>(
+    path: impl AsRef<Path>,
+    mut each: impl FnMut(usize, &[u8], bool) -> Result<(), E>,
+) -> Result<(), E> {
+    let path = path.as_ref();
+    let (file, _) = open_regular(path)?;
+    let (mut file, mut line) = (BufReader::new(file), Vec::new());
+    for number in 1.. {
+        line.clear();
+        let mut rest = file.by_ref().take(MAX_BYTES);
+        let count = rest
+            .read_until(b'\n', &mut line)
+            .map_err(FileError::reading(path))?;
+        let has_end = line.pop_if(|last| *last == b'\n').is_some();
+        if count as u64 == MAX_BYTES && !has_end {
+            let (path, limit) = (path.to_path_buf(), MAX_BYTES);
+            return Err(FileError::TooLarge { path, limit }.into());
+        }
+        if count == 0 {
+            break;
+        }
+        each(number, &line, has_end)?;
+    }
+    Ok(())
 }
 
 /// The bytes of a regular file of at most `limit` bytes.
@@ -173,6 +206,37 @@ mod tests {
             error.ends_with(": found a folder, expected a regular file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn lines_come_one_at_a_time_with_their_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let lines = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut found = Vec::new();
+            for_each_line(&path, |number, line, has_end| {
+                found.push((number, line.to_vec(), has_end));
+                Ok::<_, FileError>(())
+            })
+            .unwrap();
+            found
+        };
+        assert_eq!(lines(b""), []);
+        assert_eq!(lines(b"\n"), [(1, vec![], true)]);
+        let expected = [
+            (1, b"a\r".to_vec(), true),
+            (2, vec![], true),
+            (3, vec![0xff], false),
+        ];
+        assert_eq!(lines(b"a\r\n\n\xff"), expected);
+        let stopped = for_each_line(&path, |number, _, _| {
+            Err(FileError::NotFound {
+                path: number.to_string().into(),
+            })
+        });
+        assert!(stopped.unwrap_err().to_string().starts_with("1:"));
+        assert!(for_each_line(dir.path(), |_, _, _| Ok::<_, FileError>(())).is_err());
     }
 
     #[cfg(unix)]

@@ -6,6 +6,7 @@ mod names;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ls_files::{
@@ -16,7 +17,7 @@ use ls_lora::LoraError;
 use serde_json::{Map, Value};
 
 use crate::config::LlamaConfig;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 use names::{gguf_name, row_in_file};
 
@@ -142,6 +143,12 @@ impl GgufModel {
         table.map_or(0, GgufTensor::rows)
     }
 
+    /// The number of tensors that are written.
+    #[must_use]
+    pub fn num_tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// The number of weights.
     #[must_use]
     pub fn num_parameters(&self) -> usize {
@@ -159,11 +166,12 @@ impl GgufModel {
     /// # Errors
     ///
     /// If a file cannot be read or written, or a value is not finite in the type that is asked for.
+    /// [`ModelError::Stopped`] if `progress` breaks off.
     pub fn write_weights(
         &self,
         path: &Path,
         dtype: Dtype,
-        mut progress: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<()> {
         let heads = self.tensors.iter().map(|of| TensorHead {
             name: &of.name,
@@ -174,8 +182,10 @@ impl GgufModel {
         write_tensors_in_parts(path, heads.collect(), |at, out| {
             self.write_tensor(&self.tensors[at], path, dtype, out)?;
             written += 1;
-            progress(written, self.tensors.len());
-            Ok(())
+            match progress(written, self.tensors.len()) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(ModelError::Stopped),
+            }
         })
     }
 

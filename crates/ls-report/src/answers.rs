@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ls_data::{LabelSet, bilou_as_iobes, has_bilou_tags};
-use ls_files::{FileError, listed, read, shown};
+use ls_files::{FileError, for_each_line, listed, shown};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -97,6 +97,26 @@ struct Row {
     tag_scores_untempered: Option<Value>,
 }
 
+/// The answers of a file, a line each, of which there may be any number.
+fn all<T>(path: &Path, read: impl Fn(Row) -> Result<T, String>) -> Result<Vec<T>> {
+    let mut answers = Vec::new();
+    for_each_line(path, |number, line, _| {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let row: Row =
+            serde_json::from_slice(line).map_err(|error| FileError::json(path, number, &error))?;
+        let answer = read(row).map_err(|reason| ReportError::Line {
+            path: path.into(),
+            line: number,
+            reason,
+        })?;
+        answers.push(answer);
+        Ok::<_, ReportError>(())
+    })?;
+    Ok(answers)
+}
+
 impl Answers {
     /// Reads the answers of a run.
     ///
@@ -104,21 +124,6 @@ impl Answers {
     ///
     /// If the file cannot be read, or a line is not what a run of these settings writes.
     pub(crate) fn read(path: &Path, settings: &Settings, protocol: &str) -> Result<Self> {
-        let bytes = read(path)?;
-        let mut rows = Vec::new();
-        for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let row: Row = serde_json::from_slice(line)
-                .map_err(|error| FileError::json(path, at + 1, &error))?;
-            rows.push((at + 1, row));
-        }
-        if rows.is_empty() {
-            let reason = "no answers, expected one a line".into();
-            let (path, line) = (path.into(), 1);
-            return Err(ReportError::Line { path, line, reason });
-        }
         let labels = &settings.labels;
         let kind = settings.kind();
         let of_tags = OfTags {
@@ -126,27 +131,19 @@ impl Answers {
             without_cut: protocol == PAPER,
             tempered: settings.calibration.temperature.is_some(),
         };
-        fn all<T>(
-            path: &Path,
-            rows: Vec<(usize, Row)>,
-            read: impl Fn(Row) -> Result<T, String>,
-        ) -> Result<Vec<T>> {
-            let each = rows.into_iter().map(|(line, row)| {
-                read(row).map_err(|reason| ReportError::Line {
-                    path: path.into(),
-                    line,
-                    reason,
-                })
-            });
-            each.collect()
+        let answers = match kind {
+            Kind::Class => Self::Classes(all(path, |row| row.class(labels))?),
+            Kind::Labels => Self::Labels(all(path, |row| row.labels(labels))?),
+            Kind::Number => Self::Numbers(all(path, |row| row.number())?),
+            Kind::Spans => Self::Spans(all(path, |row| row.tags(of_tags))?),
+            Kind::Words => Self::Words(all(path, |row| row.tags(of_tags))?),
+        };
+        if answers.len() == 0 {
+            let reason = "no answers, expected one a line".into();
+            let (path, line) = (path.into(), 1);
+            return Err(ReportError::Line { path, line, reason });
         }
-        Ok(match kind {
-            Kind::Class => Self::Classes(all(path, rows, |row| row.class(labels))?),
-            Kind::Labels => Self::Labels(all(path, rows, |row| row.labels(labels))?),
-            Kind::Number => Self::Numbers(all(path, rows, |row| row.number())?),
-            Kind::Spans => Self::Spans(all(path, rows, |row| row.tags(of_tags))?),
-            Kind::Words => Self::Words(all(path, rows, |row| row.tags(of_tags))?),
-        })
+        Ok(answers)
     }
 
     /// Number of examples.

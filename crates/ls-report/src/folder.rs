@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ls_files::{
-    FileError, exists, is_file, is_folder, optional, parse_json, parse_toml, read, read_text,
-    standing_folder,
+    FileError, exists, for_each_line, is_file, is_folder, optional, parse_json, parse_toml, read,
+    read_text, standing_folder,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -270,20 +270,20 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// The steps and evaluations of `metrics.jsonl`. A last line without an end is one that a stop cut.
 fn records(path: &Path) -> Result<(Vec<Step>, Vec<Evaluated>)> {
     let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
-    let Some(bytes) = optional(read(path))? else {
-        return Ok((steps, evaluations));
-    };
-    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    lines.pop();
-    for (at, line) in lines.into_iter().enumerate() {
-        let fault = |error: serde_json::Error| FileError::json(path, at + 1, &error);
+    let read = for_each_line(path, |number, line, has_end| {
+        if !has_end {
+            return Ok(());
+        }
+        let fault = |error: serde_json::Error| FileError::json(path, number, &error);
         let record: Value = serde_json::from_slice(line).map_err(fault)?;
         match record["kind"].as_str() {
             Some("step") => steps.push(serde_json::from_value(record).map_err(fault)?),
             Some("evaluation") => evaluations.push(serde_json::from_value(record).map_err(fault)?),
             _ => {}
         }
-    }
+        Ok(())
+    });
+    optional(read)?;
     Ok((steps, evaluations))
 }
 

@@ -34,7 +34,8 @@ impl Step {
 pub(crate) struct Outcome {
     /// In the order of the optimizer's buffer.
     pub(crate) gradient: Tensor<1>,
-    /// Mean over the labels that count in the whole step, `[1]`.
+    /// Over the labels that count in the whole step, `[1]`: their mean, or where texts are read in
+    /// windows what they weigh of one.
     pub(crate) loss: Tensor<1>,
     pub(crate) tokens: usize,
     pub(crate) data_seconds: f64,
@@ -103,11 +104,13 @@ impl Backward<'_> {
         passes.iter().map(read).collect()
     }
 
-    /// What the losses of passes are divided by: the labels that count in them, or their weight.
+    /// What the losses of passes are divided by: the labels that count in them. Not by what their
+    /// inputs weigh, which is 1 in the mean of the split: windows of long texts, which are often
+    /// together in a step, would weigh as much as whole texts then.
     pub(crate) fn count(&self, passes: &[Read]) -> f64 {
         let objective = self.context.objective;
         let counts = passes.iter();
-        let counts = counts.map(|read| objective.count(&read.targets, &read.weights));
+        let counts = counts.map(|read| objective.count(&read.targets));
         let count = counts.sum::<f64>();
         if count > 0.0 { count } else { 1.0 }
     }

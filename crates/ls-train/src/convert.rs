@@ -1,13 +1,14 @@
 //! [`convert_gguf`]: a GGUF file -> a Hugging Face folder.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ls_data::{TextTokenizer, tokenizer_from_gguf};
 use ls_files::{Dtype, FileError, replace_folder, write_atomic};
-use ls_model::{Checkpoint, GgufModel};
+use ls_model::{Checkpoint, GgufModel, ModelError};
 
 use crate::error::Result;
-use crate::new_folder::{create_above, expect_empty};
+use crate::new_folder::{create_above, new_folder};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,26 +26,31 @@ pub struct Converted {
 ///
 /// The tokenizer is made from the file's vocabulary, or is the one of the folder `tokenizer`.
 /// Without `dtype` the weights have the type of the file's embedding table, and bf16 where that is
-/// packed. `progress` receives the number of written tensors and the number of all.
+/// packed. `progress` receives the number of written tensors and the number of all, at first 0 of
+/// them, and may break it off: nothing is left then.
 ///
 /// # Errors
 ///
 /// As [`GgufModel::open`], [`tokenizer_from_gguf`] and [`GgufModel::write_weights`]; if the folder
-/// holds something; if `tokenizer` has more tokens than the model.
+/// holds something, is the working directory or a mount point, or has no name; if `tokenizer` has
+/// more tokens than the model. [`ModelError::Stopped`] if `progress` breaks off.
 pub fn convert_gguf(
     file: &Path,
     folder: &Path,
     tokenizer: Option<&Path>,
     dtype: Option<Dtype>,
-    progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Converted> {
-    expect_empty(folder, "folder for the converted model")?;
+    let folder = &new_folder(folder, "folder for the converted model")?;
     let model = GgufModel::open(file)?;
     let made = match tokenizer {
         None => Some(tokenizer_from_gguf(model.file().metadata(), file)?),
         Some(_) => None,
     };
     let dtype = dtype.unwrap_or_else(|| model.dtype());
+    if progress(0, model.num_tensors()).is_break() {
+        return Err(ModelError::Stopped.into());
+    }
     create_above(folder)?;
     let mut vocab_size = 0;
     replace_folder(folder, |dir| {

@@ -682,9 +682,9 @@ impl Dataset {
         Ok(read.into_iter().map(|word| word.filter(scored)).collect())
     }
 
-    /// Weight of an input in the loss. A text that is read in windows weighs as much as any
-    /// other, each window its share. A word has its target in one window only, so that a list's
-    /// windows weigh 1.
+    /// Weight of an input in the loss: 1 in the mean of the split. A text that is read in windows
+    /// weighs as much as any other, each window its share. A word has its target in one window
+    /// only, so that a list's windows weigh 1.
     ///
     /// # Errors
     ///
@@ -695,7 +695,8 @@ impl Dataset {
         }
         let example = self.input(index)?.example;
         let row = self.split.examples(example..example + 1)?.swap_remove(0);
-        Ok(1.0 / row.inputs.len() as f64)
+        let windows = self.lengths.len() as f64 / self.len() as f64;
+        Ok(windows / row.inputs.len() as f64)
     }
 
     /// Examples of the whole split, of which this may be a part.

@@ -449,8 +449,8 @@ impl TrainError {
         }
     }
 
-    /// Whether the caller broke off an export.
-    pub fn is_stopped_export(&self) -> bool {
+    /// Whether the caller broke off an export or a conversion.
+    pub fn is_stopped(&self) -> bool {
         matches!(self, Self::Model(ModelError::Stopped))
     }
 
@@ -623,9 +623,9 @@ fn fetch_data(name: &str) -> String {
             "it is not on the Hub ({}): name the folder of its files in data.dir",
             known.homepage
         ),
-        Some(_) => format!(
-            "fetch it with `cargo xtask fetch-data {name}` or --download, or name its folder in data.dir"
-        ),
+        Some(_) => {
+            format!("fetch it with `cargo xtask fetch-data {name}`, or name its folder in data.dir")
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn evaluate(
     let problem = pass.settings.problem();
     let mut calibration = pass.settings.calibration.clone();
     if pass.fits.temperature && problem != Problem::Regression {
-        let rows = labelled(problem, dataset, &examples, &logits, num_labels)?;
+        let rows = labelled(problem, dataset, &examples, &logits, num_labels, true)?;
         calibration = calibration.with_temperature_of(&rows);
     }
     let (mut predictions, coverage) =
@@ -498,7 +498,7 @@ fn mean_loss(
     if matches!(problem, Problem::MultiLabel | Problem::Regression) {
         return Ok(mean_loss_of_outputs(examples, logits));
     }
-    let rows = labelled(problem, dataset, examples, logits, num_labels)?;
+    let rows = labelled(problem, dataset, examples, logits, num_labels, false)?;
     let losses = rows.iter().map(|(logits, label)| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials = logits.iter().map(|&logit| f64::from(logit - max).exp());
@@ -511,7 +511,8 @@ fn mean_loss(
 type Choice<'a> = (Cow<'a, [f32]>, usize);
 
 /// Every choice between classes that a model makes of a labelled split: its logits, and what is
-/// right. A label by itself is one between 0, which says that it does not hold, and its logit.
+/// right. A label by itself is one between 0, which says that it does not hold, and its logit. Of
+/// words each labelled sub-word is one, or with `answers_alone` the one that speaks for its word.
 ///
 /// # Errors
 ///
@@ -522,15 +523,25 @@ fn labelled<'a>(
     examples: &[DatasetExample],
     logits: &'a [Vec<f32>],
     num_labels: usize,
+    answers_alone: bool,
 ) -> Result<Vec<Choice<'a>>> {
     let mut rows: Vec<Choice<'a>> = Vec::new();
     if dataset.is_words() {
         for (input, logits) in logits.iter().enumerate() {
-            if let ExampleLabels::Tokens(tags) = dataset.targets(input)? {
-                let counted = logits.chunks_exact(num_labels).zip(tags);
-                let counted = counted.filter(|(_, tag)| *tag != IGNORE_INDEX);
-                rows.extend(counted.map(|(logits, tag)| (Cow::from(logits), tag as usize)));
-            }
+            let ExampleLabels::Tokens(tags) = dataset.targets(input)? else {
+                continue;
+            };
+            let read = if answers_alone {
+                dataset.words_read(input)?
+            } else {
+                Vec::new()
+            };
+            let counts = |at: usize, tag: i64| {
+                tag != IGNORE_INDEX && (!answers_alone || read.get(at).is_some_and(Option::is_some))
+            };
+            let each = logits.chunks_exact(num_labels).zip(tags).enumerate();
+            let counted = each.filter(|(at, (_, tag))| counts(*at, *tag));
+            rows.extend(counted.map(|(_, (logits, tag))| (Cow::from(logits), tag as usize)));
         }
         return Ok(rows);
     }

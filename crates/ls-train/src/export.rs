@@ -12,7 +12,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ls_data::{ForTransformers, LongInputs, TextTokenizer};
-use ls_files::{Dtype, HostTensor, read_json, replace_folder, write_atomic};
+use ls_files::{Dtype, HostTensor, read_own_json, replace_folder, write_atomic};
 use ls_lora::{LoraError, MergeReport, PeftAdapter};
 use ls_model::{Checkpoint, ComputeType, LlamaClassifier, LlamaConfig, ModelError, Trained};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::error::{Result, TrainError};
 use crate::events::{Event, Observer};
 use crate::inference::{InferenceSettings, WRONG_ANSWERS};
 use crate::model_files::warn_of_surplus;
-use crate::new_folder::{create_above, expect_empty, expect_replaceable};
+use crate::new_folder::{create_above, new_folder};
 use crate::out_of_memory::{OutOfMemory, caught};
 use crate::run_dir::RunDir;
 use crate::whole;
@@ -79,7 +79,8 @@ const CARD_FILE: &str = "README.md";
 /// If the run is not finished, or has no adapter and one is wanted; if the folder holds something;
 /// if the weights, the configuration or the tokenizer of the base are missing, or are not those of
 /// the training; if a weight is past the range of its type; if a file cannot be written; if `out`
-/// is the working directory or has no name. [`ModelError::Stopped`] if the observer asks to stop.
+/// is the working directory or a mount point, or has no name. [`ModelError::Stopped`] if the
+/// observer asks to stop.
 pub fn export(
     run: &Path,
     out: &Path,
@@ -88,8 +89,8 @@ pub fn export(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Exported> {
-    let absolute = expect_replaceable(out, "folder for the exported model")?;
-    expect_empty(out, "folder for the exported model")?;
+    let given = out;
+    let out = &new_folder(given, "folder for the exported model")?;
     let folder = RunDir::open(run)?;
     if !folder.is_finished()? {
         let (path, at) = (run.to_path_buf(), folder.last_step());
@@ -137,15 +138,15 @@ pub fn export(
     settings.check_model(&decoder, &best)?;
     settings.check_attention(&decoder, &best)?;
 
-    let report: Value = read_json(folder.report())?;
+    let report: Value = read_own_json(folder.report())?;
     let of_report = serde_json::from_value(report["scores"].clone());
     let of_report = of_report.map_err(|error| TrainError::NotARun {
         path: folder.report(),
         reason: format!("scores: {error}"),
     })?;
     let measured = scores::measured(&of_report, folder.root())?;
-    let out = &absolute;
-    let name = out.file_name().unwrap_or(out.as_os_str());
+    // As it is called, also where that is a link.
+    let name = given.file_name().unwrap_or(out.as_os_str());
     let temperature = settings.calibration.temperature;
     if let Some(adapter) = &mut adapter {
         divide_head(adapter, temperature)?;

@@ -507,7 +507,7 @@ impl Inspected {
             self.say("best", best);
         }
         if begun && unfinished.is_none() {
-            let report = self.take(ls_files::read_json::<Value>(folder.report()));
+            let report = self.take(ls_files::read_own_json::<Value>(folder.report()));
             if let Some(report) = report {
                 let metric = report["metric"].as_str().unwrap_or_default();
                 let score = match metric {

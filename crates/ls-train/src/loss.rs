@@ -124,21 +124,16 @@ impl Objective {
         }
     }
 
-    /// What sums of losses are divided by: the targets that count, each as much as its class and
-    /// its row weigh.
-    pub fn count(&self, targets: &Targets, rows: &[f64]) -> f64 {
-        let row = |at: usize| rows.get(at).copied().unwrap_or(1.0);
+    /// What sums of losses are divided by: the targets that count, each as much as its class
+    /// weighs.
+    pub fn count(&self, targets: &Targets) -> f64 {
         match targets {
             Targets::Classes(labels) => labels
                 .iter()
-                .enumerate()
-                .filter(|(_, label)| **label != IGNORE_INDEX)
-                .map(|(at, label)| row(at) * f64::from(self.weight(*label as usize)))
+                .filter(|label| **label != IGNORE_INDEX)
+                .map(|label| f64::from(self.weight(*label as usize)))
                 .sum(),
-            Targets::Outputs(outputs) => {
-                let outputs = outputs.iter().enumerate();
-                outputs.map(|(at, one)| row(at) * one.len() as f64).sum()
-            }
+            Targets::Outputs(outputs) => outputs.iter().map(|one| one.len() as f64).sum(),
         }
     }
 
@@ -372,7 +367,7 @@ mod tests {
         for objective in [plain, general] {
             let sum: f32 = objective.sum(logits(), &targets, &rows).into_scalar();
             assert!((sum - (0.5 * first + 2.0 * second)).abs() < 1e-5);
-            assert_eq!(objective.count(&targets, &rows), 2.5);
+            assert_eq!(objective.count(&targets), 2.0);
         }
         // Of numbers too.
         let objective = Objective::new(Problem::MultiLabel);
@@ -382,7 +377,7 @@ mod tests {
         let [first, second] = [[1.0, 0.0], [0.0, 1.0]].map(|rows| sum(&rows));
         assert!((sum(&rows) - (0.5 * first + 2.0 * second)).abs() < 1e-5);
         assert!((sum(&[]) - (first + second)).abs() < 1e-5);
-        assert_eq!(objective.count(&targets, &rows), 7.5);
+        assert_eq!(objective.count(&targets), 6.0);
     }
 
     #[test]

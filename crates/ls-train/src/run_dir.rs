@@ -272,10 +272,14 @@ impl RunDir {
     ///
     /// If the file cannot be read.
     pub(crate) fn recorded_step(&self, step: usize) -> Result<Option<StepRecord>> {
-        let text = ls_files::read(self.metrics())?;
-        let lines = text.rsplit(|byte| *byte == b'\n');
-        let mut steps = lines.filter_map(|line| serde_json::from_slice::<StepRecord>(line).ok());
-        Ok(steps.find(|record| record.step == step))
+        let mut found = None;
+        ls_files::for_each_line(self.metrics(), |_, line, _| {
+            // The last one, where a step was done again.
+            let record = serde_json::from_slice::<StepRecord>(line).ok();
+            found = record.filter(|record| record.step == step).or(found.take());
+            Ok::<_, FileError>(())
+        })?;
+        Ok(found)
     }
     /// Where the training can go on from.
     pub(crate) fn checkpoints(&self) -> PathBuf {

@@ -31,7 +31,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     display.finish();
     let exported = match exported {
         Ok(exported) => exported,
-        Err(error) if error.is_stopped_export() => {
+        Err(error) if error.is_stopped() => {
             let out = args.out.display();
             ended(format!("stopped: nothing was left of {out}"));
             let code = signals.exit_code();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ls_data::splits_beside;
-use ls_files::{exists, is_folder, plain, print, write_atomic};
+use ls_files::{exists, is_folder, plain, print, write_at, write_atomic};
 use ls_train::config::{DataFiles, json_schema};
 use ls_train::{Profiles, RunConfig, not_labelled, starter};
 
@@ -47,8 +47,16 @@ pub fn run(args: &InitArgs) -> Result<()> {
     }
     config.data.skip_bad_rows |= args.skip_bad_rows;
     let lines = decided.iter().chain(&said);
-    let lines: String = lines.map(|line| plain(line) + "\n").collect();
-    print(lines)?;
+    let mut lines: String = lines.map(|line| plain(line) + "\n").collect();
+    let written = written(args, &config, &out, &mut lines);
+    // Last, because who reads no more of it wants the configuration all the same.
+    let printed = print(lines);
+    written?;
+    Ok(printed?)
+}
+
+/// Writes the configuration to `out`, with what was found on the way said in `lines`.
+fn written(args: &InitArgs, config: &RunConfig, out: &Path, lines: &mut String) -> Result<()> {
     let folder = match &args.model {
         Some(path) if !ls_hub::looks_like_hub_id(&path.to_string_lossy()) => {
             Some(hub::named_model(path)?)
@@ -56,24 +64,24 @@ pub fn run(args: &InitArgs) -> Result<()> {
         // A name on the Hub that is not in the cache: the model is not here.
         _ => hub::model(&config.model.path, false).ok(),
     };
-    let found = Profiles::of(&config, folder.as_deref())?;
-    print(profiles::text(&found, "the model is not here"))?;
+    let found = Profiles::of(config, folder.as_deref())?;
+    lines.push_str(&profiles::text(&found, "the model is not here"));
     found
-        .check(&config)
-        .map_err(|error| refused(error, &config))?;
-    let text = text(&config, &found)?;
-    not_there_yet(&out)?;
-    write_atomic(&out, text)?;
-    let schema = ls_files::parent_of(&out).join(SCHEMA);
+        .check(config)
+        .map_err(|error| refused(error, config))?;
+    let text = text(config, &found)?;
+    not_there_yet(out)?;
+    write_at(out, text)?;
+    let schema = ls_files::parent_of(out).join(SCHEMA);
     if !exists(&schema)? {
         let content = serde_json::to_string_pretty(&json_schema())?;
         write_atomic(&schema, content + "\n")?;
     }
-    print(format!(
+    lines.push_str(&format!(
         "\nwritten: {}\nnext:\n  {}\n",
         out.display(),
-        train(&out)
-    ))?;
+        train(out)
+    ));
     Ok(())
 }
 

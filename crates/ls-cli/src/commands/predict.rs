@@ -16,7 +16,7 @@ use ls_data::{
     Arrivals, BadRows, ChunkLimits, DataError, FileFormat, InputRow, Patience, RowSieve,
     SequenceExample, SkippedRows, TaskKind,
 };
-use ls_files::{FileError, hex, is_folder};
+use ls_files::{FileError, behind_links, hex, is_folder};
 use ls_train::config::{DataSettings, Files};
 use ls_train::dataset::Examples;
 use ls_train::inputs::{InputFormat, Inputs, Rows, words_of};
@@ -660,7 +660,7 @@ impl Output {
             }
             _ => {
                 // Behind a symbolic link the file is replaced, not the link.
-                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+                let path = behind_links(path);
                 Ok(Self::Part(Box::new(Part::open(&path, args.resume)?)))
             }
         }

@@ -51,9 +51,10 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     display.finish();
     match result {
         Ok(outcome) => {
-            print(text(&plan, &outcome, &folder)?)?;
+            let printed = print(text(&plan, &outcome, &folder)?);
             match outcome.failed.len() {
-                0 => Ok(()),
+                0 => Ok(printed?),
+                // Also where nobody reads what was printed.
                 failed => Err(WithHint {
                     error: anyhow!("{failed} of {runs} runs failed"),
                     hint: "the same command takes them again; one whose numbers were no numbers, \

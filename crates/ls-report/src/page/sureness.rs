@@ -27,7 +27,11 @@ pub(super) fn section(run: &Run) -> Option<Section> {
     let temperature = run.settings.as_ref();
     let temperature = temperature.and_then(|settings| settings.calibration.temperature);
     let body = match Calibrated::of(answers, temperature) {
-        Some(found) => calibrated(&found, tried),
+        Some(found) => {
+            let chose = run.finished.as_ref();
+            let chose = chose.is_some_and(|finished| finished.reported_split_chose);
+            calibrated(&found, tried, chose)
+        }
         None => missing("The answers of this run do not say how sure each word's tag is."),
     };
     Some(Section {
@@ -37,8 +41,9 @@ pub(super) fn section(run: &Run) -> Option<Section> {
     })
 }
 
-/// `tried`: whether a temperature was to be fitted.
-fn calibrated(found: &Calibrated, tried: bool) -> Markup {
+/// `tried`: whether a temperature was to be fitted; `chose`: whether the split that is reported is
+/// the one that it was fitted to.
+fn calibrated(found: &Calibrated, tried: bool, chose: bool) -> Markup {
     let error = |reliability: &crate::calibration::Reliability| score(reliability.error());
     let answers = count(found.after.count as u64);
     let mut text = match found.unit {
@@ -62,9 +67,14 @@ fn calibrated(found: &Calibrated, tried: bool) -> Markup {
         (Some(before), Some(temperature)) => {
             text += &format!(
                 "The calibration error (ECE) is {} without the temperature and {} with it \
-                 ({temperature:.3}, fitted to the validation split).",
+                 ({temperature:.3}, fitted to the validation split{}).",
                 error(before),
-                error(&found.after)
+                error(&found.after),
+                if chose {
+                    ", which is the one that is reported: that favours it"
+                } else {
+                    ""
+                }
             );
             charts.push(reliability("Before the temperature", before));
             charts.push(reliability("After the temperature", &found.after));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::scores::Measured;
 use crate::card::{answers_line, mask, problem_line, words_read};
-use crate::config::{ClassWeight, Files, RunConfig};
+use crate::config::{ClassWeight, Files, Protocol, RunConfig};
 use crate::inference::InferenceSettings;
 use crate::problem::Problem;
 use crate::whole::{class, pad_token_id, pipeline_tag};
@@ -434,10 +434,16 @@ impl Handed<'_> {
         name.unwrap_or("test").to_owned()
     }
 
+    /// The files of a split, where it has some of its own: as [`Sources`](crate::sources::Sources)
+    /// has them.
     fn files_of(&self, split: &str) -> Option<&Files> {
         let data = &self.config.data;
         match split {
             "train" => data.train.as_ref(),
+            "validation" if data.fold.is_some() => None,
+            "validation" if data.protocol == Protocol::Paper && data.test.is_some() => {
+                data.test.as_ref()
+            }
             "validation" => data.validation.as_ref(),
             _ => data.test.as_ref(),
         }
@@ -511,7 +517,15 @@ impl Handed<'_> {
             }
             _ => "",
         };
-        let _ = writeln!(text, "\nProtocol {protocol}. {chose}.{fitted}");
+        let chose_it = self.report["reported_split_chose"] == true;
+        let tempered = match self.temperature {
+            Some(_) if chose_it => {
+                " The temperature of the probabilities was fitted to it as well, which favours \
+                 log-loss and calibration."
+            }
+            _ => "",
+        };
+        let _ = writeln!(text, "\nProtocol {protocol}. {chose}.{fitted}{tempered}");
         text
     }
 
@@ -536,6 +550,7 @@ impl Handed<'_> {
             let files = self.files_of(split).map(names);
             let files = files.unwrap_or_else(|| match (split, self.known_data()) {
                 ("validation", None) => "a part of train".into(),
+                ("validation", _) if self.config.data.fold.is_some() => "a part of train".into(),
                 _ => "-".into(),
             });
             let _ = writeln!(text, "| {split} | {examples} | {} |", in_cell(&files));
@@ -581,8 +596,9 @@ impl Handed<'_> {
             None => format!("`{}`", name_of(&config.model.dtype)),
         };
         lines.push(format!("frozen weights in training: {held}"));
+        let at_most = train.early_stopping_patience.map_or("", |_| "at most ");
         lines.push(format!(
-            "{} epochs of {} optimizer steps in all, learning rate {}, weight decay {}, seed {}; the \
+            "{at_most}{} epochs, {} optimizer steps in all, learning rate {}, weight decay {}, seed {}; the \
              checkpoint of step {} by {}",
             train.epochs,
             self.report["steps"],

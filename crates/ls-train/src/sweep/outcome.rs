@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ls_files::read_json;
+use ls_files::read_own_json;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
@@ -103,7 +103,7 @@ impl Scored {
         if !folder.is_finished()? {
             return Ok(None);
         }
-        let report: Report = read_json(folder.report())?;
+        let report: Report = read_own_json(folder.report())?;
         let has_test = report.reported_split == "test";
         let test = match report.metric.as_str() {
             "loss" => report.loss,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ls_files::{exists, optional, read_json, write_json};
+use ls_files::{exists, optional, read_own_json, write_json};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -114,7 +114,7 @@ impl Record {
             format_version: u32,
         }
         let path = path(folder);
-        let Some(Version { format_version }) = optional(read_json(&path))? else {
+        let Some(Version { format_version }) = optional(read_own_json(&path))? else {
             return Ok(None);
         };
         if format_version != VERSION {
@@ -126,7 +126,7 @@ impl Record {
                 ),
             });
         }
-        Ok(Some(read_json(&path)?))
+        Ok(Some(read_own_json(&path)?))
     }
 
     /// # Errors
