@@ -840,6 +840,10 @@ fn the_card_tells_what_was_read_and_done_and_not_what_was_only_said() {
         assert!(!card.contains("gone.csv"), "{card}");
         card
     };
+    let validation = |card: &str| {
+        let row = card.lines().find(|line| line.starts_with("| validation |"));
+        row.unwrap().to_owned()
+    };
     // The validation split is a part of train, whatever else is named.
     let fold = [
         "data.fold=1/2",
@@ -848,10 +852,10 @@ fn the_card_tells_what_was_read_and_done_and_not_what_was_only_said() {
         "train.temperature_scaling=true",
     ];
     let folded = card("folded", &fold);
-    let row = folded
-        .lines()
-        .find(|line| line.starts_with("| validation |"));
-    assert!(row.unwrap().ends_with("| a part of train |"), "{folded}");
+    assert!(
+        validation(&folded).ends_with("| a part of train |"),
+        "{folded}"
+    );
     let said = "at most 6 epochs, ";
     assert_contains(
         &folded,
@@ -867,10 +871,7 @@ fn the_card_tells_what_was_read_and_done_and_not_what_was_only_said() {
         "train.epochs=1",
     ];
     let paper = card("paper", &paper);
-    let row = paper
-        .lines()
-        .find(|line| line.starts_with("| validation |"));
-    assert!(row.unwrap().ends_with("| test.csv |"), "{paper}");
+    assert!(validation(&paper).ends_with("| test.csv |"), "{paper}");
     assert_contains(&paper, &["\n- 1 epochs, "]);
 }
 
