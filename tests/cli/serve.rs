@@ -1085,6 +1085,31 @@ fn a_stop_tells_open_streams_and_waits_for_nobody_who_asked_nothing() {
     drop((half, idle));
 }
 
+/// A stream of which all lines had come is answered to its end.
+#[cfg(unix)]
+#[test]
+fn a_stop_answers_all_lines_that_were_sent() {
+    let sandbox = runs();
+    let serving = Serving::start(&sandbox, &["--run", "texts", "--max-batch-tokens", "1"]);
+    let mut stream = begin_lines(&serving, "/batch");
+    let lines = (0..1000).map(|at| json!({ "text": format!("good and warm {at}") }));
+    send_piece(&mut stream, &json_lines(lines)).unwrap();
+    send_piece(&mut stream, "").unwrap();
+    // Until it is at work.
+    let first = read_until(&mut stream, "}\n");
+    assert_contains(&first, &["200 OK", "good and warm 0"]);
+    serving.signal("TERM");
+    let (lines, is_whole) = read_lines(&mut stream);
+    assert!(is_whole);
+    assert_eq!(lines.len(), 999);
+    assert_contains(&lines[998], &["good and warm 999", "\"label\""]);
+    says(
+        &serving.ended(),
+        0,
+        &["stopped: all that was taken is answered"],
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_stop_that_cuts_somebody_says_so() {
@@ -1277,9 +1302,10 @@ fn what_cannot_be_served_is_refused() {
         2,
         &["two models have the name \"texts\"", "--run NAME=DIR"],
     );
+    // Before anything is loaded.
     refused(
         &sandbox,
-        &["serve", "--run", "a b=texts"],
+        &["serve", "--run", "a b=nowhere"],
         2,
         &["\"a b\" is no name for a model"],
     );
@@ -1341,13 +1367,110 @@ fn adapters_on_a_named_base_and_whole_models_are_served_too() {
     let answer = serving.post("/models/a/predict", &json!({ "inputs": [["sad"]] }));
     has_scores(&answer.json(), &expected);
     serving.stop();
-    sandbox.ok(&["export", "--run", "texts", "--out", "whole", "--merge"]);
-    let serving = Serving::start(&sandbox, &["--model", "whole"]);
+    // Also in folders whose names are none of models.
+    sandbox.ok(&["export", "--run", "texts", "--out", "ganzes è", "--merge"]);
+    let serving = Serving::start(&sandbox, &["--model", "ganzes è"]);
     let lines = json_lines([json!({ "text": "sad" })]);
-    let alone = sandbox.run_with(&["predict", "--model", "whole", "--input", "-"], &lines);
-    let answer = serving.post("/predict", &json!({ "inputs": [["sad"]] }));
+    let args = ["predict", "--model", "ganzes è", "--input", "-"];
+    let alone = sandbox.run_with(&args, &lines);
+    let answer = serving.post("/models/ganzes__/predict", &json!({ "inputs": [["sad"]] }));
     has_scores(&answer.json(), &jsonl(&alone.stdout));
     serving.stop();
+    std::fs::rename(sandbox.path("texts"), sandbox.path("01_lora.r=8")).unwrap();
+    let args = ["--run", "01_lora.r=8", "--run", "again=01_lora.r=8"];
+    let serving = Serving::start(&sandbox, &args);
+    for name in ["01_lora.r_8", "again"] {
+        let path = format!("/models/{name}/predict");
+        let answer = serving.post(&path, &json!({ "inputs": [["sad"]] }));
+        has_scores(&answer.json(), &expected);
+    }
+    serving.stop();
+}
+
+#[test]
+fn a_service_that_is_open_to_others_says_so() {
+    let sandbox = runs();
+    let args = ["serve", "--port", "0", "--run", "texts"];
+    let open = [&args[..], &["--host", "0.0.0.0"]].concat();
+    for (args, token, says) in [
+        (&args[..], None, None),
+        (&open, None, Some("give it a token with --token-file")),
+        (&open, Some(TOKEN_OF_SERVICE), Some("go there unencrypted")),
+    ] {
+        let said = Serving::of(&sandbox, args, token).stop();
+        assert_eq!(said.contains("is open to other machines"), says.is_some());
+        assert_contains(&said, &says.map_or(vec![], |says| vec![says]));
+    }
+}
+
+/// The log for programs, and what is counted.
+#[test]
+fn each_request_is_told_with_what_it_took() {
+    let sandbox = runs();
+    let args = [
+        "serve",
+        "--port",
+        "0",
+        "--run",
+        "texts",
+        "--log-format",
+        "json",
+    ];
+    let serving = Serving::of(&sandbox, &args, None);
+    let headers = [
+        ("X-Request-Id", "one"),
+        ("Content-Type", "application/json"),
+    ];
+    let body = json!({ "inputs": [["good and warm"], ["sad"]] }).to_string();
+    let reply = serving.ask("POST", "/predict", &headers, &body);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let headers = [
+        ("X-Request-Id", "two"),
+        ("Content-Type", "application/json"),
+    ];
+    let refused = serving.ask("POST", "/predict", &headers, "{");
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let headers = [("Content-Type", "application/x-ndjson")];
+    for lines in ["{\"text\": \"sad\"}\n", "{\"txt\": \"sad\"}\n"] {
+        serving.ask("POST", "/batch", &headers, lines);
+    }
+    // A stream is counted once its end is on the way.
+    let since = Instant::now();
+    for end in ["whole", "refused"] {
+        let line = format!("ls_llama_streams_total{{end=\"{end}\"}} 1");
+        while !serving.get("/metrics").body.contains(&line) {
+            assert!(since.elapsed() < Duration::from_secs(30), "{line}");
+        }
+    }
+    let log = serving.stop();
+    let of = |id: &str| -> Value {
+        let about = |line: &&str| line.contains(&format!("\"request_id\":\"{id}\""));
+        let line = log.lines().find(about).unwrap_or_else(|| panic!("{log}"));
+        let line: Value = serde_json::from_str(line).unwrap();
+        line.get("fields").cloned().unwrap_or(line)
+    };
+    let (answered, refused) = (of("one"), of("two"));
+    for (key, value) in [
+        ("method", json!("POST")),
+        ("path", json!("/predict")),
+        ("status", json!(200)),
+        ("model", json!("texts")),
+        ("inputs", json!(2)),
+    ] {
+        assert_eq!(answered[key], value, "{answered}");
+    }
+    for key in ["tokens", "queue_ms", "compute_ms", "total_ms"] {
+        assert!(answered[key].is_u64(), "{key}: {answered}");
+    }
+    assert_eq!(
+        reply.header("x-compute-tokens"),
+        Some(answered["tokens"].to_string().as_str())
+    );
+    assert_eq!(
+        (&refused["status"], &refused["error_type"]),
+        (&json!(400), &json!("body"))
+    );
+    assert!(!log.contains("good and warm"));
 }
 
 #[test]

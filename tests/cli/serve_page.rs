@@ -224,11 +224,14 @@ fn a_text_is_typed_and_its_answer_is_seen() {
     assert_eq!(whole, text);
 
     // Faults in the service's words.
-    let said = ask(&mut browser, "texts", &["a text", "another"]);
-    assert_contains(&said, &["Error: ", "has learnt single texts", "(value)"]);
-    assert_eq!(bars(&mut browser), []);
     let said = ask(&mut browser, "texts", &[""]);
     assert_contains(&said, &["Error: input 0", "(empty_input)"]);
+    assert_eq!(bars(&mut browser), []);
+    // It has learnt single texts: a second one is not asked for.
+    assert_eq!(
+        browser.value("document.getElementById('pair').hidden"),
+        true
+    );
     drop(served);
     let said = ask(&mut browser, "texts", &["a text"]);
     assert_contains(&said, &["Error: nothing answers"]);
@@ -419,15 +422,16 @@ fn the_reference_shows_the_whole_document() {
 fn the_answer_of_one_model_is_not_shown_beside_the_name_of_another() {
     let Some(mut browser) = browser() else { return };
     let sandbox = sequence();
-    for run in ["first", "second"] {
-        train(&sandbox, run, &["train.epochs=1"]);
-    }
+    train(&sandbox, "first", &["train.epochs=1"]);
+    // It learns pairs: here of a text and its label.
+    let pairs = ["train.epochs=1", "data.text_pair=label"];
+    train(&sandbox, "second", &pairs);
     let served = Serving::start(&sandbox, &["--run", "first", "--run", "second"]);
     open_page(&mut browser, &served.url(), (360, "light"));
     // Answers come when they are let go.
     browser.value(
         "(() => {
-            const real = window.fetch;
+            const real = window.realFetch = window.fetch;
             window.fetch = async (path, init) => {
                 await new Promise(release => window.release = release);
                 return real(path, init);
@@ -454,6 +458,17 @@ fn the_answer_of_one_model_is_not_shown_beside_the_name_of_another() {
         said.as_str().unwrap().starts_with("What the model says"),
         "{said}"
     );
+
+    // Of a pair the second text is asked for.
+    let pair = "document.getElementById('pair')";
+    assert_eq!(browser.value(&format!("{pair}.hidden")), false);
+    assert_eq!(browser.value(&format!("{pair}.open")), true);
+    browser.value("(() => { window.fetch = window.realFetch; })()");
+    let said = ask(&mut browser, "second", &["a warm film", "positive"]);
+    let pair = json!({ "inputs": ["a warm film", "positive"] });
+    let answer = served.post("/models/second/predict", &pair).json();
+    let (label, score) = (answer[0]["label"].as_str().unwrap(), &answer[0]["score"]);
+    assert_eq!(said, format!("{label}, {}", percent(score)));
 }
 
 #[test]
@@ -473,6 +488,11 @@ fn a_token_is_asked_for_and_kept_for_the_tab() {
     browser.open(&served.url(), 360, "dark");
     browser.wait(&format!("!{hidden}"));
     assert_eq!(browser.value(SAID), "This service wants a token.");
+    give(&mut browser, "a token — of 16 and more");
+    browser.wait(&format!(
+        "{SAID}.startsWith('Error: a token has no spaces')"
+    ));
+    browser.value("document.getElementById('token').value = ''");
     give(&mut browser, "another-token-of-16");
     browser.wait(&format!(
         "{SAID}.startsWith('Error: this is not the token')"

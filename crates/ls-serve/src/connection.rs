@@ -84,6 +84,12 @@ impl State {
         self.at_work.load(Ordering::Relaxed) == 0 && !self.is_blocked.load(Ordering::Relaxed)
     }
 
+    /// The same, and who was refused before all was sent had the time to read why.
+    pub(crate) fn is_done(&self) -> bool {
+        let is_told = self.is_unread.load(Ordering::Relaxed);
+        self.is_idle() && (!is_told || self.since().elapsed() >= DROPPING)
+    }
+
     /// Whether it ended because the other side did not read.
     pub(crate) fn has_stalled(&self) -> bool {
         self.has_stalled.load(Ordering::Relaxed)

@@ -102,6 +102,14 @@ pub enum ServeError {
         /// The queue's.
         most: usize,
     },
+    /// A request with more words than the queue has tokens.
+    #[error("{found} words in one request, and {most} are the most: send it in parts")]
+    TooManyWords {
+        /// In it.
+        found: usize,
+        /// Allowed.
+        most: usize,
+    },
     /// The queue is full.
     #[error("{waiting} tokens wait already")]
     QueueFull {
@@ -122,7 +130,7 @@ pub enum ServeError {
         /// Allowed.
         most: usize,
     },
-    /// As many large bodies as are taken at once.
+    /// As many large bodies, or words, as are taken at once.
     #[error("too many large requests are at work already: send this one later, or in parts")]
     BusyBodies,
     /// It took too long.
@@ -158,6 +166,12 @@ pub enum ServeError {
         "the body has more than {most} bytes, which are the most: send it in parts, or to /batch"
     )]
     TooLarge {
+        /// Allowed.
+        most: usize,
+    },
+    /// A line of a stream is longer than a body may be.
+    #[error("a line has more than {most} bytes, which are the most")]
+    LineTooLong {
         /// Allowed.
         most: usize,
     },
@@ -266,7 +280,9 @@ impl ServeError {
                 (StatusCode::UNPROCESSABLE_ENTITY, "model_refused")
             }
             Self::TooMany { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs"),
-            Self::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens"),
+            Self::TooLong { .. } | Self::TooManyWords { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_many_tokens")
+            }
             Self::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::Busy { .. } | Self::BusyStreams { .. } | Self::BusyBodies => {
                 (StatusCode::TOO_MANY_REQUESTS, "overloaded")
@@ -275,7 +291,9 @@ impl ServeError {
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NoToken => (StatusCode::FORBIDDEN, "no_token"),
-            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body"),
+            Self::TooLarge { .. } | Self::LineTooLong { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body")
+            }
             Self::Body { status, .. } => (*status, "body"),
             Self::NoModels
             | Self::ForNone { .. }

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+mod answers;
 mod api;
 mod connection;
 mod engine;
@@ -17,7 +19,7 @@ mod router;
 mod service;
 mod stopping;
 mod token;
-mod tokenizing;
+mod workers;
 
 pub use engine::{Computed, Engine};
 pub use error::{ErrorBody, Result, ServeError};

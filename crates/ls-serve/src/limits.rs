@@ -8,15 +8,16 @@ use std::time::Duration;
 pub struct Limits {
     /// Tokens of one pass over the weights. A single longer input has a pass of its own.
     pub max_batch_tokens: usize,
-    /// Tokens of all requests that are taken and not answered.
+    /// Tokens of all requests that are taken and not answered. A request for a tagger has no more
+    /// words than that either, and all of them together four times as many.
     pub max_queue_tokens: usize,
     /// Requests that are at work at once.
     pub max_concurrent_requests: usize,
-    /// Streams of lines at once (`/batch`), which have no other limit.
+    /// Streams of lines at once (`/batch`), of any length.
     pub max_streams: usize,
     /// Inputs of one request.
     pub max_client_batch_size: usize,
-    /// Bytes of the body of one request.
+    /// Bytes of the body of one request, and of a line of a stream.
     pub max_body_bytes: usize,
     /// From a request's headers to its answer.
     pub timeout: Duration,

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower::ServiceExt;
 
 use crate::connection::{Answer, Asked, AtWork, State, Wire};
@@ -30,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 const BREATH: Duration = Duration::from_millis(100);
 /// How long connections stay open at the end for those who ask whether it is near.
 const GRACE: Duration = Duration::from_millis(700);
+/// Bytes of a request's headers at most, and of its body at a time.
+const BUFFER: usize = 1 << 16;
 /// How often is looked, at the end, whether a connection is at nothing any more.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -65,7 +67,9 @@ pub async fn serve(
     let most = u32::try_from(service.limits.max_connections).unwrap_or(u32::MAX);
     let places = Arc::new(Semaphore::new(most as usize));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(SILENCE)
+        .max_buf_size(BUFFER);
     let connections = Arc::new(Connections {
         router: router(service.clone()),
         service: service.clone(),
@@ -173,7 +177,9 @@ impl Connections {
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(wire), answer));
         let mut phase = self.phase.subscribe();
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = interval(LOOK);
+        // Those of the time before the end are not made up for.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
             let now = *phase.borrow_and_update();
             if now == Phase::Over {
@@ -193,7 +199,7 @@ impl Connections {
                     return;
                 },
                 // Half of a request's headers are nothing that could be answered.
-                _ = look.tick(), if is_closing => if state.is_idle() {
+                _ = look.tick(), if is_closing => if state.is_done() {
                     return;
                 },
             }

@@ -16,11 +16,15 @@ pub(crate) type Labels = [(&'static str, String); 2];
 /// Of a request: its path alone.
 pub(crate) type Path = [(&'static str, String); 1];
 
+/// Of a stream: how it ended.
+pub(crate) type End = [(&'static str, &'static str); 1];
+
 /// What a service counts.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     seconds: Family<Path, Histogram>,
+    streams: Family<End, Counter>,
     queued: Histogram,
     computing: Histogram,
     pass_tokens: Histogram,
@@ -36,11 +40,12 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ls_llama");
-        // From 1 ms to 32 s.
-        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        // From 1 ms to 131 s: more than a request has by default.
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 18));
         let all = Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(seconds),
+            streams: Family::default(),
             queued: seconds(),
             computing: seconds(),
             pass_tokens: Histogram::new(exponential_buckets(8.0, 2.0, 12)),
@@ -59,15 +64,20 @@ impl Default for Metrics {
         );
         let (help, metric) = ("From a request to its answer", all.seconds.clone());
         registry.register_with_unit("request", help, Unit::Seconds, metric);
+        registry.register(
+            "streams",
+            "Streams of lines that ended: whole, refused, failed or cut",
+            all.streams.clone(),
+        );
         for (name, help, metric) in [
             (
                 "queue",
-                "Until the first pass of a request began",
+                "Until the first pass of a request, or of a slice of a stream, began",
                 &all.queued,
             ),
             (
                 "compute",
-                "From the first pass of a request to its last",
+                "From the first pass of a request, or of a slice of a stream, to its last",
                 &all.computing,
             ),
             ("pass", "One pass over the weights", &all.pass_seconds),
@@ -121,6 +131,11 @@ impl Metrics {
         self.seconds
             .get_or_create(&path)
             .observe(took.as_secs_f64());
+    }
+
+    /// A stream of lines ended so.
+    pub(crate) fn streamed(&self, end: &'static str) {
+        self.streams.get_or_create(&[("end", end)]).inc();
     }
 
     /// The logits of a request were computed.

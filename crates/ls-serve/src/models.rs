@@ -117,6 +117,9 @@ impl Models {
         let [(name, first), ..] = runs else {
             return Err(ServeError::NoModels);
         };
+        for (name, _) in runs {
+            check_name(name)?;
+        }
         let opened = RunModel::open(first)?;
         let Some(adapter) = &opened.adapter else {
             if let Some((_, second)) = runs.get(1) {
@@ -164,6 +167,9 @@ impl Models {
             models.insert(&name_of(model_dir), source, Loaded::of_folder(predictor))?;
             return Ok(models);
         };
+        for (name, _) in adapters {
+            check_name(name)?;
+        }
         let base = BaseModel::for_adapter(model_dir, first, overrides, device, observer)?;
         let models = Self::new(Some(base), overrides, answering, device);
         for (name, dir) in adapters {
@@ -220,6 +226,7 @@ impl Models {
     /// If the name is none or is taken; if its folder cannot be used, or it stands on other
     /// weights, as all do beside a whole model.
     pub fn add(&self, name: &str, source: Source) -> Result<Arc<Model>> {
+        check_name(name)?;
         if self.read().contains_key(name) {
             return Err(ServeError::Exists { name: name.into() });
         }
@@ -328,12 +335,6 @@ impl Models {
     }
 
     fn insert(&self, name: &str, source: Source, loaded: Loaded) -> Result<Arc<Model>> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        // `.` and `..` mean folders in an address.
-        let is_dots = name.chars().all(|c| c == '.');
-        if is_dots || name.len() > 128 || !name.chars().all(allowed) {
-            return Err(ServeError::Name { name: name.into() });
-        }
         let model = loaded.named(name, source, self.answering)?;
         let mut models = self.write();
         if models.contains_key(name) {
@@ -370,11 +371,38 @@ impl Model {
     }
 }
 
-/// The name of a folder, also of one that is given by `.`.
+/// Characters of a model's name at most.
+const LONGEST_NAME: usize = 128;
+
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Whether nothing but dots is in it: `.` and `..` mean folders in an address.
+fn is_dots(name: &str) -> bool {
+    name.chars().all(|c| c == '.')
+}
+
+/// Sees that a name can be part of an address, before anything is loaded.
+fn check_name(name: &str) -> Result<()> {
+    if is_dots(name) || name.len() > LONGEST_NAME || !name.chars().all(is_of_name) {
+        return Err(ServeError::Name { name: name.into() });
+    }
+    Ok(())
+}
+
+/// The name of the model in a folder, also of one that is given by `.`: the folder's, with `_` for
+/// what no name has.
 pub fn name_of(dir: &Path) -> String {
     let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
-    let name = dir.file_name().or(whole.file_name());
-    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    let name = dir.file_name().or(whole.file_name()).unwrap_or_default();
+    let name = name.to_string_lossy();
+    let of_name = |c| if is_of_name(c) { c } else { '_' };
+    let name: String = name.chars().map(of_name).take(LONGEST_NAME).collect();
+    if is_dots(&name) {
+        return "model".into();
+    }
+    name
 }
 
 /// Whether two paths name one folder.
@@ -382,5 +410,28 @@ fn same_folder(a: &Path, b: &Path) -> bool {
     match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_folder_gives_a_name_that_can_be_part_of_an_address() {
+        let long = "a".repeat(200);
+        for (dir, name) in [
+            ("runs/sentiment", "sentiment"),
+            ("sweep/01_lora.r=8_seed=1", "01_lora.r_8_seed_1"),
+            ("mein modèle", "mein_mod_le"),
+            ("/", "model"),
+            (&long, &long[..128]),
+        ] {
+            assert_eq!(name_of(Path::new(dir)), name);
+            check_name(name).unwrap();
+        }
+        for name in ["", "..", "a b", "a/b", "é", &long] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
     }
 }

@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
-use crate::api::{Account, Of};
+use crate::answers::Account;
+use crate::api::Of;
 use crate::error::{Refused, Result, ServeError};
 use crate::request_id::{REQUEST_ID, RequestId};
 use crate::service::{SMALL_BODY, Service};
+
+/// How fast a large body has to come, in bytes a second, where others wait for its place; and how
+/// often that is looked at.
+const LEAST_RATE: usize = 1 << 16;
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Gives a request the id that it came with or a new one, counts it, and writes a line about it
 /// into the log: never its text. Also of one that nobody waited for, and of one whose work ended
@@ -155,17 +162,24 @@ pub(crate) async fn with_token_alone(State(service): Of, request: Request, next:
 /// up leaves the queue.
 pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> Response {
     let limit = service.limits.timeout;
-    match tokio::time::timeout(limit, next.run(request)).await {
+    match timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ServeError::Timeout { limit }.into_response(),
     }
 }
 
-/// Reads the body of a request, and has a place for one that is large, until the request is
-/// answered and what was made of it is gone.
+/// Reads the body of a request, which has to be JSON where there is one, and has a place for one
+/// that is large, until the request is answered and what was made of it is gone.
 pub(crate) async fn with_body(State(service): Of, request: Request, next: Next) -> Response {
+    if request.method() == Method::POST && !is_json(media_type(request.headers())) {
+        return ServeError::Body {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            reason: "expected the header `Content-Type: application/json`".into(),
+        }
+        .into_response();
+    }
     let ((parts, body), limit) = (request.into_parts(), service.limits.timeout);
-    match tokio::time::timeout(limit, read(body, &service)).await {
+    match timeout(limit, read(body, &service)).await {
         Ok(Ok((bytes, _place))) => {
             let request = Request::from_parts(parts, Body::from(bytes));
             next.run(request).await
@@ -182,7 +196,32 @@ async fn read(mut body: Body, service: &Service) -> Result<(Vec<u8>, Option<Sema
         return Err(ServeError::TooLarge { most });
     }
     let (mut bytes, mut place) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
+    let mut since = Instant::now();
+    loop {
+        let frame = match place {
+            None => body.frame().await,
+            Some(_) => {
+                let beyond = bytes.len() - SMALL_BODY;
+                let is_slow = beyond < since.elapsed().as_secs() as usize * LEAST_RATE;
+                if is_slow && service.large_bodies.available_permits() == 0 {
+                    return Err(ServeError::Body {
+                        status: StatusCode::REQUEST_TIMEOUT,
+                        reason: format!(
+                            "less than {} KiB of the body came in a second, and all places for \
+                             large bodies are taken",
+                            LEAST_RATE >> 10
+                        ),
+                    });
+                }
+                match timeout(LOOK, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => continue,
+                }
+            }
+        };
+        let Some(frame) = frame else {
+            return Ok((bytes, place));
+        };
         let frame = frame.map_err(|error| ServeError::Body {
             status: StatusCode::BAD_REQUEST,
             reason: format!("the body cannot be read: {error}"),
@@ -199,9 +238,24 @@ async fn read(mut body: Body, service: &Service) -> Result<(Vec<u8>, Option<Sema
         if bytes.len() > SMALL_BODY && place.is_none() {
             let free = service.large_bodies.try_acquire();
             place = Some(free.map_err(|_| ServeError::BusyBodies)?);
+            since = Instant::now();
         }
     }
-    Ok((bytes, place))
+}
+
+/// What kind of thing a body is, by the header that says it.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let given = headers.get(header::CONTENT_TYPE);
+    let given = given.and_then(|given| given.to_str().ok());
+    let kind = given.and_then(|given| given.split(';').next());
+    kind.unwrap_or_default().trim()
+}
+
+/// `application/json`, and what is JSON by its suffix.
+fn is_json(media_type: &str) -> bool {
+    let kind = media_type.to_ascii_lowercase();
+    let subtype = kind.strip_prefix("application/");
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 /// Refuses what comes once the service was asked to end, and then closes the connection.
@@ -226,5 +280,36 @@ pub(crate) async fn otherwise(request: Request) -> ServeError {
     ServeError::NoSuchMethod {
         path: request.uri().path().into(),
         method: request.method().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_its_header() {
+        let is_json = |kind: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(kind).unwrap());
+            super::is_json(media_type(&headers))
+        };
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/ld+json",
+        ] {
+            assert!(is_json(kind), "{kind}");
+        }
+        for kind in [
+            "",
+            "json",
+            "text/json",
+            "application/x-ndjson",
+            "application/jsonl",
+        ] {
+            assert!(!is_json(kind), "{kind}");
+        }
+        assert_eq!(media_type(&HeaderMap::new()), "");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -103,7 +102,11 @@ fn say_any_of(document: &mut Document) {
     }
 }
 
-/// Answers with a service; to be mounted, or to be served by [`serve`](crate::serve).
+/// Answers with a service; to be served by [`serve`](crate::serve), or to be mounted.
+///
+/// It has a fallback of its own, so that it is nested and not merged; under a name with a slash at
+/// its end (`.nest("/llm/", ls_serve::router(service))`), since its pages ask for what is beside
+/// them.
 pub fn router(service: Arc<Service>) -> Router {
     let (router, document) = parts(&service);
     router
@@ -112,7 +115,6 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/openapi.json", get(move || async move { Json(document) }))
         .fallback(nowhere)
         .method_not_allowed_fallback(otherwise)
-        .layer(DefaultBodyLimit::max(service.limits.max_body_bytes))
         .layer(from_fn_with_state(service.clone(), before_stopping))
         .layer(from_fn_with_state(service.clone(), watched))
         .with_state(service)

@@ -1,15 +1,15 @@
-//! [`Service`]: models, engine and limits: from examples to answers.
+//! [`Service`]: models, engine and limits: from examples to what is written of their answers.
 
-use std::ops::{AddAssign, Range};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ls_data::{DataError, SequenceExample, TokenExample};
 use ls_train::dataset::Examples;
-use ls_train::{Encoded, Predicted, TrainError};
+use ls_train::{Encoded, TrainError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::answers::{Account, Answered, Answers, Cost, Shape};
 use crate::engine::{Computed, Engine};
 use crate::error::{Result, ServeError};
 use crate::limits::Limits;
@@ -18,13 +18,16 @@ use crate::models::{Model, Models};
 use crate::request_id::RequestId;
 use crate::stopping::Stopping;
 use crate::token::Token;
-use crate::tokenizing::Tokenizing;
+use crate::workers::Workers;
 
 /// Bodies over [`SMALL_BODY`] that are in memory at once: what is made of one takes several times
 /// its size.
 const LARGE_BODIES: usize = 64;
 /// Bytes of a body that any connection may have in memory.
 pub(crate) const SMALL_BODY: usize = 1 << 16;
+/// Words of all requests at work are so many times the tokens of the queue at most. A word is in
+/// memory as itself and as its answer, also where a model reads the first few hundred alone.
+const WORDS_OF_QUEUE: usize = 4;
 
 /// What answers requests.
 pub struct Service {
@@ -42,38 +45,17 @@ pub struct Service {
     pub(crate) streams: Arc<Semaphore>,
     /// Large bodies that more may be taken.
     pub(crate) large_bodies: Arc<Semaphore>,
-    tokenizing: Tokenizing,
+    /// Words of requests that more may be taken.
+    words: Arc<Semaphore>,
+    pub(crate) workers: Workers,
     pub(crate) stopping: Stopping,
 }
 
-/// The answers to a request, and what they took.
+/// What a request has of what may be at work at once, until its answer is written.
 #[derive(Debug)]
-pub(crate) struct Answers {
-    pub(crate) predicted: Predicted,
-    /// Of each text, before anything makes scores of it; empty of a tagger.
-    pub(crate) raw_scores: Vec<Option<Vec<f32>>>,
-    pub(crate) cost: Cost,
-}
-
-/// One of the requests that may be at work at once.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
-
-/// What a request took.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cost {
-    pub(crate) inputs: usize,
-    pub(crate) tokens: usize,
-    pub(crate) queued: Duration,
-    pub(crate) computing: Duration,
-}
-
-impl AddAssign for Cost {
-    fn add_assign(&mut self, other: Self) {
-        self.inputs += other.inputs;
-        self.tokens += other.tokens;
-        self.queued += other.queued;
-        self.computing += other.computing;
-    }
+struct Place {
+    _request: OwnedSemaphorePermit,
+    _words: OwnedSemaphorePermit,
 }
 
 impl Service {
@@ -92,10 +74,11 @@ impl Service {
             metrics,
             token,
             log_texts: false,
-            free: Arc::new(Semaphore::new(limits.max_concurrent_requests)),
-            streams: Arc::new(Semaphore::new(limits.max_streams)),
-            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)),
-            tokenizing: Tokenizing::start().map_err(ServeError::Thread)?,
+            free: semaphore(limits.max_concurrent_requests),
+            streams: semaphore(limits.max_streams),
+            large_bodies: semaphore(LARGE_BODIES),
+            words: semaphore(WORDS_OF_QUEUE.saturating_mul(limits.max_queue_tokens)),
+            workers: Workers::start().map_err(ServeError::Thread)?,
             stopping: Stopping::default(),
             limits,
         })
@@ -117,48 +100,94 @@ impl Service {
     }
 
     /// Answers for examples of a model's task: bit for bit those of `Predictor::predict`, whatever
-    /// else is asked for at the same time.
+    /// else is asked for at the same time; written as the question has them.
     ///
     /// # Errors
     ///
-    /// If there are none or too many; if there is no room for them in the queue, or as many
-    /// requests are at work as may be.
-    pub(crate) async fn answers(
+    /// If there are none; if there is no room for them in the queue, or as much is at work as may
+    /// be; what the question refuses.
+    pub(crate) async fn answers<S: Shape>(
         &self,
         id: &RequestId,
-        model: &Model,
+        model: &Arc<Model>,
         examples: Examples,
-    ) -> Result<Answers> {
-        self.write_texts(id, model, &examples);
-        let most = self.limits.max_client_batch_size;
-        match examples.len() {
-            0 => return Err(ServeError::Nothing),
-            found if found > most => return Err(ServeError::TooMany { found, most }),
-            _ => {}
+        shape: S,
+    ) -> Result<Answered> {
+        if examples.is_empty() {
+            return Err(ServeError::Nothing);
         }
-        // Only now that it is read: a body may be long in coming.
-        let Ok(place) = self.free.clone().try_acquire_owned() else {
+        let place = Some(Arc::new(self.place(&examples)?));
+        self.write_texts(id, model, &examples);
+        let examples = Arc::new(examples);
+        let encoded = self.encoded(model, &examples, place.clone()).await?;
+        shape.check(model, &encoded)?;
+        let computed = self.computed(model, &encoded).await?;
+        let (model, bytes) = (model.clone(), examples.text_bytes());
+        let write = move || {
+            let _held = place;
+            let (cost, logits) = (Cost::of(&examples, &encoded, &computed), &computed.logits);
+            let predictor = &model.predictor;
+            let predicted = predictor.answers_with_tag_scores(&examples, &encoded, logits);
+            let raw_scores = predictor.raw_scores(&examples, &encoded, logits);
+            let answers = Answers {
+                predicted: predicted.map_err(failed)?,
+                raw_scores: raw_scores.map_err(failed)?,
+                cost,
+            };
+            let body = serde_json::to_vec(&shape.body(&model, &answers)?);
+            Ok(Answered {
+                body: body.map_err(failed)?.into(),
+                account: Account {
+                    model: model.name.clone(),
+                    cost,
+                },
+            })
+        };
+        self.workers.run(bytes, write).await?
+    }
+
+    /// A place for a request. It is asked for only now that all of it is read: a body may be long
+    /// in coming.
+    fn place(&self, examples: &Examples) -> Result<Place> {
+        let words = self.words_of(examples)?;
+        let Ok(request) = self.free.clone().try_acquire_owned() else {
             let most = self.limits.max_concurrent_requests;
             return Err(ServeError::Busy { most });
         };
-        let (examples, place) = (Arc::new(examples), Some(Arc::new(place)));
-        let encoded = self.encoded(model, &examples, place.clone()).await?;
-        let computed = self.computed(model, &encoded).await?;
-        self.finished(model, examples, encoded, computed, place)
-            .await
+        let words = u32::try_from(words).map_err(|_| ServeError::BusyBodies)?;
+        let words = self.words.clone().try_acquire_many_owned(words);
+        Ok(Place {
+            _request: request,
+            _words: words.map_err(|_| ServeError::BusyBodies)?,
+        })
     }
 
-    /// Answers for some examples of a stream. They wait for room in the queue instead of being
-    /// refused, and have as much of it at once as leaves some to others.
+    /// Words of examples; none of texts, of which there are few.
+    fn words_of(&self, examples: &Examples) -> Result<usize> {
+        let Examples::Token(all) = examples else {
+            return Ok(0);
+        };
+        let found: usize = all.iter().map(|of| of.tokens.len()).sum();
+        let most = self.limits.max_queue_tokens;
+        if found > most {
+            return Err(ServeError::TooManyWords { found, most });
+        }
+        Ok(found)
+    }
+
+    /// Answers for some examples of a stream, as JSON lines, and what they took. They wait for room
+    /// in the queue instead of being refused, and have as much of it at once as leaves some to
+    /// others.
     ///
     /// # Errors
     ///
-    /// If an input is longer than the queue.
-    pub(crate) async fn answers_in_turn(
+    /// If an input is longer than the queue, or they have more words than it has tokens.
+    pub(crate) async fn lines_in_turn(
         &self,
-        model: &Model,
+        model: &Arc<Model>,
         examples: Arc<Examples>,
-    ) -> Result<Answers> {
+    ) -> Result<(String, Cost)> {
+        self.words_of(&examples)?;
         let encoded = self.encoded(model, &examples, None).await?;
         let mut all = Computed::default();
         for inputs in slices(encoded.lengths(), self.engine.slice()) {
@@ -172,7 +201,15 @@ impl Service {
             all.queued += computed.queued;
             all.computing += computed.computing;
         }
-        self.finished(model, examples, encoded, all, None).await
+        let (predictor, bytes) = (model.predictor.clone(), examples.text_bytes());
+        let write = move || {
+            let cost = Cost::of(&examples, &encoded, &all);
+            let predicted = predictor.answers(&examples, &encoded, &all.logits);
+            let objects = predicted.map_err(failed)?.objects;
+            let lines = objects.iter().map(|object| format!("{object}\n"));
+            Ok((lines.collect(), cost))
+        };
+        self.workers.run(bytes, write).await?
     }
 
     /// Writes texts into the log, if they are to stand there.
@@ -204,7 +241,7 @@ impl Service {
         &self,
         model: &Model,
         examples: &Arc<Examples>,
-        place: Option<Place>,
+        place: Option<Arc<Place>>,
     ) -> Result<Arc<Encoded>> {
         let (predictor, examples) = (model.predictor.clone(), examples.clone());
         let bytes = examples.text_bytes();
@@ -212,44 +249,8 @@ impl Service {
             let _held = place;
             predictor.encode_here(Path::new("request"), &examples)
         };
-        let encoded = self.tokenizing.run(bytes, encode).await?;
+        let encoded = self.workers.run(bytes, encode).await?;
         Ok(Arc::new(encoded.map_err(unreadable)?))
-    }
-
-    /// The answers that logits give; those of a request, which has a place, with the scores of
-    /// tags, and of texts with what the head gives.
-    async fn finished(
-        &self,
-        model: &Model,
-        examples: Arc<Examples>,
-        encoded: Arc<Encoded>,
-        computed: Computed,
-        place: Option<Place>,
-    ) -> Result<Answers> {
-        let predictor = model.predictor.clone();
-        let cost = Cost {
-            inputs: examples.len(),
-            tokens: encoded.lengths().iter().sum(),
-            queued: computed.queued,
-            computing: computed.computing,
-        };
-        aside(move || {
-            let logits = &computed.logits;
-            let (predicted, raw_scores) = if place.is_some() {
-                (
-                    predictor.answers_with_tag_scores(&examples, &encoded, logits)?,
-                    predictor.raw_scores(&examples, &encoded, logits)?,
-                )
-            } else {
-                (predictor.answers(&examples, &encoded, logits)?, Vec::new())
-            };
-            Ok(Answers {
-                predicted,
-                raw_scores,
-                cost,
-            })
-        })
-        .await
     }
 
     async fn computed(&self, model: &Model, encoded: &Arc<Encoded>) -> Result<Computed> {
@@ -294,16 +295,14 @@ fn slices(lengths: &[usize], tokens: usize) -> Vec<Range<usize>> {
     slices
 }
 
-/// Does on another thread what would keep this one from other requests.
-async fn aside<T, F>(work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce() -> ls_train::Result<T> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| ServeError::Failed(error.to_string())),
-        Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
-    }
+/// What is no request's fault.
+fn failed(error: impl std::fmt::Display) -> ServeError {
+    ServeError::Failed(error.to_string())
+}
+
+/// For as many as are asked for, or as there may be.
+fn semaphore(places: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
 }
 
 #[cfg(test)]

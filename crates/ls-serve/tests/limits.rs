@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
+use axum::routing::get;
 use burn::tensor::Device;
 use futures_util::StreamExt;
 use futures_util::stream::{once, pending};
@@ -27,17 +29,29 @@ fn adapter(dir: &Path) -> PathBuf {
 fn adapter_with(dir: &Path, set: &[&str]) -> PathBuf {
     let set: Vec<String> = set.iter().map(ToString::to_string).collect();
     let data = dir.join("train.tsv");
-    let rows = "text\tlabel\nthe film was good\ta\na sad play\tb\n".repeat(6);
-    std::fs::write(&data, rows).unwrap();
+    let rows = "the film was good\ta\na sad play\tb\n".repeat(6);
+    std::fs::write(&data, format!("text\tlabel\n{rows}")).unwrap();
+    trained(dir, "sequence", &data, &set)
+}
+
+fn trained(dir: &Path, task: &str, data: &Path, set: &[String]) -> PathBuf {
     let text = format!(
-        "task = \"sequence\"\nmodel.path = {:?}\ndata.train = {data:?}\n\
+        "task = {task:?}\nmodel.path = {:?}\ndata.train = {data:?}\n\
          data.validation = {data:?}\ndata.cache = false\ntrain.epochs = 1\n",
         base()
     );
-    let config = RunConfig::from_toml(&text, "", &set).unwrap();
+    let config = RunConfig::from_toml(&text, "", set).unwrap();
     let run = dir.join("run");
     train(&config, &run, &Device::flex(), &mut ()).unwrap();
     run.join("best")
+}
+
+/// A tagger that was trained for a few steps on the demonstration's model, and reads little.
+fn tagger(dir: &Path) -> PathBuf {
+    let data = dir.join("train.conll");
+    let rows = "Ada B-PER\nmet O\nBob B-PER\n\n".repeat(6);
+    std::fs::write(&data, rows).unwrap();
+    trained(dir, "token", &data, &["data.max_length=64".into()])
 }
 
 fn base() -> PathBuf {
@@ -94,6 +108,16 @@ async fn code(response: Response) -> String {
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
     body["error_type"].as_str().unwrap_or("none").to_owned()
+}
+
+/// The lines of a stream.
+async fn lines_of(response: Response) -> Vec<Value> {
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let lines = body.split(|byte| *byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -282,11 +306,164 @@ fn large_bodies_that_are_slow_keep_no_small_one_out() {
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
         assert_eq!(code(refused).await, "overloaded");
         assert_eq!(predict(&service, 1).await.status(), StatusCode::OK);
-        for one in waiting {
-            one.abort();
-            let _ = one.await;
+        // Those that do not go on make way for who sends.
+        while large().await.status() != StatusCode::OK {
+            assert!(since.elapsed() < Duration::from_secs(30), "none made way");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(large().await.status(), StatusCode::OK);
+        let mut made_way = 0;
+        for one in waiting {
+            if !one.is_finished() {
+                one.abort();
+                continue;
+            }
+            let response = one.await.unwrap();
+            // It came while all places were taken.
+            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                continue;
+            }
+            assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+            assert_eq!(code(response).await, "body");
+            made_way += 1;
+        }
+        assert!(made_way > 0);
+    });
+    service.stop();
+}
+
+/// Those of a model that reads a few hundred tokens of each, too: they are in memory.
+#[test]
+fn more_words_than_the_queue_has_tokens_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = tagger(dir.path());
+    let limits = Limits {
+        max_queue_tokens: 1000,
+        ..Limits::default()
+    };
+    let service = service(&adapter, limits);
+    let ask = async |path: &str, kind: &str, body: String| {
+        let request = Request::post(path).header(header::CONTENT_TYPE, kind);
+        let request = request.body(Body::from(body)).unwrap();
+        router(service.clone()).oneshot(request).await.unwrap()
+    };
+    run(async {
+        let ner = async |body: Value| ask("/ner", "application/json", body.to_string()).await;
+        let of = |count: usize| json!({ "inputs": "Ada ".repeat(count) });
+        // Three tokens each, read in windows that share some.
+        assert_eq!(ner(of(200)).await.status(), StatusCode::OK);
+        for many in [1001, 100_000] {
+            let refused = ner(of(many)).await;
+            assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{many}");
+            assert_eq!(code(refused).await, "too_many_tokens");
+        }
+        let list = json!({ "inputs": vec!["Ada"; 1001], "is_split_into_words": true });
+        assert_eq!(code(ner(list).await).await, "too_many_tokens");
+
+        // Of a stream such a line alone.
+        let lines = [1, 1001, 2].map(|count| json!({ "text": "Ada ".repeat(count) }).to_string());
+        let response = ask("/batch", "application/x-ndjson", lines.join("\n")).await;
+        let found = lines_of(response).await;
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found[0]["tokens"], json!(["Ada"]));
+        assert_eq!(found[1]["error_type"], "too_many_tokens");
+        assert_eq!(found[2]["tokens"], json!(["Ada", "Ada"]));
+    });
+    service.stop();
+}
+
+#[test]
+fn a_line_is_no_longer_than_a_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = adapter(dir.path());
+    let limits = Limits {
+        max_body_bytes: 1000,
+        ..Limits::default()
+    };
+    let service = service(&adapter, limits);
+    run(async {
+        let line = |bytes: usize| json!({ "text": "a".repeat(bytes) }).to_string();
+        let body = [line(10), line(900), line(1000), line(10)].join("\n");
+        // In pieces, as it would come over a connection.
+        let pieces: Vec<_> = body.as_bytes().chunks(100).map(<[u8]>::to_vec).collect();
+        let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
+        let request = Request::post("/batch").header(header::CONTENT_TYPE, "application/x-ndjson");
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let request = request.body(body).unwrap();
+        let response = router(service.clone()).oneshot(request).await.unwrap();
+        let found = lines_of(response).await;
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0]["label"].is_string() && found[1]["label"].is_string());
+        assert_eq!(found[2]["error_type"], "body");
+        let error = found[2]["error"].as_str().unwrap();
+        assert!(error.contains("a line has more than 1000 bytes"), "{error}");
+    });
+    service.stop();
+}
+
+/// What can be seen to be refused is not computed first.
+#[test]
+fn what_is_refused_is_not_computed() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = adapter_with(dir.path(), &["data.max_length=8"]);
+    let service = service(&adapter, Limits::default());
+    run(async {
+        let long = "a very sad film ".repeat(8);
+        for (body, error_type) in [
+            (json!({ "inputs": [["a film"], [" "]] }), "empty_input"),
+            (
+                json!({ "inputs": [["a film"], [long]], "truncate": false }),
+                "value",
+            ),
+        ] {
+            let refused = ask(&service, Body::from(body.to_string())).await;
+            assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+            assert_eq!(code(refused).await, error_type);
+        }
+        let many = vec![["a"]; Limits::default().max_client_batch_size + 1];
+        let refused = ask(&service, Body::from(json!({ "inputs": many }).to_string())).await;
+        assert_eq!(code(refused).await, "too_many_inputs");
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let metrics = router(service.clone()).oneshot(request).await.unwrap();
+        let metrics = to_bytes(metrics.into_body(), 1 << 20).await.unwrap();
+        let metrics = String::from_utf8_lossy(&metrics);
+        assert!(metrics.contains("ls_llama_inputs_total 0\n"), "{metrics}");
+    });
+    service.stop();
+}
+
+/// A service of somebody's own has it under a name, and answers for itself beside it.
+#[test]
+fn a_router_is_nested_in_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = adapter(dir.path());
+    let limits = Limits {
+        max_concurrent_requests: usize::MAX,
+        ..Limits::default()
+    };
+    let service = service(&adapter, limits);
+    let host = Router::new()
+        .route("/", get(|| async { "a host" }))
+        .nest("/llm/", router(service.clone()))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "of the host") });
+    run(async {
+        let text = async |request: Request<Body>| {
+            let response = host.clone().oneshot(request).await.unwrap();
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            String::from_utf8_lossy(&body).into_owned()
+        };
+        let of = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(text(of("/")).await, "a host");
+        assert_eq!(text(of("/elsewhere")).await, "of the host");
+        assert!(text(of("/llm/")).await.contains("<title>Try it"));
+        assert!(text(of("/llm/docs")).await.contains("<title>"));
+        assert!(text(of("/llm/nowhere")).await.contains("\"not_found\""));
+        for path in ["/llm/predict", "/llm/models/texts/predict"] {
+            let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+            let body = json!({ "inputs": "a sad film" }).to_string();
+            let answer = text(request.body(Body::from(body)).unwrap()).await;
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!(answer.as_array().map(Vec::len), Some(2), "{answer}");
+        }
     });
     service.stop();
 }

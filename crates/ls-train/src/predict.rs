@@ -409,12 +409,11 @@ impl Predictor {
                 finish(object, prediction)
             })
         });
-        let dataset = encoded.dataset.as_ref();
         Ok(Predicted {
             objects: objects.collect(),
             unreadable: encoded.unreadable.len(),
             left_out: coverage.map_or(0, Coverage::left_out),
-            cut: dataset.map(|dataset| dataset.cut).unwrap_or_default(),
+            cut: encoded.cut(),
         })
     }
 
@@ -613,6 +612,18 @@ impl Encoded {
     #[must_use]
     pub fn lengths(&self) -> &[usize] {
         self.dataset.as_ref().map_or(&[], Dataset::lengths)
+    }
+
+    /// What was cut of the examples.
+    #[must_use]
+    pub fn cut(&self) -> CutReport {
+        self.dataset.as_ref().map(|of| of.cut).unwrap_or_default()
+    }
+
+    /// The examples in which there is nothing to read, by their place, and why.
+    pub fn unreadable(&self) -> impl Iterator<Item = (usize, String)> {
+        let all = self.unreadable.iter();
+        all.map(|(&index, why)| (index, why.to_string()))
     }
 }
 

@@ -270,7 +270,10 @@ pub(crate) fn with_tag_scores(
     prediction: &Prediction,
     temperature: Option<f32>,
 ) -> Value {
-    let (Value::Object(mut object), Prediction::Token(words)) = (object.clone(), prediction) else {
+    let Prediction::Token(words) = prediction else {
+        return object;
+    };
+    let Value::Object(mut object) = object else {
         return object;
     };
     let mut set = |key: &str, score: &dyn Fn(&Decision) -> f32| {

@@ -1,7 +1,7 @@
 //! `ls-cli serve`: answers over HTTP, with many adapters on one base.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -212,13 +212,17 @@ fn token(args: &ServeArgs) -> Result<Option<Token>> {
 
 /// Folders with names: `NAME=DIR`, or where none is needed `DIR` by its own.
 fn named(values: &[String], flag: &str, needed: bool) -> Result<Vec<(String, PathBuf)>> {
-    let one = |value: &String| match value.split_once('=') {
-        Some((name, dir)) => Ok((name.to_owned(), PathBuf::from(dir))),
-        None if needed => {
-            let message = format!("{flag} {value}: expected a name and a folder, NAME={value}");
-            Err(UsageError::new(message).into())
+    let one = |value: &String| {
+        // Folders of a sweep have the sign in their own names.
+        let is_folder = !needed && Path::new(value).is_dir();
+        match value.split_once('=').filter(|_| !is_folder) {
+            Some((name, dir)) => Ok((name.to_owned(), PathBuf::from(dir))),
+            None if needed => {
+                let message = format!("{flag} {value}: expected a name and a folder, NAME={value}");
+                Err(UsageError::new(message).into())
+            }
+            None => Ok((ls_serve::name_of(value.as_ref()), PathBuf::from(value))),
         }
-        None => Ok((ls_serve::name_of(value.as_ref()), PathBuf::from(value))),
     };
     values.iter().map(one).collect()
 }

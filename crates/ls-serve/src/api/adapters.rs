@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::info::ModelInfo;
-use super::{Body, Named, Of};
+use super::{Body, Named, Of, Question};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::{Model, Source};
 
@@ -23,6 +23,12 @@ pub struct NewAdapter {
     /// A run folder or a PEFT folder on the machine of the service, trained on its base.
     #[schema(value_type = String, example = "/srv/runs/topics")]
     pub path: PathBuf,
+}
+
+impl Question for NewAdapter {
+    fn inputs(&self) -> usize {
+        0
+    }
 }
 
 /// An adapter, and where it is from.

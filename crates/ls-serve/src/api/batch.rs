@@ -25,10 +25,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Named, Of, model};
+use crate::answers::Cost;
 use crate::error::{ErrorBody, Result, ServeError};
+use crate::metrics::Metrics;
 use crate::models::Model;
 use crate::request_id::RequestId;
-use crate::service::{Answers, Cost, Service};
+use crate::requests::media_type;
+use crate::service::Service;
 
 /// Parts of a stream that are at work at once: the next one waits while one is computed.
 const PARTS: usize = 3;
@@ -65,12 +68,15 @@ type Refusal = Arc<Mutex<Option<ServeError>>>;
 
 /// A part of the answers.
 enum Part {
-    Answers(Work<Result<Lines>>),
+    Answers(Work<Answered>),
     /// Behind which nothing comes.
     Fault(ServeError),
     /// All lines were handed on. Where it is missing, who read them ended unexpectedly.
     End,
 }
+
+/// The answers to a part, and by what they ended if they did before the part's end.
+type Answered = (Lines, Option<ServeError>);
 
 /// Answers as they are written, a line each.
 #[derive(Default)]
@@ -112,6 +118,7 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
         began: Instant::now(),
         cost: Cost::default(),
         fault: None,
+        metrics: service.metrics.clone(),
     };
     let stream = Stream {
         service,
@@ -142,15 +149,8 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
 }
 
 fn is_lines(headers: &HeaderMap) -> bool {
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|of| of.to_str().ok());
-    let kind = given
-        .and_then(|given| given.split(';').next())
-        .unwrap_or_default();
-    TYPES
-        .iter()
-        .any(|known| kind.trim().eq_ignore_ascii_case(known))
+    let kind = media_type(headers);
+    TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known))
 }
 
 impl Stream {
@@ -194,34 +194,36 @@ impl Stream {
             if self.parts.blocking_send(part).is_err() {
                 return Ok(());
             }
-            if self.service.stopping.is_asked() {
-                return Err(ServeError::Stopping);
-            }
         }
         sieve.finish().map_err(TrainError::from)?;
         Ok(())
     }
 }
 
-/// The answers to a part. Where an input is longer than the queue, its line has no answer but why,
-/// and the others have theirs.
-async fn answered(service: Arc<Service>, model: Arc<Model>, examples: Examples) -> Result<Lines> {
+/// Answers a part. Where something in it cannot be answered, its lines are answered one by one: one
+/// that is longer than the queue has no answer but why, and one by which the service fails ends the
+/// stream, behind the answers to those before it.
+async fn answered(service: Arc<Service>, model: Arc<Model>, examples: Examples) -> Answered {
     let examples = Arc::new(examples);
     let mut lines = Lines::default();
-    match service.answers_in_turn(&model, examples.clone()).await {
-        Err(ServeError::TooLong { .. }) => {}
-        answers => {
-            lines.push(&answers?);
-            return Ok(lines);
+    match service.lines_in_turn(&model, examples.clone()).await {
+        Ok(all) => {
+            lines.push(all);
+            return (lines, None);
         }
+        Err(ServeError::Stopping) => return (lines, Some(ServeError::Stopping)),
+        Err(_) => {}
     }
     for one in one_by_one(&examples) {
-        match service.answers_in_turn(&model, Arc::new(one)).await {
-            Err(error @ ServeError::TooLong { .. }) => lines.push_error(&error),
-            answers => lines.push(&answers?),
+        match service.lines_in_turn(&model, Arc::new(one)).await {
+            Ok(one) => lines.push(one),
+            Err(error @ (ServeError::TooLong { .. } | ServeError::TooManyWords { .. })) => {
+                lines.push_error(&error);
+            }
+            Err(error) => return (lines, Some(error)),
         }
     }
-    Ok(lines)
+    (lines, None)
 }
 
 fn one_by_one(examples: &Examples) -> Vec<Examples> {
@@ -238,17 +240,17 @@ fn one_by_one(examples: &Examples) -> Vec<Examples> {
 }
 
 impl Lines {
-    fn push(&mut self, answers: &Answers) {
-        for object in &answers.predicted.objects {
-            self.text.push_str(&format!("{object}\n"));
-        }
-        self.cost += answers.cost;
+    fn push(&mut self, (text, cost): (String, Cost)) {
+        self.text.push_str(&text);
+        self.cost += cost;
     }
 
     fn push_error(&mut self, error: &ServeError) {
         self.text.push_str(&format!("{}\n", json!(error.json())));
     }
 }
+
+const UNREAD: &str = "a stream was cut: nobody reads it";
 
 /// What is written of a stream.
 enum Piece {
@@ -266,22 +268,40 @@ struct Told {
     cost: Cost,
     /// By which it ended, if there was one.
     fault: Option<ServeError>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a stream ended, where no fault says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// Why.
+    Cut(&'static str),
 }
 
 impl Told {
-    /// `end` says how it ended, where no fault does.
-    fn tell(self, end: &str) {
+    fn tell(self, end: End) {
         let Self {
             id: RequestId(id),
             model,
             began,
             cost,
             fault,
+            metrics,
         } = self;
         let Cost { inputs, tokens, .. } = cost;
         let [queue_ms, compute_ms, total_ms] =
             [cost.queued, cost.computing, began.elapsed()].map(|time| time.as_millis() as u64);
         let fault = fault.map(|fault| (fault.status(), fault));
+        let is_ours = fault
+            .as_ref()
+            .map(|((status, _), _)| status.is_server_error());
+        metrics.streamed(match (end, is_ours) {
+            (End::Cut(_), _) => "cut",
+            (End::Whole, None) => "whole",
+            (End::Whole, Some(false)) => "refused",
+            (End::Whole, Some(true)) => "failed",
+        });
         // An info has no reason, which may be of its text.
         let error_type = fault.as_ref().map(|((_, error_type), _)| *error_type);
         match fault {
@@ -309,10 +329,10 @@ impl Told {
                 total_ms,
                 error_type,
                 "{}",
-                if refused.is_some() {
-                    "a stream was refused"
-                } else {
-                    end
+                match end {
+                    End::Cut(why) => why,
+                    End::Whole if refused.is_some() => "a stream was refused",
+                    End::Whole => "streamed",
                 }
             ),
         }
@@ -331,8 +351,8 @@ async fn write(
     let end = tokio::select! {
         // What was cut is not to be taken for whole.
         biased;
-        () = out.closed() => "a stream was cut: nobody reads it",
-        () = reading.is_broken() => "a stream was cut: its lines have no end",
+        () = out.closed() => End::Cut(UNREAD),
+        () = reading.is_broken() => End::Cut("a stream was cut: its lines have no end"),
         end = written(&mut parts, &out, limit, &mut told) => end,
     };
     told.tell(end);
@@ -344,27 +364,26 @@ async fn written(
     out: &mpsc::Sender<Piece>,
     limit: Duration,
     told: &mut Told,
-) -> &'static str {
-    const UNREAD: &str = "a stream was cut: nobody reads it";
+) -> End {
     let is_sent = async |piece| matches!(timeout(limit, out.send(piece)).await, Ok(Ok(())));
     loop {
-        let answered = match parts.recv().await {
-            None => return "a stream was cut: who read its lines ended unexpectedly",
+        let (mut lines, fault) = match parts.recv().await {
+            None => {
+                return End::Cut("a stream was cut: who read its lines ended unexpectedly");
+            }
             Some(Part::End) => break,
-            Some(Part::Fault(error)) => Err(error),
-            Some(Part::Answers(mut work)) => match (&mut work.0).await {
-                Ok(answered) => answered,
-                Err(_) => Err(ServeError::Failed("the work ended unexpectedly".into())),
-            },
+            Some(Part::Fault(error)) => (Lines::default(), Some(error)),
+            Some(Part::Answers(mut work)) => (&mut work.0).await.unwrap_or_else(|_| {
+                let error = ServeError::Failed("the work ended unexpectedly".into());
+                (Lines::default(), Some(error))
+            }),
         };
-        let lines = answered.unwrap_or_else(|error| {
-            let mut lines = Lines::default();
-            lines.push_error(&error);
-            told.fault = Some(error);
-            lines
-        });
+        if let Some(error) = &fault {
+            lines.push_error(error);
+        }
+        told.fault = fault;
         if !is_sent(Piece::Text(lines.text.into())).await {
-            return UNREAD;
+            return End::Cut(UNREAD);
         }
         told.cost += lines.cost;
         if told.fault.is_some() {
@@ -372,9 +391,9 @@ async fn written(
         }
     }
     if is_sent(Piece::End).await {
-        "streamed"
+        End::Whole
     } else {
-        UNREAD
+        End::Cut(UNREAD)
     }
 }
 
@@ -382,9 +401,10 @@ async fn written(
 /// each line, and until the service stops.
 fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, Work<Read>) {
     let (pieces, read) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
-    let limit = service.limits.timeout;
+    let (limit, most) = (service.limits.timeout, service.limits.max_body_bytes);
     let read_on = async move {
         let mut patience = PatienceForLines::new(limit);
+        let mut line = LineLength::default();
         loop {
             let waits = Instant::now();
             let piece = tokio::select! {
@@ -400,7 +420,12 @@ fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, W
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         patience.heard(&data, waits.elapsed());
-                        Ok(data)
+                        if line.heard(&data) > most {
+                            *lock(&refusal) = Some(ServeError::LineTooLong { most });
+                            Err(io::ErrorKind::FileTooLarge.into())
+                        } else {
+                            Ok(data)
+                        }
                     }
                     // Trailers say nothing here.
                     Err(_) => continue,
@@ -477,6 +502,22 @@ impl PatienceForLines {
                 self.left = self.limit;
             }
         }
+    }
+}
+
+/// How long the line is that is not whole.
+#[derive(Default)]
+struct LineLength(usize);
+
+impl LineLength {
+    /// These came. How long the longest line is that has some of them.
+    fn heard(&mut self, bytes: &[u8]) -> usize {
+        let mut longest = 0;
+        for (at, part) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            self.0 = part.len() + if at == 0 { self.0 } else { 0 };
+            longest = longest.max(self.0);
+        }
+        longest
     }
 }
 
@@ -567,5 +608,16 @@ mod tests {
         assert_eq!(left(b"}\n {"), 5);
         assert_eq!(left(b"}"), 4);
         assert_eq!(left(b"\n"), 5);
+    }
+
+    #[test]
+    fn the_longest_line_counts_and_goes_on_in_the_next_piece() {
+        let mut line = LineLength::default();
+        let mut heard = |bytes: &[u8]| line.heard(bytes);
+        assert_eq!(heard(b"abc"), 3);
+        assert_eq!(heard(b"de\nf"), 5);
+        assert_eq!(heard(b"g\n\nabc\n"), 3);
+        assert_eq!(heard(b""), 0);
+        assert_eq!(heard(b"ab"), 2);
     }
 }

@@ -3,14 +3,17 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
+use ls_train::Encoded;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::predict::{kind, of_texts};
-use super::{Account, Answered, Body, Named, Of, model, number, readable};
+use super::predict::{check_readable, kind, of_texts};
+use super::{Body, Named, Of, Question, model, number, objects};
+use crate::answers::{Answered, Answers, Shape};
 use crate::error::{ErrorBody, Result};
+use crate::models::Model;
 use crate::request_id::RequestId;
 use crate::service::Service;
 
@@ -113,58 +116,71 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
+impl Question for ClassifyRequest {
+    fn inputs(&self) -> usize {
+        match &self.input {
+            Texts::One(_) => 1,
+            Texts::List(texts) => texts.len(),
+        }
+    }
+}
+
+/// The likeliest label of each text, in the answer to the request of this id.
+struct Likeliest(RequestId);
+
+impl Shape for Likeliest {
+    type Body = ClassifyResponse;
+
+    fn check(&self, _: &Model, encoded: &Encoded) -> Result<()> {
+        check_readable(encoded)
+    }
+
+    fn body(self, model: &Model, answers: &Answers) -> Result<ClassifyResponse> {
+        let names = model.predictor.settings.labels.names();
+        let classification = |(index, object): (usize, &Map<String, Value>)| {
+            let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+            let labels = object.get("labels").and_then(Value::as_array);
+            Classification {
+                index,
+                label: text(&object["label"]),
+                probs: names
+                    .iter()
+                    .map(|name| number(&object["scores"][name]))
+                    .collect(),
+                num_classes: names.len(),
+                labels: labels.map(|labels| labels.iter().filter_map(text).collect()),
+            }
+        };
+        let tokens = answers.cost.tokens;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let Self(RequestId(id)) = self;
+        Ok(ClassifyResponse {
+            id: format!("classify-{id}"),
+            object: "list",
+            created: since.map_or(0, |since| since.as_secs()),
+            model: model.name.clone(),
+            data: objects(answers).enumerate().map(classification).collect(),
+            usage: Usage {
+                prompt_tokens: tokens,
+                total_tokens: tokens,
+                completion_tokens: 0,
+            },
+        })
+    }
+}
+
 async fn answer(
     service: &Service,
     id: &RequestId,
     path: Option<&Named>,
     request: ClassifyRequest,
-) -> Result<Answered<ClassifyResponse>> {
+) -> Result<Answered> {
     let model = model(service, path, request.model.as_deref())?;
     let texts = match request.input {
         Texts::One(text) => vec![vec![text]],
         Texts::List(texts) => texts.into_iter().map(|text| vec![text]).collect(),
     };
-    let answers = of_texts(service, id, &model, texts).await?;
-    let names = model.predictor.settings.labels.names();
-    let classification = |(index, object): (usize, &serde_json::Map<String, Value>)| {
-        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
-        let labels = object.get("labels").and_then(Value::as_array);
-        Classification {
-            index,
-            label: text(&object["label"]),
-            probs: names
-                .iter()
-                .map(|name| number(&object["scores"][name]))
-                .collect(),
-            num_classes: names.len(),
-            labels: labels.map(|labels| labels.iter().filter_map(text).collect()),
-        }
-    };
-    let objects = readable(&answers.predicted.objects)?;
-    let data = objects
-        .into_iter()
-        .enumerate()
-        .map(classification)
-        .collect();
-    let tokens = answers.cost.tokens;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let body = ClassifyResponse {
-        id: format!("classify-{}", id.0),
-        object: "list",
-        created: since.map_or(0, |since| since.as_secs()),
-        model: model.name.clone(),
-        data,
-        usage: Usage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-            completion_tokens: 0,
-        },
-    };
-    let (model, cost) = (model.name.clone(), answers.cost);
-    Ok(Answered {
-        body,
-        account: Account { model, cost },
-    })
+    of_texts(service, id, &model, texts, Likeliest(id.clone())).await
 }
 
 /// Classifies texts with the only model, or the one that `model` names.
@@ -183,7 +199,7 @@ pub(crate) async fn classify(
     State(service): Of,
     id: RequestId,
     Body(request): Body<ClassifyRequest>,
-) -> Result<Answered<ClassifyResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, None, request).await
 }
 
@@ -205,6 +221,6 @@ pub(crate) async fn classify_with(
     id: RequestId,
     model: Named,
     Body(request): Body<ClassifyRequest>,
-) -> Result<Answered<ClassifyResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, Some(&model), request).await
 }

@@ -36,7 +36,7 @@ pub struct Info {
     pub models: Vec<ModelInfo>,
     /// Tokens of one pass over the weights.
     pub max_batch_tokens: usize,
-    /// Tokens of all requests that are taken and not answered.
+    /// Tokens of all requests that are taken and not answered, and words of one for a tagger.
     pub max_queue_tokens: usize,
     /// Requests at once.
     pub max_concurrent_requests: usize,
@@ -44,7 +44,7 @@ pub struct Info {
     pub max_streams: usize,
     /// Inputs of one request.
     pub max_client_batch_size: usize,
-    /// Bytes of the body of one request.
+    /// Bytes of the body of one request, and of a line of a stream.
     pub max_body_bytes: usize,
     /// Seconds from a request to its answer.
     pub timeout: f32,
@@ -65,6 +65,10 @@ pub struct ModelInfo {
     pub problem_type: &'static str,
     /// Its labels, in the order of its outputs.
     pub labels: Vec<String>,
+    /// Whether it has learnt pairs of texts; absent of a tagger, and where nothing tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub pairs: Option<bool>,
     /// Tokens of an input at most; what it does with longer ones is its own.
     pub max_input_length: usize,
     /// Where any number of labels may hold: the score from which on each of them does.
@@ -102,6 +106,7 @@ impl From<&Model> for ModelInfo {
                 Problem::Tags(_) => "token_classification",
             },
             labels: settings.labels.names().to_vec(),
+            pairs: model.pairs.filter(|_| settings.task == TaskKind::Sequence),
             max_input_length: settings.max_length,
             thresholds: (problem == Problem::MultiLabel).then(thresholds),
             abstain_below: decoding.abstain_below,

@@ -10,16 +10,17 @@ pub(crate) mod predict;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::answers::Answers;
 use crate::error::{Result, ServeError};
 use crate::models::Model;
-use crate::service::{Cost, Service};
+use crate::service::Service;
 
 /// The service that a handler works for.
 pub(crate) type Of = State<Arc<Service>>;
@@ -27,17 +28,36 @@ pub(crate) type Of = State<Arc<Service>>;
 /// The JSON body of a request.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Body<T> {
+/// What is asked for.
+pub(crate) trait Question: DeserializeOwned + Send + 'static {
+    /// Inputs that are to be answered.
+    fn inputs(&self) -> usize;
+}
+
+impl<T: Question> FromRequest<Arc<Service>> for Body<T> {
     type Rejection = ServeError;
 
+    /// Of what `with_body` has read: whether it is JSON was seen there. What is made of a large
+    /// body takes long, and many times its size: it is made, and refused, by a worker.
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self> {
-        match Json::<T>::from_request(request, service).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(rejected) => Err(ServeError::Body {
+        let bytes = to_bytes(request.into_body(), usize::MAX).await;
+        let bytes = bytes.map_err(|error| ServeError::Body {
+            status: StatusCode::BAD_REQUEST,
+            reason: error.to_string(),
+        })?;
+        let (size, most) = (bytes.len(), service.limits.max_client_batch_size);
+        let read = move || {
+            let body = Json::<T>::from_bytes(&bytes);
+            let Json(body) = body.map_err(|rejected| ServeError::Body {
                 status: rejected.status(),
                 reason: rejected.body_text(),
-            }),
-        }
+            })?;
+            match body.inputs() {
+                found if found > most => Err(ServeError::TooMany { found, most }),
+                _ => Ok(Self(body)),
+            }
+        };
+        service.workers.run_if_large(size, read).await?
     }
 }
 
@@ -52,27 +72,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
             Ok(Path(name)) => Ok(Self(name)),
             Err(rejected) => Err(ServeError::Value(rejected.body_text())),
         }
-    }
-}
-
-/// An answer, and what is written about it in the log and in the headers.
-pub(crate) struct Answered<T> {
-    pub(crate) body: T,
-    pub(crate) account: Account,
-}
-
-/// What is written about a request.
-#[derive(Debug, Clone)]
-pub(crate) struct Account {
-    pub(crate) model: String,
-    pub(crate) cost: Cost,
-}
-
-impl<T: Serialize> IntoResponse for Answered<T> {
-    fn into_response(self) -> Response {
-        let mut response = Json(self.body).into_response();
-        response.extensions_mut().insert(self.account);
-        response
     }
 }
 
@@ -92,20 +91,13 @@ pub(crate) fn model(
     service.models.get(path.or(body))
 }
 
-/// The objects of the answers. One input in which the model can read nothing refuses all.
-pub(crate) fn readable<'a>(objects: &'a [Value]) -> Result<Vec<&'a Map<String, Value>>> {
-    let object = |(index, object): (usize, &'a Value)| {
-        let object = object.as_object();
-        let fault = object.and_then(|object| object.get("error")?.as_str());
-        match (object, fault) {
-            (Some(object), None) => Ok(object),
-            (_, fault) => Err(ServeError::Unreadable {
-                index,
-                reason: fault.unwrap_or("there is no answer").into(),
-            }),
-        }
-    };
-    objects.iter().enumerate().map(object).collect()
+/// The objects of the answers, which say of each text what is answered.
+pub(crate) fn objects(answers: &Answers) -> impl Iterator<Item = &Map<String, Value>> {
+    answers
+        .predicted
+        .objects
+        .iter()
+        .filter_map(Value::as_object)
 }
 
 /// A number of an answer. They were written from f32, and are these again.

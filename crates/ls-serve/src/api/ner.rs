@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use ls_data::{SequenceExample, TaskKind, TokenExample, place_words};
+use ls_train::Encoded;
 use ls_train::dataset::Examples;
 use ls_train::inputs::words_of;
 use serde::de::Error as _;
@@ -10,8 +11,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::predict::kind;
-use super::{Account, Answered, Body, Named, Of, model, number};
+use super::{Body, Named, Of, Question, model, number, objects};
+use crate::answers::{Answered, Answers, Shape};
 use crate::error::{ErrorBody, Result, ServeError};
+use crate::models::Model;
 use crate::request_id::RequestId;
 use crate::service::Service;
 
@@ -134,6 +137,16 @@ impl TryFrom<Value> for Words {
 }
 
 impl Words {
+    /// Bytes of text, and one for each word, which may be empty.
+    fn bytes(&self) -> usize {
+        let of = |texts: &Vec<String>| texts.iter().map(|text| text.len() + 1).sum::<usize>();
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Texts(texts) => of(texts),
+            Self::Lists(lists) => lists.iter().map(of).sum(),
+        }
+    }
+
     /// The words of each text, and whether the texts came as a list.
     fn examples(self, is_split: bool) -> Result<(Vec<TokenExample>, bool)> {
         let (texts, is_list) = match (self, is_split) {
@@ -178,12 +191,64 @@ fn of_words(index: usize, tokens: Vec<String>) -> TokenExample {
     }
 }
 
+impl Question for NerRequest {
+    fn inputs(&self) -> usize {
+        match &self.inputs {
+            Words::Text(_) => 1,
+            Words::Texts(_) if self.is_split_into_words => 1,
+            Words::Texts(texts) => texts.len(),
+            Words::Lists(lists) => lists.len(),
+        }
+    }
+}
+
+/// The entities of texts, or their tagged words.
+struct Entities {
+    is_list: bool,
+    aggregation: Option<Aggregation>,
+}
+
+impl Shape for Entities {
+    type Body = NerResponse;
+
+    fn check(&self, model: &Model, _: &Encoded) -> Result<()> {
+        let are_spans = model.predictor.problem().is_of_spans();
+        match self.aggregation {
+            None | Some(Aggregation::None) => Ok(()),
+            Some(_) if are_spans => Ok(()),
+            Some(_) => Err(ServeError::Value(format!(
+                "the tags of the model {:?} are labels of words, and no spans: take the \
+                 aggregation_strategy none",
+                model.name
+            ))),
+        }
+    }
+
+    fn body(self, _: &Model, answers: &Answers) -> Result<NerResponse> {
+        let entities = |object: &Map<String, Value>| -> Vec<Entity> {
+            match (self.aggregation, object.get("entities")) {
+                (Some(Aggregation::None), _) => tagged(object),
+                (_, Some(Value::Array(entities))) => entities.iter().map(entity).collect(),
+                _ => tagged(object),
+            }
+        };
+        let mut all: Vec<_> = objects(answers).map(entities).collect();
+        Ok(match all.pop() {
+            Some(only) if !self.is_list => NerResponse::Single(only),
+            last => {
+                all.extend(last);
+                NerResponse::Batch(all)
+            }
+        })
+    }
+}
+
 async fn answer(
     service: &Service,
     id: &RequestId,
     path: Option<&Named>,
     request: NerRequest,
-) -> Result<Answered<NerResponse>> {
+) -> Result<Answered> {
     let model = model(service, path, request.model.as_deref())?;
     if model.task() != TaskKind::Token {
         return Err(ServeError::OtherTask {
@@ -192,38 +257,21 @@ async fn answer(
             instead: "/predict or /classify",
         });
     }
-    let (examples, is_list) = request.inputs.examples(request.is_split_into_words)?;
-    let answers = service
-        .answers(id, &model, Examples::Token(examples))
-        .await?;
-    let entities = |object: &Value| -> Result<Vec<Entity>> {
-        let Some(object) = object.as_object() else {
-            return Ok(Vec::new());
-        };
-        match (request.aggregation_strategy, object.get("entities")) {
-            (Some(Aggregation::None), _) | (None, None) => Ok(tagged(object)),
-            (_, Some(Value::Array(entities))) => Ok(entities.iter().map(entity).collect()),
-            _ => Err(ServeError::Value(format!(
-                "the tags of the model {:?} are labels of words, and no spans: take the \
-                 aggregation_strategy none",
-                model.name
-            ))),
-        }
+    let NerRequest {
+        inputs,
+        is_split_into_words: is_split,
+        aggregation_strategy: aggregation,
+        ..
+    } = request;
+    let bytes = inputs.bytes();
+    let split = move || inputs.examples(is_split);
+    let (examples, is_list) = service.workers.run_if_large(bytes, split).await??;
+    let shape = Entities {
+        is_list,
+        aggregation,
     };
-    let all = answers.predicted.objects.iter().map(entities);
-    let mut all = all.collect::<Result<Vec<_>>>()?;
-    let body = match all.pop() {
-        Some(only) if !is_list => NerResponse::Single(only),
-        last => {
-            all.extend(last);
-            NerResponse::Batch(all)
-        }
-    };
-    let (model, cost) = (model.name.clone(), answers.cost);
-    Ok(Answered {
-        body,
-        account: Account { model, cost },
-    })
+    let examples = Examples::Token(examples);
+    service.answers(id, &model, examples, shape).await
 }
 
 /// An entity as `predict` writes it.
@@ -294,7 +342,7 @@ pub(crate) async fn ner(
     State(service): Of,
     id: RequestId,
     Body(request): Body<NerRequest>,
-) -> Result<Answered<NerResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, None, request).await
 }
 
@@ -316,6 +364,6 @@ pub(crate) async fn ner_with(
     id: RequestId,
     model: Named,
     Body(request): Body<NerRequest>,
-) -> Result<Answered<NerResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, Some(&model), request).await
 }

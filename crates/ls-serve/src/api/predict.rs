@@ -1,18 +1,22 @@
 //! `POST /predict`, as text-embeddings-inference has it: the score of every label of a text.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use ls_data::{SequenceExample, TaskKind};
+use ls_train::Encoded;
 use ls_train::dataset::Examples;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Account, Answered, Body, Named, Of, model, number, readable};
+use super::{Body, Named, Of, Question, model, number, objects};
+use crate::answers::{Answered, Answers, Shape};
 use crate::error::{ErrorBody, Result, ServeError};
 use crate::models::Model;
 use crate::request_id::RequestId;
-use crate::service::{Answers, Service};
+use crate::service::Service;
 
 /// Texts to be classified.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -136,63 +140,100 @@ impl Inputs {
     }
 }
 
+impl Question for PredictRequest {
+    fn inputs(&self) -> usize {
+        match &self.inputs {
+            Inputs::Batch(all) => all.len(),
+            Inputs::Text(_) | Inputs::Pair(_) => 1,
+        }
+    }
+}
+
+/// The labels of texts, the likeliest first.
+struct Labels {
+    is_list: bool,
+    raw_scores: bool,
+    /// Whether a text is refused of which not all is read.
+    whole: bool,
+}
+
+impl Shape for Labels {
+    type Body = PredictResponse;
+
+    fn check(&self, model: &Model, encoded: &Encoded) -> Result<()> {
+        check_readable(encoded)?;
+        let longer = encoded.cut().cut_examples;
+        if self.whole && longer > 0 {
+            let most = model.predictor.settings.max_length;
+            return Err(ServeError::Value(format!(
+                "the model reads {most} tokens of a text at most, and {longer} of these are \
+                 longer: shorten them, or leave `truncate` out"
+            )));
+        }
+        Ok(())
+    }
+
+    fn body(self, model: &Model, answers: &Answers) -> Result<PredictResponse> {
+        let labels = model.predictor.settings.labels.names();
+        let of_text = |(index, object): (usize, &Map<String, Value>)| {
+            let raw = answers.raw_scores.get(index).and_then(Option::as_ref);
+            let score = |(at, label): (usize, &String)| match raw {
+                Some(raw) if self.raw_scores => raw[at],
+                _ => number(&object["scores"][label]),
+            };
+            let all = labels.iter().enumerate().map(|(at, label)| Prediction {
+                score: score((at, label)),
+                label: label.clone(),
+            });
+            let mut all: Vec<_> = all.collect();
+            // Of equal ones the first stays the first, as it does in `label`.
+            all.sort_by(|a, b| b.score.total_cmp(&a.score));
+            all
+        };
+        let mut all: Vec<_> = objects(answers).enumerate().map(of_text).collect();
+        Ok(match all.pop() {
+            Some(only) if !self.is_list => PredictResponse::Single(only),
+            last => {
+                all.extend(last);
+                PredictResponse::Batch(all)
+            }
+        })
+    }
+}
+
+/// Refuses texts in which the model can read nothing.
+pub(super) fn check_readable(encoded: &Encoded) -> Result<()> {
+    match encoded.unreadable().next() {
+        Some((index, reason)) => Err(ServeError::Unreadable { index, reason }),
+        None => Ok(()),
+    }
+}
+
 /// Answers with the model that the path or the body names.
-pub(crate) async fn answer(
+async fn answer(
     service: &Service,
     id: &RequestId,
     path: Option<&Named>,
     request: PredictRequest,
-) -> Result<Answered<PredictResponse>> {
+) -> Result<Answered> {
     let model = model(service, path, request.model.as_deref())?;
     let (texts, is_list) = request.inputs.parts();
-    let answers = of_texts(service, id, &model, texts).await?;
-    if request.truncate == Some(false) && answers.predicted.cut.cut_examples > 0 {
-        let reason = format!(
-            "the model reads {} tokens of a text at most, and {} of these are longer: shorten them, \
-             or leave `truncate` out",
-            model.predictor.settings.max_length, answers.predicted.cut.cut_examples
-        );
-        return Err(ServeError::Value(reason));
-    }
-    let objects = readable(&answers.predicted.objects)?;
-    let labels = model.predictor.settings.labels.names();
-    let of_text = |(index, object): (usize, &serde_json::Map<String, Value>)| {
-        let raw = answers.raw_scores.get(index).and_then(Option::as_ref);
-        let score = |(at, label): (usize, &String)| match raw {
-            Some(raw) if request.raw_scores => raw[at],
-            _ => number(&object["scores"][label]),
-        };
-        let all = labels.iter().enumerate().map(|(at, label)| Prediction {
-            score: score((at, label)),
-            label: label.clone(),
-        });
-        let mut all: Vec<_> = all.collect();
-        // Of equal ones the first stays the first, as it does in `label`.
-        all.sort_by(|a, b| b.score.total_cmp(&a.score));
-        all
+    let shape = Labels {
+        is_list,
+        raw_scores: request.raw_scores,
+        whole: request.truncate == Some(false),
     };
-    let mut all: Vec<_> = objects.into_iter().enumerate().map(of_text).collect();
-    let body = match all.pop() {
-        Some(only) if !is_list => PredictResponse::Single(only),
-        last => {
-            all.extend(last);
-            PredictResponse::Batch(all)
-        }
-    };
-    let (model, cost) = (model.name.clone(), answers.cost);
-    Ok(Answered {
-        body,
-        account: Account { model, cost },
-    })
+    of_texts(service, id, &model, texts, shape).await
 }
 
 /// Answers for texts, each of one part or two.
 pub(super) async fn of_texts(
     service: &Service,
     id: &RequestId,
-    model: &Model,
+    model: &Arc<Model>,
     texts: Vec<Vec<String>>,
-) -> Result<Answers> {
+    shape: impl Shape,
+) -> Result<Answered> {
     if model.task() != TaskKind::Sequence {
         return Err(ServeError::OtherTask {
             name: model.name.clone(),
@@ -230,9 +271,8 @@ pub(super) async fn of_texts(
         };
         return Err(ServeError::Value(reason));
     }
-    service
-        .answers(id, model, Examples::Sequence(examples))
-        .await
+    let examples = Examples::Sequence(examples);
+    service.answers(id, model, examples, shape).await
 }
 
 /// Classifies texts with the only model, or the one that `model` names.
@@ -251,7 +291,7 @@ pub(crate) async fn predict(
     State(service): Of,
     id: RequestId,
     Body(request): Body<PredictRequest>,
-) -> Result<Answered<PredictResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, None, request).await
 }
 
@@ -273,7 +313,7 @@ pub(crate) async fn predict_with(
     id: RequestId,
     model: Named,
     Body(request): Body<PredictRequest>,
-) -> Result<Answered<PredictResponse>> {
+) -> Result<Answered> {
     answer(&service, &id, Some(&model), request).await
 }
 

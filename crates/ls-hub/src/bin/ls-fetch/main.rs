@@ -3,6 +3,8 @@
 //! Prints `FOLDER<tab>REPOSITORY@COMMIT` on stdout, one line for each name; everything else goes to
 //! stderr. Exit 0: all are there, 1: one could not be fetched, 2: bad usage.
 
+#![forbid(unsafe_code)]
+
 mod data;
 
 use std::error::Error;
