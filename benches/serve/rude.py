@@ -2,10 +2,12 @@
 
     python rude.py KIND PORT
 
-KIND is slow (500 connections, a byte of a header every five seconds each), cut (half a request,
+KIND is slow (500 connections, a byte of a header every five seconds each), half (96 bodies of 100
+kB, again and again, of which two thirds come and for five seconds nothing), cut (half a request,
 and gone), garbage (bytes that are no HTTP), large (bodies of 100 MB, with their length and in
-chunks) or flood (lists of long texts from 64 clients, more than the queue takes). Prints what it
-was answered, by status; where nothing listens any more it ends with 1.
+chunks), words (8 clients, each with one text of 1.9 MB, of words of one letter) or flood (lists of
+long texts from 64 clients, more than the queue takes). Prints what it was answered, by status;
+where nothing listens any more it ends with 1.
 """
 
 import collections
@@ -58,6 +60,23 @@ def slow():
             time.sleep(5 / len(streams))
 
 
+def half():
+    # More than 64 KiB, which is what everybody may have in memory.
+    head = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    while True:
+        streams = [connect() for _ in range(96)]
+        for stream in streams:
+            try:
+                stream.sendall(head.encode() + b" " * 66666)
+            except OSError:
+                pass
+        time.sleep(5)
+        for stream in streams:
+            stream.settimeout(0.01)
+            count(status(stream))
+            stream.close()
+
+
 def cut():
     body = json.dumps({"inputs": "a film that nobody waits for " * 20})
     whole = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
@@ -101,9 +120,7 @@ def large():
                 count(status(stream))
 
 
-def flood():
-    texts = [[" ".join(random.choices("good bad film boat lake Zürich".split(), k=40))] for _ in range(32)]
-    body = json.dumps({"inputs": texts})
+def again(body):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     while True:
         try:
@@ -118,7 +135,24 @@ def flood():
         time.sleep(0.01)
 
 
-KINDS = {"slow": (slow, 1), "cut": (cut, 2), "garbage": (garbage, 2), "large": (large, 4), "flood": (flood, 64)}
+def words():
+    again(json.dumps({"inputs": " ".join("a" * 950_000)}))
+
+
+def flood():
+    texts = [[" ".join(random.choices("good bad film boat lake Zürich".split(), k=40))] for _ in range(32)]
+    again(json.dumps({"inputs": texts}))
+
+
+KINDS = {
+    "slow": (slow, 1),
+    "half": (half, 1),
+    "cut": (cut, 2),
+    "garbage": (garbage, 2),
+    "large": (large, 4),
+    "words": (words, 8),
+    "flood": (flood, 64),
+}
 work, threads = KINDS[kind]
 
 

@@ -7,7 +7,7 @@
 # MODEL is a folder of a LLaMA in Hugging Face's layout (SmolLM2-135M), TEXTS has a text a line,
 # PYTHON has torch, transformers, fastapi and uvicorn. OUT gets runs, answers and results.jsonl; a
 # run that is there is taken. SECONDS_EACH (20) is how long each is asked, ADAPTERS (8) how many are
-# asked at once.
+# asked at once, BATCHES ("8 16 32 64") what the pipeline takes at most at a time.
 set -euo pipefail
 model=$(realpath "$1") texts=$(realpath "$2") python=$3 out=$4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -92,10 +92,23 @@ done
 kill -TERM $service
 wait $service
 
-for batch in 32 64; do
+for batch in ${BATCHES:-8 16 32 64}; do
   "$python" "$here/rival.py" whole 18081 "$threads" "$batch" > "rival$batch.log" 2>&1 &
   rival=$!
   answers 18081
+  # It is the same classifier.
+  "$python" - <<'SAME'
+import json, urllib.request
+# Whatever proxy the environment names.
+asker = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+asked = [json.loads(line) for line in open("one.jsonl")][:50]
+same = 0
+for question in asked:
+    body = json.dumps(question["body"]).encode()
+    request = urllib.request.Request("http://127.0.0.1:18081/predict", body, {"Content-Type": "application/json"})
+    same += json.load(asker.open(request))[0]["label"] == question["answer"][0]["label"]
+assert same >= len(asked) - 1, f"{same} of {len(asked)} labels are the same"
+SAME
   ask warm 18081 rival.jsonl --clients 8 --requests 50
   ask "FastAPI, batches of $batch, one client" 18081 rival.jsonl --clients 1
   ask "FastAPI, batches of $batch, 64 clients" 18081 rival.jsonl --clients 64

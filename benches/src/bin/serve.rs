@@ -24,7 +24,8 @@ use tokio::net::TcpStream;
 ///
 /// Each line of QUESTIONS is a JSON object with `path`, `body` and, where the answer is known,
 /// `answer`; all are asked in turn. A client asks again once it has its answer, or with --rate at
-/// moments that are fixed beforehand: then waiting for a client's turn counts too.
+/// moments that are fixed beforehand: then waiting for a client's turn counts too. Ends with 1
+/// where an answer was wrong or lost, or failed by the service's fault (5xx but 503).
 #[derive(Debug, Parser)]
 #[command(name = "ls-bench-serve")]
 struct Args {
@@ -46,6 +47,9 @@ struct Args {
     /// Questions in a second, together
     #[arg(long)]
     rate: Option<f64>,
+    /// Ends with 1 where a question was refused, too
+    #[arg(long)]
+    answer_all: bool,
 }
 
 /// What is asked.
@@ -140,6 +144,17 @@ fn main() -> Result<()> {
     if seen.wrong + seen.lost > 0 {
         bail!("{} wrong answers, {} lost", seen.wrong, seen.lost);
     }
+    let is_fault = |status: u16| match status {
+        200 => false,
+        503 => args.answer_all,
+        status => args.answer_all || status >= 500,
+    };
+    let faults = seen
+        .statuses
+        .iter()
+        .filter(|(status, _)| is_fault(**status));
+    let faults: BTreeMap<_, _> = faults.collect();
+    ensure!(faults.is_empty(), "not answered, by status: {faults:?}");
     Ok(())
 }
 
