@@ -155,6 +155,24 @@ fn merged_and_saved_and_reloaded_say_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let saved = loaded.model.to_adapter(&loaded.adapter.config);
         saved.save(folder.path()).unwrap();
+        // It is the file that peft itself wrote, so that peft reads it; but for what peft writes
+        // twice (a head's bias, by other names) and what is the base's (the table that an adapter
+        // of embeddings stands on).
+        let [theirs, ours] = [dir.as_path(), folder.path()]
+            .map(|dir| TensorFile::open(dir.join("adapter_model.safetensors")).unwrap());
+        let names = theirs.names().filter(|name| {
+            let twice = [".modules_to_save.", ".original_module."];
+            !name.ends_with(".base_layer.weight") && !twice.iter().any(|of| name.contains(of))
+        });
+        assert!(ours.names().eq(names), "{what}");
+        for name in ours.names() {
+            // In f32, whatever peft's are in.
+            let [ours, theirs] = [&ours, &theirs].map(|file| {
+                let tensor = file.read(name).unwrap();
+                (tensor.to_f32().unwrap(), tensor.shape)
+            });
+            assert_eq!(ours, theirs, "{what}: {name}");
+        }
         let again = load(&case.model, &case.task, folder.path(), &device);
         let found = values(again.model.forward(&input));
         // The same bits on the CPU; elsewhere another kernel may be chosen.

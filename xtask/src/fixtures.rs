@@ -1,7 +1,8 @@
 //! `cargo xtask fixtures`: the fixtures of the tests are the bytes that were recorded.
 //!
-//! `SHA256SUMS` is in the form of `sha256sum`. It holds what the tests read; the scripts that make
-//! it and the texts about it may change.
+//! `SHA256SUMS` is in the form of `sha256sum`, for the root of the repository. It holds what the
+//! tests read, those of the whole and those of each crate; the scripts that make it and the texts
+//! about it may change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,9 +14,9 @@ use sha2::{Digest, Sha256};
 
 use crate::check::{report, say};
 
-/// Where the fixtures are.
+/// Where the fixtures are: those of the whole here, and those of a crate here in its folder.
 const FOLDER: &str = "tests/fixtures";
-/// The recorded hashes, in that folder.
+/// The recorded hashes, in the folder of the whole.
 const SUMS: &str = "SHA256SUMS";
 
 /// What to do with the fixtures.
@@ -37,14 +38,13 @@ pub struct Args {
 
 /// Remakes, records and compares, as asked; compares in any case.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let folder = root.join(FOLDER);
     if args.remake {
         let python = args.python.as_deref().context("--remake needs --python")?;
-        remake(&folder, python)?;
+        remake(root, python)?;
     }
     if args.record {
-        let sums = folder.join(SUMS);
-        fs::write(&sums, lines(&hashes(&folder)?))
+        let sums = root.join(FOLDER).join(SUMS);
+        fs::write(&sums, lines(&hashes(root)?))
             .with_context(|| format!("write {}", sums.display()))?;
     }
     check(root)
@@ -52,26 +52,34 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
 
 /// Compares the files with the recorded hashes.
 pub fn check(root: &Path) -> Result<()> {
-    let folder = root.join(FOLDER);
-    let sums = folder.join(SUMS);
+    let sums = root.join(FOLDER).join(SUMS);
     let recorded = fs::read_to_string(&sums).with_context(|| {
         format!(
             "read {} (`cargo xtask fixtures --record` writes it)",
             sums.display()
         )
     })?;
-    let faults = differences(&parse(&recorded)?, &hashes(&folder)?);
+    let faults = differences(&parse(&recorded)?, &hashes(root)?);
     report("fixtures", &faults)
 }
 
-fn remake(folder: &Path, python: &Path) -> Result<()> {
-    let mut scripts = Vec::new();
-    walk(folder, &mut |path| {
-        if path.file_name().is_some_and(|name| name == "make.py") {
-            scripts.push(path.to_path_buf());
-        }
-    })?;
-    for script in scripts {
+/// Every file of the fixtures.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![root.join(FOLDER)];
+    let of_crates = root.join("crates");
+    for entry in children(&of_crates)? {
+        folders.push(entry.join(FOLDER));
+    }
+    let mut files = Vec::new();
+    for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
+        walk(&folder, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn remake(root: &Path, python: &Path) -> Result<()> {
+    let files = files(root)?.into_iter();
+    for script in files.filter(|path| path.ends_with("make.py")) {
         say(format_args!("$ {} {}", python.display(), script.display()));
         let status = Command::new(python).arg(&script).status();
         let status = status.with_context(|| format!("run {}", python.display()))?;
@@ -82,15 +90,13 @@ fn remake(folder: &Path, python: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Name (from the fixtures' folder, with slashes) -> hash in hex.
+/// Name (from the root, with slashes) -> hash in hex.
 type Hashes = BTreeMap<String, String>;
 
-fn hashes(folder: &Path) -> Result<Hashes> {
-    let mut paths = Vec::new();
-    walk(folder, &mut |path| paths.push(path.to_path_buf()))?;
+fn hashes(root: &Path) -> Result<Hashes> {
     let mut hashes = Hashes::new();
-    for path in paths {
-        let relative = path.strip_prefix(folder).unwrap_or(&path);
+    for path in files(root)? {
+        let relative = path.strip_prefix(root).unwrap_or(&path);
         let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
         let name = parts.join("/");
         if is_data(&name) {
@@ -104,26 +110,27 @@ fn hashes(folder: &Path) -> Result<Hashes> {
 /// Whether the tests read it, rather than what makes or explains it.
 fn is_data(name: &str) -> bool {
     let ends = [".py", ".pyc", ".md", "requirements.txt"];
-    name != SUMS && !ends.iter().any(|end| name.ends_with(end))
+    !name.ends_with(SUMS) && !ends.iter().any(|end| name.ends_with(end))
 }
 
-/// Calls `each` with every file below a folder, in the order of their names.
-fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(
-            entry
-                .with_context(|| format!("read {}", folder.display()))?
-                .path(),
-        );
-    }
+/// What is in a folder, by name.
+fn children(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder)?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    };
+    let mut paths = read().with_context(|| format!("read {}", folder.display()))?;
     paths.sort();
-    for path in paths {
+    Ok(paths)
+}
+
+/// Every file below a folder.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for path in children(folder)? {
         if path.is_dir() {
-            walk(&path, each)?;
+            walk(&path, files)?;
         } else {
-            each(&path);
+            files.push(path);
         }
     }
     Ok(())
