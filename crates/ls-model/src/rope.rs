@@ -7,6 +7,8 @@
 //! depend on the input's length, `RopeConfig::stretches` says from which length on. Angles are
 //! computed in f64.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -60,12 +62,13 @@ pub enum RopeScaling {
         /// Whether the two places between which it blends are rounded to whole pairs.
         truncate: bool,
     },
-    /// LongRoPE: each frequency divided by a factor of its own, of one list or the other.
+    /// LongRoPE: each frequency divided by a factor of its own, of one list or the other, which all
+    /// layers share.
     LongRope {
         /// The divisors for an input up to the pretraining length, one for each pair that turns.
-        short_factor: Vec<f64>,
+        short_factor: Arc<[f64]>,
         /// Those for a longer one.
-        long_factor: Vec<f64>,
+        long_factor: Arc<[f64]>,
         /// What cosines and sines are multiplied by, whatever the length.
         attention_factor: f64,
         /// The pretraining length, in tokens.
@@ -332,7 +335,7 @@ impl RopeConfig {
                 } else {
                     short_factor
                 };
-                let divided = plain.zip(factors);
+                let divided = plain.zip(factors.iter());
                 divided.map(|(frequency, by)| frequency / by).collect()
             }
         }
@@ -482,8 +485,8 @@ impl Parameters<'_> {
             None => (1.0 + factor.ln() / original.ln()).sqrt(),
         };
         Ok(RopeScaling::LongRope {
-            short_factor: rope.list_of_rope("short_factor", rotary_dim / 2)?,
-            long_factor: rope.list_of_rope("long_factor", rotary_dim / 2)?,
+            short_factor: rope.list_of_rope("short_factor", rotary_dim / 2)?.into(),
+            long_factor: rope.list_of_rope("long_factor", rotary_dim / 2)?.into(),
             attention_factor,
             original_max_position_embeddings: original,
         })

@@ -95,8 +95,8 @@ mod tests {
     fn rows_go_by_their_own_length() {
         let dynamic = RopeScaling::Dynamic { factor: 2.0 };
         let longrope = RopeScaling::LongRope {
-            short_factor: vec![1.0; 3],
-            long_factor: vec![1.5, 2.0, 3.0],
+            short_factor: [1.0; 3].into(),
+            long_factor: [1.5, 2.0, 3.0].into(),
             attention_factor: 1.0,
             original_max_position_embeddings: 8.0,
         };

@@ -69,6 +69,14 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
     let family = match fields.string("model_type")?.as_deref() {
         Some(name) => match Family::of(name) {
             Some(family) => family,
+            None if fields.map.contains_key("text_config") => {
+                let names = Family::names();
+                let supported = format!(
+                    "only models of text alone, and this one has its own text model in \
+                     text_config: {names}"
+                );
+                return Err(fields.unsupported("model_type", name, &supported));
+            }
             None => return Err(fields.unsupported("model_type", name, &Family::names())),
         },
         None => return Err(fields.error("model_type", "is missing")),
@@ -192,7 +200,11 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
         tie_word_embeddings: flag("tie_word_embeddings", family.tie_word_embeddings)?,
         is_causal,
         initializer_range: fields.fraction("initializer_range", true)?.unwrap_or(0.02),
-        classifier_dropout: fields.fraction("classifier_dropout", false)?.unwrap_or(0.1),
+        // As transformers' token classifiers read it.
+        classifier_dropout: fields
+            .fraction("classifier_dropout", false)?
+            .or(fields.fraction("hidden_dropout", false)?)
+            .unwrap_or(0.1),
         token_classification_bias: flag("token_classification_bias", true)?,
         labels: labels(fields)?,
         problem_type: problem_type(fields)?,
@@ -243,12 +255,18 @@ fn labels(fields: &Fields<'_>) -> Result<Option<Vec<String>>> {
     let mut names = vec![None; map.len()];
     for (id, name) in map {
         let slot = id.parse::<usize>().ok().and_then(|id| names.get_mut(id));
+        // A slot that is taken has two spellings of one id.
+        let slot = slot.filter(|slot| slot.is_none());
         match (slot, name.as_str()) {
             (Some(slot), Some(name)) => *slot = Some(name.to_string()),
             _ => {
                 return Err(fields.error(
                     "id2label",
-                    format!("entry {:?} is not one of 0..{}", shown(id), map.len()),
+                    format!(
+                        "entry {:?} is not one of 0..{}, each once",
+                        shown(id),
+                        map.len()
+                    ),
                 ));
             }
         }
@@ -307,6 +325,10 @@ mod tests {
         assert_eq!(config.sliding_window, [None; 4]);
         assert!(!config.tie_word_embeddings && config.is_causal);
         assert_eq!(config.classifier_dropout, 0.1);
+        let hidden = json!({"hidden_dropout": 0.3});
+        assert_eq!(llama(hidden).classifier_dropout, 0.3);
+        let both = json!({"hidden_dropout": 0.3, "classifier_dropout": 0.0});
+        assert_eq!(llama(both).classifier_dropout, 0.0);
         assert!(config.token_classification_bias);
         let rope = RopeConfig {
             theta: 10_000.0,
@@ -594,6 +616,10 @@ mod tests {
                 ],
             ),
             (
+                json!({"model_type": "gemma3", "text_config": {}}),
+                ["model_type \"gemma3\"", "in text_config"],
+            ),
+            (
                 json!({"hidden_act": "gelu"}),
                 ["hidden_act \"gelu\"", "silu"],
             ),
@@ -771,6 +797,7 @@ mod tests {
             (json!({"0": "a", "2": "b"}), "\"2\""),
             (json!({"0": "a", "one": "b"}), "\"one\""),
             (json!({"0": "a", "1": 3}), "\"1\""),
+            (json!({"0": "a", "00": "b"}), "\"00\""),
         ] {
             let error = labels(map).unwrap_err().to_string();
             assert!(

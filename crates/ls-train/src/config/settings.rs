@@ -108,7 +108,8 @@ pub struct ModelSettings {
     #[serde(with = "or_none")]
     #[schemars(schema_with = "values::quantization")]
     pub quantization: Option<Quantization>,
-    /// Dropout before a token head; by default `classifier_dropout` of config.json, else 0.1.
+    /// Dropout before a token head; by default `classifier_dropout` of config.json, else its
+    /// `hidden_dropout`, else 0.1.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub classifier_dropout: Option<f64>,
     /// How much of the pretrained weights is hashed, so that a run that goes on, and `predict`,
@@ -345,7 +346,8 @@ pub struct DataSettings {
     /// It brings its own splits, columns and labels.
     #[schemars(schema_with = "values::data_set")]
     pub dataset: Option<String>,
-    /// Folder of the data set; by default `datasets/` and its name.
+    /// Folder of the data set; by default `datasets/` and its name; where that is not there, ls-cli
+    /// looks in the Hub's cache.
     #[schemars(schema_with = "values::path")]
     pub dir: Option<PathBuf>,
     /// Language of the data set, where it has several.
