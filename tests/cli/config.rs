@@ -33,6 +33,29 @@ fn the_schema_and_the_reference_are_those_of_the_repository() {
     is_as_stored("configuration.md", &["config", "docs"]);
 }
 
+/// Of the page that says them by the names of Trainer and peft.
+#[test]
+fn keys_that_are_told_to_users_of_trainer_are_keys() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let page = std::fs::read_to_string(docs.join("from-trainer.md")).unwrap();
+    let schema = Sandbox::empty().ok(&["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let mut keys = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let key = word.split(' ').next().unwrap();
+        let Some((section, key)) = key.split_once('.') else {
+            continue;
+        };
+        let section = &schema["properties"][section]["properties"];
+        // `model.merge_and_unload()` is Python's, and files have other endings.
+        if section.is_object() && !key.ends_with("()") {
+            assert!(section.get(key).is_some(), "{word}: there is no such key");
+            keys += 1;
+        }
+    }
+    assert!(keys > 30, "{keys}");
+}
+
 #[test]
 fn a_configuration_comes_to_what_its_run_writes() {
     let shown = |sandbox: &Sandbox, run: &str, set: &[&str]| {
