@@ -81,7 +81,11 @@ async fn predict(service: &Arc<Service>, texts: usize) -> Response {
 }
 
 async fn ask(service: &Arc<Service>, body: Body) -> Response {
-    let request = Request::post("/predict").header(header::CONTENT_TYPE, "application/json");
+    post(service, "/predict", "application/json", body).await
+}
+
+async fn post(service: &Arc<Service>, path: &str, kind: &str, body: Body) -> Response {
+    let request = Request::post(path).header(header::CONTENT_TYPE, kind);
     let request = request.body(body).unwrap();
     router(service.clone()).oneshot(request).await.unwrap()
 }
@@ -209,9 +213,8 @@ fn a_stream_that_nobody_reads_has_no_proper_end() {
     let service = service(&adapter, limits);
     let stream = async || {
         let lines = "{\"text\": \"a sad film\"}\n".repeat(1000);
-        let request = Request::post("/batch").header(header::CONTENT_TYPE, "application/x-ndjson");
-        let request = request.body(Body::from(lines)).unwrap();
-        let response = router(service.clone()).oneshot(request).await.unwrap();
+        let body = Body::from(lines);
+        let response = post(&service, "/batch", "application/x-ndjson", body).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body()
     };
@@ -342,9 +345,7 @@ fn more_words_than_the_queue_has_tokens_are_refused() {
     };
     let service = service(&adapter, limits);
     let ask = async |path: &str, kind: &str, body: String| {
-        let request = Request::post(path).header(header::CONTENT_TYPE, kind);
-        let request = request.body(Body::from(body)).unwrap();
-        router(service.clone()).oneshot(request).await.unwrap()
+        post(&service, path, kind, Body::from(body)).await
     };
     run(async {
         let ner = async |body: Value| ask("/ner", "application/json", body.to_string()).await;
@@ -386,10 +387,8 @@ fn a_line_is_no_longer_than_a_body() {
         // In pieces, as it would come over a connection.
         let pieces: Vec<_> = body.as_bytes().chunks(100).map(<[u8]>::to_vec).collect();
         let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
-        let request = Request::post("/batch").header(header::CONTENT_TYPE, "application/x-ndjson");
         let body = Body::from_stream(futures_util::stream::iter(pieces));
-        let request = request.body(body).unwrap();
-        let response = router(service.clone()).oneshot(request).await.unwrap();
+        let response = post(&service, "/batch", "application/x-ndjson", body).await;
         let found = lines_of(response).await;
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0]["label"].is_string() && found[1]["label"].is_string());
