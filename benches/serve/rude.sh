@@ -7,7 +7,8 @@
 # 128 clients ask the demonstration's classifier RATE (200) times a second for SECONDS_EACH (20)
 # seconds, with nobody else and beside each kind of rude ones; they and the service share a machine.
 # A polite client whose request is refused (429) is counted apart, and so is any other status. OUT
-# gets the run and results.jsonl. Ends with 1 where the service had more memory than MOST_MIB (128).
+# gets the run and results.jsonl. Ends with 1 where an answer was wrong or lost, or was none but for
+# 429, or the service had more memory than MOST_MIB (128).
 set -euo pipefail
 out=$1 rate=${2:-200} seconds=${SECONDS_EACH:-20}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -102,14 +103,15 @@ START
 python3 - <<'TABLE'
 import json, os
 print("| beside | answered | refused | otherwise | wrong or lost | p50 ms | p99 ms | peak MiB |\n|---|---|---|---|---|---|---|---|")
-most = 0
+most = faults = 0
 for line in open("results.jsonl"):
     row = json.loads(line)
     refused = row["statuses"].get("429", 0)
     otherwise = sum(n for status, n in row["statuses"].items() if status not in ("200", "429"))
     wrong = row["wrong_answers"] + row["lost"]
-    most = max(most, row["peak_mib"])
+    most, faults = max(most, row["peak_mib"]), faults + wrong + otherwise
     print(f"| {row['name']} | {row['answered']} | {refused} | {otherwise} | {wrong} | {row['p50_ms']} | {row['p99_ms']} | {row['peak_mib']} |")
 allowed = int(os.environ.get("MOST_MIB", 128))
 assert most <= allowed, f"{most} MiB, and {allowed} are allowed"
+assert faults == 0, f"{faults} answers are wrong, lost, or none"
 TABLE

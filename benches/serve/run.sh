@@ -60,7 +60,7 @@ ask() {
   local name=$1 port=$2 questions=$3 line
   shift 3
   line=$("$programs/ls-bench-serve" --address "127.0.0.1:$port" --questions "$questions" \
-    --seconds "$seconds" "$@")
+    --seconds "$seconds" --answer-all "$@")
   "$python" -c 'import json, sys; print(json.dumps({"name": sys.argv[1], **json.loads(sys.argv[2])}))' \
     "$name" "$line" | tee -a results.jsonl
 }

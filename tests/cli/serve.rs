@@ -183,6 +183,21 @@ fn questions_have_the_shapes_that_people_know() {
     let tokens = body["usage"]["prompt_tokens"].as_u64().unwrap();
     assert_eq!(reply.header("x-compute-tokens"), Some(&*tokens.to_string()));
     assert_eq!(body["usage"]["total_tokens"], tokens);
+    let bare = json!({
+        "input": texts, "model": "others", "use_activation": false, "user": "me", "priority": 0
+    });
+    let bare = ask("/classify", bare).json();
+    for (at, expected) in expected.iter().enumerate() {
+        let raw = numbers(&bare["data"][at]["probs"]);
+        let total: f64 = raw.iter().map(|score| score.exp()).sum();
+        for (raw, score) in raw.iter().zip(numbers(&expected["scores"])) {
+            assert!(
+                (raw.exp() / total - score).abs() < 1e-6,
+                "{raw} is no logit of {score}"
+            );
+        }
+        assert_eq!(bare["data"][at]["label"], expected["label"]);
+    }
 
     // transformers' pipeline
     let text = "Zoë sold boats in Élan .";
@@ -470,6 +485,28 @@ fn what_cannot_be_answered_is_refused_with_a_code_and_a_reason() {
             422,
             "body",
             "unknown variant `best`",
+        ),
+        // What would be answered otherwise than it was asked.
+        (
+            "/models/tagger/ner",
+            r#"{"inputs": "a", "parameters": {"aggregation_strategy": "none"}}"#.into(),
+            422,
+            "body",
+            "unknown field `parameters`",
+        ),
+        (
+            "/models/texts/predict",
+            r#"{"inputs": "a", "truncation_direction": "Left"}"#.into(),
+            422,
+            "body",
+            "unknown variant `Left`",
+        ),
+        (
+            "/models/texts/classify",
+            r#"{"input": "a", "truncate_prompt_tokens": 8}"#.into(),
+            422,
+            "body",
+            "unknown field `truncate_prompt_tokens`",
         ),
         (
             "/nowhere",
@@ -1078,7 +1115,15 @@ fn a_stop_tells_open_streams_and_waits_for_nobody_who_asked_nothing() {
     assert_contains(&lines[1], &["\"error_type\":\"stopping\""]);
     assert!(is_whole);
     let outcome = serving.ended();
-    says(&outcome, 0, &["stopped: all that was taken is answered"]);
+    says(
+        &outcome,
+        0,
+        &[
+            "a stream was stopped",
+            "stopped: all that was taken is answered",
+        ],
+    );
+    assert!(!outcome.stderr.contains("failed"), "{}", outcome.stderr);
     // The time-out is a minute.
     let took = since.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
@@ -1177,11 +1222,12 @@ fn a_stop_does_not_wait_for_models_that_are_being_loaded() {
     // So that it hears both of them, one after the other.
     assert_eq!(serving.get("/health").status, 200);
     serving.signal("HUP");
-    std::thread::sleep(Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(50));
     serving.signal("TERM");
     let outcome = serving.ended();
     says(&outcome, 0, &["stopping: ", "stopped: all"]);
     let (before, _) = outcome.stderr.split_once("stopping: ").unwrap();
+    assert_contains(&outcome.stderr, &["SIGHUP: loading every model anew"]);
     assert!(!before.contains("is loaded anew"), "{before}");
 }
 
@@ -1538,6 +1584,14 @@ fn who_goes_away_is_counted_and_leaves_no_work_behind() {
     let sandbox = runs();
     let args = ["--run", "texts", "--max-body-bytes", "3000000"];
     let serving = Serving::start(&sandbox, &args);
+    let threads = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", serving.id())).ok()?;
+        let threads = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Threads:"));
+        Some(threads.unwrap().trim().parse::<usize>().unwrap())
+    };
+    let before = threads();
     let body = json!({ "inputs": "a ".repeat(700_000) }).to_string();
     let headers = [("Content-Type", "application/json")];
     for _ in 0..24 {
@@ -1545,15 +1599,10 @@ fn who_goes_away_is_counted_and_leaves_no_work_behind() {
         write_request(&mut cut, "POST", "/predict", &headers, &body);
         std::thread::sleep(Duration::from_millis(10));
     }
-    // No more of them are read at once than there are cores.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", serving.id()));
-    if let Ok(status) = status {
-        let threads = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Threads:"));
-        let threads: usize = threads.unwrap().trim().parse().unwrap();
-        let cores = std::thread::available_parallelism().unwrap().get();
-        assert!(threads < 8 + 6 * cores, "{threads} threads");
+    // They are read by the threads that there are; of what else the system is asked a few more
+    // may come.
+    if let (Some(before), Some(threads)) = (before, threads()) {
+        assert!(threads <= before + 4, "{before} threads, and now {threads}");
     }
     let reply = serving.post("/predict", &json!({ "inputs": "good" }));
     assert_eq!(reply.status, 200);

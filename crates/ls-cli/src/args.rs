@@ -816,7 +816,7 @@ pub struct ServeArgs {
     /// Connections at once; more of them wait, or take the place of one that is silent
     #[arg(long, value_name = "N", value_parser = at_least_one(), default_value_t = Limits::default().max_connections)]
     pub max_connections: usize,
-    /// Seconds that an answer may take (503)
+    /// Seconds that an answer may take (503), and a body (408)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600), default_value_t = 60)]
     pub timeout: u32,
     /// cpu, cuda, cuda:N or wgpu, as built in

@@ -38,6 +38,9 @@ pub trait InputRow: Send + 'static {
     /// About the bytes that it takes in memory.
     fn bytes(&self) -> usize;
 
+    /// Its words, each of which is in memory by itself; none of a text.
+    fn words(&self) -> usize;
+
     /// Adds everything that is answered or handed on with the answer to a hash. Where the example
     /// stands is no part of that.
     fn digest(&self, hash: &mut Sha256);
@@ -59,6 +62,10 @@ impl InputRow for SequenceExample {
         size_of::<Self>() + self.text.len() + pair + bytes_of(&self.extra)
     }
 
+    fn words(&self) -> usize {
+        0
+    }
+
     fn digest(&self, hash: &mut Sha256) {
         add(hash, self.text.as_bytes());
         add(hash, self.text_pair.as_deref().unwrap_or("\0").as_bytes());
@@ -70,6 +77,10 @@ impl InputRow for TokenExample {
     fn bytes(&self) -> usize {
         let tokens = self.tokens.iter().map(|token| PART + token.len());
         size_of::<Self>() + tokens.sum::<usize>() + bytes_of(&self.extra)
+    }
+
+    fn words(&self) -> usize {
+        self.tokens.len()
     }
 
     fn digest(&self, hash: &mut Sha256) {

@@ -1,14 +1,19 @@
 //! What a request gets: its [`Answers`], what they took, and how the question has them written.
 
+use std::convert::Infallible;
 use std::ops::AddAssign;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
 use ls_train::dataset::Examples;
 use ls_train::{Encoded, Predicted};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Computed;
 use crate::error::Result;
@@ -78,6 +83,8 @@ pub(crate) trait Shape: Send + 'static {
 /// An answer as JSON, and what is written about it in the log and in the headers.
 pub(crate) struct Answered {
     pub(crate) body: Bytes,
+    /// Of one that is large.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
     pub(crate) account: Account,
 }
 
@@ -91,8 +98,44 @@ pub(crate) struct Account {
 impl IntoResponse for Answered {
     fn into_response(self) -> Response {
         let kind = [(header::CONTENT_TYPE, "application/json")];
-        let mut response = (kind, self.body).into_response();
+        let body = Pieces {
+            left: self.body,
+            _place: self.place,
+        };
+        let mut response = (kind, Body::new(body)).into_response();
         response.extensions_mut().insert(self.account);
         response
+    }
+}
+
+/// Bytes of an answer that are handed to a connection at a time.
+const PIECE: usize = 1 << 16;
+
+/// What is left of an answer. It is handed on as it is taken, and has its place until then: at once
+/// it would be the connection's, and nobody would know how much waits there.
+struct Pieces {
+    left: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let count = self.left.len().min(PIECE);
+        let piece = self.left.split_to(count);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.len() as u64)
     }
 }

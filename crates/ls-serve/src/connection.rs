@@ -21,6 +21,8 @@ const DROPPED: usize = 8 << 20;
 const DROPPING: Duration = Duration::from_secs(2);
 /// Nothing is done for so long by who is closed for another one.
 const IDLE: Duration = Duration::from_secs(1);
+/// How fast an answer has to be taken, in bytes a second, beyond the time that anything may take.
+const LEAST_RATE: f64 = 65536.0;
 
 /// What a connection is at.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct State {
     is_blocked: AtomicBool,
     /// It did not read for as long as it may take.
     has_stalled: AtomicBool,
+    /// Until when all of the answer is to be taken; none of a stream, which may go on for ever.
+    until: Mutex<Option<Instant>>,
     /// The body of the last request was not read to its end.
     is_unread: AtomicBool,
     /// Since when it is at nothing, if it is.
@@ -45,6 +49,7 @@ impl Default for State {
             at_work: AtomicUsize::default(),
             is_blocked: AtomicBool::default(),
             has_stalled: AtomicBool::default(),
+            until: Mutex::default(),
             is_unread: AtomicBool::default(),
             idle_since: Mutex::new(Instant::now()),
             is_to_end: Notify::new(),
@@ -63,10 +68,15 @@ impl State {
     }
 
     fn since(&self) -> MutexGuard<'_, Instant> {
-        // Nothing panics while it is held.
-        self.idle_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle_since)
+    }
+
+    /// An answer is made, and now to be taken within the limit, or as long as its bytes may last.
+    pub(crate) fn answers(&self, body: &impl HttpBody, limit: Duration) {
+        let bytes = body.size_hint().exact();
+        let rest = |bytes| Duration::from_secs_f64(bytes as f64 / LEAST_RATE);
+        let until = |bytes| Instant::now().checked_add(limit.saturating_add(rest(bytes)));
+        *lock(&self.until) = bytes.and_then(until);
     }
 
     /// Asks it to end, if it is still at nothing then.
@@ -94,6 +104,11 @@ impl State {
     pub(crate) fn has_stalled(&self) -> bool {
         self.has_stalled.load(Ordering::Relaxed)
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it is held.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request at work, until this ends.
@@ -180,8 +195,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Answer<B> {
     }
 }
 
-/// The bytes of a connection. Where the other side takes none of them for longer than the limit, it
-/// is at an end.
+/// The bytes of a connection. Where the other side takes none of them for longer than the limit, or
+/// not all of an answer in its time, it is at an end.
 pub(crate) struct Wire {
     stream: TcpStream,
     state: Arc<State>,
@@ -219,8 +234,11 @@ impl Wire {
             self.stalled = None;
             return written;
         }
-        let limit = self.limit;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        let (limit, until) = (self.limit, *lock(&self.state.until));
+        let stalled = self.stalled.get_or_insert_with(|| {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            Box::pin(sleep(left.map_or(limit, |left| left.min(limit))))
+        });
         ready!(stalled.as_mut().poll(context));
         self.state.has_stalled.store(true, Ordering::Relaxed);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -295,5 +313,59 @@ impl AsyncWrite for Wire {
             *left = left.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    use http_body_util::Full;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// How writing so much ends, where something of it is taken now and then; for an answer that
+    /// says its size.
+    async fn written(bytes: usize, size: Option<usize>) -> io::Result<()> {
+        let limit = Duration::from_secs(1);
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut reader = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let (stream, _) = listener.accept().await?;
+        let state = Arc::new(State::default());
+        if let Some(size) = size {
+            state.answers(&Full::new(Bytes::from(vec![0; size])), limit);
+        }
+        let mut wire = Wire::new(stream, state, limit);
+        let reading = std::thread::spawn(move || {
+            let mut piece = vec![0; 1 << 20];
+            // Until it is cut off.
+            while reader.read(&mut piece).is_ok_and(|count| count > 0) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let (bytes, mut sent) = (vec![0; bytes], 0);
+        while sent < bytes.len() {
+            let write =
+                |context: &mut Context<'_>| Pin::new(&mut wire).poll_write(context, &bytes[sent..]);
+            sent += poll_fn(write).await?;
+        }
+        drop(wire);
+        reading.join().unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_is_taken_in_its_time_and_a_stream_as_it_goes_on() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        const LITTLE: usize = 64 << 20;
+        runtime.block_on(written(LITTLE, None)).unwrap();
+        runtime.block_on(written(LITTLE, Some(LITTLE))).unwrap();
+        // More than is read in a second and any buffer on the way holds.
+        let cut = runtime.block_on(written(4 * LITTLE, Some(1)));
+        let cut = cut.unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -37,7 +37,7 @@ pub struct Engine {
 pub struct Computed {
     /// Of each input.
     pub logits: Vec<Vec<f32>>,
-    /// Until its first pass began.
+    /// Until its first pass began, with what was waited for room.
     pub queued: Duration,
     /// From then on.
     pub computing: Duration,
@@ -51,6 +51,7 @@ struct Job {
     inputs: Range<usize>,
     /// Of the inputs so far.
     logits: Vec<Vec<f32>>,
+    /// When it came.
     taken: Instant,
     began: Option<Instant>,
     answer: oneshot::Sender<Result<Computed, ServeError>>,
@@ -88,9 +89,11 @@ impl Engine {
         predictor: Arc<Predictor>,
         encoded: Arc<Encoded>,
     ) -> Result<Computed, ServeError> {
+        let taken = Instant::now();
         let place = self.place(encoded.lengths().iter().sum())?;
         let inputs = 0..encoded.lengths().len();
-        self.computed(predictor, encoded, inputs, place).await
+        let work = (encoded, inputs);
+        self.computed(predictor, work, taken, place).await
     }
 
     /// The logits of some of the inputs of a stream, which waits for room until it is its turn.
@@ -106,15 +109,17 @@ impl Engine {
     ) -> Result<Computed, ServeError> {
         let tokens = encoded.lengths()[inputs.clone()].iter().sum();
         self.fits(tokens)?;
+        let taken = Instant::now();
         let place = self.room.wait_for(tokens).await;
-        self.computed(predictor, encoded, inputs, place).await
+        let work = (encoded, inputs);
+        self.computed(predictor, work, taken, place).await
     }
 
     async fn computed(
         &self,
         predictor: Arc<Predictor>,
-        encoded: Arc<Encoded>,
-        inputs: Range<usize>,
+        (encoded, inputs): (Arc<Encoded>, Range<usize>),
+        taken: Instant,
         place: Place,
     ) -> Result<Computed, ServeError> {
         let (answer, answered) = oneshot::channel();
@@ -123,7 +128,7 @@ impl Engine {
             encoded,
             inputs,
             logits: Vec::new(),
-            taken: Instant::now(),
+            taken,
             began: None,
             answer,
             _place: place,
@@ -145,7 +150,7 @@ impl Engine {
 
     /// Tokens that wait, or are being computed.
     pub fn waiting_tokens(&self) -> usize {
-        self.room.taken()
+        self.room.held()
     }
 
     /// Tokens that a stream best asks for at once.

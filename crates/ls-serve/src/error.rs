@@ -130,8 +130,11 @@ pub enum ServeError {
         /// Allowed.
         most: usize,
     },
-    /// As many large bodies, or words, as are taken at once.
-    #[error("too many large requests are at work already: send this one later, or in parts")]
+    /// As many large bodies, large answers, or words, as there may be at once.
+    #[error(
+        "too many large requests are at work already, or their answers are not read: send this \
+         one later, or in parts"
+    )]
     BusyBodies,
     /// It took too long.
     #[error("no answer in {} s, which is how long one may take", limit.as_secs_f32())]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How much a service takes at once, and for how long. What is over a limit is refused with a
-/// reason; it never makes others wait.
+/// reason, but for connections and the lines of streams, which wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Tokens of one pass over the weights. A single longer input has a pass of its own.

@@ -167,8 +167,10 @@ impl Connections {
                 .router
                 .clone()
                 .oneshot(request.map(axum::body::Body::new));
+            let (state, limit) = (state.clone(), self.service.limits.timeout);
             async move {
                 let response = answering.await?;
+                state.answers(response.body(), limit);
                 Ok::<_, Infallible>(response.map(|body| Answer {
                     body,
                     _at_work: at_work,

@@ -62,17 +62,19 @@ impl Default for Metrics {
             "Requests that were answered",
             all.requests.clone(),
         );
-        let (help, metric) = ("From a request to its answer", all.seconds.clone());
+        let help = "From a request to its answer, of a stream to its beginning";
+        let metric = all.seconds.clone();
         registry.register_with_unit("request", help, Unit::Seconds, metric);
         registry.register(
             "streams",
-            "Streams of lines that ended: whole, refused, failed or cut",
+            "Streams of lines that ended: whole, refused, failed, stopped or cut",
             all.streams.clone(),
         );
         for (name, help, metric) in [
             (
                 "queue",
-                "Until the first pass of a request, or of a slice of a stream, began",
+                "Until the first pass of a request, or of a slice of a stream, began, from when it \
+                 was tokenised",
                 &all.queued,
             ),
             (
@@ -86,8 +88,8 @@ impl Default for Metrics {
         }
         let tokens = all.pass_tokens.clone();
         registry.register("pass_tokens", "Tokens of one pass over the weights", tokens);
-        registry.register("inputs", "Inputs that were computed", all.inputs.clone());
-        registry.register("tokens", "Tokens that were computed", all.tokens.clone());
+        registry.register("inputs", "Inputs of all passes", all.inputs.clone());
+        registry.register("tokens", "Tokens of all passes", all.tokens.clone());
         let waiting = all.waiting.clone();
         registry.register(
             "queue_tokens",

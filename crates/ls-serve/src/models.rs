@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use burn::tensor::Device;
 use ls_data::TaskKind;
@@ -92,6 +92,8 @@ pub struct Models {
     /// None where the only model is a whole one.
     base: Option<BaseModel>,
     by_name: RwLock<BTreeMap<String, Arc<Model>>>,
+    /// One model is loaded at a time: while it is, it takes more memory than behind that.
+    loading: Mutex<()>,
     /// Settings for models that record none.
     overrides: Overrides,
     /// How those answer that it is for.
@@ -187,6 +189,7 @@ impl Models {
         Self {
             base,
             by_name: RwLock::default(),
+            loading: Mutex::default(),
             overrides: overrides.clone(),
             answering,
             device: device.clone(),
@@ -306,6 +309,7 @@ impl Models {
     }
 
     fn load(&self, source: &Source) -> Result<Loaded> {
+        let _turn = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         match (source, &self.base) {
             (Source::Run(dir), base) => {
                 let run = RunModel::open(dir)?;

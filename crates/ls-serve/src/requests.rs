@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -158,13 +159,30 @@ pub(crate) async fn with_token_alone(State(service): Of, request: Request, next:
     }
 }
 
+/// Whether all of a request's body is there.
+#[derive(Clone, Default)]
+struct IsRead(Arc<AtomicBool>);
+
 /// Gives each request as long as the limit says, from its headers to its answer. One that is given
-/// up leaves the queue.
-pub(crate) async fn timed(State(service): Of, request: Request, next: Next) -> Response {
-    let limit = service.limits.timeout;
+/// up leaves the queue. Whose fault it was depends on whether its body was there.
+pub(crate) async fn timed(State(service): Of, mut request: Request, next: Next) -> Response {
+    let (limit, is_read) = (service.limits.timeout, IsRead::default());
+    request.extensions_mut().insert(is_read.clone());
     match timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => ServeError::Timeout { limit }.into_response(),
+        Err(_) if is_read.0.load(Ordering::Relaxed) => {
+            ServeError::Timeout { limit }.into_response()
+        }
+        Err(_) => late(limit).into_response(),
+    }
+}
+
+/// Why a request is given up whose body does not come.
+fn late(limit: Duration) -> ServeError {
+    let seconds = limit.as_secs_f32();
+    ServeError::Body {
+        status: StatusCode::REQUEST_TIMEOUT,
+        reason: format!("not all of the body came in {seconds} s"),
     }
 }
 
@@ -181,11 +199,14 @@ pub(crate) async fn with_body(State(service): Of, request: Request, next: Next) 
     let ((parts, body), limit) = (request.into_parts(), service.limits.timeout);
     match timeout(limit, read(body, &service)).await {
         Ok(Ok((bytes, _place))) => {
+            if let Some(IsRead(is_read)) = parts.extensions.get() {
+                is_read.store(true, Ordering::Relaxed);
+            }
             let request = Request::from_parts(parts, Body::from(bytes));
             next.run(request).await
         }
         Ok(Err(error)) => error.into_response(),
-        Err(_) => ServeError::Timeout { limit }.into_response(),
+        Err(_) => late(limit).into_response(),
     }
 }
 

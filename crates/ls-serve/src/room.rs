@@ -1,6 +1,7 @@
 //! [`Room`]: tokens that may wait, and who is next to have some of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,6 +18,8 @@ pub(crate) struct Room {
     of_streams: Arc<Semaphore>,
     most: usize,
     most_of_streams: usize,
+    /// Tokens that have a place.
+    held: Arc<AtomicUsize>,
 }
 
 /// What somebody has of the room. It is given back wherever this ends.
@@ -24,6 +27,14 @@ pub(crate) struct Room {
 pub(crate) struct Place {
     _tokens: Option<OwnedSemaphorePermit>,
     _of_streams: Option<OwnedSemaphorePermit>,
+    count: usize,
+    held: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.count, Ordering::Relaxed);
+    }
 }
 
 impl Room {
@@ -37,6 +48,22 @@ impl Room {
             of_streams: Arc::new(Semaphore::new(most_of_streams)),
             most,
             most_of_streams,
+            held: Arc::default(),
+        }
+    }
+
+    fn place(
+        &self,
+        count: usize,
+        tokens: Option<OwnedSemaphorePermit>,
+        of_streams: Option<OwnedSemaphorePermit>,
+    ) -> Place {
+        self.held.fetch_add(count, Ordering::Relaxed);
+        Place {
+            _tokens: tokens,
+            _of_streams: of_streams,
+            count,
+            held: self.held.clone(),
         }
     }
 
@@ -50,6 +77,11 @@ impl Room {
         self.most - self.tokens.available_permits()
     }
 
+    /// Tokens that it has taken.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Tokens that a stream asks for at once, so that it neither waits for an empty queue nor makes
     /// others wait long.
     pub(crate) fn slice(&self) -> usize {
@@ -58,12 +90,9 @@ impl Room {
 
     /// A place for so many tokens, if it is free.
     pub(crate) fn take(&self, tokens: usize) -> Option<Place> {
-        let tokens = u32::try_from(tokens).ok()?;
-        let taken = self.tokens.clone().try_acquire_many_owned(tokens).ok()?;
-        Some(Place {
-            _tokens: Some(taken),
-            _of_streams: None,
-        })
+        let count = u32::try_from(tokens).ok()?;
+        let taken = self.tokens.clone().try_acquire_many_owned(count).ok()?;
+        Some(self.place(tokens, Some(taken), None))
     }
 
     /// A place for so many tokens of a stream, no more than there ever are, once they are free.
@@ -71,12 +100,9 @@ impl Room {
         let of_streams = tokens.min(self.most_of_streams) as u32;
         // They are never closed.
         let of_streams = self.of_streams.clone().acquire_many_owned(of_streams).await;
-        let tokens = tokens.min(self.most) as u32;
-        let tokens = self.tokens.clone().acquire_many_owned(tokens).await;
-        Place {
-            _tokens: tokens.ok(),
-            _of_streams: of_streams.ok(),
-        }
+        let count = tokens.min(self.most);
+        let tokens = self.tokens.clone().acquire_many_owned(count as u32).await;
+        self.place(count, tokens.ok(), of_streams.ok())
     }
 }
 
@@ -101,16 +127,19 @@ mod tests {
         assert!(room.take(1).is_none());
         let mut stream = pin!(room.wait_for(30));
         assert!(is_ready(stream.as_mut()).is_none());
-        for place in small.into_iter().take(3) {
+        let mut small = small.into_iter();
+        for place in small.by_ref().take(3) {
             // Requests that come meanwhile do not get it.
             assert!(room.take(1).is_none());
             drop(place);
         }
+        // What is kept for the stream is not taken yet.
+        assert_eq!((room.taken(), room.held()), (100, 70));
+        drop(small);
         let place = is_ready(stream).unwrap();
-        // The others were given back with the list that held them.
-        assert_eq!(room.taken(), 30);
+        assert_eq!((room.taken(), room.held()), (30, 30));
         drop(place);
-        assert_eq!(room.taken(), 0);
+        assert_eq!((room.taken(), room.held()), (0, 0));
     }
 
     #[test]

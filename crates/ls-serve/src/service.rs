@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ls_data::{DataError, SequenceExample, TokenExample};
+use ls_data::{DataError, InputRow, SequenceExample, TokenExample};
 use ls_train::dataset::Examples;
 use ls_train::{Encoded, TrainError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,14 +20,18 @@ use crate::stopping::Stopping;
 use crate::token::Token;
 use crate::workers::Workers;
 
-/// Bodies over [`SMALL_BODY`] that are in memory at once: what is made of one takes several times
-/// its size.
+/// Bodies over [`SMALL_BODY`] that are in memory at once, and as many answers: what is made of one
+/// takes several times its size.
 const LARGE_BODIES: usize = 64;
-/// Bytes of a body that any connection may have in memory.
+/// Bytes of a body, or of an answer, that any connection may have in memory.
 pub(crate) const SMALL_BODY: usize = 1 << 16;
 /// Words of all requests at work are so many times the tokens of the queue at most. A word is in
 /// memory as itself and as its answer, also where a model reads the first few hundred alone.
 const WORDS_OF_QUEUE: usize = 4;
+/// What it takes to write a label beside its score, in bytes of text that are read in that time.
+const LABEL: usize = 64;
+/// Bytes of a label beside its score in an answer, at least.
+const LEAST_OF_ANSWER: usize = 24;
 
 /// What answers requests.
 pub struct Service {
@@ -45,8 +49,12 @@ pub struct Service {
     pub(crate) streams: Arc<Semaphore>,
     /// Large bodies that more may be taken.
     pub(crate) large_bodies: Arc<Semaphore>,
+    /// Large answers that more may wait for their readers.
+    large_answers: Arc<Semaphore>,
     /// Words of requests that more may be taken.
     words: Arc<Semaphore>,
+    /// Words of streams that more may be taken; of a single line all of them.
+    words_of_streams: Arc<Semaphore>,
     pub(crate) workers: Workers,
     pub(crate) stopping: Stopping,
 }
@@ -77,7 +85,9 @@ impl Service {
             free: semaphore(limits.max_concurrent_requests),
             streams: semaphore(limits.max_streams),
             large_bodies: semaphore(LARGE_BODIES),
+            large_answers: semaphore(LARGE_BODIES),
             words: semaphore(WORDS_OF_QUEUE.saturating_mul(limits.max_queue_tokens)),
+            words_of_streams: semaphore(limits.max_queue_tokens),
             workers: Workers::start().map_err(ServeError::Thread)?,
             stopping: Stopping::default(),
             limits,
@@ -116,13 +126,13 @@ impl Service {
         if examples.is_empty() {
             return Err(ServeError::Nothing);
         }
-        let place = Some(Arc::new(self.place(&examples)?));
+        let place = Some(Arc::new(self.place(model, &examples)?));
         self.write_texts(id, model, &examples);
         let examples = Arc::new(examples);
         let encoded = self.encoded(model, &examples, place.clone()).await?;
         shape.check(model, &encoded)?;
         let computed = self.computed(model, &encoded).await?;
-        let (model, bytes) = (model.clone(), examples.text_bytes());
+        let (model, work) = (model.clone(), work_of(model, &examples));
         let write = move || {
             let _held = place;
             let (cost, logits) = (Cost::of(&examples, &encoded, &computed), &computed.logits);
@@ -135,21 +145,43 @@ impl Service {
                 cost,
             };
             let body = serde_json::to_vec(&shape.body(&model, &answers)?);
-            Ok(Answered {
-                body: body.map_err(failed)?.into(),
-                account: Account {
-                    model: model.name.clone(),
-                    cost,
-                },
-            })
+            let account = Account {
+                model: model.name.clone(),
+                cost,
+            };
+            Ok::<_, ServeError>((body.map_err(failed)?, account))
         };
-        self.workers.run(bytes, write).await?
+        let (body, account) = self.workers.run(work, write).await??;
+        Ok(Answered {
+            place: self.place_of_answer(body.len())?,
+            body: body.into(),
+            account,
+        })
+    }
+
+    /// A place for an answer that is large, until it is written: it is no request's fault who reads
+    /// the others slowly, but neither are they to fill the memory.
+    fn place_of_answer(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>> {
+        if bytes <= SMALL_BODY {
+            return Ok(None);
+        }
+        let place = self.large_answers.clone().try_acquire_owned();
+        place.map(Some).map_err(|_| ServeError::BusyBodies)
     }
 
     /// A place for a request. It is asked for only now that all of it is read: a body may be long
-    /// in coming.
-    fn place(&self, examples: &Examples) -> Result<Place> {
+    /// in coming. What is sure to find no place for its answer is not computed first.
+    fn place(&self, model: &Model, examples: &Examples) -> Result<Place> {
         let words = self.words_of(examples)?;
+        let scores = match examples {
+            Examples::Sequence(all) => all.len() * model.predictor.settings.labels.len(),
+            // Of entities there may be none.
+            Examples::Token(_) => 0,
+        };
+        let is_large = scores * LEAST_OF_ANSWER > SMALL_BODY;
+        if is_large && self.large_answers.available_permits() == 0 {
+            return Err(ServeError::BusyBodies);
+        }
         let Ok(request) = self.free.clone().try_acquire_owned() else {
             let most = self.limits.max_concurrent_requests;
             return Err(ServeError::Busy { most });
@@ -167,7 +199,7 @@ impl Service {
         let Examples::Token(all) = examples else {
             return Ok(0);
         };
-        let found: usize = all.iter().map(|of| of.tokens.len()).sum();
+        let found: usize = all.iter().map(InputRow::words).sum();
         let most = self.limits.max_queue_tokens;
         if found > most {
             return Err(ServeError::TooManyWords { found, most });
@@ -181,13 +213,12 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If an input is longer than the queue, or they have more words than it has tokens.
+    /// If an input is longer than the queue.
     pub(crate) async fn lines_in_turn(
         &self,
         model: &Arc<Model>,
         examples: Arc<Examples>,
     ) -> Result<(String, Cost)> {
-        self.words_of(&examples)?;
         let encoded = self.encoded(model, &examples, None).await?;
         let mut all = Computed::default();
         for inputs in slices(encoded.lengths(), self.engine.slice()) {
@@ -201,7 +232,7 @@ impl Service {
             all.queued += computed.queued;
             all.computing += computed.computing;
         }
-        let (predictor, bytes) = (model.predictor.clone(), examples.text_bytes());
+        let (predictor, work) = (model.predictor.clone(), work_of(model, &examples));
         let write = move || {
             let cost = Cost::of(&examples, &encoded, &all);
             let predicted = predictor.answers(&examples, &encoded, &all.logits);
@@ -209,7 +240,19 @@ impl Service {
             let lines = objects.iter().map(|object| format!("{object}\n"));
             Ok((lines.collect(), cost))
         };
-        self.workers.run(bytes, write).await?
+        self.workers.run(work, write).await?
+    }
+
+    /// Waits for room for so many words of a stream, no more than there are of it.
+    pub(crate) async fn words_of_stream(&self, words: usize) -> Option<OwnedSemaphorePermit> {
+        let most = self.limits.max_queue_tokens.min(Semaphore::MAX_PERMITS);
+        let words = u32::try_from(words.min(most)).unwrap_or(u32::MAX);
+        // It is never closed.
+        self.words_of_streams
+            .clone()
+            .acquire_many_owned(words)
+            .await
+            .ok()
     }
 
     /// Writes texts into the log, if they are to stand there.
@@ -244,7 +287,7 @@ impl Service {
         place: Option<Arc<Place>>,
     ) -> Result<Arc<Encoded>> {
         let (predictor, examples) = (model.predictor.clone(), examples.clone());
-        let bytes = examples.text_bytes();
+        let bytes = bytes_of(&examples);
         let encode = move || {
             let _held = place;
             predictor.encode_here(Path::new("request"), &examples)
@@ -262,6 +305,24 @@ impl Service {
         self.metrics.computed(computed.queued, computed.computing);
         Ok(computed)
     }
+}
+
+/// Bytes of text, and one for each word, which may be empty.
+fn bytes_of(examples: &Examples) -> usize {
+    let words = match examples {
+        Examples::Sequence(_) => 0,
+        Examples::Token(all) => all.iter().map(InputRow::words).sum(),
+    };
+    examples.text_bytes() + words
+}
+
+/// What it takes to write the answers, in bytes of text.
+fn work_of(model: &Model, examples: &Examples) -> usize {
+    let labels = match examples {
+        Examples::Sequence(all) => all.len() * model.predictor.settings.labels.len(),
+        Examples::Token(_) => 0,
+    };
+    bytes_of(examples) + labels * LABEL
 }
 
 /// Why examples cannot be read, of which their text is no part: the reason of what is the service's

@@ -131,6 +131,7 @@ impl Hangups {
     /// Loads models anew at each of them, one at a time.
     async fn reload(mut self, service: Arc<Service>) {
         while self.signals.recv().await.is_some() {
+            say("SIGHUP: loading every model anew");
             reload(&service).await;
         }
     }

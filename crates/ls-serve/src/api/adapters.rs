@@ -74,6 +74,9 @@ pub(crate) async fn list(State(service): Of) -> Json<Vec<Adapter>> {
 }
 
 /// Loads an adapter and puts it beside the others.
+///
+/// One is loaded at a time, and also where who asked for it has gone meanwhile: whoever asks again
+/// is told that there is one of this name.
 #[utoipa::path(
     post,
     path = "/adapters",
@@ -98,12 +101,14 @@ pub(crate) async fn add(
         } else {
             Source::Adapter(path)
         };
-        service.models.add(&name, source)
+        let model = service.models.add(&name, source)?;
+        // Here, since who asked may have gone meanwhile.
+        tracing::info!(model = model.name, "added");
+        Ok::<_, ServeError>(model)
     };
     let added = tokio::task::spawn_blocking(load).await;
     let unexpected = |_| ServeError::Failed("loading ended unexpectedly".into());
     let model = added.map_err(unexpected)??;
-    tracing::info!(model = model.name, "added");
     Ok((StatusCode::CREATED, Json(Adapter::from(&*model))))
 }
 

@@ -33,8 +33,9 @@ use crate::request_id::RequestId;
 use crate::requests::media_type;
 use crate::service::Service;
 
-/// Parts of a stream that are at work at once: the next one waits while one is computed.
-const PARTS: usize = 3;
+/// Parts of a stream that are at work or wait to be written: the next one waits while one is
+/// computed.
+const PARTS: usize = 4;
 /// Lines that are answered together, and until when more are waited for.
 const LINES: ChunkLimits = ChunkLimits {
     rows: 64,
@@ -69,6 +70,8 @@ type Refusal = Arc<Mutex<Option<ServeError>>>;
 /// A part of the answers.
 enum Part {
     Answers(Work<Answered>),
+    /// Of a line that has no answer, and why.
+    Refused(ServeError),
     /// Behind which nothing comes.
     Fault(ServeError),
     /// All lines were handed on. Where it is missing, who read them ended unexpectedly.
@@ -107,7 +110,8 @@ fn answer(service: Arc<Service>, path: Option<&Named>, request: Request) -> Resu
         return Err(ServeError::BusyStreams { most });
     };
     let limit = service.limits.timeout;
-    let (parts, in_order) = mpsc::channel(PARTS);
+    // One more is with who writes.
+    let (parts, in_order) = mpsc::channel(PARTS - 1);
     let (out, lines) = mpsc::channel(AHEAD);
     let refusal = Refusal::default();
     let id: RequestId = request.extensions().get().cloned().unwrap_or_default();
@@ -187,17 +191,70 @@ impl Stream {
             if chunk.is_empty() {
                 break;
             }
-            let chunk = examples(chunk);
-            self.service.write_texts(&self.id, &self.model, &chunk);
-            let lines = answered(self.service.clone(), self.model.clone(), chunk);
-            let part = Part::Answers(Work(self.runtime.spawn(lines)));
-            if self.parts.blocking_send(part).is_err() {
-                return Ok(());
+            for part in by_words(chunk, self.service.limits.max_queue_tokens) {
+                // Not begun before there is room for its answers.
+                let Ok(place) = self.runtime.block_on(self.parts.reserve()) else {
+                    return Ok(());
+                };
+                let part = match part {
+                    Ok(rows) => self.begin(rows, examples).map(Part::Answers),
+                    Err(refused) => Some(Part::Refused(refused)),
+                };
+                let Some(part) = part else {
+                    return Ok(());
+                };
+                place.send(part);
             }
         }
         sieve.finish().map_err(TrainError::from)?;
         Ok(())
     }
+
+    /// Begins to answer, once there is room for as many words; not where nobody is there any more
+    /// to write the answers.
+    fn begin<T: InputRow>(
+        &self,
+        rows: Vec<T>,
+        examples: fn(Vec<T>) -> Examples,
+    ) -> Option<Work<Answered>> {
+        let words = rows.iter().map(T::words).sum();
+        let words = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.parts.closed() => None,
+                words = self.service.words_of_stream(words) => Some(words),
+            }
+        })?;
+        let examples = examples(rows);
+        self.service.write_texts(&self.id, &self.model, &examples);
+        let (service, model) = (self.service.clone(), self.model.clone());
+        Some(Work(self.runtime.spawn(async move {
+            let _held = words;
+            answered(service, model, examples).await
+        })))
+    }
+}
+
+/// Rows in their order, so many words at a time, and why where a row alone has more.
+fn by_words<T: InputRow>(rows: Vec<T>, most: usize) -> Vec<Result<Vec<T>>> {
+    let (mut parts, mut part, mut words) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        let found = row.words();
+        if !part.is_empty() && words + found > most {
+            parts.push(Ok(std::mem::take(&mut part)));
+            words = 0;
+        }
+        if found > most {
+            parts.push(Err(ServeError::TooManyWords { found, most }));
+        } else {
+            part.push(row);
+            words += found;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(Ok(part));
+    }
+    parts
 }
 
 /// Answers a part. Where something in it cannot be answered, its lines are answered one by one: one
@@ -217,9 +274,7 @@ async fn answered(service: Arc<Service>, model: Arc<Model>, examples: Examples) 
     for one in one_by_one(&examples) {
         match service.lines_in_turn(&model, Arc::new(one)).await {
             Ok(one) => lines.push(one),
-            Err(error @ (ServeError::TooLong { .. } | ServeError::TooManyWords { .. })) => {
-                lines.push_error(&error);
-            }
+            Err(error @ ServeError::TooLong { .. }) => lines.push_error(&error),
             Err(error) => return (lines, Some(error)),
         }
     }
@@ -293,19 +348,18 @@ impl Told {
         let [queue_ms, compute_ms, total_ms] =
             [cost.queued, cost.computing, began.elapsed()].map(|time| time.as_millis() as u64);
         let fault = fault.map(|fault| (fault.status(), fault));
-        let is_ours = fault
-            .as_ref()
-            .map(|((status, _), _)| status.is_server_error());
-        metrics.streamed(match (end, is_ours) {
+        let is_ours = |status| status == StatusCode::INTERNAL_SERVER_ERROR;
+        metrics.streamed(match (end, &fault) {
             (End::Cut(_), _) => "cut",
             (End::Whole, None) => "whole",
-            (End::Whole, Some(false)) => "refused",
-            (End::Whole, Some(true)) => "failed",
+            (End::Whole, Some((_, ServeError::Stopping))) => "stopped",
+            (End::Whole, Some(((status, _), _))) if is_ours(*status) => "failed",
+            (End::Whole, Some(_)) => "refused",
         });
         // An info has no reason, which may be of its text.
         let error_type = fault.as_ref().map(|((_, error_type), _)| *error_type);
         match fault {
-            Some(((status, _), reason)) if status.is_server_error() => {
+            Some(((status, _), reason)) if is_ours(status) => {
                 tracing::error!(
                     request_id = id,
                     model,
@@ -331,8 +385,11 @@ impl Told {
                 "{}",
                 match end {
                     End::Cut(why) => why,
-                    End::Whole if refused.is_some() => "a stream was refused",
-                    End::Whole => "streamed",
+                    End::Whole => match refused {
+                        None => "streamed",
+                        Some((_, ServeError::Stopping)) => "a stream was stopped",
+                        Some(_) => "a stream was refused",
+                    },
                 }
             ),
         }
@@ -373,6 +430,11 @@ async fn written(
             }
             Some(Part::End) => break,
             Some(Part::Fault(error)) => (Lines::default(), Some(error)),
+            Some(Part::Refused(error)) => {
+                let mut lines = Lines::default();
+                lines.push_error(&error);
+                (lines, None)
+            }
             Some(Part::Answers(mut work)) => (&mut work.0).await.unwrap_or_else(|_| {
                 let error = ServeError::Failed("the work ended unexpectedly".into());
                 (Lines::default(), Some(error))
@@ -420,11 +482,17 @@ fn reader(mut body: Body, service: Arc<Service>, refusal: Refusal) -> (Pieces, W
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         patience.heard(&data, waits.elapsed());
-                        if line.heard(&data) > most {
-                            *lock(&refusal) = Some(ServeError::LineTooLong { most });
-                            Err(io::ErrorKind::FileTooLarge.into())
-                        } else {
-                            Ok(data)
+                        match line.heard(&data, most) {
+                            None => Ok(data),
+                            Some(at) => {
+                                // The lines before it are answered.
+                                let before = data.slice(..at);
+                                if pieces.send(Ok(before)).await.is_err() {
+                                    return Read::Ended;
+                                }
+                                *lock(&refusal) = Some(ServeError::LineTooLong { most });
+                                Err(io::ErrorKind::FileTooLarge.into())
+                            }
                         }
                     }
                     // Trailers say nothing here.
@@ -510,14 +578,25 @@ impl PatienceForLines {
 struct LineLength(usize);
 
 impl LineLength {
-    /// These came. How long the longest line is that has some of them.
-    fn heard(&mut self, bytes: &[u8]) -> usize {
-        let mut longest = 0;
-        for (at, part) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            self.0 = part.len() + if at == 0 { self.0 } else { 0 };
-            longest = longest.max(self.0);
+    /// These came. Where among them the first line begins, or goes on, that is longer than it may
+    /// be.
+    fn heard(&mut self, bytes: &[u8], most: usize) -> Option<usize> {
+        let mut begins = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (length, is_whole) = match line.strip_suffix(b"\n") {
+                Some(text) => (text.len(), true),
+                None => (line.len(), false),
+            };
+            self.0 += length;
+            if self.0 > most {
+                return Some(begins);
+            }
+            begins += line.len();
+            if is_whole {
+                self.0 = 0;
+            }
         }
-        longest
+        None
     }
 }
 
@@ -592,6 +671,8 @@ pub(crate) async fn batch_with(
 
 #[cfg(test)]
 mod tests {
+    use ls_data::TokenExample;
+
     use super::*;
 
     #[test]
@@ -611,13 +692,35 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_line_counts_and_goes_on_in_the_next_piece() {
-        let mut line = LineLength::default();
-        let mut heard = |bytes: &[u8]| line.heard(bytes);
-        assert_eq!(heard(b"abc"), 3);
-        assert_eq!(heard(b"de\nf"), 5);
-        assert_eq!(heard(b"g\n\nabc\n"), 3);
-        assert_eq!(heard(b""), 0);
-        assert_eq!(heard(b"ab"), 2);
+    fn a_line_that_is_too_long_is_found_where_it_begins() {
+        let found = |pieces: &[&[u8]]| -> Vec<Option<usize>> {
+            let mut line = LineLength::default();
+            pieces.iter().map(|piece| line.heard(piece, 4)).collect()
+        };
+        assert_eq!(found(&[b"abcd\n", b"", b"ab", b"cd\n\nab"]), [None; 4]);
+        assert_eq!(found(&[b"a\nbcd\nabcde\nf\n"]), [Some(6)]);
+        assert_eq!(found(&[b"a\nbcd", b"ef\n"]), [None, Some(0)]);
+        assert_eq!(found(&[b"ab", b"cd", b"e"]), [None, None, Some(0)]);
+    }
+
+    #[test]
+    fn parts_have_as_many_words_as_they_may_and_keep_their_order() {
+        let row = |words: usize| TokenExample {
+            tokens: vec!["a".into(); words],
+            tags: None,
+            line: words,
+            extra: None,
+        };
+        let rows = [3, 2, 9, 5, 0, 1].map(row).to_vec();
+        let found: Vec<_> = by_words(rows, 5)
+            .into_iter()
+            .map(|part| match part {
+                Ok(rows) => rows.iter().map(InputRow::words).collect(),
+                Err(ServeError::TooManyWords { found, most: 5 }) => vec![found],
+                Err(other) => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(found, [vec![3, 2], vec![9], vec![5, 0], vec![1]]);
+        assert!(by_words(Vec::<TokenExample>::new(), 5).is_empty());
     }
 }

@@ -19,12 +19,24 @@ use crate::service::Service;
 
 /// Texts to be classified.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ClassifyRequest {
     /// A text, or a list of texts.
     pub input: Texts,
     /// Which of the models answers, where there are several and the path does not say it.
     #[serde(default)]
     pub model: Option<String>,
+    /// `false`: the outputs of the head are wanted as they are, and no probabilities.
+    #[serde(default)]
+    pub use_activation: Option<bool>,
+    /// Says nothing here.
+    #[serde(default)]
+    #[expect(dead_code, reason = "known, and of no effect")]
+    pub user: Option<String>,
+    /// Says nothing here.
+    #[serde(default)]
+    #[expect(dead_code, reason = "known, and of no effect")]
+    pub priority: Option<i64>,
 }
 
 /// A text, or a list of texts.
@@ -95,7 +107,8 @@ pub struct Classification {
     /// The likeliest label; of a regression the name of its number.
     #[schema(example = "positive")]
     pub label: Option<String>,
-    /// The probability of each label, in the model's order; of a regression its number.
+    /// The probability of each label, in the model's order; of a regression its number; without
+    /// `use_activation` the outputs of the head.
     pub probs: Vec<f32>,
     /// How many labels the model has.
     pub num_classes: usize,
@@ -126,7 +139,10 @@ impl Question for ClassifyRequest {
 }
 
 /// The likeliest label of each text, in the answer to the request of this id.
-struct Likeliest(RequestId);
+struct Likeliest {
+    id: RequestId,
+    raw_scores: bool,
+}
 
 impl Shape for Likeliest {
     type Body = ClassifyResponse;
@@ -140,20 +156,22 @@ impl Shape for Likeliest {
         let classification = |(index, object): (usize, &Map<String, Value>)| {
             let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
             let labels = object.get("labels").and_then(Value::as_array);
+            let raw = answers.raw_scores.get(index).and_then(Option::as_ref);
+            let probability = |name| number(&object["scores"][name]);
             Classification {
                 index,
                 label: text(&object["label"]),
-                probs: names
-                    .iter()
-                    .map(|name| number(&object["scores"][name]))
-                    .collect(),
+                probs: match raw {
+                    Some(raw) if self.raw_scores => raw.clone(),
+                    _ => names.iter().map(probability).collect(),
+                },
                 num_classes: names.len(),
                 labels: labels.map(|labels| labels.iter().filter_map(text).collect()),
             }
         };
         let tokens = answers.cost.tokens;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let Self(RequestId(id)) = self;
+        let RequestId(id) = &self.id;
         Ok(ClassifyResponse {
             id: format!("classify-{id}"),
             object: "list",
@@ -180,7 +198,11 @@ async fn answer(
         Texts::One(text) => vec![vec![text]],
         Texts::List(texts) => texts.into_iter().map(|text| vec![text]).collect(),
     };
-    of_texts(service, id, &model, texts, Likeliest(id.clone())).await
+    let shape = Likeliest {
+        id: id.clone(),
+        raw_scores: request.use_activation == Some(false),
+    };
+    of_texts(service, id, &model, texts, shape).await
 }
 
 /// Classifies texts with the only model, or the one that `model` names.

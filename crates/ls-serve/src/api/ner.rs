@@ -20,6 +20,7 @@ use crate::service::Service;
 
 /// Texts in which entities are looked for.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NerRequest {
     /// A text or a list of texts; with `is_split_into_words` the words of a text, or of several.
     pub inputs: Words,

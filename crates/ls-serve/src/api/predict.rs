@@ -20,6 +20,7 @@ use crate::service::Service;
 
 /// Texts to be classified.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PredictRequest {
     /// A text, a pair of texts, or a list of lists of one text or two.
     pub inputs: Inputs,
@@ -33,6 +34,18 @@ pub struct PredictRequest {
     /// read is left out, as in its training.
     #[serde(default)]
     pub truncate: Option<bool>,
+    /// At which end of a text that is: models of this project leave out what is on the right.
+    #[serde(default)]
+    #[expect(dead_code, reason = "known, and of no effect")]
+    pub truncation_direction: Option<Direction>,
+}
+
+/// An end of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+pub enum Direction {
+    /// Its end.
+    #[serde(alias = "right")]
+    Right,
 }
 
 /// A text, a pair of texts, or a list of these.
