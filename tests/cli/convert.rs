@@ -355,6 +355,13 @@ fn what_is_wrong_with_a_file_is_named() {
             &["tokenizer.ggml.bos_token_id: expected an id under 520"],
         ),
         (
+            with_keys("llama.gguf", &[("llama.rope.scale_linear", float(4.0))]),
+            &[
+                "llama.rope.scaling.type \"linear\" is not supported (supported: none, beside the \
+                 tensor rope_freqs.weight)",
+            ],
+        ),
+        (
             with_keys("llama.gguf", &[("llama.attention.scale", float(0.5))]),
             &["llama.attention.scale \"0.5\" is not supported (supported: 0)"],
         ),

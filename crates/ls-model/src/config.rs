@@ -83,6 +83,10 @@ pub struct LlamaConfig {
     pub labels: Option<Vec<String>>,
     /// What the answers of a sequence head are, where the file says it.
     pub problem_type: Option<ProblemType>,
+    /// The dropout over 0 that transformers would apply in the layers in training, by the names of
+    /// its fields: of a head's input and of adapters there is some here, in the layers there is
+    /// none.
+    pub dropout_not_applied: Vec<(&'static str, f64)>,
     /// The padding id recorded in the file.
     pub pad_token_id: Option<u32>,
     /// The file as read, for writing it out again with additions.
@@ -90,22 +94,6 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
-    /// The dropout over 0 that transformers would apply in the layers in training, by the names of
-    /// its fields: of a head's input and of adapters there is some here, in the layers there is
-    /// none.
-    pub fn dropout_not_applied(&self) -> Vec<(&'static str, f64)> {
-        let is_phi3 = self
-            .raw
-            .get("model_type")
-            .is_some_and(|kind| kind == "phi3");
-        let fields = ["attention_dropout", "resid_pdrop"];
-        let read = fields
-            .into_iter()
-            .filter(|field| is_phi3 || *field != "resid_pdrop");
-        let found = read.filter_map(|field| Some((field, self.raw.get(field)?.as_f64()?)));
-        found.filter(|(_, part)| *part > 0.0).collect()
-    }
-
     /// The attention mode that the checkpoint asks for.
     pub fn attention(&self) -> AttentionMode {
         if self.is_causal {

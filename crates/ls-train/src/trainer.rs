@@ -205,7 +205,7 @@ fn carry_out(
         for concern in concerns {
             tracing::warn!("{concern}");
         }
-        for (field, part) in checkpoint.config.dropout_not_applied() {
+        for (field, part) in &checkpoint.config.dropout_not_applied {
             tracing::warn!(
                 "{}: {field} {part} is not applied: no dropout is, inside the layers; \
                  lora.lora_dropout and model.classifier_dropout are",

@@ -2,7 +2,7 @@
 //! 5 gives it.
 //!
 //! All that is known of a family is its entry in [`FAMILIES`]. `read.rs` resolves it with the
-//! fields of a `config.json`, and nothing else asks for the family.
+//! fields of a `config.json`, and nothing else asks a `config.json` for its family.
 
 use ls_ops::{Activation, NormScale};
 
@@ -22,6 +22,8 @@ pub(super) struct Family {
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
     pub pad_token_id: Option<u32>,
+    /// The fields of a dropout in the layers.
+    pub dropouts: &'static [&'static str],
     pub tie_word_embeddings: bool,
     pub attention_bias: AttentionBias,
     /// Whether the field `mlp_bias` is read.
@@ -113,6 +115,7 @@ const LLAMA: Family = Family {
     max_position_embeddings: 2048,
     rms_norm_eps: 1e-6,
     pad_token_id: None,
+    dropouts: &["attention_dropout"],
     tie_word_embeddings: false,
     attention_bias: AttentionBias::OfField,
     mlp_bias: true,
@@ -188,6 +191,7 @@ pub(super) const FAMILIES: [Family; 10] = [
         max_position_embeddings: 4096,
         rms_norm_eps: 1e-5,
         pad_token_id: Some(32_000),
+        dropouts: &["attention_dropout", "resid_pdrop"],
         attention_bias: AttentionBias::Never,
         mlp_bias: false,
         fused_projections: true,

@@ -205,6 +205,12 @@ fn resolve(fields: &Fields<'_>, raw: Map<String, Value>) -> Result<LlamaConfig> 
             .fraction("classifier_dropout", false)?
             .or(fields.fraction("hidden_dropout", false)?)
             .unwrap_or(0.1),
+        dropout_not_applied: family
+            .dropouts
+            .iter()
+            .filter_map(|field| Some((*field, fields.map.get(*field)?.as_f64()?)))
+            .filter(|(_, part)| *part > 0.0)
+            .collect(),
         token_classification_bias: flag("token_classification_bias", true)?,
         labels: labels(fields)?,
         problem_type: problem_type(fields)?,
@@ -582,13 +588,13 @@ mod tests {
             "pad_token_id": null,
         });
         let config = read(&with("phi3", fields)).unwrap();
-        assert_eq!(config.dropout_not_applied(), []);
+        assert_eq!(config.dropout_not_applied, []);
         let dropout = json!({
             "num_key_value_heads": 2, "attention_dropout": 0.25, "resid_pdrop": 0.5, "embd_pdrop": 0.1,
         });
         let names = |family| {
             let config = read(&with(family, dropout.clone())).unwrap();
-            config.dropout_not_applied()
+            config.dropout_not_applied
         };
         let attention = ("attention_dropout", 0.25);
         assert_eq!(names("phi3"), [attention, ("resid_pdrop", 0.5)]);

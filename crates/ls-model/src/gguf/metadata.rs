@@ -223,18 +223,22 @@ impl Model<'_> {
     }
 
     fn rope_scaling(&self, base: f64, head_dim: f64) -> Result<Option<Value>> {
-        if self.file.tensors().contains_key(ROPE_FACTORS) {
-            return self.llama3_scaling(base, head_dim);
-        }
-        let kind = text(self.file, &self.key("rope.scaling.type"))?;
+        let key = self.key("rope.scaling.type");
+        let kind = text(self.file, &key)?;
         let factor = self.number("rope.scaling.factor")?;
         // The oldest files say only this.
-        let linear = self.number("rope.scale_linear")?;
-        Ok(match kind {
-            None => {
-                let factor = factor.or(linear).filter(|factor| *factor != 1.0);
-                factor.map(|factor| json!({"rope_type": "linear", "factor": factor}))
+        let linear = factor.or(self.number("rope.scale_linear")?);
+        let linear = linear.filter(|factor| *factor != 1.0);
+        if self.file.tensors().contains_key(ROPE_FACTORS) {
+            let other = kind.or(linear.map(|_| "linear"));
+            if let Some(kind) = other.filter(|kind| *kind != "none") {
+                let supported = format!("none, beside the tensor {ROPE_FACTORS}");
+                return Err(unsupported(self.file, &key, kind, &supported));
             }
+            return self.llama3_scaling(base, head_dim);
+        }
+        Ok(match kind {
+            None => linear.map(|factor| json!({"rope_type": "linear", "factor": factor})),
             Some("none") => None,
             Some(kind) => {
                 let mut scaling = json!({"rope_type": kind, "factor": factor});

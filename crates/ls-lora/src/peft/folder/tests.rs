@@ -224,6 +224,16 @@ fn a_tensor_that_was_never_gathered_is_named() {
     let text = error.to_string();
     assert!(text.contains(&lora_key(V0, "B")), "{text}");
     assert!(text.contains("is empty (shape [0])"), "{text}");
+    // No bytes, and as many labels as nobody has room for.
+    let error = load_spoilt(|tensors| {
+        let head = HostTensor::from_f32([1 << 40, 0], &[]);
+        tensors.insert(format!("{PREFIX}score.weight"), head);
+    });
+    let text = error.to_string();
+    assert!(
+        text.contains("score.weight is empty (shape [1099511627776, 0])"),
+        "{text}"
+    );
 }
 
 /// peft's two ways to write a key that matches nothing: an anchor that the start of the full name
