@@ -10,7 +10,7 @@ from pathlib import Path
 IGNORED = {
     "run", "task", "data.dataset", "data.dir", "model.path", "model.dtype", "model.hash_weights", "data.cache",
     "data.padding_side", "data.offsets", "data.bad_spans", "data.stride", "data.first_label", "data.labels", "train.baselines",
-    "train.group_by_length", "train.save_seconds",
+    "train.save_seconds",
     "train.save_steps", "train.save_total_limit", "train.report", "train.tensorboard", "train.seed", "train.gradient_checkpointing", "train.skip_nonfinite_steps", "train.eval_batch_size", "train.pass_size",
 }
 # What it may say in one way alone.
@@ -27,6 +27,7 @@ USED = {
     "lora.r", "lora.lora_alpha", "lora.lora_dropout", "lora.target_modules", "model.classifier_dropout", "data.train",
     "data.validation", "data.test", "data.validation_fraction", "data.header", "data.text", "data.text_append", "data.label",
     "data.max_length", "train.epochs", "train.micro_batch_size", "train.gradient_accumulation_steps",
+    "train.group_by_length",
     "train.learning_rate", "train.lr_scheduler", "train.warmup_steps", "train.warmup_ratio", "train.weight_decay",
     "train.adam_beta1", "train.adam_beta2", "train.adam_epsilon", "train.max_grad_norm",
 }  # fmt: skip

@@ -144,6 +144,8 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     settings, token = settings_of(args.run), is_token(args.run)
+    if settings["train.group_by_length"]:
+        print("train.group_by_length is not repeated: batches are of any lengths", flush=True)
     rows, reported = splits(settings, token, args.seed)
 
     tokenizer = AutoTokenizer.from_pretrained(settings["model.path"])

@@ -76,6 +76,7 @@ def main():
     model = max(models, key=lambda model: scores(model, "validation")[metric])
     record = {
         "side": "n-grams, linear",
+        "config": (args.run / "config.toml").read_text(),
         "versions": {"scikit-learn": sklearn.__version__},
         "seed": args.seed,
         "metric": metric,
@@ -83,6 +84,7 @@ def main():
         "scores": scores(model, reported),
         "train_seconds": time.perf_counter() - began,
         "C": model.C,
+        "sizes": {split: len(found) for split, found in rows.items()},
     }
     args.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record["scores"]))

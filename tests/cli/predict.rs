@@ -310,7 +310,7 @@ fn attention_and_attended_padding_change_the_answers() {
         "attended",
         &[&set[..], &["data.padding=attended"]].concat(),
     );
-    let differ = |a: &[f64], b: &[f64]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 100.0 * SAME);
+    let differ = |a: &[f64], b: &[f64]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 10.0 * SAME);
     assert!(differ(
         &losses(&sandbox, "masked"),
         &losses(&sandbox, "attended")

@@ -102,7 +102,7 @@ fn every_variant_of_lora_learns_and_is_predicted_from() {
         ),
     ];
     for (name, set) in variants {
-        let set = [set, &["data.test=test.csv"]].concat();
+        let set = [set, &["data.test=test.csv", "train.epochs=4"]].concat();
         train(&sandbox, name, &set);
         let losses = losses(&sandbox, name);
         let (first, last) = (losses[0], losses[losses.len() - 1]);

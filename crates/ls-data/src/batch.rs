@@ -75,7 +75,8 @@ pub struct BatchOptions {
     /// Tokens to which every batch is padded (the published code: its maximum length); `None` pads
     /// to the longest example of the batch. A longer example makes its batch longer.
     pub pad_to: Option<usize>,
-    /// Whether examples of similar length share batches, which saves padding.
+    /// Whether examples of similar length share batches, which saves padding where that is
+    /// computed.
     pub group_by_length: bool,
 }
 

@@ -47,7 +47,7 @@
 //!     padding_side: PaddingSide::Right,
 //!     padding_mode: PaddingMode::Masked,
 //!     pad_to: None,
-//!     group_by_length: true,
+//!     group_by_length: false,
 //! };
 //! let lengths: Vec<usize> = ready.iter().map(|e| e.input_ids.len()).collect();
 //! for indices in epoch_order(&lengths, &options, 42, 0) {

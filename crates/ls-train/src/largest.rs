@@ -157,9 +157,10 @@ mod tests {
             (most.unwrap().len(), found.pass_tokens())
         };
         // Fewer than a group, so the longest are together.
-        assert_eq!(tokens(&[], 4), (4, longest(4)));
-        assert_eq!(tokens(&[], 2), (2, longest(2)));
-        let (rows, shuffled) = tokens(&["train.group_by_length=false"], 4);
+        let grouped = ["train.group_by_length=true"];
+        assert_eq!(tokens(&grouped, 4), (4, longest(4)));
+        assert_eq!(tokens(&grouped, 2), (2, longest(2)));
+        let (rows, shuffled) = tokens(&[], 4);
         assert!(rows == 4 && shuffled < longest(4), "{shuffled}");
         assert_eq!(largest(&[], &[7], &[], 4).passes, [[7]]);
         assert!(largest(&[], &[], &[], 4).passes.is_empty());
@@ -175,7 +176,7 @@ mod tests {
         let mut beside = 0;
         for seed in 0..20 {
             let seed = format!("train.seed={seed}");
-            let set = ["train.group_by_length=false", "train.epochs=1", &seed];
+            let set = ["train.epochs=1", &seed];
             let passes = largest(&set, &lengths, &[], 4).passes;
             let has_long = |pass: &Vec<usize>| pass.contains(&200);
             assert_eq!(passes.iter().filter(|pass| has_long(pass)).count(), 1);
@@ -208,7 +209,7 @@ mod tests {
         let found = largest(&padded, &lengths, &splits, 1);
         assert_eq!(found.passes, [[64]]);
         assert_eq!(found.evaluations, [[64, 64]]);
-        let found = largest(&[], &lengths, &splits, 4);
+        let found = largest(&["train.group_by_length=true"], &lengths, &splits, 4);
         assert_eq!(found.passes, [[9, 5, 3]]);
         assert_eq!(found.evaluations, [[20, 1]]);
     }

@@ -725,7 +725,9 @@ pub struct TrainSettings {
     /// infinite: nothing is learnt from their examples, and the next one ends the run. The
     /// optimizer does not count them, as with PyTorch's `GradScaler`; the schedule does.
     pub skip_nonfinite_steps: usize,
-    /// Batches of similar lengths.
+    /// Batches of similar lengths, as the Trainer's. It saves time where padding is computed: on a
+    /// GPU in attention, and everywhere with `data.padding = "attended"`. On the CPU it saves none
+    /// else, and the batches of the longest need more memory.
     pub group_by_length: bool,
     /// Evaluate every so many steps; by default after every epoch.
     #[schemars(range(min = STEPS.least, max = STEPS.most))]
@@ -793,7 +795,7 @@ impl Default for TrainSettings {
             temperature_scaling: false,
             max_grad_norm: 1.0,
             skip_nonfinite_steps: 0,
-            group_by_length: true,
+            group_by_length: false,
             eval_steps: None,
             metric_for_best_model: None,
             early_stopping_patience: None,
