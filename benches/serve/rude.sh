@@ -7,8 +7,8 @@
 # 128 clients ask the demonstration's classifier RATE (200) times a second for SECONDS_EACH (20)
 # seconds, with nobody else and beside each kind of rude ones; they and the service share a machine.
 # A polite client whose request is refused (429) is counted apart, and so is any other status. OUT
-# gets the run and results.jsonl. Ends with 1 where an answer was wrong or lost, or was none but for
-# 429, or the service had more memory than MOST_MIB (128).
+# gets the run and results.jsonl. Ends with 1 where an answer was wrong or lost, where a status was
+# neither 200 nor 429, or where the service had more memory than MOST_MIB (128).
 set -euo pipefail
 out=$1 rate=${2:-200} seconds=${SECONDS_EACH:-20}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -4,7 +4,7 @@
     python same_run.py RUN_DIR --seed 1 --out peft.json
 
 RUN_DIR/config.toml, the resolved configuration, says what to do. A setting that this script does not
-know how to repeat is an error, not a guess. Weights are f32, batches are drawn by seed and padded to
+know how to repeat is an error, not a guess; but for train.group_by_length, of which it tells. Weights are f32, batches are drawn by seed and padded to
 their longest row, inputs are cut at data.max_length. Each epoch is scored on the validation split;
 the best one is scored on the test split. train_seconds are of the clock, without the scoring.
 """

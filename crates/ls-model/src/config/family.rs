@@ -2,7 +2,7 @@
 //! 5 gives it.
 //!
 //! All that is known of a family is its entry in [`FAMILIES`]. `read.rs` resolves it with the
-//! fields of a `config.json`, and nothing else asks a `config.json` for its family.
+//! fields of a `config.json`, and no other code reads the family from it.
 
 use ls_ops::{Activation, NormScale};
 

@@ -726,8 +726,8 @@ pub struct TrainSettings {
     /// optimizer does not count them, as with PyTorch's `GradScaler`; the schedule does.
     pub skip_nonfinite_steps: usize,
     /// Batches of similar lengths, as the Trainer's. It saves time where padding is computed: on a
-    /// GPU in attention, and everywhere with `data.padding = "attended"`. On the CPU it saves none
-    /// else, and the batches of the longest need more memory.
+    /// GPU in attention, and everywhere with `data.padding = "attended"`. Otherwise it
+    /// saves none on the CPU, and the batches of the longest need more memory.
     pub group_by_length: bool,
     /// Evaluate every so many steps; by default after every epoch.
     #[schemars(range(min = STEPS.least, max = STEPS.most))]
